@@ -1,0 +1,199 @@
+"""What a run is made of: the model, its preprocessing, and how it is trained. Stored as the run's `config.json`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_IMAGENET_WIDTHS = (64, 128, 256, 512)
+_CIFAR_WIDTHS = (16, 32, 64)
+
+
+class Architecture(NamedTuple):
+    """What a name stands for: the kind of block, the blocks of each stage, the 3x3 channels of each stage."""
+
+    block: Literal["basic", "bottleneck"]
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def is_cifar_family(self) -> bool:
+        """Made for small images: three narrow stages, always the 3x3 stem."""
+        return self.widths == _CIFAR_WIDTHS
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    # He et al. 2015 (arXiv:1512.03385), section 4.2: 6n + 2 layers.
+    "resnet20": Architecture("basic", (3, 3, 3), _CIFAR_WIDTHS),
+    "resnet32": Architecture("basic", (5, 5, 5), _CIFAR_WIDTHS),
+    "resnet44": Architecture("basic", (7, 7, 7), _CIFAR_WIDTHS),
+    "resnet56": Architecture("basic", (9, 9, 9), _CIFAR_WIDTHS),
+    "resnet110": Architecture("basic", (18, 18, 18), _CIFAR_WIDTHS),
+    # He et al. 2015, table 1.
+    "resnet18": Architecture("basic", (2, 2, 2, 2), _IMAGENET_WIDTHS),
+    "resnet34": Architecture("basic", (3, 4, 6, 3), _IMAGENET_WIDTHS),
+    "resnet50": Architecture("bottleneck", (3, 4, 6, 3), _IMAGENET_WIDTHS),
+    "resnet101": Architecture("bottleneck", (3, 4, 23, 3), _IMAGENET_WIDTHS),
+    "resnet152": Architecture("bottleneck", (3, 8, 36, 3), _IMAGENET_WIDTHS),
+}
+
+
+class ConfigError(ValueError):
+    """A value that is not allowed; the message says what it was and what is allowed, in one sentence."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    _require(value in allowed, f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}.")
+
+
+def _require_whole(name: str, value: object, low: int, high: int) -> None:
+    ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    _require(ok, f"{name} is {value}, but must be a whole number from {low:,} to {high:,}.")
+
+
+def _require_number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
+    """NaN and infinity are refused too; `above` excludes `low` itself."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ok = ok and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
+    span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+    _require(ok, f"{name} is {value}, but must be {span}.")
+
+
+def _require_three(name: str, value: object) -> None:
+    ok = isinstance(value, tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+    _require(ok, f"{name} is {value!r}, but must be three numbers, one for each of red, green and blue.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to rebuild a model and to prepare images for it.
+
+    `image_size` is the height and width in pixels that the model sees; `mean` and `std` are per channel (RGB, 0..1).
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    stem: Literal["imagenet", "cifar"] = "cifar"
+    cbam: Literal["stage", "block"] | None = None
+    shortcut: Literal["pad", "projection"] = "pad"
+    image_size: int = 32
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
+        _require_choice("The stem", self.stem, ("imagenet", "cifar"))
+        _require(
+            self.stem == "cifar" or not ARCHITECTURES[self.architecture].is_cifar_family,
+            f"The stem is 'imagenet', but {self.architecture} is made for small images and has the cifar stem only.",
+        )
+        _require_choice("CBAM's place", self.cbam, (None, "stage", "block"))
+        _require_choice("The shortcut", self.shortcut, ("pad", "projection"))
+        _require_whole("The image size", self.image_size, 8, 1024)
+        _require(
+            isinstance(self.classes, tuple)
+            and 1 < len(self.classes) <= 100_000
+            and all(isinstance(name, str) and name for name in self.classes),
+            "A model needs at least two classes, each with a name.",
+        )
+        _require_three("The mean", self.mean)
+        _require_three("The standard deviation", self.std)
+        _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a run is trained. Learning rates are peaks: they rise over `warmup` and fall along a half cosine to zero.
+
+    Attributes:
+        dataset: a name that `resnet_space.data.load_dataset` knows.
+        start: the run whose weights training starts from, or None for random initialisation.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        backbone_lr: peak learning rate of everything but the head.
+        head_lr: peak learning rate of the head (the last, linear layer).
+        warmup: the part of all steps in which the learning rates rise linearly.
+        momentum: of SGD with Nesterov momentum.
+        weight_decay: L2 penalty on convolution and linear weights; norm layers and biases have none.
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+        crop_padding: pixels of zero padding before the random crop; 0 crops nothing.
+        flip: mirror half of the training images.
+        validation_fraction: share of the training images held out to choose the best epoch.
+        seed: of everything random.
+        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+    """
+
+    dataset: str
+    start: str | None = None
+    epochs: int = 10
+    batch_size: int = 64
+    backbone_lr: float = 0.05
+    head_lr: float = 0.05
+    warmup: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    crop_padding: int = 4
+    flip: bool = True
+    validation_fraction: float = 0.1
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
+        _require(self.start is None or isinstance(self.start, str), f"The start is {self.start!r}, but must be a run's name.")
+        _require_whole("The number of epochs", self.epochs, 1, 1_000)
+        _require_whole("The batch size", self.batch_size, 2, 4_096)
+        _require_number("The backbone's learning rate", self.backbone_lr, 0, 10, above=True)
+        _require_number("The head's learning rate", self.head_lr, 0, 10, above=True)
+        _require_number("The warm-up's share", self.warmup, 0, 1)
+        _require_number("The momentum", self.momentum, 0, 0.999)
+        _require_number("The weight decay", self.weight_decay, 0, 1)
+        _require_number("The label smoothing", self.label_smoothing, 0, 0.9)
+        _require_whole("The crop's padding", self.crop_padding, 0, 64)
+        _require(isinstance(self.flip, bool), f"flip is {self.flip!r}, but must be true or false.")
+        _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
+        _require_whole("The seed", self.seed, 0, 2**31 - 1)
+        _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The content of `config.json`: `{"model": {...}, "training": {...}}`."""
+
+    model: ModelConfig
+    training: TrainConfig = field(default_factory=lambda: TrainConfig(dataset="cifar10-mini"))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Raises ConfigError for anything that is not a valid configuration, saying where."""
+        _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
+        assert isinstance(data, Mapping)
+        _require(set(data) == {"model", "training"}, 'A configuration has exactly the parts "model" and "training".')
+        return cls(_from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training"))
+
+
+T = TypeVar("T", ModelConfig, TrainConfig)
+
+
+def _from_json(kind: type[T], data: object, part: str) -> T:
+    _require(isinstance(data, Mapping), f'The part "{part}" must be a JSON object.')
+    assert isinstance(data, Mapping)
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(map(str, data)) - known)
+    _require(not unknown, f'The part "{part}" has the unknown entries {", ".join(unknown)}.')
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    except TypeError as error:
+        raise ConfigError(f'The part "{part}" is incomplete: {error}.') from None

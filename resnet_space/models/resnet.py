@@ -1,0 +1,233 @@
+"""ResNet (He et al. 2015, arXiv:1512.03385): the ImageNet family 18 to 152 and the CIFAR family 20 to 110.
+
+Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything one may want to look
+at is a submodule whose output nobody changes afterwards: `block.downsample` sees x and gives shortcut(x), `block.cbam` sees
+the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum before the last ReLU.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_space.models.cbam import CBAM
+
+Stem = Literal["imagenet", "cifar"]
+Shortcut = Literal["projection", "pad"]
+CbamPlace = Literal["stage", "block"]
+
+
+class Add(nn.Module):
+    """F(x) + shortcut(x), as a module so that a hook sees both."""
+
+    def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        return residual + shortcut
+
+
+class PadShortcut(nn.Module):
+    """Option A of He et al. 2015, section 3.3: take every `stride`-th pixel, fill the new channels with zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = out_channels - in_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.new_channels // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, kind: Shortcut) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    if kind == "pad":
+        return PadShortcut(in_channels, out_channels, stride)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+class BasicBlock(nn.Module):
+    """relu(F(x) + shortcut(x)) with F = conv3x3 - BN - ReLU - conv3x3 - BN [- CBAM] (He et al. 2015, figure 5 left).
+
+    Args:
+        in_channels: channels of x.
+        width: channels of the 3x3 convolutions; the block's output has `width * expansion`.
+        stride: of the first convolution and the shortcut.
+        shortcut: what to do where the shape changes.
+        cbam: gate the residual branch before the addition (Woo et al. 2018, figure 3).
+    """
+
+    expansion = 1
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int = 1, shortcut: Shortcut = "projection", cbam: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU(inplace=True)  # bn1's output is nothing that anyone measures
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.cbam: nn.Module = CBAM(width) if cbam else nn.Identity()
+        self.downsample = _shortcut(in_channels, width, stride, shortcut)
+        self.add = Add()
+        self.relu = nn.ReLU()
+
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        return self.bn2
+
+    def residual(self, x: Tensor) -> Tensor:
+        """F(x): what the addition receives."""
+        x = self.relu1(self.bn1(self.conv1(x)))
+        residual: Tensor = self.cbam(self.bn2(self.conv2(x)))
+        return residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.add(self.residual(x), self.downsample(x)))
+        return out
+
+
+class Bottleneck(nn.Module):
+    """relu(F(x) + shortcut(x)) with F = conv1x1 - conv3x3 - conv1x1, each with BN (He et al. 2015, figure 5 right).
+
+    The stride sits in the 3x3 convolution, as in torchvision ("ResNet v1.5"); the paper has it in the first 1x1.
+    Arguments as in `BasicBlock`; the output has 4 x `width` channels.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int = 1, shortcut: Shortcut = "projection", cbam: bool = False
+    ) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.cbam: nn.Module = CBAM(out_channels) if cbam else nn.Identity()
+        self.downsample = _shortcut(in_channels, out_channels, stride, shortcut)
+        self.add = Add()
+        self.relu = nn.ReLU()
+
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        return self.bn3
+
+    def residual(self, x: Tensor) -> Tensor:
+        """F(x): what the addition receives."""
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
+        residual: Tensor = self.cbam(self.bn3(self.conv3(x)))
+        return residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.add(self.residual(x), self.downsample(x)))
+        return out
+
+
+ResidualBlock = BasicBlock | Bottleneck
+
+
+class Stage(NamedTuple):
+    """A stretch of blocks at one resolution and what follows it."""
+
+    name: str
+    blocks: nn.Sequential
+    cbam: nn.Module
+
+
+class ResNet(nn.Module):
+    """images [N, 3, H, W] -> logits [N, num_classes].
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`.
+        depths: blocks of each stage.
+        widths: 3x3 channels of each stage.
+        num_classes: logits of the head.
+        stem: "imagenet" is 7x7/2 and a max-pool, made for about 224 px; "cifar" is 3x3/1 without a pool, for about 32 px.
+        shortcut: where the shape changes, "projection" (option B) or "pad" (option A).
+        cbam: none, one after every "stage", or one inside every "block" before the addition.
+        zero_init_residual: start with F(x) = 0 by zeroing the last BN's scale (Goyal et al. 2017, section 5.1).
+        kaiming_mode: "fan_out" (torchvision) or "fan_in" (He et al. 2015, arXiv:1502.01852, equation 10).
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, ...],
+        widths: tuple[int, ...] = (64, 128, 256, 512),
+        *,
+        num_classes: int = 1000,
+        stem: Stem = "imagenet",
+        shortcut: Shortcut = "projection",
+        cbam: CbamPlace | None = None,
+        zero_init_residual: bool = False,
+        kaiming_mode: Literal["fan_in", "fan_out"] = "fan_out",
+    ) -> None:
+        super().__init__()
+        channels = widths[0]
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+
+        self.stage_names = tuple(f"layer{i + 1}" for i in range(len(depths)))
+        for i, (name, depth, width) in enumerate(zip(self.stage_names, depths, widths, strict=True)):
+            blocks = nn.Sequential()
+            for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
+                blocks.append(block(channels, width, stride=stride, shortcut=shortcut, cbam=cbam == "block"))
+                channels = width * block.expansion
+            self.add_module(name, blocks)
+            self.add_module(f"cbam{i + 1}", CBAM(channels) if cbam == "stage" else nn.Identity())
+
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self._init_weights(zero_init_residual, kaiming_mode)
+
+    def _init_weights(self, zero_init_residual: bool, kaiming_mode: Literal["fan_in", "fan_out"]) -> None:
+        for name, module in self.named_modules():
+            # CBAM's own initialisation (see cbam.py) must stay as it is; BN starts at 1 and 0 by itself.
+            if isinstance(module, nn.Conv2d) and "cbam" not in name:
+                nn.init.kaiming_normal_(module.weight, mode=kaiming_mode, nonlinearity="relu")
+        if zero_init_residual:
+            for block in self.blocks().values():
+                nn.init.zeros_(block.last_bn.weight)
+
+    def stages(self) -> Iterator[Stage]:
+        """The stages in forward order."""
+        for name in self.stage_names:
+            blocks = self.get_submodule(name)
+            assert isinstance(blocks, nn.Sequential)
+            yield Stage(name, blocks, self.get_submodule(name.replace("layer", "cbam")))
+
+    def blocks(self) -> dict[str, ResidualBlock]:
+        """Every residual block by its module name ("layer2.0"), in forward order."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, BasicBlock | Bottleneck)}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """images [N, 3, H, W] -> the last stage's features [N, C, h, w]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in self.stages():
+            x = stage.cbam(stage.blocks(x))
+        return x
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """features [N, C, h, w] -> logits [N, num_classes]."""
+        logits: Tensor = self.fc(self.avgpool(features).flatten(1))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))

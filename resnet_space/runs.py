@@ -1,0 +1,253 @@
+"""A run is a folder, and the folder is the repo. The names of its files live here and nowhere else.
+
+    checkpoints/<run>/
+      config.json          RunConfig: all that is needed to rebuild the model and to repeat the run
+      model.safetensors    the weights of the best validation epoch
+      metrics.jsonl        one JSON object a line, appended while training
+      README.md            the model card, generated from the above
+      figures/*.png        for the card
+      resume/              what training needs to go on; stays on this machine
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from safetensors.numpy import load_file, save_file
+
+from resnet_space.config import ConfigError, RunConfig
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it is needed
+    from torch import Tensor
+
+    from resnet_space.models import ResNet
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.jsonl"
+CARD = "README.md"
+FIGURES = "figures"
+RESUME = "resume"
+START_WEIGHTS = f"{RESUME}/start.safetensors"
+STATE = f"{RESUME}/state.pt"
+LOG = f"{RESUME}/trainer.log"
+STOP = f"{RESUME}/stop"
+LOCK = f"{RESUME}/lock"
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")  # what the Hub allows, so that any run can be pushed
+
+Metric = dict[str, Any]
+
+
+class RunError(Exception):
+    """A run folder that cannot be used; the message says which and why, in one sentence."""
+
+
+@contextmanager
+def replaced_atomically(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on success it takes the place of `path` at once, on failure nothing changes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Make one with `open` or `create`."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """Raises RunError for a folder without a valid configuration."""
+        path = Path(path).absolute()
+        try:
+            config = RunConfig.from_json(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise RunError(f"{path.name} is not a run: it has no {CONFIG}.") from None
+        except ConfigError as error:
+            raise RunError(f"The {CONFIG} of {path.name} is not valid: {error}") from None
+        except (OSError, ValueError) as error:  # unreadable, not UTF-8, or not JSON
+            raise RunError(f"The {CONFIG} of {path.name} cannot be read: {error}.") from None
+        return cls(path, config)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: RunConfig, *, start: "Run | None" = None) -> "Run":
+        """Make a new run's folder, ready to train.
+
+        Args:
+            path: the folder; it must not exist yet.
+            config: what to train, and how.
+            start: the run whose weights to start from; they are copied, so that the new run stands on its own,
+                without its head where the classes differ.
+
+        Raises:
+            RunError: if the name cannot be used or is taken, or `start` has no weights.
+        """
+        path = Path(path).absolute()
+        if not NAME_PATTERN.fullmatch(path.name):
+            raise RunError(f"{path.name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+        if start is not None and not start.has_weights:
+            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise RunError(f"There is a run named {path.name} already: choose another name.") from None
+        (path / RESUME).mkdir()
+        if start is not None:
+            weights = load_file(start.path / WEIGHTS)
+            if start.config.model.classes != config.model.classes:
+                weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+            save_file(weights, path / START_WEIGHTS)
+        with replaced_atomically(path / CONFIG) as file:
+            file.write_text(json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return cls(path, config)
+
+    # Weights
+
+    @property
+    def has_weights(self) -> bool:
+        return (self.path / WEIGHTS).is_file()
+
+    def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
+        """Replace the weights; float32 and contiguous, whatever the training's memory format."""
+        import safetensors.torch
+        import torch
+
+        plain = {
+            name: value.detach().to("cpu", memory_format=torch.contiguous_format).clone()
+            for name, value in state_dict.items()
+        }
+        with replaced_atomically(self.path / WEIGHTS) as file:
+            safetensors.torch.save_file(plain, file, metadata={"format": "pt"})
+
+    def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
+        """The tensors of a safetensors file of this run, on the CPU. Raises RunError if there is none or it is damaged."""
+        import safetensors.torch
+        from safetensors import SafetensorError
+
+        try:
+            return safetensors.torch.load_file(self.path / file)
+        except FileNotFoundError:
+            raise RunError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
+
+    def load_model(self) -> "ResNet":
+        """The trained model in eval mode on the CPU. The weights must fit exactly; RunError says what does not."""
+        from resnet_space.models import model_from_config
+
+        model = model_from_config(self.config.model)
+        weights = self.load_weights()
+        expected = model.state_dict()
+        problems = [f"{name} is missing" for name in expected if name not in weights]
+        problems += [f"{name} does not belong there" for name in weights if name not in expected]
+        problems += [
+            f"{name} has the shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in weights and weights[name].shape != value.shape
+        ]
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            what = "; ".join(problems[:3])
+            raise RunError(f"The {WEIGHTS} of {self.name} does not fit {self.config.model.architecture}: {what}{more}.")
+        model.load_state_dict(weights)
+        return model.eval()
+
+    # Metrics
+
+    def append_metric(self, metric: Metric) -> None:
+        """Append a line in a single write, so that a reader sees all of it or an unfinished last line."""
+        line = json.dumps(metric, ensure_ascii=False) + "\n"
+        with (self.path / METRICS).open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def metrics(self) -> list[Metric]:
+        """All metrics written so far. A last line that is still being written is left out."""
+        try:
+            with (self.path / METRICS).open("rb") as file:
+                return read_metrics(file)
+        except FileNotFoundError:
+            return []
+
+    # Training
+
+    @contextmanager
+    def training_lock(self) -> Iterator[None]:
+        """Held by whoever trains this run. The system frees it however that process ends.
+
+        Raises:
+            RunError: if another process trains this run.
+        """
+        (self.path / RESUME).mkdir(exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            # Not at once: `is_training` holds the lock for a moment when it looks.
+            lock.acquire(timeout=1, poll_interval=0.02)
+        except Timeout:
+            raise RunError(f"{self.name} is being trained already, by another process.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether some process, ours or not, trains this run now."""
+        if not (self.path / LOCK).exists():
+            return False
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def request_stop(self) -> None:
+        """Ask the trainer to stop at its next step. A file, because that reaches any process on any machine."""
+        (self.path / STOP).touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / STOP).exists()
+
+    def withdraw_stop(self) -> None:
+        (self.path / STOP).unlink(missing_ok=True)
+
+
+def read_metrics(file: IO[bytes]) -> list[Metric]:
+    """The complete lines from the file's position on; leaves the position after the last complete one."""
+    start = file.tell()
+    content = file.read()
+    complete = content[: content.rfind(b"\n") + 1]
+    file.seek(start + len(complete))
+    return [json.loads(line) for line in complete.splitlines() if line.strip()]
+
+
+def list_runs(root: str | os.PathLike[str]) -> list[Run]:
+    """The valid runs below a folder, by name; folders that are not runs are left out."""
+    runs = []
+    for path in sorted(Path(root).iterdir()) if Path(root).is_dir() else ():
+        if path.is_dir() and not path.name.startswith("."):
+            try:
+                runs.append(Run.open(path))
+            except RunError:
+                continue
+    return runs
