@@ -1,6 +1,7 @@
 """Draw the bundled `cifar10-mini` from CIFAR-10: `python benchmarks/make_cifar10_mini.py CIFAR10_FOLDER`.
 
-2,000 training and 1,000 test images, stratified and seeded; the images' bytes, the schema and its metadata stay as they are.
+2,000 training and 1,000 test images, stratified and seeded; the images' bytes, the schema and its metadata stay as they
+are.
 """
 
 import sys

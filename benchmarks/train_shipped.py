@@ -1,4 +1,5 @@
-"""Train the checkpoints that ship, with the product's own trainer: `python benchmarks/train_shipped.py NAME DATA_FOLDER`.
+"""Train the checkpoints that ship, with the product's own trainer: `python benchmarks/train_shipped.py NAME
+DATA_FOLDER`.
 
 DATA_FOLDER holds `tiny-imagenet-32/` and `cifar10/`, parquet files in the Hub's layout. An interrupted training goes on
 where it was when the command is repeated.
@@ -27,7 +28,7 @@ RECIPES = {
     "resnet20-cbam-cifar10": TrainConfig(
         dataset="cifar10",
         start="resnet20-cbam-imagenet32",
-        epochs=24,
+        epochs=30,
         batch_size=128,
         backbone_lr=0.1,
         head_lr=0.1,

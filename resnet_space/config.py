@@ -149,7 +149,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
-        _require(self.start is None or isinstance(self.start, str), f"The start is {self.start!r}, but must be a run's name.")
+        _require(
+            self.start is None or isinstance(self.start, str), f"The start is {self.start!r}, but must be a run's name."
+        )
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
         _require_whole("The batch size", self.batch_size, 2, 4_096)
         _require_number("The backbone's learning rate", self.backbone_lr, 0, 10, above=True)
@@ -181,7 +183,9 @@ class RunConfig:
         _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
         assert isinstance(data, Mapping)
         _require(set(data) == {"model", "training"}, 'A configuration has exactly the parts "model" and "training".')
-        return cls(_from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training"))
+        return cls(
+            _from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training")
+        )
 
 
 T = TypeVar("T", ModelConfig, TrainConfig)
@@ -194,6 +198,7 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
     unknown = sorted(set(map(str, data)) - known)
     _require(not unknown, f'The part "{part}" has the unknown entries {", ".join(unknown)}.')
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return kind(**arguments)
     except TypeError as error:
         raise ConfigError(f'The part "{part}" is incomplete: {error}.') from None

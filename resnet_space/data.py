@@ -1,7 +1,7 @@
 """Data sets in the Hub's parquet layout, their splits, preprocessing, and batched augmentation.
 
-Images are decoded once, to uint8 in memory; batches are cropped, flipped and normalised as tensors, each image with a draw
-of its own.
+Images are decoded once, to uint8 in memory; batches are cropped, flipped and normalised as tensors, each image with a
+draw of its own.
 """
 
 import io
@@ -52,7 +52,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a training uses: it learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once."""
+    """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once."""
 
     train: ImageSet
     validation: ImageSet
@@ -61,7 +61,7 @@ class Splits:
 
 
 def dataset_folder(name: str) -> Path:
-    """The folder with a data set's parquet files: among the bundled ones, or below the folder `RESNET_SPACE_DATA` names."""
+    """The folder of a data set: a bundled one, or one below the folder that `RESNET_SPACE_DATA` names."""
     roots = [BUNDLED]
     if os.environ.get(DATA_FOLDER_VARIABLE):
         roots.append(Path(os.environ[DATA_FOLDER_VARIABLE]))
@@ -139,8 +139,8 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
 def load_splits(training: TrainConfig, image_size: int) -> Splits:
     """The splits of the configured data set.
 
-    Validation images are drawn from the training images (stratified, seeded), never from the test images. Where there is
-    no test split, as in Tiny-ImageNet, whose test labels are secret, the published validation split is the test.
+    Validation images are drawn from the training images (stratified, seeded), never from the test images. Where there
+    is no test split, as in Tiny-ImageNet, whose test labels are secret, the published validation split is the test.
 
     Raises:
         DataError: where the data set has no training images or nothing to test with.
@@ -216,5 +216,5 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for every key; numpy's SeedSequence mixes the numbers so that neighbours do not correlate."""
+    """A generator of its own for every key; numpy's SeedSequence mixes it, so that neighbours do not correlate."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)

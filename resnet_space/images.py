@@ -1,8 +1,71 @@
 """From any picture a visitor brings to the square RGB image that a model sees."""
 
-from PIL import Image
+import os
+import warnings
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000  # a 50-megapixel photograph; decoded it takes 150 MB
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message says why and what can, in one sentence."""
+
+
+def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Decode a picture as it is meant to be seen: upright, RGB, 8 bits a channel, transparency on white.
+
+    Raises:
+        ImageError: for a file that is empty, not an image, damaged, or too large to decode safely.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            image = Image.open(source)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"The image has {image.width:,} x {image.height:,} pixels, but at most "
+                    f"{MAX_PIXELS // 1_000_000} million are allowed: make it smaller first."
+                )
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"The image is far larger than the {MAX_PIXELS // 1_000_000} million pixels that are allowed: "
+            "make it smaller first."
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            "This file is not an image, or it is empty: use a JPEG, PNG, WebP, GIF, BMP or TIFF."
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+        raise ImageError(f"The image is damaged and cannot be decoded ({error}): try to save it anew.") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits of grey: Pillow's own conversion cuts them off
+        values = np.asarray(image, dtype=np.float64)
+        # 16-bit files use the whole range; wider ones have none of their own, so theirs is what occurs.
+        low, high = (0.0, 65535.0) if image.mode.startswith("I;16") or _fits_16_bits(values) else _extent(values)
+        image = Image.fromarray((np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _fits_16_bits(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> bool:
+    return bool(values.min() >= 0 and 255 < values.max() <= 65535)
+
+
+def _extent(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    return low, high if high > low else low + 1
 
 
 def to_model_size(image: Image.Image, size: int) -> Image.Image:
@@ -10,9 +73,7 @@ def to_model_size(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
     if (width, height) == (size, size):
         return image
-    scale = size / min(width, height)
-    resized = (max(round(width * scale), size), max(round(height * scale), size))
-    left, top = (resized[0] - size) // 2, (resized[1] - size) // 2
-    # Cropped in the same step: a panorama never becomes a huge strip in memory.
-    box = (left / scale, top / scale, min((left + size) / scale, width), min((top + size) / scale, height))
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    # The crop comes first, on the original: a panorama never becomes a huge strip in memory.
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

@@ -1,17 +1,19 @@
 """A run is a folder, and the folder is the repo. The names of its files live here and nowhere else.
 
-    checkpoints/<run>/
-      config.json          RunConfig: all that is needed to rebuild the model and to repeat the run
-      model.safetensors    the weights of the best validation epoch
-      metrics.jsonl        one JSON object a line, appended while training
-      README.md            the model card, generated from the above
-      figures/*.png        for the card
-      resume/              what training needs to go on; stays on this machine
+checkpoints/<run>/
+  config.json          RunConfig: all that is needed to rebuild the model and to repeat the run
+  model.safetensors    the weights of the best validation epoch
+  metrics.jsonl        one JSON object a line, appended while training
+  README.md            the model card, generated from the above
+  figures/*.png        for the card
+  resume/              what training needs to go on; stays on this machine
 """
 
+import itertools
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,8 @@ LOCK = f"{RESUME}/lock"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")  # what the Hub allows, so that any run can be pushed
 
 Metric = dict[str, Any]
+
+_looking = threading.Lock()  # two threads that look at a lock at once would each take the other for a trainer
 
 
 class RunError(Exception):
@@ -126,6 +130,13 @@ class Run:
     def has_weights(self) -> bool:
         return (self.path / WEIGHTS).is_file()
 
+    def weights_written(self) -> float:
+        """When the weights were replaced last (seconds since 1970), 0 if there are none."""
+        try:
+            return (self.path / WEIGHTS).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
         """Replace the weights; float32 and contiguous, whatever the training's memory format."""
         import safetensors.torch
@@ -139,7 +150,7 @@ class Run:
             safetensors.torch.save_file(plain, file, metadata={"format": "pt"})
 
     def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
-        """The tensors of a safetensors file of this run, on the CPU. Raises RunError if there is none or it is damaged."""
+        """The tensors of a safetensors file of this run, on the CPU. Raises RunError if it is missing or damaged."""
         import safetensors.torch
         from safetensors import SafetensorError
 
@@ -213,13 +224,14 @@ class Run:
         """Whether some process, ours or not, trains this run now."""
         if not (self.path / LOCK).exists():
             return False
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        with _looking:
+            lock = FileLock(self.path / LOCK)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return True
+            lock.release()
+            return False
 
     def request_stop(self) -> None:
         """Ask the trainer to stop at its next step. A file, because that reaches any process on any machine."""
@@ -241,13 +253,54 @@ def read_metrics(file: IO[bytes]) -> list[Metric]:
     return [json.loads(line) for line in complete.splitlines() if line.strip()]
 
 
-def list_runs(root: str | os.PathLike[str]) -> list[Run]:
-    """The valid runs below a folder, by name; folders that are not runs are left out."""
-    runs = []
-    for path in sorted(Path(root).iterdir()) if Path(root).is_dir() else ():
-        if path.is_dir() and not path.name.startswith("."):
+class Library:
+    """The runs below one folder, for many readers at once: each file is read once, however many look at it."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self._lock = threading.Lock()
+        self._opened: dict[Path, tuple[float, Run]] = {}
+        self._metrics: dict[Path, tuple[int, list[Metric]]] = {}
+
+    def runs(self) -> list[Run]:
+        """The valid runs, newest first."""
+        found: dict[Path, tuple[float, Run]] = {}
+        for path in self.root.iterdir() if self.root.is_dir() else ():
             try:
-                runs.append(Run.open(path))
-            except RunError:
+                written = (path / CONFIG).stat().st_mtime
+                known = self._opened.get(path)
+                found[path] = known if known and known[0] == written else (written, Run.open(path))
+            except (OSError, RunError):
                 continue
-    return runs
+        self._opened = found
+        return [run for _, run in sorted(found.values(), key=lambda entry: (-entry[0], entry[1].name))]
+
+    def open(self, name: str) -> Run:
+        """Raises RunError if there is no such run, or it is broken."""
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+            raise RunError("Choose a run first.")
+        if not (self.root / name).is_dir():
+            raise RunError(f"There is no run named {name} any more: choose another.")
+        return Run.open(self.root / name)
+
+    def free_name(self, kind: str) -> str:
+        """The first of kind-1, kind-2, ... that no folder has."""
+        return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
+
+    def metrics(self, run: Run) -> list[Metric]:
+        """As `run.metrics()`, but only what is new is read. Do not change the list."""
+        path = run.path / METRICS
+        with self._lock:  # two readers moving one offset would tear lines
+            offset, metrics = self._metrics.get(path, (0, []))
+            try:
+                with path.open("rb") as file:
+                    if os.fstat(file.fileno()).st_size < offset:  # a resumed training went back to its saved state
+                        offset, metrics = 0, []
+                    file.seek(offset)
+                    new = read_metrics(file)
+                    # A new list, so that nobody's iteration meets a growing one.
+                    self._metrics[path] = (file.tell(), metrics + new if new else metrics)
+            except FileNotFoundError:
+                self._metrics.pop(path, None)
+                return []
+            return self._metrics[path][1]

@@ -1,7 +1,7 @@
 """Train a run: `python -m resnet_space.train RUN_DIR [--resume]`.
 
-`train(run)` is a plain generator of metrics that can stop and continue at any step. Whoever iterates it is its host: the
-child process of the app, a shell, a remote job, a slice of GPU time.
+`train(run)` is a plain generator of metrics that can stop and continue at any step. Whoever iterates it is its host:
+the child process of the app, a shell, a remote job, a slice of GPU time.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from types import FrameType
@@ -39,9 +39,9 @@ from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunErr
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
-# CBAM's learning rates as shares of the backbone's. A spatial gate sums 2 x 7 x 7 inputs that are never negative, so its
-# weights all pull one way: at the backbone's rate the gates of a network with random weights close for good within 30
-# steps (the loss stays at ln 10); at 1/98 of it they learn.
+# CBAM's learning rates as shares of the backbone's. A spatial gate sums 2 x 7 x 7 inputs that are never negative, so
+# its weights all pull one way: at the backbone's rate the gates of a network with random weights close for good within
+# 30 steps (the loss stays at ln 10); at 1/98 of it they learn.
 CHANNEL_ATTENTION_RATE = 0.1
 SPATIAL_ATTENTION_RATE = 0.01
 
@@ -112,7 +112,7 @@ def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype |
 
 
 def rate_at(step: int, total_steps: int, warmup: float) -> float:
-    """The share of the peak learning rate at a step: linear rise, then half a cosine to zero (SGDR, Loshchilov 2017)."""
+    """The share of the peak learning rate at a step: linear rise, half a cosine to zero (Loshchilov 2017)."""
     rise = warmup * total_steps
     if step < rise:
         return (step + 1) / (math.ceil(rise) + 1)
@@ -120,14 +120,16 @@ def rate_at(step: int, total_steps: int, warmup: float) -> float:
 
 
 def parameter_groups(model: ResNet, training: TrainConfig) -> list[dict[str, Any]]:
-    """Each part of the model with its own learning rate; no weight decay on norm layers and biases (fewer than 2 axes)."""
+    """Each part of the model with its own rate; no weight decay on norm layers and biases (fewer than 2 axes)."""
     rates = {
         "backbone": training.backbone_lr,
         "head": training.head_lr,
         "channel attention": training.backbone_lr * CHANNEL_ATTENTION_RATE,
         "spatial attention": training.backbone_lr * SPATIAL_ATTENTION_RATE,
     }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {(part, decay): [] for part in rates for decay in (True, False)}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {
+        (part, decay): [] for part in rates for decay in (True, False)
+    }
     for name, parameter in model.named_parameters():
         part = "head" if name.startswith("fc.") else "backbone"
         if "cbam" in name:
@@ -177,12 +179,12 @@ def evaluate(
     return loss.item() / len(data), int(correct) / len(data)
 
 
-def train(run: Run, *, resume: bool = False) -> Iterator[Metric]:
+def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
     """Train what the run's configuration says; yield each metric after it was written to `metrics.jsonl`.
 
-    Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is needed
-    to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on the
-    test images, once.
+    Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
+    needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
+    the test images, once.
 
     Raises:
         RunError, DataError: the run or its data cannot be used.
@@ -238,9 +240,7 @@ def train(run: Run, *, resume: bool = False) -> Iterator[Metric]:
         try:
             model.train()
             window.started = time.monotonic()
-            for images, labels in training_batches(
-                train_set, run.config.model, config, progress.epoch, progress.step
-            ):
+            for images, labels in training_batches(train_set, run.config.model, config, progress.epoch, progress.step):
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
                     logits = model(images)
                     loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
@@ -300,14 +300,14 @@ def train(run: Run, *, resume: bool = False) -> Iterator[Metric]:
             raise
 
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss, accuracy = evaluate(best_model, splits.test.to(device), run.config.model)
+    test_loss, test_accuracy = evaluate(best_model, splits.test.to(device), run.config.model)
     yield write(
         {
             "event": "test",
             "split": splits.test_name,
             "images": len(splits.test),
-            "loss": round(loss, 5),
-            "accuracy": round(accuracy, 5),
+            "loss": round(test_loss, 5),
+            "accuracy": round(test_accuracy, 5),
         }
     )
 
@@ -387,7 +387,10 @@ def host(run: Run, *, resume: bool = False) -> int:
         except (RunError, DataError, TrainingError) as error:
             end |= {"status": "failed", "reason": str(error)}
         except torch.OutOfMemoryError:
-            end |= {"status": "failed", "reason": f"The {choose_device().type} ran out of memory: halve the batch size."}
+            end |= {
+                "status": "failed",
+                "reason": f"The {choose_device().type} ran out of memory: halve the batch size.",
+            }
         except Exception as error:
             traceback.print_exc()
             end |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}

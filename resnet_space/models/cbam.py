@@ -85,9 +85,9 @@ class CBAM(nn.Module):
         self.channel = ChannelAttention(channels, reduction=reduction, min_hidden=min_hidden, gain=gain)
         self.spatial = SpatialAttention(gain=gain)
         if identity_init:
-            nn.init.zeros_(self.channel.mlp[-1].weight)
+            nn.init.zeros_(self.channel.mlp[2].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.spatial.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.channel(x)
-        return x * self.spatial(x)
+        gated: Tensor = x * self.channel(x)
+        return gated * self.spatial(gated)

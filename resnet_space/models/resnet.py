@@ -1,8 +1,9 @@
 """ResNet (He et al. 2015, arXiv:1512.03385): the ImageNet family 18 to 152 and the CIFAR family 20 to 110.
 
-Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything one may want to look
-at is a submodule whose output nobody changes afterwards: `block.downsample` sees x and gives shortcut(x), `block.cbam` sees
-the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum before the last ReLU.
+Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything one may want to
+look at is a submodule whose output nobody changes afterwards: `block.downsample` sees x and gives shortcut(x),
+`block.cbam` sees the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum
+before the last ReLU.
 """
 
 from collections.abc import Iterator
@@ -152,8 +153,8 @@ class ResNet(nn.Module):
         depths: blocks of each stage.
         widths: 3x3 channels of each stage.
         num_classes: logits of the head.
-        stem: "imagenet" is 7x7/2 and a max-pool, made for about 224 px; "cifar" is 3x3/1 without a pool, for about 32 px.
-        shortcut: where the shape changes, "projection" (option B) or "pad" (option A).
+        stem: "imagenet" is 7x7/2 and a max-pool, made for about 224 px; "cifar" is 3x3/1 without a pool, for about 32
+        px. shortcut: where the shape changes, "projection" (option B) or "pad" (option A).
         cbam: none, one after every "stage", or one inside every "block" before the addition.
         zero_init_residual: start with F(x) = 0 by zeroing the last BN's scale (Goyal et al. 2017, section 5.1).
         kaiming_mode: "fan_out" (torchvision) or "fan_in" (He et al. 2015, arXiv:1502.01852, equation 10).

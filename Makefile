@@ -1,0 +1,55 @@
+# Every target does its own set-up, in .venv; all it needs is Python 3.11 or 3.12.
+
+PYTHONS = python3.12 python3.11 python3 python
+ARGS =
+
+.PHONY: help app test format clean
+
+help:
+	@echo "make app     open the app at 127.0.0.1:7860; options as in: make app ARGS='--port 7861 --share'"
+	@echo "make test    check style and types, and run all tests; options for pytest as in: make test ARGS='-k residuals'"
+	@echo "make format  format the code and fix what can be fixed"
+	@echo "make clean   remove .venv and the caches"
+
+app: .venv/app-ready
+	.venv/bin/python app.py $(ARGS)
+
+test: .venv/test-ready
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/python -m tests.ui.browser
+	.venv/bin/python -m pytest $(ARGS)
+
+format: .venv/test-ready
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/app-ready: requirements.txt | .venv/bin/pip
+.venv/test-ready: requirements-test.txt requirements.txt | .venv/bin/pip
+.venv/app-ready .venv/test-ready:
+	.venv/bin/python -m pip install --disable-pip-version-check -r $<
+	@touch $@
+
+# pip is the last thing that venv installs: where it is, the environment is whole. A name on the PATH says little (it may
+# be a version manager's stub), so each candidate has to run. Debian ships venv's ensurepip apart from Python.
+.venv/bin/pip:
+	@for candidate in $(PYTHONS); do \
+		if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.11 or 3.12 is needed, but none of these runs as one: $(PYTHONS)." >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
+		$$root apt-get install -y "$$python-venv" || { \
+			echo "$$python lacks its venv module: apt-get install $$python-venv, then try again." >&2; exit 1; \
+		}; \
+	fi; \
+	$$python -m venv .venv

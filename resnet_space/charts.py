@@ -1,0 +1,222 @@
+"""Plain data -> interactive Plotly figures for the page.
+
+Texts and grids have no colours of their own: the page's style sheet gives them those of its light or dark theme.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from resnet_space import palette
+from resnet_space.runs import Metric
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MAX_POINTS = 300  # of one curve: what a plot of this width can show
+
+
+@dataclass(frozen=True)
+class BlockNorms:
+    """A block's norms over N images, for the residual charts."""
+
+    name: str
+    identity: bool
+    shortcut: Sequence[float]
+    residual: Sequence[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [f / x for f, x in zip(self.residual, self.shortcut, strict=True)]
+
+
+def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> "Figure":
+    from plotly.graph_objects import Figure
+
+    axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True, "title_standoff": 8}
+    return Figure(
+        data=traces,
+        layout={
+            "template": "none",
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "title": {"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 1, "yref": "container"}
+            | {"yanchor": "top", "pad": {"t": 14}},
+            "showlegend": True,  # also for a single curve: nothing moves when a second one comes
+            "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
+            "height": 340,
+            "hovermode": "closest",
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 12}},
+            "uirevision": "keep",  # a refresh does not take the reader's zoom away
+            "xaxis": axis | x,
+            "yaxis": axis | y,
+        }
+        | layout,
+    )
+
+
+def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) -> tuple[list[float], list[float]]:
+    """At most `most` points: means over equal stretches, so that no spike is picked or lost by chance."""
+    if len(xs) <= most:
+        return list(xs), list(ys)
+    edges = [len(xs) * i // most for i in range(most + 1)]
+    spans = list(pairwise(edges))
+    return [xs[end - 1] for _, end in spans], [sum(ys[a:b]) / (b - a) for a, b in spans]
+
+
+def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
+    """Training loss by iteration, one curve a run."""
+    traces, last = [], 1
+    for i, (name, metrics) in enumerate(histories.items()):
+        last = max([last, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
+        steps = [m for m in metrics if m["event"] == "step"]
+        xs, ys = thinned([m["step"] for m in steps], [m["loss"] for m in steps])
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": xs,
+                "y": ys,
+                "line": {"color": palette.category(i), "width": 1.8},
+                "hovertemplate": f"{name}<br>iteration %{{x}}<br>loss %{{y:.3f}}<extra></extra>",
+            }
+        )
+    return _figure(
+        "Loss by iteration",
+        traces,
+        {"title": "iteration", "range": [0, last], "showgrid": False},
+        {"title": "training loss (nats)", "rangemode": "tozero"},
+    )
+
+
+def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
+    """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
+    traces: list[dict[str, Any]] = []
+    last = 1
+    for i, (name, metrics) in enumerate(histories.items()):
+        last = max([last, *(m["epochs"] for m in metrics if m["event"] == "start")])
+        epochs = [m for m in metrics if m["event"] == "epoch"]
+        test = [m for m in metrics if m["event"] == "test"]
+        colour = palette.category(i)
+        for key, label, dash in (
+            ("validation_accuracy", "validation", "solid"),
+            ("train_accuracy", "training", "dot"),
+        ):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if dash == "solid" else "lines",
+                    "name": name if dash == "solid" else f"{name}, training",
+                    "legendgroup": name,
+                    "showlegend": dash == "solid",
+                    "x": [m["epoch"] for m in epochs],
+                    "y": [m[key] for m in epochs],
+                    "line": {"color": colour, "width": 2 if dash == "solid" else 1.4, "dash": dash},
+                    "marker": {"size": 5},
+                    "hovertemplate": f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}<extra></extra>",
+                }
+            )
+        if test:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": f"{name}, test",
+                    "legendgroup": name,
+                    "showlegend": False,
+                    "x": [max((m["epoch"] for m in epochs), default=0)],
+                    "y": [test[-1]["accuracy"]],
+                    "marker": {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}},
+                    "hovertemplate": f"{name}, test<br>%{{y:.1%}}<extra></extra>",
+                }
+            )
+    return _figure(
+        "Accuracy by epoch: — validation, ⋯ training, ★ test",
+        traces,
+        {"title": "epoch", "range": [0.5, last + 0.5], "showgrid": False, "tickformat": "d"},
+        {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+    )
+
+
+def norms_chart(blocks: list[BlockNorms], images: list[str]) -> "Figure":
+    """||F(x)|| against ||shortcut(x)||, a point an image and a colour a block, log axes, with the diagonal."""
+    values = [v for block in blocks for v in (*block.shortcut, *block.residual) if v > 0]
+    low, high = (min(values), max(values)) if values else (1.0, 10.0)
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "‖F(x)‖ = ‖x‖",
+        "x": [low, high],
+        "y": [low, high],
+        "line": {"color": "#888", "width": 1.2, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    clouds = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": block.name + ("" if block.identity else " (new shape)"),
+            "x": list(block.shortcut),
+            "y": list(block.residual),
+            "text": images,
+            "marker": {
+                "color": palette.in_order(i, len(blocks)),
+                "size": 7,
+                "opacity": 0.8,
+                "symbol": "circle" if block.identity else "diamond",
+                "line": {"width": 0.5, "color": "rgba(128,128,128,0.8)"},
+            },
+            "hovertemplate": (f"<b>{block.name}</b>, %{{text}}<br>‖x‖ %{{x:.3g}}<br>‖F(x)‖ %{{y:.3g}}<extra></extra>"),
+        }
+        for i, block in enumerate(blocks)
+    ]
+    ticks = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
+    log = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return _figure(
+        "‖F(x)‖ against ‖x‖: every image in every block",
+        [diagonal, *clouds],
+        {"title": "‖x‖ on the shortcut"} | log,
+        {"title": "‖F(x)‖ of the residual branch"} | log,
+        height=520,
+        margin={"l": 56, "r": 16, "t": 48, "b": 48},
+        # Below the plot, where any number of blocks has room.
+        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "font": {"size": 11}, "itemsizing": "constant"},
+    )
+
+
+def ratio_chart(blocks: list[BlockNorms], stage_ends: list[int]) -> "Figure":
+    """||F(x)|| / ||x|| by depth: median and quartiles a block, all images behind, lines between stages."""
+    boxes = [
+        {
+            "type": "box",
+            "name": block.name,
+            "y": block.ratios,
+            "boxpoints": "all",
+            "pointpos": 0,
+            "jitter": 0.5,
+            "marker": {"color": palette.in_order(i, len(blocks)), "size": 3, "opacity": 0.45},
+            "line": {"width": 1.5},
+            "fillcolor": "rgba(128,128,128,0.15)",
+            "showlegend": False,
+            "hovertemplate": f"{block.name}<br>‖F(x)‖ / ‖x‖ = %{{y:.3f}}<extra></extra>",
+        }
+        for i, block in enumerate(blocks)
+    ]
+    ends = [
+        {"type": "line", "x0": end - 0.5, "x1": end - 0.5, "yref": "paper", "y0": 0, "y1": 1}
+        | {"line": {"color": "#888", "width": 1, "dash": "dot"}}
+        for end in stage_ends
+    ]
+    one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1}
+    return _figure(
+        "‖F(x)‖ / ‖x‖ by depth: median, quartiles, every image",
+        boxes,
+        {"title": "block, by depth", "showgrid": False, "type": "category"},
+        {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
+        height=380,
+        margin={"l": 56, "r": 16, "t": 48, "b": 48},
+        showlegend=False,
+        shapes=[*ends, one | {"line": {"color": "#888", "width": 1.2, "dash": "dash"}}],
+    )

@@ -1,0 +1,66 @@
+"""Plain data -> matplotlib figures, by the object interface: nothing is shared between requests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnet_space import palette
+from resnet_space.runs import Metric
+
+OVERLAY_SIZE = 256  # pixels
+
+
+def overlay(
+    image: Image.Image, gate: NDArray[np.float32], low: float, high: float, opacity: float = 0.6
+) -> Image.Image:
+    """A spatial gate [h, w] over the image, low..high as the colours of viridis, smoothly enlarged."""
+    size = (OVERLAY_SIZE, OVERLAY_SIZE)
+    scaled = np.clip((gate - low) / max(high - low, 1e-6), 0, 1)
+    enlarged = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    heat = Image.fromarray((colormaps["viridis"](enlarged)[..., :3] * 255).astype(np.uint8))
+    grey = (
+        image.resize(size, Image.Resampling.BICUBIC).convert("L").convert("RGB")
+    )  # its colours would mix with the map's
+    return Image.blend(grey, heat, opacity)
+
+
+def channel_gates(gates: NDArray[np.float32], neutral: float) -> Figure:
+    """The channel gates [C] as bars from the neutral value: above it turned up, below it turned down."""
+    figure = Figure(figsize=(3.2, 1.5), layout="constrained")
+    axes = figure.add_subplot()
+    colours = [palette.TURNED_UP if gate >= neutral else palette.TURNED_DOWN for gate in gates]
+    axes.bar(np.arange(len(gates)), gates - neutral, bottom=neutral, width=0.85, color=colours)
+    axes.axhline(neutral, linewidth=0.8, color="#888888")
+    axes.set(xlim=(-0.7, len(gates) - 0.3), ylim=(0, 1), xlabel="channel", ylabel="gate", yticks=[0, 0.5, 1])
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def learning_curves(metrics: Sequence[Metric]) -> Figure:
+    """Loss by iteration and accuracy by epoch of one run, for its card."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    steps = [m for m in metrics if m["event"] == "step"]
+    epochs = [m for m in metrics if m["event"] == "epoch"]
+    loss.plot([m["step"] for m in steps], [m["loss"] for m in steps], linewidth=1, color=palette.category(0))
+    loss.set(xlabel="iteration", ylabel="training loss (nats)", xlim=(0, None), ylim=(0, None))
+    for i, (key, label) in enumerate((("validation_accuracy", "validation"), ("train_accuracy", "training"))):
+        accuracy.plot(
+            [m["epoch"] for m in epochs], [100 * m[key] for m in epochs], label=label, color=palette.category(i)
+        )
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+    accuracy.legend(frameon=False)
+    for axes in (loss, accuracy):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.4)
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write at 150 dots an inch, on white."""
+    figure.savefig(path, format="png", dpi=150, facecolor="white")

@@ -1,0 +1,37 @@
+"""The page: three tabs, and what they pass to one another."""
+
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.ui.explore import build_explore
+from resnet_space.ui.finetune import build_finetune
+from resnet_space.ui.predict import build_predict
+from resnet_space.ui.workshop import Workshop
+
+__all__ = ["Workshop", "build_app"]
+
+
+def build_app(workshop: Workshop) -> gr.Blocks:
+    """The app, ready to launch."""
+    app = gr.Blocks(title="resnet_space", delete_cache=(3600, 86400))
+    with app:
+        gr.Markdown(
+            "# resnet_space\nFine-tune a ResNet, see what it looks at, and see what its residual blocks do.",
+            elem_id="title",
+        )
+        with gr.Tabs() as tabs:
+            with gr.Tab("Fine-tune", id="finetune"):
+                finetune = build_finetune(workshop)
+            with gr.Tab("Predict", id="predict"):
+                predict = build_predict(workshop, finetune.names)
+            with gr.Tab("Explore residuals", id="explore"):
+                explore = build_explore(workshop, finetune.names)
+
+        def show(tab: str) -> Any:
+            return lambda name: (gr.Tabs(selected=tab), gr.update(choices=workshop.trained_names(), value=name))
+
+        private: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        finetune.try_it.click(show("predict"), finetune.followed, [tabs, predict.run], **private)
+        finetune.explore_it.click(show("explore"), finetune.followed, [tabs, explore.run], **private)
+    return app

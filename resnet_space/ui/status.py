@@ -1,0 +1,149 @@
+"""What the fine-tune tab says about runs, as HTML: the progress line and the table that compares them."""
+
+from collections.abc import Sequence
+from html import escape
+
+from resnet_space import palette
+from resnet_space.process import Status
+from resnet_space.runs import Metric, Run
+
+EMPTY = (
+    '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
+    "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
+    "in about half a minute on a laptop. Then compare it with the same training from random initialisation.</div></div>"
+)
+
+
+def duration(seconds: float) -> str:
+    """As people say it: "42 s", "3 min 5 s", "1 h 20 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def start_of(run: Run) -> str:
+    return run.config.training.start or "random initialisation"
+
+
+def test_metric(metrics: Sequence[Metric]) -> Metric | None:
+    return next((m for m in reversed(metrics) if m["event"] == "test"), None)
+
+
+def seconds_left(metrics: Sequence[Metric]) -> float | None:
+    """Of the whole training, from the pace so far; None before the first step."""
+    start = next((m for m in metrics if m["event"] == "start"), None)
+    last = next((m for m in reversed(metrics) if m["event"] == "step"), None)
+    if start is None or last is None:
+        return None
+    total = start["epochs"] * start["steps_per_epoch"]
+    return float(last["seconds"] / last["step"] * (total - last["step"]))
+
+
+def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
+    """One line of words, one of numbers, and the progress bar."""
+    start = next((m for m in metrics if m["event"] == "start"), None)
+    steps = [m for m in metrics if m["event"] == "step"]
+    epochs = [m for m in metrics if m["event"] == "epoch"]
+    test = test_metric(metrics)
+    done = steps[-1]["step"] if steps else 0
+    total = start["epochs"] * start["steps_per_epoch"] if start else 1
+    name = f"<b>{escape(run.name)}</b>"
+
+    numbers = ""
+    if status.state == "starting":
+        words = f"{name} is starting: it loads PyTorch and decodes the images."
+    elif status.state in ("training", "stopping"):
+        words = f"{name} is stopping." if status.state == "stopping" else f"{name} is training"
+        if status.state == "training":
+            words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}."
+        left = seconds_left(metrics)
+        epoch = min(len(epochs) + 1, run.config.training.epochs)
+        numbers = f"epoch {epoch} of {run.config.training.epochs} · {steps[-1]['images_per_second']:,.0f} images/s"
+        if left is not None and status.state == "training":
+            numbers += f" · about {duration(left)} left"
+    elif status.state == "finished" and test:
+        words = (
+            f"{name} has finished: <b>{test['accuracy']:.1%}</b> of {test['images']:,} {_split_words(test)} "
+            "images are classified correctly."
+        )
+        numbers = f"{run.config.training.epochs} epochs in {duration(test['seconds'])}"
+    elif status.state == "stopped":
+        words = f"{name} was stopped. Its best weights so far are kept."
+        numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
+    elif status.state == "failed":
+        words = f"{name} has failed. {escape(status.reason)}"
+        numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
+    else:
+        words = f"{name} has not been trained yet."
+
+    share = 100 * done / total
+    return (
+        f'<div class="status {status.state}"><div class="line"><span>{words}</span>'
+        f'<span class="subdued">{numbers}</span></div>'
+        f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{share:.0f}" aria-valuemin="0" '
+        f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div></div>'
+    )
+
+
+def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
+    """A table of the shown runs, in the colours of the plots, and what their comparison says."""
+    if not runs:
+        return '<div class="empty">The runs that you train are compared here.</div>'
+    rows = []
+    for i, (run, status, metrics) in enumerate(runs):
+        test = test_metric(metrics)
+        best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
+        colour = palette.category(i)
+        accuracy = ""
+        if test:
+            accuracy = (
+                f'{test["accuracy"]:.1%}<span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
+                f'background: {colour}"></span></span>'
+            )
+        cells = [
+            f'<span class="swatch" style="background: {colour}"></span>{escape(run.name)}',
+            escape(start_of(run)),
+            escape(run.config.training.dataset),
+            str(run.config.training.epochs),
+            "" if best is None else f"{best:.1%}",
+            accuracy or status.state,
+            duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
+        ]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    heads = ("run", "start", "data", "epochs", "best validation", "test", "time")
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    return (
+        f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"{finding_html(runs)}"
+    )
+
+
+def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
+    """What the latest pretrained and the latest scratch run of equal budget say about each other, if both are there."""
+    tested = [(run, test) for run, _, metrics in runs if (test := test_metric(metrics))]
+    pretrained = [(run, test) for run, test in tested if run.config.training.start]
+    scratch = [(run, test) for run, test in tested if not run.config.training.start]
+    for run, test in reversed(pretrained):
+        for other, other_test in reversed(scratch):
+            same_model = run.config.model == other.config.model
+            if same_model and _budget(run) == _budget(other):
+                points = 100 * (test["accuracy"] - other_test["accuracy"])
+                return (
+                    f'<p class="finding">Same model, data and {run.config.training.epochs} epochs: started from '
+                    f"{escape(start_of(run))} it reaches <b>{test['accuracy']:.1%}</b>, from random initialisation "
+                    f"<b>{other_test['accuracy']:.1%}</b>. Here pretraining is worth <b>{points:+.1f} points</b>.</p>"
+                )
+    return ""
+
+
+def _budget(run: Run) -> tuple[object, ...]:
+    training = run.config.training
+    return training.dataset, training.epochs, training.batch_size
+
+
+def _split_words(test: Metric) -> str:
+    return "test" if test["split"] == "test" else "held-out validation"

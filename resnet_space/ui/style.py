@@ -1,0 +1,66 @@
+"""The look of the page: one theme, light and dark."""
+
+import gradio as gr
+
+FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")  # nothing to download
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
+
+
+CSS = """
+.gradio-container { max-width: 1400px !important; margin: 0 auto; }
+.html-container { padding: 0 !important; }
+#title h1 { margin-bottom: 0.1rem; }
+#title p { margin-top: 0; color: var(--body-text-color-subdued); }
+
+/* Plotly's figures carry no colours for text and grid, so that they follow the theme. */
+.js-plotly-plot text { fill: var(--body-text-color) !important; font-family: inherit !important; }
+.js-plotly-plot .hoverlayer text { fill: #fff !important; }
+.js-plotly-plot .gridlayer path { stroke: var(--border-color-primary) !important; }
+.js-plotly-plot .xlines-above, .js-plotly-plot .ylines-above,
+.js-plotly-plot path.xtick, .js-plotly-plot path.ytick { stroke: var(--body-text-color-subdued) !important; }
+.js-plotly-plot .modebar { display: none; }
+.js-plotly-plot:hover .modebar { display: block; }
+
+.status { padding: 0.75rem 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
+  background: var(--block-background-fill); min-height: 5.2rem; box-sizing: border-box; }
+.status .line { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; }
+.status .subdued { color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
+.status .bar { height: 0.6rem; margin-top: 0.6rem; border-radius: 0.3rem; overflow: hidden;
+  background: var(--border-color-primary); }
+.status .bar > div { height: 100%; background: var(--primary-500); transition: width 0.4s linear; }
+.status.failed { border-color: #D55E00; }
+
+.chart { min-height: 340px; }
+.runs { overflow-x: auto; }
+.runs table { width: 100%; margin: 0; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.runs th, .runs td { text-align: left; padding: 0.35rem 0.6rem; border: none;
+  border-bottom: 1px solid var(--border-color-primary);
+  white-space: nowrap; color: var(--body-text-color); }
+.runs th { font-weight: 600; color: var(--body-text-color-subdued); }
+.runs .swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 0.2rem; margin-right: 0.45rem;
+  vertical-align: -0.1rem; }
+.runs .meter { display: inline-block; width: 6rem; height: 0.6rem; margin-left: 0.5rem; border-radius: 0.3rem;
+  background: var(--border-color-primary); overflow: hidden; }
+.runs .meter > span { display: block; height: 100%; }
+.finding { margin: 0.6rem 0 0; }
+
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 0.9rem; }
+.maps figure { margin: 0; }
+.maps img { width: 100%; display: block; border-radius: var(--radius-md); aspect-ratio: 1; }
+.maps svg { width: 100%; height: auto; display: block; color: var(--body-text-color); }
+.maps figcaption { margin: 0.25rem 0 0.35rem; font-size: 0.9rem; line-height: 1.35; color: var(--body-text-color); }
+.maps .subdued, .note { color: var(--body-text-color-subdued); }
+.scale { display: flex; align-items: center; gap: 0.5rem; margin: 0.2rem 0 0.8rem; font-size: 0.9rem;
+  font-variant-numeric: tabular-nums; }
+.scale .ramp { flex: 0 1 14rem; height: 0.7rem; border-radius: 0.35rem;
+  background: linear-gradient(90deg, #440154, #3b528b, #21918c, #5ec962, #fde725); }
+.empty { padding: 1.6rem 1rem; text-align: center; color: var(--body-text-color-subdued);
+  border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+
+/* 32-pixel pictures are shown as large as photographs are. */
+#picture img, #own-picture img { width: 100%; height: 100%; object-fit: contain; }
+"""
