@@ -1,9 +1,86 @@
-"""The model card of a run: its `README.md`, generated from its configuration and metrics."""
+"""The model card of a run: its `README.md` and the figures in it, generated from its configuration and metrics."""
 
-from resnet_space.runs import CARD, Run, replaced_atomically
+import json
+from dataclasses import replace
+
+from resnet_space.config import TrainConfig
+from resnet_space.runs import CARD, FIGURES, Metric, Run, replaced_atomically
+
+CURVES = f"{FIGURES}/learning_curves.png"
 
 
 def write_card(run: Run) -> None:
-    """Write or replace the run's card."""
+    """Write or replace the run's card and its learning curves."""
+    from resnet_space.figures import learning_curves, save_png  # brings matplotlib
+
+    metrics = run.metrics()
+    with replaced_atomically(run.path / CURVES) as file:
+        save_png(learning_curves(metrics), file)
     with replaced_atomically(run.path / CARD) as file:
-        file.write_text(f"# {run.name}\n", encoding="utf-8")
+        file.write_text(card_text(run, metrics), encoding="utf-8")
+
+
+def card_text(run: Run, metrics: list[Metric]) -> str:
+    """The card in Markdown, with the Hub's front matter."""
+    model, training = run.config.model, run.config.training
+    start = next((m for m in metrics if m["event"] == "start"), None)
+    epochs = [m for m in metrics if m["event"] == "epoch"]
+    test = next((m for m in reversed(metrics) if m["event"] == "test"), None)
+
+    results = ["It was not trained to the end, so it was not tested."]
+    if test:
+        what = "test" if test["split"] == "test" else "held-out validation"
+        results = [
+            f"Top-1 accuracy **{test['accuracy']:.2%}** on the {test['images']:,} {what} images of "
+            f"`{training.dataset}`, which took no part in training or in the choice of the epoch."
+        ]
+    if epochs:
+        best = max(epochs, key=lambda m: m["validation_accuracy"])
+        results.append(
+            f"Best epoch: {best['epoch']} of {training.epochs}, with {best['validation_accuracy']:.2%} on the "
+            f"{start['validation_images'] if start else ''} validation images."
+        )
+    beginning = f"from the weights of `{training.start}`" if training.start else "from random initialisation"
+    hardware = f" on {start['device']} in {start['precision']}" if start else ""
+    took = f" It took {test['seconds'] / 60:.1f} minutes{hardware}." if test else ""
+    cbam = {None: "no CBAM", "stage": "CBAM after every stage", "block": "CBAM inside every block"}[model.cbam]
+    more = f" and {len(model.classes) - 12} more" if len(model.classes) > 12 else ""
+    changed = _changed(training)
+    differs = f"What differs from the defaults:\n\n```json\n{json.dumps(changed, indent=2)}\n```" if changed else ""
+    return f"""---
+library_name: resnet_space
+pipeline_tag: image-classification
+license: mit
+tags: [resnet_space, resnet{", cbam" if model.cbam else ""}]
+---
+
+# {run.name}
+
+{model.architecture} with {cbam}, {f"{start['parameters']:,} parameters, " if start else ""}for {len(model.classes)} \
+classes ({", ".join(model.classes[:12])}{more}). It sees images of {model.image_size} x {model.image_size} pixels.
+
+{chr(10).join(results)}
+
+![Loss by iteration and accuracy by epoch]({CURVES})
+
+## Training
+
+{training.epochs} epochs of `{training.dataset}` {beginning}.{took} {differs or "All settings are the defaults."}
+
+`config.json` has all of it; `python -m resnet_space.train` repeats it.
+
+## Use
+
+```python
+from PIL import Image
+from resnet_space.inference import Classifier
+from resnet_space.runs import Run
+
+print(Classifier(Run.open("{run.name}")).predict(Image.open("picture.jpg").convert("RGB")))
+```
+"""
+
+
+def _changed(training: TrainConfig) -> dict[str, object]:
+    plain = replace(TrainConfig(dataset=training.dataset), start=training.start)
+    return {name: value for name, value in vars(training).items() if value != getattr(plain, name)}

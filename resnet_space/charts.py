@@ -133,7 +133,7 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
                 }
             )
     return _figure(
-        "Accuracy by epoch: — validation, ⋯ training, ★ test",
+        "Accuracy: — validation, ⋯ training, ★ test",
         traces,
         {"title": "epoch", "range": [0.5, last + 0.5], "showgrid": False, "tickformat": "d"},
         {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},

@@ -89,5 +89,6 @@ class CBAM(nn.Module):
             nn.init.zeros_(self.spatial.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = x * self.channel(x)
-        return gated * self.spatial(gated)
+        x = x * self.channel(x)
+        out: Tensor = x * self.spatial(x)
+        return out

@@ -208,13 +208,14 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
         timer,
     ]
 
-    def on_start(shown_names: list[str], *values: Any, random_weights: bool = False) -> list[str]:
+    def on_start(shown_names: list[str], *values: Any, random_weights: bool = False) -> Any:
         start_name, dataset_name, architecture_name, cbam_place, *numbers = values
         training = dict(zip(fields, numbers, strict=True))
         request = Request(start_name, dataset_name, architecture_name, cbam_place, training, random_weights)
-        return [*shown_names, start_training(workshop, request).name]
+        name = start_training(workshop, request).name
+        return gr.update(choices=[*shown_names, name], value=[*shown_names, name])
 
-    def on_compare(shown_names: list[str], *values: Any) -> list[str]:
+    def on_compare(shown_names: list[str], *values: Any) -> Any:
         return on_start(shown_names, *values, random_weights=True)
 
     def on_stop() -> None:

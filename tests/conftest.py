@@ -1,0 +1,34 @@
+"""What several test modules need: data sets in the Hub's layout, made on the spot."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+
+
+@pytest.fixture(scope="session")
+def write_split() -> WriteSplit:
+    """Write one split of a data set: `write_split(folder, split, encoded images, labels, class names)`."""
+
+    def write(
+        folder: Path, split: str, encoded: Sequence[bytes], labels: Sequence[int], classes: Sequence[str]
+    ) -> None:
+        features = {"img": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+        table = pa.table(
+            {
+                "img": pa.array(
+                    [{"bytes": image, "path": None} for image in encoded],
+                    pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+                ),
+                "label": pa.array(labels, pa.int64()),
+            }
+        ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+
+    return write

@@ -1,0 +1,178 @@
+"""The app's endpoints, by the client that others will use."""
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.ui.conftest import SHIPPED, App
+
+BACKBONE, SHOWPIECE = SHIPPED
+EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
+TRAINED_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def client(app: App) -> Iterator[Client]:
+    connected = Client(app.url, verbose=False)
+    yield connected
+    connected.close()
+
+
+def wait_until_ended(client: Client, run: str) -> dict[str, Any]:
+    deadline = time.monotonic() + TRAINED_SECONDS
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = client.predict(run, api_name="/training_status")
+        if status["state"] not in ("starting", "training", "stopping"):
+            return status
+        time.sleep(0.3)
+    raise AssertionError(f"{run} did not end within {TRAINED_SECONDS} s")
+
+
+def test_only_the_promised_endpoints_are_public(client: Client) -> None:
+    names = set(client.view_api(return_format="dict")["named_endpoints"])
+    assert names == {"/start_training", "/training_status", "/stop_training", "/predict", "/explore_residuals"}
+
+
+def test_a_training_is_started_refused_a_second_time_and_finishes(client: Client, app: App) -> None:
+    started = client.predict(epochs=2, seed=3, api_name="/start_training")
+    with pytest.raises(AppError, match=rf"{started['run']} is training now: wait for its end, or stop it first\."):
+        client.predict(epochs=2, api_name="/start_training")
+    status = wait_until_ended(client, started["run"])
+    assert status["state"] == "finished"
+    assert status["epoch"]["epoch"] == 2
+    run = app.run(started["run"])
+    assert run.config.training.start == BACKBONE
+    assert run.config.training.seed == 3
+    assert status["test"] == run.metrics()[-2]
+
+    answer, _ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
+    assert len(answer["confidences"]) == 5
+
+
+def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:
+    started = client.predict(
+        start="random initialisation", architecture="resnet32", cbam="none", epochs=500, api_name="/start_training"
+    )
+    while client.predict(started["run"], api_name="/training_status")["state"] == "starting":
+        time.sleep(0.2)
+    client.predict(started["run"], api_name="/stop_training")
+    assert wait_until_ended(client, started["run"])["state"] == "stopped"
+    config = app.run(started["run"]).config
+    assert (config.model.architecture, config.model.cbam, config.training.start) == ("resnet32", None, None)
+
+    _, maps = client.predict(handle_file(EXAMPLE), started["run"], api_name="/predict")
+    assert "has no CBAM" in maps
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"backbone_lr": 0}, "The backbone's learning rate is 0, but must be above 0 and at most 10."),
+        ({"head_lr": -1}, "The head's learning rate is -1, but must be above 0 and at most 10."),
+        ({"epochs": 0}, "The number of epochs is 0, but must be a whole number from 1 to 1,000."),
+        ({"epochs": 1.5}, "The number of epochs is 1.5, but must be a whole number from 1 to 1,000."),
+        ({"batch_size": 1}, "The batch size is 1, but must be a whole number from 2 to 4,096."),
+        ({"start": "random initialisation", "architecture": "resnet19"}, "The architecture is 'resnet19', but must be"),
+        ({"start": "../../etc"}, "Choose a run first."),
+        ({"start": "gone"}, "There is no run named gone any more"),
+        ({"dataset": "mnist"}, "There is no data set named 'mnist'"),
+    ],
+)
+def test_bad_training_values_are_refused_and_nothing_is_created(
+    client: Client, app: App, values: dict[str, Any], sentence: str
+) -> None:
+    before = sorted(app.checkpoints.iterdir())
+    with pytest.raises(AppError) as refused:
+        client.predict(**values, api_name="/start_training")
+    assert sentence in str(refused.value)
+    assert sorted(app.checkpoints.iterdir()) == before
+
+
+def test_the_horse_is_a_horse_in_every_kind_of_file(client: Client, tmp_path: Path) -> None:
+    horse = Image.open(EXAMPLE).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # to be turned by 90 degrees to the right
+    transparent = horse.copy()
+    transparent.putalpha(255)
+    sixteen = Image.fromarray(np.asarray(horse.convert("L")).astype(np.uint16) * 257)
+    files: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "plain.png": (horse, {}),
+        "palette.png": (horse.quantize(256), {}),
+        "cmyk.jpg": (horse.convert("CMYK"), {}),
+        "transparent.webp": (transparent, {}),
+        "rotated.jpg": (horse.transpose(Image.Transpose.ROTATE_90), {"exif": rotated.tobytes()}),
+    }
+    for name, (image, options) in files.items():
+        image.save(tmp_path / name, **options)
+        answer, _ = client.predict(handle_file(tmp_path / name), SHOWPIECE, api_name="/predict")
+        assert answer["label"] == "horse", name
+    for name, grey in {"grey.png": horse.convert("L"), "16-bit.png": sixteen}.items():
+        grey.save(tmp_path / name)
+    eight, _ = client.predict(handle_file(tmp_path / "grey.png"), SHOWPIECE, api_name="/predict")
+    deep, _ = client.predict(handle_file(tmp_path / "16-bit.png"), SHOWPIECE, api_name="/predict")
+    assert eight == deep
+
+
+def test_unusable_pictures_get_a_sentence(client: Client, tmp_path: Path) -> None:
+    jpeg = io.BytesIO()
+    Image.open(EXAMPLE).resize((256, 256)).save(jpeg, "JPEG")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.jpg").write_bytes(jpeg.getvalue()[: len(jpeg.getvalue()) // 2])
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    for name, sentence in {
+        "text.png": "This file is not an image",
+        "empty.png": "This file is not an image, or it is empty",
+        "cut.jpg": "The image is damaged",
+        "huge.png": "million",
+    }.items():
+        with pytest.raises(AppError) as refused:
+            client.predict(handle_file(tmp_path / name), SHOWPIECE, api_name="/predict")
+        assert sentence in str(refused.value), name
+    with pytest.raises(AppError, match="There is no image yet"):
+        client.predict(None, SHOWPIECE, api_name="/predict")
+
+
+def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -> None:
+    *_, table, _, values = client.predict(
+        SHOWPIECE, "test images of cifar10-mini", 12, None, api_name="/explore_residuals"
+    )
+    assert [row[0] for row in table["data"]] == [f"layer{i}.{j}" for i in (1, 2, 3) for j in range(3)]
+    assert len(Path(values).read_text().splitlines()) == 1 + 9 * 12
+    *_, values = client.predict(
+        SHOWPIECE, "one picture of your own", 12, handle_file(EXAMPLE), api_name="/explore_residuals"
+    )
+    assert len(Path(values).read_text().splitlines()) == 1 + 9
+    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 256"):
+        client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
+
+
+def test_a_broken_run_is_left_out_or_refused_with_the_reason(client: Client, app: App) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = app.run(SHOWPIECE)
+    weights = load_file(source.path / "model.safetensors")
+    cases = {
+        "missing": ({k: v for k, v in weights.items() if k != "fc.bias"}, "fc.bias is missing"),
+        "extra": (weights | {"rogue": weights["fc.bias"]}, "rogue does not belong there"),
+        "misshaped": (weights | {"fc.bias": weights["fc.bias"][:3].clone()}, "instead of (10,)"),
+    }
+    for name, (tensors, reason) in cases.items():
+        (app.checkpoints / name).mkdir()
+        (app.checkpoints / name / "config.json").write_text((source.path / "config.json").read_text())
+        save_file(tensors, app.checkpoints / name / "model.safetensors")
+        with pytest.raises(AppError) as refused:
+            client.predict(handle_file(EXAMPLE), name, api_name="/predict")
+        assert reason in str(refused.value)
+    (app.checkpoints / "broken").mkdir()
+    (app.checkpoints / "broken" / "config.json").write_text("{")
+    with pytest.raises(AppError, match=r"The config\.json of broken cannot be read"):
+        client.predict(handle_file(EXAMPLE), "broken", api_name="/predict")

@@ -1,0 +1,175 @@
+"""All three tabs in a real browser, as a person uses them. Screenshots are kept in `tests/ui/screenshots/`."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.conftest import App
+
+pytestmark = pytest.mark.ui
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+TRAINED_MS = 240_000  # for a training of a few epochs on a busy machine
+SHOWN_MS = 60_000
+
+
+@pytest.fixture
+def page(app: App, browser: Browser) -> Iterator[Page]:
+    """A visitor's page at the size of a laptop, that notes the browser's errors."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    visitor = context.new_page()
+    errors: list[str] = []
+    visitor.on("pageerror", lambda error: errors.append(str(error)))
+    visitor.set_default_timeout(SHOWN_MS)
+    visitor.goto(app.url)
+    yield visitor
+    context.close()
+    assert not errors
+
+
+def keep(page: Page, name: str) -> None:
+    """A screenshot of the whole page, once its plots have settled."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.wait_for_timeout(700)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def start(page: Page, epochs: int) -> None:
+    page.get_by_label("Epochs").fill(str(epochs))
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+def progress(page: Page) -> float:
+    return float(page.get_by_role("progressbar", name="progress").get_attribute("aria-valuenow") or 0)
+
+
+def expect_toast(page: Page, words: str) -> None:
+    expect(page.get_by_test_id("toast-body").filter(has_text=words).first).to_be_visible(timeout=SHOWN_MS)
+
+
+def plotted_points(page: Page, title: str) -> int:
+    plot = page.locator(".js-plotly-plot").filter(has_text=title)
+    return plot.locator(".scatterlayer .points path").count()
+
+
+def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, page: Page, browser: Browser) -> None:
+    expect(page.get_by_text("Nothing is training.")).to_be_visible()
+    keep(page, "1-before")
+
+    start(page, epochs=5)
+    expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
+    expect(page.locator(".status.training")).to_contain_text("left")
+    keep(page, "2-training")
+    before = progress(page)
+
+    page.reload()
+    expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    assert progress(page) >= before
+    second = browser.new_page()
+    second.goto(app.url)
+    expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    second.close()
+
+    expect(page.locator(".status.finished")).to_contain_text("fine-tune-1 has finished", timeout=TRAINED_MS)
+    test = app.run("fine-tune-1").metrics()[-2]
+    assert test["event"] == "test"
+    expect(page.locator(".status.finished")).to_contain_text(f"{test['accuracy']:.1%}")
+
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".status.finished")).to_contain_text("scratch-1 has finished", timeout=TRAINED_MS)
+    expect(page.locator(".finding")).to_contain_text("pretraining is worth +")
+    keep(page, "3-compared")
+
+    page.get_by_role("button", name="Try it in Predict").click()
+    expect(page.get_by_label("Run", exact=True).first).to_have_value("scratch-1")
+    page.get_by_label("Run", exact=True).first.click()
+    page.get_by_role("option", name="resnet20-cbam-cifar10").click()
+    page.locator("button.gallery-item").nth(7).click()  # the horse
+    expect(page.get_by_test_id("label-output-value")).to_have_text("horse", timeout=SHOWN_MS)
+    assert page.locator(".maps figure").count() == 4  # the input and the three stages
+    assert page.get_by_test_id("horse-confidence-set").or_(page.locator(".confidence-set")).count() == 5
+    keep(page, "4-predict")
+
+    open_tab(page, "Explore residuals")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("Of the 7 blocks that keep x's shape")).to_be_visible(timeout=SHOWN_MS)
+    expect(page.get_by_role("button", name="Table as CSV")).to_be_enabled()
+    assert plotted_points(page, "every image in every block") == 64 * 9
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Table as CSV").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 9
+    assert lines[1].startswith("layer1.0,identity,")
+    keep(page, "5-explore")
+
+
+def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:
+    start(page, epochs=0)
+    expect_toast(page, "The number of epochs is 0, but must be a whole number from 1 to 1,000.")
+
+    open_tab(page, "Predict")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    expect_toast(page, "There is no image yet")
+
+    text = tmp_path / "text.png"
+    text.write_text("this is no picture")
+    page.locator("#picture input[type=file]").set_input_files(text)
+    expect_toast(page, "This file is not an image")
+
+    page.reload()
+    open_tab(page, "Predict")
+    page.locator("button.gallery-item").first.click()
+    expect(page.locator(".maps figure").first).to_be_visible(timeout=SHOWN_MS)
+
+
+def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App, page: Page) -> None:
+    start(page, epochs=200)
+    expect(page.locator(".status.training")).to_contain_text("epoch 2 of 200", timeout=TRAINED_MS)
+    name = page.locator(".status b").first.inner_text()
+    for pid in app.trainer_pids(name):
+        os.kill(pid, signal.SIGKILL)
+    expect(page.locator(".status.failed")).to_contain_text("SIGKILL", timeout=SHOWN_MS)
+    assert app.run(name).has_weights
+    keep(page, "6-killed")
+
+    start(page, epochs=200)
+    expect(page.locator(".status.training")).to_contain_text("left", timeout=TRAINED_MS)
+    following = page.locator(".status b").first.inner_text()
+    assert following != name
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".status.stopped")).to_contain_text(f"{following} was stopped", timeout=SHOWN_MS)
+    assert app.run(following).load_model() is not None
+    keep(page, "7-stopped")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1440, "dark")])
+def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(app: App, browser: Browser, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    page = context.new_page()
+    page.goto(f"{app.url}/?__theme={scheme}")
+    page.get_by_role("tab", name="Fine-tune").wait_for()
+    for tab in ("Fine-tune", "Predict", "Explore residuals"):
+        if not page.get_by_role("tab", name=tab).is_visible():  # a narrow page folds the last tabs into a menu
+            page.locator(".overflow-menu > button").click()
+            page.locator(".overflow-dropdown button").filter(has_text=tab).click()
+        else:
+            open_tab(page, tab)
+        if tab == "Predict":
+            page.locator("button.gallery-item").first.click()
+            page.locator(".maps figure").nth(3).wait_for(timeout=SHOWN_MS)
+        if tab == "Explore residuals":
+            page.get_by_role("button", name="Measure").click()
+            expect(page.get_by_role("button", name="Table as CSV")).to_be_enabled(timeout=SHOWN_MS)
+        keep(page, f"8-{scheme}-{width}-{re.sub('[^a-z]+', '-', tab.lower())}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
