@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,26 +75,36 @@ class Trainer:
             BusyError: while another run trains.
         """
         with self._lock:
-            self.check_free()
-            run.withdraw_stop()
-            (run.path / RESUME).mkdir(exist_ok=True)
-            command = [sys.executable, "-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
-            package_folder = str(Path(__file__).parent.parent)
-            environment = os.environ | {
-                "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
-            }
-            with (run.path / LOG).open("wb") as log:
-                self._children[run.name] = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
-                )
+            self._check_free()
+            self._spawn(run, resume)
 
-    def check_free(self) -> None:
-        """Raises BusyError while a run trains."""
+    def start_new(self, create: Callable[[], Run]) -> Run:
+        """Create a run and start it, as one step: a refused start leaves no run behind. Raises as `start`, `create`."""
+        with self._lock:
+            self._check_free()
+            run = create()
+            self._spawn(run, resume=False)
+            return run
+
+    def _spawn(self, run: Run, resume: bool) -> None:
+        run.withdraw_stop()
+        (run.path / RESUME).mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
+        package_folder = str(Path(__file__).parent.parent)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
+        }
+        with (run.path / LOG).open("wb") as log:
+            self._children[run.name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
+            )
+
+    def _check_free(self) -> None:
         active = self.active()
         if active is not None:
             raise BusyError(f"{active} is training now: wait for its end, or stop it first.")

@@ -384,6 +384,8 @@ def host(run: Run, *, resume: bool = False) -> int:
                     if (signalled or run.stop_requested()) and metric["event"] != "test":
                         end["status"] = "stopped"
                         break
+            if run.has_weights:
+                write_card(run)
         except (RunError, DataError, TrainingError) as error:
             end |= {"status": "failed", "reason": str(error)}
         except torch.OutOfMemoryError:
@@ -395,8 +397,6 @@ def host(run: Run, *, resume: bool = False) -> int:
             traceback.print_exc()
             end |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
         run.append_metric(end | {"time": round(time.time(), 1)})
-        if run.has_weights:
-            write_card(run)
     if end["status"] == "failed":
         print(end["reason"], file=sys.stderr)
     return int(end["status"] == "failed")

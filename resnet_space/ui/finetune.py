@@ -73,12 +73,9 @@ def create_run(workshop: Workshop, request: Request) -> Run:
 def start_training(workshop: Workshop, request: Request) -> Run:
     """Create a run and start it. Raises gr.Error with one sentence; then nothing was created."""
     try:
-        workshop.trainer.check_free()
-        run = create_run(workshop, request)
-        workshop.trainer.start(run)
+        return workshop.trainer.start_new(lambda: create_run(workshop, request))
     except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
         raise gr.Error(str(error), print_exception=False) from None
-    return run
 
 
 def training_status(workshop: Workshop, name: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.process import Trainer
-from resnet_space.runs import Library, Run
+from resnet_space.runs import Library, Run, RunError
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -53,7 +54,8 @@ class Workshop:
         """Load what the first visitor will need, so that they do not wait for torch."""
         name = self.default_name()
         if name is not None:
-            self.classifier(name)
+            with suppress(RunError):  # whoever chooses a broken run is told
+                self.classifier(name)
 
     def trained_here(self) -> list[Run]:
         """The runs that did not come with the product, newest first."""
