@@ -48,7 +48,7 @@ clean:
 	fi; \
 	if ! $$python -c 'import ensurepip' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
-		$$root apt-get install -y "$$python-venv" || { \
+		{ $$root apt-get update && $$root apt-get install -y "$$python-venv"; } || { \
 			echo "$$python lacks its venv module: apt-get install $$python-venv, then try again." >&2; exit 1; \
 		}; \
 	fi; \

@@ -10,6 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
 from resnet_space.data import BUNDLED, stratified_indices
 
 COUNTS = {"train": 2_000, "test": 1_000}

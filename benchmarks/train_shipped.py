@@ -11,11 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import DATA_FOLDER_VARIABLE, dataset_classes
 from resnet_space.runs import Run
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+CHECKPOINTS = ROOT / "checkpoints"
 RECIPES = {
     "resnet20-cbam-imagenet32": TrainConfig(
         dataset="tiny-imagenet-32",
@@ -50,7 +53,7 @@ def main() -> int:
         start = Run.open(CHECKPOINTS / training.start) if training.start else None
         model = ModelConfig("resnet20", dataset_classes(training.dataset), cbam="stage")
         Run.create(path, RunConfig(model, training), start=start)
-    return subprocess.call([sys.executable, "-m", "resnet_space.train", str(path), "--resume"])
+    return subprocess.call([sys.executable, "-m", "resnet_space.train", str(path), "--resume"], cwd=ROOT)
 
 
 if __name__ == "__main__":

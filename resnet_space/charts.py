@@ -41,8 +41,8 @@ def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict
             "template": "none",
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "title": {"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 1, "yref": "container"}
-            | {"yanchor": "top", "pad": {"t": 14}},
+            "title": {"text": title, "font": {"size": 13}, "x": 0, "xref": "container", "y": 1}
+            | {"yref": "container", "yanchor": "top", "pad": {"t": 14, "l": 14}},
             "showlegend": True,  # also for a single curve: nothing moves when a second one comes
             "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
             "height": 340,
@@ -67,7 +67,7 @@ def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) ->
 
 def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
     """Training loss by iteration, one curve a run."""
-    traces, last = [], 1
+    traces, last = [], 1 if histories else 100
     for i, (name, metrics) in enumerate(histories.items()):
         last = max([last, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
         steps = [m for m in metrics if m["event"] == "step"]
@@ -94,7 +94,7 @@ def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
 def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
     """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
     traces: list[dict[str, Any]] = []
-    last = 1
+    last = 1 if histories else 10
     for i, (name, metrics) in enumerate(histories.items()):
         last = max([last, *(m["epochs"] for m in metrics if m["event"] == "start")])
         epochs = [m for m in metrics if m["event"] == "epoch"]

@@ -180,8 +180,10 @@ def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.
     rows = (top + torch.arange(height)).to(device)
     columns = left + torch.where(mirrored, torch.arange(width - 1, -1, -1), torch.arange(width))
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-    image = torch.arange(n, device=device)[:, None, None]
-    return padded[image, rows[:, :, None], columns.to(device)[:, None, :]]
+    image = torch.arange(n, device=device)[:, None, None] * (height + 2 * padding)
+    where = (image + rows[:, :, None]) * (width + 2 * padding) + columns.to(device)[:, None, :]
+    # index_select of whole pixels takes half the time of indexing with three tensors.
+    return padded.view(-1, images.shape[-1]).index_select(0, where.flatten()).view(images.shape)
 
 
 def training_batches(

@@ -148,6 +148,7 @@ class Run:
         }
         with replaced_atomically(self.path / WEIGHTS) as file:
             safetensors.torch.save_file(plain, file, metadata={"format": "pt"})
+            file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
 
     def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
         """The tensors of a safetensors file of this run, on the CPU. Raises RunError if it is missing or damaged."""

@@ -206,8 +206,7 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
             The scatter and the ratios as Plotly figures, a sentence on them, the table by block, and two CSV files:
             that table, and the norms of every image in every block.
         """
-        *views, table_path, values_path = explore(workshop, run, source, count, image)
-        return *views, *(gr.DownloadButton(value=path, interactive=True) for path in (table_path, values_path))
+        return explore(workshop, run, source, count, image)
 
     measure.click(
         on_click,
@@ -215,6 +214,11 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
         [scatter, ratios, said, table, table_file, values_file],
         api_name="explore_residuals",
         preprocess=False,
+    ).success(
+        lambda: (gr.update(interactive=True), gr.update(interactive=True)),
+        None,
+        [table_file, values_file],
+        api_visibility="private",
     )
     source.change(
         lambda kind: (gr.update(visible=kind == HELD_OUT), gr.update(visible=kind == OWN)),

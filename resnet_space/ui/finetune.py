@@ -1,6 +1,6 @@
 """The fine-tune tab: a form, a live view of what trains, and the comparison of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +41,6 @@ class Request:
     architecture: str
     cbam: str
     training: dict[str, Any]  # by TrainConfig's field names
-    random_weights: bool = False  # take only the architecture from the start, for a comparison
 
 
 def create_run(workshop: Workshop, request: Request) -> Run:
@@ -60,20 +59,26 @@ def create_run(workshop: Workshop, request: Request) -> Run:
         cbam: Any = None if request.cbam == "none" else request.cbam
         small = request.architecture in ARCHITECTURES and ARCHITECTURES[request.architecture].is_cifar_family
         model = ModelConfig(request.architecture, classes, cbam=cbam, shortcut="pad" if small else "projection")
-    weights = None if request.random_weights else source
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
     numbers: dict[str, Any] = {
         k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in request.training.items()
     }
-    config = TrainConfig(dataset=request.dataset, start=weights.name if weights else None, **numbers)
-    name = workshop.library.free_name("fine-tune" if weights else "scratch")
-    return Run.create(workshop.library.root / name, RunConfig(model, config), start=weights)
+    config = TrainConfig(dataset=request.dataset, start=source.name if source else None, **numbers)
+    name = workshop.library.free_name("fine-tune" if source else "scratch")
+    return Run.create(workshop.library.root / name, RunConfig(model, config), start=source)
 
 
-def start_training(workshop: Workshop, request: Request) -> Run:
+def create_comparison(workshop: Workshop, name: str) -> Run:
+    """A new run like another one, but from random initialisation. Raises RunError."""
+    config = workshop.library.open(name).config
+    path = workshop.library.root / workshop.library.free_name("scratch")
+    return Run.create(path, replace(config, training=replace(config.training, start=None)))
+
+
+def start_training(workshop: Workshop, create: Callable[[], Run]) -> Run:
     """Create a run and start it. Raises gr.Error with one sentence; then nothing was created."""
     try:
-        return workshop.trainer.start_new(lambda: create_run(workshop, request))
+        return workshop.trainer.start_new(create)
     except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
         raise gr.Error(str(error), print_exception=False) from None
 
@@ -118,15 +123,19 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
                     "batch_size": gr.Number(defaults.batch_size, label="Batch size", min_width=130),
                 }
             with gr.Row():
-                fields["backbone_lr"] = gr.Number(
-                    defaults.backbone_lr, label="Learning rate, backbone", step=0.01, min_width=130
-                )
-                fields["head_lr"] = gr.Number(defaults.head_lr, label="Learning rate, head", step=0.01, min_width=130)
+                for name, part in (("backbone_lr", "Backbone"), ("head_lr", "Head")):
+                    fields[name] = gr.Number(
+                        getattr(defaults, name),
+                        label=f"{part} rate",
+                        info="peak learning rate",
+                        step=0.01,
+                        min_width=130,
+                    )
             fields["seed"] = gr.Number(defaults.seed, label="Seed", info="the same seed gives the same run on a CPU")
             with gr.Row():
                 start_button = gr.Button("Start", variant="primary", min_width=120)
                 stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
-            compare_button = gr.Button("Compare: the same from random initialisation")
+            compare_button = gr.Button("Compare: the same from random initialisation", interactive=False)
 
         with gr.Column(scale=2, min_width=320):
             status = gr.HTML(EMPTY, apply_default_css=False)
@@ -172,7 +181,7 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
         followed_row = next((row for row in rows if row[0].name == active), rows[-1] if rows else None)
         histories = {run.name: metrics for run, _, metrics in rows}
         can_go_on = followed_row is not None and not followed_row[1].is_active and followed_row[0].has_weights
-        compared = active is None and followed_row is not None and followed_row[0].config.training.start is not None
+        comparable = can_go_on and followed_row is not None and followed_row[0].config.training.start is not None
         return (
             key,
             status_html(*followed_row) if followed_row else EMPTY,
@@ -182,7 +191,7 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
             gr.update(choices=[*here, *(n for n in trained if n not in here)], value=shown_names),
             gr.update(interactive=active is None),
             gr.update(interactive=active is not None),
-            gr.update(interactive=active is None, variant="primary" if compared else "secondary"),
+            gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
             gr.update(visible=can_go_on),
             followed_row[0].name if followed_row else None,
             trained if trained != known else gr.skip(),
@@ -205,15 +214,18 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
         timer,
     ]
 
-    def on_start(shown_names: list[str], *values: Any, random_weights: bool = False) -> Any:
+    def shown_with(shown_names: list[str], run: Run) -> Any:
+        names = [*shown_names, run.name]
+        return gr.update(choices=names, value=names)
+
+    def on_start(shown_names: list[str], *values: Any) -> Any:
         start_name, dataset_name, architecture_name, cbam_place, *numbers = values
         training = dict(zip(fields, numbers, strict=True))
-        request = Request(start_name, dataset_name, architecture_name, cbam_place, training, random_weights)
-        name = start_training(workshop, request).name
-        return gr.update(choices=[*shown_names, name], value=[*shown_names, name])
+        request = Request(start_name, dataset_name, architecture_name, cbam_place, training)
+        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request)))
 
-    def on_compare(shown_names: list[str], *values: Any) -> Any:
-        return on_start(shown_names, *values, random_weights=True)
+    def on_compare(shown_names: list[str], name: str) -> Any:
+        return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name)))
 
     def on_stop() -> None:
         active = workshop.trainer.active()
@@ -235,8 +247,11 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
     timer.tick(**tick, **private)
     shown.input(**tick, **private)
     start.change(lambda name: gr.update(visible=name == RANDOM), start, from_scratch, **private)
-    for button, handler in ((start_button, on_start), (compare_button, on_compare)):
-        button.click(handler, [shown, *form], shown, show_progress="hidden", **private).success(**tick, **private)
+    for button, handler, inputs in (
+        (start_button, on_start, [shown, *form]),
+        (compare_button, on_compare, [shown, followed]),
+    ):
+        button.click(handler, inputs, shown, show_progress="hidden", **private).success(**tick, **private)
     stop_button.click(on_stop, None, None, **private).success(**tick, **private)
     names.change(lambda trained: gr.update(choices=[*trained, RANDOM]), names, start, show_progress="hidden", **private)
     _build_api(workshop)
@@ -280,7 +295,8 @@ def _build_api(workshop: Workshop) -> None:
             "head_lr": head_lr,
             "seed": seed,
         }
-        run = start_training(workshop, Request(start, dataset, architecture, cbam, training))
+        request = Request(start, dataset, architecture, cbam, training)
+        run = start_training(workshop, lambda: create_run(workshop, request))
         return training_status(workshop, run.name)
 
     def training_status_endpoint(run: str) -> dict[str, Any]:

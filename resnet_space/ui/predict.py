@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parent.parent / "datasets" / "examples"
 EMPTY = '<div class="empty">Choose an example below the picture, or bring your own: the answer appears here.</div>'
 NAMED_CHANNELS = 3  # the most turned up and down
+AS_GOOD_AS_NEUTRAL = 0.01
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,13 @@ def _place(module: str) -> str:
 
 def _channel_words(gates: Any, neutral: float) -> str:
     order = gates.argsort()
-    up = [f"{i} ({gates[i]:.2f})" for i in order[::-1][:NAMED_CHANNELS] if gates[i] > neutral]
-    down = [f"{i} ({gates[i]:.2f})" for i in order[:NAMED_CHANNELS] if gates[i] < neutral]
-    return (
-        f'<figcaption class="subdued">{int((gates > neutral).sum())} of {len(gates)} channels turned up'
-        f"{': most ' + ', '.join(up) if up else ''}.<br>Turned down{' most: ' + ', '.join(down) if down else ': none'}."
-        "</figcaption>"
-    )
+    up = [f"{i} ({gates[i]:.2f})" for i in order[::-1] if gates[i] > neutral + AS_GOOD_AS_NEUTRAL]
+    down = [f"{i} ({gates[i]:.2f})" for i in order if gates[i] < neutral - AS_GOOD_AS_NEUTRAL]
+    lines = []
+    for turned, channels in (("turned up", up), ("turned down", down)):
+        most = f": most {', '.join(channels[:NAMED_CHANNELS])}" if channels else ""
+        lines.append(f"{len(channels)} of {len(gates)} channels {turned}{most}")
+    return f'<figcaption class="subdued">{"<br>".join(lines)}</figcaption>'
 
 
 def _card(picture: "Image", words: str, below: str) -> str:

@@ -49,7 +49,7 @@ CSS = """
 .runs .meter > span { display: block; height: 100%; }
 .finding { margin: 0.6rem 0 0; }
 
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 0.9rem; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }
 .maps figure { margin: 0; }
 .maps img { width: 100%; display: block; border-radius: var(--radius-md); aspect-ratio: 1; }
 .maps svg { width: 100%; height: auto; display: block; color: var(--body-text-color); }

@@ -1,0 +1,208 @@
+import json
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from plotly.graph_objects import Figure
+
+from resnet_space import palette
+from resnet_space.charts import (
+    MAX_POINTS,
+    BlockNorms,
+    accuracy_chart,
+    loss_chart,
+    norms_chart,
+    ratio_chart,
+    thinned,
+)
+from resnet_space.runs import Metric
+
+
+def history(losses: list[float], accuracies: list[tuple[float, float]], test: float | None = None) -> list[Metric]:
+    """A run's metrics: `losses` by step, (train, validation) by epoch, and the test's accuracy."""
+    metrics: list[Metric] = [{"event": "start", "epochs": 4, "steps_per_epoch": 5}]
+    metrics += [{"event": "step", "step": i + 1, "loss": loss} for i, loss in enumerate(losses)]
+    metrics += [
+        {"event": "epoch", "epoch": i + 1, "train_accuracy": train, "validation_accuracy": validation}
+        for i, (train, validation) in enumerate(accuracies)
+    ]
+    if test is not None:
+        metrics.append({"event": "test", "split": "test", "accuracy": test})
+    return metrics
+
+
+HISTORIES = {
+    "first": history([2.0, 1.5, 1.0], [(0.3, 0.2), (0.5, 0.4)], test=0.45),
+    "second": history([3.0, 2.5], [(0.1, 0.15)]),
+}
+BLOCKS = [
+    BlockNorms("layer1.0", True, [4.0, 5.0, 2.0], [1.0, 10.0, 2.0]),
+    BlockNorms("layer2.0", False, [8.0, 0.5, 4.0], [2.0, 1.0, 3.0]),
+]
+IMAGES = ["image 0", "image 1", "image 2"]
+
+
+def as_json(figure: Figure) -> dict[str, Any]:
+    """What a browser gets; numbers that JSON does not have are refused."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    content: dict[str, Any] = json.loads(figure.to_json(), parse_constant=refuse)
+    return content
+
+
+def curves(figure: Figure) -> dict[str, dict[str, Any]]:
+    traces = as_json(figure)["data"]
+    assert len({trace["name"] for trace in traces}) == len(traces)
+    return {trace["name"]: trace for trace in traces}
+
+
+# Thinning
+
+
+@pytest.mark.parametrize("n", [0, 1, MAX_POINTS - 1, MAX_POINTS])
+def test_a_short_curve_is_left_as_it_is(n: int) -> None:
+    xs, ys = list(range(1, n + 1)), [math.sin(i) for i in range(n)]
+    assert thinned(xs, ys) == (xs, ys)
+
+
+@pytest.mark.parametrize(("n", "most"), [(301, 300), (900, 300), (1_000, 300), (599, 300), (7, 3), (100, 1)])
+def test_a_long_curve_becomes_means_over_stretches_of_nearly_equal_length(n: int, most: int) -> None:
+    xs, ys = list(range(1, n + 1)), [math.sin(i * i) for i in range(n)]
+    thin_xs, thin_ys = thinned(xs, ys, most)
+    assert len(thin_xs) == len(thin_ys) == most
+    assert thin_xs[-1] == xs[-1]
+    ends = [0, *map(int, thin_xs)]
+    lengths = [end - begin for begin, end in pairwise(ends)]
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+    assert thin_ys == pytest.approx([sum(ys[a:b]) / (b - a) for a, b in pairwise(ends)])
+    # So no point is lost, and none counts twice.
+    assert sum(y * length for y, length in zip(thin_ys, lengths, strict=True)) == pytest.approx(sum(ys))
+
+
+def test_a_constant_stays_constant_and_a_mean_stays_the_mean() -> None:
+    xs = list(range(3_000))
+    assert thinned(xs, [2.5] * 3_000)[1] == pytest.approx([2.5] * MAX_POINTS)
+    ys = [i % 7 + i / 100 for i in xs]
+    thin = thinned(xs, ys)[1]
+    assert sum(thin) / len(thin) == pytest.approx(sum(ys) / len(ys))
+
+
+def test_a_single_spike_is_spread_and_not_lost() -> None:
+    ys = [0.0] * 900
+    ys[500] = 3.0
+    assert sorted(thinned(range(900), ys)[1])[-2:] == [0, 1]
+
+
+# Loss and accuracy
+
+
+def test_the_loss_chart_has_one_curve_a_run_with_its_losses() -> None:
+    traces = curves(loss_chart(HISTORIES))
+    assert {name: (trace["x"], trace["y"]) for name, trace in traces.items()} == {
+        "first": ([1, 2, 3], [2.0, 1.5, 1.0]),
+        "second": ([1, 2], [3.0, 2.5]),
+    }
+
+
+def test_the_loss_axis_has_room_for_the_longest_training_from_its_start_on() -> None:
+    longer = [HISTORIES["second"][0] | {"epochs": 6}]
+    axis = as_json(loss_chart(HISTORIES | {"longer": longer}))["layout"]["xaxis"]
+    assert axis["range"] == [0, 30]
+    assert as_json(loss_chart(HISTORIES))["layout"]["xaxis"]["range"] == [0, 20]
+
+
+def test_a_long_loss_curve_is_thinned() -> None:
+    (trace,) = curves(loss_chart({"long": history([1.0] * 1_000, [])})).values()
+    assert len(trace["x"]) == len(trace["y"]) == MAX_POINTS
+    assert trace["x"][-1] == 1_000
+
+
+def test_the_accuracy_chart_has_validation_training_and_test_of_each_run() -> None:
+    traces = as_json(accuracy_chart(HISTORIES))["data"]
+    of_first, of_second = ([t for t in traces if t["legendgroup"] == name] for name in HISTORIES)
+    assert [(t["x"], t["y"]) for t in of_first] == [([1, 2], [0.2, 0.4]), ([1, 2], [0.3, 0.5]), ([2], [0.45])]
+    assert [(t["x"], t["y"]) for t in of_second] == [([1], [0.15]), ([1], [0.1])]  # it was not tested
+    validation, training, test = of_first
+    assert validation["line"]["dash"] != training["line"]["dash"]
+    assert test["mode"] == "markers"
+    for group in (of_first, of_second):
+        assert [trace["showlegend"] for trace in group] == [True] + [False] * (len(group) - 1)
+    assert as_json(accuracy_chart(HISTORIES))["layout"]["xaxis"]["range"] == [0.5, 4.5]
+
+
+def test_up_to_six_runs_have_colours_of_their_own_that_agree_between_the_charts() -> None:
+    histories = {f"run-{i}": HISTORIES["first"] for i in range(6)}
+    colours = {name: trace["line"]["color"] for name, trace in curves(loss_chart(histories)).items()}
+    assert len(set(colours.values())) == 6
+    for trace in as_json(accuracy_chart(histories))["data"]:
+        own = trace["line"]["color"] if "line" in trace else trace["marker"]["color"]
+        assert own == colours[trace["legendgroup"]]
+
+
+@pytest.mark.parametrize("chart", [loss_chart, accuracy_chart])
+@pytest.mark.parametrize("histories", [{}, {"just created": []}, {"starting": history([], [])}])
+def test_runs_without_metrics_give_charts_without_points(chart: Any, histories: dict[str, list[Metric]]) -> None:
+    content = as_json(chart(histories))
+    assert all(trace["x"] == trace["y"] == [] for trace in content["data"])
+    low, high = content["layout"]["xaxis"]["range"]
+    assert low < high
+
+
+# Residuals
+
+
+def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:
+    diagonal, *clouds = as_json(norms_chart(BLOCKS, IMAGES))["data"]
+    assert diagonal["x"] == diagonal["y"] == [0.5, 10.0]  # over the whole range of both axes
+    assert [(cloud["x"], cloud["y"]) for cloud in clouds] == [
+        ([4.0, 5.0, 2.0], [1.0, 10.0, 2.0]),
+        ([8.0, 0.5, 4.0], [2.0, 1.0, 3.0]),
+    ]
+    for cloud, block in zip(clouds, BLOCKS, strict=True):
+        assert cloud["name"].startswith(block.name)
+        assert cloud["text"] == IMAGES
+    assert clouds[0]["marker"]["symbol"] != clouds[1]["marker"]["symbol"]  # the shortcut that changes the shape
+    layout = as_json(norms_chart(BLOCKS, IMAGES))["layout"]
+    assert layout["xaxis"]["type"] == layout["yaxis"]["type"] == "log"
+
+
+def test_the_ratio_chart_has_every_images_ratio_of_every_block() -> None:
+    content = as_json(ratio_chart(BLOCKS, [1]))
+    assert [(box["type"], box["name"], box["y"]) for box in content["data"]] == [
+        ("box", "layer1.0", [0.25, 2.0, 1.0]),
+        ("box", "layer2.0", [0.25, 2.0, 0.75]),
+    ]
+    assert [box["boxpoints"] for box in content["data"]] == ["all", "all"]
+    upright = [shape["x0"] for shape in content["layout"]["shapes"] if shape["x0"] == shape["x1"]]
+    level = [shape["y0"] for shape in content["layout"]["shapes"] if shape["y0"] == shape["y1"]]
+    assert (upright, level) == ([0.5], [1])  # between the two stages; where F(x) is as long as x
+
+
+def test_every_block_has_the_same_colour_of_its_own_in_both_charts() -> None:
+    blocks = [BlockNorms(f"layer1.{i}", True, [1.0], [1.0]) for i in range(54)]  # as many as resnet110 has
+    _, *clouds = as_json(norms_chart(blocks, ["image 0"]))["data"]
+    boxes = as_json(ratio_chart(blocks, []))["data"]
+    colours = [cloud["marker"]["color"] for cloud in clouds]
+    assert len(set(colours)) == 54
+    assert [box["marker"]["color"] for box in boxes] == colours
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 9, 54])
+def test_colours_in_order_grow_brighter(count: int) -> None:
+    colours = [palette.in_order(i, count) for i in range(count)]
+    brightness = [0.2126 * int(c[1:3], 16) + 0.7152 * int(c[3:5], 16) + 0.0722 * int(c[5:7], 16) for c in colours]
+    assert brightness == sorted(brightness)
+    assert all(len(c) == 7 and c.startswith("#") for c in colours)
+    assert colours[0].lower() == "#443983"
+    if count > 1:
+        assert colours[-1].lower() == "#d8e219"
+
+
+def test_without_blocks_there_is_an_empty_chart() -> None:
+    (diagonal,) = as_json(norms_chart([], []))["data"]
+    assert diagonal["x"] == diagonal["y"]
+    assert as_json(ratio_chart([], []))["data"] == []

@@ -1,0 +1,211 @@
+import dataclasses
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+
+from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
+
+MODEL = ModelConfig(architecture="resnet20", classes=("cat", "dog"), cbam="stage", mean=(0.1, 0.2, 0.3))
+TRAINING = TrainConfig(dataset="cifar10-mini", start="an-earlier-run", epochs=3, head_lr=0.5, flip=False, seed=7)
+
+
+def is_one_sentence(message: str) -> bool:
+    """Starts with a capital letter, ends with the only full stop that is not inside a number or a name."""
+    return re.fullmatch(r"[A-Z][^\n]*\.", message) is not None and not re.search(r"[.!?]\s", message)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "named", "allowed"),
+    [
+        ("backbone_lr", 0, "backbone's learning rate is 0,", "above 0 and at most 10"),
+        ("backbone_lr", 0.0, "backbone's learning rate is 0.0,", "above 0 and at most 10"),
+        ("backbone_lr", -1, "backbone's learning rate is -1,", "above 0 and at most 10"),
+        ("backbone_lr", math.nan, "backbone's learning rate is nan,", "above 0 and at most 10"),
+        ("backbone_lr", math.inf, "backbone's learning rate is inf,", "above 0 and at most 10"),
+        ("backbone_lr", -math.inf, "backbone's learning rate is -inf,", "above 0 and at most 10"),
+        ("backbone_lr", 10.1, "backbone's learning rate is 10.1,", "above 0 and at most 10"),
+        ("backbone_lr", None, "backbone's learning rate is None,", "above 0 and at most 10"),
+        ("backbone_lr", True, "backbone's learning rate is True,", "above 0 and at most 10"),
+        ("backbone_lr", "0.1", "backbone's learning rate is '0.1',", "above 0 and at most 10"),
+        pytest.param(
+            "backbone_lr", 10**400, "backbone's learning rate is 1", "above 0 and at most 10", id="10 to the 400"
+        ),
+        ("head_lr", 0, "head's learning rate is 0,", "above 0 and at most 10"),
+        ("head_lr", -1, "head's learning rate is -1,", "above 0 and at most 10"),
+        ("head_lr", math.nan, "head's learning rate is nan,", "above 0 and at most 10"),
+        ("head_lr", math.inf, "head's learning rate is inf,", "above 0 and at most 10"),
+        ("epochs", 0, "number of epochs is 0,", "a whole number from 1 to 1,000"),
+        ("epochs", 1.5, "number of epochs is 1.5,", "a whole number from 1 to 1,000"),
+        ("epochs", 2.0, "number of epochs is 2.0,", "a whole number from 1 to 1,000"),
+        ("epochs", True, "number of epochs is True,", "a whole number from 1 to 1,000"),
+        ("epochs", 1_001, "number of epochs is 1001,", "a whole number from 1 to 1,000"),
+        ("epochs", "10", "number of epochs is '10',", "a whole number from 1 to 1,000"),
+        ("epochs", None, "number of epochs is None,", "a whole number from 1 to 1,000"),
+        ("batch_size", 1, "batch size is 1,", "a whole number from 2 to 4,096"),
+        ("batch_size", 4_097, "batch size is 4097,", "a whole number from 2 to 4,096"),
+        ("warmup", -0.1, "warm-up's share is -0.1,", "from 0 to 1"),
+        ("warmup", 1.1, "warm-up's share is 1.1,", "from 0 to 1"),
+        ("momentum", 1, "momentum is 1,", "from 0 to 0.999"),
+        ("weight_decay", -1e-4, "weight decay is -0.0001,", "from 0 to 1"),
+        ("weight_decay", math.nan, "weight decay is nan,", "from 0 to 1"),
+        ("label_smoothing", 1, "label smoothing is 1,", "from 0 to 0.9"),
+        ("crop_padding", -1, "crop's padding is -1,", "a whole number from 0 to 64"),
+        ("flip", 1, "Flip is 1,", "true or false"),
+        ("flip", "yes", "Flip is 'yes',", "true or false"),
+        ("validation_fraction", 0, "validation share is 0,", "above 0 and at most 0.5"),
+        ("validation_fraction", 0.6, "validation share is 0.6,", "above 0 and at most 0.5"),
+        ("seed", -1, "seed is -1,", "a whole number from 0 to 2,147,483,647"),
+        ("seed", 0.5, "seed is 0.5,", "a whole number from 0 to 2,147,483,647"),
+        ("precision", "float16", "precision is 'float16',", "auto, float32, bfloat16"),
+        ("start", 5, "start is 5,", "a run's name"),
+        ("dataset", "", "data set has no name", "choose one"),
+        ("dataset", None, "data set has no name", "choose one"),
+    ],
+)
+def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(TRAINING, **{entry: value})
+    message = str(caught.value)
+    assert named in message
+    assert allowed in message
+    assert is_one_sentence(message), message
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "named", "allowed"),
+    [
+        ("architecture", "resnet19", "architecture is 'resnet19',", ", ".join(ARCHITECTURES)),
+        ("architecture", None, "architecture is None,", ", ".join(ARCHITECTURES)),
+        ("architecture", ["resnet20"], "architecture is ['resnet20'],", ", ".join(ARCHITECTURES)),
+        ("stem", "large", "stem is 'large',", "imagenet, cifar"),
+        ("stem", "imagenet", "stem is 'imagenet', but resnet20 is made for small images", "the cifar stem only"),
+        ("cbam", "everywhere", "CBAM's place is 'everywhere',", "None, stage, block"),
+        ("cbam", True, "CBAM's place is True,", "None, stage, block"),
+        ("shortcut", "skip", "shortcut is 'skip',", "pad, projection"),
+        ("image_size", 7, "image size is 7,", "a whole number from 8 to 1,024"),
+        ("image_size", 1_025, "image size is 1025,", "a whole number from 8 to 1,024"),
+        ("image_size", 32.0, "image size is 32.0,", "a whole number from 8 to 1,024"),
+        ("classes", (), "needs at least two classes", "each with a name"),
+        ("classes", ("cat",), "needs at least two classes", "each with a name"),
+        ("classes", ("cat", ""), "needs at least two classes", "each with a name"),
+        ("classes", ("cat", 1), "needs at least two classes", "each with a name"),
+        ("classes", "cat", "needs at least two classes", "each with a name"),
+        ("mean", (0.5, 0.5), "mean is (0.5, 0.5),", "three numbers"),
+        ("mean", 0.5, "mean is 0.5,", "three numbers"),
+        ("mean", (math.nan, 0.5, 0.5), "mean is (nan, 0.5, 0.5),", "three numbers"),
+        ("std", (0.2, "0.2", 0.2), "standard deviation is (0.2, '0.2', 0.2),", "three numbers"),
+        ("std", (0.2, math.inf, 0.2), "standard deviation is (0.2, inf, 0.2),", "three numbers"),
+        ("std", (0.2, 0.0, 0.2), "standard deviation is (0.2, 0.0, 0.2),", "above 0"),
+        ("std", (0.2, -0.2, 0.2), "standard deviation is (0.2, -0.2, 0.2),", "above 0"),
+    ],
+)
+def test_a_bad_model_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(MODEL, **{entry: value})
+    message = str(caught.value)
+    assert named in message
+    assert allowed in message
+    assert is_one_sentence(message), message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"backbone_lr": 10, "head_lr": 1e-9},
+        {"epochs": 1, "batch_size": 2},
+        {"epochs": 1_000, "batch_size": 4_096},
+        {"warmup": 0, "momentum": 0, "weight_decay": 0, "label_smoothing": 0, "crop_padding": 0},
+        {"warmup": 1.0, "momentum": 0.999, "weight_decay": 1, "label_smoothing": 0.9, "crop_padding": 64},
+        {"validation_fraction": 0.5, "seed": 2**31 - 1, "start": None},
+    ],
+)
+def test_values_at_the_ends_of_their_ranges_are_allowed(values: dict[str, Any]) -> None:
+    changed = dataclasses.replace(TRAINING, **values)
+    assert {entry: getattr(changed, entry) for entry in values} == values
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_the_large_architectures_have_the_imagenet_stem(architecture: str) -> None:
+    model = ModelConfig(architecture=architecture, classes=("cat", "dog"))
+    if architecture in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
+        assert dataclasses.replace(model, stem="imagenet").stem == "imagenet"
+    else:
+        with pytest.raises(ConfigError, match=f"{architecture} is made for small images"):
+            dataclasses.replace(model, stem="imagenet")
+
+
+def test_a_configuration_survives_json_unchanged() -> None:
+    config = RunConfig(MODEL, TRAINING)
+    again = RunConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert again == config
+    assert hash(again) == hash(config)  # lists became tuples again
+
+
+def test_what_json_leaves_out_takes_its_default() -> None:
+    data = {"model": {"architecture": "resnet56", "classes": ["a", "b"]}, "training": {"dataset": "cifar10-mini"}}
+    assert RunConfig.from_json(data) == RunConfig(
+        ModelConfig(architecture="resnet56", classes=("a", "b")), TrainConfig(dataset="cifar10-mini")
+    )
+
+
+@pytest.mark.parametrize("data", [None, [], "model", 5, [{"model": {}}]])
+def test_a_configuration_that_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(ConfigError, match=r"^A configuration must be a JSON object\.$"):
+        RunConfig.from_json(data)
+
+
+@pytest.mark.parametrize("parts", [(), ("model",), ("training",), ("model", "training", "extra")])
+def test_a_configuration_with_other_parts_is_refused(parts: tuple[str, ...]) -> None:
+    whole = RunConfig(MODEL, TRAINING).to_json() | {"extra": {}}
+    with pytest.raises(ConfigError, match='exactly the parts "model" and "training"') as caught:
+        RunConfig.from_json({part: whole[part] for part in parts})
+    assert is_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize("part", ["model", "training"])
+@pytest.mark.parametrize("value", [None, [], "resnet20", 3])
+def test_a_part_that_is_no_object_is_refused_by_name(part: str, value: object) -> None:
+    data = RunConfig(MODEL, TRAINING).to_json() | {part: value}
+    with pytest.raises(ConfigError, match=f'^The part "{part}" must be a JSON object\\.$'):
+        RunConfig.from_json(data)
+
+
+@pytest.mark.parametrize("part", ["model", "training"])
+def test_unknown_entries_are_all_named(part: str) -> None:
+    data = RunConfig(MODEL, TRAINING).to_json()
+    data[part] |= {"zeal": 1, "colour": "red"}
+    with pytest.raises(ConfigError, match=f'The part "{part}" has the unknown entries colour, zeal') as caught:
+        RunConfig.from_json(data)
+    assert is_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(("part", "entry"), [("model", "architecture"), ("model", "classes"), ("training", "dataset")])
+def test_a_missing_entry_is_named(part: str, entry: str) -> None:
+    data = RunConfig(MODEL, TRAINING).to_json()
+    del data[part][entry]
+    with pytest.raises(ConfigError, match=f"The part \"{part}\" is incomplete: .*'{entry}'") as caught:
+        RunConfig.from_json(data)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("part", "entry", "value"),
+    [
+        ("training", "epochs", 0),
+        ("training", "backbone_lr", math.nan),
+        ("training", "flip", {}),
+        ("model", "architecture", {}),
+        ("model", "architecture", ["resnet20"]),
+        ("model", "classes", {"cat": 0, "dog": 1}),
+        ("model", "classes", [["cat"], ["dog"]]),
+        ("model", "mean", None),
+    ],
+)
+def test_a_bad_value_in_json_is_a_config_error_too(part: str, entry: str, value: object) -> None:
+    data = RunConfig(MODEL, TRAINING).to_json()
+    data[part][entry] = value
+    with pytest.raises(ConfigError):
+        RunConfig.from_json(json.loads(json.dumps(data)))

@@ -1,0 +1,418 @@
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data import (
+    BUNDLED,
+    DATA_FOLDER_VARIABLE,
+    DataError,
+    ImageSet,
+    Splits,
+    _generator,
+    dataset_classes,
+    dataset_folder,
+    evaluation_batches,
+    load_split,
+    load_splits,
+    normalise,
+    random_crop_flip,
+    steps_per_epoch,
+    stratified_indices,
+    training_batches,
+)
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MODEL = ModelConfig("resnet20", CIFAR10)
+TRAINING = TrainConfig(dataset="cifar10-mini", batch_size=50)
+
+WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+
+
+@pytest.fixture(scope="module")
+def mini() -> Splits:
+    return load_splits(TRAINING, 32)
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+def random_set(count: int, classes: int = 2, size: int = 8, seed: int = 0) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    return ImageSet(images, torch.arange(count) % classes, tuple(f"class {i}" for i in range(classes)))
+
+
+def distinct(images: Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+# The bundled data set
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 2_000), ("test", 1_000)])
+def test_the_bundled_split_is_stratified_and_has_the_hubs_schema(split: str, count: int) -> None:
+    (file,) = BUNDLED.rglob(f"cifar10-mini/**/{split}-*.parquet")
+    schema = pq.read_schema(file)
+    # That of uoft-cs/cifar10 on the Hub.
+    assert schema.names == ["img", "label"]
+    assert schema.field("img").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    assert schema.field("label").type == pa.int64()
+    assert schema.metadata == {
+        b"huggingface": b'{"info": {"features": {"img": {"_type": "Image"}, "label": {"names": ["airplane", '
+        b'"automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"], "_type": "ClassLabel"}}}}'
+    }
+    data = load_split("cifar10-mini", split, 32)
+    assert data is not None
+    assert data.classes == dataset_classes("cifar10-mini") == CIFAR10
+    assert data.images.shape == (count, 32, 32, 3)
+    assert data.images.dtype == torch.uint8
+    assert data.labels.dtype == torch.int64
+    assert data.labels.bincount().tolist() == [count // 10] * 10
+    assert len(distinct(data.images)) == count
+
+
+def test_the_bundled_images_are_decoded_exactly() -> None:
+    (file,) = BUNDLED.rglob("cifar10-mini/**/test-*.parquet")
+    rows = pq.read_table(file).to_pylist()
+    data = load_split("cifar10-mini", "test", 32)
+    assert data is not None
+    for i in (0, 123, 999):
+        with Image.open(io.BytesIO(rows[i]["img"]["bytes"])) as image:
+            assert np.array_equal(np.asarray(image), data.images[i].numpy())
+        assert rows[i]["label"] == data.labels[i]
+
+
+# Splits
+
+
+def test_splits_share_no_image_and_together_are_all_there_is(mini: Splits) -> None:
+    train, validation, test = (distinct(split.images) for split in (mini.train, mini.validation, mini.test))
+    assert (len(train), len(validation), len(test)) == (1_800, 200, 1_000)
+    assert not train & validation
+    assert not train & test
+    assert not validation & test
+    whole = load_split("cifar10-mini", "train", 32)
+    assert whole is not None
+    assert train | validation == distinct(whole.images)
+    assert mini.validation.labels.bincount().tolist() == [20] * 10
+    assert mini.test_name == "test"
+
+
+def test_images_keep_their_labels_through_the_split(mini: Splits) -> None:
+    whole = load_split("cifar10-mini", "train", 32)
+    assert whole is not None
+    label_of = {
+        image.numpy().tobytes(): label for image, label in zip(whole.images, whole.labels.tolist(), strict=True)
+    }
+    for split in (mini.train, mini.validation):
+        assert [label_of[image.numpy().tobytes()] for image in split.images] == split.labels.tolist()
+
+
+def test_the_seed_chooses_the_validation_images(mini: Splits) -> None:
+    again = load_splits(TRAINING, 32)
+    other = load_splits(TrainConfig(dataset="cifar10-mini", seed=1), 32)
+    assert torch.equal(again.validation.images, mini.validation.images)
+    shared = distinct(other.validation.images) & distinct(mini.validation.images)
+    assert len(shared) < 60  # 20 expected by chance
+    assert torch.equal(other.test.images, mini.test.images)
+
+
+@pytest.mark.parametrize("sizes", [(200,) * 10, (1, 7, 50, 333), (5, 0, 5), (10_000, 3)])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_stratified_indices_takes_each_class_in_its_share(sizes: tuple[int, ...], share: float) -> None:
+    labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(5))]
+    count = round(share * len(labels))
+    taken, rest = stratified_indices(labels, count, seed=0)
+    assert len(taken) == count
+    assert torch.equal(torch.cat([taken, rest]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(taken, taken.sort().values)
+    assert torch.equal(rest, rest.sort().values)
+    for label, size in enumerate(sizes):
+        assert abs(int((labels[taken] == label).sum()) - share * size) <= 1
+
+
+def test_stratified_indices_depends_on_the_seed_alone() -> None:
+    labels = torch.arange(300) % 3
+    first, _ = stratified_indices(labels, 60, seed=4)
+    torch.rand(10)  # the global random state plays no part
+    again, _ = stratified_indices(labels, 60, seed=4)
+    other, _ = stratified_indices(labels, 60, seed=5)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+# Data sets from the folder that the environment names
+
+
+def test_a_data_set_without_test_split_is_tested_on_its_validation_split(
+    data_folder: Path, write_split: WriteSplit
+) -> None:
+    folder = data_folder / "colours" / "data"
+    shades = range(100, 200)
+    # PNGs of other sizes and kinds than the model's 32 x 32 RGB.
+    write_split(
+        folder, "train", [png((s, 0, 0), (48, 40)) for s in shades] + [png((0, s, 0), (9, 20)) for s in shades],
+        [0] * 100 + [1] * 100, ("red", "green"),
+    )  # fmt: skip
+    write_split(folder, "valid", [png((250, 0, 0)), png((77, 77, 77), (5, 5), "L")], [0, 1], ("red", "green"))
+    splits = load_splits(TrainConfig(dataset="colours", validation_fraction=0.2), 16)
+    assert splits.test_name == "valid"
+    assert splits.train.classes == splits.test.classes == dataset_classes("colours") == ("red", "green")
+    assert splits.train.images.shape == (160, 16, 16, 3)
+    assert splits.validation.images.shape == (40, 16, 16, 3)
+    assert splits.validation.labels.bincount().tolist() == [20, 20]
+    assert splits.test.images[:, 8, 8].tolist() == [[250, 0, 0], [77, 77, 77]]
+    assert splits.test.labels.tolist() == [0, 1]
+    for split in (splits.train, splits.validation):
+        brightest = split.images[:, 8, 8].argmax(1)
+        assert torch.equal(brightest, split.labels)  # red images are labelled red after resizing and splitting
+
+
+def test_a_test_split_is_preferred_over_a_validation_split(data_folder: Path, write_split: WriteSplit) -> None:
+    for split, colour in (("train", (1, 1, 1)), ("valid", (2, 2, 2)), ("test", (3, 3, 3))):
+        write_split(data_folder / "both", split, [png(colour)] * 10, [0, 1] * 5, ("a", "b"))
+    splits = load_splits(TrainConfig(dataset="both"), 32)
+    assert splits.test_name == "test"
+    assert splits.test.images.unique().tolist() == [3]
+    assert splits.validation.images.unique().tolist() == [1]
+
+
+def test_a_split_may_have_several_files(data_folder: Path, write_split: WriteSplit) -> None:
+    for i in range(3):
+        write_split(data_folder / "parts", "train", [png((i, i, i))], [i % 2], ("a", "b"))
+        (data_folder / "parts" / "train-00000-of-00001.parquet").rename(
+            data_folder / "parts" / f"train-0000{i}-of-00003.parquet"
+        )
+    data = load_split("parts", "train", 32)
+    assert data is not None
+    assert data.images[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert data.labels.tolist() == [0, 1, 0]
+
+
+def test_the_bundled_data_set_is_found_whatever_the_environment_says(data_folder: Path) -> None:
+    assert dataset_folder("cifar10-mini") == BUNDLED / "cifar10-mini"
+
+
+def test_a_data_folder_that_does_not_exist_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "gone"))
+    assert dataset_folder("cifar10-mini") == BUNDLED / "cifar10-mini"
+
+
+@pytest.mark.parametrize("name", ["cifar1000", "", "..", "../datasets/cifar10-mini", "/etc"])
+def test_an_unknown_data_set_is_refused_with_the_names_that_are_known(
+    data_folder: Path, write_split: WriteSplit, name: str
+) -> None:
+    write_split(data_folder / "of-mine" / "data", "train", [png((1, 2, 3))] * 2, [0, 1], ("a", "b"))
+    (data_folder / "other-files").mkdir()  # no data set, and not offered as one
+    for use in (dataset_folder, dataset_classes, lambda name: load_split(name, "train", 32)):
+        with pytest.raises(DataError, match=r"^There is no data set named .*: choose one of .*\.$") as caught:
+            use(name)
+        assert repr(name) in str(caught.value)
+        assert str(caught.value).endswith("choose one of cifar10-mini, of-mine.")
+
+
+def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, write_split: WriteSplit) -> None:
+    write_split(data_folder / "captions", "train", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
+    file = data_folder / "captions" / "train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    for content in (
+        table.drop_columns("label").replace_schema_metadata(
+            {"huggingface": '{"info": {"features": {"img": {"_type": "Image"}}}}'}
+        ),
+        table.replace_schema_metadata(None),
+    ):
+        pq.write_table(content, file)
+        for use in (dataset_classes, lambda name: load_split(name, "train", 32)):
+            with pytest.raises(DataError, match=r"^The data set is not one for image classification: .*label.*\.$"):
+                use("captions")
+
+
+def test_a_data_set_without_training_or_test_images_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
+    write_split(data_folder / "only-train", "train", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
+    write_split(data_folder / "only-test", "test", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
+    assert load_split("only-train", "test", 32) is None
+    with pytest.raises(DataError, match=r"^The data set 'only-train' has neither test nor validation images\.$"):
+        load_splits(TrainConfig(dataset="only-train"), 32)
+    with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
+        load_splits(TrainConfig(dataset="only-test"), 32)
+    with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
+        dataset_classes("only-test")
+
+
+# Preprocessing and augmentation
+
+
+def test_normalise_equals_torchvisions() -> None:
+    images = random_set(6).images
+    model = ModelConfig("resnet20", ("a", "b"), mean=(0.1, 0.5, 0.9), std=(0.2, 0.4, 0.8))
+    pipeline = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(model.mean, model.std)])
+    expected = torch.stack([pipeline(image.numpy()) for image in images])
+    result = normalise(images, model)
+    assert result.dtype == torch.float32
+    assert result.shape == (6, 3, 8, 8)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(result.contiguous(), expected, rtol=1e-5, atol=1e-6)
+
+
+def all_crops(image: Tensor, padding: int) -> dict[bytes, tuple[int, int, bool]]:
+    """By brute force: every crop and its mirror image -> (top, left, mirrored)."""
+    height, width, _ = image.shape
+    padded = np.zeros((height + 2 * padding, width + 2 * padding, 3), dtype=np.uint8)
+    padded[padding : padding + height, padding : padding + width] = image.numpy()
+    crops = {}
+    for top, left in itertools.product(range(2 * padding + 1), repeat=2):
+        crop = padded[top : top + height, left : left + width]
+        crops[crop.tobytes()] = (top, left, False)
+        crops[crop[:, ::-1].tobytes()] = (top, left, True)
+    assert len(crops) == 2 * (2 * padding + 1) ** 2  # no two are alike, so that each result tells its draw
+    return crops
+
+
+def test_every_image_is_cropped_and_flipped_by_a_draw_of_its_own() -> None:
+    image = torch.randint(1, 256, (6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    count, padding = 2_000, 2
+    batch = image.expand(count, -1, -1, -1).contiguous()
+    result = random_crop_flip(batch, padding, True, torch.Generator().manual_seed(1))
+    assert result.shape == batch.shape
+    assert result.dtype == torch.uint8
+    crops = all_crops(image, padding)
+    draws = [crops[crop.numpy().tobytes()] for crop in result]  # a KeyError here would be an impossible result
+    assert len(set(draws)) == len(crops)  # all 50 occur
+    tops, lefts, mirrored = (torch.tensor(values) for values in zip(*draws, strict=True))
+    # Uniform, to within five standard errors of a share of 1/5 and of 1/2, and independent of one another.
+    for offsets in (tops, lefts):
+        assert (offsets.bincount(minlength=5) / count - 0.2).abs().max() < 5 * (0.2 * 0.8 / count) ** 0.5
+    assert abs(mirrored.float().mean() - 0.5) < 5 * 0.5 / count**0.5
+    correlation = torch.corrcoef(torch.stack([tops, lefts, mirrored]).float()) - torch.eye(3)
+    assert correlation.abs().max() < 5 / count**0.5
+
+
+def test_without_flip_nothing_is_mirrored_and_without_padding_nothing_moves() -> None:
+    images = random_set(200, size=6).images
+    only_cropped = random_crop_flip(images, 1, False, torch.Generator().manual_seed(0))
+    assert not any(
+        all_crops(image, 1)[crop.numpy().tobytes()][2] for image, crop in zip(images, only_cropped, strict=True)
+    )
+    only_flipped = random_crop_flip(images, 0, True, torch.Generator().manual_seed(0))
+    mirrored = (only_flipped == images.flip(2)).flatten(1).all(1)
+    unchanged = (only_flipped == images).flatten(1).all(1)
+    assert (mirrored ^ unchanged).all()
+    assert 60 < mirrored.sum() < 140
+
+
+def test_without_padding_and_flip_images_stay_as_they_are() -> None:
+    images = random_set(50).images
+    assert torch.equal(random_crop_flip(images, 0, False, torch.Generator().manual_seed(0)), images)
+
+
+# Batches
+
+
+def listed(data: ImageSet, training: TrainConfig, *where: int) -> list[tuple[Tensor, Tensor]]:
+    return list(training_batches(data, MODEL, training, *where))
+
+
+def assert_same(batches: Sequence[tuple[Tensor, Tensor]], others: Sequence[tuple[Tensor, Tensor]]) -> None:
+    assert len(batches) == len(others)
+    for (images, labels), (other_images, other_labels) in zip(batches, others, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 3, 4])
+def test_batches_continue_exactly_where_they_were_left(first_step: int) -> None:
+    data, training = random_set(45), TrainConfig(dataset="any", batch_size=10, crop_padding=2, seed=3)
+    whole = listed(data, training, 2)
+    assert len(whole) == 4
+    torch.rand(7)  # the global random state plays no part
+    assert_same(listed(data, training, 2, first_step), whole[first_step:])
+
+
+def test_every_epoch_and_every_seed_has_its_own_order_and_augmentation() -> None:
+    data = random_set(40)
+    firsts = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        training = TrainConfig(dataset="any", batch_size=40, crop_padding=2, seed=seed)
+        ((images, _),) = listed(data, training, epoch)
+        firsts.append(distinct(images))
+    for one, other in itertools.combinations(firsts, 2):
+        assert len(one & other) < 10
+    plain = TrainConfig(dataset="any", batch_size=40, crop_padding=0, flip=False)
+    orders = [listed(data, plain, epoch)[0][0] for epoch in (0, 1)]
+    assert not torch.equal(*orders)
+    assert distinct(orders[0]) == distinct(orders[1])  # the same images, none changed
+
+
+def test_every_key_has_a_random_stream_of_its_own() -> None:
+    # numpy's SeedSequence takes (1, 2) and (1, 2, 0) for one: without care, the order of an epoch and the augmentation
+    # of its first step would come from the same random numbers.
+    keys: list[tuple[int, ...]] = [(1, 2), (1, 2, 0), (1, 2, 1), (2, 1), (1,), (1, 0), (0,), (0, 0)]
+    assert len({_generator(*key).initial_seed() for key in keys}) == len(keys)
+
+
+def test_an_epoch_has_every_image_once_but_for_an_incomplete_last_batch() -> None:
+    data = random_set(45)
+    plain = TrainConfig(dataset="any", batch_size=10, crop_padding=0, flip=False)
+    batches = listed(data, plain, 0)
+    assert [len(labels) for _, labels in batches] == [10, 10, 10, 10]
+    shown = torch.cat([images for images, _ in batches])
+    assert len(distinct(shown)) == 40
+    assert distinct(shown) < distinct(normalise(data.images, MODEL))
+
+
+def test_images_and_labels_stay_together_in_batches() -> None:
+    data = random_set(30, classes=3)
+    plain = TrainConfig(dataset="any", batch_size=10, crop_padding=0, flip=False)
+    label_of = {
+        image.numpy().tobytes(): label
+        for image, label in zip(normalise(data.images, MODEL), data.labels.tolist(), strict=True)
+    }
+    for images, labels in listed(data, plain, 0):
+        assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "steps"), [(45, 10, 4), (40, 10, 4), (39, 10, 3), (10, 64, 1), (2, 2, 1)]
+)
+def test_an_epoch_has_as_many_steps_as_full_batches_but_at_least_one(images: int, batch_size: int, steps: int) -> None:
+    assert steps_per_epoch(images, batch_size) == steps
+    batches = listed(random_set(images), TrainConfig(dataset="any", batch_size=batch_size, crop_padding=0), 0)
+    assert [len(labels) for _, labels in batches] == [min(batch_size, images)] * steps
+
+
+def test_evaluation_shows_every_image_in_order_and_unchanged() -> None:
+    data = random_set(23, classes=5)
+    batches = list(evaluation_batches(data, MODEL, batch_size=10))
+    assert [len(labels) for _, labels in batches] == [10, 10, 3]
+    assert torch.equal(torch.cat([images for images, _ in batches]), normalise(data.images, MODEL))
+    assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
+
+
+def test_training_batches_are_the_models_images(mini: Splits) -> None:
+    images, labels = next(training_batches(mini.train, MODEL, TRAINING, 0))
+    assert images.shape == (50, 3, 32, 32)
+    assert labels.shape == (50,)
+    # Normalised with the model's mean and deviation: near 0 and 1 over many images, padding included.
+    assert images.mean().abs() < 1
+    assert 0.5 < images.std() < 2

@@ -1,0 +1,213 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from resnet_space.models import CBAM, BasicBlock, Bottleneck, ResNet, create_model
+from resnet_space.residuals import ResidualNorms, residual_norms
+
+
+def alive(model: ResNet) -> ResNet:
+    """Every weight and statistic random, as after a training, so that no two norms agree by chance."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                assert isinstance(values, Tensor)
+                values.data.uniform_(0.5, 1.5, generator=generator)
+            for values in (module.bias, module.running_mean):
+                assert isinstance(values, Tensor)
+                values.data.normal_(0, 0.2, generator=generator)
+        if isinstance(module, CBAM):
+            for parameter in module.parameters():
+                # The spatial gate sums 98 inputs: with larger weights it would be all open or all closed.
+                parameter.data.normal_(0, 0.05 if parameter.ndim == 4 else 0.3, generator=generator)
+    return model.eval()
+
+
+def resnet(name: str = "resnet20", **options: Any) -> ResNet:
+    torch.manual_seed(0)
+    return alive(create_model(name, 5, **options))
+
+
+def tiny() -> ResNet:
+    """Two stages of one and two blocks."""
+    torch.manual_seed(0)
+    return alive(ResNet(BasicBlock, (1, 2), (8, 12), num_classes=5, stem="cifar", shortcut="pad"))
+
+
+def images(n: int, size: int = 16) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def length(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N]"""
+    return x.square().sum(dim=(1, 2, 3)).sqrt()
+
+
+def norms_by_hand(model: ResNet, batch: Tensor) -> dict[str, Tensor]:
+    """Walk a copy of the network block by block in float64: block -> [4, N] input, shortcut, residual, output."""
+    walked = copy.deepcopy(model).double().eval()
+    norms = {}
+    with torch.no_grad():
+        x = walked.maxpool(walked.relu(walked.bn1(walked.conv1(batch.double()))))
+        for stage in range(1, 1 + len(walked.stage_names)):
+            for name, block in walked.get_submodule(f"layer{stage}").named_children():
+                assert isinstance(block, BasicBlock | Bottleneck)
+                residual, shortcut = block.residual(x.clone()), block.downsample(x.clone())
+                total = residual + shortcut
+                norms[f"layer{stage}.{name}"] = torch.stack([length(v) for v in (x, shortcut, residual, total)])
+                x = total.clamp(min=0)
+            x = walked.get_submodule(f"cbam{stage}")(x)
+        torch.testing.assert_close(walked.fc(x.mean(dim=(2, 3))), walked(batch.double()))  # nothing was left out
+    return norms
+
+
+def stacked(norms: ResidualNorms) -> Tensor:
+    """[4, B, N]"""
+    return torch.stack([norms.input, norms.shortcut, norms.residual, norms.output])
+
+
+def hooks_on(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+# The numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "n", "size", "changing"),
+    [
+        ("resnet20", {"shortcut": "pad"}, 4, 32, ["layer2.0", "layer3.0"]),
+        ("resnet20", {"shortcut": "projection", "cbam": "block"}, 3, 32, ["layer2.0", "layer3.0"]),
+        ("resnet20", {"cbam": "stage"}, 3, 16, ["layer2.0", "layer3.0"]),
+        ("resnet50", {}, 2, 64, ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]),
+    ],
+    ids=["resnet20 pad", "resnet20 projection, CBAM in blocks", "resnet20 CBAM after stages", "resnet50"],
+)
+def test_the_norms_equal_those_of_a_walk_by_hand_in_float64(
+    name: str, options: dict[str, Any], n: int, size: int, changing: list[str]
+) -> None:
+    model, x = resnet(name, **options), images(n, size)
+    expected = norms_by_hand(model, x)
+    norms = residual_norms(model, x)
+    assert norms.blocks == list(expected)
+    assert len(norms.blocks) == (9 if name == "resnet20" else 16)
+    assert [block for block, same in zip(norms.blocks, norms.identity, strict=True) if not same] == changing
+    assert stacked(norms).dtype == torch.float32
+    torch.testing.assert_close(stacked(norms).double(), torch.stack([*expected.values()], 1), rtol=1e-5, atol=0)
+
+
+def test_at_an_identity_shortcut_its_norm_is_the_inputs_and_elsewhere_it_is_not() -> None:
+    norms = residual_norms(resnet(shortcut="projection"), images(3))
+    for i, same in enumerate(norms.identity):
+        assert torch.equal(norms.input[i], norms.shortcut[i]) == same
+
+
+def test_the_ratio_is_the_residuals_length_over_the_shortcuts() -> None:
+    norms = ResidualNorms(
+        ["layer1.0", "layer2.0"],
+        [True, False],
+        torch.tensor([[4.0, 5.0], [100.0, 100.0]]),
+        torch.tensor([[4.0, 5.0], [2.0, 8.0]]),
+        torch.tensor([[1.0, 10.0], [3.0, 2.0]]),
+        torch.zeros(2, 2),
+    )
+    assert torch.equal(norms.ratio, torch.tensor([[0.25, 2.0], [1.5, 0.25]]))
+
+
+def test_the_output_is_measured_before_the_last_relu() -> None:
+    model, x = tiny(), images(3)
+    sums: dict[str, Tensor] = {}
+    for name, block in model.blocks().items():
+        block.add.register_forward_hook(lambda _module, _inputs, sum, name=name: sums.update({name: sum.clone()}))
+    norms = residual_norms(model, x)
+    assert list(sums) == norms.blocks
+    for i, total in enumerate(sums.values()):
+        assert (total < 0).any()
+        torch.testing.assert_close(norms.output[i], length(total), rtol=1e-5, atol=0)
+        assert (norms.output[i] > 1.01 * length(total.relu())).all()
+
+
+def test_norms_of_a_bfloat16_model_are_summed_in_float32() -> None:
+    model, x = tiny().bfloat16(), images(3, 32).bfloat16()
+    lengths: list[Tensor] = []
+    for block in model.blocks().values():
+        block.add.register_forward_hook(
+            lambda _module, parts, sum: lengths.append(torch.stack([length(v.double()) for v in (*parts, sum)]))
+        )
+    norms = residual_norms(model, x)
+    measured = torch.stack([norms.residual, norms.shortcut, norms.output], dim=1)
+    assert measured.dtype == torch.float32
+    torch.testing.assert_close(measured.double(), torch.stack(lengths), rtol=1e-5, atol=0)  # bfloat16 has 3 digits
+
+
+# However the images come
+
+
+def test_batches_give_the_same_as_all_images_at_once() -> None:
+    model, x, sizes = tiny(), images(7), []
+    model.register_forward_hook(lambda _module, _inputs, output: sizes.append(len(output)))
+    whole = residual_norms(model, x)
+    batched = residual_norms(model, x, batch_size=3)
+    assert sizes == [7, 3, 3, 1]
+    assert batched.blocks == whole.blocks
+    assert stacked(batched).shape == (4, 3, 7)
+    torch.testing.assert_close(stacked(batched), stacked(whole), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("model_too", [False, True])
+def test_channels_last_gives_the_same_as_contiguous(model_too: bool) -> None:
+    model, x = resnet(shortcut="projection"), images(3)
+    expected = stacked(residual_norms(model, x))
+    if model_too:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = x.to(memory_format=torch.channels_last)
+    assert not x.is_contiguous()
+    torch.testing.assert_close(stacked(residual_norms(model, x)), expected, rtol=1e-5, atol=0)
+
+
+def test_a_single_image_has_the_norms_that_it_has_among_others() -> None:
+    model, x = tiny(), images(3)
+    alone = residual_norms(model, x[1:2])
+    torch.testing.assert_close(stacked(alone), stacked(residual_norms(model, x))[:, :, 1:2], rtol=1e-5, atol=0)
+
+
+def test_images_that_are_not_square_are_measured_too() -> None:
+    model, x = tiny(), torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))
+    expected = torch.stack([*norms_by_hand(model, x).values()], dim=1)
+    torch.testing.assert_close(stacked(residual_norms(model, x)).double(), expected, rtol=1e-5, atol=0)
+
+
+# Nothing is changed, and what cannot be measured
+
+
+def test_measuring_changes_neither_logits_nor_modes_nor_statistics_even_while_in_training() -> None:
+    model, x = tiny(), images(4)
+    with torch.no_grad():
+        logits = model(x)
+    norms = residual_norms(model, x)
+    model.train()
+    model.layer1.eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    norms_in_training = residual_norms(model, x)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert hooks_on(model) == 0
+    assert torch.equal(stacked(norms_in_training), stacked(norms))  # measured in eval mode
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x), logits)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Identity()])
+def test_a_model_without_residual_blocks_is_refused_in_a_sentence(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"^[A-Z].* no residual blocks\.$"):
+        residual_norms(model, images(1))
+
+
+def test_no_images_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^There are no images.*\.$"):
+        residual_norms(tiny(), images(0))

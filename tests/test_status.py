@@ -1,0 +1,315 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_space import palette
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.process import Status
+from resnet_space.runs import Metric, Run
+from resnet_space.ui import status as page
+
+CONFIG = RunConfig(
+    ModelConfig("resnet20", ("cat", "dog"), cbam="stage"),
+    TrainConfig(dataset="cifar10-mini", start="a-start", epochs=10),
+)
+SCRATCH = replace(CONFIG, training=replace(CONFIG.training, start=None))
+START: Metric = {"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 20, "seconds": 0.0}
+
+
+def a_run(name: str = "a-run", config: RunConfig = CONFIG) -> Run:
+    return Run(Path("/nowhere") / name, config)  # nothing is read from its folder
+
+
+def step(number: int, seconds: float) -> Metric:
+    return {"event": "step", "step": number, "loss": 1.0, "images_per_second": 1234.4, "seconds": seconds}
+
+
+def epoch(number: int, validation: float = 0.5) -> Metric:
+    return {"event": "epoch", "epoch": number, "validation_accuracy": validation, "seconds": 1.0 * number}
+
+
+def judged(accuracy: float, split: str = "test", seconds: float = 42.4) -> Metric:
+    return {"event": "test", "split": split, "images": 1_000, "accuracy": accuracy, "seconds": seconds}
+
+
+def end(state: str) -> Metric:
+    return {"event": "end", "status": state, "time": 1.0}
+
+
+class Page(HTMLParser):
+    """The visible text and the tags with their attributes; a tag that is not closed is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        self.text = re.sub(r"\s+", " ", "".join(self.pieces)).strip()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(data + " ")
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def shown(status: Status, metrics: list[Metric], run: Run | None = None) -> Page:
+    return Page(page.status_html(run or a_run(), status, metrics))
+
+
+def progress(shown: Page) -> str | None:
+    (bar,) = (attributes for _, attributes in shown.tags if attributes.get("role") == "progressbar")
+    return bar["aria-valuenow"]
+
+
+# Durations
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (42, "42 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (60, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (4800, "1 h 20 min"),
+        (100_000, "27 h 46 min"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert page.duration(seconds) == words
+
+
+def test_the_time_left_follows_from_the_pace_so_far() -> None:
+    # 200 steps in all, 50 of them in 25 s: the other 150 take 75 s.
+    assert page.seconds_left([START, step(1, 9.0), epoch(1), step(50, 25.0)]) == pytest.approx(75)
+    assert page.seconds_left([START, step(200, 80.0), epoch(10), judged(0.5)]) == 0
+
+
+@pytest.mark.parametrize("metrics", [[], [START], [step(3, 1.0)]])
+def test_before_the_first_step_nobody_knows_the_time_left(metrics: list[Metric]) -> None:
+    assert page.seconds_left(metrics) is None
+
+
+# The progress line
+
+
+@pytest.mark.parametrize("metrics", [[], [START]])
+def test_a_starting_run_says_so_and_has_an_empty_bar(metrics: list[Metric]) -> None:
+    result = shown(Status("starting"), metrics)
+    assert "a-run is starting" in result.text
+    assert progress(result) == "0"
+
+
+@pytest.mark.parametrize(("device", "word", "other"), [("cpu", "CPU", "GPU"), ("cuda", "GPU", "CPU")])
+def test_a_training_run_tells_epoch_speed_and_time_left(device: str, word: str, other: str) -> None:
+    metrics = [START | {"device": device}, step(1, 0.2), epoch(1), epoch(2), step(50, 25.0)]
+    result = shown(Status("training"), metrics)
+    assert "a-run is training" in result.text
+    assert word in result.text
+    assert other not in result.text
+    assert "epoch 3 of 10" in result.text
+    assert "1,234 images/s" in result.text
+    assert "1 min 15 s left" in result.text
+    assert progress(result) == "25"
+
+
+def test_while_it_is_judged_on_the_test_images_the_last_epoch_is_still_the_last() -> None:
+    metrics = [START, step(200, 80.0), *(epoch(i) for i in range(1, 11))]
+    result = shown(Status("training"), metrics)
+    assert "epoch 10 of 10" in result.text
+    assert progress(result) == "100"
+
+
+def test_a_stopping_run_says_so_and_no_longer_promises_an_end() -> None:
+    result = shown(Status("stopping"), [START, step(50, 25.0)])
+    assert "a-run is stopping" in result.text
+    assert "left" not in result.text
+
+
+@pytest.mark.parametrize(("split", "words"), [("test", "test images"), ("valid", "validation images")])
+def test_a_finished_run_tells_its_accuracy_and_how_long_it_took(split: str, words: str) -> None:
+    metrics = [START, step(200, 40.0), *(epoch(i) for i in range(1, 11)), judged(0.7654, split), end("finished")]
+    result = shown(Status("finished"), metrics)
+    assert "a-run has finished" in result.text
+    assert "76.5%" in result.text
+    assert "1,000" in result.text
+    assert words in result.text
+    assert "10 epochs in 42 s" in result.text
+    assert progress(result) == "100"
+
+
+def test_a_stopped_run_tells_how_far_it_came() -> None:
+    result = shown(Status("stopped"), [START, step(50, 25.0), epoch(1), epoch(2), end("stopped")])
+    assert "a-run was stopped" in result.text
+    assert "2 of 10 epochs" in result.text
+    assert progress(result) == "25"
+
+
+def test_a_failed_run_tells_why() -> None:
+    result = shown(Status("failed", "The loss is no longer a number."), [START, step(50, 25.0), epoch(1)])
+    assert "a-run has failed" in result.text
+    assert "The loss is no longer a number." in result.text
+    assert "1 of 10 epochs" in result.text
+
+
+def test_a_run_that_failed_before_it_wrote_anything_has_an_empty_bar() -> None:
+    assert progress(shown(Status("failed", "No module."), [])) == "0"
+
+
+def test_a_new_run_says_that_it_has_not_been_trained() -> None:
+    result = shown(Status("new"), [])
+    assert "a-run has not been trained" in result.text
+    assert progress(result) == "0"
+
+
+@pytest.mark.parametrize("state", ["new", "starting", "training", "stopping", "finished", "stopped", "failed"])
+def test_names_and_reasons_are_never_markup(state: Any) -> None:
+    evil = "<script>alert('&')</script>"
+    metrics = [START, step(50, 25.0), epoch(1), judged(0.5)]
+    result = shown(Status(state, evil if state == "failed" else ""), metrics, a_run("<img src=x onerror=1>"))
+    assert "<img src=x onerror=1>" in result.text
+    assert (evil in result.text) == (state == "failed")
+    assert {tag for tag, _ in result.tags} <= {"div", "span", "b"}
+    assert state in (result.tags[0][1]["class"] or "").split()  # for the style sheet
+
+
+# The table of runs
+
+
+def rows(html: str) -> list[list[str]]:
+    """The text of each cell of the table's body."""
+    body = html[html.index("<tbody>") : html.index("</tbody>")]
+    return [[Page(cell).text for cell in re.findall(r"<td>(.*?)</td>", row)] for row in body.split("</tr>")[:-1]]
+
+
+def test_every_run_has_a_row_with_what_it_reached() -> None:
+    finished = [START, epoch(1, 0.61), epoch(2, 0.72), epoch(3, 0.7), judged(0.7, seconds=185), end("finished")]
+    html = page.runs_html(
+        [
+            (a_run("one"), Status("finished"), finished),
+            (a_run("two", SCRATCH), Status("training"), [START, step(3, 1.0), epoch(1, 0.25)]),
+            (a_run("three"), Status("failed", "why"), []),
+        ]
+    )
+    assert rows(html) == [
+        ["one", "a-start", "cifar10-mini", "10", "72.0%", "70.0%", "3 min 5 s"],
+        ["two", "random initialisation", "cifar10-mini", "10", "25.0%", "training", ""],
+        ["three", "a-start", "cifar10-mini", "10", "", "failed", ""],
+    ]
+    whole = Page(html)
+    assert len(whole.named("th")) == 7
+    swatches = [tag["style"] for tag in whole.named("span") if tag.get("class") == "swatch"]
+    for i, style in enumerate(swatches):
+        assert palette.category(i) in (style or "")
+    assert len(set(swatches)) == 3
+
+
+def test_the_meter_is_as_long_as_the_accuracy() -> None:
+    html = page.runs_html([(a_run(), Status("finished"), [START, judged(0.7654)])])
+    assert any("width: 76.5%" in (tag.get("style") or "") for tag in Page(html).named("span"))
+
+
+def test_without_runs_it_says_what_will_be_there() -> None:
+    result = Page(page.runs_html([]))
+    assert "train" in result.text
+    assert result.named("table") == []
+
+
+def test_nothing_in_the_table_is_ever_markup() -> None:
+    evil = "<script>1</script>"
+    config = replace(CONFIG, training=TrainConfig(dataset="<i>data</i>", start=evil))
+    html = page.runs_html([(a_run("<b>name<b>", config), Status("finished"), [START, judged(0.5)])])
+    assert rows(html)[0][:3] == ["<b>name<b>", evil, "<i>data</i>"]
+    assert Page(html).named("script") == []
+
+
+# What a comparison says
+
+
+Row = tuple[Run, Status, list[Metric]]
+
+
+def row(name: str, config: RunConfig, accuracy: float | None) -> Row:
+    return a_run(name, config), Status("finished"), [START, *([] if accuracy is None else [judged(accuracy)])]
+
+
+def finding(*compared: Row) -> str:
+    return Page(page.finding_html(compared)).text
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "scratch", "points"),
+    [(0.72, 0.5, "+22.0 points"), (0.5, 0.55, "-5.0 points"), (0.6, 0.6, "+0.0 points")],
+)
+@pytest.mark.parametrize("scratch_first", [False, True])
+def test_equal_budgets_from_both_starts_are_compared_with_their_sign(
+    pretrained: float, scratch: float, points: str, scratch_first: bool
+) -> None:
+    both = [row("one", CONFIG, pretrained), row("two", SCRATCH, scratch)]
+    words = finding(*(both[::-1] if scratch_first else both))
+    assert points in words
+    assert f"a-start it reaches {pretrained:.1%}" in words
+    assert f"random initialisation {scratch:.1%}" in words
+    assert "10 epochs" in words
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SCRATCH, model=replace(SCRATCH.model, cbam=None)),
+        replace(SCRATCH, model=replace(SCRATCH.model, architecture="resnet32")),
+        replace(SCRATCH, training=replace(SCRATCH.training, epochs=11)),
+        replace(SCRATCH, training=replace(SCRATCH.training, batch_size=32)),
+        replace(SCRATCH, training=replace(SCRATCH.training, dataset="cifar10")),
+        CONFIG,
+    ],
+    ids=["CBAM", "architecture", "epochs", "batch size", "data", "the same start"],
+)
+def test_runs_that_differ_in_more_than_their_start_are_not_compared(other: RunConfig) -> None:
+    assert finding(row("one", CONFIG, 0.7), row("two", SCRATCH, 0.5)) != ""  # it would say something
+    assert page.finding_html([row("one", CONFIG, 0.7), row("two", other, 0.5)]) == ""
+
+
+def test_a_seed_and_learning_rates_of_their_own_do_not_keep_runs_from_being_compared() -> None:
+    other = replace(SCRATCH, training=replace(SCRATCH.training, seed=5, backbone_lr=0.2, head_lr=0.3))
+    assert "+20.0 points" in finding(row("one", CONFIG, 0.7), row("two", other, 0.5))
+
+
+def test_runs_that_were_not_tested_are_not_compared() -> None:
+    assert page.finding_html([]) == ""
+    assert page.finding_html([row("one", CONFIG, 0.7), row("two", SCRATCH, None)]) == ""
+    assert page.finding_html([row("one", CONFIG, None), row("two", SCRATCH, 0.5)]) == ""
+
+
+def test_of_several_runs_the_latest_are_compared() -> None:
+    rows = [row("1", CONFIG, 0.1), row("2", SCRATCH, 0.2), row("3", CONFIG, 0.8), row("4", SCRATCH, 0.5)]
+    assert "+30.0 points" in finding(*rows)
+
+
+def test_a_finding_stands_below_the_table_with_its_start_escaped() -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, start="<script>"))
+    html = page.runs_html([row("one", config, 0.7), row("two", SCRATCH, 0.5)])
+    result = Page(html)
+    assert html.index("</table>") < html.index("+20.0 points")
+    assert "from <script> it reaches 70.0%" in result.text
+    assert result.named("script") == []

@@ -1,0 +1,626 @@
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from resnet_space import train as train_module
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data import BUNDLED, DATA_FOLDER_VARIABLE, ImageSet, load_splits, normalise
+from resnet_space.models import create_model, model_from_config
+from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
+from resnet_space.train import (
+    TrainingError,
+    autocast_dtype,
+    evaluate,
+    host,
+    initial_model,
+    main,
+    parameter_groups,
+    rate_at,
+    train,
+)
+
+WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+
+CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
+CHANCE = 1 / 3
+VARYING = ("seconds", "time", "images_per_second")  # what two equal trainings may differ in
+
+# 480 images to learn from and 120 to choose the best epoch by, at 16 pixels: a step takes some 30 ms.
+LEARNING = RunConfig(
+    ModelConfig("resnet20", tuple(CLASSES), cbam="stage", image_size=16),
+    TrainConfig(
+        dataset="slice",
+        epochs=6,
+        batch_size=32,
+        backbone_lr=0.1,
+        head_lr=0.1,
+        validation_fraction=0.2,
+        precision="float32",
+        crop_padding=2,
+    ),
+)
+# 3 epochs of 5 steps: for what does not depend on how well it learns.
+SHORT = replace(LEARNING, training=replace(LEARNING.training, epochs=3, batch_size=96))
+# Many quick steps: for what has to happen before the end.
+LONG = RunConfig(
+    replace(LEARNING.model, cbam=None, image_size=8), replace(SHORT.training, epochs=12, batch_size=96, crop_padding=0)
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Iterator[Path]:
+    """`slice`: all images of three of cifar10-mini's classes, 600 to train, 300 to test. All training is on the CPU."""
+    folder = tmp_path_factory.mktemp("data")
+    labels = list(CLASSES.values())
+    for split in ("train", "test"):
+        (file,) = BUNDLED.rglob(f"cifar10-mini/**/{split}-*.parquet")
+        rows = [row for row in pq.read_table(file).to_pylist() if row["label"] in labels]
+        write_split(
+            folder / "slice",
+            split,
+            [row["img"]["bytes"] for row in rows],
+            [labels.index(row["label"]) for row in rows],
+            tuple(CLASSES),
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DATA_FOLDER_VARIABLE, str(folder))
+        patch.setattr(train_module, "choose_device", lambda: torch.device("cpu"))
+        yield folder
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """`host` takes over the process's signals: give them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run after its training, the metrics that it yielded, and the weights file after each epoch."""
+
+    run: Run
+    metrics: list[Metric]
+    weights: list[str]  # SHA-256
+
+    def events(self, kind: str) -> list[Metric]:
+        return [metric for metric in self.metrics if metric["event"] == kind]
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def train_to_the_end(run: Run) -> Trained:
+    metrics, weights = [], []
+    for metric in train(run):
+        metrics.append(metric)
+        if metric["event"] == "epoch":
+            weights.append(digest(run.path / WEIGHTS))
+    return Trained(run, metrics, weights)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_to_the_end(Run.create(tmp_path_factory.mktemp("runs") / "learned", LEARNING))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_to_the_end(Run.create(tmp_path_factory.mktemp("runs") / "short", SHORT))
+
+
+def without_times(metrics: list[Metric]) -> list[Metric]:
+    return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
+
+
+def read_state(run: Run) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(run.path / STATE, weights_only=True)
+    return state
+
+
+# Learning rates
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(100, 0.2), (1_000, 0.05), (7, 0.5), (3, 0.0)])
+def test_the_rate_rises_linearly_to_its_peak_and_falls_to_zero(total: int, warmup: float) -> None:
+    rise = math.ceil(warmup * total)
+    rates = [rate_at(step, total, warmup) for step in range(total + 1)]
+    assert rates[:rise] == pytest.approx([(step + 1) / (rise + 1) for step in range(rise)])
+    assert all(0 < rate <= 1 for rate in rates[:-1])
+    assert rates[total] == pytest.approx(0)
+    assert rates[rise:] == sorted(rates[rise:], reverse=True)
+    assert max(rates) == rates[rise]
+
+
+def test_after_the_warm_up_the_rate_is_torchs_cosine_annealing() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=80)
+    for step in range(20, 101):
+        assert rate_at(step, 100, 0.2) == pytest.approx(cosine.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        cosine.step()
+
+
+def test_the_warm_up_may_be_nothing_or_everything() -> None:
+    assert rate_at(0, 10, 0.0) == 1
+    rates = [rate_at(step, 10, 1.0) for step in range(10)]
+    assert rates == pytest.approx([step / 11 for step in range(1, 11)])
+
+
+@pytest.mark.parametrize("cbam", [None, "stage", "block"])
+def test_every_parameter_is_in_one_group_with_its_own_rate_and_decay(cbam: str | None) -> None:
+    model = create_model("resnet20", 10, cbam=cbam, shortcut="projection")
+    training = TrainConfig(dataset="slice", backbone_lr=0.2, head_lr=0.7, weight_decay=0.03)
+    groups = parameter_groups(model, training)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+    settings = {
+        id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        rate, decay = settings[id(parameter)]
+        if name in ("fc.weight", "fc.bias"):
+            assert rate == 0.7, name
+        elif ".spatial.conv." in name:
+            assert rate == pytest.approx(0.002), name
+        elif ".channel.mlp." in name:
+            assert rate == pytest.approx(0.02), name
+        else:
+            assert rate == 0.2, name
+        is_norm_or_bias = name.endswith(".bias") or (".bn" in f".{name}" or "downsample.1." in name)
+        assert decay == (0 if is_norm_or_bias else 0.03), name
+    parts = {"backbone", "head"} | ({"channel attention", "spatial attention"} if cbam else set())
+    assert {group["name"] for group in groups} == parts
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", None), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_a_precision_that_is_asked_for_is_used_on_every_device(
+    precision: Any, dtype: torch.dtype | None, device: str
+) -> None:
+    assert autocast_dtype(TrainConfig(dataset="slice", precision=precision), torch.device(device)) is dtype
+
+
+# It really learns
+
+
+def test_training_lowers_the_loss_and_beats_chance_by_far(learned: Trained) -> None:
+    epochs = learned.events("epoch")
+    losses = [metric["train_loss"] for metric in epochs]
+    assert losses[0] < 2 * math.log(3)
+    assert losses[-1] < 0.75 * math.log(3)
+    assert losses[-1] < losses[0] - 0.2
+    assert epochs[-1]["train_accuracy"] > CHANCE + 0.25
+    assert max(metric["validation_accuracy"] for metric in epochs) > CHANCE + 0.2
+    (test,) = learned.events("test")
+    assert test["accuracy"] > CHANCE + 0.2
+
+
+def test_metrics_tell_the_whole_training_in_order(learned: Trained) -> None:
+    epoch = ["step"] * 15 + ["epoch"]
+    assert [metric["event"] for metric in learned.metrics] == ["start", *epoch * 6, "test"]
+    assert learned.run.metrics() == learned.metrics
+    start = learned.metrics[0]
+    expected = {
+        "device": "cpu",
+        "precision": "float32",
+        "train_images": 480,
+        "validation_images": 120,
+        "epochs": 6,
+        "steps_per_epoch": 15,
+        "parameters": sum(parameter.numel() for parameter in model_from_config(LEARNING.model).parameters()),
+    }
+    assert {name: start[name] for name in expected} == expected
+    steps = learned.events("step")
+    assert [metric["step"] for metric in steps] == list(range(1, 91))
+    for metric in steps:
+        rate = 0.1 * rate_at(metric["step"] - 1, 90, 0.2)
+        assert metric["backbone_lr"] == pytest.approx(rate, abs=1e-7)
+        assert metric["head_lr"] == pytest.approx(rate, abs=1e-7)
+        assert metric["images_per_second"] > 0
+    seconds = [metric["seconds"] for metric in learned.metrics]
+    assert seconds == sorted(seconds)
+    for i, metric in enumerate(learned.events("epoch")):
+        assert (metric["epoch"], metric["step"]) == (i + 1, 15 * (i + 1))
+        # All batches have the same size: the epoch's loss is the mean over its steps.
+        mean = sum(step["loss"] for step in steps[15 * i : 15 * (i + 1)]) / 15
+        assert metric["train_loss"] == pytest.approx(mean, abs=2e-5)
+
+
+def test_the_weights_are_those_of_the_best_validation_epoch(learned: Trained) -> None:
+    epochs = learned.events("epoch")
+    best_so_far, before = -1.0, ""
+    for metric, weights in zip(epochs, learned.weights, strict=True):
+        assert metric["best"] == (metric["validation_accuracy"] > best_so_far)
+        assert (weights != before) == metric["best"]
+        best_so_far, before = max(best_so_far, metric["validation_accuracy"]), weights
+    best = max(epochs, key=lambda metric: metric["validation_accuracy"])
+    splits = load_splits(LEARNING.training, 16)
+    loss, accuracy = evaluate(learned.run.load_model(), splits.validation, LEARNING.model)
+    assert accuracy == pytest.approx(best["validation_accuracy"], abs=1e-5)
+    assert loss == pytest.approx(best["validation_loss"], abs=1e-4)
+
+
+def test_the_test_images_are_judged_once_at_the_end_with_the_best_weights(learned: Trained) -> None:
+    (test,) = learned.events("test")
+    assert (test["split"], test["images"]) == ("test", 300)
+    loss, accuracy = evaluate(learned.run.load_model(), load_splits(LEARNING.training, 16).test, LEARNING.model)
+    assert test["accuracy"] == pytest.approx(accuracy, abs=1e-5)
+    assert test["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_an_epoch_that_is_not_the_best_leaves_the_weights_alone(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        next(metric for metric in metrics if metric["event"] == "epoch")
+    state = read_state(run)
+    state["progress"]["best_accuracy"] = 1.0  # as if the first epoch had been perfect
+    torch.save(state, run.path / STATE)
+    first = digest(run.path / WEIGHTS)
+    metrics_after = list(train(run, resume=True))
+    assert [metric["best"] for metric in metrics_after if metric["event"] == "epoch"] == [False, False]
+    assert digest(run.path / WEIGHTS) == first
+    _, accuracy = evaluate(run.load_model(), load_splits(SHORT.training, 16).test, SHORT.model)
+    assert metrics_after[-1]["accuracy"] == pytest.approx(accuracy, abs=1e-5)
+
+
+def test_evaluate_is_the_mean_over_all_images_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    model = create_model("resnet20", 3).train()
+    data = ImageSet(torch.randint(256, (7, 8, 8, 3), dtype=torch.uint8), torch.arange(7) % 3, tuple(CLASSES))
+    config = ModelConfig("resnet20", tuple(CLASSES), image_size=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss, accuracy = evaluate(model, data, config)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name  # BatchNorm's statistics too
+    with torch.inference_mode():
+        logits = model.eval()(normalise(data.images, config))
+    probabilities = logits.softmax(1)[torch.arange(7), data.labels]
+    assert loss == pytest.approx(-probabilities.log().mean().item(), rel=1e-5)
+    assert accuracy == pytest.approx((logits.argmax(1) == data.labels).float().mean().item())
+
+
+# Same seed, same training; stopped and continued, same training
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics(short: Trained, tmp_path: Path) -> None:
+    torch.rand(100)  # the global random state plays no part
+    again = train_to_the_end(Run.create(tmp_path / "again", SHORT))
+    assert again.weights == short.weights
+    assert without_times(again.metrics) == without_times(short.metrics)
+    assert all(torch.equal(a, b) for a, b in zip(final(again.run), final(short.run), strict=True))
+
+
+def test_another_seed_gives_other_weights(short: Trained, tmp_path: Path) -> None:
+    config = replace(SHORT, training=replace(SHORT.training, seed=1, epochs=1))
+    other = train_to_the_end(Run.create(tmp_path / "other", config))
+    assert other.weights[0] != short.weights[0]
+
+
+def final(run: Run) -> list[torch.Tensor]:
+    """Everything that training ended with: the model after the last epoch, not only the best one, and the momentum."""
+    state = read_state(run)
+    return [*state["model"].values(), *(value["momentum_buffer"] for value in state["optimizer"]["state"].values())]
+
+
+@pytest.mark.parametrize("interval", [4, 7])
+def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_weights_and_metrics(
+    short: Trained, tmp_path: Path, interval: int
+) -> None:
+    # Every 4 or 7 metrics: after the first step, within an epoch, after its last step, and after an epoch.
+    run = Run.create(tmp_path / "run", SHORT)
+    parts: list[list[Metric]] = []
+    while not parts or parts[-1][-1]["event"] != "test":
+        parts.append([])
+        with closing(train(run, resume=len(parts) > 1)) as metrics:
+            for metric in metrics:
+                parts[-1].append(metric)
+                if len(parts[-1]) == interval:
+                    break
+    assert len(parts) == math.ceil(len(short.metrics) / interval)
+    assert without_times([metric for part in parts for metric in part]) == without_times(short.metrics)
+    assert without_times(run.metrics()) == without_times(short.metrics)
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
+    assert all(torch.equal(a, b) for a, b in zip(final(run), final(short.run), strict=True))
+    seconds = [metric["seconds"] for metric in run.metrics()]
+    assert seconds == sorted(seconds)
+
+
+def test_it_can_be_interrupted_at_a_tick_too(short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Long trainings write a loss only every few steps and yield ticks between; with 4 points even this one does.
+    monkeypatch.setattr(train_module, "MAX_LOSS_POINTS", 4)
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        events = [next(metrics)["event"] for _ in range(10)]
+    assert events == ["start", "tick", "tick", "tick", "step", "step", "epoch", "tick", "tick", "step"]
+    with closing(train(run, resume=True)) as metrics:
+        assert next(metrics) == {"event": "tick", "step": 9}
+    assert read_state(run)["progress"]["step"] == 4
+    rest = list(train(run, resume=True))
+    expected = ["step", "epoch", "tick", "step", "tick", "tick", "step", "epoch", "test"]
+    assert [metric["event"] for metric in rest] == expected
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
+    assert all(torch.equal(a, b) for a, b in zip(final(run), final(short.run), strict=True))
+    kinds = ("epoch", "test")
+    assert without_times([metric for metric in run.metrics() if metric["event"] in kinds]) == without_times(
+        [metric for metric in short.metrics if metric["event"] in kinds]
+    )
+
+
+def test_what_was_written_after_the_last_saved_state_is_forgotten(short: Trained, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        for _ in range(9):  # the start, an epoch of 5 steps, 2 steps
+            next(metrics)
+    for metric in ({"event": "step", "step": 8, "loss": 99.0}, {"event": "end", "status": "stopped"}):
+        run.append_metric(metric)
+    list(train(run, resume=True))
+    assert without_times(run.metrics()) == without_times(short.metrics)
+
+
+def test_a_training_stopped_in_its_first_epoch_has_weights_and_starts_over_none_of_it(
+    short: Trained, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        for _ in range(3):  # the start and 2 steps
+            next(metrics)
+    assert run.load_model().bn1.num_batches_tracked == 2
+    rest = list(train(run, resume=True))
+    assert rest[0]["step"] == 3
+    assert rest[5 - 2]["best"]
+    assert without_times(run.metrics()) == without_times(short.metrics)
+
+
+def test_a_training_stopped_before_its_first_step_starts_from_scratch(short: Trained, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        assert next(metrics)["event"] == "start"
+    assert not run.has_weights
+    again = list(train(run, resume=True))
+    assert without_times(again) == without_times(short.metrics)
+    assert without_times(run.metrics()) == without_times(short.metrics)
+
+
+# Starting from another run's weights
+
+
+@pytest.mark.parametrize("same_classes", [True, False])
+def test_a_training_really_starts_from_the_weights_of_its_start(
+    short: Trained, tmp_path: Path, same_classes: bool
+) -> None:
+    classes = tuple(CLASSES) if same_classes else ("a", "b", "c", "d")
+    config = RunConfig(replace(SHORT.model, classes=classes), replace(SHORT.training, start="short", seed=5))
+    run = Run.create(tmp_path / "run", config, start=short.run)
+    weights = short.run.load_weights()
+    model = initial_model(run)
+    for name, value in model.state_dict().items():
+        if name.startswith("fc.") and not same_classes:
+            assert len(value) == 4
+            assert value.abs().max() > 0
+        else:
+            assert torch.equal(value, weights[name]), name
+    assert weights["bn1.running_mean"].abs().max() > 0.01  # BatchNorm's statistics are among them
+    again = initial_model(run)
+    assert torch.equal(model.fc.weight, again.fc.weight)  # the new head is seeded
+    if not same_classes:
+        other = replace(config, training=replace(config.training, seed=6))
+        other_model = initial_model(Run.create(tmp_path / "other", other, start=short.run))
+        assert not torch.equal(model.fc.weight, other_model.fc.weight)
+
+
+def test_a_fine_tuned_run_is_ahead_of_one_from_scratch(learned: Trained, short: Trained, tmp_path: Path) -> None:
+    gentle = replace(SHORT.training, start="learned", epochs=1, backbone_lr=0.001, head_lr=0.001)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=gentle), start=learned.run)
+    list(train(run))
+    (epoch,) = (metric for metric in run.metrics() if metric["event"] == "epoch")
+    assert epoch["train_loss"] < short.events("epoch")[0]["train_loss"] - 0.2
+    assert epoch["validation_accuracy"] > CHANCE + 0.2
+
+
+def test_a_run_trains_on_when_its_start_is_gone(short: Trained, tmp_path: Path) -> None:
+    start = Run.create(tmp_path / "start", SHORT)
+    start.save_weights(short.run.load_weights())
+    config = replace(SHORT, training=replace(SHORT.training, start="start"))
+    run = Run.create(tmp_path / "run", config, start=start)
+    (start.path / WEIGHTS).unlink()
+    assert torch.equal(initial_model(run).conv1.weight, short.run.load_weights()["conv1.weight"])
+
+
+def test_a_start_that_does_not_fit_the_architecture_is_refused_in_one_sentence(short: Trained, tmp_path: Path) -> None:
+    config = RunConfig(replace(SHORT.model, architecture="resnet32"), replace(SHORT.training, start="short"))
+    run = Run.create(tmp_path / "run", config, start=short.run)
+    with pytest.raises(RunError, match=r"^The weights of short do not fit the configuration: [^\n]+$"):
+        next(train(run))
+
+
+def test_a_start_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, start="short")))
+    with pytest.raises(RunError, match=f"^run has no {START_WEIGHTS}"):
+        next(train(run))
+
+
+# What is refused, and how a training fails
+
+
+def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
+    before = {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()}
+    with pytest.raises(RunError, match=r"^short has been trained already: go on with --resume, or make a new run\.$"):
+        next(train(short.run))
+    assert {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    run.save_weights(short.run.load_weights())
+    with pytest.raises(RunError, match=r"^run cannot go on: .* is not on this machine\.$"):
+        next(train(run, resume=True))
+
+
+def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
+    config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
+    with pytest.raises(RunError, match=r"^The classes of run are not those of the data set slice\.$"):
+        next(train(Run.create(tmp_path / "run", config)))
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Run:
+    """A run whose loss is not a number from its first step on: one weight of its start is NaN."""
+    start = Run.create(tmp_path / "start", SHORT)
+    model = model_from_config(SHORT.model)
+    nn.init.constant_(model.conv1.weight[0, 0, 0, :1], math.nan)
+    start.save_weights(model.state_dict())
+    return Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, start="start")), start=start)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_advice(poisoned: Run) -> None:
+    with pytest.raises(TrainingError, match=r"^The loss is no longer a number in epoch 1: .*try a tenth of them\.$"):
+        list(train(poisoned))
+    assert not poisoned.has_weights
+    assert [metric["event"] for metric in poisoned.metrics()] == ["start"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_host_writes_why_a_training_failed(poisoned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert host(poisoned) == 1
+    end = poisoned.metrics()[-1]
+    assert (end["event"], end["status"]) == ("end", "failed")
+    assert end["reason"].startswith("The loss is no longer a number in epoch 1")
+    assert end["reason"] in capsys.readouterr().err
+    assert not poisoned.is_training
+    assert json.loads(json.dumps(poisoned.metrics(), allow_nan=False)) == poisoned.metrics()
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_host_writes_that_a_data_set_is_unknown(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, dataset="cifar1000")))
+    assert host(run) == 1
+    (end,) = run.metrics()
+    assert end["status"] == "failed"
+    assert end["reason"].startswith("There is no data set named 'cifar1000'")
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_host_trains_to_the_end_and_writes_the_card(
+    short: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    assert host(run) == 0
+    *metrics, end = run.metrics()
+    assert without_times(metrics) == without_times(short.metrics)
+    assert (end["event"], end["status"]) == ("end", "finished")
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
+    assert (run.path / CARD).read_text(encoding="utf-8").strip()
+    assert capsys.readouterr().out.count("event=epoch") == 3
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_stop_file_stops_it_at_the_next_step(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", replace(LONG, training=replace(LONG.training, epochs=1_000)))
+
+    def stop_after_the_first_epoch() -> None:
+        while not any(metric["event"] == "epoch" for metric in run.metrics()):
+            time.sleep(0.01)
+        run.request_stop()
+
+    watcher = threading.Thread(target=stop_after_the_first_epoch, daemon=True)
+    watcher.start()
+    assert host(run) == 0
+    watcher.join()
+    end = run.metrics()[-1]
+    assert (end["event"], end["status"]) == ("end", "stopped")
+    assert not any(metric["event"] == "test" for metric in run.metrics())
+    assert run.load_model()
+    assert (run.path / STATE).exists()
+    assert (run.path / CARD).exists()
+    assert not run.is_training
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_stop_that_was_asked_for_while_the_trainer_came_up_is_obeyed(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    run.request_stop()
+    assert host(run) == 0
+    assert [metric["event"] for metric in run.metrics()] == ["start", "end"]
+    assert run.metrics()[-1]["status"] == "stopped"
+    assert not run.stop_requested()  # it was obeyed: going on later is not stopped by it
+    assert host(run, resume=True) == 0
+    assert run.metrics()[-1]["status"] == "finished"
+
+
+# The process
+
+
+def command(run: Run, *options: str) -> "subprocess.Popen[str]":
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(train_module.__file__).parent.parent),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "resnet_space.train", str(run.path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def test_sigterm_stops_the_process_and_resume_finishes(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", LONG)
+    with command(run) as process:
+        while not any(metric["event"] == "step" for metric in run.metrics()):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        assert run.is_training
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert run.metrics()[-1]["event"] == "end"
+    assert run.metrics()[-1]["status"] == "stopped"
+    stopped_at = max(metric["step"] for metric in run.metrics() if metric["event"] == "step")
+    assert stopped_at < 60
+    assert not run.is_training
+    assert run.load_model()
+
+    with command(run, "--resume") as process:
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    steps = [metric["step"] for metric in run.metrics() if metric["event"] == "step"]
+    assert steps == list(range(1, 61))
+    assert [metric["event"] for metric in run.metrics()][-2:] == ["test", "end"]
+    assert [metric["status"] for metric in run.metrics() if metric["event"] == "end"] == ["finished"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_command_refuses_what_it_cannot_train_in_one_sentence(
+    short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "nothing")])
+    assert main() == 1
+    assert capsys.readouterr().err == "nothing is not a run: it has no config.json.\n"
+    with short.run.training_lock():
+        before = short.run.metrics()
+        monkeypatch.setattr(sys, "argv", ["train", str(short.run.path), "--resume"])
+        assert main() == 1
+    assert capsys.readouterr().err == "short is being trained already, by another process.\n"
+    assert short.run.metrics() == before  # the other trainer's metrics are left alone
