@@ -26,14 +26,15 @@ def saved_run(folder: Path, config: ModelConfig = MODEL) -> Run:
     model = model_from_config(config)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for values in (module.bias, module.running_mean):
-                assert isinstance(values, Tensor)
-                values.data.normal_(0, 0.3)
+            module.bias.data.normal_(0, 0.3)
+            module.momentum = None  # the plain mean over the batches below
         if isinstance(module, CBAM):
             for parameter in module.parameters():
                 # The spatial gate sums 98 inputs: with larger weights it would be all open or all closed.
                 parameter.data.normal_(0, 0.05 if parameter.ndim == 4 else 0.3)
-    model.fc.weight.data.normal_(0, 0.1)
+    model.fc.weight.data.normal_(0, 1)
+    with torch.no_grad():
+        model.train()(torchvisions(picture(99), config).repeat(8, 1, 1, 1) + torch.randn(8, 3, 1, 1))
     run = Run.create(folder, RunConfig(config))
     run.save_weights(model.state_dict())
     return run

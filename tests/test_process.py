@@ -203,12 +203,24 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSpli
         yield
 
 
-def wait_until(condition: Callable[[], bool], run: Run) -> None:
+def wait_for_epochs(trainer: Trainer, run: Run, epochs: int) -> None:
+    """Until it has done so many; fails at once if it ends before."""
     end = time.monotonic() + PATIENCE
-    while not condition():
-        log = run.path / LOG
-        assert time.monotonic() < end, log.read_text(encoding="utf-8") if log.exists() else "there is no log"
+    while count(run, "epoch") < epochs:
+        assert trainer.status(run).is_active, (trainer.status(run), log_of(run))
+        assert time.monotonic() < end, log_of(run)
         time.sleep(0.02)
+
+
+def wait_for_end(trainer: Trainer, run: Run) -> None:
+    end = time.monotonic() + PATIENCE
+    while trainer.status(run).is_active:
+        assert time.monotonic() < end, log_of(run)
+        time.sleep(0.02)
+
+
+def log_of(run: Run) -> str:
+    return (run.path / LOG).read_text(encoding="utf-8")
 
 
 def count(run: Run, event: str) -> int:
@@ -219,13 +231,13 @@ def test_a_training_that_is_let_run_is_finished(library: Library, trainer: Train
     run = trainer.start_new(lambda: created(library, "a-run"))
     assert trainer.status(run) == Status("starting")
     assert trainer.active() == "a-run"
-    wait_until(lambda: not trainer.status(run).is_active, run)
+    wait_for_end(trainer, run)
     assert trainer.status(run) == Status("finished")
     assert Trainer(library).status(run) == Status("finished")
     assert trainer.active() is None
     assert (count(run, "step"), count(run, "epoch"), count(run, "test")) == (9, 1, 1)
     assert run.load_model()
-    assert "event=epoch" in (run.path / LOG).read_text(encoding="utf-8")
+    assert "event=epoch" in log_of(run)
 
 
 def test_a_running_training_is_seen_and_kept_alone_and_stopped_by_a_trainer_that_did_not_start_it(
@@ -233,7 +245,7 @@ def test_a_running_training_is_seen_and_kept_alone_and_stopped_by_a_trainer_that
 ) -> None:
     run, other = created(library, "a-run", LONG), created(library, "another")
     trainer.start(run)
-    wait_until(lambda: count(run, "epoch") > 0, run)
+    wait_for_epochs(trainer, run, 1)
 
     restarted = Trainer(Library(library.root))  # as after a restart of the app
     for one in (trainer, restarted):
@@ -245,7 +257,7 @@ def test_a_running_training_is_seen_and_kept_alone_and_stopped_by_a_trainer_that
     assert not (other.path / LOG).exists()
 
     restarted.stop(run)
-    wait_until(lambda: not restarted.status(run).is_active and not trainer.status(run).is_active, run)
+    wait_for_end(trainer, run)
     assert trainer.status(run) == restarted.status(run) == Status("stopped")
     assert restarted.active() is None
     assert 0 < count(run, "epoch") < 1_000
@@ -258,11 +270,11 @@ def test_a_killed_trainer_is_reported_as_failed_with_the_signal_and_the_next_sta
 ) -> None:
     run = created(library, "a-run", LONG)
     trainer.start(run)
-    wait_until(lambda: count(run, "epoch") > 0, run)
+    wait_for_epochs(trainer, run, 2)
     child = trainer._children["a-run"]
     assert os.getpgid(child.pid) != os.getpgid(0)  # a Ctrl-C in the app's shell does not reach it
     child.send_signal(signal.SIGKILL)
-    wait_until(lambda: not trainer.status(run).is_active, run)
+    wait_for_end(trainer, run)
     status = trainer.status(run)
     assert status.state == "failed"
     assert "SIGKILL" in status.reason
@@ -275,7 +287,7 @@ def test_a_killed_trainer_is_reported_as_failed_with_the_signal_and_the_next_sta
     trainer.start(run, resume=True)
     assert trainer.status(run).is_active
     epochs = count(run, "epoch")
-    wait_until(lambda: count(run, "epoch") > epochs + 1, run)
+    wait_for_epochs(trainer, run, epochs + 2)
     assert trainer.status(run) == Status("training")
     steps = [metric["step"] for metric in run.metrics() if metric["event"] == "step"]
     assert steps == list(range(1, len(steps) + 1))  # it went on where the saved state was
@@ -288,7 +300,7 @@ def test_a_trainer_that_cannot_even_open_its_run_is_reported_with_what_it_said(
     run = created(library, "a-run")
     (run.path / CONFIG).write_text("{", encoding="utf-8")
     trainer.start(run)
-    wait_until(lambda: not trainer.status(run).is_active, run)
+    wait_for_end(trainer, run)
     status = trainer.status(run)
     assert status.state == "failed"
     assert "exit status 1" in status.reason
