@@ -32,7 +32,7 @@ def saved_run(folder: Path, config: ModelConfig = MODEL) -> Run:
             for parameter in module.parameters():
                 # The spatial gate sums 98 inputs: with larger weights it would be all open or all closed.
                 parameter.data.normal_(0, 0.05 if parameter.ndim == 4 else 0.3)
-    model.fc.weight.data.normal_(0, 1)
+    model.fc.weight.data.normal_(0, 0.3)
     with torch.no_grad():
         model.train()(torchvisions(picture(99), config).repeat(8, 1, 1, 1) + torch.randn(8, 3, 1, 1))
     run = Run.create(folder, RunConfig(config))

@@ -101,7 +101,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
         accuracy = ""
         if test:
             accuracy = (
-                f'{test["accuracy"]:.1%}<span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
+                f'{test["accuracy"]:.1%} <span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
                 f'background: {colour}"></span></span>'
             )
         cells = [
@@ -114,7 +114,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
         ]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("run", "start", "data", "epochs", "best validation", "test", "time")
+    heads = ("run", "start", "data", "epochs", "validation", "test", "time")
     head = "".join(f"<th>{text}</th>" for text in heads)
     return (
         f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

@@ -35,16 +35,16 @@ CSS = """
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
-.runs { overflow-x: auto; }
+.runs { overflow-x: auto; width: 0; min-width: 100%; } /* scrolls in itself: a wide table does not widen the page */
 .runs table { width: 100%; margin: 0; border-collapse: collapse;
   font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 .runs th, .runs td { text-align: left; padding: 0.35rem 0.45rem; border: none;
   border-bottom: 1px solid var(--border-color-primary);
-  white-space: nowrap; color: var(--body-text-color); }
+  color: var(--body-text-color); }
 .runs th { font-weight: 600; color: var(--body-text-color-subdued); }
 .runs .swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 0.2rem; margin-right: 0.45rem;
   vertical-align: -0.1rem; }
-.runs .meter { display: inline-block; width: 3.5rem; height: 0.6rem; margin-left: 0.5rem; border-radius: 0.3rem;
+.runs .meter { display: inline-block; width: 3.5rem; height: 0.6rem; border-radius: 0.3rem;
   background: var(--border-color-primary); overflow: hidden; }
 .runs .meter > span { display: block; height: 100%; }
 .finding { margin: 0.6rem 0 0; }
