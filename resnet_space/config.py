@@ -1,6 +1,5 @@
 """What a run is made of: the model, its preprocessing, and how it is trained. Stored as the run's `config.json`."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -56,19 +55,20 @@ def _require_choice(name: str, value: object, allowed: tuple[object, ...]) -> No
 
 def _require_whole(name: str, value: object, low: int, high: int) -> None:
     ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(ok, f"{name} is {value}, but must be a whole number from {low:,} to {high:,}.")
+    _require(ok, f"{name} is {value!r}, but must be a whole number from {low:,} to {high:,}.")
 
 
 def _require_number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
     """NaN and infinity are refused too; `above` excludes `low` itself."""
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
     ok = ok and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
     span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-    _require(ok, f"{name} is {value}, but must be {span}.")
+    _require(ok, f"{name} is {value!r}, but must be {span}.")
 
 
 def _require_three(name: str, value: object) -> None:
-    ok = isinstance(value, tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+    ok = isinstance(value, tuple) and len(value) == 3
+    ok = ok and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)  # type: ignore[attr-defined]
     _require(ok, f"{name} is {value!r}, but must be three numbers, one for each of red, green and blue.")
 
 
@@ -161,7 +161,7 @@ class TrainConfig:
         _require_number("The weight decay", self.weight_decay, 0, 1)
         _require_number("The label smoothing", self.label_smoothing, 0, 0.9)
         _require_whole("The crop's padding", self.crop_padding, 0, 64)
-        _require(isinstance(self.flip, bool), f"flip is {self.flip!r}, but must be true or false.")
+        _require(isinstance(self.flip, bool), f"Flip is {self.flip!r}, but must be true or false.")
         _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
         _require_whole("The seed", self.seed, 0, 2**31 - 1)
         _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))

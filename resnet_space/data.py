@@ -65,10 +65,13 @@ def dataset_folder(name: str) -> Path:
     roots = [BUNDLED]
     if os.environ.get(DATA_FOLDER_VARIABLE):
         roots.append(Path(os.environ[DATA_FOLDER_VARIABLE]))
-    known = sorted({folder.name for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir()})
-    if name not in known:
-        raise DataError(f"There is no data set named {name!r}: choose one of {', '.join(known)}.")
-    return next(root / name for root in roots if (root / name).is_dir())
+    found: dict[str, Path] = {}
+    for folder in (folder for root in roots if root.is_dir() for folder in root.iterdir()):
+        if any(folder.rglob("*.parquet")):
+            found.setdefault(folder.name, folder)
+    if name not in found:
+        raise DataError(f"There is no data set named {name!r}: choose one of {', '.join(sorted(found))}.")
+    return found[name]
 
 
 def _table(name: str, split: str) -> pa.Table | None:
@@ -219,4 +222,5 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 def _generator(*key: int) -> torch.Generator:
     """A generator of its own for every key; numpy's SeedSequence mixes it, so that neighbours do not correlate."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
+    mixed = np.random.SeedSequence((len(key), *key))  # with its length, as (1, 2) and (1, 2, 0) are one to numpy
+    return torch.Generator().manual_seed(int(mixed.generate_state(1, np.uint64)[0]) >> 1)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.config import ConfigError, RunConfig
@@ -42,7 +43,8 @@ LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")  # what the Hub allows, so that any run can be pushed
+# What the Hub allows, so that any run can be pushed.
+NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 Metric = dict[str, Any]
 
@@ -88,7 +90,7 @@ class Run:
             raise RunError(f"{path.name} is not a run: it has no {CONFIG}.") from None
         except ConfigError as error:
             raise RunError(f"The {CONFIG} of {path.name} is not valid: {error}") from None
-        except (OSError, ValueError) as error:  # unreadable, not UTF-8, or not JSON
+        except (OSError, ValueError, RecursionError) as error:  # unreadable, not UTF-8, or not JSON
             raise RunError(f"The {CONFIG} of {path.name} cannot be read: {error}.") from None
         return cls(path, config)
 
@@ -106,17 +108,22 @@ class Run:
             RunError: if the name cannot be used or is taken, or `start` has no weights.
         """
         path = Path(path).absolute()
-        if not NAME_PATTERN.fullmatch(path.name):
+        if not NAME_PATTERN.fullmatch(path.name) or ".." in path.parts:
             raise RunError(f"{path.name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
         if start is not None and not start.has_weights:
             raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+        weights = {}
+        if start is not None:
+            try:
+                weights = load_file(start.path / WEIGHTS)
+            except (SafetensorError, OSError) as error:
+                raise RunError(f"The {WEIGHTS} of {start.name} cannot be read: {error}.") from None
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             raise RunError(f"There is a run named {path.name} already: choose another name.") from None
         (path / RESUME).mkdir()
         if start is not None:
-            weights = load_file(start.path / WEIGHTS)
             if start.config.model.classes != config.model.classes:
                 weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
             save_file(weights, path / START_WEIGHTS)
@@ -153,7 +160,6 @@ class Run:
     def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
         """The tensors of a safetensors file of this run, on the CPU. Raises RunError if it is missing or damaged."""
         import safetensors.torch
-        from safetensors import SafetensorError
 
         try:
             return safetensors.torch.load_file(self.path / file)
@@ -261,7 +267,7 @@ class Library:
         self.root = Path(root).absolute()
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[float, Run]] = {}
-        self._metrics: dict[Path, tuple[int, list[Metric]]] = {}
+        self._metrics: dict[Path, tuple[int, bytes, list[Metric]]] = {}
 
     def runs(self) -> list[Run]:
         """The valid runs, newest first."""
@@ -292,16 +298,21 @@ class Library:
         """As `run.metrics()`, but only what is new is read. Do not change the list."""
         path = run.path / METRICS
         with self._lock:  # two readers moving one offset would tear lines
-            offset, metrics = self._metrics.get(path, (0, []))
+            offset, tail, metrics = self._metrics.get(path, (0, b"", []))
             try:
                 with path.open("rb") as file:
-                    if os.fstat(file.fileno()).st_size < offset:  # a resumed training went back to its saved state
+                    file.seek(offset - len(tail))
+                    # Not what was there: a resumed training went back to its saved state, and perhaps on from there.
+                    if file.read(len(tail)) != tail:
                         offset, metrics = 0, []
                     file.seek(offset)
                     new = read_metrics(file)
+                    end = file.tell()
+                    begin = max(end - 256, 0)
+                    file.seek(begin)
                     # A new list, so that nobody's iteration meets a growing one.
-                    self._metrics[path] = (file.tell(), metrics + new if new else metrics)
+                    self._metrics[path] = (end, file.read(end - begin), metrics + new if new else metrics)
             except FileNotFoundError:
                 self._metrics.pop(path, None)
                 return []
-            return self._metrics[path][1]
+            return self._metrics[path][2]

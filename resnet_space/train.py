@@ -375,7 +375,6 @@ def host(run: Run, *, resume: bool = False) -> int:
 
     end: Metric = {"event": "end", "status": "finished"}
     with run.training_lock():
-        run.withdraw_stop()
         try:
             with closing(train(run, resume=resume)) as metrics:
                 for metric in metrics:
@@ -396,6 +395,7 @@ def host(run: Run, *, resume: bool = False) -> int:
         except Exception as error:
             traceback.print_exc()
             end |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        run.withdraw_stop()  # only now: one that came while this process was starting counts too
         run.append_metric(end | {"time": round(time.time(), 1)})
     if end["status"] == "failed":
         print(end["reason"], file=sys.stderr)

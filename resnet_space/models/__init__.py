@@ -52,7 +52,12 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> ResNet:
         if options.setdefault("stem", "cifar") != "cifar":
             raise ValueError(f"{name} is made for small images and has the CIFAR stem only.")
         options.setdefault("shortcut", "pad")
-    allowed = {"stem": ("imagenet", "cifar"), "shortcut": ("pad", "projection"), "cbam": (None, "stage", "block")}
+    allowed = {
+        "stem": ("imagenet", "cifar"),
+        "shortcut": ("pad", "projection"),
+        "cbam": (None, "stage", "block"),
+        "kaiming_mode": ("fan_in", "fan_out"),
+    }
     for option, values in allowed.items():
         if option in options and options[option] not in values:
             raise ValueError(f"{option} is {options[option]!r}, but must be one of {', '.join(map(repr, values))}.")

@@ -188,7 +188,7 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
         with gr.Column(scale=2, min_width=320):
             scatter = gr.Plot(charts.norms_chart([], []), show_label=False, elem_classes="chart")
             ratios = gr.Plot(charts.ratio_chart([], []), show_label=False, elem_classes="chart")
-            table = gr.Dataframe(headers=COLUMNS, label="By block", interactive=False, wrap=True)
+            table = gr.Dataframe(headers=COLUMNS, label="By block", interactive=False, wrap=True, elem_id="by-block")
             with gr.Row():
                 table_file = gr.DownloadButton("Table as CSV", size="sm", interactive=False)
                 values_file = gr.DownloadButton("All values as CSV", size="sm", interactive=False)

@@ -11,7 +11,7 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container { max-width: 1400px !important; margin: 0 auto; }
+.gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto; }
 .html-container { padding: 0 !important; }
 #title h1 { margin-bottom: 0.1rem; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
@@ -35,7 +35,7 @@ CSS = """
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
-.runs { overflow-x: auto; width: 0; min-width: 100%; } /* scrolls in itself: a wide table does not widen the page */
+.runs, #by-block { overflow-x: auto; width: 0; min-width: 100% !important; } /* or the page would widen */
 .runs table { width: 100%; margin: 0; border-collapse: collapse;
   font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 .runs th, .runs td { text-align: left; padding: 0.35rem 0.45rem; border: none;

@@ -162,7 +162,7 @@ def test_a_broken_run_is_left_out_or_refused_with_the_reason(client: Client, app
     weights = load_file(source.path / "model.safetensors")
     cases = {
         "missing": ({k: v for k, v in weights.items() if k != "fc.bias"}, "fc.bias is missing"),
-        "extra": (weights | {"rogue": weights["fc.bias"]}, "rogue does not belong there"),
+        "extra": (weights | {"rogue": weights["fc.bias"].clone()}, "rogue does not belong there"),
         "misshaped": (weights | {"fc.bias": weights["fc.bias"][:3].clone()}, "instead of (10,)"),
     }
     for name, (tensors, reason) in cases.items():
