@@ -3,6 +3,7 @@
 Texts and grids have no colours of their own: the page's style sheet gives them those of its light or dark theme.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,7 +29,8 @@ class BlockNorms:
 
     @property
     def ratios(self) -> list[float]:
-        return [f / x for f, x in zip(self.residual, self.shortcut, strict=True)]
+        """Not a number where the shortcut is zero everywhere."""
+        return [f / x if x else math.nan for f, x in zip(self.residual, self.shortcut, strict=True)]
 
 
 def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> "Figure":

@@ -313,3 +313,7 @@ def test_a_finding_stands_below_the_table_with_its_start_escaped() -> None:
     assert html.index("</table>") < html.index("+20.0 points")
     assert "from <script> it reaches 70.0%" in result.text
     assert result.named("script") == []
+
+
+def test_a_run_that_is_stopped_before_its_first_step_is_shown() -> None:
+    assert "a-run is stopping" in shown(Status("stopping"), [START]).text

@@ -62,7 +62,9 @@ def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
             words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}."
         left = seconds_left(metrics)
         epoch = min(len(epochs) + 1, run.config.training.epochs)
-        numbers = f"epoch {epoch} of {run.config.training.epochs} · {steps[-1]['images_per_second']:,.0f} images/s"
+        numbers = f"epoch {epoch} of {run.config.training.epochs}"
+        if steps:  # a stop may come before the first
+            numbers += f" · {steps[-1]['images_per_second']:,.0f} images/s"
         if left is not None and status.state == "training":
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
