@@ -31,11 +31,13 @@ RECIPES = {
     "resnet20-cbam-cifar10": TrainConfig(
         dataset="cifar10",
         start="resnet20-cbam-imagenet32",
-        epochs=30,
+        epochs=45,
         batch_size=128,
         backbone_lr=0.1,
         head_lr=0.1,
         weight_decay=5e-4,
+        label_smoothing=0.1,
+        validation_fraction=0.02,
     ),
 }
 

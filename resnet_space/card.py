@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from resnet_space.config import TrainConfig
-from resnet_space.runs import CARD, FIGURES, Metric, Run, replaced_atomically
+from resnet_space.runs import CARD, FIGURES, Metric, Run, last_metric, replaced_atomically
 
 CURVES = f"{FIGURES}/learning_curves.png"
 
@@ -23,9 +23,9 @@ def write_card(run: Run) -> None:
 def card_text(run: Run, metrics: list[Metric]) -> str:
     """The card in Markdown, with the Hub's front matter."""
     model, training = run.config.model, run.config.training
-    start = next((m for m in metrics if m["event"] == "start"), None)
+    start = last_metric(metrics, "start")
     epochs = [m for m in metrics if m["event"] == "epoch"]
-    test = next((m for m in reversed(metrics) if m["event"] == "test"), None)
+    test = last_metric(metrics, "test")
 
     results = ["It was not trained to the end, so it was not tested."]
     if test:

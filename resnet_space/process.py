@@ -126,12 +126,13 @@ class Trainer:
         # In this order: a trainer that ends in between has then written how.
         alive = self._is_alive(run)
         child = self._children.get(run.name)
+        exit_code = child.poll() if child else None
         return status_of(
             self.library.metrics(run),
             alive=alive,
             stopping=run.stop_requested(),
-            exit_code=child.poll() if child else None,
-            last_log_line=_last_line(run.path / LOG),
+            exit_code=exit_code,
+            last_log_line="" if exit_code is None else _last_line(run.path / LOG),
         )
 
     def _is_alive(self, run: Run) -> bool:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +258,11 @@ def read_metrics(file: IO[bytes]) -> list[Metric]:
     complete = content[: content.rfind(b"\n") + 1]
     file.seek(start + len(complete))
     return [json.loads(line) for line in complete.splitlines() if line.strip()]
+
+
+def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
+    """The last one of a kind: "start", "step", "epoch", "test" or "end"; None before there is one."""
+    return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
 
 
 class Library:

@@ -41,7 +41,6 @@ class ExploreTab:
     """What the other tabs need."""
 
     run: gr.Dropdown
-    measure: gr.Button
 
 
 @lru_cache(maxsize=1)
@@ -227,4 +226,4 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
         api_visibility="private",
     )
     names.change(lambda known: gr.update(choices=known), names, run, show_progress="hidden", api_visibility="private")
-    return ExploreTab(run, measure)
+    return ExploreTab(run)

@@ -10,11 +10,10 @@ from gradio.events import api
 from resnet_space import charts
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.process import BusyError
-from resnet_space.runs import Run, RunError
-from resnet_space.ui.status import EMPTY, runs_html, status_html
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.runs import Run, RunError, last_metric
+from resnet_space.ui.status import EMPTY, RANDOM, runs_html, status_html
+from resnet_space.ui.workshop import BACKBONE, SHIPPED, Workshop
 
-RANDOM = "random initialisation"
 DATASETS = ["cifar10-mini"]
 CBAM_CHOICES = [("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -91,9 +90,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
         raise gr.Error(str(error), print_exception=False) from None
     metrics = workshop.library.metrics(run)
     status = workshop.trainer.status(run)
-    last = {
-        kind: next((m for m in reversed(metrics) if m["event"] == kind), None) for kind in ("step", "epoch", "test")
-    }
+    last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
     return {"run": name, "state": status.state, "reason": status.reason, **last}
 
 
@@ -159,22 +156,19 @@ def build_finetune(workshop: Workshop) -> FinetuneTab:
 
     def refresh(shown_names: Sequence[str], drawn_key: object, known: list[str]) -> tuple[Any, ...]:
         """The page as the runs' folders have it now; everything that is as it was is skipped."""
-        here = [run.name for run in workshop.trained_here()]
+        runs = {run.name: run for run in workshop.library.runs()}  # newest first
+        here = [name for name in runs if name not in SHIPPED]
+        trained = [name for name, run in runs.items() if run.has_weights]
         if drawn_key is None and not shown_names:  # a page that was just opened
             shown_names = here[:SHOWN_AT_FIRST][::-1]
-        shown_names = [name for name in shown_names if name in here or name in workshop.trained_names()]
         active = workshop.trainer.active()
         if active is not None and active not in shown_names:
             shown_names = [*shown_names, active]
-
-        rows = []
-        for name in shown_names:
-            try:
-                run = workshop.library.open(name)
-            except RunError:
-                continue
-            rows.append((run, workshop.trainer.status(run), workshop.library.metrics(run)))
-        trained = workshop.trained_names()
+        shown_names = [name for name in shown_names if name in runs]
+        rows = [
+            (run, workshop.trainer.status(run), workshop.library.metrics(run))
+            for run in map(runs.__getitem__, shown_names)
+        ]
         key = (active, tuple((r.name, s, len(m)) for r, s, m in rows), tuple(here), tuple(trained))
         if key == drawn_key:
             return (gr.skip(),) * len(view)

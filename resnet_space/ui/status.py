@@ -5,8 +5,9 @@ from html import escape
 
 from resnet_space import palette
 from resnet_space.process import Status
-from resnet_space.runs import Metric, Run
+from resnet_space.runs import Metric, Run, last_metric
 
+RANDOM = "random initialisation"
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
@@ -26,17 +27,13 @@ def duration(seconds: float) -> str:
 
 
 def start_of(run: Run) -> str:
-    return run.config.training.start or "random initialisation"
-
-
-def test_metric(metrics: Sequence[Metric]) -> Metric | None:
-    return next((m for m in reversed(metrics) if m["event"] == "test"), None)
+    return run.config.training.start or RANDOM
 
 
 def seconds_left(metrics: Sequence[Metric]) -> float | None:
     """Of the whole training, from the pace so far; None before the first step."""
-    start = next((m for m in metrics if m["event"] == "start"), None)
-    last = next((m for m in reversed(metrics) if m["event"] == "step"), None)
+    start = last_metric(metrics, "start")
+    last = last_metric(metrics, "step")
     if start is None or last is None:
         return None
     total = start["epochs"] * start["steps_per_epoch"]
@@ -45,10 +42,10 @@ def seconds_left(metrics: Sequence[Metric]) -> float | None:
 
 def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
     """One line of words, one of numbers, and the progress bar."""
-    start = next((m for m in metrics if m["event"] == "start"), None)
+    start = last_metric(metrics, "start")
     steps = [m for m in metrics if m["event"] == "step"]
     epochs = [m for m in metrics if m["event"] == "epoch"]
-    test = test_metric(metrics)
+    test = last_metric(metrics, "test")
     done = steps[-1]["step"] if steps else 0
     total = start["epochs"] * start["steps_per_epoch"] if start else 1
     name = f"<b>{escape(run.name)}</b>"
@@ -97,7 +94,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
         return '<div class="empty">The runs that you train are compared here.</div>'
     rows = []
     for i, (run, status, metrics) in enumerate(runs):
-        test = test_metric(metrics)
+        test = last_metric(metrics, "test")
         best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
         colour = palette.category(i)
         accuracy = ""
@@ -126,7 +123,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
 
 def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
     """What the latest pretrained and the latest scratch run of equal budget say about each other, if both are there."""
-    tested = [(run, test) for run, _, metrics in runs if (test := test_metric(metrics))]
+    tested = [(run, test) for run, _, metrics in runs if (test := last_metric(metrics, "test"))]
     pretrained = [(run, test) for run, test in tested if run.config.training.start]
     scratch = [(run, test) for run, test in tested if not run.config.training.start]
     for run, test in reversed(pretrained):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.process import Trainer
-from resnet_space.runs import Library, Run, RunError
+from resnet_space.runs import Library, RunError
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -17,6 +17,7 @@ MAX_LOADED = 4  # models kept in memory
 # What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
+SHIPPED = (BACKBONE, SHOWPIECE)
 
 
 class Workshop:
@@ -56,7 +57,3 @@ class Workshop:
         if name is not None:
             with suppress(RunError):  # whoever chooses a broken run is told
                 self.classifier(name)
-
-    def trained_here(self) -> list[Run]:
-        """The runs that did not come with the product, newest first."""
-        return [run for run in self.library.runs() if run.name not in (BACKBONE, SHOWPIECE)]
