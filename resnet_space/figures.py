@@ -51,9 +51,14 @@ def learning_curves(metrics: Sequence[Metric]) -> Figure:
     loss.set(xlabel="iteration", ylabel="training loss (nats)", xlim=(0, None), ylim=(0, None))
     for i, (key, label) in enumerate((("validation_accuracy", "validation"), ("train_accuracy", "training"))):
         accuracy.plot(
-            [m["epoch"] for m in epochs], [100 * m[key] for m in epochs], label=label, color=palette.category(i)
+            [m["epoch"] for m in epochs],
+            [100 * m[key] for m in epochs],
+            label=label,
+            color=palette.category(i),
+            marker="." if len(epochs) < 20 else None,  # a single epoch makes no line
         )
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
     accuracy.legend(frameon=False)
     for axes in (loss, accuracy):
         axes.spines[["top", "right"]].set_visible(False)

@@ -49,14 +49,16 @@ def status_of(
         return Status("training" if any(metric["event"] == "step" for metric in metrics) else "starting")
     if metrics and metrics[-1]["event"] == "end":
         return Status(metrics[-1]["status"], metrics[-1].get("reason", ""))
+    kept = "; its best weights are kept" if any(metric["event"] == "epoch" for metric in metrics) else ""
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
+        named = {number.value: number.name for number in signal.Signals}
+        name = named.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no names
         hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-        return Status("failed", f"The trainer was ended from outside by {name}{hint}; its best weights are kept.")
+        return Status("failed", f"The trainer was ended from outside by {name}{hint}{kept}.")
     if exit_code is not None:
         return Status("failed", f"The trainer ended with exit status {exit_code}: {last_log_line or 'it said nothing'}")
     if metrics:
-        return Status("failed", "The trainer was ended from outside; its best weights are kept.")
+        return Status("failed", f"The trainer was ended from outside{kept}.")
     return Status("new")
 
 

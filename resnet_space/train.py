@@ -222,6 +222,7 @@ def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
         _save(run, model, optimizer, schedule, progress)
 
     if progress.epoch == progress.step == 0:
+        save()  # whenever it is killed from now on, there is a state to go on from
         yield write(
             {
                 "event": "start",
@@ -333,7 +334,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "progress": asdict(progress),
-        "metrics_bytes": (run.path / METRICS).stat().st_size,
+        "metrics_bytes": (run.path / METRICS).stat().st_size if (run.path / METRICS).exists() else 0,
     }
     with replaced_atomically(run.path / STATE) as file:
         torch.save(state, file)
@@ -354,7 +355,8 @@ def _restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
-    os.truncate(run.path / METRICS, state["metrics_bytes"])
+    if (run.path / METRICS).exists():
+        os.truncate(run.path / METRICS, state["metrics_bytes"])
     return Progress(**state["progress"])
 
 

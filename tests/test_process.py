@@ -110,8 +110,20 @@ def test_a_trainer_that_said_nothing_at_all_failed_with_its_exit_status() -> Non
 def test_an_interrupted_training_whose_process_is_not_known_failed() -> None:
     status = judged([START, STEP, EPOCH])
     assert status.state == "failed"
-    assert "ended from outside" in status.reason
+    assert status.reason == "The trainer was ended from outside; its best weights are kept."
     assert not status.is_active
+
+
+def test_no_weights_are_promised_of_a_training_that_was_killed_in_its_first_epoch() -> None:
+    for exit_code in (None, -signal.SIGTERM):
+        status = judged([START, STEP], exit_code=exit_code)
+        assert status.state == "failed"
+        assert "weights" not in status.reason
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    number = signal.SIGRTMIN + 1
+    assert f"by signal {number}." in judged([START, STEP], exit_code=-number).reason
 
 
 # Without a process: what the trainer makes of a run's folder

@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -376,6 +377,34 @@ def test_what_was_written_after_the_last_saved_state_is_forgotten(short: Trained
         run.append_metric(metric)
     list(train(run, resume=True))
     assert without_times(run.metrics()) == without_times(short.metrics)
+
+
+@pytest.mark.parametrize("moment", ["append_metric", "save_weights"])
+def test_a_training_killed_before_its_first_epoch_was_saved_can_go_on(
+    short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The folder as it is right before the first metric, or right after the first weights."""
+    run = Run.create(tmp_path / "run", SHORT)
+    killed = tmp_path / "killed"
+    method = getattr(Run, moment)
+
+    def leaving_a_copy(self: Run, argument: Any) -> None:
+        if moment == "save_weights":
+            method(self, argument)
+        if self.path == run.path and not killed.exists():
+            shutil.copytree(run.path, killed)
+        if moment == "append_metric":
+            method(self, argument)
+
+    monkeypatch.setattr(Run, moment, leaving_a_copy)
+    with closing(train(run)) as metrics:
+        while not killed.exists():
+            next(metrics)
+    left = Run.open(killed)
+    rest = list(train(left, resume=True))
+    assert rest[-1]["event"] == "test"
+    assert without_times(left.metrics()) == without_times(short.run.metrics())
+    assert final(left)[0].equal(final(short.run)[0])
 
 
 def test_a_training_stopped_in_its_first_epoch_has_weights_and_starts_over_none_of_it(

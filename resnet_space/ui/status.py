@@ -71,7 +71,7 @@ def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
         )
         numbers = f"{run.config.training.epochs} epochs in {duration(test['seconds'])}"
     elif status.state == "stopped":
-        words = f"{name} was stopped. Its best weights so far are kept."
+        words = f"{name} was stopped. Its {'best' if epochs else 'last'} weights are kept."
         numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
     elif status.state == "failed":
         words = f"{name} has failed. {escape(status.reason)}"
