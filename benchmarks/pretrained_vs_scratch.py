@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
 from resnet_space.config import RunConfig, TrainConfig
-from resnet_space.data import dataset_classes
+from resnet_space.data.sources import dataset_classes
 from resnet_space.runs import Run
 
 DATASET = "cifar10-mini"

@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
-from resnet_space.data import ImageSet, dataset_classes, load_splits, normalise, steps_per_epoch
+from resnet_space.data.batches import normalise, steps_per_epoch
+from resnet_space.data.sources import dataset_classes
+from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run
 from resnet_space.train import autocast_dtype, choose_device, train

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data import DATA_FOLDER_VARIABLE, dataset_classes
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes
 from resnet_space.runs import Run
 
 CHECKPOINTS = ROOT / "checkpoints"

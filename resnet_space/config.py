@@ -114,7 +114,7 @@ class TrainConfig:
     """How a run is trained. Learning rates are peaks: they rise over `warmup` and fall along a half cosine to zero.
 
     Attributes:
-        dataset: a name that `resnet_space.data.load_dataset` knows.
+        dataset: its name, as `resnet_space.data.sources` knows it.
         start: the run whose weights training starts from, or None for random initialisation.
         epochs: passes over the training images.
         batch_size: images a step.

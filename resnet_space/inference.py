@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from resnet_space.attention import AttentionMaps, recorded_attention
-from resnet_space.data import normalise
+from resnet_space.data.batches import normalise
 from resnet_space.images import to_model_size
 from resnet_space.runs import Run
 

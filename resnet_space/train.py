@@ -26,14 +26,9 @@ from torch import Tensor, nn
 
 from resnet_space.card import write_card
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data import (
-    DataError,
-    ImageSet,
-    evaluation_batches,
-    load_splits,
-    steps_per_epoch,
-    training_batches,
-)
+from resnet_space.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from resnet_space.data.sources import DataError
+from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
 

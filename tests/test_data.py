@@ -13,24 +13,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data import (
-    BUNDLED,
-    DATA_FOLDER_VARIABLE,
-    DataError,
-    ImageSet,
-    Splits,
+from resnet_space.data.batches import (
     _generator,
-    dataset_classes,
-    dataset_folder,
     evaluation_batches,
-    load_split,
-    load_splits,
     normalise,
     random_crop_flip,
     steps_per_epoch,
-    stratified_indices,
     training_batches,
 )
+from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE, DataError, dataset_classes, dataset_folder
+from resnet_space.data.splits import ImageSet, Splits, load_split, load_splits, stratified_indices
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODEL = ModelConfig("resnet20", CIFAR10)

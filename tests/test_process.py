@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data import DATA_FOLDER_VARIABLE
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.process import BusyError, Status, Trainer, status_of
 from resnet_space.runs import CONFIG, LOG, Library, Metric, Run
 

@@ -21,7 +21,9 @@ from torch import nn
 
 from resnet_space import train as train_module
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data import BUNDLED, DATA_FOLDER_VARIABLE, ImageSet, load_splits, normalise
+from resnet_space.data.batches import normalise
+from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
+from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
 from resnet_space.train import (

@@ -49,7 +49,7 @@ def held_out_images() -> "list[Image]":
     import torch
     from PIL import Image
 
-    from resnet_space.data import load_split, stratified_indices
+    from resnet_space.data.splits import load_split, stratified_indices
 
     data = load_split("cifar10-mini", "test", 32)
     assert data is not None

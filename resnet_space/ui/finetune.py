@@ -48,7 +48,7 @@ def create_run(workshop: Workshop, request: Request) -> Run:
     Raises:
         ConfigError, RunError, DataError: one sentence on what is not allowed; then nothing was created.
     """
-    from resnet_space.data import dataset_classes  # brings torch
+    from resnet_space.data.sources import dataset_classes
 
     source = None if request.start == RANDOM else workshop.library.open(request.start)
     classes = dataset_classes(request.dataset)
