@@ -40,6 +40,18 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+STRATEGY_NAMES = (
+    "full",
+    "scratch",
+    "linear-probe",
+    "last-stage",
+    "freeze-unfreeze",
+    "three-stage",
+    "discriminative",
+    "one-cycle",
+)
+
+
 class ConfigError(ValueError):
     """A value that is not allowed; the message says what it was and what is allowed, in one sentence."""
 
@@ -76,7 +88,8 @@ def _require_three(name: str, value: object) -> None:
 class ModelConfig:
     """All that is needed to rebuild a model and to prepare images for it.
 
-    `image_size` is the height and width in pixels that the model sees; `mean` and `std` are per channel (RGB, 0..1).
+    `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
+    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1).
     """
 
     architecture: str
@@ -85,6 +98,7 @@ class ModelConfig:
     cbam: Literal["stage", "block"] | None = None
     shortcut: Literal["pad", "projection"] = "pad"
     image_size: int = 32
+    resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -98,6 +112,7 @@ class ModelConfig:
         _require_choice("CBAM's place", self.cbam, (None, "stage", "block"))
         _require_choice("The shortcut", self.shortcut, ("pad", "projection"))
         _require_whole("The image size", self.image_size, 8, 1024)
+        _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
         _require(
             isinstance(self.classes, tuple)
             and 1 < len(self.classes) <= 100_000
@@ -108,23 +123,42 @@ class ModelConfig:
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
 
+    @property
+    def stored_size(self) -> int:
+        """The short side in pixels that images are resized to, before the crop to `image_size`."""
+        return self.image_size if self.resize is None else self.resize
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a run is trained. Learning rates are peaks: they rise over `warmup` and fall along a half cosine to zero.
 
     Attributes:
-        dataset: its name, as `resnet_space.data.sources` knows it.
+        dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
+        dataset_config: which of the Hub data set's configurations, where it has several.
+        dataset_revision: the Hub's commit, so that a repetition learns from the same images.
         start: the run whose weights training starts from, or None for random initialisation.
+        strategy: what trains when; see `resnet_space.strategies`.
         epochs: passes over the training images.
         batch_size: images a step.
         backbone_lr: peak learning rate of everything but the head.
         head_lr: peak learning rate of the head (the last, linear layer).
-        warmup: the part of all steps in which the learning rates rise linearly.
-        momentum: of SGD with Nesterov momentum.
-        weight_decay: L2 penalty on convolution and linear weights; norm layers and biases have none.
+        layer_decay: strategy "discriminative" only: below 1, each block has this share of the next one's rate.
+        optimizer: "sgd" with Nesterov momentum, or "adamw" (Loshchilov & Hutter 2019).
+        schedule: within each phase: "cosine" after a linear rise, "one-cycle" (Smith 2018), "plateau" (half after 2
+            epochs without a lower validation loss), or "constant".
+        warmup: the part of a phase's steps in which the learning rates rise.
+        momentum: of SGD.
+        weight_decay: on convolution and linear weights; norm layers and biases have none.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
-        crop_padding: pixels of zero padding before the random crop; 0 crops nothing.
+        mixup: alpha of MixUp (Zhang et al. 2018); 0 mixes nothing.
+        cutmix: alpha of CutMix (Yun et al. 2019); 0 mixes nothing; with both, each batch draws one.
+        clip_norm: the gradient's l2 norm is cut to this; 0 cuts nothing.
+        ema: decay of the exponential moving average of the weights, which then is what is kept; 0 keeps the weights.
+        patience: in the last phase, end after so many epochs without a better validation accuracy; 0 never does.
+        crop: "padded" is a random crop after zero padding, "resized" a random resized crop (Szegedy et al. 2015).
+        crop_padding: pixels of padding of the former; 0 crops nothing.
+        min_crop_area: of the latter: the least share of the image that is kept.
         flip: mirror half of the training images.
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
@@ -132,16 +166,29 @@ class TrainConfig:
     """
 
     dataset: str
+    dataset_config: str | None = None
+    dataset_revision: str | None = None
     start: str | None = None
+    strategy: str = "full"
     epochs: int = 10
     batch_size: int = 64
     backbone_lr: float = 0.05
     head_lr: float = 0.05
+    layer_decay: float = 1.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Literal["cosine", "one-cycle", "plateau", "constant"] = "cosine"
     warmup: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    crop: Literal["padded", "resized"] = "padded"
     crop_padding: int = 4
+    min_crop_area: float = 0.35
     flip: bool = True
     validation_fraction: float = 0.1
     seed: int = 0
@@ -152,15 +199,35 @@ class TrainConfig:
         _require(
             self.start is None or isinstance(self.start, str), f"The start is {self.start!r}, but must be a run's name."
         )
+        for what, name in (("configuration", self.dataset_config), ("revision", self.dataset_revision)):
+            _require(
+                name is None or (isinstance(name, str) and bool(name)),
+                f"The data set's {what} is {name!r}, but must be a name.",
+            )
+        _require_choice("The strategy", self.strategy, STRATEGY_NAMES)
+        _require(
+            self.strategy != "scratch" or self.start is None,
+            f"The strategy is 'scratch', but the start is {self.start}: choose another strategy or no start.",
+        )
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
         _require_whole("The batch size", self.batch_size, 2, 4_096)
         _require_number("The backbone's learning rate", self.backbone_lr, 0, 10, above=True)
         _require_number("The head's learning rate", self.head_lr, 0, 10, above=True)
+        _require_number("The layer decay", self.layer_decay, 0.1, 1)
+        _require_choice("The optimizer", self.optimizer, ("sgd", "adamw"))
+        _require_choice("The schedule", self.schedule, ("cosine", "one-cycle", "plateau", "constant"))
         _require_number("The warm-up's share", self.warmup, 0, 1)
         _require_number("The momentum", self.momentum, 0, 0.999)
         _require_number("The weight decay", self.weight_decay, 0, 1)
         _require_number("The label smoothing", self.label_smoothing, 0, 0.9)
+        _require_number("MixUp's alpha", self.mixup, 0, 10)
+        _require_number("CutMix's alpha", self.cutmix, 0, 10)
+        _require_number("The gradient's norm", self.clip_norm, 0, 1e6)
+        _require_number("The moving average's decay", self.ema, 0, 0.99999)
+        _require_whole("The patience", self.patience, 0, 1_000)
+        _require_choice("The crop", self.crop, ("padded", "resized"))
         _require_whole("The crop's padding", self.crop_padding, 0, 64)
+        _require_number("The least area of a crop", self.min_crop_area, 0.01, 1)
         _require(isinstance(self.flip, bool), f"Flip is {self.flip!r}, but must be true or false.")
         _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
         _require_whole("The seed", self.seed, 0, 2**31 - 1)

@@ -69,7 +69,7 @@ def _extent(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> tupl
 
 
 def to_model_size(image: Image.Image, size: int) -> Image.Image:
-    """Resize the short side to `size` (bicubic, antialiased) and crop the centre: RGB, `size` x `size` pixels."""
+    """Crop the largest square in the centre and resize it (bicubic, antialiased): RGB, `size` x `size` pixels."""
     width, height = image.size
     if (width, height) == (size, size):
         return image

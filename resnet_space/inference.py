@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from resnet_space.attention import AttentionMaps, recorded_attention
-from resnet_space.data.batches import normalise
+from resnet_space.data.batches import centre_crop, normalise
 from resnet_space.images import to_model_size
 from resnet_space.runs import Run
 
@@ -32,8 +32,13 @@ class Classifier:
 
     def prepare(self, images: list[Image.Image]) -> torch.Tensor:
         """RGB images of any size -> float32 [N, 3, H, W], resized and normalised as this model expects."""
-        sized = [np.array(to_model_size(image, self.config.image_size)) for image in images]
-        return normalise(torch.from_numpy(np.stack(sized)), self.config)
+        sized = np.stack([np.array(to_model_size(image, self.config.stored_size)) for image in images])
+        return normalise(centre_crop(torch.from_numpy(sized), self.config.image_size), self.config)
+
+    def view(self, image: Image.Image) -> Image.Image:
+        """The part of an RGB image that the model sees, in its resolution."""
+        stored = torch.from_numpy(np.array(to_model_size(image, self.config.stored_size)))
+        return Image.fromarray(centre_crop(stored[None], self.config.image_size)[0].numpy())
 
     @torch.inference_mode()
     def predict(self, image: Image.Image, top: int = 5) -> Prediction:
@@ -47,6 +52,6 @@ class Classifier:
     @property
     def preprocessing(self) -> str:
         """What happens to an image before the model sees it, in words."""
-        size = self.config.image_size
+        size, resize = self.config.image_size, self.config.stored_size
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.config.mean, self.config.std))
-        return f"short side resized to {size} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"
+        return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"

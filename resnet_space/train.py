@@ -15,7 +15,6 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from types import FrameType
-from typing import Any
 
 # Read once, when torch first allocates: huge pages for large CPU tensors save the page faults of every step.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -23,22 +22,26 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from resnet_space.card import write_card
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from resnet_space.data.batches import evaluation_batches, mixed, steps_per_epoch, training_batches
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import ResNet, model_from_config
+from resnet_space.optim import (
+    create_optimizer,
+    create_schedule,
+    current_rates,
+    freeze_all_but,
+    moving_average,
+    set_training_mode,
+)
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
+from resnet_space.strategies import phase_at, plan
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
-
-# CBAM's learning rates as shares of the backbone's. A spatial gate sums 2 x 7 x 7 inputs that are never negative, so
-# its weights all pull one way: at the backbone's rate the gates of a network with random weights close for good within
-# 30 steps (the loss stays at ln 10); at 1/98 of it they learn.
-CHANNEL_ATTENTION_RATE = 0.1
-SPATIAL_ATTENTION_RATE = 0.01
 
 
 class TrainingError(Exception):
@@ -52,6 +55,7 @@ class Progress:
     epoch: int = 0  # complete epochs
     step: int = 0  # complete steps of the current epoch
     best_accuracy: float = -1.0  # on the validation images
+    epochs_since_best: int = 0  # in the last phase
     loss_sum: float = 0.0  # over this epoch's training images so far
     correct: int = 0
     images: int = 0
@@ -106,39 +110,10 @@ def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype |
     return torch.bfloat16 if supported else None
 
 
-def rate_at(step: int, total_steps: int, warmup: float) -> float:
-    """The share of the peak learning rate at a step: linear rise, half a cosine to zero (Loshchilov 2017)."""
-    rise = warmup * total_steps
-    if step < rise:
-        return (step + 1) / (math.ceil(rise) + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total_steps - rise, 1)))
+def initial_model(run: Run) -> tuple[ResNet, bool]:
+    """The model to start from, and whether its CBAM is new to weights that have none.
 
-
-def parameter_groups(model: ResNet, training: TrainConfig) -> list[dict[str, Any]]:
-    """Each part of the model with its own rate; no weight decay on norm layers and biases (fewer than 2 axes)."""
-    rates = {
-        "backbone": training.backbone_lr,
-        "head": training.head_lr,
-        "channel attention": training.backbone_lr * CHANNEL_ATTENTION_RATE,
-        "spatial attention": training.backbone_lr * SPATIAL_ATTENTION_RATE,
-    }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {
-        (part, decay): [] for part in rates for decay in (True, False)
-    }
-    for name, parameter in model.named_parameters():
-        part = "head" if name.startswith("fc.") else "backbone"
-        if "cbam" in name:
-            part = "spatial attention" if ".spatial." in name else "channel attention"
-        groups[part, parameter.ndim > 1].append(parameter)
-    return [
-        {"name": part, "params": parameters, "lr": rates[part], "weight_decay": training.weight_decay if decay else 0.0}
-        for (part, decay), parameters in groups.items()
-        if parameters
-    ]
-
-
-def initial_model(run: Run) -> ResNet:
-    """The model to start from: random, or the start's weights, with a random head where `Run.create` left its out.
+    It is random, or has the start's weights, with a random head where `Run.create` left its out.
 
     Raises:
         RunError: if the start's weights do not fit the configured architecture.
@@ -146,32 +121,164 @@ def initial_model(run: Run) -> ResNet:
     torch.manual_seed(run.config.training.seed)
     model = model_from_config(run.config.model)
     if run.config.training.start is None:
-        return model
-    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
+        return model, False
+    weights = run.load_weights(START_WEIGHTS)
+    new_cbam = run.config.model.cbam is not None and not any("cbam" in name for name in weights)
+    new = tuple(["fc."] + ["cbam"] * new_cbam)
+    random = {name: value for name, value in model.state_dict().items() if any(part in name for part in new)}
     try:
-        model.load_state_dict(head | run.load_weights(START_WEIGHTS))
+        model.load_state_dict(random | weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise RunError(f"The weights of {run.config.training.start} do not fit the configuration: {reason}") from None
-    return model
+    return model, new_cbam
 
 
 @torch.inference_mode()
 def evaluate(
     model: nn.Module, data: ImageSet, config: ModelConfig, dtype: torch.dtype | None = None
 ) -> tuple[float, float]:
-    """(mean cross-entropy in nats, share of correct top-1 predictions) of a model in its eval mode."""
-    was_training = model.training
+    """(mean cross-entropy in nats, share of correct top-1 predictions) of a model, which is left in eval mode."""
     model.eval()
-    loss = torch.zeros((), device=data.images.device)
-    correct = torch.zeros((), dtype=torch.int64, device=data.images.device)
-    for images, labels in evaluation_batches(data, config):
-        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+    device = next(model.parameters()).device
+    loss = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in evaluation_batches(data, config, device=device):
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
             logits = model(images)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
-    model.train(was_training)
     return loss.item() / len(data), int(correct) / len(data)
+
+
+class Training:
+    """Everything of a training that changes, so that it can be saved at any step and taken up again."""
+
+    def __init__(self, run: Run, device: torch.device, train_images: int) -> None:
+        self.run = run
+        self.config = run.config.training
+        self.device = device
+        model, new_cbam = initial_model(run)
+        self.model: ResNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
+        self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
+        self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
+        self.progress = Progress()
+        self.window = Window(device)
+        self.started = time.monotonic()
+        self.enter_phase()
+
+    def enter_phase(self) -> None:
+        """Freeze what the current epoch's phase freezes; a new optimizer and schedule for the rest."""
+        self.phase, self.phase_start = phase_at(self.plan, self.progress.epoch)
+        phase = self.plan[self.phase]
+        freeze_all_but(self.model, phase.rates)
+        self.optimizer = create_optimizer(self.model, phase, self.config)
+        self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
+
+    @property
+    def kept_model(self) -> ResNet:
+        """Whose weights are judged and saved."""
+        if self.average is None:
+            return self.model
+        assert isinstance(self.average.module, ResNet)
+        return self.average.module
+
+    @property
+    def in_last_phase(self) -> bool:
+        return self.phase == len(self.plan) - 1
+
+    def step(self, images: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
+        """Learn from one batch; targets are labels [n] or shares of all classes [n, C]. Returns the rates used."""
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            logits = self.model(images)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        rates = current_rates(self.optimizer)
+        self.optimizer.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.window.add(loss, logits, targets if targets.ndim == 1 else targets.argmax(1))
+        self.progress.step += 1
+        return rates
+
+    def end_epoch(self, validation_loss: float, validation_accuracy: float) -> Metric:
+        """Keep the weights if they are the best so far; go on to the next epoch, and phase."""
+        done = self.progress
+        best = validation_accuracy > done.best_accuracy
+        if best:
+            self.run.save_weights(self.kept_model.state_dict())
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(validation_loss)
+        metric = {
+            "event": "epoch",
+            "epoch": done.epoch + 1,
+            "step": (done.epoch + 1) * self.epoch_steps,
+            "phase": self.phase + 1,
+            "train_loss": round(done.loss_sum / done.images, 5),
+            "train_accuracy": round(done.correct / done.images, 5),
+            "validation_loss": round(validation_loss, 5),
+            "validation_accuracy": round(validation_accuracy, 5),
+            "best": best,
+        }
+        patient = not self.in_last_phase or done.epoch == self.phase_start
+        self.progress = Progress(
+            epoch=done.epoch + 1,
+            best_accuracy=max(validation_accuracy, done.best_accuracy),
+            epochs_since_best=0 if best or patient else done.epochs_since_best + 1,
+        )
+        if self.progress.epoch < self.config.epochs and phase_at(self.plan, self.progress.epoch)[0] != self.phase:
+            self.enter_phase()
+        return metric
+
+    @property
+    def is_over(self) -> bool:
+        gave_up = 0 < self.config.patience <= self.progress.epochs_since_best
+        return gave_up or self.progress.epoch >= self.config.epochs
+
+    def write(self, metric: Metric) -> Metric:
+        metric["seconds"] = round(time.monotonic() - self.started, 2)
+        self.run.append_metric(metric)
+        return metric
+
+    def save(self) -> None:
+        self.window.flush_into(self.progress)
+        self.progress.seconds = time.monotonic() - self.started
+        metrics = self.run.path / METRICS
+        state = {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "progress": asdict(self.progress),
+            "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+        }
+        with replaced_atomically(self.run.path / STATE) as file:
+            torch.save(state, file)
+
+    def restore(self) -> None:
+        """Take up the saved state, if there is one, and forget the metrics written after it."""
+        metrics = self.run.path / METRICS
+        if not (self.run.path / STATE).exists():
+            metrics.unlink(missing_ok=True)
+            return
+        state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
+        self.progress = Progress(**state["progress"])
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if not self.is_over:
+            self.enter_phase()
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+        if metrics.exists():
+            os.truncate(metrics, state["metrics_bytes"])
+        self.started = time.monotonic() - self.progress.seconds
 
 
 def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
@@ -185,119 +292,80 @@ def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
         RunError, DataError: the run or its data cannot be used.
         TrainingError: the training cannot go on, for instance because the loss is no longer finite.
     """
-    config = run.config.training
+    config, model_config = run.config.training, run.config.model
     device = choose_device()
     dtype = autocast_dtype(config, device)
     _check_untrained(run, resume)
-    splits = load_splits(config, run.config.model.image_size)
-    if splits.train.classes != run.config.model.classes:
+    splits = load_splits(config, model_config.stored_size)
+    if splits.train.classes != model_config.classes:
         raise RunError(f"The classes of {run.name} are not those of the data set {config.dataset}.")
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
-    model = initial_model(run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        parameter_groups(model, config), lr=config.backbone_lr, momentum=config.momentum, nesterov=config.momentum > 0
-    )
-    epoch_steps = steps_per_epoch(len(train_set), config.batch_size)
-    total_steps = epoch_steps * config.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total_steps, config.warmup))
-    progress = (_restore(run, model, optimizer, schedule, device) if resume else None) or Progress()
-    started = time.monotonic() - progress.seconds
-    report_every = math.ceil(total_steps / MAX_LOSS_POINTS)
-    window = Window(device)
+    training = Training(run, device, len(train_set))
+    if resume:
+        training.restore()
+    epoch_steps = training.epoch_steps
+    report_every = math.ceil(epoch_steps * config.epochs / MAX_LOSS_POINTS)
 
-    def write(metric: Metric) -> Metric:
-        metric["seconds"] = round(time.monotonic() - started, 2)
-        run.append_metric(metric)
-        return metric
-
-    def save() -> None:
-        window.flush_into(progress)
-        progress.seconds = time.monotonic() - started
-        _save(run, model, optimizer, schedule, progress)
-
-    if progress.epoch == progress.step == 0:
-        save()  # whenever it is killed from now on, there is a state to go on from
-        yield write(
+    if training.progress.epoch == training.progress.step == 0:
+        training.save()  # whenever it is killed from now on, there is a state to go on from
+        yield training.write(
             {
                 "event": "start",
                 "time": round(time.time(), 1),
                 "device": device.type,
                 "precision": "float32" if dtype is None else "bfloat16",
-                "parameters": sum(p.numel() for p in model.parameters()),
+                "parameters": sum(p.numel() for p in training.model.parameters()),
                 "train_images": len(train_set),
                 "validation_images": len(validation_set),
                 "epochs": config.epochs,
                 "steps_per_epoch": epoch_steps,
+                "phases": [asdict(phase) for phase in training.plan],
             }
         )
 
-    while progress.epoch < config.epochs:
+    while not training.is_over:
         try:
-            model.train()
-            window.started = time.monotonic()
-            for images, labels in training_batches(train_set, run.config.model, config, progress.epoch, progress.step):
-                with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    logits = model(images)
-                    loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-                optimizer.step()
-                schedule.step()
-                window.add(loss, logits, labels)
-                progress.step += 1
-
-                done = progress.epoch * epoch_steps + progress.step
-                if done % report_every and progress.step < epoch_steps:
+            set_training_mode(training.model)
+            training.window.started = time.monotonic()
+            epoch, step = training.progress.epoch, training.progress.step
+            for images, labels in training_batches(train_set, model_config, config, epoch, step, device):
+                if config.mixup or config.cutmix:
+                    key = (epoch, training.progress.step)
+                    images, labels = mixed(images, labels, len(model_config.classes), config, *key)
+                rates = training.step(images, labels, dtype)
+                done = epoch * epoch_steps + training.progress.step
+                if done % report_every and training.progress.step < epoch_steps:
                     yield {"event": "tick", "step": done}
                     continue
-                mean_loss, rate = window.flush_into(progress)
+                mean_loss, speed = training.window.flush_into(training.progress)
                 if not math.isfinite(mean_loss):
                     raise TrainingError(
-                        f"The loss is no longer a number in epoch {progress.epoch + 1}: "
+                        f"The loss is no longer a number in epoch {epoch + 1}: "
                         "the learning rates are too high, try a tenth of them."
                     )
-                yield write(
+                yield training.write(
                     {
                         "event": "step",
                         "step": done,
                         "loss": round(mean_loss, 5),
-                        "backbone_lr": round(rates["backbone"], 7),
-                        "head_lr": round(rates["head"], 7),
-                        "images_per_second": round(rate, 1),
+                        "rates": {part: float(f"{rate:.4g}") for part, rate in rates.items()},
+                        "images_per_second": round(speed, 1),
                     }
                 )
-
-            validation_loss, validation_accuracy = evaluate(model, validation_set, run.config.model, dtype)
-            best = validation_accuracy > progress.best_accuracy
-            if best:
-                run.save_weights(model.state_dict())
-            metric = {
-                "event": "epoch",
-                "epoch": progress.epoch + 1,
-                "step": (progress.epoch + 1) * epoch_steps,
-                "train_loss": round(progress.loss_sum / progress.images, 5),
-                "train_accuracy": round(progress.correct / progress.images, 5),
-                "validation_loss": round(validation_loss, 5),
-                "validation_accuracy": round(validation_accuracy, 5),
-                "best": best,
-            }
-            progress = Progress(
-                epoch=progress.epoch + 1, best_accuracy=max(validation_accuracy, progress.best_accuracy)
-            )
-            write(metric)
-            save()
+            metric = training.end_epoch(*evaluate(training.kept_model, validation_set, model_config, dtype))
+            training.write(metric)
+            training.save()
             yield metric
         except GeneratorExit:
-            save()
+            training.save()
             if not run.has_weights:  # stopped in the first epoch: better than nothing
-                run.save_weights(model.state_dict())
+                run.save_weights(training.kept_model.state_dict())
             raise
 
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    test_loss, test_accuracy = evaluate(best_model, splits.test.to(device), run.config.model)
-    yield write(
+    test_loss, test_accuracy = evaluate(best_model, splits.test, model_config)
+    yield training.write(
         {
             "event": "test",
             "split": splits.test_name,
@@ -315,44 +383,6 @@ def _check_untrained(run: Run, resume: bool) -> None:
         raise RunError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
     if not resume and (run.has_weights or has_state or run.metrics()):
         raise RunError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
-
-
-def _save(
-    run: Run,
-    model: ResNet,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    progress: Progress,
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "progress": asdict(progress),
-        "metrics_bytes": (run.path / METRICS).stat().st_size if (run.path / METRICS).exists() else 0,
-    }
-    with replaced_atomically(run.path / STATE) as file:
-        torch.save(state, file)
-
-
-def _restore(
-    run: Run,
-    model: ResNet,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    device: torch.device,
-) -> Progress | None:
-    """Take up the saved state and forget the metrics written after it; None if none was saved yet."""
-    if not (run.path / STATE).exists():
-        (run.path / METRICS).unlink(missing_ok=True)
-        return None
-    state = torch.load(run.path / STATE, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if (run.path / METRICS).exists():
-        os.truncate(run.path / METRICS, state["metrics_bytes"])
-    return Progress(**state["progress"])
 
 
 def host(run: Run, *, resume: bool = False) -> int:

@@ -1,5 +1,6 @@
 import io
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,18 +11,30 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import roi_align
 from torchvision.transforms import v2
 
 from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import (
     _generator,
+    centre_crop,
     evaluation_batches,
+    mixed,
     normalise,
     random_crop_flip,
+    random_resized_crop_flip,
     steps_per_epoch,
     training_batches,
 )
-from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE, DataError, dataset_classes, dataset_folder
+from resnet_space.data.sources import (
+    BUNDLED,
+    DATA_FOLDER_VARIABLE,
+    DataError,
+    dataset_classes,
+    dataset_folder,
+    split_files,
+)
 from resnet_space.data.splits import ImageSet, Splits, load_split, load_splits, stratified_indices
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -54,6 +67,10 @@ def random_set(count: int, classes: int = 2, size: int = 8, seed: int = 0) -> Im
     return ImageSet(images, torch.arange(count) % classes, tuple(f"class {i}" for i in range(classes)))
 
 
+def load(name: str, split: str) -> ImageSet:
+    return load_split(split_files(name)[split], 32)
+
+
 def distinct(images: Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
 
@@ -73,8 +90,7 @@ def test_the_bundled_split_is_stratified_and_has_the_hubs_schema(split: str, cou
         b"huggingface": b'{"info": {"features": {"img": {"_type": "Image"}, "label": {"names": ["airplane", '
         b'"automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"], "_type": "ClassLabel"}}}}'
     }
-    data = load_split("cifar10-mini", split, 32)
-    assert data is not None
+    data = load("cifar10-mini", split)
     assert data.classes == dataset_classes("cifar10-mini") == CIFAR10
     assert data.images.shape == (count, 32, 32, 3)
     assert data.images.dtype == torch.uint8
@@ -86,8 +102,7 @@ def test_the_bundled_split_is_stratified_and_has_the_hubs_schema(split: str, cou
 def test_the_bundled_images_are_decoded_exactly() -> None:
     (file,) = BUNDLED.rglob("cifar10-mini/**/test-*.parquet")
     rows = pq.read_table(file).to_pylist()
-    data = load_split("cifar10-mini", "test", 32)
-    assert data is not None
+    data = load("cifar10-mini", "test")
     for i in (0, 123, 999):
         with Image.open(io.BytesIO(rows[i]["img"]["bytes"])) as image:
             assert np.array_equal(np.asarray(image), data.images[i].numpy())
@@ -103,16 +118,14 @@ def test_splits_share_no_image_and_together_are_all_there_is(mini: Splits) -> No
     assert not train & validation
     assert not train & test
     assert not validation & test
-    whole = load_split("cifar10-mini", "train", 32)
-    assert whole is not None
+    whole = load("cifar10-mini", "train")
     assert train | validation == distinct(whole.images)
     assert mini.validation.labels.bincount().tolist() == [20] * 10
     assert mini.test_name == "test"
 
 
 def test_images_keep_their_labels_through_the_split(mini: Splits) -> None:
-    whole = load_split("cifar10-mini", "train", 32)
-    assert whole is not None
+    whole = load("cifar10-mini", "train")
     label_of = {
         image.numpy().tobytes(): label for image, label in zip(whole.images, whole.labels.tolist(), strict=True)
     }
@@ -169,7 +182,7 @@ def test_a_data_set_without_test_split_is_tested_on_its_validation_split(
     )  # fmt: skip
     write_split(folder, "valid", [png((250, 0, 0)), png((77, 77, 77), (5, 5), "L")], [0, 1], ("red", "green"))
     splits = load_splits(TrainConfig(dataset="colours", validation_fraction=0.2), 16)
-    assert splits.test_name == "valid"
+    assert splits.test_name == "validation"
     assert splits.train.classes == splits.test.classes == dataset_classes("colours") == ("red", "green")
     assert splits.train.images.shape == (160, 16, 16, 3)
     assert splits.validation.images.shape == (40, 16, 16, 3)
@@ -181,13 +194,16 @@ def test_a_data_set_without_test_split_is_tested_on_its_validation_split(
         assert torch.equal(brightest, split.labels)  # red images are labelled red after resizing and splitting
 
 
-def test_a_test_split_is_preferred_over_a_validation_split(data_folder: Path, write_split: WriteSplit) -> None:
+def test_a_data_sets_own_validation_and_test_splits_are_used_as_such(
+    data_folder: Path, write_split: WriteSplit
+) -> None:
     for split, colour in (("train", (1, 1, 1)), ("valid", (2, 2, 2)), ("test", (3, 3, 3))):
         write_split(data_folder / "both", split, [png(colour)] * 10, [0, 1] * 5, ("a", "b"))
     splits = load_splits(TrainConfig(dataset="both"), 32)
     assert splits.test_name == "test"
     assert splits.test.images.unique().tolist() == [3]
-    assert splits.validation.images.unique().tolist() == [1]
+    assert splits.validation.images.unique().tolist() == [2]
+    assert len(splits.train) == 10
 
 
 def test_a_split_may_have_several_files(data_folder: Path, write_split: WriteSplit) -> None:
@@ -196,8 +212,7 @@ def test_a_split_may_have_several_files(data_folder: Path, write_split: WriteSpl
         (data_folder / "parts" / "train-00000-of-00001.parquet").rename(
             data_folder / "parts" / f"train-0000{i}-of-00003.parquet"
         )
-    data = load_split("parts", "train", 32)
-    assert data is not None
+    data = load("parts", "train")
     assert data.images[:, 0, 0, 0].tolist() == [0, 1, 2]
     assert data.labels.tolist() == [0, 1, 0]
 
@@ -217,7 +232,7 @@ def test_an_unknown_data_set_is_refused_with_the_names_that_are_known(
 ) -> None:
     write_split(data_folder / "of-mine" / "data", "train", [png((1, 2, 3))] * 2, [0, 1], ("a", "b"))
     (data_folder / "other-files").mkdir()  # no data set, and not offered as one
-    for use in (dataset_folder, dataset_classes, lambda name: load_split(name, "train", 32)):
+    for use in (dataset_folder, dataset_classes, lambda name: load(name, "train")):
         with pytest.raises(DataError, match=r"^There is no data set named .*: choose one of .*\.$") as caught:
             use(name)
         assert repr(name) in str(caught.value)
@@ -235,21 +250,70 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         table.replace_schema_metadata(None),
     ):
         pq.write_table(content, file)
-        for use in (dataset_classes, lambda name: load_split(name, "train", 32)):
+        for use in (dataset_classes, lambda name: load(name, "train")):
             with pytest.raises(DataError, match=r"^The data set is not one for image classification: .*label.*\.$"):
                 use("captions")
 
 
-def test_a_data_set_without_training_or_test_images_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
+def test_a_data_set_without_training_images_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
     write_split(data_folder / "only-train", "train", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
     write_split(data_folder / "only-test", "test", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
-    assert load_split("only-train", "test", 32) is None
-    with pytest.raises(DataError, match=r"^The data set 'only-train' has neither test nor validation images\.$"):
-        load_splits(TrainConfig(dataset="only-train"), 32)
+    assert list(split_files("only-train")) == ["train"]
     with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
         load_splits(TrainConfig(dataset="only-test"), 32)
     with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
         dataset_classes("only-test")
+
+
+def test_a_data_set_without_test_and_validation_images_is_tested_on_a_fifth_of_its_training_images(
+    data_folder: Path, write_split: WriteSplit
+) -> None:
+    write_split(data_folder / "only-train", "train", [png((s, 0, 0)) for s in range(200)], [0, 1] * 100, ("a", "b"))
+    splits = load_splits(TrainConfig(dataset="only-train"), 8)
+    assert splits.test_name == "train"
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [144, 16, 40]
+    shades = [distinct(part.images) for part in (splits.train, splits.validation, splits.test)]
+    assert len(shades[0] | shades[1] | shades[2]) == 200
+    assert splits.test.labels.bincount().tolist() == [20, 20]
+
+
+def test_images_that_are_damaged_or_without_a_label_are_left_out(data_folder: Path, write_split: WriteSplit) -> None:
+    encoded = [png((s, 0, 0)) for s in range(20)]
+    encoded[3] = b"no image"
+    encoded[4] = encoded[4][:40]
+    write_split(data_folder / "some", "train", encoded, [0, 1, -1] + [0] * 17, ("a", "b"))
+    data = load("some", "train")
+    assert data.images[:, 0, 0, 0].tolist() == [0, 1, *range(5, 20)]
+    assert data.labels.tolist() == [0, 1] + [0] * 15
+
+
+def test_a_test_split_without_labels_is_none(data_folder: Path, write_split: WriteSplit) -> None:
+    for split, labels in (("train", [0, 1] * 10), ("validation", [0, 1] * 10), ("test", [-1] * 20)):
+        write_split(data_folder / "contest", split, [png((s, 0, 0)) for s in range(20)], labels, ("a", "b"))
+    assert load_splits(TrainConfig(dataset="contest"), 8).test_name == "validation"
+
+
+def test_a_data_set_none_of_whose_images_can_be_decoded_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
+    write_split(data_folder / "broken", "train", [b"no image"] * 4, [0, 1] * 2, ("a", "b"))
+    with pytest.raises(DataError, match=r"^None of the data set's images can be decoded, or none has a label\.$"):
+        load_splits(TrainConfig(dataset="broken"), 8)
+
+
+def test_what_memory_has_no_room_for_is_read_from_disk_the_same(monkeypatch: pytest.MonkeyPatch, mini: Splits) -> None:
+    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    on_disk = load_splits(TRAINING, 32)
+    for name in ("train", "validation", "test"):
+        found, expected = getattr(on_disk, name), getattr(mini, name)
+        assert found.rows is not None
+        assert torch.equal(found.pixels(torch.arange(len(found))), expected.images)
+        assert torch.equal(found.labels, expected.labels)
+        assert found.to(torch.device("cpu")) is found
+
+
+def test_decoding_tells_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    load_split(split_files("cifar10-mini")["train"], 32, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1_000, 2_000), (2_000, 2_000)]
 
 
 # Preprocessing and augmentation
@@ -408,3 +472,74 @@ def test_training_batches_are_the_models_images(mini: Splits) -> None:
     # Normalised with the model's mean and deviation: near 0 and 1 over many images, padding included.
     assert images.mean().abs() < 1
     assert 0.5 < images.std() < 2
+
+
+# Photographs: stored larger than the model sees them
+
+
+def test_the_middle_is_cropped_as_torchvision_crops_it() -> None:
+    from torchvision.transforms.v2.functional import center_crop
+
+    images = torch.randint(256, (2, 9, 9, 3), dtype=torch.uint8)
+    for size in (9, 7, 5):
+        expected = center_crop(images.permute(0, 3, 1, 2), [size, size]).permute(0, 2, 3, 1)
+        assert torch.equal(centre_crop(images, size), expected)
+    assert centre_crop(images, 4).shape == (2, 4, 4, 3)
+
+
+def test_a_random_resized_crop_has_the_pixels_that_roi_align_finds_in_its_box() -> None:
+    """The boxes are drawn again here; roi_align with one sample a bin is the same bilinear interpolation."""
+    images = torch.randint(256, (6, 40, 40, 3), dtype=torch.uint8)
+    found = random_resized_crop_flip(images, 16, 0.35, False, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    area = torch.empty(6).uniform_(0.35, 1, generator=generator)
+    aspect = torch.empty(6).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    wide, high = ((area * factor).sqrt().clamp(max=1) * 40 for factor in (aspect, 1 / aspect))
+    left = (40 - wide) * torch.rand(6, generator=generator)
+    top = (40 - high) * torch.rand(6, generator=generator)
+    boxes = torch.stack([torch.arange(6.0), left, top, left + wide, top + high], 1)
+    pixels = images.permute(0, 3, 1, 2).float()
+    expected = roi_align(pixels, boxes, (16, 16), sampling_ratio=1, aligned=True).permute(0, 2, 3, 1)
+    assert (found - expected).abs().max() < 0.01
+
+
+def test_a_random_resized_crop_mirrors_half_of_the_images_and_keeps_the_least_area() -> None:
+    ramp = torch.arange(32, dtype=torch.uint8).expand(400, 32, 32)[..., None].expand(-1, -1, -1, 3) * 8
+    found = random_resized_crop_flip(ramp, 8, 0.5, True, torch.Generator().manual_seed(0))
+    mirrored = found[:, 4, 0, 0] > found[:, 4, -1, 0]
+    assert 160 < mirrored.sum() < 240
+    shown = (found[:, 4, 0, 0] - found[:, 4, -1, 0]).abs() / 8 * 8 / 7 / 32  # share of the width
+    assert shown.min() > math.sqrt(0.5 * 3 / 4) - 0.02
+    assert shown.max() <= 1.01
+    assert shown.std() > 0.05
+
+
+def test_a_training_sees_random_parts_of_photographs_and_an_evaluation_their_middle() -> None:
+    model = ModelConfig("resnet20", CIFAR10, image_size=16, resize=20, mean=(0, 0, 0), std=(1, 1, 1))
+    images = torch.randint(256, (8, 20, 20, 3), dtype=torch.uint8)
+    data = ImageSet(images, torch.arange(8), CIFAR10)
+    training = TrainConfig(dataset="any", batch_size=8, crop="resized")
+    ((batch, _),) = training_batches(data, model, training, 0)
+    assert batch.shape == (8, 3, 16, 16)
+    ((seen, _),) = evaluation_batches(data, model)
+    assert torch.allclose(seen * 255, images[:, 2:18, 2:18].permute(0, 3, 1, 2).float(), atol=1e-3)
+
+
+# MixUp and CutMix
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_batches_carry_their_shares_and_depend_on_their_key_alone(settings: dict[str, float]) -> None:
+    training = TrainConfig(dataset="any", **settings)  # type: ignore[arg-type]
+    # Every image has its label's value everywhere, so that its mean tells its shares.
+    labels = torch.arange(10)
+    images = labels.float()[:, None, None, None].expand(-1, 3, 8, 8)
+    state = torch.get_rng_state()
+    found, shares = mixed(images, labels, 10, training, 2, 5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.allclose(shares.sum(1), torch.ones(10))
+    assert torch.allclose(found.mean((1, 2, 3)), shares @ torch.arange(10.0), atol=1e-4)
+    again, _ = mixed(images, labels, 10, training, 2, 5)
+    other, _ = mixed(images, labels, 10, training, 2, 6)
+    assert torch.equal(found, again)
+    assert not torch.equal(found, other)

@@ -21,11 +21,13 @@ from torch import nn
 
 from resnet_space import train as train_module
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
+from resnet_space.strategies import CBAM_RATES, rate_at
 from resnet_space.train import (
     TrainingError,
     autocast_dtype,
@@ -33,8 +35,6 @@ from resnet_space.train import (
     host,
     initial_model,
     main,
-    parameter_groups,
-    rate_at,
     train,
 )
 
@@ -140,61 +140,6 @@ def read_state(run: Run) -> dict[str, Any]:
     return state
 
 
-# Learning rates
-
-
-@pytest.mark.parametrize(("total", "warmup"), [(100, 0.2), (1_000, 0.05), (7, 0.5), (3, 0.0)])
-def test_the_rate_rises_linearly_to_its_peak_and_falls_to_zero(total: int, warmup: float) -> None:
-    rise = math.ceil(warmup * total)
-    rates = [rate_at(step, total, warmup) for step in range(total + 1)]
-    assert rates[:rise] == pytest.approx([(step + 1) / (rise + 1) for step in range(rise)])
-    assert all(0 < rate <= 1 for rate in rates[:-1])
-    assert rates[total] == pytest.approx(0)
-    assert rates[rise:] == sorted(rates[rise:], reverse=True)
-    assert max(rates) == rates[rise]
-
-
-def test_after_the_warm_up_the_rate_is_torchs_cosine_annealing() -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=80)
-    for step in range(20, 101):
-        assert rate_at(step, 100, 0.2) == pytest.approx(cosine.get_last_lr()[0], abs=1e-9)
-        optimizer.step()
-        cosine.step()
-
-
-def test_the_warm_up_may_be_nothing_or_everything() -> None:
-    assert rate_at(0, 10, 0.0) == 1
-    rates = [rate_at(step, 10, 1.0) for step in range(10)]
-    assert rates == pytest.approx([step / 11 for step in range(1, 11)])
-
-
-@pytest.mark.parametrize("cbam", [None, "stage", "block"])
-def test_every_parameter_is_in_one_group_with_its_own_rate_and_decay(cbam: str | None) -> None:
-    model = create_model("resnet20", 10, cbam=cbam, shortcut="projection")
-    training = TrainConfig(dataset="slice", backbone_lr=0.2, head_lr=0.7, weight_decay=0.03)
-    groups = parameter_groups(model, training)
-    grouped = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
-    settings = {
-        id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]
-    }
-    for name, parameter in model.named_parameters():
-        rate, decay = settings[id(parameter)]
-        if name in ("fc.weight", "fc.bias"):
-            assert rate == 0.7, name
-        elif ".spatial.conv." in name:
-            assert rate == pytest.approx(0.002), name
-        elif ".channel.mlp." in name:
-            assert rate == pytest.approx(0.02), name
-        else:
-            assert rate == 0.2, name
-        is_norm_or_bias = name.endswith(".bias") or (".bn" in f".{name}" or "downsample.1." in name)
-        assert decay == (0 if is_norm_or_bias else 0.03), name
-    parts = {"backbone", "head"} | ({"channel attention", "spatial attention"} if cbam else set())
-    assert {group["name"] for group in groups} == parts
-
-
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", None), ("bfloat16", torch.bfloat16)])
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_a_precision_that_is_asked_for_is_used_on_every_device(
@@ -237,8 +182,8 @@ def test_metrics_tell_the_whole_training_in_order(learned: Trained) -> None:
     assert [metric["step"] for metric in steps] == list(range(1, 91))
     for metric in steps:
         rate = 0.1 * rate_at(metric["step"] - 1, 90, 0.2)
-        assert metric["backbone_lr"] == pytest.approx(rate, abs=1e-7)
-        assert metric["head_lr"] == pytest.approx(rate, abs=1e-7)
+        expected = {part: rate * CBAM_RATES.get(part, 1) for part in learned.metrics[0]["phases"][0]["rates"]}
+        assert metric["rates"] == pytest.approx(expected, rel=1e-3)
         assert metric["images_per_second"] > 0
     seconds = [metric["seconds"] for metric in learned.metrics]
     assert seconds == sorted(seconds)
@@ -293,7 +238,7 @@ def test_evaluate_is_the_mean_over_all_images_in_eval_mode() -> None:
     config = ModelConfig("resnet20", tuple(CLASSES), image_size=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loss, accuracy = evaluate(model, data, config)
-    assert model.training
+    assert not model.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name  # BatchNorm's statistics too
     with torch.inference_mode():
@@ -324,6 +269,102 @@ def final(run: Run) -> list[torch.Tensor]:
     """Everything that training ended with: the model after the last epoch, not only the best one, and the momentum."""
     state = read_state(run)
     return [*state["model"].values(), *(value["momentum_buffer"] for value in state["optimizer"]["state"].values())]
+
+
+EVERYTHING_ON = replace(
+    SHORT.training,
+    strategy="three-stage",
+    optimizer="adamw",
+    schedule="one-cycle",
+    backbone_lr=1e-2,
+    head_lr=1e-2,
+    ema=0.9,
+    mixup=0.2,
+    cutmix=1.0,
+    clip_norm=1.0,
+    label_smoothing=0.1,
+    crop="resized",
+)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        EVERYTHING_ON,
+        replace(EVERYTHING_ON, strategy="freeze-unfreeze", schedule="plateau", ema=0.0),
+        replace(EVERYTHING_ON, strategy="one-cycle", optimizer="sgd", mixup=0.0, cutmix=0.0),
+    ],
+    ids=lambda training: training.strategy,
+)
+def test_with_phases_and_everything_on_an_interrupted_training_ends_the_same(
+    training: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(SHORT, training=training)
+    whole = Run.create(tmp_path / "whole", config)
+    expected = list(train(whole))
+    run = Run.create(tmp_path / "run", config)
+    found: list[Metric] = []
+    while not found or found[-1]["event"] != "test":
+        with closing(train(run, resume=bool(found))) as metrics:
+            for count, metric in enumerate(metrics):
+                found.append(metric)
+                if count == 4:
+                    break
+    assert without_times(found) == without_times(expected)
+    assert digest(run.path / WEIGHTS) == digest(whole.path / WEIGHTS)
+    boundaries = [metric["phase"] for metric in expected if metric["event"] == "epoch"]
+    assert boundaries == sorted(boundaries)
+    assert boundaries[-1] == len(expected[0]["phases"]) > 1
+
+
+def test_a_linear_probe_leaves_everything_but_the_head_as_it_was(short: Trained, tmp_path: Path) -> None:
+    training = replace(SHORT.training, strategy="linear-probe", start="short", epochs=1)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=training), start=short.run)
+    list(train(run))
+    before, after = short.run.load_weights(), run.load_weights()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_a_cbam_that_is_new_to_a_trained_network_changes_nothing_at_first_and_trains_with_the_head(
+    tmp_path: Path,
+) -> None:
+    plain = Run.create(tmp_path / "plain", replace(SHORT, model=replace(SHORT.model, cbam=None)))
+    list(train(plain))
+    training = replace(SHORT.training, strategy="linear-probe", start="plain", epochs=1)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=training), start=plain)
+    model, new_cbam = initial_model(run)
+    assert new_cbam
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(images), plain.load_model()(images), atol=1e-6)
+    list(train(run))
+    after = run.load_weights()
+    before = plain.load_weights()
+    changed = {name for name, value in after.items() if name not in before or not torch.equal(value, before[name])}
+    assert changed == {name for name in after if "cbam" in name} | {"fc.weight", "fc.bias"}
+
+
+def test_patience_ends_a_training_whose_last_phase_gets_no_better(tmp_path: Path) -> None:
+    # At this rate nothing is learned after the first epoch: the validation accuracy cannot rise any more.
+    hopeless = replace(SHORT.training, epochs=9, patience=2, backbone_lr=1e-9, head_lr=1e-9)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=hopeless))
+    events = [metric["event"] for metric in train(run)]
+    assert events.count("epoch") < 9
+    assert events[-1] == "test"
+    epochs = [metric for metric in run.metrics() if metric["event"] == "epoch"]
+    assert not any(metric["best"] for metric in epochs[-2:])
+    assert list(train(run, resume=True))[-1]["event"] == "test"  # and it stays at its end
+
+
+def test_images_on_disk_train_to_the_same_weights_as_in_memory(
+    short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    assert load_splits(SHORT.training, 16).train.rows is not None
+    run = Run.create(tmp_path / "run", SHORT)
+    list(train(run))
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
 
 
 @pytest.mark.parametrize("interval", [4, 7])
@@ -444,7 +485,7 @@ def test_a_training_really_starts_from_the_weights_of_its_start(
     config = RunConfig(replace(SHORT.model, classes=classes), replace(SHORT.training, start="short", seed=5))
     run = Run.create(tmp_path / "run", config, start=short.run)
     weights = short.run.load_weights()
-    model = initial_model(run)
+    model, _ = initial_model(run)
     for name, value in model.state_dict().items():
         if name.startswith("fc.") and not same_classes:
             assert len(value) == 4
@@ -452,11 +493,11 @@ def test_a_training_really_starts_from_the_weights_of_its_start(
         else:
             assert torch.equal(value, weights[name]), name
     assert weights["bn1.running_mean"].abs().max() > 0.01  # BatchNorm's statistics are among them
-    again = initial_model(run)
+    again, _ = initial_model(run)
     assert torch.equal(model.fc.weight, again.fc.weight)  # the new head is seeded
     if not same_classes:
         other = replace(config, training=replace(config.training, seed=6))
-        other_model = initial_model(Run.create(tmp_path / "other", other, start=short.run))
+        other_model, _ = initial_model(Run.create(tmp_path / "other", other, start=short.run))
         assert not torch.equal(model.fc.weight, other_model.fc.weight)
 
 
@@ -475,7 +516,7 @@ def test_a_run_trains_on_when_its_start_is_gone(short: Trained, tmp_path: Path) 
     config = replace(SHORT, training=replace(SHORT.training, start="start"))
     run = Run.create(tmp_path / "run", config, start=start)
     (start.path / WEIGHTS).unlink()
-    assert torch.equal(initial_model(run).conv1.weight, short.run.load_weights()["conv1.weight"])
+    assert torch.equal(initial_model(run)[0].conv1.weight, short.run.load_weights()["conv1.weight"])
 
 
 def test_a_start_that_does_not_fit_the_architecture_is_refused_in_one_sentence(short: Trained, tmp_path: Path) -> None:

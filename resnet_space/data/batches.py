@@ -1,5 +1,6 @@
 """Batches of images as the model sees them: shuffled, augmented and normalised as tensors on the training device."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,10 +13,40 @@ from resnet_space.data.splits import ImageSet
 
 
 def normalise(images: Tensor, model: ModelConfig) -> Tensor:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in channels_last, with the model's mean and standard deviation."""
+    """[N, H, W, 3] in 0..255 -> float32 [N, 3, H, W] in channels_last, with the model's mean and standard deviation."""
     mean = torch.tensor(model.mean, device=images.device) * 255
     scale = 1 / (torch.tensor(model.std, device=images.device) * 255)
     return ((images - mean) * scale).permute(0, 3, 1, 2)
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """[N, H, W, 3] -> the middle [N, size, size, 3]; where H - size is odd, one pixel more is left above."""
+    top, left = (images.shape[1] - size + 1) // 2, (images.shape[2] - size + 1) // 2
+    return images[:, top : top + size, left : left + size]
+
+
+def random_resized_crop_flip(
+    images: Tensor, size: int, min_area: float, flip: bool, generator: torch.Generator
+) -> Tensor:
+    """A random part of each image, resized, as torchvision's RandomResizedCrop draws it, and mirrored.
+
+    uint8 [N, H, W, 3] -> float32 [N, size, size, 3] in 0..255, bilinear. The part has `min_area` to all of the image's
+    area and an aspect ratio of 3/4 to 4/3, cut to what the image has (Szegedy et al. 2015, section 6).
+    """
+    n, height, width, _ = images.shape
+    area = torch.empty(n).uniform_(min_area, 1, generator=generator)
+    aspect = torch.empty(n).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    # As shares of the image's width and height.
+    wide = (area * aspect * height / width).sqrt().clamp(max=1)
+    high = (area / aspect * width / height).sqrt().clamp(max=1)
+    x = (1 - wide) * (2 * torch.rand(n, generator=generator) - 1)
+    y = (1 - high) * (2 * torch.rand(n, generator=generator) - 1)
+    mirror = 1 - 2 * (torch.rand(n, generator=generator) < (0.5 if flip else 0.0)).float()
+    zero = torch.zeros(n)
+    theta = torch.stack([torch.stack([wide * mirror, zero, x], 1), torch.stack([zero, high, y], 1)], 1)
+    grid = F.affine_grid(theta.to(images.device), [n, 3, size, size], align_corners=False)
+    pixels = images.permute(0, 3, 1, 2).float()
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 
 
 def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -39,9 +70,16 @@ def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.
 
 
 def training_batches(
-    data: ImageSet, model: ModelConfig, training: TrainConfig, epoch: int, first_step: int = 0
+    data: ImageSet,
+    model: ModelConfig,
+    training: TrainConfig,
+    epoch: int,
+    first_step: int = 0,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from `first_step` on: (images float32 [n, 3, H, W], labels int64 [n]).
+
+    They are made on `device`, or else where the data is.
 
     The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that
     was interrupted continues with exactly the batches it would have seen. An incomplete last batch is left out, as one
@@ -51,17 +89,45 @@ def training_batches(
     size = min(training.batch_size, len(data))
     for step in range(first_step, steps_per_epoch(len(data), training.batch_size)):
         chosen = order[step * size : (step + 1) * size].to(data.images.device)
-        images = data.images[chosen]
-        if training.crop_padding or training.flip:
-            generator = _generator(training.seed, epoch, step)
-            images = random_crop_flip(images, training.crop_padding, training.flip, generator)
-        yield normalise(images, model), data.labels[chosen]
-
-
-def evaluation_batches(data: ImageSet, model: ModelConfig, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, without augmentation: (images float32 [n, 3, H, W], labels int64 [n])."""
-    for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+        pixels, labels = data.pixels(chosen).to(device), data.labels[chosen].to(device)
+        images = augmented(pixels, model, training, _generator(training.seed, epoch, step))
         yield normalise(images, model), labels
+
+
+def augmented(images: Tensor, model: ModelConfig, training: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Stored images [n, S, S, 3] as a training sees them, before their normalisation: [n, H, W, 3] in 0..255."""
+    if training.crop == "resized":
+        return random_resized_crop_flip(images, model.image_size, training.min_crop_area, training.flip, generator)
+    images = centre_crop(images, model.image_size)
+    if training.crop_padding or training.flip:
+        images = random_crop_flip(images, training.crop_padding, training.flip, generator)
+    return images
+
+
+def mixed(
+    images: Tensor, labels: Tensor, classes: int, training: TrainConfig, epoch: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """A batch after MixUp or CutMix: (images of the same shape, shares of every class float32 [n, classes])."""
+    from torchvision.transforms import v2
+
+    kinds = [
+        kind(alpha=alpha, num_classes=classes)
+        for kind, alpha in ((v2.MixUp, training.mixup), (v2.CutMix, training.cutmix))
+        if alpha
+    ]
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        torch.manual_seed(_generator(training.seed, epoch, step, 1).initial_seed())
+        images, shares = v2.RandomChoice(kinds)(images, labels)
+    return images, shares
+
+
+def evaluation_batches(
+    data: ImageSet, model: ModelConfig, batch_size: int = 500, device: torch.device | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, their centres, without augmentation: (images float32 [n, 3, H, W], labels int64 [n])."""
+    for chosen in torch.arange(len(data), device=data.labels.device).split(batch_size):
+        pixels = data.pixels(chosen).to(device)
+        yield normalise(centre_crop(pixels, model.image_size), model), data.labels[chosen].to(device)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -9,46 +9,72 @@ import pyarrow.parquet as pq
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}  # file name -> split
 
 
 class DataError(ValueError):
     """A data set that cannot be read; the message says which and why, in one sentence."""
 
 
-def dataset_folder(name: str) -> Path:
-    """The folder of a data set: a bundled one, or one below the folder that `RESNET_SPACE_DATA` names."""
+def dataset_folders() -> dict[str, Path]:
+    """The data sets on this machine: the bundled ones, and those below the folder that `RESNET_SPACE_DATA` names."""
     roots = [BUNDLED]
     if os.environ.get(DATA_FOLDER_VARIABLE):
         roots.append(Path(os.environ[DATA_FOLDER_VARIABLE]))
     found: dict[str, Path] = {}
-    for folder in (folder for root in roots if root.is_dir() for folder in root.iterdir()):
+    for folder in (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir())):
         if any(folder.rglob("*.parquet")):
             found.setdefault(folder.name, folder)
+    return found
+
+
+def dataset_folder(name: str) -> Path:
+    """The folder of a data set on this machine. Raises DataError."""
+    found = dataset_folders()
     if name not in found:
         raise DataError(f"There is no data set named {name!r}: choose one of {', '.join(sorted(found))}.")
     return found[name]
 
 
-def read_table(name: str, split: str) -> pa.Table | None:
-    files = sorted(dataset_folder(name).rglob(f"{split}-*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files]) if files else None
+def split_files(name: str, config: str | None = None, revision: str | None = None) -> dict[str, list[Path]]:
+    """The parquet files of each split ("train", "validation", "test") that a data set has.
+
+    Those of the Hub ("owner/name") are downloaded where they are not in its cache.
+
+    Raises:
+        DataError: for a data set that is not there, or cannot be had.
+    """
+    if "/" in name:
+        from resnet_space.data.hub import dataset_files
+
+        return dataset_files(name, config, revision)
+    files: dict[str, list[Path]] = {}
+    for file in sorted(dataset_folder(name).rglob("*.parquet")):
+        split = SPLITS.get(file.name.split("-")[0])
+        if split:
+            files.setdefault(split, []).append(file)
+    return files
 
 
-def image_features(table: pa.Table) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names), found by the types in the Hub's metadata."""
-    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+def image_features(schema: pa.Schema) -> tuple[str, str, tuple[str, ...]]:
+    """(image column, label column, class names), found by the types in the Hub's metadata.
+
+    Of several columns of class labels it is the one with the most classes: CIFAR-100's fine labels, not its coarse.
+    """
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})
     kinds = {column: feature.get("_type") for column, feature in features.items() if isinstance(feature, dict)}
     images = [column for column, kind in kinds.items() if kind == "Image"]
     labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
     if not images or not labels:
         raise DataError("The data set is not one for image classification: it needs an image and a class label column.")
-    return images[0], labels[0], tuple(features[labels[0]]["names"])
+    label = max(labels, key=lambda column: len(features[column]["names"]))
+    return images[0], label, tuple(features[label]["names"])
 
 
-def dataset_classes(name: str) -> tuple[str, ...]:
+def dataset_classes(name: str, config: str | None = None, revision: str | None = None) -> tuple[str, ...]:
     """The class names of a data set, without reading its images."""
-    files = sorted(dataset_folder(name).rglob("train-*.parquet"))
+    files = split_files(name, config, revision).get("train")
     if not files:
         raise DataError(f"The data set {name!r} has no training images.")
-    return image_features(pq.read_schema(files[0]).empty_table())[2]
+    return image_features(pq.read_schema(files[0]))[2]

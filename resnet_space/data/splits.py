@@ -1,37 +1,66 @@
 """From a data set's files to the decoded images that a training learns from, chooses by and is judged by."""
 
 import io
+import math
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.config import TrainConfig
-from resnet_space.data.sources import DataError, image_features, read_table
-from resnet_space.images import to_model_size
+from resnet_space.data.sources import DataError, image_features, split_files
+from resnet_space.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
+
+TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
+MEMORY_SHARE = 0.25  # of the machine's memory that a split's pixels may take
+
+
+class UnlabelledError(DataError):
+    """A split without any image that could be learned from or judged by."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images of one split: `images` uint8 [N, H, W, 3], `labels` int64 [N] into `classes`."""
+    """Decoded images of one split: `images` uint8 [N, H, W, 3], `labels` int64 [N] into `classes`.
+
+    Images on disk, of which there are more than memory should hold, are never copied as a whole: `rows` then says which
+    of `images` belong to this set.
+    """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The images at positions of this set: uint8 [n, H, W, 3]."""
+        return self.images[indices if self.rows is None else self.rows[indices]]
+
     def subset(self, indices: Tensor) -> "ImageSet":
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        labels = self.labels[indices]
+        if self.rows is None:
+            return replace(self, images=self.images[indices], labels=labels)
+        return replace(self, rows=self.rows[indices], labels=labels)
 
     def to(self, device: torch.device) -> "ImageSet":
+        """On the device, but for images on disk: they follow batch by batch."""
+        if self.rows is not None:
+            return self
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
@@ -42,30 +71,67 @@ class Splits:
     train: ImageSet
     validation: ImageSet
     test: ImageSet
-    test_name: str  # "valid" where the data set has no test split and its own validation split takes that part
+    test_name: str  # which split of the data set that is: "test", "validation" or "train"
 
 
-def load_split(name: str, split: str, image_size: int) -> ImageSet | None:
-    """Decode one split of a data set ("train", "valid" or "test") at `image_size`; None where there is no such split.
+def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int], None] | None = None) -> ImageSet:
+    """Decode the images of parquet files to squares of `size` pixels, once and for all.
+
+    Where they would take more than a quarter of the memory they go to a file that ends with the process. Images that
+    cannot be decoded, and those without a label, are left out.
+
+    Args:
+        files: of one split, at least one.
+        size: height and width in pixels: of the model's image before its centre crop.
+        progress: is told (decoded, all) now and then.
 
     Raises:
-        DataError: for an unknown data set or one that is not for image classification.
+        DataError: for a data set that is not for image classification, or has no image that can be decoded.
     """
-    table = read_table(name, split)
-    if table is None:
-        return None
-    image_column, label_column, classes = image_features(table)
-    encoded = [value["bytes"] for value in table[image_column].to_pylist()]
-    images = np.empty((len(encoded), image_size, image_size, 3), dtype=np.uint8)
+    image_column, label_column, classes = image_features(pq.read_schema(files[0]))
+    count = sum(pq.read_metadata(file).num_rows for file in files)
+    images = _room_for((count, size, size, 3))
+    labels = np.full(count, -1, dtype=np.int64)
 
-    def decode(i: int) -> None:
-        with Image.open(io.BytesIO(encoded[i])) as image:
-            images[i] = np.asarray(to_model_size(image.convert("RGB"), image_size))
+    def decode(i: int, value: dict[str, bytes], label: int | None) -> None:
+        try:
+            images[i] = np.asarray(to_model_size(open_image(io.BytesIO(value["bytes"])), size))
+        except (ImageError, TypeError):  # damaged, or kept outside the file
+            return
+        labels[i] = -1 if label is None else label
 
+    done = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock while it decodes
-        list(pool.map(decode, range(len(encoded)), chunksize=256))
-    labels = torch.from_numpy(table[label_column].to_numpy().astype(np.int64))
-    return ImageSet(torch.from_numpy(images), labels, classes)
+        for file in files:
+            with pq.ParquetFile(file) as parquet:
+                for rows in parquet.iter_batches(1_000, columns=[image_column, label_column]):
+                    values, numbers = rows[image_column].to_pylist(), rows[label_column].to_pylist()
+                    list(pool.map(decode, range(done, done + len(values)), values, numbers, chunksize=64))
+                    done += len(values)
+                    if progress:
+                        progress(done, count)
+    usable = torch.from_numpy(np.flatnonzero(labels >= 0))
+    if not len(usable):
+        raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
+    on_disk = isinstance(images, np.memmap)
+    data = ImageSet(
+        torch.from_numpy(images), torch.from_numpy(labels), classes, torch.arange(count) if on_disk else None
+    )
+    return data if len(usable) == count else data.subset(usable)
+
+
+def _room_for(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Memory for so many pixels, or a file that looks like it."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if math.prod(shape) <= available * MEMORY_SHARE:
+        return np.empty(shape, dtype=np.uint8)
+    if math.prod(shape) > shutil.disk_usage(tempfile.gettempdir()).free * 0.9:
+        raise DataError(
+            f"The data set's {shape[0]:,} images take {math.prod(shape) / 1e9:,.0f} GB at {shape[1]} x {shape[2]} "
+            "pixels, and the disk has less: choose a smaller image size or a smaller data set."
+        )
+    with tempfile.TemporaryFile(prefix="resnet_space-images-") as file:
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
 def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -85,24 +151,37 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 
-def load_splits(training: TrainConfig, image_size: int) -> Splits:
-    """The splits of the configured data set.
+def load_splits(training: TrainConfig, size: int, *, progress: Callable[[int, int], None] | None = None) -> Splits:
+    """The splits of the configured data set, decoded to `size` pixels.
 
-    Validation images are drawn from the training images (stratified, seeded), never from the test images. Where there
-    is no test split, as in Tiny-ImageNet, whose test labels are secret, the published validation split is the test.
+    Validation images are drawn from the training images (stratified, seeded) unless the data set has validation and
+    test images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet,
+    whose test labels are secret; where it has neither, a fifth of the training images.
 
     Raises:
-        DataError: where the data set has no training images or nothing to test with.
+        DataError: where the data set cannot be read or has too few images.
     """
-    train = load_split(training.dataset, "train", image_size)
-    if train is None:
+    files = split_files(training.dataset, training.dataset_config, training.dataset_revision)
+    if "train" not in files:
         raise DataError(f"The data set {training.dataset!r} has no training images.")
-    for test_name in ("test", "valid"):
-        test = load_split(training.dataset, test_name, image_size)
-        if test is not None:
-            break
+    sets = {split: load_split(paths, size, progress=progress) for split, paths in files.items() if split == "train"}
+    for split in ("validation", "test"):
+        if split in files:
+            with suppress(UnlabelledError):  # as the tests of competitions are
+                sets[split] = load_split(files[split], size, progress=progress)
+    train = sets["train"]
+    test_name = next((split for split in ("test", "validation") if split in sets), "train")
+    if test_name == "train":
+        test_images, rest = stratified_indices(train.labels, max(round(len(train) * TEST_SHARE), 1), training.seed + 1)
+        train, test = train.subset(rest), train.subset(test_images)
     else:
-        raise DataError(f"The data set {training.dataset!r} has neither test nor validation images.")
-    count = min(round(len(train) * training.validation_fraction), MAX_VALIDATION_IMAGES)
-    held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
-    return Splits(train.subset(rest), train.subset(held_out), test, test_name)
+        test = sets[test_name]
+    if test_name == "test" and "validation" in sets:
+        validation = sets["validation"]
+    else:
+        count = min(round(len(train) * training.validation_fraction), MAX_VALIDATION_IMAGES)
+        held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
+        train, validation = train.subset(rest), train.subset(held_out)
+    if not len(train):
+        raise DataError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
+    return Splits(train, validation, test, test_name)

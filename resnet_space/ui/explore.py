@@ -49,10 +49,10 @@ def held_out_images() -> "list[Image]":
     import torch
     from PIL import Image
 
+    from resnet_space.data.sources import split_files
     from resnet_space.data.splits import load_split, stratified_indices
 
-    data = load_split("cifar10-mini", "test", 32)
-    assert data is not None
+    data = load_split(split_files("cifar10-mini")["test"], 32)
     # Draw one image of each class after another, so that any first few are balanced too.
     rest = torch.arange(len(data))
     order: list[int] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_space.images import ImageError, open_image, to_model_size
+from resnet_space.images import ImageError, open_image
 from resnet_space.runs import RunError
 from resnet_space.ui.svg import themed_svg
 from resnet_space.ui.workshop import Workshop
@@ -58,7 +58,7 @@ def predict(workshop: Workshop, picture: dict[str, Any] | None, name: str) -> tu
     except RunError as error:
         raise gr.Error(str(error), print_exception=False) from None
     prediction = classifier.predict(image)
-    seen = to_model_size(image, classifier.config.image_size)
+    seen = classifier.view(image)
     note = f'<p class="note">What {escape(name)} sees: {escape(classifier.preprocessing)}.</p>'
     top = dict(zip(prediction.classes, prediction.probabilities, strict=True))
     return top, attention_html(seen, prediction.attention, name) + note

@@ -1,0 +1,175 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
+from resnet_space.strategies import CBAM_RATES, STRATEGIES, phase_at, phases, plan, rate_at, recipe
+
+RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
+WITH_CBAM = ModelConfig("resnet20", ("cat", "dog"), cbam="stage")
+RESNET18 = ModelConfig("resnet18", ("cat", "dog"), stem="imagenet", cbam="stage", image_size=224)
+EVERYTHING = {"stem", "layer1", "layer2", "layer3", "head"}
+
+
+def gates(rate: float) -> dict[str, float]:
+    return {part: rate * share for part, share in CBAM_RATES.items()}
+
+
+def test_every_strategy_that_a_configuration_may_name_is_described() -> None:
+    assert tuple(STRATEGIES) == STRATEGY_NAMES
+
+
+# What trains when: the tutorials' and fastai's numbers
+
+
+def test_scratch_and_full_train_everything_at_once() -> None:
+    for strategy in ("scratch", "full"):
+        (phase,) = phases(strategy, 10, WITH_CBAM, backbone_lr=0.2, head_lr=0.3)
+        backbone = dict.fromkeys(("stem", "layer1", "layer2", "layer3"), 0.2)
+        assert phase.rates == pytest.approx(backbone | gates(0.2) | {"head": 0.3})
+        assert phase.epochs == 10
+
+
+def test_a_linear_probe_trains_the_head_and_a_new_cbam_only() -> None:
+    (phase,) = phases("linear-probe", 10, WITH_CBAM)
+    assert phase.rates == {"head": 1e-2}
+    (phase,) = phases("linear-probe", 10, WITH_CBAM, new_cbam=True)
+    assert phase.rates == pytest.approx({"head": 1e-2} | gates(1e-2))
+    (phase,) = phases("linear-probe", 10, RESNET20, new_cbam=True)  # new, but not there
+    assert phase.rates == {"head": 1e-2}
+
+
+@pytest.mark.parametrize(("model", "last"), [(RESNET20, "layer3"), (RESNET18, "layer4")])
+def test_last_stage_trains_the_networks_last_stage_at_a_tenth_of_the_heads_rate(model: ModelConfig, last: str) -> None:
+    (phase,) = phases("last-stage", 10, model)
+    assert phase.rates == {last: 1e-4, "head": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lengths"), [(40, [5, 35]), (10, [5, 5]), (7, [3, 4]), (3, [1, 2]), (2, [1, 1]), (1, [1])]
+)
+def test_freeze_unfreeze_trains_the_head_for_five_epochs_or_half_of_a_short_training(
+    epochs: int, lengths: list[int]
+) -> None:
+    found = phases("freeze-unfreeze", epochs, RESNET20)
+    assert [phase.epochs for phase in found] == lengths
+    assert found[-1].rates == dict.fromkeys(EVERYTHING, 1e-4)
+    assert all(phase.rates == {"head": 1e-3} for phase in found[:-1])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lengths"),
+    [(50, [5, 15, 30]), (100, [10, 30, 60]), (10, [1, 3, 6]), (4, [1, 1, 2]), (3, [1, 1, 1]), (2, [1, 1]), (1, [1])],
+)
+def test_three_stage_has_the_tutorials_boundaries_scaled_to_the_epochs(epochs: int, lengths: list[int]) -> None:
+    found = phases("three-stage", epochs, RESNET20)
+    assert [phase.epochs for phase in found] == lengths
+    assert found[-1].rates == pytest.approx(dict.fromkeys(EVERYTHING, 1e-5))
+
+
+def test_three_stage_unfreezes_from_the_head_down() -> None:
+    head, top, everything = phases("three-stage", 50, RESNET18)
+    assert head.rates == pytest.approx({"head": 1e-3} | gates(1e-3))
+    assert top.rates == pytest.approx({"head": 1e-3, "layer3": 1e-4, "layer4": 1e-4} | gates(1e-3))
+    assert everything.rates == pytest.approx(dict.fromkeys(EVERYTHING | {"layer4"}, 1e-5) | gates(1e-5))
+
+
+def test_discriminative_gives_the_backbone_a_hundredth_of_the_heads_rate() -> None:
+    (phase,) = phases("discriminative", 10, WITH_CBAM)
+    backbone = dict.fromkeys(("stem", "layer1", "layer2", "layer3"), 1e-5)
+    assert phase.rates == pytest.approx(backbone | gates(1e-3) | {"head": 1e-3})
+
+
+def test_with_layer_decay_every_block_has_that_share_of_the_next_ones_rate() -> None:
+    (phase,) = phases("discriminative", 10, RESNET20, layer_decay=0.9)
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1, 2)]
+    assert list(phase.rates) == ["stem", *blocks, "head"]
+    assert phase.rates["head"] == 1e-3
+    assert all(low / high == pytest.approx(0.9) for low, high in pairwise(phase.rates.values()))
+
+
+@pytest.mark.parametrize(("epochs", "lengths"), [(10, [1, 9]), (2, [1, 1]), (1, [1])])
+def test_one_cycle_is_fastais_fine_tune(epochs: int, lengths: list[int]) -> None:
+    """fit_one_cycle(1, slice(2e-3)) with a frozen body, then unfrozen with slice(1e-3 / 100, 1e-3)."""
+    found = phases("one-cycle", epochs, RESNET20)
+    assert [phase.epochs for phase in found] == lengths
+    assert all(phase.rates == {"head": 2e-3} for phase in found[:-1])
+    rates = [found[-1].rates[part] for part in ("stem", "layer1", "layer2", "layer3", "head")]
+    assert (rates[0], rates[-1]) == pytest.approx((1e-5, 1e-3))
+    assert all(high / low == pytest.approx(100 ** (1 / 4)) for low, high in pairwise(rates))
+    assert recipe("one-cycle", "cifar10-mini").schedule == "one-cycle"
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("model", [RESNET20, WITH_CBAM, RESNET18])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 50, 1_000])
+def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
+    strategy: str, model: ModelConfig, epochs: int
+) -> None:
+    found = phases(strategy, epochs, model)
+    assert sum(phase.epochs for phase in found) == epochs
+    assert all(phase.epochs > 0 for phase in found)
+    assert all("head" in phase.rates for phase in found)
+    assert all(0 < rate <= 1 for phase in found for rate in phase.rates.values())
+    if model.cbam is None:
+        assert not any(set(CBAM_RATES) & set(phase.rates) for phase in found)
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_a_recipe_plans_what_the_strategy_says_by_itself(strategy: str) -> None:
+    assert plan(recipe(strategy, "cifar10-mini", epochs=20), WITH_CBAM) == phases(strategy, 20, WITH_CBAM)
+
+
+def test_a_recipes_settings_can_be_overridden() -> None:
+    training = recipe("last-stage", "cifar10-mini", epochs=3, backbone_lr=0.5, optimizer="sgd")
+    assert (training.strategy, training.head_lr, training.optimizer) == ("last-stage", 1e-3, "sgd")
+    assert plan(training, RESNET20)[0].rates == {"layer3": 0.5, "head": 1e-3}
+
+
+def test_an_unknown_strategy_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match=r"^The strategy is 'magic', but must be one of full, scratch, .*\.$"):
+        recipe("magic", "cifar10-mini")
+
+
+def test_scratch_has_no_start() -> None:
+    with pytest.raises(ValueError, match=r"^The strategy is 'scratch', but the start is a-run: .*\.$"):
+        TrainConfig(dataset="cifar10-mini", strategy="scratch", start="a-run")
+
+
+def test_an_epoch_knows_its_phase() -> None:
+    found = phases("three-stage", 10, RESNET20)
+    assert [phase_at(found, epoch) for epoch in range(10)] == [(0, 0)] + [(1, 1)] * 3 + [(2, 4)] * 6
+    with pytest.raises(IndexError):
+        phase_at(found, 10)
+
+
+# Learning rates
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(100, 0.2), (1_000, 0.05), (7, 0.5), (3, 0.0)])
+def test_the_rate_rises_linearly_to_its_peak_and_falls_to_zero(total: int, warmup: float) -> None:
+    rise = math.ceil(warmup * total)
+    rates = [rate_at(step, total, warmup) for step in range(total + 1)]
+    assert rates[:rise] == pytest.approx([(step + 1) / (rise + 1) for step in range(rise)])
+    assert all(0 < rate <= 1 for rate in rates[:-1])
+    assert rates[total] == pytest.approx(0)
+    assert rates[rise:] == sorted(rates[rise:], reverse=True)
+    assert max(rates) == rates[rise]
+
+
+def test_after_the_warm_up_the_rate_is_torchs_cosine_annealing() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=80)
+    for step in range(20, 101):
+        assert rate_at(step, 100, 0.2) == pytest.approx(cosine.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        cosine.step()
+
+
+def test_the_warm_up_may_be_nothing_or_everything() -> None:
+    assert rate_at(0, 10, 0.0) == 1
+    rates = [rate_at(step, 10, 1.0) for step in range(10)]
+    assert rates == pytest.approx([step / 11 for step in range(1, 11)])
