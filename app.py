@@ -10,10 +10,12 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.style import CSS, theme
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+DATA = Path(__file__).parent / "data"
 
 
 def main() -> None:
@@ -22,9 +24,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=None, help="port (default: 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link that works for a week")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="the folder of runs")
+    parser.add_argument("--data", type=Path, default=None, help="the folder of data sets brought here (default: data)")
     arguments = parser.parse_args()
 
-    workshop = Workshop(arguments.checkpoints)
+    # The trainer, a process of its own, finds it there too.
+    os.environ[DATA_FOLDER_VARIABLE] = str(arguments.data or os.environ.get(DATA_FOLDER_VARIABLE) or DATA)
+    public = arguments.share or arguments.host not in (None, "127.0.0.1", "localhost") or "SPACE_ID" in os.environ
+    workshop = Workshop(arguments.checkpoints, public=public)
     app = build_app(workshop)
     app.queue(max_size=64, default_concurrency_limit=2)
     app.launch(

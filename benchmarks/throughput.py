@@ -1,18 +1,19 @@
 """Training throughput on cifar10-mini, in training images a second: `python benchmarks/throughput.py [--save]`.
 
-Three ways to train the same model at the same batch size and thread count, in interleaved rounds of one process:
+Three ways to train the same model at the same batch size and thread count, in interleaved rounds:
 
-- plain: a loop in the manner of tutorials. A DataLoader (with 0 or 2 workers, which live on; the better of the two
-  counts) crops, flips and normalises PIL images one at a time; float32, NCHW, SGD, the loss read at every step.
+- plain: a loop in the manner of tutorials (see plain_loop.py), with 0 or 2 workers: the better of the two counts.
 - bare: forward, backward and SGD step in bf16 autocast and channels_last on one batch that is there already.
 - trainer: `resnet_space.train.train` with all it does: augmentation, metrics, validation and a checkpoint every epoch.
   Timed from its first step to its last epoch; start and decoding are told apart, and validation images do not count.
 
-bf16 is used where the trainer would use it. The trainer's allocator setting (huge pages) applies to all three.
+bf16 is used where the trainer would use it. The trainer's allocator setting (huge pages) applies to the last two.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,65 +35,35 @@ from resnet_space.train import autocast_dtype, choose_device, train
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 import torch.nn.functional as F  # isort: skip
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 DATASET = "cifar10-mini"
+ALLOCATOR = "THP_MEM_ALLOC_ENABLE"
 Cbam = Literal["stage", "block"] | None
 
 
-class PILImages(Dataset[tuple[Tensor, int]]):
-    """One PIL image at a time, as torchvision's CIFAR10 gives them."""
+class PlainLoop:
+    """`plain_loop.py` in a process of its own, without the trainer's allocator setting."""
 
-    def __init__(self, data: ImageSet, model: ModelConfig, padding: int) -> None:
-        self.images, self.labels = data.images.numpy(), data.labels.tolist()
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(model.image_size, padding=padding),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(model.mean, model.std),
-            ]
+    def __init__(self, model: ModelConfig, batch_size: int, workers: int) -> None:
+        script = Path(__file__).with_name("plain_loop.py")
+        arguments = [DATASET, model.architecture, model.cbam or "none", str(batch_size), str(workers)]
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={name: value for name, value in os.environ.items() if name != ALLOCATOR},
         )
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def epoch(self) -> float:
+        """Train one epoch: images/s."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
-
-
-def plain_loop(config: RunConfig, data: ImageSet, workers: int) -> Callable[[], float]:
-    """A function that trains one epoch and returns images/s."""
-    device, training = choose_device(), config.training
-    loader = DataLoader(
-        PILImages(data, config.model, training.crop_padding),
-        batch_size=training.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
-    model = model_from_config(config.model).to(device).train()
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=training.backbone_lr, momentum=training.momentum, weight_decay=training.weight_decay
-    )
-
-    def epoch() -> float:
-        started = time.perf_counter()
-        running_loss = 0.0
-        for images, labels in loader:
-            images, labels = images.to(device), labels.to(device)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(images), labels)
-            loss.backward()
-            optimizer.step()
-            running_loss += loss.item()
-        return len(loader) * training.batch_size / (time.perf_counter() - started)
-
-    return epoch
+    def end(self) -> None:
+        self.process.communicate()
 
 
 def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], float]:
@@ -166,16 +137,18 @@ def measure(architecture: str, cbam: Cbam, batch_size: int, rounds: int, epochs:
     data = load_splits(training, model.image_size).train
     decode_seconds = time.perf_counter() - started
 
-    plain_0, plain_2 = plain_loop(config, data, workers=0), plain_loop(config, data, workers=2)
+    plain_0, plain_2 = PlainLoop(model, batch_size, workers=0), PlainLoop(model, batch_size, workers=2)
     bare = bare_step(config, data, steps=epochs * steps_per_epoch(len(data), batch_size))
     measured: list[Round] = []
     start_seconds = []
     for number in range(rounds + 1):
-        in_plain_0, in_plain_2, in_bare = plain_0(), plain_2(), bare()
+        in_plain_0, in_plain_2, in_bare = plain_0.epoch(), plain_2.epoch(), bare()
         in_trainer, seconds = trainer(config)
         if number > 0:  # the first only warms up
             measured.append(Round(in_plain_0, in_plain_2, in_bare, in_trainer))
             start_seconds.append(seconds)
+    plain_0.end()
+    plain_2.end()
 
     medians = {
         name: statistics.median(getattr(each, name) for each in measured)

@@ -67,6 +67,20 @@ def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) ->
     return [xs[end - 1] for _, end in spans], [sum(ys[a:b]) / (b - a) for a, b in spans]
 
 
+def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[dict[str, Any]]:
+    """A dashed line in the run's colour where its next phase begins."""
+    lines = []
+    for i, metrics in enumerate(histories.values()):
+        start = next((m for m in metrics if m["event"] == "start"), {})
+        done = 0
+        for phase in start.get("phases", [])[:-1]:
+            done += phase["epochs"]
+            x = done + 0.5 if by_epoch else done * start["steps_per_epoch"]
+            line = {"color": palette.category(i), "width": 1.2, "dash": "dash"}
+            lines.append({"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+    return lines
+
+
 def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
     """Training loss by iteration, one curve a run."""
     traces, last = [], 1 if histories else 100
@@ -90,6 +104,7 @@ def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
         traces,
         {"title": "iteration", "range": [0, last], "showgrid": False},
         {"title": "training loss (nats)", "rangemode": "tozero"},
+        shapes=_phase_lines(histories, by_epoch=False),
     )
 
 
@@ -137,8 +152,49 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
     return _figure(
         "Accuracy: — validation, ⋯ training, ★ test",
         traces,
-        {"title": "epoch", "range": [0.5, last + 0.5], "showgrid": False, "tickformat": "d"},
+        {
+            "title": "epoch",
+            "range": [0.5, last + 0.5],
+            "showgrid": False,
+            "tick0": 0,
+            "dtick": max(math.ceil(last / 10), 1),
+        },
         {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+        shapes=_phase_lines(histories, by_epoch=True),
+    )
+
+
+def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) -> "Figure":
+    """Smoothed loss against the head's learning rate of a range test, with the suggestion marked."""
+    curve = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "loss while the rate rises",
+        "x": [rate for rate, _ in points],
+        "y": [loss for _, loss in points],
+        "line": {"color": palette.category(0), "width": 2},
+        "hovertemplate": "rate %{x:.2g}<br>loss %{y:.3f}<extra></extra>",
+    }
+    traces: list[dict[str, Any]] = [curve]
+    if suggested is not None:
+        at = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"suggested: {suggested:g}, where it falls fastest",
+                "x": [at[0]],
+                "y": [at[1]],
+                "marker": {"symbol": "star", "size": 15, "color": palette.category(4)},
+                "hovertemplate": f"suggested rate {suggested:g}<extra></extra>",
+            }
+        )
+    title = "Range test: the loss while the learning rate rises"
+    return _figure(
+        title if suggested is not None else f"{title}; it never falls, so there is no suggestion",
+        traces,
+        {"title": "learning rate of the head", "type": "log", "exponentformat": "power"},
+        {"title": "training loss (nats), smoothed"},
     )
 
 

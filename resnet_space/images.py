@@ -7,6 +7,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# Not all that Pillow knows: EPS, for one, would be run by Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # a 50-megapixel photograph; decoded it takes 150 MB
 
 
@@ -23,7 +25,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            image = Image.open(source)
+            image = Image.open(source, formats=FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
@@ -40,7 +42,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            "This file is not an image, or it is empty: use a JPEG, PNG, WebP, GIF, BMP or TIFF."
+            "This file is not an image, or it is empty: use a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
         raise ImageError(f"The image is damaged and cannot be decoded ({error}): try to save it anew.") from None

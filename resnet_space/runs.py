@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -47,6 +47,7 @@ LOCK = f"{RESUME}/lock"
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 Metric = dict[str, Any]
+W = TypeVar("W")  # a tensor of any library
 
 _looking = threading.Lock()  # two threads that look at a lock at once would each take the other for a trainer
 
@@ -125,7 +126,7 @@ class Run:
         (path / RESUME).mkdir()
         if start is not None:
             if start.config.model.classes != config.model.classes:
-                weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+                weights = without_head(weights)
             save_file(weights, path / START_WEIGHTS)
         with replaced_atomically(path / CONFIG) as file:
             file.write_text(json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -249,6 +250,11 @@ class Run:
 
     def withdraw_stop(self) -> None:
         (self.path / STOP).unlink(missing_ok=True)
+
+
+def without_head(weights: dict[str, W]) -> dict[str, W]:
+    """All but the last, linear layer, which other classes need anew."""
+    return {name: value for name, value in weights.items() if not name.startswith("fc.")}
 
 
 def read_metrics(file: IO[bytes]) -> list[Metric]:

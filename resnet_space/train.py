@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from resnet_space.card import write_card
-from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batches, mixed, steps_per_epoch, training_batches
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, load_splits
@@ -118,19 +118,27 @@ def initial_model(run: Run) -> tuple[ResNet, bool]:
     Raises:
         RunError: if the start's weights do not fit the configured architecture.
     """
-    torch.manual_seed(run.config.training.seed)
-    model = model_from_config(run.config.model)
-    if run.config.training.start is None:
+    return model_with(run.config, None if run.config.training.start is None else run.load_weights(START_WEIGHTS))
+
+
+def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[ResNet, bool]:
+    """The configured model with these weights, or random ones; where they lack a head or CBAM it is random.
+
+    Returns:
+        The model, and whether its CBAM is new to weights that have none. Raises as `initial_model`.
+    """
+    torch.manual_seed(config.training.seed)
+    model = model_from_config(config.model)
+    if weights is None:
         return model, False
-    weights = run.load_weights(START_WEIGHTS)
-    new_cbam = run.config.model.cbam is not None and not any("cbam" in name for name in weights)
+    new_cbam = config.model.cbam is not None and not any("cbam" in name for name in weights)
     new = tuple(["fc."] + ["cbam"] * new_cbam)
     random = {name: value for name, value in model.state_dict().items() if any(part in name for part in new)}
     try:
         model.load_state_dict(random | weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise RunError(f"The weights of {run.config.training.start} do not fit the configuration: {reason}") from None
+        raise RunError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None
     return model, new_cbam
 
 

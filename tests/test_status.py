@@ -10,7 +10,7 @@ from resnet_space import palette
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run
-from resnet_space.ui import status as page
+from resnet_space.ui.finetune import status as page
 
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("cat", "dog"), cbam="stage"),

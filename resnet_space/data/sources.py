@@ -2,7 +2,9 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,30 @@ SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "
 
 class DataError(ValueError):
     """A data set that cannot be read; the message says which and why, in one sentence."""
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """Which data set: one on this machine by its name, or one of the Hub: "owner/name@revision#config"."""
+
+    name: str
+    config: str | None = None
+    revision: str | None = None
+
+    @property
+    def is_on_hub(self) -> bool:
+        return "/" in self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str`; revision and configuration may be missing."""
+        rest, _, config = text.partition("#")
+        name, _, revision = rest.partition("@")
+        return cls(name, config or None, revision or None)
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.name}{revision}{f'#{self.config}' if self.config else ''}"
 
 
 def dataset_folders() -> dict[str, Path]:
@@ -53,7 +79,7 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
         split = SPLITS.get(file.name.split("-")[0])
         if split:
             files.setdefault(split, []).append(file)
-    return files
+    return {split: files[split] for split in ("train", "validation", "test") if split in files}
 
 
 def image_features(schema: pa.Schema) -> tuple[str, str, tuple[str, ...]]:

@@ -49,6 +49,30 @@ CSS = """
 .runs .meter > span { display: block; height: 100%; }
 .finding { margin: 0.6rem 0 0; }
 
+.caution { margin: 0 0 0.4rem; padding: 0.4rem 0.7rem; border-left: 4px solid #E69F00; font-size: 0.92rem;
+  background: var(--block-background-fill); color: var(--body-text-color); }
+.plan { display: grid; grid-template-columns: max-content var(--columns); gap: 3px; overflow-x: auto;
+  font-size: 0.88rem; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
+.plan > div { padding: 0.2rem 0.5rem; border-radius: 0.25rem; text-align: center; white-space: nowrap; }
+.plan .part { text-align: right; }
+.plan .epochs { color: var(--body-text-color-subdued); }
+.plan .trains { color: #fff; background: color-mix(in srgb, #00395c calc(var(--share) * 100%), #0072B2); }
+.plan .frozen { color: var(--body-text-color-subdued); border: 1px dashed var(--border-color-primary); }
+.data p, .report p { margin: 0 0 0.5rem; color: var(--body-text-color); }
+.data .bars { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr max-content; gap: 2px 0.6rem;
+  align-items: center; margin-bottom: 0.8rem; font-size: 0.88rem; color: var(--body-text-color); }
+.data .bars .name { max-width: 14rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.data .bars .bar > div { height: 0.7rem; min-width: 1px; border-radius: 0.2rem; background: #0072B2; }
+.data .bars .count { text-align: right; font-variant-numeric: tabular-nums; }
+.data .tiles { display: grid; grid-template-columns: repeat(6, 1fr); gap: 0.5rem;
+  margin-bottom: 0.8rem; }
+.data .tiles figure { margin: 0; min-width: 0; }
+.data .tiles img { width: 100%; aspect-ratio: 1; object-fit: contain; display: block; border-radius: 0.25rem; }
+.data .tiles figcaption { font-size: 0.8rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  color: var(--body-text-color-subdued); }
+@media (max-width: 600px) { .data .tiles { grid-template-columns: repeat(4, 1fr); } }
+.report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
+
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }
 .maps figure { margin: 0; }
 .maps img { width: 100%; display: block; border-radius: var(--radius-md); aspect-ratio: 1; }

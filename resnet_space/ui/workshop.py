@@ -1,18 +1,28 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
+import json
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_space.config import ModelConfig
+from resnet_space.data.hub import describe_dataset
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_folders
+from resnet_space.data.summary import DatasetSummary, summarise
+from resnet_space.hub_client import HubError
+from resnet_space.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.process import Trainer
-from resnet_space.runs import Library, RunError
+from resnet_space.runs import Library, Run, RunError, replaced_atomically
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_LOADED = 4  # models kept in memory
+HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
 # What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
 BACKBONE = "resnet20-cbam-imagenet32"
@@ -21,13 +31,20 @@ SHIPPED = (BACKBONE, SHOWPIECE)
 
 
 class Workshop:
-    """One per app. Its methods may be called from any thread."""
+    """One per app. Its methods may be called from any thread.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder of the runs.
+        public: whether others than the machine's owner use the app.
+    """
+
+    def __init__(self, root: Path, *, public: bool = False) -> None:
+        self.public = public
         self.library = Library(root)
         self.trainer = Trainer(self.library)
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
-        self._lock = threading.Lock()
+        self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self._lock = threading.RLock()
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
@@ -46,6 +63,73 @@ class Workshop:
     def trained_names(self) -> list[str]:
         """The runs that can predict, the newest first."""
         return [run.name for run in self.library.runs() if run.has_weights]
+
+    def finetuned_names(self) -> list[str]:
+        """The runs that were made here, the newest first."""
+        not_made_here = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
+        return [run.name for run in self.library.runs() if run.name not in not_made_here]
+
+    # Starts and data sets
+
+    @property
+    def data(self) -> Path:
+        """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
+        return Path(os.environ.get(DATA_FOLDER_VARIABLE) or self.library.root.parent / "data")
+
+    def start_names(self) -> list[str]:
+        """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
+        trained = self.trained_names()
+        return [*trained, *(pretrained.name for pretrained in PRETRAINED if pretrained.name not in trained)]
+
+    def start_model(self, name: str) -> ModelConfig:
+        """The model of a start, before its weights are here. Raises RunError if there is no such start."""
+        if not (self.library.root / str(name)).is_dir() and is_pretrained(name):
+            return pretrained_model(name)
+        return self.library.open(name).config.model
+
+    def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
+        """A start with its weights, which are downloaded where they are not here. Raises RunError."""
+        if is_pretrained(name):
+            try:
+                return pull_pretrained(name, self.library.root, progress=progress)
+            except HubError as error:
+                raise RunError(str(error)) from None
+        return self.library.open(name)
+
+    def dataset_choices(self) -> list[tuple[str, str]]:
+        """(label, reference) of the data sets that are on this machine."""
+        return [(ref.name, str(ref)) for ref in [*map(DatasetRef, dataset_folders()), *self._hub_datasets()]]
+
+    def summary(self, ref: DatasetRef) -> DatasetSummary:
+        """What a data set has, read once. Raises DataError."""
+        with self._lock:
+            if ref not in self._summaries:
+                self._summaries[ref] = summarise(ref)
+            return self._summaries[ref]
+
+    def pinned(self, ref: DatasetRef) -> DatasetRef:
+        """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
+        if not ref.is_on_hub or ref.revision is not None:
+            return ref
+        known = [
+            other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
+        ]
+        if known:
+            return known[-1]
+        found = describe_dataset(ref.name, config=ref.config)
+        return DatasetRef(found.repo_id, found.config, found.revision)
+
+    def remember(self, ref: DatasetRef) -> None:
+        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision."""
+        kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
+        with replaced_atomically(self.data / HUB_DATASETS) as file:
+            file.write_text(json.dumps([str(other) for other in [*kept, ref]], indent=2), encoding="utf-8")
+
+    def _hub_datasets(self) -> list[DatasetRef]:
+        try:
+            return [DatasetRef.parse(text) for text in json.loads((self.data / HUB_DATASETS).read_text("utf-8"))]
+        except (OSError, ValueError, TypeError, AttributeError):
+            return []
 
     def default_name(self) -> str | None:
         names = self.trained_names()

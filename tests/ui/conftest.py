@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from resnet_space.runs import RESUME, STOP, Run
+from tests.hub_stub import HubStub
 from tests.ui.browser import launch
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ START_SECONDS = 120
 class App:
     url: str
     checkpoints: Path
+    hub: HubStub  # the app's Hugging Face Hub
 
     def run(self, name: str) -> Run:
         return Run.open(self.checkpoints / name)
@@ -40,7 +42,13 @@ class App:
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def hub() -> Iterator[HubStub]:
+    with HubStub() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
     """`python app.py`, up and answering; ended with what it trains when the module's tests are done."""
     folder = tmp_path_factory.mktemp("app")
     checkpoints = folder / "checkpoints"
@@ -52,14 +60,20 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     log_path = folder / "app.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port), "--checkpoints", str(checkpoints)],
+            [sys.executable, "app.py", f"--port={port}", f"--checkpoints={checkpoints}", f"--data={folder / 'data'}"],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")},
+            env=os.environ
+            | {
+                "GRADIO_TEMP_DIR": str(folder / "uploads"),
+                "HF_ENDPOINT": hub.url,
+                "HF_HOME": str(folder / "huggingface"),
+                "HF_HUB_DISABLE_XET": "1",
+            },
         )
-    running = App(f"http://127.0.0.1:{port}", checkpoints)
+    running = App(f"http://127.0.0.1:{port}", checkpoints, hub)
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:

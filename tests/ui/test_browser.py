@@ -1,14 +1,23 @@
 """All three tabs in a real browser, as a person uses them. Screenshots are kept in `tests/ui/screenshots/`."""
 
+import io
 import os
 import re
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import torchvision
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from safetensors.torch import save
 
+from resnet_space.data.sources import BUNDLED
+from resnet_space.runs import Run
 from tests.ui.conftest import App
 
 pytestmark = pytest.mark.ui
@@ -46,6 +55,17 @@ def open_tab(page: Page, name: str) -> None:
 def start(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
     page.get_by_role("button", name="Start", exact=True).click()
+
+
+def learn(page: Page, app: App, epochs: int) -> Run:
+    """Start a training and wait for its end."""
+    before = set(app.checkpoints.glob("fine-tune-*"))
+    start(page, epochs)
+    while not (new := set(app.checkpoints.glob("fine-tune-*")) - before):
+        page.wait_for_timeout(100)
+    name = new.pop().name
+    expect(page.locator(".status.finished")).to_contain_text(f"{name} has finished", timeout=TRAINED_MS)
+    return app.run(name)
 
 
 def progress(page: Page) -> float:
@@ -111,6 +131,95 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     assert len(lines) == 1 + 9
     assert lines[1].startswith("layer1.0,identity,")
     keep(page, "5-explore")
+
+
+def photographs(folder: Path) -> Path:
+    """A zip of two classes of pictures of 128 x 96 pixels, and of two files that are none."""
+    generator = np.random.default_rng(0)
+    archive = folder / "pond.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for i in range(48):
+            kind = ("frogs", "fish")[i % 2]
+            colour = np.array([60, 160, 60] if kind == "frogs" else [60, 60, 160])
+            pixels = np.clip(colour + generator.normal(0, 40, (96, 128, 3)), 0, 255).astype(np.uint8)
+            encoded = io.BytesIO()
+            Image.fromarray(pixels).save(encoded, "JPEG")
+            packed.writestr(f"pond/{kind}/{i}.jpg", encoded.getvalue())
+        packed.writestr("pond/frogs/torn.jpg", encoded.getvalue()[:200])
+        packed.writestr("pond/frogs/notes.txt", "green")
+    return archive
+
+
+def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page: Page, tmp_path: Path) -> None:
+    page.get_by_role("button", name="Other images").click()
+    page.locator("#archive input[type=file]").set_input_files(photographs(tmp_path))
+    report = page.locator(".report")
+    expect(report).to_contain_text("pond is ready: 48 images of 2 classes", timeout=SHOWN_MS)
+    expect(report).to_contain_text("2 files were left out")
+    expect(page.get_by_label("Data", exact=True)).to_have_value("pond")
+    expect(page.get_by_label("Batch size")).to_have_value("16")  # photographs are shown at 224 pixels
+    expect(page.locator(".caution").filter(has_text="There are no test images")).to_be_visible()
+    page.get_by_role("button", name="The data").click()
+    expect(page.locator(".data .tiles img")).to_have_count(24)  # as they are, and as they are seen
+    page.get_by_role("button", name="The plan").click()
+    page.get_by_label("Strategy").click()
+    page.get_by_role("option", name="last-stage").click()
+    expect(page.locator(".plan .frozen")).to_have_count(5)  # the stem, two stages, CBAM's two parts
+    keep(page, "9-photographs")
+
+    config = learn(page, app, epochs=1).config
+    assert config.model.classes == ("fish", "frogs")
+    assert (config.model.image_size, config.model.resize, config.model.stem) == (224, 256, "cifar")
+    assert (config.training.strategy, config.training.optimizer, config.training.crop) == (
+        "last-stage",
+        "adamw",
+        "resized",
+    )
+
+
+def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, page: Page) -> None:
+    (test_file,) = BUNDLED.rglob("cifar10-mini/**/test-*.parquet")
+    commit = app.hub.add_dataset(
+        "uoft-cs/cifar10",
+        {f"plain_text/{split}-00000-of-00001.parquet": test_file for split in ("train", "test")},
+    )
+    torch.manual_seed(0)
+    weights = torchvision.models.resnet18().state_dict()
+    app.hub.add_model("timm/resnet18.tv_in1k", {"model.safetensors": save(weights), "config.json": b"{}"})
+
+    page.get_by_role("button", name="Other images").click()
+    page.get_by_role("tab", name="Hugging Face Hub").click()
+    page.get_by_label("Data set").fill("nobody/nothing")
+    page.get_by_label("Data set").press("Enter")
+    expect_toast(page, "nobody/nothing")  # missing or private
+    page.get_by_label("Data set").fill("uoft-cs/cifar10")
+    page.get_by_label("Data set").press("Enter")
+    page.get_by_role("button", name="Download").click()
+    expect(page.locator(".report")).to_contain_text("uoft-cs/cifar10 is here: 10 classes", timeout=SHOWN_MS)
+
+    page.get_by_label("Start from").click()
+    page.get_by_role("option", name="resnet18.tv_in1k").click()
+    expect(page.locator(".caution")).to_contain_text("enlarged to 224 px", timeout=SHOWN_MS)
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Image size").fill("32")
+    expect(page.locator(".caution")).to_contain_text("leave 1 x 1 pixels", timeout=SHOWN_MS)
+    page.get_by_label("Random crop").click()
+    page.get_by_role("option", name="padded").click()
+    keep(page, "10-hub")
+    config = learn(page, app, epochs=1).config
+    assert (config.training.dataset, config.training.dataset_revision) == ("uoft-cs/cifar10", commit)
+    assert (config.model.architecture, config.model.stem, config.model.image_size) == ("resnet18", "imagenet", 32)
+    assert app.run("resnet18.tv_in1k").load_weights()["conv1.weight"].equal(weights["conv1.weight"])
+
+
+def test_a_learning_rate_is_suggested_and_drawn(page: Page) -> None:
+    before = page.get_by_label("Head rate").input_value()
+    page.get_by_role("button", name="Suggest a learning rate").click()
+    plot = page.locator(".js-plotly-plot").filter(has_text="Range test")
+    expect(plot).to_contain_text("suggested", timeout=TRAINED_MS)
+    expect(page.get_by_label("Head rate")).not_to_have_value(before)
+    assert 1e-4 < float(page.get_by_label("Head rate").input_value()) < 3
+    keep(page, "11-suggested")
 
 
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
+
+Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
+`layout` (from folders to splits and classes; copies), `writing` (images and parquet files), `report`.
+
+Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
+are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
+MB) and one image: twice its file (100 MB), and its pixels at some 12 bytes while it is decoded (600 MB for the largest
+that is allowed). On disk an import takes twice the size of the data set while it is written.
+"""
+
+import hashlib
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+from resnet_space.data.archives.layout import EXPECTED, SpooledImage, select
+from resnet_space.data.archives.members import (
+    DEFAULT_LIMITS,
+    Limits,
+    Member,
+    Members,
+    UnusableError,
+    folder_members,
+    path_parts,
+)
+from resnet_space.data.archives.report import ImportReport, Skipped, SkippedFiles, read_report, write_report
+from resnet_space.data.archives.tars import tar_members
+from resnet_space.data.archives.writing import kept_bytes, write_splits
+from resnet_space.data.archives.zips import zip_members
+from resnet_space.data.sources import DataError
+from resnet_space.images import ImageError
+
+__all__ = ["ImportReport", "Limits", "Skipped", "import_archive", "import_folder", "read_report"]
+
+Progress = Callable[[int, int], None]
+TEMPORARY = ".import-"
+ABANDONED = 24 * 3600  # seconds without a change after which a temporary folder is that of a killed import
+OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"\x28\xb5\x2f\xfd": "Zstandard data"}
+
+
+def import_archive(
+    archive: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+) -> ImportReport:
+    """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
+
+    Args:
+        archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.place`.
+        folder: of the data set; it appears when all is done, and not at all if anything fails.
+        progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
+
+    Raises:
+        DataError: for what cannot be made a data set of. Single unusable files are skipped and reported.
+    """
+    return _build(_archive_members(archive, limits), folder, limits, progress)
+
+
+def import_folder(
+    source: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+) -> ImportReport:
+    """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
+    return _build(folder_members(source, limits), folder, limits, progress)
+
+
+def _archive_members(archive: Path, limits: Limits) -> Members:
+    if not archive.is_file():
+        raise DataError(f"There is no file {archive.name!r}.")
+    with archive.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise DataError(f"The file {archive.name!r} is empty.")
+    if start in OTHER_ARCHIVES:
+        raise DataError(
+            f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which cannot be read here: bring a .zip, .tar, "
+            ".tar.gz, .tar.bz2 or .tar.xz."
+        )
+    # By its start: a zip is known by its end too, but so would be a tar whose last member is a zip.
+    members = zip_members if start in (b"PK\x03\x04", b"PK\x05\x06") else tar_members
+    yield from members(archive, limits)
+
+
+def _build(members: Members, folder: Path, limits: Limits, progress: Progress | None) -> ImportReport:
+    taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
+    if folder.exists() or folder.is_symlink():
+        raise taken
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
+    temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        skipped = SkippedFiles()
+        spool_file = temporary / "spool"
+        with closing(members), spool_file.open("w+b") as spool:
+            found = _collect(members, spool, skipped, limits, progress)
+            if not found:
+                raise _nothing_found(skipped)
+            selection = select(found, skipped, limits)
+            write_splits(selection, spool, temporary)
+        spool_file.unlink()
+        counts = {
+            split: {name: len(images) for name, images in sets.items()} for split, sets in selection.images.items()
+        }
+        report = ImportReport(selection.classes, counts, tuple(skipped.listed), skipped.count, selection.warnings)
+        write_report(report, temporary)
+        if folder.exists():  # made by another in the meantime; an empty one would be replaced silently
+            raise taken
+        temporary.rename(folder)
+        return report
+    except OSError as error:
+        raise DataError(f"The data set cannot be imported ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _collect(
+    members: Members, spool: IO[bytes], skipped: SkippedFiles, limits: Limits, progress: Progress | None
+) -> list[SpooledImage]:
+    """Put the usable images into the spool; their folders and names are judged when all are known."""
+    found: list[SpooledImage] = []
+    total = 0
+    folders: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by their images, to save memory
+
+    def read(member: Member) -> bytes:
+        nonlocal total
+        data = bytearray()
+        for chunk in member.chunks():
+            data += chunk
+            total += len(chunk)
+            if total > limits.total_bytes:
+                raise DataError(f"There are more than the {limits.total_bytes:,} bytes that are allowed: bring less.")
+            if len(data) > limits.bytes_per_image:
+                raise _too_large(limits)
+        return bytes(data)
+
+    for member in members:
+        try:
+            parts = path_parts(member.name)
+            if parts:
+                if member.problem:
+                    raise UnusableError(member.problem)
+                if member.size > limits.bytes_per_image:  # as declared: it costs nothing to believe this
+                    raise _too_large(limits)
+                data = read(member)
+                digest = hashlib.sha256(data).digest()
+                kept = kept_bytes(data)
+                if len(found) >= limits.images:
+                    raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
+                above = folders.setdefault(parts[:-1], parts[:-1])
+                found.append(SpooledImage(above, parts[-1], digest, spool.tell(), len(kept)))
+                spool.write(kept)
+        except (UnusableError, ImageError) as error:
+            skipped.add(member.name, str(error))
+        if progress:
+            progress(member.done, member.total)
+    return found
+
+
+def _too_large(limits: Limits) -> UnusableError:
+    return UnusableError(f"It has more than the {limits.bytes_per_image:,} bytes that an image may have.")
+
+
+def _nothing_found(skipped: SkippedFiles) -> DataError:
+    if not skipped.count:
+        return DataError(f"There are no files to import: {EXPECTED}.")
+    first = skipped.listed[0]
+    return DataError(
+        f"None of the {skipped.count:,} files is an image that can be used; the first is {first.name!r}: {first.reason}"
+    )
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """A killed import could not clean up, and the next one cannot know it but by its age."""
+    for folder in parent.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):  # it may go away at any moment
+            if time.time() - max(file.stat().st_mtime for file in (folder, *folder.iterdir())) > ABANDONED:
+                shutil.rmtree(folder)

@@ -1,0 +1,129 @@
+"""The files in what a visitor brings, one at a time and without trust: what an archive's readers have in common.
+
+A name from an archive never becomes a path on this machine: members are read as streams, nothing is extracted.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from resnet_space.data.sources import DataError
+
+CHUNK = 1 << 16  # bytes read at once
+MAX_NAME = 1_000  # characters
+SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
+DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an import may cost. Beyond `bytes_per_image` a file is skipped, beyond the others nothing is imported."""
+
+    images: int = 100_000
+    members: int = 250_000  # images and all else
+    classes: int = 1_000
+    bytes_per_image: int = 50_000_000  # of its file; its pixels are limited by `open_image`
+    total_bytes: int = 5_000_000_000  # decompressed, counted as they are read
+    compression_ratio: int = 200  # pictures are compressed already; a bomb reaches 1,000 and far more
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} is {getattr(self, field.name)}, but it must be at least 1.")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class UnusableError(ValueError):
+    """A member that is skipped; the message says why, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file: its name as it came, why it cannot be used (or None), and its bytes in chunks.
+
+    The bytes are to be read before the next member. `done` of `total` is how far the reading is, in members or bytes.
+    """
+
+    name: str
+    problem: str | None
+    size: int  # bytes, as declared
+    chunks: Callable[[], Iterator[bytes]]
+    done: int
+    total: int
+
+
+Members = Generator[Member, None, None]
+
+
+def decode_name(raw: bytes) -> str:
+    """UTF-8, or else what a zip made before Unicode was the rule contains."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("cp437")
+
+
+def path_parts(name: str) -> tuple[str, ...]:
+    """A member's folders and its file name, in NFC; nothing for folders and for hidden and system files.
+
+    Raises:
+        UnusableError: for a name that leads out of the archive or cannot be shown.
+    """
+    name = unicodedata.normalize("NFC", name).replace("\\", "/")  # the separator of some zips made on Windows
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith("/") or DRIVE.match(name) or ".." in parts:
+        raise UnusableError("Its name leads out of the archive.")
+    if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in parts) or name.endswith("/"):
+        return ()
+    if len(name) > MAX_NAME or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise UnusableError(f"Its name has control characters or more than {MAX_NAME:,} characters.")
+    if name.lower().endswith(NESTED):
+        raise UnusableError("Archives inside are not opened: put their folders in the archive itself.")
+    return parts
+
+
+def too_many_members(limits: Limits) -> DataError:
+    return DataError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
+
+
+def folder_members(source: Path, limits: Limits) -> Members:
+    """The files below a folder, by name. A link to a file within the folder is followed, any other link is not."""
+    if not source.is_dir():
+        raise DataError(f"There is no folder {str(source)!r}.")
+    root = source.resolve()
+    problems: dict[Path, str | None] = {}
+
+    def unreadable(error: OSError) -> None:
+        problems[Path(error.filename)] = f"The folder cannot be read ({error.strerror})."
+
+    for parent, folders, files in os.walk(root, onerror=unreadable):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        linked = [folder for folder in folders if os.path.islink(os.path.join(parent, folder))]
+        problems |= {Path(parent, folder): "Links to folders are not followed." for folder in linked}
+        problems |= {Path(parent, file): _file_problem(Path(parent, file), root) for file in files}
+        if len(problems) > limits.members:
+            raise too_many_members(limits)
+    for i, (path, problem) in enumerate(sorted(problems.items())):
+        name = decode_name(os.fsencode(path.relative_to(root)))
+        size = 0 if problem else path.stat().st_size
+        yield Member(name, problem, size, lambda path=path: _file_chunks(path), i + 1, len(problems))  # type: ignore[misc]
+
+
+def _file_problem(path: Path, root: Path) -> str | None:
+    if not Path(os.path.realpath(path)).is_relative_to(root):  # unlike Path.resolve, it takes links in circles
+        return "The link leads out of the folder."
+    return None if path.is_file() else "It is a broken link or no regular file."
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from iter(lambda: file.read(CHUNK), b"")
+    except OSError as error:
+        raise UnusableError(f"The file cannot be read ({error.strerror}).") from None

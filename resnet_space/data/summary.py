@@ -1,0 +1,152 @@
+"""What one looks at before a training: how many images each class has, how large they are, and a few of them."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data.sources import DataError, DatasetRef, image_features, split_files
+from resnet_space.images import ImageError, open_image
+
+SAMPLES = 12
+SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
+PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
+STORED = 256 / 224  # of the short side before the crop, as torchvision evaluates ResNets
+MIN_IMAGES_PER_CLASS = 10
+MAX_IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of the training split and its class."""
+
+    image: Image.Image
+    label: str
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """`counts` has the images of every class by split; `side` is the median short side in pixels of the samples."""
+
+    ref: DatasetRef
+    classes: tuple[str, ...]
+    counts: dict[str, list[int]]
+    side: int
+    samples: list[Sample]
+
+
+def summarise(ref: DatasetRef) -> DatasetSummary:
+    """Read the labels of a data set, and a few images that are spread over its training split.
+
+    Raises:
+        DataError: for a data set that cannot be read, or has no image that can be decoded.
+    """
+    files = split_files(ref.name, ref.config, ref.revision)
+    if "train" not in files:
+        raise DataError(f"The data set {ref.name!r} has no training images.")
+    image_column, label_column, classes = image_features(pq.read_schema(files["train"][0]))
+    counts = {}
+    for split, paths in files.items():
+        found: Counter[int] = Counter()
+        for path in paths:
+            found.update(pq.read_table(path, columns=[label_column])[label_column].to_pylist())
+        counts[split] = [found[i] for i in range(len(classes))]
+    samples = _samples(files["train"], image_column, label_column, classes)
+    if not samples:
+        raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
+    side = round(median(min(sample.image.size) for sample in samples))
+    return DatasetSummary(ref, classes, counts, side, samples)
+
+
+def _samples(files: Sequence[Path], image_column: str, label_column: str, classes: tuple[str, ...]) -> list[Sample]:
+    """Images of as many classes as there are, from row groups that are spread over the split."""
+    groups = [(file, i) for file in files for i in range(pq.read_metadata(file).num_row_groups)]
+    chosen = [groups[round(i)] for i in np.linspace(0, len(groups) - 1, min(len(groups), SAMPLES // 2))]
+    by_class: dict[int, list[bytes]] = {}
+    generator = np.random.default_rng(0)
+    for file, group in chosen:
+        with pq.ParquetFile(file) as parquet:
+            rows = parquet.read_row_group(group, columns=[image_column, label_column])
+        for i in generator.permutation(len(rows))[: 20 * SAMPLES]:
+            label = rows[label_column][int(i)].as_py()
+            encoded = rows[image_column][int(i)].as_py()
+            if label is not None and 0 <= label < len(classes) and encoded and encoded["bytes"]:
+                by_class.setdefault(label, []).append(encoded["bytes"])
+    samples: list[Sample] = []
+    while by_class and len(samples) < SAMPLES:
+        for label in sorted(by_class):
+            try:
+                samples.append(Sample(open_image(io.BytesIO(by_class[label].pop(0))), classes[label]))
+            except ImageError:
+                continue
+            finally:
+                if not by_class[label]:
+                    del by_class[label]
+    return samples[:SAMPLES]
+
+
+def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str, object]]:
+    """The model with the image size that suits images of this short side, and the settings of TrainConfig with it.
+
+    Small images keep their size, for which the CIFAR stem is made; photographs, and whatever a network with the
+    ImageNet stem is to see, go to 224 pixels.
+    """
+    if model.stem == "cifar" and side <= SMALL_IMAGE:
+        size = 32 if side <= 40 else SMALL_IMAGE
+        return sized(model, size), {"crop": "padded", "batch_size": 64}
+    return sized(model, PHOTOGRAPH), {"crop": "resized", "batch_size": 16}
+
+
+def sized(model: ModelConfig, size: int) -> ModelConfig:
+    """The model with another image size; large images are cropped from somewhat larger ones."""
+    return replace(model, image_size=size, resize=round(size * STORED) if size > SMALL_IMAGE else None)
+
+
+def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
+    """What will hurt this training, each in one sentence that says what to do about it."""
+    found = []
+    train = summary.counts["train"]
+    named = zip(summary.classes, train, strict=True)
+    few = [f"{name} ({count})" for name, count in named if count < MIN_IMAGES_PER_CLASS]
+    if few:
+        subject = "One class has" if len(few) == 1 else f"{len(few)} classes have"
+        found.append(
+            f"{subject} fewer than {MIN_IMAGES_PER_CLASS} training images: {', '.join(few[:5])}"
+            f"{' and others' if len(few) > 5 else ''}. Add some, or leave them out."
+        )
+    elif max(train) > MAX_IMBALANCE * min(train):
+        found.append(
+            f"The largest class has {max(train) / min(train):.0f} times the images of the smallest: accuracy will say "
+            "little about the small ones."
+        )
+    total = sum(train)
+    if total * (1 - training.validation_fraction) < training.batch_size:
+        found.append(
+            f"A batch of {training.batch_size} is more than there are training images: choose a smaller batch size."
+        )
+    if model.stem == "imagenet" and model.image_size <= SMALL_IMAGE:
+        found.append(
+            f"The 7x7 stem and its pool leave {max(model.image_size // 32, 1)} x {max(model.image_size // 32, 1)} "
+            f"pixels of a {model.image_size} px image: choose 224 px, or a start with the CIFAR stem."
+        )
+    if model.image_size >= 2 * summary.side:
+        found.append(
+            f"The images have {summary.side} px and are enlarged to {model.image_size} px: that costs "
+            f"{(model.image_size / summary.side) ** 2:.0f} times the computation and shows nothing new, but it is the "
+            "size that the network learned at."
+        )
+    if training.start is None and training.strategy not in ("full", "scratch"):
+        found.append(
+            f"The strategy {training.strategy} keeps parts of the network frozen or slow, and those are random here: "
+            "choose a trained start, or the strategy scratch."
+        )
+    if "test" not in summary.counts and "validation" not in summary.counts:
+        found.append("There are no test images: a fifth of the training images is held out to test with.")
+    return found

@@ -1,0 +1,97 @@
+"""A data set as one looks at it before a training: its classes, a few images, and how the model will see them."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from resnet_space.config import RunConfig
+from resnet_space.data.summary import DatasetSummary, Sample
+from resnet_space.images import to_model_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_CLASSES = 30  # with a bar each
+TILE = 128  # pixels of a picture on the page
+
+
+def data_html(summary: DatasetSummary, config: RunConfig | None) -> str:
+    """Bars for the classes' sizes, samples, the same samples after augmentation (where there is a configuration)."""
+    return (
+        f'<div class="data">{_counts_html(summary, config)}{_bars_html(summary)}'
+        f"{_tiles_html('Some of them', [(sample.image, sample.label) for sample in summary.samples])}"
+        f"{_augmented_html(summary.samples, config) if config else ''}</div>"
+    )
+
+
+def cautions_html(sentences: Sequence[str]) -> str:
+    return "".join(f'<p class="caution">{escape(sentence)}</p>' for sentence in sentences)
+
+
+def _counts_html(summary: DatasetSummary, config: RunConfig | None) -> str:
+    counts = {split: sum(numbers) for split, numbers in summary.counts.items()}
+    words = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    share = config.training.validation_fraction if config else 0.1
+    split = []
+    if "test" not in counts and "validation" not in counts:
+        split.append("a fifth of the training images is held out to test with")
+    if not ("test" in counts and "validation" in counts):
+        split.append(f"{share:.0%} of the training images choose the best epoch (stratified, by the seed)")
+    tested = "validation" if "validation" in counts and "test" not in counts else "test"
+    split.append(f"the {tested} images judge the result, once, at the end")
+    return (
+        f"<p><b>{escape(summary.ref.name)}</b>: {len(summary.classes)} classes; {words} images, about {summary.side} "
+        f"pixels on their short side. {'; '.join(split).capitalize()}.</p>"
+    )
+
+
+def _bars_html(summary: DatasetSummary) -> str:
+    train = summary.counts["train"]
+    most = max(train)
+    order = sorted(range(len(train)), key=lambda i: -train[i]) if len(set(train)) > 1 else list(range(len(train)))
+    shown = order if len(order) <= MOST_CLASSES else [*order[: MOST_CLASSES // 2], *order[-MOST_CLASSES // 2 :]]
+    rows = "".join(
+        f'<div class="name">{escape(summary.classes[i])}</div><div class="bar"><div style="width: '
+        f'{100 * train[i] / max(most, 1):.1f}%"></div></div><div class="count">{train[i]:,}</div>'
+        for i in shown
+    )
+    rest = len(order) - len(shown)
+    more = (
+        f'<p class="note">The largest and the smallest classes; {rest} between them are not shown.</p>' if rest else ""
+    )
+    return f'<div class="bars">{rows}</div>{more}'
+
+
+def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
+    """The samples as one batch of the training would have them."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from resnet_space.data.batches import augmented
+
+    stored = [np.array(to_model_size(sample.image, config.model.stored_size)) for sample in samples]
+    generator = torch.Generator().manual_seed(config.training.seed)
+    seen = augmented(torch.from_numpy(np.stack(stored)), config.model, config.training, generator)
+    pictures = [Image.fromarray(pixels) for pixels in seen.round().clamp(0, 255).to(torch.uint8).numpy()]
+    size = config.model.image_size
+    title = f"As the model sees them in training, at {size} x {size} pixels, cut and mirrored by chance"
+    return _tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
+
+
+def _tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
+    tiles = "".join(
+        f'<figure><img src="{_data_url(picture)}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
+        for picture, label in pictures
+    )
+    return f'<p class="note">{title}:</p><div class="tiles">{tiles}</div>'
+
+
+def _data_url(picture: "Image") -> str:
+    small = picture.copy()
+    small.thumbnail((TILE, TILE))
+    buffer = io.BytesIO()
+    small.convert("RGB").save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,182 @@
+"""What the fine-tune form asks for, and the run that it describes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.sources import DatasetRef, dataset_classes
+from resnet_space.data.summary import DatasetSummary, image_settings, sized
+from resnet_space.process import BusyError
+from resnet_space.runs import Run, RunError, without_head
+from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
+from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.workshop import Workshop
+
+if TYPE_CHECKING:
+    from resnet_space.range_test import Point, Suggestion
+
+AS_IT_IS = "as the start has it"
+CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
+MODEL_SETTINGS = ("image_size",)  # the form's fields that belong to ModelConfig
+
+# What a strategy sets when it is chosen, and what the data and the start set.
+STRATEGY_SETTINGS = tuple(dict.fromkeys(name for strategy in STRATEGIES.values() for name in strategy.settings))
+DATA_SETTINGS = ("image_size", "crop", "batch_size")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the form asks for. `architecture` counts only where `start` is random initialisation.
+
+    `settings` has TrainConfig's fields and `image_size`, by their names; what is missing has its default.
+    """
+
+    start: str
+    dataset: str
+    architecture: str
+    cbam: str
+    settings: Mapping[str, Any]
+
+
+def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
+    """The model to train for these classes. Raises RunError for a start that is not there, ConfigError."""
+    place: Any = None if cbam in ("none", "") else cbam
+    if start == RANDOM:
+        small = architecture in ARCHITECTURES and ARCHITECTURES[architecture].is_cifar_family
+        return ModelConfig(architecture, classes, cbam=place, shortcut="pad" if small else "projection")
+    model = replace(workshop.start_model(start), classes=classes)
+    if cbam and place != model.cbam:
+        if model.cbam is not None:
+            raise RunError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
+        model = replace(model, cbam=place)
+    return model
+
+
+def requested_config(workshop: Workshop, request: Request) -> RunConfig:
+    """The configuration that the form describes.
+
+    Raises:
+        ConfigError, RunError, DataError: one sentence on what is not allowed.
+    """
+    ref = workshop.pinned(DatasetRef.parse(request.dataset or ""))
+    model = model_of(
+        workshop,
+        request.start,
+        request.architecture,
+        request.cbam,
+        dataset_classes(ref.name, ref.config, ref.revision),
+    )
+    # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
+    unknown = sorted(set(request.settings) - set(training_fields()) - set(MODEL_SETTINGS))
+    if unknown:
+        raise ConfigError(f"There is no setting named {', '.join(unknown)}.")
+    settings: dict[str, Any] = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in request.settings.items()
+    }
+    size = settings.pop("image_size", model.image_size)
+    if size != model.image_size:
+        model = replace(model, image_size=size, resize=None)  # refuses what is not allowed
+        model = sized(model, size)
+    scratch = request.start == RANDOM
+    if scratch and settings.get("strategy") == "full":
+        settings["strategy"] = "scratch"
+    return RunConfig(
+        model,
+        TrainConfig(
+            dataset=ref.name,
+            dataset_config=ref.config,
+            dataset_revision=ref.revision,
+            start=None if scratch else request.start,
+            **settings,
+        ),
+    )
+
+
+def create_run(workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None) -> Run:
+    """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`."""
+    config = requested_config(workshop, request)
+    source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
+    name = workshop.library.free_name("fine-tune" if source else "scratch")
+    return Run.create(workshop.library.root / name, config, start=source)
+
+
+def create_comparison(workshop: Workshop, name: str) -> Run:
+    """A new run like another one, but from random initialisation, where everything trains. Raises RunError."""
+    config = workshop.library.open(name).config
+    path = workshop.library.root / workshop.library.free_name("scratch")
+    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch")))
+
+
+def start_training(workshop: Workshop, create: Callable[[], Run]) -> Run:
+    """Create a run and start it. Raises gr.Error with one sentence; then nothing was created."""
+    try:
+        return workshop.trainer.start_new(create)
+    except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
+    """What would train when. Raises as `requested_config`."""
+    config = requested_config(workshop, request)
+    new_cbam = (
+        config.training.start is not None
+        and config.model.cbam is not None
+        and workshop.start_model(config.training.start).cbam is None
+    )
+    return plan(config.training, config.model, new_cbam=new_cbam), config
+
+
+def suggest(
+    workshop: Workshop, request: Request, progress: Callable[[float], None]
+) -> "tuple[list[Point], Suggestion | None]":
+    """A range test of what the form describes. Raises gr.Error with one sentence."""
+    from resnet_space.data.splits import load_splits
+    from resnet_space.range_test import STEPS, range_test, suggestion
+
+    try:
+        config = requested_config(workshop, request)
+        weights = None
+        if config.training.start is not None:
+            start = workshop.start_run(config.training.start)
+            weights = start.load_weights()
+            if start.config.model.classes != config.model.classes:
+                weights = without_head(weights)
+        data = load_splits(config.training, config.model.stored_size).train
+        points = []
+        for point in range_test(config, weights, data):
+            points.append(point)
+            progress(len(points) / STEPS)
+        return points, suggestion(config, points)
+    except (RunError, ValueError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
+    """What the form would have for this strategy, start and data. Raises as `requested_config`."""
+    summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+    strategy = request.settings["strategy"]
+    return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
+
+
+def strategy_values(strategy: str) -> dict[str, Any]:
+    """What the form's fields become when a strategy is chosen."""
+    training = recipe(strategy, "-")
+    return {name: getattr(training, name) for name in STRATEGY_SETTINGS}
+
+
+def data_values(workshop: Workshop, summary: DatasetSummary, start: str, architecture: str) -> dict[str, Any]:
+    """What the form's fields become when the data or the start is chosen."""
+    model = model_of(workshop, start, architecture, "", summary.classes)
+    model, settings = image_settings(summary.side, model)
+    return {"image_size": model.image_size, **settings}
+
+
+def training_fields() -> dict[str, Any]:
+    """TrainConfig's fields that a form may set, with their defaults."""
+    own = ("dataset", "dataset_config", "dataset_revision", "start", "precision")
+    defaults = TrainConfig(dataset="-")
+    return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

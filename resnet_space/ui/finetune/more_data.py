@@ -1,0 +1,155 @@
+"""Data sets beyond the bundled one: from the Hub, from a visitor's archive, from a folder of this machine."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.data.archives import ImportReport, import_archive, import_folder
+from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
+from resnet_space.data.sources import DataError, DatasetRef, dataset_folders
+from resnet_space.ui.workshop import Workshop
+
+ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
+SHOWN_SKIPPED = 20
+LAYOUT = "A zip or tar of one folder per class, with or without train / val / test folders around or inside them."
+
+
+@dataclass(frozen=True)
+class MoreData:
+    """`added` changes to the reference of a data set that was just brought here."""
+
+    added: gr.State
+
+
+def free_dataset_name(wanted: str) -> str:
+    """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", wanted, flags=re.I))
+    plain = plain.strip("-._")[:60] or "images"
+    taken = dataset_folders()
+    return next(name for name in (plain, *(f"{plain}-{i}" for i in range(2, 10_000))) if name not in taken)
+
+
+def report_html(name: str, report: ImportReport) -> str:
+    """What came of an archive: how many images of which classes, what was left out and why."""
+    total = sum(count for counts in report.counts.values() for count in counts.values())
+    words = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
+    warnings = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in report.warnings)
+    skipped = ""
+    if report.skipped_count:
+        rows = "".join(f"<li>{escape(s.name)}: {escape(s.reason)}</li>" for s in report.skipped[:SHOWN_SKIPPED])
+        rest = report.skipped_count - min(len(report.skipped), SHOWN_SKIPPED)
+        more = f"<li>and {rest:,} more</li>" if rest else ""
+        skipped = (
+            f"<details><summary>{report.skipped_count:,} files were left out</summary><ul>{rows}{more}</ul></details>"
+        )
+    return (
+        f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images of {len(report.classes)} classes '
+        f"({words}).</p>{warnings}{skipped}</div>"
+    )
+
+
+def build_more_data(workshop: Workshop) -> MoreData:
+    """Place the panel's components and wire its events."""
+    added = gr.State(None)
+    with gr.Accordion("Other images: your own, or the Hub's", open=False):
+        with gr.Tabs():
+            with gr.Tab("Upload"):
+                upload = gr.File(label=LAYOUT, file_types=ARCHIVES, file_count="single", height=130, elem_id="archive")
+            with gr.Tab("Hugging Face Hub"):
+                query = gr.Textbox(label="Search", placeholder="food, cifar100, x-ray ...", info="press Enter")
+                found = gr.Dropdown(
+                    search_datasets(""),
+                    label="Data set",
+                    allow_custom_value=True,
+                    info="or its id: owner/name",
+                    value=None,
+                )
+                config = gr.Dropdown([], label="Configuration", visible=False)
+                load = gr.Button("Download", variant="secondary")
+            if not workshop.public:
+                with gr.Tab("Folder"):
+                    folder = gr.Textbox(
+                        label="Folder on this machine", placeholder="/home/me/pictures", info="press Enter"
+                    )
+        report = gr.HTML("", apply_default_css=False)
+
+    def bring(name: str, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
+        try:
+            result = bringing(workshop.data / name)
+        except DataError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return name, report_html(name, result)
+
+    def on_upload(payload: dict[str, Any] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        if not payload or not payload.get("path"):
+            return gr.skip(), ""
+        path = Path(payload["path"])
+        name = free_dataset_name(payload.get("orig_name") or path.name)
+        told = _told(progress, "Reading the archive")
+        return bring(name, lambda target: import_archive(path, target, progress=told))
+
+    def on_folder(text: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        if workshop.public:  # hidden is not protected
+            raise gr.Error("A folder can be read only by the app's owner.", print_exception=False)
+        path = Path((text or "").strip()).expanduser()
+        if not (text or "").strip() or not path.is_dir():
+            raise gr.Error(f"There is no folder {text!r} on this machine.", print_exception=False)
+        told = _told(progress, "Reading the folder")
+        return bring(free_dataset_name(path.name), lambda target: import_folder(path, target, progress=told))
+
+    def on_search(text: str) -> Any:
+        try:
+            ids = search_datasets(text or "")
+        except DataError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        if not ids:
+            raise gr.Error(f"The Hub knows no data set for {text!r}: try other words.", print_exception=False)
+        return gr.update(choices=ids, value=ids[0])
+
+    def on_chosen(repo_id: str | None) -> Any:
+        if not repo_id:
+            return gr.update(visible=False)
+        try:
+            dataset = describe_dataset(repo_id.strip())
+        except DataError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
+
+    def on_load(repo_id: str | None, chosen: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        if not repo_id:
+            raise gr.Error("Choose a data set first, or type its id.", print_exception=False)
+        try:
+            known = describe_dataset(repo_id.strip())
+            dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
+            megabytes = dataset.bytes / 1e6
+            fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
+        except DataError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
+        workshop.remember(ref)
+        cut = " The Hub converted only its beginning." if dataset.partial else ""
+        said = (
+            f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '
+            f"{megabytes:,.0f} MB, commit {dataset.revision[:7]}.{cut}</p></div>"
+        )
+        return str(ref), said
+
+    # Not preprocessed: the page's choices are older than what a search finds.
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    shown: Any = {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
+    upload.upload(on_upload, upload, [added, report], **private, **shown)
+    query.submit(on_search, query, found, **private)
+    found.change(on_chosen, found, config, show_progress="minimal", **private)
+    load.click(on_load, [found, config], [added, report], **private, **shown)
+    if not workshop.public:
+        folder.submit(on_folder, folder, [added, report], **private, **shown)
+    return MoreData(added)
+
+
+def _told(progress: gr.Progress, description: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(done / max(total, 1), desc=description)

@@ -1,0 +1,50 @@
+"""A strategy's phases as a drawing: which part of the network trains when, and at which rate."""
+
+import math
+from collections.abc import Sequence
+
+from resnet_space.config import ModelConfig
+from resnet_space.strategies import CBAM_PARTS, HEAD, STRATEGIES, Phase, backbone_parts
+
+
+def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str:
+    """A row for every part, from the head down to the stem; a cell for every phase, as wide as it is long.
+
+    What trains has its peak learning rate in it, the darker the higher; what is frozen is empty.
+    """
+    parts = [*backbone_parts(model), *(CBAM_PARTS if model.cbam else ()), HEAD][::-1]
+    rates = [rate for phase in phases for rate in phase.rates.values()]
+    low, high = math.log(min(rates)), math.log(max(rates))
+    columns = " ".join(f"minmax(3.4rem, {phase.epochs}fr)" for phase in phases)
+    cells = []
+    for part in parts:
+        cells.append(f'<div class="part">{part}</div>')
+        for phase in phases:
+            rate = _rate(phase, part)
+            if rate is None:
+                cells.append('<div class="frozen">frozen</div>')
+                continue
+            share = 1 if high == low else (math.log(rate[1]) - low) / (high - low)
+            text = f"{rate[1]:.2g}" if rate[0] == rate[1] else f"{rate[0]:.1g} to {rate[1]:.1g}"
+            cells.append(f'<div class="trains" style="--share: {share:.2f}">{text}</div>')
+    first = 1
+    heads = ['<div class="part"></div>']
+    for phase in phases:
+        last = first + phase.epochs - 1
+        heads.append(f'<div class="epochs">epoch{"s" if last > first else ""} {_span(first, last)}</div>')
+        first = last + 1
+    told = STRATEGIES[strategy]
+    return (
+        f'<p class="note"><b>{strategy}</b>: {told.summary} ({told.source}). The rates are peaks.</p>'
+        f'<div class="plan" style="--columns: {columns}">{"".join(heads)}{"".join(cells)}</div>'
+    )
+
+
+def _rate(phase: Phase, part: str) -> tuple[float, float] | None:
+    """The lowest and highest rate within a part; None where it is frozen."""
+    found = [rate for name, rate in phase.rates.items() if name == part or name.startswith(f"{part}.")]
+    return (min(found), max(found)) if found else None
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

@@ -1,0 +1,638 @@
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import constants
+from PIL import Image
+
+from resnet_space import hub_client
+from resnet_space.data import hub
+from resnet_space.data.hub import (
+    CONVERTED,
+    MAX_GB_VARIABLE,
+    WELL_KNOWN,
+    dataset_files,
+    describe_dataset,
+    fetch_dataset,
+    recorded_dataset,
+    search_datasets,
+)
+from resnet_space.data.sources import DataError
+from tests.hub_stub import HubStub, isolate_client
+
+TOKEN = "hf_reader0123456789"
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN = "plain_text/train-00000-of-00001.parquet"
+TEST = "plain_text/test-00000-of-00001.parquet"
+INSTEAD = "choose a data set that is on this machine"
+
+
+def parquet(images: int = 6, *, features: Mapping[str, Any] | None = None, seed: int = 0) -> bytes:
+    """A few images as the Hub keeps them, in columns of the given features (those of CIFAR-10 by default)."""
+    features = features or {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(CIFAR10)}}
+    noise = np.random.default_rng(seed).integers(256, size=(images, 32, 32, 3), dtype=np.uint8)
+    columns: dict[str, pa.Array] = {}
+    for name, feature in features.items():
+        match feature["_type"]:
+            case "Image":
+                encoded = []
+                for pixels in noise:
+                    file = io.BytesIO()
+                    Image.fromarray(pixels).save(file, "PNG")
+                    encoded.append({"bytes": file.getvalue(), "path": None})
+                columns[name] = pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+            case "ClassLabel":
+                columns[name] = pa.array([i % len(feature["names"]) for i in range(images)], pa.int64())
+            case _:
+                columns[name] = pa.array([f"text {i}" for i in range(images)], pa.string())
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> dict[str, bytes]:
+    return {TRAIN: parquet(20), TEST: parquet(8, seed=1), "README.md": b"# CIFAR-10"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    isolate_client(monkeypatch, tmp_path)
+    monkeypatch.delenv(MAX_GB_VARIABLE, raising=False)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
+    with HubStub() as stub:
+        monkeypatch.setenv("HF_ENDPOINT", stub.url)
+        yield stub
+
+
+def refusal(action: Any, *arguments: Any, **options: Any) -> str:
+    """The sentence with which an action is refused."""
+    with pytest.raises(DataError) as caught:
+        action(*arguments, **options)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert "hf_" not in sentence.replace("hf_***", "")
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return sentence
+
+
+def bodies(stub: HubStub) -> list[str | None]:
+    """The ranges of the files' bodies that were asked for, None being all of a file."""
+    return [asked.range for asked in stub.asked("GET", "/storage/")]
+
+
+# Description
+
+
+def test_a_data_set_is_described_without_downloading_it(stub: HubStub, cifar10: dict[str, bytes]) -> None:
+    large = cifar10 | {TRAIN: parquet(400)}
+    assert len(large[TRAIN]) > 1_000_000
+    commit = stub.add_dataset("uoft-cs/cifar10", large)
+    dataset = describe_dataset("uoft-cs/cifar10")
+    assert dataset == hub.HubDataset(
+        repo_id="uoft-cs/cifar10",
+        config="plain_text",
+        configs=("plain_text",),
+        ref="main",
+        revision=commit,
+        files={"train": (TRAIN,), "test": (TEST,)},
+        bytes=len(large[TRAIN]) + len(large[TEST]),
+        classes=CIFAR10,
+        image_column="img",
+        label_column="label",
+        label_columns=("label",),
+        partial=False,
+    )
+    assert bodies(stub) == [f"bytes={len(large[TRAIN]) - 65536}-{len(large[TRAIN]) - 1}"]
+    assert len(stub.requests) == 3  # the list of files, and a redirect to the end of one
+
+
+def test_a_footer_larger_than_usual_is_read_whole(stub: HubStub) -> None:
+    names = [f"{i} {'a very long name ' * 20}" for i in range(1_000)]
+    features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    stub.add_dataset("a/b", {"data/train.parquet": parquet(100, features=features)})
+    assert describe_dataset("a/b").classes == tuple(names)
+    assert len(bodies(stub)) == 2
+
+
+@pytest.mark.parametrize(
+    ("paths", "files"),
+    [
+        (("data/train-00000-of-00001.parquet",), {"train": ("data/train-00000-of-00001.parquet",)}),
+        (
+            ("data/valid-00000-of-00001-0a1b2c.parquet", "data/train-00000-of-00001-0a1b2c.parquet"),
+            {
+                "train": ("data/train-00000-of-00001-0a1b2c.parquet",),
+                "validation": ("data/valid-00000-of-00001-0a1b2c.parquet",),
+            },
+        ),
+        (
+            ("train.parquet", "val.parquet", "test.parquet", "unsupervised.parquet", "train_10k.parquet"),
+            {"train": ("train.parquet",), "validation": ("val.parquet",), "test": ("test.parquet",)},
+        ),
+        (
+            ("default/train/0001.parquet", "default/train/0000.parquet", "default/testing/0000.parquet"),
+            {
+                "train": ("default/train/0000.parquet", "default/train/0001.parquet"),
+                "test": ("default/testing/0000.parquet",),
+            },
+        ),
+    ],
+)
+def test_the_usual_layouts_are_understood(
+    stub: HubStub, paths: Sequence[str], files: dict[str, tuple[str, ...]]
+) -> None:
+    stub.add_dataset("a/b", {path: parquet() for path in paths} | {"notes/train.csv": b"1"})
+    dataset = describe_dataset("a/b")
+    assert dataset.files == files
+    assert dataset.configs == ("default",)
+
+
+def test_every_configuration_can_be_chosen(stub: HubStub) -> None:
+    stub.add_dataset("a/b", {f"{name}/train-00000-of-00001.parquet": parquet() for name in ("small", "full")})
+    assert describe_dataset("a/b").configs == ("full", "small")
+    assert describe_dataset("a/b").config == "full"
+    assert describe_dataset("a/b", config="small").files == {"train": ("small/train-00000-of-00001.parquet",)}
+    assert refusal(describe_dataset, "a/b", config="large") == (
+        "The data set a/b has no configuration 'large' with training images: choose one of full, small."
+    )
+
+
+def test_without_parquet_of_its_own_the_hubs_conversion_is_described_and_pinned(stub: HubStub) -> None:
+    main = stub.add_dataset("a/folders", {"images/cat/1.jpg": b"jpg"})
+    converted = stub.add_dataset("a/folders", {"default/train/0000.parquet": parquet()}, CONVERTED)
+    dataset = describe_dataset("a/folders")
+    assert (dataset.ref, dataset.revision) == ("refs/convert/parquet", converted)
+    assert converted != main
+    assert dataset.files == {"train": ("default/train/0000.parquet",)}
+    assert not dataset.partial
+    assert fetch_dataset(dataset)["train"][0].read_bytes() == parquet()
+
+
+def test_parquet_without_types_is_read_from_the_hubs_conversion(stub: HubStub) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"img": [b"1"], "label": [1]}), file)
+    stub.add_dataset("a/b", {"train.parquet": file.getvalue()})
+    converted = stub.add_dataset("a/b", {"default/train/0000.parquet": parquet()}, CONVERTED)
+    assert describe_dataset("a/b").revision == converted
+
+
+def test_a_truncated_conversion_says_so(stub: HubStub) -> None:
+    stub.add_dataset("a/large", {"images.tar": b"tar"})
+    stub.add_dataset("a/large", {"default/partial-train/0000.parquet": parquet()}, CONVERTED)
+    dataset = describe_dataset("a/large")
+    assert dataset.partial
+    assert dataset.files == {"train": ("default/partial-train/0000.parquet",)}
+
+
+def test_of_several_labels_the_finest_is_taken_and_another_can_be_chosen(stub: HubStub) -> None:
+    features = {
+        "img": {"_type": "Image"},
+        "thumbnail": {"_type": "Image"},
+        "coarse_label": {"_type": "ClassLabel", "names": [f"coarse {i}" for i in range(20)]},
+        "fine_label": {"_type": "ClassLabel", "names": [f"fine {i}" for i in range(100)]},
+    }
+    stub.add_dataset("uoft-cs/cifar100", {"cifar100/train-00000-of-00001.parquet": parquet(features=features)})
+    dataset = describe_dataset("uoft-cs/cifar100")
+    assert (dataset.image_column, dataset.label_column, len(dataset.classes)) == ("img", "fine_label", 100)
+    assert dataset.label_columns == ("coarse_label", "fine_label")
+    assert describe_dataset("uoft-cs/cifar100", label_column="coarse_label").classes[0] == "coarse 0"
+    assert refusal(describe_dataset, "uoft-cs/cifar100", label_column="img") == (
+        "The data set uoft-cs/cifar100 has no labels 'img': choose one of coarse_label, fine_label."
+    )
+
+
+def test_columns_are_found_by_their_types_not_by_their_names(stub: HubStub) -> None:
+    features = {
+        "label": {"_type": "Value", "dtype": "string"},
+        "image": {"_type": "Value", "dtype": "string"},
+        "bild": {"_type": "Image"},
+        "klasse": {"_type": "ClassLabel", "names": ["Hund", "Katze"]},
+    }
+    stub.add_dataset("a/b", {"train.parquet": parquet(features=features)})
+    dataset = describe_dataset("a/b")
+    assert (dataset.image_column, dataset.label_column, dataset.classes) == ("bild", "klasse", ("Hund", "Katze"))
+
+
+def test_a_revision_can_be_asked_for(stub: HubStub) -> None:
+    first = stub.add_dataset("a/b", {"train.parquet": parquet()})
+    stub.add_dataset("a/b", {"train.parquet": parquet(seed=1), "test.parquet": parquet(seed=2)})
+    assert set(describe_dataset("a/b").files) == {"train", "test"}
+    assert set(describe_dataset("a/b", revision=first).files) == {"train"}
+    converted = stub.add_dataset("a/b", {"default/train/0000.parquet": parquet()}, CONVERTED)
+    assert describe_dataset("a/b", revision=converted).revision == converted
+    assert describe_dataset("a/b", revision=CONVERTED).revision == converted
+
+
+# Download
+
+
+def test_a_download_brings_the_described_files_and_tells_how_far_it_is(
+    stub: HubStub, cifar10: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    stub.add_dataset("uoft-cs/cifar10", cifar10)
+    dataset = describe_dataset("uoft-cs/cifar10")
+    told: list[tuple[int, int]] = []
+    files = fetch_dataset(dataset, progress=lambda done, total: told.append((done, total)))
+    assert {split: [file.read_bytes() for file in found] for split, found in files.items()} == {
+        "train": [cifar10[TRAIN]],
+        "test": [cifar10[TEST]],
+    }
+    assert all(total == dataset.bytes for _, total in told)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert len({done for done, _ in told}) > 5
+    assert told[-1] == (dataset.bytes, dataset.bytes)
+    assert not stub.asked("GET", "README")
+
+
+def test_what_was_downloaded_is_found_again_without_a_request(stub: HubStub, cifar10: dict[str, bytes]) -> None:
+    stub.add_dataset("uoft-cs/cifar10", cifar10)
+    dataset = describe_dataset("uoft-cs/cifar10")
+    files = fetch_dataset(dataset)
+    stub.requests.clear()
+    told: list[tuple[int, int]] = []
+    assert fetch_dataset(dataset, progress=lambda *where: told.append(where)) == files
+    assert told[-1] == (dataset.bytes, dataset.bytes)
+    for config in ("plain_text", None):
+        assert dataset_files("uoft-cs/cifar10", config, dataset.revision) == files
+        assert dataset_files("uoft-cs/cifar10", config, dataset.revision, local_only=True) == files
+        assert recorded_dataset("uoft-cs/cifar10", config, dataset.revision) == dataset
+    assert stub.requests == []
+
+
+def test_a_machine_that_has_only_the_ids_downloads_what_is_missing(stub: HubStub, cifar10: dict[str, bytes]) -> None:
+    commit = stub.add_dataset("uoft-cs/cifar10", cifar10)
+    stub.add_dataset("uoft-cs/cifar10", {TRAIN: parquet(3, seed=9)})  # main has moved on
+    assert refusal(dataset_files, "uoft-cs/cifar10", "plain_text", commit, local_only=True) == (
+        "The data set uoft-cs/cifar10 is not on this machine: download it first."
+    )
+    assert stub.requests == []
+    files = dataset_files("uoft-cs/cifar10", "plain_text", commit)
+    assert files["train"][0].read_bytes() == cifar10[TRAIN]
+    files["test"][0].unlink()  # as after a clean-up of the cache
+    assert "not on this machine" in refusal(dataset_files, "uoft-cs/cifar10", None, commit, local_only=True)
+    assert dataset_files("uoft-cs/cifar10", "plain_text", commit)["test"][0].read_bytes() == cifar10[TEST]
+    now = dataset_files("uoft-cs/cifar10", None, None)
+    assert now["train"][0].read_bytes() == parquet(3, seed=9)
+    assert recorded_dataset("uoft-cs/cifar10", "plain_text", "0" * 40) is None
+
+
+def test_the_described_commit_is_fetched_even_when_main_has_moved_on(stub: HubStub) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet(4)})
+    dataset = describe_dataset("a/b")
+    stub.add_dataset("a/b", {"train.parquet": parquet(5)})
+    assert fetch_dataset(dataset)["train"][0].read_bytes() == parquet(4)
+
+
+def test_a_dropped_connection_is_taken_up_where_it_broke(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    content = parquet(60)
+    stub.add_dataset("a/b", {"train.parquet": content})
+    dataset = describe_dataset("a/b")
+    stub.requests.clear()
+    stub.drop("/storage/", len(content) // 2)
+    told: list[int] = []
+    files = fetch_dataset(dataset, progress=lambda done, _: told.append(done))
+    assert files["train"][0].read_bytes() == content
+    there = len(content) // 2 // 10_000 * 10_000
+    assert bodies(stub) == [None, f"bytes={there}-"]
+    assert told == sorted(told)
+    assert told[-1] == len(content)
+
+
+def test_a_reset_connection_is_tried_again(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    dataset = describe_dataset("a/b")
+    monkeypatch.setattr(hub_client.time, "sleep", lambda _: None)
+    download, resets = hub_client.hf_hub_download, [1, 1]
+
+    def reset(*arguments: Any, **options: Any) -> Any:
+        if resets:
+            resets.pop()
+            raise httpx2.ReadError("[Errno 104] Connection reset by peer")
+        return download(*arguments, **options)
+
+    monkeypatch.setattr(hub_client, "hf_hub_download", reset)
+    assert fetch_dataset(dataset)["train"][0].read_bytes() == parquet()
+    resets += [1, 1, 1]
+    assert refusal(fetch_dataset, replace(dataset, revision=stub.add_dataset("a/b", {"train.parquet": b"1"}))) == (
+        "The data set a/b cannot be fetched, as the connection to the Hub was lost: try again."
+    )
+
+
+def test_what_the_progress_raises_ends_the_download(stub: HubStub, own_cache: Path) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_dataset(describe_dataset("a/b"), progress=stop)
+    assert not list(own_cache.rglob("*.incomplete"))
+
+
+# Access
+
+
+def test_a_gated_data_set_needs_its_conditions_accepted(stub: HubStub) -> None:
+    stub.add_dataset("ILSVRC/imagenet-1k", {"data/train.parquet": parquet()}, gated=True)
+    stub.tokens = {TOKEN: {"ILSVRC/imagenet-1k"}, "hf_other0123456789": set()}
+    page = f"{stub.url}/datasets/ILSVRC/imagenet-1k"
+    assert refusal(describe_dataset, "ILSVRC/imagenet-1k") == (
+        f"The data set ILSVRC/imagenet-1k is gated: sign in and accept its conditions at {page}, then try again."
+    )
+    assert refusal(describe_dataset, "ILSVRC/imagenet-1k", token="hf_other0123456789") == (
+        f"The data set ILSVRC/imagenet-1k is gated: accept its conditions at {page}, then try again."
+    )
+    dataset = describe_dataset("ILSVRC/imagenet-1k", token=TOKEN)
+    assert refusal(fetch_dataset, dataset).startswith("The data set ILSVRC/imagenet-1k is gated: sign in")
+    assert fetch_dataset(dataset, token=TOKEN)["train"][0].read_bytes() == parquet()
+    assert {asked.token for asked in stub.asked("GET", "/storage/")} == {None}  # another host
+
+
+def test_a_private_data_set_reads_like_a_missing_one(stub: HubStub) -> None:
+    stub.add_dataset("me/mine", {"train.parquet": parquet()}, private=True)
+    stub.tokens = {TOKEN: {"me/mine"}, "hf_other0123456789": set()}
+    for repo_id in ("me/mine", "me/none"):
+        assert refusal(describe_dataset, repo_id) == (
+            f"The data set {repo_id} is not on the Hub, or it is private: check the spelling, or sign in with an "
+            "account that may read it."
+        )
+        assert refusal(describe_dataset, repo_id, token="hf_other0123456789") == (
+            f"The data set {repo_id} is not on the Hub, or it is private: check the spelling, or use an account "
+            "that may read it."
+        )
+    assert describe_dataset("me/mine", token=TOKEN).files == {"train": ("train.parquet",)}
+
+
+def test_an_expired_token_is_not_taken_for_a_missing_data_set(stub: HubStub) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    dataset = describe_dataset("a/b")
+    for action, what in ((describe_dataset, "a/b"), (fetch_dataset, dataset)):
+        assert refusal(action, what, token="hf_expired0123456789") == (
+            "The data set a/b cannot be fetched, as the Hub does not accept the token any more: sign in again."
+        )
+
+
+def test_in_a_space_visitors_do_not_read_with_the_owners_token(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.add_dataset("me/mine", {"train.parquet": parquet()}, private=True)
+    stub.tokens = {TOKEN: {"me/mine"}}
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert describe_dataset("me/mine").repo_id == "me/mine"  # at home, whoever runs the app is who asks
+    monkeypatch.setenv("SYSTEM", "spaces")
+    assert "or it is private" in refusal(describe_dataset, "me/mine")
+    assert describe_dataset("me/mine", token=TOKEN).repo_id == "me/mine"
+
+
+def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
+    assert refusal(describe_dataset, "hf_abcdefghijklmnop").startswith("'hf_***' cannot be a data set of the Hub")
+    assert refusal(describe_dataset, "a/hf_abcdefghijklmnop").startswith("The data set a/hf_*** is not on the Hub")
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    for field in ("config", "revision", "label_column"):
+        assert "'hf_***'" in refusal(describe_dataset, "a/b", **{field: "hf_abcdefghijklmnop"})
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "repo_id",
+    [
+        "",
+        "/",
+        "mnist",
+        "a/b/c",
+        "../etc",
+        "a//b",
+        "a b/c",
+        "-a/b",
+        "a/b.git",
+        "a/b--c",
+        "a" * 97,
+        "café/b",
+        "a/b?x=1",
+        "a/b\n",
+    ],
+)
+def test_a_malformed_id_is_refused_before_any_request(stub: HubStub, repo_id: str) -> None:
+    sentence = f"{repo_id!r} cannot be a data set of the Hub: write owner/name, such as uoft-cs/cifar10."
+    assert refusal(describe_dataset, repo_id) == sentence
+    assert refusal(dataset_files, repo_id, None, "0" * 40) == sentence
+    assert stub.requests == []
+
+
+def test_a_malformed_revision_is_refused_before_any_request(stub: HubStub) -> None:
+    for revision in ("a b", "../main", "/main", "a..b", "main?x"):
+        assert refusal(describe_dataset, "a/b", revision=revision) == (
+            f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."
+        )
+    assert refusal(dataset_files, "a/b", None, "main") == (
+        "The revision 'main' of a/b is not pinned: use a commit's 40 digits."
+    )
+    assert stub.requests == []
+
+
+def test_a_missing_revision_is_named(stub: HubStub) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    assert refusal(describe_dataset, "a/b", revision="v2") == (
+        f"The data set a/b has no revision 'v2': leave it empty, or use one of {stub.url}/datasets/a/b/commits/main."
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (
+            {"text": {"_type": "Value"}, "label": {"_type": "ClassLabel", "names": ["a", "b"]}},
+            "as it has no image column",
+        ),
+        (
+            {"img": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}},
+            "as it has no column of class labels (ClassLabel; text and plain numbers do not count)",
+        ),
+    ],
+)
+def test_a_data_set_for_something_else_is_refused(stub: HubStub, features: dict[str, Any], reason: str) -> None:
+    sentence = f"The data set a/b is not one for image classification, {reason}: choose another."
+    stub.add_dataset("a/b", {"train.parquet": parquet(features=features)})
+    assert refusal(describe_dataset, "a/b") == sentence
+    stub.add_dataset("a/b", {"default/train/0000.parquet": parquet(features=features)}, CONVERTED)
+    assert refusal(describe_dataset, "a/b") == sentence
+    stub.add_dataset("a/b", {"train.csv": b"1"})
+    assert refusal(describe_dataset, "a/b") == sentence
+
+
+def test_a_data_set_without_parquet_or_conversion_is_refused(stub: HubStub) -> None:
+    commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet()})
+    assert refusal(describe_dataset, "a/b") == (
+        "The data set a/b has no parquet files with training images and the Hub has not converted it to any, "
+        "as it does not for unusual or very large ones: choose another."
+    )
+    assert refusal(describe_dataset, "a/b", revision=commit) == (
+        f"The data set a/b has no parquet files with training images at the revision {commit!r}: choose another."
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"not parquet " * 10_000, parquet()[:-100] + b"\0" * 92 + b"    PAR1"]
+)
+def test_a_file_that_is_not_parquet_is_refused(stub: HubStub, content: bytes) -> None:
+    stub.add_dataset("a/b", {"train.parquet": content})
+    assert refusal(describe_dataset, "a/b") == ("The file train.parquet of a/b is not a parquet file: choose another.")
+
+
+def test_a_data_set_above_the_limit_is_refused_before_anything_of_it_is_read(
+    stub: HubStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = parquet(400)
+    stub.add_dataset("a/b", {"train.parquet": content, "extra.bin": b"0" * 2_000_000})
+    monkeypatch.setenv(MAX_GB_VARIABLE, "0.001")
+    assert refusal(describe_dataset, "a/b") == (
+        f"The data set a/b has {len(content) / 1e9:.3g} GB, but at most 0.001 GB are allowed: "
+        "choose a smaller one, or set RESNET_SPACE_MAX_DATASET_GB."
+    )
+    assert bodies(stub) == []
+    monkeypatch.setenv(MAX_GB_VARIABLE, "0.002")  # the file that is not read does not count
+    assert describe_dataset("a/b").bytes == len(content)
+    monkeypatch.setenv(MAX_GB_VARIABLE, "ten")
+    assert refusal(describe_dataset, "a/b") == "RESNET_SPACE_MAX_DATASET_GB is 'ten', but must be a number."
+    monkeypatch.delenv(MAX_GB_VARIABLE)
+    assert hub.max_bytes() == 10e9
+
+
+# Outages. None of these waits: a failed first request is told at once.
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (429, "as the Hub had too many requests from here: wait some minutes, or sign in, which allows more."),
+        (503, f"as the Hub has trouble at the moment (error 503): try again later, or {INSTEAD}."),
+        (500, f"as the Hub has trouble at the moment (error 500): try again later, or {INSTEAD}."),
+        (418, "as the Hub refused the request (error 418): try again later."),
+    ],
+)
+def test_an_error_of_the_hub_is_told_at_once(stub: HubStub, status: int, sentence: str) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    dataset = describe_dataset("a/b")
+    sentence = f"The data set a/b cannot be fetched, {sentence}"
+    stub.fail("/resolve/", status)
+    stub.requests.clear()
+    assert refusal(describe_dataset, "a/b") == sentence
+    assert refusal(fetch_dataset, dataset) == sentence
+    stub.fail("/api/", status)
+    assert refusal(describe_dataset, "a/b") == sentence
+    assert len(stub.requests) == 4  # none was tried again
+
+
+def test_a_forbidden_request_is_told(stub: HubStub) -> None:
+    stub.fail("/api/", 403)
+    assert refusal(describe_dataset, "a/b") == (
+        "The data set a/b may not be read with this account: check the token's permissions."
+    )
+
+
+def test_without_a_network_the_sentence_says_what_still_works(
+    stub: HubStub, cifar10: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.add_dataset("uoft-cs/cifar10", cifar10)
+    dataset = describe_dataset("uoft-cs/cifar10")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    sentence = (
+        "The data set uoft-cs/cifar10 cannot be fetched, as the Hub cannot be reached: "
+        f"check the network, or {INSTEAD}."
+    )
+    assert refusal(describe_dataset, "uoft-cs/cifar10") == sentence
+    assert refusal(fetch_dataset, dataset) == sentence
+    assert refusal(dataset_files, "uoft-cs/cifar10", None, dataset.revision) == sentence
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    sentence = "The data set uoft-cs/cifar10 cannot be fetched, as HF_HUB_OFFLINE is set: unset it, or " + INSTEAD + "."
+    assert refusal(describe_dataset, "uoft-cs/cifar10") == sentence
+    assert refusal(fetch_dataset, dataset) == sentence
+
+
+def test_what_was_downloaded_can_be_trained_on_without_a_network(
+    stub: HubStub, cifar10: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.add_dataset("uoft-cs/cifar10", cifar10)
+    dataset = describe_dataset("uoft-cs/cifar10")
+    files = fetch_dataset(dataset)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert dataset_files("uoft-cs/cifar10", "plain_text", dataset.revision) == files
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for_long(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.slow("/api/", 0.5, times=1)
+    monkeypatch.setattr(hub, "TIMEOUT", 0.05)
+    assert refusal(describe_dataset, "a/b") == (
+        f"The data set a/b cannot be fetched, as the Hub does not answer in time: try again later, or {INSTEAD}."
+    )
+
+
+def test_an_answer_that_is_not_the_hubs_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{stub.url}/docs#")  # some page, as a hotel's network shows one
+    assert refusal(describe_dataset, "a/b") == (
+        f"The data set a/b cannot be fetched, as the answer of {stub.url}/docs# is not the Hub's: "
+        "check HF_ENDPOINT and the network's proxy."
+    )
+
+
+def test_a_full_disk_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    stub.add_dataset("a/b", {"train.parquet": parquet()})
+    dataset = describe_dataset("a/b")
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub_client, "hf_hub_download", full)
+        assert refusal(fetch_dataset, dataset) == (
+            "The data set a/b does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
+        )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/none")
+    assert refusal(fetch_dataset, dataset).startswith("The data set a/b cannot be stored in /proc/none (")
+
+
+# Search
+
+
+def test_without_a_query_the_well_known_data_sets_are_offered(stub: HubStub) -> None:
+    assert search_datasets("")[:2] == ["uoft-cs/cifar10", "uoft-cs/cifar100"]
+    assert search_datasets("  ", limit=3) == list(WELL_KNOWN[:3])
+    assert all(hub_client.is_repo_id(repo_id) for repo_id in WELL_KNOWN)
+    assert stub.requests == []
+
+
+def test_a_search_offers_data_sets_for_image_classification(stub: HubStub) -> None:
+    tags = ("task_categories:image-classification",)
+    stub.add_dataset("someone/flowers-text", {})
+    stub.add_dataset("someone/flowers", {}, tags=tags)
+    stub.add_dataset("other/Flowers102", {}, tags=tags)
+    stub.add_dataset("me/flowers", {}, tags=tags, private=True)
+    assert search_datasets("flowers") == ["someone/flowers", "other/Flowers102"]
+    assert search_datasets("flowers", limit=1) == ["someone/flowers"]
+    assert search_datasets("flowers-t") == ["someone/flowers-text"]  # rather than none
+    assert search_datasets("nothing at all") == []
+
+
+def test_a_search_without_the_hub_offers_what_is_well_known(stub: HubStub) -> None:
+    stub.fail("/api/datasets", 503)
+    assert search_datasets("CIFAR") == ["uoft-cs/cifar10", "uoft-cs/cifar100"]
+    assert len(stub.requests) == 1
+    assert refusal(search_datasets, "flowers").startswith("The list of data sets cannot be fetched, as the Hub has")

@@ -1,0 +1,277 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from huggingface_hub import constants
+from torch import Tensor
+
+from resnet_space import pretrained
+from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
+from resnet_space.hub_client import HubError
+from resnet_space.pretrained import PRETRAINED, SHIPPED, SOURCE, pull_pretrained
+from resnet_space.runs import CONFIG, WEIGHTS, Library, RunError
+from tests.hub_stub import HubStub, isolate_client
+
+REPO = "timm/resnet18.tv_in1k"
+NAME = "resnet18.tv_in1k"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolate_client(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
+    with HubStub() as stub:
+        monkeypatch.setenv("HF_ENDPOINT", stub.url)
+        yield stub
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def theirs() -> torch.nn.Module:
+    """torchvision's ResNet-18, with statistics that no random initialisation has."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            module.num_batches_tracked.fill_(7)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / WEIGHTS
+    safetensors.torch.save_file(theirs.state_dict(), file, metadata={"format": "pt"})
+    return file
+
+
+Change = Callable[[dict[str, Tensor]], Any]
+
+
+def changed(weights: Path, change: Change) -> bytes:
+    tensors = safetensors.torch.load_file(weights)
+    change(tensors)
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
+
+def refusal(name: str, root: Path, **options: Any) -> str:
+    """The sentence with which weights are refused; nothing is left behind."""
+    with pytest.raises(HubError) as caught:
+        pull_pretrained(name, root, **options)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert not root.exists() or not list(root.iterdir())
+    return sentence
+
+
+def test_the_weights_are_torchvisions_in_two_versions() -> None:
+    assert [known.name for known in PRETRAINED] == [
+        "resnet18.tv_in1k",
+        "resnet34.tv_in1k",
+        "resnet50.tv_in1k",
+        "resnet101.tv_in1k",
+        "resnet152.tv_in1k",
+        "resnet50.tv2_in1k",
+        "resnet101.tv2_in1k",
+        "resnet152.tv2_in1k",
+    ]
+    for known in PRETRAINED:
+        versions = torchvision.models.get_model_weights(known.architecture)
+        their = versions["IMAGENET1K_V2" if "tv2" in known.name else "IMAGENET1K_V1"]
+        transforms = their.transforms()
+        assert transforms.resize_size == [known.resize]
+        model = pretrained._model_config(known)
+        assert model.classes == tuple(their.meta["categories"])
+        assert len(set(model.classes)) == 1_000
+        assert (model.image_size, model.resize) == (*transforms.crop_size, known.resize)
+        assert (list(model.mean), list(model.std)) == (transforms.mean, transforms.std)
+
+
+@torch.no_grad()
+def test_pulled_weights_are_a_run_that_computes_what_torchvision_computes(
+    stub: HubStub, root: Path, weights: Path, theirs: torch.nn.Module
+) -> None:
+    commit = stub.add_model(REPO, {WEIGHTS: weights, "pytorch_model.bin": b"pickle", "config.json": b"{}"})
+    told: list[tuple[int, int]] = []
+    run = pull_pretrained(NAME, root, progress=lambda *where: told.append(where))
+    size = weights.stat().st_size
+    assert told[-1] == (size, size)
+    assert 0 < told[0][0] < size
+    assert [asked.path for asked in stub.asked("GET", "/resolve/")] == []  # the client goes where HEAD sent it
+    assert not stub.asked("HEAD", "bin|config")
+
+    assert run.path == root / NAME
+    assert sorted(file.name for file in run.path.iterdir()) == [CONFIG, WEIGHTS, SOURCE]
+    assert json.loads((run.path / SOURCE).read_text()) == {"repo_id": REPO, "revision": commit}
+    model_config = run.config.model
+    assert (model_config.architecture, model_config.stem, model_config.cbam) == ("resnet18", "imagenet", None)
+    assert (model_config.image_size, model_config.resize) == (224, 256)
+    assert (model_config.mean, model_config.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert run.config.training.dataset == "ILSVRC/imagenet-1k"
+    assert run.metrics() == []
+    assert [found.name for found in Library(root).runs()] == [NAME]
+
+    ours = run.load_model()
+    assert int(ours.state_dict()["bn1.num_batches_tracked"]) == 7
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_there_is_returned_without_a_request(stub: HubStub, root: Path, weights: Path) -> None:
+    stub.add_model(REPO, {WEIGHTS: weights})
+    first = pull_pretrained(NAME, root)
+    stub.requests.clear()
+    assert pull_pretrained(NAME, root) == first
+    assert stub.requests == []
+
+
+def test_a_folder_that_is_not_a_run_is_not_replaced(stub: HubStub, root: Path) -> None:
+    (root / NAME).mkdir(parents=True)
+    (root / NAME / "mine.txt").touch()
+    with pytest.raises(RunError, match=r"^resnet18.tv_in1k is not a run"):
+        pull_pretrained(NAME, root)
+    assert (root / NAME / "mine.txt").exists()
+
+
+@torch.no_grad()
+def test_weights_without_batch_counters_are_complete(
+    stub: HubStub, root: Path, weights: Path, theirs: torch.nn.Module
+) -> None:
+    def without_counters(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if name.endswith("num_batches_tracked")]:
+            del tensors[name]
+
+    stub.add_model(REPO, {WEIGHTS: changed(weights, without_counters)})
+    ours = pull_pretrained(NAME, root).load_model()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda tensors: tensors.pop("layer3.0.conv1.weight"), "layer3.0.conv1.weight is missing"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra does not belong there"),
+        (
+            lambda tensors: tensors.update({"fc.weight": torch.ones(10, 512)}),
+            "fc.weight has the shape (10, 512) instead of (1000, 512)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    stub: HubStub, root: Path, weights: Path, change: Change, problem: str
+) -> None:
+    stub.add_model(REPO, {WEIGHTS: changed(weights, change)})
+    assert refusal(NAME, root) == (
+        f"The model {REPO} cannot be used: The model.safetensors of {NAME} does not fit resnet18: {problem}."
+    )
+
+
+def test_damaged_weights_are_refused(stub: HubStub, root: Path) -> None:
+    stub.add_model(REPO, {WEIGHTS: b"not safetensors at all"})
+    sentence = refusal(NAME, root)
+    assert sentence.startswith(f"The {WEIGHTS} of {REPO} is damaged (")
+    assert sentence.endswith("and try again.")
+
+
+def test_a_pickle_is_never_read(stub: HubStub, root: Path) -> None:
+    stub.add_model(REPO, {"pytorch_model.bin": pickle.dumps(print)})
+    assert refusal(NAME, root) == (
+        f"The model {REPO} has no model.safetensors, and other formats are not read, as they can run code."
+    )
+    assert not stub.asked("HEAD", "bin")
+    assert not stub.asked("GET", "bin")
+
+
+def test_weights_of_an_unlikely_size_are_not_downloaded(
+    stub: HubStub, root: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "MAX_BYTES", 40_000_000)
+    stub.add_model(REPO, {WEIGHTS: weights})
+    assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which cannot be right."
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "../resnet18.tv_in1k", "", "timm/resnet18.tv_in1k"])
+def test_unknown_weights_are_refused_with_the_known_ones(stub: HubStub, root: Path, name: str) -> None:
+    sentence = refusal(name, root)
+    assert sentence.startswith(f"There are no weights {name!r}: choose one of resnet18.tv_in1k, ")
+    assert stub.requests == []
+
+
+def test_a_revision_can_be_pinned(stub: HubStub, root: Path, weights: Path) -> None:
+    first = stub.add_model(REPO, {WEIGHTS: weights})
+    stub.add_model(REPO, {WEIGHTS: b"newer"})
+    run = pull_pretrained(NAME, root, revision=first)
+    assert json.loads((run.path / SOURCE).read_text())["revision"] == first
+    other = root.with_name("other")
+    assert refusal(NAME, other, revision="v9") == (
+        f"The model {REPO} has no revision 'v9': leave it empty, or use one of {stub.url}/{REPO}/commits/main."
+    )
+    assert refusal(NAME, other, revision="a b").startswith("'a b' cannot be a revision")
+
+
+def test_without_a_network_the_sentence_names_what_works(
+    stub: HubStub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead = f"or start from {SHIPPED}, which needs no network."
+    assert SHIPPED == "resnet20-cbam-imagenet32"
+    assert (Path(pretrained.__file__).parent.parent / "checkpoints" / SHIPPED / WEIGHTS).is_file()
+    stub.fail("/api/models", 503)
+    assert refusal(NAME, root) == (
+        f"The model {REPO} cannot be fetched, as the Hub has trouble at the moment (error 503): try again later, "
+        f"{instead}"
+    )
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert refusal(NAME, root) == (
+        f"The model {REPO} cannot be fetched, as the Hub cannot be reached: check the network, {instead}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal(NAME, root) == f"The model {REPO} cannot be fetched, as HF_HUB_OFFLINE is set: unset it, {instead}"
+
+
+def test_what_the_progress_raises_leaves_no_run(stub: HubStub, root: Path, weights: Path) -> None:
+    stub.add_model(REPO, {WEIGHTS: weights})
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull_pretrained(NAME, root, progress=stop)
+    assert not root.exists()
+
+
+def test_the_app_in_a_process_of_its_own_finds_the_stub_too(stub: HubStub, root: Path, weights: Path) -> None:
+    stub.add_model(REPO, {WEIGHTS: weights})
+    code = (
+        "import sys; from pathlib import Path; from resnet_space.pretrained import pull_pretrained; "
+        "print(pull_pretrained(sys.argv[1], Path(sys.argv[2])).name)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": stub.url, "HF_HOME": str(root / "home"), "HF_HUB_DISABLE_XET": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, NAME, str(root / "runs")],
+        env=environment,
+        cwd=Path(pretrained.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.stdout.strip() == NAME, result.stderr
