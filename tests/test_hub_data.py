@@ -114,7 +114,6 @@ def test_a_data_set_is_described_without_downloading_it(stub: HubStub, cifar10: 
         classes=CIFAR10,
         image_column="img",
         label_column="label",
-        label_columns=("label",),
         partial=False,
     )
     assert bodies(stub) == [f"bytes={len(large[TRAIN]) - 65536}-{len(large[TRAIN]) - 1}"]
@@ -209,11 +208,6 @@ def test_of_several_labels_the_finest_is_taken_and_another_can_be_chosen(stub: H
     stub.add_dataset("uoft-cs/cifar100", {"cifar100/train-00000-of-00001.parquet": parquet(features=features)})
     dataset = describe_dataset("uoft-cs/cifar100")
     assert (dataset.image_column, dataset.label_column, len(dataset.classes)) == ("img", "fine_label", 100)
-    assert dataset.label_columns == ("coarse_label", "fine_label")
-    assert describe_dataset("uoft-cs/cifar100", label_column="coarse_label").classes[0] == "coarse 0"
-    assert refusal(describe_dataset, "uoft-cs/cifar100", label_column="img") == (
-        "The data set uoft-cs/cifar100 has no labels 'img': choose one of coarse_label, fine_label."
-    )
 
 
 def test_columns_are_found_by_their_types_not_by_their_names(stub: HubStub) -> None:
@@ -403,7 +397,7 @@ def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
     assert refusal(describe_dataset, "hf_abcdefghijklmnop").startswith("'hf_***' cannot be a data set of the Hub")
     assert refusal(describe_dataset, "a/hf_abcdefghijklmnop").startswith("The data set a/hf_*** is not on the Hub")
     stub.add_dataset("a/b", {"train.parquet": parquet()})
-    for field in ("config", "revision", "label_column"):
+    for field in ("config", "revision"):
         assert "'hf_***'" in refusal(describe_dataset, "a/b", **{field: "hf_abcdefghijklmnop"})
 
 

@@ -271,6 +271,28 @@ def final(run: Run) -> list[torch.Tensor]:
     return [*state["model"].values(), *(value["momentum_buffer"] for value in state["optimizer"]["state"].values())]
 
 
+def test_the_test_images_have_no_say_in_the_training(
+    data_folder: Path, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With wrong labels on them everything is the same but the last number, "plateau" and patience included."""
+    (train_file,) = (data_folder / "slice").glob("train-*")
+    (test_file,) = (data_folder / "slice").glob("test-*")
+    poisoned = tmp_path / "data" / "slice"
+    rows = pq.read_table(test_file).to_pylist()
+    wrong = [(row["label"] + 1) % 3 for row in rows]
+    write_split(poisoned, "test", [row["img"]["bytes"] for row in rows], wrong, tuple(CLASSES))
+    shutil.copy(train_file, poisoned)
+    training = replace(SHORT.training, schedule="plateau", patience=1)
+    honest = Run.create(tmp_path / "honest", replace(SHORT, training=training))
+    expected = list(train(honest))
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
+    run = Run.create(tmp_path / "run", replace(SHORT, training=training))
+    found = list(train(run))
+    assert without_times(found[:-1]) == without_times(expected[:-1])
+    assert found[-1]["accuracy"] != expected[-1]["accuracy"]
+    assert digest(run.path / WEIGHTS) == digest(honest.path / WEIGHTS)
+
+
 EVERYTHING_ON = replace(
     SHORT.training,
     strategy="three-stage",

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_rais
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
-from resnet_space.data.sources import DataError
+from resnet_space.data.sources import DataError, classification_columns
 from resnet_space.hub_client import (
     COMMIT,
     TIMEOUT,
@@ -79,7 +78,6 @@ class HubDataset:
         revision: the commit, 40 hexadecimal digits.
         files: the parquet files of each split ("train", "validation", "test"), in order.
         bytes: of all these files.
-        label_columns: all columns of class labels, to choose `label_column` from.
         partial: whether the Hub cut the data set off when it converted it, as it does after some gigabytes.
     """
 
@@ -93,18 +91,7 @@ class HubDataset:
     classes: tuple[str, ...]
     image_column: str
     label_column: str
-    label_columns: tuple[str, ...]
     partial: bool
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table that classification learns from."""
-
-    image: str
-    label: str
-    labels: tuple[str, ...]
-    classes: tuple[str, ...]
 
 
 def search_datasets(query: str, limit: int = 20) -> list[str]:
@@ -146,7 +133,6 @@ def describe_dataset(
     *,
     config: str | None = None,
     revision: str | None = None,
-    label_column: str | None = None,
     token: str | None = None,
 ) -> HubDataset:
     """What a data set holds, from its file list and the end of one of its files; no image is downloaded.
@@ -155,7 +141,6 @@ def describe_dataset(
         repo_id: "owner/name".
         config: one of its configurations; by default "default", or else the first.
         revision: branch, tag or commit to read instead of main and the Hub's conversion.
-        label_column: by default the column of class labels with the most classes.
         token: of who asks.
 
     Raises:
@@ -166,19 +151,19 @@ def describe_dataset(
         raise DataError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
     with translated_errors(_wanted(repo_id, revision), DataError):
         if revision is not None:
-            dataset = _described(repo_id, revision, config, label_column, token)
+            dataset = _described(repo_id, revision, config, token)
         else:
-            dataset = _described_somewhere(repo_id, config, label_column, token)
+            dataset = _described_somewhere(repo_id, config, token)
     return dataset
 
 
-def _described_somewhere(repo_id: str, config: str | None, label_column: str | None, token: str | None) -> HubDataset:
+def _described_somewhere(repo_id: str, config: str | None, token: str | None) -> HubDataset:
     try:
-        return _described(repo_id, "main", config, label_column, token)
+        return _described(repo_id, "main", config, token)
     except _UnusableFilesError as error:
         unusable = error
     try:
-        return _described(repo_id, CONVERTED, config, label_column, token)
+        return _described(repo_id, CONVERTED, config, token)
     except RevisionNotFoundError:
         raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
 
@@ -187,7 +172,7 @@ class _UnusableFilesError(DataError):
     """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
 
 
-def _described(repo_id: str, ref: str, config: str | None, label_column: str | None, token: str | None) -> HubDataset:
+def _described(repo_id: str, ref: str, config: str | None, token: str | None) -> HubDataset:
     what = _wanted(repo_id).what
     info = hub_api(token).dataset_info(
         repo_id, revision=None if ref == "main" else ref, files_metadata=True, timeout=TIMEOUT
@@ -216,7 +201,10 @@ def _described(repo_id: str, ref: str, config: str | None, label_column: str | N
     assert info.sha is not None  # the Hub always says which commit it answered for
     first = splits["train"][0]
     schema = _read_schema(repo_id, info.sha, first, sizes[first], token)
-    columns = classification_columns(schema, what, label_column)
+    try:
+        columns = classification_columns(schema, what)
+    except DataError as error:
+        raise _UnusableFilesError(str(error)) from None
     return HubDataset(
         repo_id=repo_id,
         config=config,
@@ -228,7 +216,6 @@ def _described(repo_id: str, ref: str, config: str | None, label_column: str | N
         classes=columns.classes,
         image_column=columns.image,
         label_column=columns.label,
-        label_columns=columns.labels,
         partial=any("/partial-" in file for files in splits.values() for file in files),
     )
 
@@ -282,37 +269,6 @@ def _read_range(url: str, start: int, stop: int, token: str | None) -> bytes:
         if response.status_code != 206:
             raise DataError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
         return bytes(response.read())
-
-
-def classification_columns(schema: pa.Schema, what: str, label_column: str | None = None) -> Columns:
-    """The image and the label column, found by the types in the Hub's metadata, never by name.
-
-    Of several image columns the first is taken, of several label columns the one with the most classes.
-    """
-    try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        features: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):  # none, or not the Hub's
-        features = {}
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-    classes = {
-        name: tuple(feature["names"])
-        for name, feature in features.items()
-        if feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
-    if not images:
-        raise _UnusableFilesError(
-            f"{what} is not one for image classification, as it has no image column: choose another."
-        )
-    if not classes:
-        raise _UnusableFilesError(
-            f"{what} is not one for image classification, as it has no column of class labels "
-            f"(ClassLabel; text and plain numbers do not count): choose another."
-        )
-    if label_column is not None and label_column not in classes:
-        raise DataError(f"{what} has no labels {masked(label_column)!r}: choose one of {', '.join(classes)}.")
-    label = label_column or max(classes, key=lambda name: len(classes[name]))
-    return Columns(images[0], label, tuple(classes), classes[label])
 
 
 def fetch_dataset(

@@ -82,20 +82,44 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
     return {split: files[split] for split in ("train", "validation", "test") if split in files}
 
 
-def image_features(schema: pa.Schema) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names), found by the types in the Hub's metadata.
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that classification learns from."""
 
-    Of several columns of class labels it is the one with the most classes: CIFAR-100's fine labels, not its coarse.
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+
+def classification_columns(schema: pa.Schema, what: str = "The data set") -> Columns:
+    """The image and the label column, found by the types in the Hub's metadata, never by name.
+
+    Of several image columns it is the first; of several of class labels the one with the most classes: CIFAR-100's fine
+    labels, not its coarse.
+
+    Raises:
+        DataError: where either is missing; `what` names the data set.
     """
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    kinds = {column: feature.get("_type") for column, feature in features.items() if isinstance(feature, dict)}
-    images = [column for column, kind in kinds.items() if kind == "Image"]
-    labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
-    if not images or not labels:
-        raise DataError("The data set is not one for image classification: it needs an image and a class label column.")
-    label = max(labels, key=lambda column: len(features[column]["names"]))
-    return images[0], label, tuple(features[label]["names"])
+    try:
+        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = {name: value for name, value in found.items() if isinstance(value, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError):  # none, or not the Hub's
+        features = {}
+    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    classes = {
+        name: tuple(feature["names"])
+        for name, feature in features.items()
+        if feature.get("_type") == "ClassLabel" and feature.get("names")
+    }
+    if not images:
+        raise DataError(f"{what} is not one for image classification, as it has no image column: choose another.")
+    if not classes:
+        raise DataError(
+            f"{what} is not one for image classification, as it has no column of class labels "
+            "(ClassLabel; text and plain numbers do not count): choose another."
+        )
+    label = max(classes, key=lambda name: len(classes[name]))
+    return Columns(images[0], label, classes[label])
 
 
 def dataset_classes(name: str, config: str | None = None, revision: str | None = None) -> tuple[str, ...]:
@@ -103,4 +127,4 @@ def dataset_classes(name: str, config: str | None = None, revision: str | None =
     files = split_files(name, config, revision).get("train")
     if not files:
         raise DataError(f"The data set {name!r} has no training images.")
-    return image_features(pq.read_schema(files[0]))[2]
+    return classification_columns(pq.read_schema(files[0])).classes

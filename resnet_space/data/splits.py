@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.config import TrainConfig
-from resnet_space.data.sources import DataError, image_features, split_files
+from resnet_space.data.sources import DataError, classification_columns, split_files
 from resnet_space.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
@@ -58,8 +58,9 @@ class ImageSet:
         return replace(self, rows=self.rows[indices], labels=labels)
 
     def to(self, device: torch.device) -> "ImageSet":
-        """On the device, but for images on disk: they follow batch by batch."""
-        if self.rows is not None:
+        """On the device, but for images on disk, or more than half of a GPU's free memory: they follow by batches."""
+        too_many = device.type == "cuda" and self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2
+        if self.rows is not None or too_many:
             return self
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
@@ -88,7 +89,7 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
     Raises:
         DataError: for a data set that is not for image classification, or has no image that can be decoded.
     """
-    image_column, label_column, classes = image_features(pq.read_schema(files[0]))
+    columns = classification_columns(pq.read_schema(files[0]))
     count = sum(pq.read_metadata(file).num_rows for file in files)
     images = _room_for((count, size, size, 3))
     labels = np.full(count, -1, dtype=np.int64)
@@ -104,8 +105,8 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock while it decodes
         for file in files:
             with pq.ParquetFile(file) as parquet:
-                for rows in parquet.iter_batches(1_000, columns=[image_column, label_column]):
-                    values, numbers = rows[image_column].to_pylist(), rows[label_column].to_pylist()
+                for rows in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
+                    values, numbers = rows[columns.image].to_pylist(), rows[columns.label].to_pylist()
                     list(pool.map(decode, range(done, done + len(values)), values, numbers, chunksize=64))
                     done += len(values)
                     if progress:
@@ -115,7 +116,7 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
         raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
     data = ImageSet(
-        torch.from_numpy(images), torch.from_numpy(labels), classes, torch.arange(count) if on_disk else None
+        torch.from_numpy(images), torch.from_numpy(labels), columns.classes, torch.arange(count) if on_disk else None
     )
     return data if len(usable) == count else data.subset(usable)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.sources import DataError, DatasetRef, image_features, split_files
+from resnet_space.data.sources import Columns, DataError, DatasetRef, classification_columns, split_files
 from resnet_space.images import ImageError, open_image
 
 SAMPLES = 12
@@ -51,21 +51,21 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     files = split_files(ref.name, ref.config, ref.revision)
     if "train" not in files:
         raise DataError(f"The data set {ref.name!r} has no training images.")
-    image_column, label_column, classes = image_features(pq.read_schema(files["train"][0]))
+    columns = classification_columns(pq.read_schema(files["train"][0]))
     counts = {}
     for split, paths in files.items():
         found: Counter[int] = Counter()
         for path in paths:
-            found.update(pq.read_table(path, columns=[label_column])[label_column].to_pylist())
-        counts[split] = [found[i] for i in range(len(classes))]
-    samples = _samples(files["train"], image_column, label_column, classes)
+            found.update(pq.read_table(path, columns=[columns.label])[columns.label].to_pylist())
+        counts[split] = [found[i] for i in range(len(columns.classes))]
+    samples = _samples(files["train"], columns)
     if not samples:
         raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
     side = round(median(min(sample.image.size) for sample in samples))
-    return DatasetSummary(ref, classes, counts, side, samples)
+    return DatasetSummary(ref, columns.classes, counts, side, samples)
 
 
-def _samples(files: Sequence[Path], image_column: str, label_column: str, classes: tuple[str, ...]) -> list[Sample]:
+def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
     """Images of as many classes as there are, from row groups that are spread over the split."""
     groups = [(file, i) for file in files for i in range(pq.read_metadata(file).num_row_groups)]
     chosen = [groups[round(i)] for i in np.linspace(0, len(groups) - 1, min(len(groups), SAMPLES // 2))]
@@ -73,17 +73,17 @@ def _samples(files: Sequence[Path], image_column: str, label_column: str, classe
     generator = np.random.default_rng(0)
     for file, group in chosen:
         with pq.ParquetFile(file) as parquet:
-            rows = parquet.read_row_group(group, columns=[image_column, label_column])
+            rows = parquet.read_row_group(group, columns=[columns.image, columns.label])
         for i in generator.permutation(len(rows))[: 20 * SAMPLES]:
-            label = rows[label_column][int(i)].as_py()
-            encoded = rows[image_column][int(i)].as_py()
-            if label is not None and 0 <= label < len(classes) and encoded and encoded["bytes"]:
+            label = rows[columns.label][int(i)].as_py()
+            encoded = rows[columns.image][int(i)].as_py()
+            if label is not None and 0 <= label < len(columns.classes) and encoded and encoded["bytes"]:
                 by_class.setdefault(label, []).append(encoded["bytes"])
     samples: list[Sample] = []
     while by_class and len(samples) < SAMPLES:
         for label in sorted(by_class):
             try:
-                samples.append(Sample(open_image(io.BytesIO(by_class[label].pop(0))), classes[label]))
+                samples.append(Sample(open_image(io.BytesIO(by_class[label].pop(0))), columns.classes[label]))
             except ImageError:
                 continue
             finally:

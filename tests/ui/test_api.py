@@ -84,6 +84,11 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
         ({"start": "../../etc"}, "Choose a run first."),
         ({"start": "gone"}, "There is no run named gone any more"),
         ({"dataset": "mnist"}, "There is no data set named 'mnist'"),
+        ({"dataset": "no/such"}, "The data set no/such is not on the Hub"),
+        ({"strategy": "magic"}, "The strategy is 'magic', but must be one of full, scratch"),
+        ({"more": {"rocket": 1}}, "There is no setting named rocket."),
+        ({"more": {"image_size": 7}}, "The image size is 7, but must be a whole number from 8 to 1,024."),
+        ({"cbam": "none"}, "has CBAM already"),
     ],
 )
 def test_bad_training_values_are_refused_and_nothing_is_created(
