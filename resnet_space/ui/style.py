@@ -42,6 +42,7 @@ CSS = """
   border-bottom: 1px solid var(--border-color-primary);
   color: var(--body-text-color); }
 .runs th { font-weight: 600; color: var(--body-text-color-subdued); }
+.runs .subdued { color: var(--body-text-color-subdued); }
 .runs .swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 0.2rem; margin-right: 0.45rem;
   vertical-align: -0.1rem; }
 .runs .meter { display: inline-block; width: 3.5rem; height: 0.6rem; border-radius: 0.3rem;

@@ -105,10 +105,14 @@ def create_run(workshop: Workshop, request: Request, progress: Callable[[int, in
 
 
 def create_comparison(workshop: Workshop, name: str) -> Run:
-    """A new run like another one, but from random initialisation, where everything trains. Raises RunError."""
+    """A new run like another one, but from random initialisation. Raises RunError.
+
+    Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
+    """
     config = workshop.library.open(name).config
     path = workshop.library.root / workshop.library.free_name("scratch")
-    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch")))
+    own = {} if config.training.strategy == "full" else strategy_values("scratch")
+    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
 
 
 def start_training(workshop: Workshop, create: Callable[[], Run]) -> Run:

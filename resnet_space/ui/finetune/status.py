@@ -69,7 +69,7 @@ def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
             f"{name} has finished: <b>{test['accuracy']:.1%}</b> of {test['images']:,} {_split_words(test)} "
             "images are classified correctly."
         )
-        numbers = f"{run.config.training.epochs} epochs in {duration(test['seconds'])}"
+        numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
     elif status.state == "stopped":
         words = f"{name} was stopped. Its {'best' if epochs else 'last'} weights are kept."
         numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
@@ -105,7 +105,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             )
         cells = [
             f'<span class="swatch" style="background: {colour}"></span>{escape(run.name)}',
-            escape(start_of(run)),
+            escape(start_of(run)) + _strategy_html(run),
             escape(run.config.training.dataset),
             str(run.config.training.epochs),
             "" if best is None else f"{best:.1%}",
@@ -119,6 +119,11 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
         f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         f"{finding_html(runs)}"
     )
+
+
+def _strategy_html(run: Run) -> str:
+    strategy = run.config.training.strategy
+    return "" if strategy in ("full", "scratch") else f'<br><span class="subdued">{strategy}</span>'
 
 
 def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:

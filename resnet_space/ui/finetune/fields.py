@@ -1,0 +1,268 @@
+"""The fine-tune tab's form on the page: its components, what they set in one another, and what they look ahead to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from resnet_space import charts
+from resnet_space.config import ARCHITECTURES, ConfigError
+from resnet_space.data.sources import DataError, DatasetRef
+from resnet_space.data.summary import cautions
+from resnet_space.runs import RunError
+from resnet_space.strategies import STRATEGIES
+from resnet_space.ui.finetune.data_view import cautions_html, data_html
+from resnet_space.ui.finetune.form import (
+    CBAM_CHOICES,
+    DATA_SETTINGS,
+    STRATEGY_SETTINGS,
+    Request,
+    data_values,
+    requested_config,
+    requested_plan,
+    strategy_values,
+    suggest,
+    training_fields,
+)
+from resnet_space.ui.finetune.more_data import MoreData, build_more_data
+from resnet_space.ui.finetune.plan import plan_html
+from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.workshop import BACKBONE, Workshop
+
+DATASET = "cifar10-mini"
+
+# What the drawn samples depend on, besides the start and the data.
+SEEN_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed", "validation_fraction")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The form's components; `settings` by the names of TrainConfig's fields, one knob in one place."""
+
+    start: gr.Dropdown
+    dataset: gr.Dropdown
+    architecture: gr.Dropdown
+    cbam: gr.Dropdown
+    strategy: gr.Dropdown
+    settings: dict[str, Any]
+    architecture_row: gr.Row
+    caution: gr.HTML
+    more_data: MoreData
+    suggest_button: gr.Button
+    start_button: gr.Button
+    stop_button: gr.Button
+    compare_button: gr.Button
+
+    @property
+    def components(self) -> list[Any]:
+        """What a handler that calls `request` needs as its inputs."""
+        return [self.start, self.dataset, self.architecture, self.cbam, self.strategy, *self.settings.values()]
+
+    def request(self, values: Sequence[Any]) -> Request:
+        """What the form asks for, from the values of `components`."""
+        start, dataset, architecture, cbam, strategy, *rest = values
+        settings = {"strategy": strategy, **dict(zip(self.settings, rest, strict=True))}
+        return Request(start, dataset, architecture, cbam, settings)
+
+
+def build_fields(workshop: Workshop) -> Fields:
+    """Place the form's components in the column around it."""
+    defaults = training_fields() | {"image_size": 32}
+    start = gr.Dropdown(
+        start_choices(workshop),
+        value=BACKBONE if BACKBONE in workshop.trained_names() else RANDOM,
+        label="Start from",
+        info="a trained network's weights, with a new head where the classes differ",
+    )
+    with gr.Row(visible=start.value == RANDOM) as architecture_row:
+        architecture = gr.Dropdown(
+            list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
+        )
+        cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
+    dataset = gr.Dropdown(
+        workshop.dataset_choices(),
+        value=DATASET,
+        label="Data",
+        info="the first is small, real, and always there",
+    )
+    caution = gr.HTML("", apply_default_css=False, visible=False)
+    more_data = build_more_data(workshop)
+    strategy = gr.Dropdown(
+        [name for name in STRATEGIES if name != "scratch"],
+        value="full",
+        label="Strategy",
+        info="what trains when",
+    )
+    with gr.Row():
+        fields: dict[str, Any] = {
+            "epochs": gr.Number(defaults["epochs"], label="Epochs", min_width=130),
+            "batch_size": gr.Number(defaults["batch_size"], label="Batch size", min_width=130),
+        }
+    with gr.Row():
+        for name, part in (("backbone_lr", "Backbone"), ("head_lr", "Head")):
+            fields[name] = gr.Number(
+                defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
+            )
+    suggest_button = gr.Button("Suggest a learning rate", size="sm")
+    with gr.Row():
+        start_button = gr.Button("Start", variant="primary", min_width=120)
+        stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
+    compare_button = gr.Button("Compare: the same from random initialisation", interactive=False)
+    with gr.Accordion("Advanced", open=False):
+        fields |= advanced_fields(defaults)
+    return Fields(
+        start,
+        dataset,
+        architecture,
+        cbam,
+        strategy,
+        fields,
+        architecture_row,
+        caution,
+        more_data,
+        suggest_button,
+        start_button,
+        stop_button,
+        compare_button,
+    )
+
+
+def start_choices(workshop: Workshop) -> list[tuple[str, str]]:
+    """(label, name) of all that a training can start from."""
+    trained = workshop.trained_names()
+    pretrained = [name for name in workshop.start_names() if name not in trained]
+    choices = [(name, name) for name in trained] + [(RANDOM, RANDOM)]
+    return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
+
+
+def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
+    """The rarely changed settings: one place a knob, keyed by the configuration's field names."""
+
+    def number(name: str, label: str, info: str, step: float = 0.01) -> gr.Number:
+        return gr.Number(defaults[name], label=label, info=info, step=step, min_width=130)
+
+    fields: dict[str, Any] = {}
+    with gr.Row():
+        fields["optimizer"] = gr.Dropdown(["sgd", "adamw"], value="sgd", label="Optimizer", min_width=130)
+        fields["schedule"] = gr.Dropdown(
+            ["cosine", "one-cycle", "plateau", "constant"], value="cosine", label="Schedule", min_width=130
+        )
+    with gr.Row():
+        fields["warmup"] = number("warmup", "Warm-up", "share of a phase's steps")
+        fields["weight_decay"] = number("weight_decay", "Weight decay", "not on norms, biases", 0.0001)
+    with gr.Row():
+        fields["momentum"] = number("momentum", "Momentum", "of SGD")
+        fields["layer_decay"] = number("layer_decay", "Layer decay", "discriminative only; 1 is none", 0.05)
+    with gr.Row():
+        fields["label_smoothing"] = number("label_smoothing", "Label smoothing", "0 is none", 0.05)
+        fields["clip_norm"] = number("clip_norm", "Gradient clipping", "largest norm; 0 is none", 0.5)
+    with gr.Row():
+        fields["mixup"] = number("mixup", "MixUp", "alpha; 0 is none", 0.1)
+        fields["cutmix"] = number("cutmix", "CutMix", "alpha; 0 is none", 0.1)
+    with gr.Row():
+        fields["ema"] = number("ema", "Moving average", "of the weights: decay; 0 is none", 0.001)
+        fields["patience"] = number("patience", "Patience", "epochs without a better one; 0: never ends early", 1)
+    with gr.Row():
+        fields["image_size"] = number("image_size", "Image size", "pixels that the model sees", 32)
+        fields["validation_fraction"] = number(
+            "validation_fraction", "Validation share", "chooses the best epoch", 0.05
+        )
+    with gr.Row():
+        fields["crop"] = gr.Dropdown(["padded", "resized"], value="padded", label="Random crop", min_width=130)
+        fields["crop_padding"] = number("crop_padding", "Crop padding", "pixels, of the padded crop", 1)
+    with gr.Row():
+        fields["min_crop_area"] = number("min_crop_area", "Least crop area", "of the resized crop", 0.05)
+        fields["seed"] = number("seed", "Seed", "the same gives the same run on a CPU", 1)
+    fields["flip"] = gr.Checkbox(defaults["flip"], label="Mirror half of the images")
+    return fields
+
+
+def wire_fields(
+    workshop: Workshop, form: Fields, plan_view: gr.HTML, data_view: gr.HTML, suggestion_plot: gr.Plot
+) -> None:
+    """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
+
+    def look_at_plan(*values: Any) -> tuple[str, Any]:
+        """(the plan, what to mind) of the form as it stands, or why it cannot be."""
+        request = form.request(values)
+        try:
+            summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+            phases, config = requested_plan(workshop, request)
+        except (ConfigError, RunError, DataError) as error:
+            refused = cautions_html([str(error)])
+            return refused, gr.update(value=refused, visible=True)
+        sentences = cautions(summary, config.model, config.training)
+        return (
+            plan_html(config.training.strategy, phases, config.model),
+            gr.update(value=cautions_html(sentences), visible=bool(sentences)),
+        )
+
+    def look_at_data(*values: Any) -> str:
+        request = form.request(values)
+        try:
+            summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+        except DataError:  # the plan says why
+            return ""
+        try:
+            return data_html(summary, requested_config(workshop, request))
+        except (ConfigError, RunError, DataError):
+            return data_html(summary, None)
+
+    def suit(names: Sequence[str], values: dict[str, Any]) -> list[Any]:
+        return [values.get(name, gr.skip()) for name in names]
+
+    def on_data(start_name: str, dataset_name: str, architecture_name: str) -> list[Any]:
+        try:
+            summary = workshop.summary(workshop.pinned(DatasetRef.parse(dataset_name or "")))
+            return suit(DATA_SETTINGS, data_values(workshop, summary, start_name, architecture_name))
+        except (ConfigError, RunError, DataError):  # the plan says why
+            return suit(DATA_SETTINGS, {})
+
+    def on_start_chosen(name: str) -> tuple[Any, Any, Any]:
+        try:
+            takes_cbam = name == RANDOM or workshop.start_model(name).cbam is None
+        except RunError:
+            takes_cbam = False
+        own = "stage" if name == RANDOM else ""
+        return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
+
+    def on_suggest(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        request = form.request(values)
+        points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
+        rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
+        return gr.update(value=charts.range_chart(points, found.head_lr if found else None), visible=True), *rates
+
+    # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    quiet: Any = private | {"show_progress": "hidden"}
+    settings, components = form.settings, form.components
+    form.start.change(on_start_chosen, form.start, [form.architecture_row, form.architecture, form.cbam], **quiet)
+    for component in (form.start, form.architecture, form.dataset):
+        outputs = [settings[name] for name in DATA_SETTINGS]
+        component.change(on_data, [form.start, form.dataset, form.architecture], outputs, **quiet)
+    form.strategy.change(
+        lambda name: suit(STRATEGY_SETTINGS, strategy_values(name)),
+        form.strategy,
+        [settings[name] for name in STRATEGY_SETTINGS],
+        **quiet,
+    )
+    added = form.more_data.added
+    added.change(lambda ref: gr.update(choices=workshop.dataset_choices(), value=ref), added, form.dataset, **quiet)
+
+    ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
+    seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
+    for handler, triggers, views in (
+        (look_at_plan, components, [plan_view, form.caution]),
+        (look_at_data, seen_by, [data_view]),
+    ):
+        gr.on([component.change for component in triggers], handler, components, views, **ahead)
+        gr.on(None, handler, components, views, **ahead)  # when the page is opened
+    form.suggest_button.click(
+        on_suggest,
+        components,
+        [suggestion_plot, settings["backbone_lr"], settings["head_lr"]],
+        concurrency_limit=1,
+        show_progress_on=suggestion_plot,
+        **private,
+    )
