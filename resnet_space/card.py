@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from resnet_space.config import TrainConfig
-from resnet_space.runs import CARD, FIGURES, Metric, Run, last_metric, replaced_atomically
+from resnet_space.runs import CARD, FIGURES, Metric, Run, last_metric, replaced_atomically, split_words
 
 CURVES = f"{FIGURES}/learning_curves.png"
 
@@ -29,7 +29,7 @@ def card_text(run: Run, metrics: list[Metric]) -> str:
 
     results = ["It was not trained to the end, so it was not tested."]
     if test:
-        what = "test" if test["split"] == "test" else "held-out validation"
+        what = split_words(test["split"])
         results = [
             f"Top-1 accuracy **{test['accuracy']:.2%}** on the {test['images']:,} {what} images of "
             f"`{training.dataset}`, which took no part in training or in the choice of the epoch."

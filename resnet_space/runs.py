@@ -271,6 +271,11 @@ def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
     return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
 
 
+def split_words(split: str) -> str:
+    """What the images are called that a run was judged by: its "test" metric names the data set's split."""
+    return {"test": "test", "train": "held-out training"}.get(split, "held-out validation")
+
+
 class Library:
     """The runs below one folder, for many readers at once: each file is read once, however many look at it."""
 

@@ -146,7 +146,9 @@ def test_a_stopping_run_says_so_and_no_longer_promises_an_end() -> None:
     assert "left" not in result.text
 
 
-@pytest.mark.parametrize(("split", "words"), [("test", "test images"), ("valid", "validation images")])
+@pytest.mark.parametrize(
+    ("split", "words"), [("test", "test images"), ("validation", "validation images"), ("train", "training images")]
+)
 def test_a_finished_run_tells_its_accuracy_and_how_long_it_took(split: str, words: str) -> None:
     metrics = [START, step(200, 40.0), *(epoch(i) for i in range(1, 11)), judged(0.7654, split), end("finished")]
     result = shown(Status("finished"), metrics)

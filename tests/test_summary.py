@@ -86,7 +86,7 @@ def test_every_split_is_counted_class_by_class_over_all_its_files(folder: Path, 
 
 @pytest.mark.parametrize(
     ("classes", "each", "rows"),
-    [(4, 25, 10), (6, 20, 20), (2, 300, 50), (12, 100, 1_200), (3, 7, 2), (2, 1, 1)],
+    [(4, 25, 10), (6, 20, 20), (2, 300, 50), (12, 100, 1_200), (3, 7, 4), (2, 1, 1)],
 )
 def test_samples_cover_the_classes_of_a_data_set_that_is_sorted_by_class(
     folder: Path, write_split: WriteSplit, classes: int, each: int, rows: int
@@ -181,7 +181,7 @@ def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
     write_split(folder, "train", [png(0)], [0], named(2))
     (file,) = folder.glob("train-*.parquet")
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
-    with pytest.raises(DataError, match=r"needs an image and a class label column\.$"):
+    with pytest.raises(DataError, match="not one for image classification"):
         summarise(DatasetRef("pets"))
 
 

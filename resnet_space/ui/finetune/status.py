@@ -5,7 +5,7 @@ from html import escape
 
 from resnet_space import palette
 from resnet_space.process import Status
-from resnet_space.runs import Metric, Run, last_metric
+from resnet_space.runs import Metric, Run, last_metric, split_words
 
 RANDOM = "random initialisation"
 EMPTY = (
@@ -66,7 +66,7 @@ def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
         words = (
-            f"{name} has finished: <b>{test['accuracy']:.1%}</b> of {test['images']:,} {_split_words(test)} "
+            f"{name} has finished: <b>{test['accuracy']:.1%}</b> of {test['images']:,} {split_words(test['split'])} "
             "images are classified correctly."
         )
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
@@ -123,7 +123,7 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
 
 def _strategy_html(run: Run) -> str:
     strategy = run.config.training.strategy
-    return "" if strategy in ("full", "scratch") else f'<br><span class="subdued">{strategy}</span>'
+    return "" if strategy in ("full", "scratch") else f'<div class="subdued">{strategy}</div>'
 
 
 def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
@@ -147,7 +147,3 @@ def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
 def _budget(run: Run) -> tuple[object, ...]:
     training = run.config.training
     return training.dataset, training.epochs, training.batch_size
-
-
-def _split_words(test: Metric) -> str:
-    return "test" if test["split"] == "test" else "held-out validation"
