@@ -1,8 +1,8 @@
 """A training loop in the manner of tutorials, for `throughput.py`: prints images/s for every line that it reads.
 
-`python benchmarks/plain_loop.py DATASET ARCHITECTURE CBAM BATCH_SIZE WORKERS`. A DataLoader (with workers that live on) crops,
-flips and normalises PIL images one at a time; float32, NCHW, SGD, the loss read at every step. A process of its own, as
-it shares no setting with the trainer.
+`python benchmarks/plain_loop.py DATASET ARCHITECTURE CBAM BATCH_SIZE WORKERS`. A DataLoader (with workers that live on)
+crops, flips and normalises PIL images one at a time; float32, NCHW, SGD, the loss read at every step. A process of its
+own, as it shares no setting with the trainer.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Training throughput on cifar10-mini, in training images a second: `python benchmarks/throughput.py [--save]`.
+"""Training throughput on cifar10-mini, in training images a second: `python benchmarks/throughput.py [--save NAME]`.
 
 Three ways to train the same model at the same batch size and thread count, in interleaved rounds:
 
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="of the trainer in each round; the plain loop makes one")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/throughput.json")
+    parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")
     arguments = parser.parse_args()
 
     print(f"{choose_device().type}, {torch.get_num_threads()} threads")
@@ -190,7 +190,7 @@ def main() -> None:
         cbam = cast(Cbam, None if name == "none" else name)
         models.append(measure(arguments.architecture, cbam, arguments.batch_size, arguments.rounds, arguments.epochs))
     if arguments.save:
-        save("throughput", {"dataset": DATASET, "threads": torch.get_num_threads(), "models": models})
+        save(arguments.save, {"dataset": DATASET, "threads": torch.get_num_threads(), "models": models})
 
 
 if __name__ == "__main__":
