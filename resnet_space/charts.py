@@ -182,11 +182,11 @@ def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) 
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": f"suggested: {suggested:g}, where it falls fastest",
+                "name": f"suggested: {suggested:.2g}, where it falls fastest",
                 "x": [at[0]],
                 "y": [at[1]],
                 "marker": {"symbol": "star", "size": 15, "color": palette.category(4)},
-                "hovertemplate": f"suggested rate {suggested:g}<extra></extra>",
+                "hovertemplate": f"suggested rate {suggested:.2g}<extra></extra>",
             }
         )
     title = "Range test: the loss while the learning rate rises"

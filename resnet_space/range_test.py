@@ -19,6 +19,7 @@ from resnet_space.train import autocast_dtype, choose_device, model_with
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
 SMOOTHING = 0.9  # of the exponential moving average over the steps
+MAX_RATE = 10.0  # that a configuration allows
 DIVERGED = 3  # times the lowest loss: what comes after shows nothing
 
 
@@ -31,10 +32,11 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Peak rates in the proportion of the configured ones."""
+    """Settings in the proportion of the configured ones; `tested` is the head's rate with them in the last phase."""
 
     backbone_lr: float
     head_lr: float
+    tested: float
 
 
 def range_test(
@@ -82,7 +84,7 @@ def range_test(
 def suggested_rate(points: Sequence[Point]) -> float | None:
     """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls."""
     lowest = min(range(len(points)), key=lambda i: points[i].loss, default=0)
-    width = max(len(points) // 20, 1)  # slopes over a few steps: a single one is noise
+    width = max(len(points) // 10, 1)  # slopes over a few steps: a single one is noise
     slopes = {i: points[i + width].loss - points[i - width].loss for i in range(width, lowest - width + 1)}
     if not slopes or min(slopes.values()) >= 0:
         return None
@@ -90,9 +92,11 @@ def suggested_rate(points: Sequence[Point]) -> float | None:
 
 
 def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
-    """The suggested rate for the head, to two digits, and the backbone's in the configured proportion."""
+    """What to set the rates to, to two digits, so that the last phase has the suggested one at the head."""
     rate = suggested_rate(points)
     if rate is None:
         return None
     training = config.training
-    return Suggestion(float(f"{rate * training.backbone_lr / training.head_lr:.2g}"), float(f"{rate:.2g}"))
+    scale = rate / plan(training, config.model)[-1].rates[HEAD]
+    backbone, head = (min(float(f"{lr * scale:.2g}"), MAX_RATE) for lr in (training.backbone_lr, training.head_lr))
+    return Suggestion(backbone, head, rate)

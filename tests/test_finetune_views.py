@@ -163,7 +163,6 @@ def test_a_stage_that_learns_block_by_block_shows_the_range_of_its_rates() -> No
 
 @pytest.mark.parametrize("decay", [0.95, 0.99])
 def test_a_range_has_two_different_ends(decay: float) -> None:
-    # BUG: with one digit each, the ends of a mild decay look the same: "0.0009 to 0.0009".
     found = plan(recipe("discriminative", "cifar10-mini", layer_decay=decay), RESNET20)
     rows = table(Page(plan_html("discriminative", found, RESNET20)), 1)
     ranges = [row[1].text.split(" to ") for row in rows if " to " in row[1].text and row[0].text]
@@ -362,8 +361,6 @@ def test_a_name_that_is_taken_gets_the_next_number(data_folder: Path, write_spli
 
 @pytest.mark.parametrize("taken", ["pets", HUB_DATASETS])
 def test_a_name_is_not_that_of_anything_in_the_folder(data_folder: Path, tmp_path: Path, taken: str) -> None:
-    # BUG: only folders with parquet files count, but an import refuses any name that is there already; and before the
-    # list of the Hub's data sets is written, an archive may take its name, after which it can never be.
     if taken == HUB_DATASETS:
         assert free_dataset_name(f"{taken}.zip") != taken
     else:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -457,7 +458,7 @@ def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(workshop
     before = digests(workshop.library.root)
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("gated", cbam="none")):
         with pytest.raises(gr.Error) as caught:
-            start_training(workshop, lambda request=request: create_run(workshop, request))
+            start_training(workshop, partial(create_run, workshop, request))
         assert re.fullmatch(r"[^\n]+\.", caught.value.message)
     with workshop.library.open("gated").training_lock(), pytest.raises(gr.Error, match="gated is training now: "):
         start_training(workshop, lambda: create_run(workshop, ask()))
@@ -481,7 +482,8 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_range_test_starts_from_what_a_training_would_and_leaves_nothing(
     workshop: Workshop, tmp_path: Path, start: str, cbam: str
 ) -> None:
-    before, told = digests(tmp_path), []
+    before = digests(tmp_path)
+    told: list[float] = []
     request = ask(start, cbam=cbam, strategy="full", batch_size=8, image_size=16, crop_padding=0)
     points, found = suggest(workshop, request, told.append)
     assert len(points) == 4
@@ -599,7 +601,6 @@ def test_data_sets_that_were_downloaded_are_offered_from_then_on(workshop: Works
 
 
 def test_two_configurations_of_a_data_set_can_be_told_apart(workshop: Workshop) -> None:
-    # BUG: both are labelled by the data set's name alone.
     workshop.remember(HUB_REF)
     workshop.remember(replace(HUB_REF, config="large"))
     labels = [label for label, _ in workshop.dataset_choices()]

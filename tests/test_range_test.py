@@ -122,17 +122,17 @@ def test_a_network_learns_at_rates_in_between(learned: list[Point]) -> None:
     assert 10 * LOWEST["sgd"] < lowest.rate < HIGHEST["sgd"]
 
 
-def test_the_suggestion_is_not_a_matter_of_chance(learned: list[Point], data: ImageSet) -> None:
-    # BUG: the first steps already bring a random head's loss down to ln 3, at any rate: for the seeds 0, 1 and 2 the
-    # suggested rates were 0.0006, 0.0002 and 0.11. A tenth of the rate of the lowest loss would be 0.009, 0.003, 0.12
-    # (at 16 pixels: 0.04, 0.02, 0.02).
-    found = [suggestion(CONFIG, learned)]
-    for seed in (1, 2):
-        config = replace(CONFIG, training=replace(CONFIG.training, seed=seed))
-        found.append(suggestion(config, to_the_end(range_test(config, None, data))))
-    rates = [one.head_lr for one in found if one is not None]
-    assert len(rates) == 3
-    assert max(rates) < 50 * min(rates)
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_the_suggestion_is_not_far_below_the_rates_at_which_the_network_learns_best(data: ImageSet, seed: int) -> None:
+    # BUG: a random head's loss falls to ln 3 in the first steps whatever the rate is, and that may be the steepest
+    # place. Suggested for the seeds 0 to 5: 0.0006, 0.0002, 0.004, 0.005, 0.17, 0.016; a tenth of the rate of the
+    # lowest loss would be 0.005, 0.005, 0.004, 0.005, 0.055, 0.004.
+    config = replace(CONFIG, training=replace(CONFIG.training, seed=seed))
+    points = to_the_end(range_test(config, None, data))
+    found = suggestion(config, points)
+    assert found is not None
+    lowest = min(points, key=lambda point: point.loss)
+    assert lowest.rate / 50 < found.head_lr < lowest.rate
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -349,7 +349,7 @@ def test_the_suggestion_has_two_digits_and_the_proportion_of_the_configured_rate
     points = curve(falling(40))
     training = replace(CONFIG.training, head_lr=0.02, backbone_lr=0.001)
     assert points[40].rate == pytest.approx(0.018488, rel=1e-3)
-    assert suggestion(replace(CONFIG, training=training), points) == Suggestion(backbone_lr=0.00092, head_lr=0.018)
+    assert suggestion(replace(CONFIG, training=training), points) == Suggestion(0.00092, 0.018, points[40].rate)
 
 
 @pytest.mark.parametrize("strategy", ["full", "scratch", "linear-probe", "last-stage", "discriminative"])
@@ -360,8 +360,6 @@ def test_a_training_at_the_suggested_rates_has_the_rates_that_were_tested(strate
 
 @pytest.mark.parametrize("strategy", ["freeze-unfreeze", "three-stage", "one-cycle"])
 def test_so_has_a_training_whose_last_phase_has_other_rates_than_the_configured(strategy: str) -> None:
-    # BUG: the tested rate is the head's in the last phase, and is suggested as `head_lr`: with three-stage, a training
-    # as suggested then runs that phase at a hundredth of what was found, freeze-unfreeze at a tenth, one-cycle at half.
     points = curve(falling(40))
     assert head_rate_at_the_suggestion(strategy, points) == pytest.approx(points[40].rate, rel=0.05)
 
@@ -376,7 +374,6 @@ def head_rate_at_the_suggestion(strategy: str, points: list[Point]) -> float:
 
 
 def test_a_suggestion_is_allowed_by_the_form_that_it_is_written_to() -> None:
-    # BUG: the backbone's rate follows in proportion, and may be above the 10 that a configuration allows.
     training = replace(CONFIG.training, backbone_lr=0.5, head_lr=1e-4)
     found = suggestion(replace(CONFIG, training=training), curve(falling(40)))
     assert found is None or found.backbone_lr <= 10

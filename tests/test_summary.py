@@ -103,7 +103,6 @@ def test_samples_cover_the_classes_of_a_data_set_that_is_sorted_by_class(
 def test_samples_cover_the_classes_also_where_each_has_a_row_group_of_its_own(
     folder: Path, write_split: WriteSplit
 ) -> None:
-    # BUG: at most SAMPLES // 2 = 6 row groups are read, so 4 of these 10 classes are never seen.
     labels = [label for label in range(10) for _ in range(20)]
     write_split(folder, "train", [png(label) for label in labels], labels, named(10))
     regroup(folder, 20)
@@ -186,7 +185,6 @@ def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
 
 
 def test_a_file_that_was_cut_off_is_a_data_set_that_cannot_be_read(folder: Path, write_split: WriteSplit) -> None:
-    # BUG: pyarrow's ArrowInvalid comes through, which the page does not catch; the docstring promises a DataError.
     write_split(folder, "train", [png(0)] * 20, [0] * 20, named(2))
     (file,) = folder.glob("train-*.parquet")
     file.write_bytes(file.read_bytes()[:-100])
@@ -306,8 +304,6 @@ def test_a_batch_larger_than_what_is_left_to_learn_from_is_told(
 def test_a_batch_is_compared_with_what_is_left_whichever_splits_there_are(
     folder: Path, write_split: WriteSplit, count: int, splits: dict[str, int]
 ) -> None:
-    # BUG: the validation share is taken off where the data set has validation and test images of its own, and the test
-    # share (a fifth) is not where it has neither.
     write_splits(folder, write_split, {"train": count, **splits})
     training = TrainConfig(dataset="pets", batch_size=64)
     assert batch_caution(DatasetRef("pets"), training) == (len(load_splits(training, 8).train) < 64)
@@ -331,7 +327,6 @@ def test_the_large_stem_on_small_images_is_told_with_what_it_leaves_of_them(size
 
 
 def test_what_the_large_stem_leaves_of_an_odd_size_is_rounded_up_as_convolutions_do() -> None:
-    # BUG: 48 pixels become 2 x 2, and 1 x 1 is told: every halving rounds up.
     sentence = cautions(GOOD, replace(LARGE, image_size=48, resize=None), STARTED)[0]
     assert f"leave {pixels_left(48)} x {pixels_left(48)} pixels" in sentence
 
@@ -345,7 +340,6 @@ def test_enlarged_images_are_told_with_what_that_costs(side: int, size: int, tim
 
 
 def test_a_network_with_random_weights_is_not_said_to_have_learned_at_some_size() -> None:
-    # BUG: "but it is the size that the network learned at" is said whatever the start.
     (sentence,) = cautions(GOOD, sized(SMALL, 224), TrainConfig(dataset="pets", strategy="scratch"))
     assert "learned" not in sentence
 
@@ -363,7 +357,6 @@ def test_that_test_images_are_held_out_is_told_where_there_are_none() -> None:
 
 
 def test_test_images_without_labels_are_no_test_images(folder: Path, write_split: WriteSplit) -> None:
-    # BUG: the training then holds out a fifth, as the tests of competitions have no labels, but nothing is told.
     write_splits(folder, write_split, {"train": 100})
     write_split(folder, "test", [png(0, (8, 8))] * 20, [-1] * 20, named(2))
     training = TrainConfig(dataset="pets", start="a-start")
@@ -407,7 +400,6 @@ def test_an_empty_revision_or_configuration_is_none(text: str) -> None:
 def test_a_folder_on_this_machine_is_found_again_by_its_reference(
     folder: Path, write_split: WriteSplit, name: str
 ) -> None:
-    # BUG: "#" and "@" in the name of a folder that somebody put there are taken for configuration and revision.
     write_split(folder.parent / name, "train", [png(0)], [0], named(2))
     assert name in dataset_folders()
     assert DatasetRef.parse(str(DatasetRef(name))) == DatasetRef(name)
@@ -429,6 +421,5 @@ def test_splits_come_in_the_order_in_which_they_are_used_whatever_their_files_ar
 
 
 def test_a_data_set_that_is_still_being_written_is_not_offered(folder: Path, write_split: WriteSplit) -> None:
-    # BUG: an import writes its parquet files to a folder named .import-..., which is listed until it is moved.
     write_split(folder.parent / ".import-0a1b", "train", [png(0)], [0], named(2))
     assert list(dataset_folders()) == ["cifar10-mini"]

@@ -33,6 +33,8 @@ class DatasetRef:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The inverse of `str`; revision and configuration may be missing."""
+        if "/" not in text:  # a folder's name may have anything in it
+            return cls(text)
         rest, _, config = text.partition("#")
         name, _, revision = rest.partition("@")
         return cls(name, config or None, revision or None)
@@ -42,14 +44,19 @@ class DatasetRef:
         return f"{self.name}{revision}{f'#{self.config}' if self.config else ''}"
 
 
+def data_folder() -> Path | None:
+    """Where the data sets are that were brought to this machine, if that was said."""
+    return Path(os.environ[DATA_FOLDER_VARIABLE]) if os.environ.get(DATA_FOLDER_VARIABLE) else None
+
+
 def dataset_folders() -> dict[str, Path]:
     """The data sets on this machine: the bundled ones, and those below the folder that `RESNET_SPACE_DATA` names."""
-    roots = [BUNDLED]
-    if os.environ.get(DATA_FOLDER_VARIABLE):
-        roots.append(Path(os.environ[DATA_FOLDER_VARIABLE]))
+    own = data_folder()
+    roots = [BUNDLED] if own is None else [BUNDLED, own]
     found: dict[str, Path] = {}
     for folder in (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir())):
-        if any(folder.rglob("*.parquet")):
+        # An import in progress is hidden.
+        if not folder.name.startswith(".") and any(folder.rglob("*.parquet")):
             found.setdefault(folder.name, folder)
     return found
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from resnet_space.config import TrainConfig
 from resnet_space.data.sources import DataError, classification_columns, split_files
+from resnet_space.data.summary import TEST_SHARE
 from resnet_space.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
-TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
 MEMORY_SHARE = 0.25  # of the machine's memory that a split's pixels may take
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -18,6 +19,7 @@ from resnet_space.images import ImageError, open_image
 SAMPLES = 12
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
 PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
+TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
 STORED = 256 / 224  # of the short side before the crop, as torchvision evaluates ResNets
 MIN_IMAGES_PER_CLASS = 10
 MAX_IMBALANCE = 10
@@ -48,6 +50,15 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     Raises:
         DataError: for a data set that cannot be read, or has no image that can be decoded.
     """
+    try:
+        return _summarise(ref)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"The data set {ref.name!r} cannot be read: {str(error).splitlines()[0].rstrip('.')}."
+        ) from None
+
+
+def _summarise(ref: DatasetRef) -> DatasetSummary:
     files = split_files(ref.name, ref.config, ref.revision)
     if "train" not in files:
         raise DataError(f"The data set {ref.name!r} has no training images.")
@@ -57,7 +68,8 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
         found: Counter[int] = Counter()
         for path in paths:
             found.update(pq.read_table(path, columns=[columns.label])[columns.label].to_pylist())
-        counts[split] = [found[i] for i in range(len(columns.classes))]
+        if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
+            counts[split] = [found[i] for i in range(len(columns.classes))]
     samples = _samples(files["train"], columns)
     if not samples:
         raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
@@ -68,7 +80,7 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
 def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
     """Images of as many classes as there are, from row groups that are spread over the split."""
     groups = [(file, i) for file in files for i in range(pq.read_metadata(file).num_row_groups)]
-    chosen = [groups[round(i)] for i in np.linspace(0, len(groups) - 1, min(len(groups), SAMPLES // 2))]
+    chosen = [groups[round(i)] for i in np.linspace(0, len(groups) - 1, min(len(groups), SAMPLES))]
     by_class: dict[int, list[bytes]] = {}
     generator = np.random.default_rng(0)
     for file, group in chosen:
@@ -126,21 +138,25 @@ def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig)
             f"The largest class has {max(train) / min(train):.0f} times the images of the smallest: accuracy will say "
             "little about the small ones."
         )
-    total = sum(train)
-    if total * (1 - training.validation_fraction) < training.batch_size:
+    left = float(sum(train))
+    if "test" not in summary.counts and "validation" not in summary.counts:
+        left *= 1 - TEST_SHARE
+    if "test" not in summary.counts or "validation" not in summary.counts:
+        left *= 1 - training.validation_fraction
+    if left < training.batch_size:
         found.append(
             f"A batch of {training.batch_size} is more than there are training images: choose a smaller batch size."
         )
     if model.stem == "imagenet" and model.image_size <= SMALL_IMAGE:
         found.append(
-            f"The 7x7 stem and its pool leave {max(model.image_size // 32, 1)} x {max(model.image_size // 32, 1)} "
+            f"The 7x7 stem and its pool leave {-(-model.image_size // 32)} x {-(-model.image_size // 32)} "
             f"pixels of a {model.image_size} px image: choose 224 px, or a start with the CIFAR stem."
         )
     if model.image_size >= 2 * summary.side:
         found.append(
             f"The images have {summary.side} px and are enlarged to {model.image_size} px: that costs "
-            f"{(model.image_size / summary.side) ** 2:.0f} times the computation and shows nothing new, but it is the "
-            "size that the network learned at."
+            f"{(model.image_size / summary.side) ** 2:.0f} times the computation and shows nothing new"
+            + (", but it may be the size that the network learned at." if training.start else ".")
         )
     if training.start is None and training.strategy not in ("full", "scratch"):
         found.append(

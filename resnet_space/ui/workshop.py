@@ -1,9 +1,8 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
 import json
-import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_folders
+from resnet_space.data.sources import DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub_client import HubError
 from resnet_space.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
@@ -74,7 +73,7 @@ class Workshop:
     @property
     def data(self) -> Path:
         """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
-        return Path(os.environ.get(DATA_FOLDER_VARIABLE) or self.library.root.parent / "data")
+        return data_folder() or self.library.root.parent / "data"
 
     def start_names(self) -> list[str]:
         """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
@@ -98,7 +97,9 @@ class Workshop:
 
     def dataset_choices(self) -> list[tuple[str, str]]:
         """(label, reference) of the data sets that are on this machine."""
-        return [(ref.name, str(ref)) for ref in [*map(DatasetRef, dataset_folders()), *self._hub_datasets()]]
+        refs = [*map(DatasetRef, dataset_folders()), *self._hub_datasets()]
+        several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
+        return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
         """What a data set has, read once. Raises DataError."""

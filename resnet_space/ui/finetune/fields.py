@@ -231,7 +231,7 @@ def wire_fields(
         request = form.request(values)
         points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
         rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
-        return gr.update(value=charts.range_chart(points, found.head_lr if found else None), visible=True), *rates
+        return gr.update(value=charts.range_chart(points, found.tested if found else None), visible=True), *rates
 
     # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
     private: Any = {"api_visibility": "private", "preprocess": False}

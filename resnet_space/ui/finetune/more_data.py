@@ -1,5 +1,6 @@
 """Data sets beyond the bundled one: from the Hub, from a visitor's archive, from a folder of this machine."""
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import gradio as gr
 
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
-from resnet_space.data.sources import DataError, DatasetRef, dataset_folders
-from resnet_space.ui.workshop import Workshop
+from resnet_space.data.sources import DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 SHOWN_SKIPPED = 20
@@ -30,8 +31,12 @@ def free_dataset_name(wanted: str) -> str:
     """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", wanted, flags=re.I))
     plain = plain.strip("-._")[:60] or "images"
-    taken = dataset_folders()
-    return next(name for name in (plain, *(f"{plain}-{i}" for i in range(2, 10_000))) if name not in taken)
+    bundled, folder = dataset_folders(), data_folder()
+
+    def taken(name: str) -> bool:
+        return name in bundled or name == HUB_DATASETS or (folder is not None and (folder / name).exists())
+
+    return next(name for name in (plain, *(f"{plain}-{i}" for i in itertools.count(2))) if not taken(name))
 
 
 def report_html(name: str, report: ImportReport) -> str:

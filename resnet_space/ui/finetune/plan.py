@@ -25,7 +25,7 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
                 cells.append('<div class="frozen">frozen</div>')
                 continue
             share = 1 if high == low else (math.log(rate[1]) - low) / (high - low)
-            text = f"{rate[1]:.2g}" if rate[0] == rate[1] else f"{rate[0]:.1g} to {rate[1]:.1g}"
+            text = f"{rate[1]:.2g}" if rate[0] == rate[1] else f"{rate[0]:.2g} to {rate[1]:.2g}"
             cells.append(f'<div class="trains" style="--share: {share:.2f}">{text}</div>')
     first = 1
     heads = ['<div class="part"></div>']
