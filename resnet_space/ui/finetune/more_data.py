@@ -36,7 +36,8 @@ def free_dataset_name(wanted: str) -> str:
     def taken(name: str) -> bool:
         return name in bundled or name == HUB_DATASETS or (folder is not None and (folder / name).exists())
 
-    return next(name for name in (plain, *(f"{plain}-{i}" for i in itertools.count(2))) if not taken(name))
+    names = itertools.chain([plain], (f"{plain}-{i}" for i in itertools.count(2)))
+    return next(name for name in names if not taken(name))
 
 
 def report_html(name: str, report: ImportReport) -> str:
