@@ -20,6 +20,7 @@ STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
 SMOOTHING = 0.9  # of the exponential moving average over the steps
 MAX_RATE = 10.0  # that a configuration allows
+LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
 DIVERGED = 3  # times the lowest loss: what comes after shows nothing
 
 
@@ -82,10 +83,17 @@ def range_test(
 
 
 def suggested_rate(points: Sequence[Point]) -> float | None:
-    """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls."""
+    """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls.
+
+    Only rates down to 1/15 of where it is nearly lowest count: further below, a random head's first steps fall at any.
+    """
     lowest = min(range(len(points)), key=lambda i: points[i].loss, default=0)
     width = max(len(points) // 10, 1)  # slopes over a few steps: a single one is noise
     slopes = {i: points[i + width].loss - points[i - width].loss for i in range(width, lowest - width + 1)}
+    if points:
+        nearly = points[lowest].loss + 0.05 * (points[0].loss - points[lowest].loss)
+        least = next(point.rate for point in points if point.loss <= nearly) / LEARNING_SPAN
+        slopes = {i: slope for i, slope in slopes.items() if points[i].rate >= least}
     if not slopes or min(slopes.values()) >= 0:
         return None
     return points[min(slopes, key=slopes.__getitem__)].rate

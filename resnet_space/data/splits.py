@@ -99,7 +99,7 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
             images[i] = np.asarray(to_model_size(open_image(io.BytesIO(value["bytes"])), size))
         except (ImageError, TypeError):  # damaged, or kept outside the file
             return
-        labels[i] = -1 if label is None else label
+        labels[i] = -1 if label is None or label >= len(columns.classes) else label
 
     done = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock while it decodes

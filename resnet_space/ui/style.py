@@ -56,7 +56,7 @@ CSS = """
   font-size: 0.88rem; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
 .plan > div { padding: 0.2rem 0.5rem; border-radius: 0.25rem; text-align: center; white-space: nowrap; }
 .plan .part { text-align: right; }
-.plan .epochs { color: var(--body-text-color-subdued); }
+.plan .epochs { color: var(--body-text-color-subdued); white-space: normal !important; align-self: end; }
 .plan .trains { color: #fff; background: color-mix(in srgb, #00395c calc(var(--share) * 100%), #0072B2); }
 .plan .frozen { color: var(--body-text-color-subdued); border: 1px dashed var(--border-color-primary); }
 .data p, .report p { margin: 0 0 0.5rem; color: var(--body-text-color); }

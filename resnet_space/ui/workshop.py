@@ -43,7 +43,8 @@ class Workshop:
         self.trainer = Trainer(self.library)
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
@@ -103,7 +104,7 @@ class Workshop:
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
         """What a data set has, read once. Raises DataError."""
-        with self._lock:
+        with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
             return self._summaries[ref]
