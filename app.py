@@ -10,8 +10,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
+from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.limits import VARIABLES, Limits
 from resnet_space.ui import Workshop, build_app
+from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -30,7 +33,13 @@ def main() -> None:
     # The trainer, a process of its own, finds it there too.
     os.environ[DATA_FOLDER_VARIABLE] = str(arguments.data or os.environ.get(DATA_FOLDER_VARIABLE) or DATA)
     public = arguments.share or arguments.host not in (None, "127.0.0.1", "localhost") or "SPACE_ID" in os.environ
-    workshop = Workshop(arguments.checkpoints, public=public)
+    try:
+        limits = Limits.from_environment(public=public)
+    except ConfigError as error:
+        parser.error(str(error))
+    if limits.minutes is not None:  # the trainer, too, has to know
+        os.environ[VARIABLES["minutes"]] = str(limits.minutes)
+    workshop = Workshop(arguments.checkpoints, public=public, limits=limits)
     app = build_app(workshop)
     app.queue(max_size=64, default_concurrency_limit=2)
     app.launch(
@@ -41,8 +50,10 @@ def main() -> None:
         css=CSS,
         run_history=False,
         ssr_mode=False,
+        app_kwargs={"routes": LiveFeed(workshop).routes},
         prevent_thread_lock=True,
     )
+    workshop.tend_queue()
     threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used
     app.block_thread()
 

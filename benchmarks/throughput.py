@@ -31,7 +31,8 @@ from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run
-from resnet_space.train import autocast_dtype, choose_device, train
+from resnet_space.train import train
+from resnet_space.training import autocast_dtype, choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 import torch.nn.functional as F  # isort: skip

@@ -1,5 +1,7 @@
-"""Plain data -> interactive Plotly figures for the page.
+"""Plain data -> interactive Plotly charts for the page.
 
+A chart is what Plotly's library draws: {"data": [traces], "layout": {...}}. Plain dictionaries, because Plotly's own
+classes check every value, which takes longer than all the rest of an update.
 Texts and grids have no colours of their own: the page's style sheet gives them those of its light or dark theme.
 """
 
@@ -10,12 +12,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from resnet_space import palette
-from resnet_space.runs import Metric
+from resnet_space.runs import Metric, last_metric
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+Chart = dict[str, Any]
+
 MAX_POINTS = 300  # of one curve: what a plot of this width can show
+MAX_RATES = 100  # of one part's learning rate, which is smooth
+MOST_CELLS_WITH_NUMBERS = 15  # classes of a confusion matrix whose counts fit into its cells
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,11 @@ class BlockNorms:
         return [f / x if x else math.nan for f, x in zip(self.residual, self.shortcut, strict=True)]
 
 
-def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> "Figure":
-    from plotly.graph_objects import Figure
-
-    axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True, "title_standoff": 8}
-    return Figure(
-        data=traces,
-        layout={
-            "template": "none",
+def _chart(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Chart:
+    axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True}
+    return {
+        "data": traces,
+        "layout": {
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "title": {"text": title, "font": {"size": 13}, "x": 0, "xref": "container", "y": 1}
@@ -51,11 +54,18 @@ def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict
             "hovermode": "closest",
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 12}},
             "uirevision": "keep",  # a refresh does not take the reader's zoom away
-            "xaxis": axis | x,
-            "yaxis": axis | y,
+            "xaxis": axis | x | {"title": {"text": x["title"], "standoff": 8}},
+            "yaxis": axis | y | {"title": {"text": y["title"], "standoff": 8}},
         }
         | layout,
-    )
+    }
+
+
+def figure(chart: Chart) -> "Figure":
+    """The chart for `gr.Plot`."""
+    from plotly.graph_objects import Figure
+
+    return Figure(chart).update_layout(template="none")
 
 
 def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) -> tuple[list[float], list[float]]:
@@ -71,7 +81,7 @@ def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[
     """A dashed line in the run's colour where its next phase begins."""
     lines = []
     for i, metrics in enumerate(histories.values()):
-        start = next((m for m in metrics if m["event"] == "start"), {})
+        start = last_metric(metrics, "start") or {}
         done = 0
         for phase in start.get("phases", [])[:-1]:
             done += phase["epochs"]
@@ -81,34 +91,140 @@ def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[
     return lines
 
 
-def loss_chart(histories: dict[str, list[Metric]]) -> "Figure":
-    """Training loss by iteration, one curve a run."""
+def _curve(name: str, xs: Sequence[float], ys: Sequence[float], colour: str, value: str) -> dict[str, Any]:
+    x, y = thinned(xs, ys)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": x,
+        "y": [float(f"{v:.4g}") for v in y],
+        "line": {"color": colour, "width": 1.8},
+        "hovertemplate": f"{name}<br>iteration %{{x}}<br>{value}<extra></extra>",
+    }
+
+
+def _by_iteration(
+    title: str, histories: dict[str, list[Metric]], key: str, y_title: str, value: str, scale: float = 1.0
+) -> Chart:
+    """One curve a run of what its steps tell under `key`."""
     traces, last = [], 1 if histories else 100
     for i, (name, metrics) in enumerate(histories.items()):
         last = max([last, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
-        steps = [m for m in metrics if m["event"] == "step"]
-        xs, ys = thinned([m["step"] for m in steps], [m["loss"] for m in steps])
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": xs,
-                "y": ys,
-                "line": {"color": palette.category(i), "width": 1.8},
-                "hovertemplate": f"{name}<br>iteration %{{x}}<br>loss %{{y:.3f}}<extra></extra>",
-            }
-        )
-    return _figure(
-        "Loss by iteration",
+        steps = [m for m in metrics if m["event"] == "step" and key in m]
+        xs, ys = [m["step"] for m in steps], [m[key] * scale for m in steps]
+        traces.append(_curve(name, xs, ys, palette.category(i), value))
+    return _chart(
+        title,
         traces,
         {"title": "iteration", "range": [0, last], "showgrid": False},
-        {"title": "training loss (nats)", "rangemode": "tozero"},
+        {"title": y_title, "rangemode": "tozero"},
         shapes=_phase_lines(histories, by_epoch=False),
     )
 
 
-def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
+def loss_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """Training loss by iteration, one curve a run."""
+    return _by_iteration("Loss by iteration", histories, "loss", "training loss (nats)", "loss %{y:.3f}")
+
+
+def speed_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """Images a second by iteration, one curve a run."""
+    return _by_iteration("Speed", histories, "images_per_second", "images/s", "%{y:,.0f} images/s")
+
+
+def memory_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """The trainer's memory by iteration, one curve a run: the GPU's where there is one, else the machine's."""
+    return _by_iteration("Memory of the trainer", histories, "memory", "memory (GB)", "%{y:.2f} GB", scale=1e-9)
+
+
+def rates_chart(metrics: Sequence[Metric]) -> Chart:
+    """The learning rate of every part of one run by iteration; a gap where a part is frozen."""
+    steps = [m for m in metrics if m["event"] == "step"]
+    parts = list(dict.fromkeys(part for m in steps for part in m["rates"]))
+    traces = []
+    # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.
+    kept = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]
+    for i, part in enumerate(parts):
+        trace = _curve(part, [], [], palette.in_order(i, len(parts)), "rate %{y:.2g}")
+        traces.append(trace | {"x": [m["step"] for m in kept], "y": [m["rates"].get(part) or None for m in kept]})
+    last = max([1, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
+    return _chart(
+        "Learning rate of every part",
+        traces,
+        {"title": "iteration", "range": [0, last], "showgrid": False},
+        {"title": "learning rate", "type": "log", "exponentformat": "power", "dtick": 1},
+        shapes=_phase_lines({"": list(metrics)}, by_epoch=False),
+        legend={"font": {"size": 11}, "y": 1, "yanchor": "top"},  # beside the plot: there are too many for a line
+    )
+
+
+def confusion_chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
+    """A confusion matrix [C, C] as a heat map: rows are the true classes, columns the predicted; colours are shares.
+
+    A square root between share and colour: a few per cent of mistakes are what one looks for.
+    """
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    cells = {
+        "type": "heatmap",
+        "x": list(classes),
+        "y": list(classes),
+        "z": [[round(math.sqrt(share), 4) for share in row] for row in shares],
+        "customdata": [
+            [[count, share] for count, share in zip(*rows, strict=True)] for rows in zip(counts, shares, strict=True)
+        ],
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": "Viridis",
+        "showscale": False,
+        "hovertemplate": "%{y}, taken for %{x}:<br>%{customdata[0]} images, %{customdata[1]:.1%}<extra></extra>",
+    }
+    if len(classes) <= MOST_CELLS_WITH_NUMBERS:
+        cells |= {"text": [[str(count) if count else "" for count in row] for row in counts], "texttemplate": "%{text}"}
+    side = min(max(320, 30 * len(classes) + 120), 760)
+    return _chart(
+        "Confusion: click a cell to see its images",
+        [cells],
+        {"title": "predicted class", "type": "category", "showgrid": False, "tickangle": -45},
+        {"title": "true class", "type": "category", "showgrid": False, "autorange": "reversed"},
+        height=side,
+        showlegend=False,
+        margin={"l": 70, "r": 16, "t": 44, "b": 70},
+    )
+
+
+def reliability_chart(bins: Sequence[tuple[float, float, int]]) -> Chart:
+    """Accuracy against confidence, of (mean confidence, accuracy, images) a bin, with the diagonal where both agree."""
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "as sure as right",
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"color": "#888", "width": 1.2, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    largest = max((count for *_, count in bins), default=1)
+    points = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "this model; larger points are more images",
+        "x": [confidence for confidence, _, _ in bins],
+        "y": [accuracy for _, accuracy, _ in bins],
+        "text": [f"{count:,} images" for *_, count in bins],
+        "marker": {"size": [6 + 14 * math.sqrt(count / largest) for *_, count in bins]},
+        "line": {"color": palette.category(0), "width": 1.5},
+        "hovertemplate": "%{text}<br>confidence %{x:.1%}<br>accuracy %{y:.1%}<extra></extra>",
+    }
+    return _chart(
+        "Calibration: is it as often right as it is sure?",
+        [diagonal, points],
+        {"title": "confidence", "range": [0, 1.02], "tickformat": ".0%"},
+        {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+    )
+
+
+def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
     """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
     traces: list[dict[str, Any]] = []
     last = 1 if histories else 10
@@ -149,7 +265,7 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
                     "hovertemplate": f"{name}, test<br>%{{y:.1%}}<extra></extra>",
                 }
             )
-    return _figure(
+    return _chart(
         "Accuracy: — validation, ⋯ training, ★ test",
         traces,
         {
@@ -164,7 +280,7 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> "Figure":
     )
 
 
-def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) -> "Figure":
+def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) -> Chart:
     """Smoothed loss against the head's learning rate of a range test, with the suggestion marked."""
     curve = {
         "type": "scatter",
@@ -190,7 +306,7 @@ def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) 
             }
         )
     title = "Range test: the loss while the learning rate rises"
-    return _figure(
+    return _chart(
         title if suggested is not None else f"{title}; it never falls, so there is no suggestion",
         traces,
         {"title": "learning rate of the head", "type": "log", "exponentformat": "power"},
@@ -198,7 +314,7 @@ def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) 
     )
 
 
-def norms_chart(blocks: list[BlockNorms], images: list[str]) -> "Figure":
+def norms_chart(blocks: list[BlockNorms], images: list[str]) -> Chart:
     """||F(x)|| against ||shortcut(x)||, a point an image and a colour a block, log axes, with the diagonal."""
     values = [v for block in blocks for v in (*block.shortcut, *block.residual) if v > 0]
     low, high = (min(values), max(values)) if values else (1.0, 10.0)
@@ -232,7 +348,7 @@ def norms_chart(blocks: list[BlockNorms], images: list[str]) -> "Figure":
     ]
     ticks = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
     log = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
-    return _figure(
+    return _chart(
         "‖F(x)‖ against ‖x‖: every image in every block",
         [diagonal, *clouds],
         {"title": "‖x‖ on the shortcut"} | log,
@@ -244,7 +360,7 @@ def norms_chart(blocks: list[BlockNorms], images: list[str]) -> "Figure":
     )
 
 
-def ratio_chart(blocks: list[BlockNorms], stage_ends: list[int]) -> "Figure":
+def ratio_chart(blocks: list[BlockNorms], stage_ends: list[int]) -> Chart:
     """||F(x)|| / ||x|| by depth: median and quartiles a block, all images behind, lines between stages."""
     boxes = [
         {
@@ -268,7 +384,7 @@ def ratio_chart(blocks: list[BlockNorms], stage_ends: list[int]) -> "Figure":
         for end in stage_ends
     ]
     one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1}
-    return _figure(
+    return _chart(
         "‖F(x)‖ / ‖x‖ by depth: median, quartiles, every image",
         boxes,
         {"title": "block, by depth", "showgrid": False, "type": "category"},

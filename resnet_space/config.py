@@ -155,6 +155,8 @@ class TrainConfig:
         cutmix: alpha of CutMix (Yun et al. 2019); 0 mixes nothing; with both, each batch draws one.
         clip_norm: the gradient's l2 norm is cut to this; 0 cuts nothing.
         ema: decay of the exponential moving average of the weights, which then is what is kept; 0 keeps the weights.
+        more_epochs: the lengths of what was added afterwards: each repeats the last phase, with a new rise and fall of
+            its rates (warm restarts, Loshchilov & Hutter 2017).
         patience: in the last phase, end after so many epochs without a better validation accuracy; 0 never does.
         crop: "padded" is a random crop after zero padding, "resized" a random resized crop (Szegedy et al. 2015).
         crop_padding: pixels of padding of the former; 0 crops nothing.
@@ -171,6 +173,7 @@ class TrainConfig:
     start: str | None = None
     strategy: str = "full"
     epochs: int = 10
+    more_epochs: tuple[int, ...] = ()
     batch_size: int = 64
     backbone_lr: float = 0.05
     head_lr: float = 0.05
@@ -210,6 +213,9 @@ class TrainConfig:
             f"The strategy is 'scratch', but the start is {self.start}: choose another strategy or no start.",
         )
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
+        _require(isinstance(self.more_epochs, tuple), f"The added epochs are {self.more_epochs!r}, but must be a list.")
+        for more in self.more_epochs:
+            _require_whole("The number of added epochs", more, 1, 1_000)
         _require_whole("The batch size", self.batch_size, 2, 4_096)
         _require_number("The backbone's learning rate", self.backbone_lr, 0, 10, above=True)
         _require_number("The head's learning rate", self.head_lr, 0, 10, above=True)
@@ -232,6 +238,10 @@ class TrainConfig:
         _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
         _require_whole("The seed", self.seed, 0, 2**31 - 1)
         _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs + sum(self.more_epochs)
 
 
 @dataclass(frozen=True)

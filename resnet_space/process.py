@@ -1,30 +1,44 @@
-"""Start, stop and watch one trainer process at a time."""
+"""Start, queue, stop and watch trainer processes: one trains at a time, the others wait their turn."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from resnet_space.runs import LOG, RESUME, Library, Metric, Run
+from resnet_space.runs import LOG, QUEUED, RESUME, Library, Metric, Run, replaced_atomically
 
-State = Literal["new", "starting", "training", "stopping", "finished", "stopped", "failed"]
+State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
+
+LOG_LINES = 20  # of a failed training, for the page
+_TOKEN = re.compile(r"hf_\w+")
 
 
 class BusyError(Exception):
-    """Another training runs; the message says which."""
+    """A run cannot be started or queued; the message says why."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run's training stands; `reason` is one sentence for a failed one."""
+    """How a run's training stands.
+
+    Attributes:
+        reason: one sentence, for one that failed, or that was stopped by a limit.
+        cause: what a failed one's new try should change: "memory", "loss", or nothing.
+        place: in the queue, 1 is the next; 0 for one that does not wait.
+    """
 
     state: State
     reason: str = ""
+    cause: str = ""
+    place: int = 0
 
     @property
     def is_active(self) -> bool:
@@ -32,7 +46,7 @@ class Status:
 
 
 def status_of(
-    metrics: list[Metric], *, alive: bool, stopping: bool, exit_code: int | None, last_log_line: str
+    metrics: list[Metric], *, alive: bool, stopping: bool, exit_code: int | None, last_log_line: str, place: int = 0
 ) -> Status:
     """How a training stands, from what it wrote and from its process.
 
@@ -42,13 +56,17 @@ def status_of(
         stopping: whether it was asked to stop.
         exit_code: of its process, where that was a child of ours and has ended; -9 is "killed by signal 9".
         last_log_line: what its process said last.
+        place: in the queue.
     """
     if alive:
         if stopping:
             return Status("stopping")
         return Status("training" if any(metric["event"] == "step" for metric in metrics) else "starting")
+    if place:
+        return Status("queued", place=place)
     if metrics and metrics[-1]["event"] == "end":
-        return Status(metrics[-1]["status"], metrics[-1].get("reason", ""))
+        end = metrics[-1]
+        return Status(end["status"], end.get("reason", ""), end.get("cause", ""))
     kept = "; its best weights are kept" if any(metric["event"] == "epoch" for metric in metrics) else ""
     if exit_code is not None and exit_code < 0:
         named = {number.value: number.name for number in signal.Signals}
@@ -63,33 +81,121 @@ def status_of(
 
 
 class Trainer:
-    """The trainer processes of a library of runs: at most one at a time, whoever started it."""
+    """The trainer processes of a library of runs, whoever started them, and the queue before them.
 
-    def __init__(self, library: Library) -> None:
+    What waits is written in the runs' folders, so that a restarted app goes on with the same queue.
+
+    Args:
+        library: whose runs are trained.
+        longest_queue: how many runs may wait; None is any number.
+    """
+
+    def __init__(self, library: Library, *, longest_queue: int | None = None) -> None:
         self.library = library
+        self.longest_queue = longest_queue
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
 
-    def start(self, run: Run, *, resume: bool = False) -> None:
-        """Start training a run in a process that outlives this one.
+    def start(self, run: Run, *, resume: bool = False, more_epochs: int = 0) -> None:
+        """Train a run in a process that outlives this one: now, or when those that wait already have trained.
+
+        Args:
+            run: what to train.
+            resume: go on where an earlier training of it ended.
+            more_epochs: than its configuration has; they are added to it.
 
         Raises:
-            BusyError: while another run trains.
+            BusyError: if it trains or waits already, or too many wait.
         """
         with self._lock:
-            self._check_free()
-            self._spawn(run, resume)
+            if self._is_alive(run) or run.is_queued:
+                raise BusyError(f"{run.name} is training or waiting already.")
+            self._check_room()
+            if more_epochs:
+                run = run.with_more_epochs(more_epochs)
+            self._start_or_enqueue(run, resume)
 
     def start_new(self, create: Callable[[], Run]) -> Run:
         """Create a run and start it, as one step: a refused start leaves no run behind. Raises as `start`, `create`."""
         with self._lock:
-            self._check_free()
+            self._check_room()
             run = create()
-            self._spawn(run, resume=False)
+            self._start_or_enqueue(run, resume=False)
             return run
 
-    def _spawn(self, run: Run, resume: bool) -> None:
+    def queue(self) -> list[Run]:
+        """The runs that wait, the next one first."""
+        return [run for _, run in sorted(self._tickets(), key=lambda entry: (entry[0]["time"], entry[1].name))]
+
+    def advance(self) -> None:
+        """Start the run that has waited longest, unless one trains."""
+        with self._lock:
+            self._advance()
+
+    def keep_advancing(self, seconds: float = 0.5) -> None:
+        """`advance` now and then, for ever: a thread's work."""
+        while True:
+            time.sleep(seconds)
+            self.advance()
+
+    def stop(self, run: Run) -> None:
+        """Take a run from the queue, or ask its trainer to stop at its next step; its best weights are kept."""
+        with self._lock:
+            (run.path / QUEUED).unlink(missing_ok=True)
+        if self.status(run).is_active:
+            run.request_stop()
+
+    def active(self) -> str | None:
+        """The name of the run that trains now, if any."""
+        return next((run.name for run in self.library.runs() if self._is_alive(run)), None)
+
+    def status(self, run: Run) -> Status:
+        """How a run's training stands."""
+        # In this order: a trainer that ends in between has then written how.
+        place = next((i for i, other in enumerate(self.queue(), 1) if other.path == run.path), 0)
+        alive = self._is_alive(run)
+        child = self._children.get(run.name)
+        exit_code = child.poll() if child else None
+        return status_of(
+            self.library.metrics(run),
+            alive=alive,
+            stopping=run.stop_requested(),
+            exit_code=exit_code,
+            last_log_line="" if exit_code is None else "".join(last_log_lines(run, 1)),
+            place=place,
+        )
+
+    def _check_room(self) -> None:
+        waiting = len(self._tickets())
+        if self.longest_queue is not None and waiting >= self.longest_queue and self.active() is not None:
+            raise BusyError(f"{waiting} trainings wait already, which is as many as may: try again later.")
+
+    def _tickets(self) -> list[tuple[dict[str, float], Run]]:
+        tickets = []
+        for run in self.library.runs():
+            try:
+                tickets.append((json.loads((run.path / QUEUED).read_text("utf-8")), run))
+            except (OSError, ValueError):
+                continue
+        return tickets
+
+    def _start_or_enqueue(self, run: Run, resume: bool) -> None:
         run.withdraw_stop()
+        if self.active() is None and not self._tickets():
+            self._spawn(run, resume)
+            return
+        with replaced_atomically(run.path / QUEUED) as file:
+            file.write_text(json.dumps({"time": time.time(), "resume": resume}), encoding="utf-8")
+
+    def _advance(self) -> None:
+        tickets = self._tickets()
+        if not tickets or self.active() is not None:
+            return
+        ticket, run = min(tickets, key=lambda entry: (entry[0]["time"], entry[1].name))
+        self._spawn(run, bool(ticket["resume"]))
+        (run.path / QUEUED).unlink(missing_ok=True)
+
+    def _spawn(self, run: Run, resume: bool) -> None:
         (run.path / RESUME).mkdir(exist_ok=True)
         command = [sys.executable, "-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
         package_folder = str(Path(__file__).parent.parent)
@@ -106,45 +212,15 @@ class Trainer:
                 start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
             )
 
-    def _check_free(self) -> None:
-        active = self.active()
-        if active is not None:
-            raise BusyError(f"{active} is training now: wait for its end, or stop it first.")
-
-    def stop(self, run: Run) -> None:
-        """Ask a run's trainer, if it has one, to stop at its next step; its best weights are kept."""
-        if self.status(run).is_active:
-            run.request_stop()
-
-    def active(self) -> str | None:
-        """The name of the run that trains now, if any."""
-        for run in self.library.runs():
-            if self._is_alive(run):
-                return run.name
-        return None
-
-    def status(self, run: Run) -> Status:
-        """How a run's training stands."""
-        # In this order: a trainer that ends in between has then written how.
-        alive = self._is_alive(run)
-        child = self._children.get(run.name)
-        exit_code = child.poll() if child else None
-        return status_of(
-            self.library.metrics(run),
-            alive=alive,
-            stopping=run.stop_requested(),
-            exit_code=exit_code,
-            last_log_line="" if exit_code is None else _last_line(run.path / LOG),
-        )
-
     def _is_alive(self, run: Run) -> bool:
         child = self._children.get(run.name)
         return (child is not None and child.poll() is None) or run.is_training
 
 
-def _last_line(log: Path) -> str:
+def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
+    """The end of what a run's trainer said, without anything that looks like a token."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except FileNotFoundError:
-        return ""
-    return lines[-1] if lines else ""
+        return []
+    return [_TOKEN.sub("hf_…", line) for line in lines[-most:]]

@@ -14,7 +14,7 @@ from resnet_space.data.batches import training_batches
 from resnet_space.data.splits import ImageSet
 from resnet_space.optim import create_optimizer, freeze_all_but, set_training_mode
 from resnet_space.strategies import HEAD, plan
-from resnet_space.train import autocast_dtype, choose_device, model_with
+from resnet_space.training import autocast_dtype, choose_device, model_with
 
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate

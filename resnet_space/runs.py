@@ -4,6 +4,7 @@ checkpoints/<run>/
   config.json          RunConfig: all that is needed to rebuild the model and to repeat the run
   model.safetensors    the weights of the best validation epoch
   metrics.jsonl        one JSON object a line, appended while training
+  test.safetensors     what the model says about every test image
   README.md            the model card, generated from the above
   figures/*.png        for the card
   resume/              what training needs to go on; stays on this machine
@@ -13,10 +14,11 @@ import itertools
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
+EVALUATION = "test.safetensors"
 CARD = "README.md"
 FIGURES = "figures"
 RESUME = "resume"
@@ -42,6 +45,8 @@ STATE = f"{RESUME}/state.pt"
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
+QUEUED = f"{RESUME}/queued"
+OWNER = f"{RESUME}/owner"
 
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
@@ -109,8 +114,7 @@ class Run:
             RunError: if the name cannot be used or is taken, or `start` has no weights.
         """
         path = Path(path).absolute()
-        if not NAME_PATTERN.fullmatch(path.name) or ".." in path.parts:
-            raise RunError(f"{path.name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+        _require_name("" if ".." in path.parts else path.name)
         if start is not None and not start.has_weights:
             raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         weights = {}
@@ -128,9 +132,35 @@ class Run:
             if start.config.model.classes != config.model.classes:
                 weights = without_head(weights)
             save_file(weights, path / START_WEIGHTS)
-        with replaced_atomically(path / CONFIG) as file:
-            file.write_text(json.dumps(config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return cls(path, config)
+        run = cls(path, config)
+        run._write_config()
+        return run
+
+    def again(self, path: str | os.PathLike[str], config: RunConfig | None = None) -> "Run":
+        """A new run from this one's start, ready to train: a repetition, or one with other settings of the same model.
+
+        Raises:
+            RunError: as `create`, or where the weights that this one started from are not here.
+        """
+        config = config or self.config
+        if config.training.start is None:
+            return Run.create(path, config)
+        if not (self.path / START_WEIGHTS).is_file():  # one that came from another machine
+            return Run.create(path, config, start=Run.open(self.path.parent / config.training.start))
+        made = Run.create(path, config)
+        shutil.copyfile(self.path / START_WEIGHTS, made.path / START_WEIGHTS)
+        return made
+
+    def with_more_epochs(self, epochs: int) -> "Run":
+        """This run, to be trained on for longer when it is resumed. Raises ConfigError for no whole number above 0."""
+        training = replace(self.config.training, more_epochs=(*self.config.training.more_epochs, epochs))
+        changed = replace(self, config=replace(self.config, training=training))
+        changed._write_config()
+        return changed
+
+    def _write_config(self) -> None:
+        with replaced_atomically(self.path / CONFIG) as file:
+            file.write_text(json.dumps(self.config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     # Weights
 
@@ -241,6 +271,10 @@ class Run:
             lock.release()
             return False
 
+    @property
+    def is_queued(self) -> bool:
+        return (self.path / QUEUED).exists()
+
     def request_stop(self) -> None:
         """Ask the trainer to stop at its next step. A file, because that reaches any process on any machine."""
         (self.path / STOP).touch()
@@ -250,6 +284,11 @@ class Run:
 
     def withdraw_stop(self) -> None:
         (self.path / STOP).unlink(missing_ok=True)
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise RunError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
 
 
 def without_head(weights: dict[str, W]) -> dict[str, W]:
@@ -289,6 +328,8 @@ class Library:
         """The valid runs, newest first."""
         found: dict[Path, tuple[float, Run]] = {}
         for path in self.root.iterdir() if self.root.is_dir() else ():
+            if not NAME_PATTERN.fullmatch(path.name):  # for instance one that is being deleted
+                continue
             try:
                 written = (path / CONFIG).stat().st_mtime
                 known = self._opened.get(path)
@@ -305,6 +346,27 @@ class Library:
         if not (self.root / name).is_dir():
             raise RunError(f"There is no run named {name} any more: choose another.")
         return Run.open(self.root / name)
+
+    def delete(self, run: Run) -> None:
+        """Delete a run's folder for good. Raises RunError while it trains or waits."""
+        self._require_idle(run, "deleted")
+        gone = run.path.with_name(f".deleted-{run.name}")
+        run.path.rename(gone)  # at once, so that nobody meets half a run
+        shutil.rmtree(gone)
+
+    def rename(self, run: Run, name: str) -> Run:
+        """Give a run's folder another name. Raises RunError where that cannot be, or while it trains or waits."""
+        _require_name(name)
+        self._require_idle(run, "renamed")
+        if (self.root / name).exists():
+            raise RunError(f"There is a run named {name} already: choose another name.")
+        run.path.rename(self.root / name)
+        return Run.open(self.root / name)
+
+    @staticmethod
+    def _require_idle(run: Run, done: str) -> None:
+        if run.is_training or run.is_queued:
+            raise RunError(f"{run.name} is training or waiting: stop it before it is {done}.")
 
     def free_name(self, kind: str) -> str:
         """The first of kind-1, kind-2, ... that no folder has."""

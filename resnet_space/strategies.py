@@ -81,7 +81,7 @@ def backbone_parts(model: ModelConfig) -> tuple[str, ...]:
 
 def plan(training: TrainConfig, model: ModelConfig, *, new_cbam: bool = False) -> list[Phase]:
     """The phases of a run's training; `new_cbam` where its start has weights for all but CBAM."""
-    return phases(
+    planned = phases(
         training.strategy,
         training.epochs,
         model,
@@ -90,6 +90,7 @@ def plan(training: TrainConfig, model: ModelConfig, *, new_cbam: bool = False) -
         layer_decay=training.layer_decay,
         new_cbam=new_cbam,
     )
+    return planned + [Phase(epochs, planned[-1].rates) for epochs in training.more_epochs]
 
 
 def phases(

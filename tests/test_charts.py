@@ -4,16 +4,22 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from plotly.graph_objects import Figure
 
 from resnet_space import palette
 from resnet_space.charts import (
     MAX_POINTS,
     BlockNorms,
+    Chart,
     accuracy_chart,
+    confusion_chart,
+    figure,
     loss_chart,
+    memory_chart,
     norms_chart,
+    rates_chart,
     ratio_chart,
+    reliability_chart,
+    speed_chart,
     thinned,
 )
 from resnet_space.runs import Metric
@@ -43,18 +49,18 @@ BLOCKS = [
 IMAGES = ["image 0", "image 1", "image 2"]
 
 
-def as_json(figure: Figure) -> dict[str, Any]:
+def as_json(chart: Chart) -> dict[str, Any]:
     """What a browser gets; numbers that JSON does not have are refused."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
-    content: dict[str, Any] = json.loads(figure.to_json(), parse_constant=refuse)
+    content: dict[str, Any] = json.loads(figure(chart).to_json(), parse_constant=refuse)
     return content
 
 
-def curves(figure: Figure) -> dict[str, dict[str, Any]]:
-    traces = as_json(figure)["data"]
+def curves(chart: Chart) -> dict[str, dict[str, Any]]:
+    traces = as_json(chart)["data"]
     assert len({trace["name"] for trace in traces}) == len(traces)
     return {trace["name"]: trace for trace in traces}
 
@@ -153,6 +159,62 @@ def test_runs_without_metrics_give_charts_without_points(chart: Any, histories: 
 
 
 # Residuals
+
+
+def steps(count: int, **values: float) -> list[Metric]:
+    return [{"event": "start", "epochs": 1, "steps_per_epoch": count}] + [
+        {"event": "step", "step": i + 1, "loss": 1.0, "rates": {"head": 0.1}, **values} for i in range(count)
+    ]
+
+
+def test_speed_and_memory_are_drawn_in_images_a_second_and_gigabytes() -> None:
+    histories = {"a-run": steps(3, images_per_second=480.0, memory=1_500_000_000.0), "an older one": steps(2)}
+    assert curves(speed_chart(histories))["a-run"]["y"] == [480, 480, 480]
+    memory = curves(memory_chart(histories))
+    assert memory["a-run"]["y"] == [1.5, 1.5, 1.5]
+    assert memory["an older one"]["y"] == []  # which did not write it yet
+
+
+def test_every_part_has_a_curve_of_its_rate_with_gaps_where_it_is_frozen() -> None:
+    metrics = steps(4)
+    metrics[3]["rates"], metrics[4]["rates"] = {"stem": 0.01, "head": 0.1}, {"stem": 0.0, "head": 0.05}
+    rates = curves(rates_chart(metrics))
+    assert rates["head"]["y"] == [0.1, 0.1, 0.1, 0.05]
+    assert rates["stem"]["y"] == [None, None, 0.01, None]  # a logarithmic axis has no zero
+    assert as_json(rates_chart(metrics))["layout"]["yaxis"]["type"] == "log"
+    assert curves(rates_chart([])) == {}
+
+
+def test_a_long_training_has_few_points_of_each_rate() -> None:
+    (curve,) = curves(rates_chart(steps(950))).values()
+    assert 90 <= len(curve["x"]) <= 100
+    assert curve["x"] == sorted(curve["x"])
+
+
+def test_the_confusion_chart_has_shares_of_the_true_class_as_colours_and_counts_as_numbers() -> None:
+    chart = as_json(confusion_chart([[6, 2], [0, 0]], ["cat", "dog"]))
+    (cells,) = chart["data"]
+    assert cells["z"] == [[round(math.sqrt(0.75), 4), 0.5], [0, 0]]
+    assert cells["text"] == [["6", "2"], ["", ""]]
+    assert cells["customdata"] == [[[6, 0.75], [2, 0.25]], [[0, 0], [0, 0]]]
+    assert chart["layout"]["yaxis"]["autorange"] == "reversed"  # the first class at the top, as in a table
+    many = [[i] * 20 for i in range(20)]
+    assert "text" not in as_json(confusion_chart(many, [str(i) for i in range(20)]))["data"][0]
+
+
+def test_the_reliability_chart_has_larger_points_for_more_images() -> None:
+    diagonal, points = as_json(reliability_chart([(0.3, 0.2, 1), (0.9, 0.8, 100)]))["data"]
+    assert diagonal["x"] == diagonal["y"] == [0, 1]
+    assert (points["x"], points["y"]) == ([0.3, 0.9], [0.2, 0.8])
+    small, large = points["marker"]["size"]
+    assert small < large
+    assert as_json(reliability_chart([]))["data"][1]["x"] == []
+
+
+def test_a_training_that_was_made_longer_has_room_for_all_of_it() -> None:
+    metrics = [*HISTORIES["first"], {"event": "start", "epochs": 6, "steps_per_epoch": 5}]
+    assert as_json(loss_chart({"a": metrics}))["layout"]["xaxis"]["range"] == [0, 30]
+    assert as_json(accuracy_chart({"a": metrics}))["layout"]["xaxis"]["range"] == [0.5, 6.5]
 
 
 def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from resnet_space import palette
-from resnet_space.charts import accuracy_chart, loss_chart, range_chart
+from resnet_space.charts import Chart, accuracy_chart, figure, loss_chart, range_chart
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import ImportReport, Skipped, import_archive
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
@@ -406,13 +406,13 @@ def test_names_in_an_archive_are_never_markup() -> None:
 # Charts
 
 
-def as_json(figure: Any) -> dict[str, Any]:
+def as_json(chart: Chart) -> dict[str, Any]:
     """What a browser gets; numbers that JSON does not have are refused."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
-    content: dict[str, Any] = json.loads(figure.to_json(), parse_constant=refuse)
+    content: dict[str, Any] = json.loads(figure(chart).to_json(), parse_constant=refuse)
     return content
 
 
@@ -450,9 +450,9 @@ def started(*epochs: int, steps: int = 20) -> list[Metric]:
     return [{"event": "start", "epochs": sum(epochs), "steps_per_epoch": steps, "phases": phases}]
 
 
-def lines(figure: Any) -> list[tuple[float, str]]:
+def lines(chart: Chart) -> list[tuple[float, str]]:
     """(place, colour) of each upright line, which must be dashed and as high as the plot."""
-    found = as_json(figure)["layout"].get("shapes", [])
+    found = as_json(chart)["layout"].get("shapes", [])
     for shape in found:
         assert shape["x0"] == shape["x1"]
         assert (shape["yref"], shape["y0"], shape["y1"], shape["line"]["dash"]) == ("paper", 0, 1, "dash")

@@ -21,20 +21,26 @@ from resnet_space.data import hub as hub_module
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, split_files
 from resnet_space.data.summary import cautions
 from resnet_space.hub_client import HubError
+from resnet_space.limits import Limits
 from resnet_space.models import model_from_config
 from resnet_space.pretrained import PRETRAINED, pretrained_model
-from resnet_space.runs import RESUME, START_WEIGHTS, Run, RunError
+from resnet_space.process import Status
+from resnet_space.runs import QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
 from resnet_space.strategies import CBAM_RATES, recipe
-from resnet_space.train import initial_model
+from resnet_space.training import initial_model
+from resnet_space.ui import visitors
 from resnet_space.ui import workshop as workshop_module
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,
     DATA_SETTINGS,
     STRATEGY_SETTINGS,
+    NextTry,
     Request,
     create_comparison,
     create_run,
     data_values,
+    go_on,
+    next_try,
     own_settings,
     requested_config,
     requested_plan,
@@ -241,7 +247,7 @@ def test_every_setting_of_a_training_reaches_the_configuration(workshop: Worksho
 
 
 def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
-    elsewhere = {"dataset", "dataset_config", "dataset_revision", "start", "precision"}
+    elsewhere = {"dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs"}
     assert set(training_fields()) == {field.name for field in fields(TrainConfig)} - elsewhere
     assert TrainConfig(dataset="-", **training_fields()) == TrainConfig(dataset="-")
 
@@ -458,10 +464,13 @@ def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(workshop
     before = digests(workshop.library.root)
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("gated", cbam="none")):
         with pytest.raises(gr.Error) as caught:
-            start_training(workshop, partial(create_run, workshop, request))
+            start_training(workshop, partial(create_run, workshop, request), None)
         assert re.fullmatch(r"[^\n]+\.", caught.value.message)
-    with workshop.library.open("gated").training_lock(), pytest.raises(gr.Error, match="gated is training now: "):
-        start_training(workshop, lambda: create_run(workshop, ask()))
+    full = Workshop(workshop.library.root, limits=Limits(queue=1))
+    (workshop.library.open("plain").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
+    with workshop.library.open("gated").training_lock(), pytest.raises(gr.Error, match="1 trainings wait already"):
+        start_training(full, lambda: create_run(full, ask()), None)
+    (workshop.library.open("plain").path / QUEUED).unlink()
     after = digests(workshop.library.root)
     assert {name: digest for name, digest in after.items() if not name.startswith(f"gated/{RESUME}")} == {
         name: digest for name, digest in before.items() if not name.startswith(f"gated/{RESUME}")
@@ -633,3 +642,132 @@ def test_the_data_folder_is_the_environments_or_beside_the_runs(
     assert workshop.data == tmp_path / "elsewhere"
     monkeypatch.delenv(DATA_FOLDER_VARIABLE)
     assert workshop.data == tmp_path / "data"
+
+
+# What one does next with a run
+
+
+def ended(run: Run, status: str, **more: str) -> Run:
+    run.append_metric({"event": "start", "epochs": 1, "steps_per_epoch": 1})
+    run.append_metric({"event": "end", "status": status, "time": 1.0, **more})
+    (run.path / STATE).touch()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("status", "label", "settings", "takes_epochs"),
+    [
+        (Status("new"), "Train it", None, False),
+        (Status("stopped"), "Resume", None, True),
+        (Status("finished"), "Train on", None, True),
+        (Status("failed", "Killed."), "Resume", None, False),
+        (Status("failed", "", "memory"), "Retry with batch size 32", {"batch_size": 32}, False),
+        (
+            Status("failed", "", "loss"),
+            "Retry with a tenth of the learning rates",
+            {"backbone_lr": pytest.approx(0.005), "head_lr": pytest.approx(0.005)},
+            False,
+        ),
+    ],
+)
+def test_what_is_offered_next_follows_from_how_a_run_ended(
+    workshop: Workshop, status: Status, label: str, settings: dict[str, Any] | None, takes_epochs: bool
+) -> None:
+    run = workshop.library.open("plain")
+    (run.path / RESUME).mkdir(exist_ok=True)
+    (run.path / STATE).touch()
+    assert next_try(run, status) == NextTry(label, settings, takes_epochs)
+
+
+@pytest.mark.parametrize("state", ["starting", "training", "stopping", "queued"])
+def test_nothing_is_offered_for_a_run_that_trains_or_waits(workshop: Workshop, state: Any) -> None:
+    assert next_try(workshop.library.open("plain"), Status(state)) is None
+
+
+def test_without_its_state_a_failed_run_is_tried_anew_and_others_cannot_go_on(workshop: Workshop) -> None:
+    run = workshop.library.open("plain")
+    assert next_try(run, Status("failed", "There is no such data set.")) == NextTry("Retry", {})
+    assert next_try(run, Status("finished")) is next_try(run, Status("stopped")) is None
+
+
+@pytest.fixture
+def started(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """(name, resume) of the trainings that would have been started."""
+    found: list[tuple[str, bool]] = []
+    monkeypatch.setattr(workshop.trainer, "_spawn", lambda run, resume: found.append((run.name, resume)))
+    return found
+
+
+def test_a_stopped_run_goes_on_as_it_was_or_for_longer(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
+    run = ended(create_run(workshop, ask(epochs=4)), "stopped")
+    assert go_on(workshop, run.name, None, 0).name == run.name
+    assert workshop.library.open(run.name).config == run.config
+    go_on(workshop, run.name, None, 3.0)  # as a page sends it
+    assert workshop.library.open(run.name).config.training.more_epochs == (3,)
+    assert started == [(run.name, True), (run.name, True)]
+
+
+def test_a_finished_run_goes_on_only_for_longer(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
+    run = ended(create_run(workshop, ask(epochs=4)), "finished")
+    for epochs in (0, None, "many", -1):
+        with pytest.raises(gr.Error, match="say how many more, at least 1"):
+            go_on(workshop, run.name, None, epochs)
+    with pytest.raises(gr.Error, match=r"^'The number of added epochs is 5000, but must be"):
+        go_on(workshop, run.name, None, 5000)
+    assert workshop.library.open(run.name).config == run.config
+    assert started == []
+    go_on(workshop, run.name, None, 2)
+    assert started == [(run.name, True)]
+
+
+def test_a_retry_is_a_new_run_of_the_same_start_with_what_failed_changed(
+    workshop: Workshop, started: list[tuple[str, bool]]
+) -> None:
+    run = ended(create_run(workshop, ask(batch_size=16)), "failed", reason="Full.", cause="memory")
+    again = go_on(workshop, run.name, None, 0)
+    assert again.config == replace(run.config, training=replace(run.config.training, batch_size=8))
+    assert (again.path / START_WEIGHTS).read_bytes() == (run.path / START_WEIGHTS).read_bytes()
+    assert started == [(again.name, False)]
+    assert workshop.library.open(run.name).metrics()[-1]["status"] == "failed"  # it stays as it is
+
+
+def test_what_came_with_the_app_or_is_gone_cannot_go_on(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
+    trained(workshop, BACKBONE, OWN)
+    for name, why in ((BACKBONE, "came with the app"), ("gone", "no run named gone"), (None, "Choose a run first")):
+        with pytest.raises(gr.Error, match=why):
+            go_on(workshop, name, None, 1)
+    assert started == []
+
+
+# On an app that others use
+
+
+@pytest.fixture
+def public(workshop: Workshop) -> Workshop:
+    limited = Workshop(workshop.library.root, public=True, limits=Limits(epochs=5, images=60))
+    limited.trainer._spawn = lambda run, resume: None  # type: ignore[method-assign]
+    return limited
+
+
+def test_a_started_run_is_the_visitors(public: Workshop) -> None:
+    run = start_training(public, lambda: create_run(public, ask(epochs=2)), "my key")
+    assert visitors.owns(run, "my key")
+    with pytest.raises(gr.Error, match="is not yours"):
+        go_on(public, run.name, "another key", 1)
+    with pytest.raises(gr.Error, match="does not know you yet"):
+        start_training(public, lambda: create_run(public, ask(epochs=2)), None)
+    other = start_training(public, lambda: create_comparison(public, run.name), "another key")
+    assert visitors.owns(other, "another key")
+
+
+def test_limits_are_kept_by_everything_that_starts_a_training(public: Workshop) -> None:
+    before = {run.name for run in public.library.runs()}
+    with pytest.raises(gr.Error, match="6 epochs are asked for, but here at most 5 may be"):
+        start_training(public, lambda: create_run(public, ask(epochs=6)), "key")
+    assert {run.name for run in public.library.runs()} == before
+    run = ended(start_training(public, lambda: create_run(public, ask(epochs=4)), "key"), "finished")
+    with pytest.raises(gr.Error, match="6 epochs are asked for"):
+        go_on(public, run.name, "key", 2)
+    public.limits = Limits(images=59)
+    with pytest.raises(gr.Error, match="60 training images, but here at most 59"):
+        start_training(public, lambda: create_comparison(public, run.name), "key")

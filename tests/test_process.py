@@ -13,8 +13,8 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.process import BusyError, Status, Trainer, status_of
-from resnet_space.runs import CONFIG, LOG, Library, Metric, Run
+from resnet_space.process import BusyError, Status, Trainer, last_log_lines, status_of
+from resnet_space.runs import CONFIG, LOG, QUEUED, Library, Metric, Run
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 
@@ -63,6 +63,7 @@ def judged(metrics: list[Metric], **known: Any) -> Status:
         ([START, STEP, EPOCH, TEST, ended("finished")], {"exit_code": 0}, "finished"),
         ([START, STEP, ended("stopped")], {"exit_code": 0, "stopping": True}, "stopped"),
         ([START, STEP, ended("stopped")], {"exit_code": None}, "stopped"),
+        ([START, STEP, ended("stopped")], {"alive": True, "place": 1}, "training"),
     ],
 )
 def test_the_state_follows_from_metrics_and_process(metrics: list[Metric], known: dict[str, Any], state: str) -> None:
@@ -76,6 +77,16 @@ def test_a_failed_training_gives_the_reason_that_it_wrote() -> None:
     expected = Status("failed", "The loss is no longer a number.")
     assert judged(metrics) == judged(metrics, exit_code=1, last_log_line="something else") == expected
     assert not expected.is_active
+
+
+def test_a_run_that_waits_has_a_place_whatever_it_did_before() -> None:
+    for metrics in ([], [START, STEP, ended("stopped")], [START, STEP, EPOCH]):
+        assert judged(metrics, place=3) == Status("queued", place=3)
+
+
+def test_a_failed_training_tells_what_a_new_try_should_change() -> None:
+    metrics = [START, STEP, ended("failed", reason="Memory ran out.", cause="memory")]
+    assert judged(metrics) == Status("failed", "Memory ran out.", "memory")
 
 
 def test_what_a_training_wrote_at_its_end_counts_more_than_how_its_process_ended() -> None:
@@ -173,15 +184,65 @@ def test_a_stop_reaches_only_a_run_that_trains(library: Library, trainer: Traine
     assert not run.stop_requested()
 
 
-def test_while_a_run_trains_no_new_one_is_even_created(library: Library, trainer: Trainer) -> None:
+def test_while_a_run_trains_the_others_wait_in_the_order_of_their_start(library: Library, trainer: Trainer) -> None:
+    run, second = created(library, "a-run"), created(library, "z-second")
+    with run.training_lock():
+        trainer.start(second)
+        third = trainer.start_new(lambda: created(library, "b-third"))
+        assert [one.name for one in trainer.queue()] == ["z-second", "b-third"]
+        assert trainer.status(second) == Status("queued", place=1)
+        assert trainer.status(third) == Status("queued", place=2)
+        assert not trainer.status(third).is_active
+        trainer.advance()
+        assert trainer.active() == "a-run"
+        assert [one.name for one in Trainer(Library(library.root)).queue()] == [
+            "z-second",
+            "b-third",
+        ]  # after a restart
+        trainer.stop(second)
+        assert trainer.status(second) == Status("new")
+        assert trainer.status(third) == Status("queued", place=1)
+        assert not second.stop_requested()
+    for waiting in (second, third):
+        assert not (waiting.path / LOG).exists()
+
+
+def test_a_run_that_trains_or_waits_is_not_started_again(library: Library, trainer: Trainer) -> None:
+    run, other = created(library, "a-run"), created(library, "another")
+    with run.training_lock():
+        trainer.start(other)
+        for one in (run, other):
+            with pytest.raises(BusyError, match=rf"^{one.name} is training or waiting already\.$"):
+                trainer.start(one)
+    assert [one.name for one in trainer.queue()] == ["another"]
+
+
+def test_when_as_many_wait_as_may_the_next_is_not_even_created(library: Library) -> None:
+    trainer = Trainer(library, longest_queue=2)
     run = created(library, "a-run")
     with run.training_lock():
-        with pytest.raises(BusyError, match=r"^a-run is training now: [^\n]+\.$"):
-            trainer.start_new(lambda: created(library, "another"))
-        with pytest.raises(BusyError, match="a-run"):
-            trainer.start(run)
-    assert [run.name for run in library.runs()] == ["a-run"]
-    assert not (run.path / LOG).exists()
+        for name in ("second", "third"):
+            trainer.start(created(library, name))
+        with pytest.raises(BusyError, match=r"^2 trainings wait already, which is as many as may: try again later\.$"):
+            trainer.start_new(lambda: created(library, "fourth"))
+    assert sorted(run.name for run in library.runs()) == ["a-run", "second", "third"]
+
+
+def test_a_damaged_ticket_keeps_nobody_else_from_the_queue(library: Library, trainer: Trainer) -> None:
+    run, broken, other = (created(library, name) for name in ("a-run", "broken", "other"))
+    with run.training_lock():
+        trainer.start(other)
+        (broken.path / QUEUED).write_text("{", encoding="utf-8")
+        assert [one.name for one in trainer.queue()] == ["other"]
+
+
+def test_the_log_is_shown_without_tokens_and_only_its_end(library: Library) -> None:
+    run = created(library, "a-run")
+    assert last_log_lines(run) == []
+    lines = [f"line {i}" for i in range(50)] + ["Authorization: Bearer hf_AbCdEf123"]
+    (run.path / LOG).write_text("\n".join(lines), encoding="utf-8")
+    shown = last_log_lines(run, 3)
+    assert shown == ["line 48", "line 49", "Authorization: Bearer hf_…"]
 
 
 def test_a_new_run_that_cannot_be_created_starts_nothing(library: Library, trainer: Trainer) -> None:
@@ -265,14 +326,17 @@ def test_a_running_training_is_seen_and_kept_alone_and_stopped_by_a_trainer_that
         assert one.status(run) == Status("training")
         assert one.status(other) == Status("new")
         assert one.active() == "a-run"
-        with pytest.raises(BusyError, match=r"^a-run is training now: [^\n]+\.$"):
-            one.start(other)
-    assert not (other.path / LOG).exists()
+    restarted.start(other)
+    assert trainer.status(other) == restarted.status(other) == Status("queued", place=1)
 
     restarted.stop(run)
     wait_for_end(trainer, run)
     assert trainer.status(run) == restarted.status(run) == Status("stopped")
-    assert restarted.active() is None
+    restarted.advance()
+    assert restarted.active() == "another"
+    assert trainer.queue() == []
+    wait_for_end(restarted, other)
+    assert trainer.status(other) == Status("finished")
     assert 0 < count(run, "epoch") < 1_000
     assert count(run, "test") == 0
     assert run.load_model()

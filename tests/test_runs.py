@@ -1,12 +1,14 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from huggingface_hub.utils._validators import validate_repo_id
 from torch import Tensor
 
 from resnet_space import runs
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.runs import (
     CONFIG,
     LOCK,
     METRICS,
+    QUEUED,
     START_WEIGHTS,
     WEIGHTS,
     Library,
@@ -504,3 +507,84 @@ def test_a_library_reads_what_is_new_and_notices_when_metrics_start_over(run: Ru
     assert library.metrics(run) == []
     run.append_metric({"step": 4})
     assert library.metrics(run) == [{"step": 4}]
+
+
+# Again, for longer, by another name, gone
+
+
+def test_a_repetition_has_the_same_configuration_and_start_and_none_of_the_training(tmp_path: Path) -> None:
+    start = Run.create(tmp_path / "start", CONFIG_A)
+    start.save_weights(random_model(CONFIG_A).state_dict())
+    fine = replace(CONFIG_A, training=replace(CONFIG_A.training, start="start"))
+    run = Run.create(tmp_path / "run", fine, start=start)
+    run.save_weights(random_model(CONFIG_A, seed=1).state_dict())
+    run.append_metric({"event": "start"})
+    again = run.again(tmp_path / "again")
+    assert (again.config, again.metrics(), again.has_weights) == (fine, [], False)
+    assert (again.path / START_WEIGHTS).read_bytes() == (run.path / START_WEIGHTS).read_bytes()
+    other = replace(fine, training=replace(fine.training, batch_size=8))
+    assert Run.open(run.again(tmp_path / "other", other).path).config == other
+
+
+def test_a_repetition_of_a_run_from_elsewhere_takes_its_start_from_beside_it(tmp_path: Path) -> None:
+    start = Run.create(tmp_path / "start", CONFIG_A)
+    start.save_weights(random_model(CONFIG_A).state_dict())
+    fine = replace(CONFIG_A, training=replace(CONFIG_A.training, start="start"))
+    run = Run.create(tmp_path / "run", fine, start=start)
+    expected = (run.path / START_WEIGHTS).read_bytes()
+    (run.path / START_WEIGHTS).unlink()
+    assert (run.again(tmp_path / "again").path / START_WEIGHTS).read_bytes() == expected
+    shutil.rmtree(start.path)
+    assert refusal(run.again, tmp_path / "third").startswith("start is not a run")
+    assert not (tmp_path / "third").exists()
+
+
+def test_more_epochs_are_kept_in_the_configuration_file(run: Run) -> None:
+    longer = run.with_more_epochs(3).with_more_epochs(2)
+    assert longer.config.training.more_epochs == (3, 2)
+    assert longer.config.training.total_epochs == CONFIG_A.training.epochs + 5
+    assert Run.open(run.path) == longer
+    for wrong in (0, -1, 2.5, True, "3"):
+        with pytest.raises(ConfigError, match="added epochs"):
+            run.with_more_epochs(wrong)  # type: ignore[arg-type]
+    assert Run.open(run.path) == longer
+
+
+def test_a_run_is_renamed_with_all_that_it_has(run: Run) -> None:
+    library = Library(run.path.parent)
+    run.append_metric({"event": "start"})
+    renamed = library.rename(run, "better")
+    assert (renamed.name, renamed.config, renamed.metrics()) == ("better", run.config, [{"event": "start"}])
+    assert [one.name for one in library.runs()] == ["better"]
+
+
+def test_a_run_is_renamed_only_to_a_free_name_that_the_hub_allows_too(run: Run) -> None:
+    library = Library(run.path.parent)
+    Run.create(run.path.parent / "taken", CONFIG_A)
+    assert refusal(library.rename, run, "taken") == "There is a run named taken already: choose another name."
+    for name in ("", "../up", "a b", ".hidden", "a--b", None):
+        assert "cannot name a run" in refusal(library.rename, run, name)
+    assert {one.name for one in library.runs()} == {"a-run", "taken"}
+
+
+def test_a_deleted_run_is_gone_with_everything(run: Run) -> None:
+    library = Library(run.path.parent)
+    library.delete(run)
+    assert list(run.path.parent.iterdir()) == []
+    assert library.runs() == []
+
+
+def test_a_half_deleted_run_is_no_run(run: Run) -> None:
+    run.path.rename(run.path.with_name(".deleted-a-run"))
+    assert Library(run.path.parent).runs() == []
+
+
+def test_a_run_that_trains_or_waits_is_neither_deleted_nor_renamed(run: Run) -> None:
+    library = Library(run.path.parent)
+    for action in (library.delete, lambda run: library.rename(run, "other")):
+        with run.training_lock():
+            assert refusal(action, run).startswith("a-run is training or waiting: stop it before it is ")
+        (run.path / QUEUED).write_text("{}", encoding="utf-8")
+        assert refusal(action, run).startswith("a-run is training or waiting: stop it before it is ")
+        (run.path / QUEUED).unlink()
+    assert [one.name for one in library.runs()] == ["a-run"]

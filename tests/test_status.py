@@ -214,7 +214,7 @@ def test_every_run_has_a_row_with_what_it_reached() -> None:
         ]
     )
     assert rows(html) == [
-        ["one", "a-start", "cifar10-mini", "10", "72.0%", "70.0%", "3 min 5 s"],
+        ["one", "a-start", "cifar10-mini", "10", "72.0%", "70.0% (67.1 to 72.8%)", "3 min 5 s"],
         ["two", "random initialisation", "cifar10-mini", "10", "25.0%", "training", ""],
         ["three", "a-start", "cifar10-mini", "10", "", "failed", ""],
     ]
@@ -319,3 +319,59 @@ def test_a_finding_stands_below_the_table_with_its_start_escaped() -> None:
 
 def test_a_run_that_is_stopped_before_its_first_step_is_shown() -> None:
     assert "a-run is stopping" in shown(Status("stopping"), [START]).text
+
+
+# The queue, the reasons, the cost, the differences
+
+
+def test_a_run_that_waits_tells_its_place() -> None:
+    assert "place 1 in the queue, it is the next" in shown(Status("queued", place=1), []).text
+    assert "place 3 in the queue, 2 before it" in shown(Status("queued", place=3), []).text
+
+
+def test_a_run_that_trains_tells_who_waits_without_markup() -> None:
+    html = page.status_html(a_run(), Status("training"), [START, step(1, 1.0)], waiting=["a-run", "<b>other</b>"])
+    assert "Waiting: <b>other</b>" in Page(html).text
+    assert "<b>other</b>" not in html
+
+
+def test_a_failed_run_has_the_end_of_its_log_a_click_away() -> None:
+    html = page.status_html(a_run(), Status("failed", "Why."), [START], log=["first <i>", "last"])
+    parsed = Page(html)
+    assert len(parsed.named("details")) == 1
+    assert "first <i> last" in parsed.text
+    assert "<i>" not in html
+    assert not Page(page.status_html(a_run(), Status("failed", "Why."), [START])).named("details")
+
+
+def test_a_run_that_a_limit_stopped_tells_which() -> None:
+    text = shown(Status("stopped", "It reached the limit of 30 minutes here."), [START, epoch(1)]).text
+    assert "It reached the limit of 30 minutes here. Its best weights are kept." in text
+
+
+def test_a_finished_run_tells_what_it_cost_where_the_price_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = [START, epoch(1), judged(0.7, seconds=1800), end("finished")]
+    monkeypatch.delenv(page.PRICE_VARIABLE, raising=False)
+    assert "$" not in shown(Status("finished"), metrics).text
+    for price, words in (("0.40", "$0.20"), ("0.001", "less than $0.01")):
+        monkeypatch.setenv(page.PRICE_VARIABLE, price)
+        assert shown(Status("finished"), metrics).text.endswith(words)
+    monkeypatch.setenv(page.PRICE_VARIABLE, "a lot")
+    assert "$" not in shown(Status("finished"), metrics).text
+
+
+def test_the_interval_stands_beside_the_accuracy() -> None:
+    # By hand, Wilson 1927: n = 1000, p = 0.7, z = 1.96 gives 0.6708 to 0.7276.
+    assert page.accuracy_words(judged(0.7)) == "70.0% (67.1 to 72.8%)"
+
+
+def test_of_two_runs_the_settings_that_differ_are_listed_and_no_others() -> None:
+    other = replace(CONFIG, training=replace(CONFIG.training, batch_size=7, start=None, strategy="scratch"))
+    found = rows(page.difference_html([a_run("one"), a_run("two", other)]))
+    assert sorted(found) == [
+        ["batch_size", "64", "7"],
+        ["start", "a-start", "none"],
+        ["strategy", CONFIG.training.strategy, "scratch"],
+    ]
+    assert "are the same" in page.difference_html([a_run("one"), a_run("two")])
+    assert page.difference_html([a_run("one")]) == page.difference_html([a_run(str(i)) for i in range(3)]) == ""

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import math
@@ -25,24 +26,19 @@ from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
+from resnet_space.evaluation import load_evaluation
+from resnet_space.limits import VARIABLES
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
 from resnet_space.strategies import CBAM_RATES, rate_at
-from resnet_space.train import (
-    TrainingError,
-    autocast_dtype,
-    evaluate,
-    host,
-    initial_model,
-    main,
-    train,
-)
+from resnet_space.train import TrainingError, host, main, train
+from resnet_space.training import Training, autocast_dtype, evaluate, initial_model
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CHANCE = 1 / 3
-VARYING = ("seconds", "time", "images_per_second")  # what two equal trainings may differ in
+VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal trainings may differ in
 
 # 480 images to learn from and 120 to choose the best epoch by, at 16 pixels: a step takes some 30 ms.
 LEARNING = RunConfig(
@@ -718,3 +714,164 @@ def test_the_command_refuses_what_it_cannot_train_in_one_sentence(
         assert main() == 1
     assert capsys.readouterr().err == "short is being trained already, by another process.\n"
     assert short.run.metrics() == before  # the other trainer's metrics are left alone
+
+
+# For longer, and again
+
+
+def test_a_finished_training_that_goes_on_ends_as_one_that_was_to_be_as_long_from_the_start(tmp_path: Path) -> None:
+    two = replace(SHORT, training=replace(SHORT.training, epochs=2))
+    whole = Run.create(tmp_path / "whole", replace(two, training=replace(two.training, more_epochs=(1, 2))))
+    list(train(whole))
+    run = Run.create(tmp_path / "run", two)
+    list(train(run))
+    for epochs in (1, 2):
+        run = run.with_more_epochs(epochs)
+        list(train(run, resume=True))
+    assert Run.open(run.path).config == run.config == whole.config
+    assert digest(run.path / WEIGHTS) == digest(whole.path / WEIGHTS)
+    assert all(torch.equal(a, b) for a, b in zip(final(run), final(whole), strict=True))
+    kinds = ("epoch", "test")
+    ours, theirs = ([m for m in one.metrics() if m["event"] in kinds] for one in (run, whole))
+    assert without_times(ours) == without_times(theirs)
+    assert [m["epochs"] for m in run.metrics() if m["event"] == "start"] == [2, 3, 5]
+    assert sum(m["event"] == "test" for m in run.metrics()) == 1
+
+
+def test_what_was_added_to_a_training_has_a_new_rise_and_fall_of_its_rates(tmp_path: Path) -> None:
+    training = replace(SHORT.training, epochs=1, more_epochs=(1,), warmup=0.0)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=training))
+    rates = [metric["rates"]["head"] for metric in train(run) if metric["event"] == "step"]
+    assert rates[:5] == rates[5:]
+    assert rates[0] == training.head_lr > rates[4]
+
+
+def test_a_training_that_patience_ended_can_be_made_longer(tmp_path: Path) -> None:
+    still = replace(SHORT.training, epochs=6, patience=1, backbone_lr=1e-9, head_lr=1e-9)
+    run = Run.create(tmp_path / "run", replace(SHORT, training=still))
+    ended_at = sum(metric["event"] == "epoch" for metric in train(run))
+    assert ended_at < 6
+    list(train(run.with_more_epochs(2), resume=True))
+    epochs = [metric["epoch"] for metric in run.metrics() if metric["event"] == "epoch"]
+    assert epochs[:6] == [1, 2, 3, 4, 5, 6]  # what was planned before, and then what was added
+    assert epochs[-1] > 6
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_command_repeats_another_runs_training_to_the_bit(
+    short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = replace(SHORT, training=replace(SHORT.training, epochs=1, start="short"))
+    run = Run.create(tmp_path / "run", fine, start=short.run)
+    list(train(run))
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "again"), "--like", str(run.path)])
+    assert main() == 0
+    again = Run.open(tmp_path / "again")
+    assert again.config == run.config
+    assert digest(again.path / WEIGHTS) == digest(run.path / WEIGHTS)
+    assert without_times(again.metrics()[:-1]) == without_times(run.metrics())
+
+
+# Limits and failures
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLES["minutes"], "1")
+    write = Training.write
+
+    def slow(self: Training, metric: Metric) -> Metric:
+        if metric["event"] == "step":
+            self.started -= 7  # seconds, as if every step had taken that long
+        return write(self, metric)
+
+    monkeypatch.setattr(Training, "write", slow)
+    run = Run.create(tmp_path / "run", LONG)
+    assert host(run) == 0
+    end = run.metrics()[-1]
+    assert (end["status"], end["reason"]) == ("stopped", "It reached the limit of 1 minutes here.")
+    steps = [metric for metric in run.metrics() if metric["event"] == "step"]
+    assert len(steps) == 9  # 63 seconds
+    assert run.load_model()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "cause"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "The GPU ran out of memory: halve the", "memory"),
+        (MemoryError(), "The machine ran out of memory: halve the batch size.", "memory"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: ..."
+            ),
+            "The machine ran out of memory: halve the batch size.",
+            "memory",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or data sets", None),
+        (IndexError("row 7"), "Something unforeseen happened: IndexError: row 7", None),
+    ],
+)
+@pytest.mark.usefixtures("signals")
+def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_best_weights(
+    error: Exception,
+    reason: str,
+    cause: str | None,
+    short: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batches = train_module.training_batches
+
+    def failing(data: ImageSet, model: ModelConfig, training: TrainConfig, epoch: int, *rest: Any) -> Any:
+        for i, batch in enumerate(batches(data, model, training, epoch, *rest)):
+            if (epoch, i) == (2, 1):
+                raise error
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "training_batches", failing)
+        run = Run.create(tmp_path / "run", SHORT)
+        assert host(run) == 1
+    end = run.metrics()[-1]
+    assert end["status"] == "failed"
+    assert end["reason"].startswith(reason)
+    assert "\n" not in end["reason"]
+    assert end.get("cause") == cause
+    assert "Traceback" in capsys.readouterr().err  # in the log, for whoever wants to know more
+    assert run.load_model()
+    assert host(run, resume=True) == 0  # with the cause gone it goes on from the last epoch and ends as any other
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
+    assert without_times(run.metrics()[:-1]) == without_times(short.metrics)
+
+
+@pytest.mark.usefixtures("signals")
+def test_on_a_disk_so_full_that_not_even_the_end_can_be_written_the_process_still_ends_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = Run.create(tmp_path / "run", SHORT)
+    monkeypatch.setattr(Run, "append_metric", full)
+    assert host(run) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("The disk is full: ")
+    assert not run.is_training
+
+
+def test_the_test_leaves_what_is_needed_to_look_at_its_errors(short: Trained) -> None:
+    (test,) = short.events("test")
+    evaluation = load_evaluation(short.run)
+    assert evaluation is not None
+    assert len(evaluation) == test["images"] == 300
+    assert evaluation.correct.mean() == pytest.approx(test["accuracy"], abs=1e-5)
+    assert evaluation.losses.mean() == pytest.approx(test["loss"], abs=1e-4)
+    assert evaluation.rows.tolist() == list(range(300))
+    assert {"top5_accuracy", "ece", "macro_f1"} <= test.keys()
+
+
+def test_every_step_tells_the_memory_that_the_trainer_holds(short: Trained) -> None:
+    for step in short.events("step"):
+        assert 1e8 < step["memory"] < 1e11

@@ -36,13 +36,14 @@ class ImageSet:
     """Decoded images of one split: `images` uint8 [N, H, W, 3], `labels` int64 [N] into `classes`.
 
     Images on disk, of which there are more than memory should hold, are never copied as a whole: `rows` then says which
-    of `images` belong to this set.
+    of `images` belong to this set. `source` has their row numbers in the files they came from, where that is known.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     rows: Tensor | None = None
+    source: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,10 +53,12 @@ class ImageSet:
         return self.images[indices if self.rows is None else self.rows[indices]]
 
     def subset(self, indices: Tensor) -> "ImageSet":
-        labels = self.labels[indices]
+        smaller = replace(
+            self, labels=self.labels[indices], source=None if self.source is None else self.source[indices]
+        )
         if self.rows is None:
-            return replace(self, images=self.images[indices], labels=labels)
-        return replace(self, rows=self.rows[indices], labels=labels)
+            return replace(smaller, images=self.images[indices])
+        return replace(smaller, rows=self.rows[indices])
 
     def to(self, device: torch.device) -> "ImageSet":
         """On the device, but for images on disk, or more than half of a GPU's free memory: they follow by batches."""
@@ -115,8 +118,9 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
     if not len(usable):
         raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
+    rows = torch.arange(count)
     data = ImageSet(
-        torch.from_numpy(images), torch.from_numpy(labels), columns.classes, torch.arange(count) if on_disk else None
+        torch.from_numpy(images), torch.from_numpy(labels), columns.classes, rows if on_disk else None, source=rows
     )
     return data if len(usable) == count else data.subset(usable)
 

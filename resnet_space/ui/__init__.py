@@ -20,18 +20,25 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             "# resnet_space\nFine-tune a ResNet, see what it looks at, and see what its residual blocks do.",
             elem_id="title",
         )
+        # Kept by the browser, so that whoever started a run is known again after a reload. Nothing secret is in the
+        # page itself: the value is, and nobody can guess it.
+        visitor = gr.BrowserState(None, storage_key="resnet_space", secret="resnet_space")
         with gr.Tabs() as tabs:
             with gr.Tab("Fine-tune", id="finetune"):
-                finetune = build_finetune(workshop)
+                finetune = build_finetune(workshop, app, visitor)
             with gr.Tab("Predict", id="predict"):
                 predict = build_predict(workshop, finetune.names)
             with gr.Tab("Explore residuals", id="explore"):
                 explore = build_explore(workshop, finetune.names)
 
         def show(tab: str) -> Any:
-            return lambda name: (gr.Tabs(selected=tab), gr.update(choices=workshop.trained_names(), value=name))
+            return lambda name, known: (
+                gr.Tabs(selected=tab),
+                gr.update(choices=[*dict.fromkeys([*known, name])], value=name),
+            )
 
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
-        finetune.try_it.click(show("predict"), finetune.followed, [tabs, predict.run], **private)
-        finetune.explore_it.click(show("explore"), finetune.followed, [tabs, explore.run], **private)
+        asked = [finetune.followed, finetune.names]
+        finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
+        finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
     return app

@@ -90,8 +90,8 @@ def explore(
     stage_ends = [i for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
     rows = table_rows(norms)
     return (
-        charts.norms_chart(blocks, labels),
-        charts.ratio_chart(blocks, stage_ends),
+        charts.figure(charts.norms_chart(blocks, labels)),
+        charts.figure(charts.ratio_chart(blocks, stage_ends)),
         summary(name, norms),
         rows,
         _csv(f"{name}-residual-norms.csv", COLUMNS, rows),
@@ -185,8 +185,8 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
             measure = gr.Button("Measure", variant="primary")
             said = gr.Markdown(EMPTY)
         with gr.Column(scale=2, min_width=320):
-            scatter = gr.Plot(charts.norms_chart([], []), show_label=False, elem_classes="chart")
-            ratios = gr.Plot(charts.ratio_chart([], []), show_label=False, elem_classes="chart")
+            scatter = gr.Plot(charts.figure(charts.norms_chart([], [])), show_label=False, elem_classes="chart")
+            ratios = gr.Plot(charts.figure(charts.ratio_chart([], [])), show_label=False, elem_classes="chart")
             table = gr.Dataframe(headers=COLUMNS, label="By block", interactive=False, wrap=True, elem_id="by-block")
             with gr.Row():
                 table_file = gr.DownloadButton("Table as CSV", size="sm", interactive=False)

@@ -17,7 +17,8 @@ CSS = """
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
 
 /* Plotly's figures carry no colours for text and grid, so that they follow the theme. */
-.js-plotly-plot text { fill: var(--body-text-color) !important; font-family: inherit !important; }
+.js-plotly-plot text { font-family: inherit !important; }
+.js-plotly-plot text:not(.heatmap-label > text) { fill: var(--body-text-color) !important; }
 .js-plotly-plot .hoverlayer text { fill: #fff !important; }
 .js-plotly-plot .gridlayer path { stroke: var(--border-color-primary) !important; }
 .js-plotly-plot .xlines-above, .js-plotly-plot .ylines-above,
@@ -35,6 +36,10 @@ CSS = """
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 0.5rem; }
+.charts > * { min-width: 0; }
+details > summary { cursor: pointer; color: var(--body-text-color-subdued); font-size: 0.92rem; padding: 0.2rem 0; }
+.status pre { max-height: 14rem; overflow: auto; font-size: 0.8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .runs, #by-block { overflow-x: auto; width: 0; min-width: 100% !important; } /* or the page would widen */
 .runs table { width: 100%; margin: 0; border-collapse: collapse;
   font-size: 0.92rem; font-variant-numeric: tabular-nums; }
@@ -48,7 +53,7 @@ CSS = """
 .runs .meter { display: inline-block; width: 3.5rem; height: 0.6rem; border-radius: 0.3rem;
   background: var(--border-color-primary); overflow: hidden; }
 .runs .meter > span { display: block; height: 100%; }
-.finding { margin: 0.6rem 0 0; }
+.finding, .scores { margin: 0.6rem 0 0; color: var(--body-text-color); }
 
 .caution { margin: 0 0 0.4rem; padding: 0.4rem 0.7rem; border-left: 4px solid #E69F00; font-size: 0.92rem;
   background: var(--block-background-fill); color: var(--body-text-color); }

@@ -13,9 +13,11 @@ from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub_client import HubError
+from resnet_space.limits import Limits
 from resnet_space.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.process import Trainer
 from resnet_space.runs import Library, Run, RunError, replaced_atomically
+from resnet_space.ui import visitors
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -26,7 +28,7 @@ HUB_DATASETS = "hub-datasets.json"  # the references of those that were download
 # What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
-SHIPPED = (BACKBONE, SHOWPIECE)
+NOT_MADE_HERE = {BACKBONE, SHOWPIECE, *(pretrained.name for pretrained in PRETRAINED)}
 
 
 class Workshop:
@@ -35,16 +37,19 @@ class Workshop:
     Args:
         root: the folder of the runs.
         public: whether others than the machine's owner use the app.
+        limits: of every training.
     """
 
-    def __init__(self, root: Path, *, public: bool = False) -> None:
+    def __init__(self, root: Path, *, public: bool = False, limits: Limits | None = None) -> None:
         self.public = public
+        self.limits = limits or Limits()
         self.library = Library(root)
-        self.trainer = Trainer(self.library)
+        self.trainer = Trainer(self.library, longest_queue=self.limits.queue)
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
         self._lock = threading.Lock()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
+        self._remember_lock = threading.Lock()
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
@@ -60,14 +65,31 @@ class Workshop:
             self._classifiers.move_to_end(key)
             return self._classifiers[key]
 
-    def trained_names(self) -> list[str]:
-        """The runs that can predict, the newest first."""
-        return [run.name for run in self.library.runs() if run.has_weights]
+    # Whose runs
 
-    def finetuned_names(self) -> list[str]:
-        """The runs that were made here, the newest first."""
-        not_made_here = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
-        return [run.name for run in self.library.runs() if run.name not in not_made_here]
+    def runs(self, key: str | None = None) -> list[Run]:
+        """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
+        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run, key)]
+
+    def trained_names(self, key: str | None = None) -> list[str]:
+        """Those that can predict."""
+        return [run.name for run in self.runs(key) if run.has_weights]
+
+    def finetuned_names(self, key: str | None = None) -> list[str]:
+        """Those that were made here."""
+        return [run.name for run in self.runs(key) if run.name not in NOT_MADE_HERE]
+
+    def own_run(self, name: str, key: str | None) -> Run:
+        """A run to be changed. Raises RunError where it is not there, or not the visitor's to change."""
+        run = self.library.open(name)
+        if name in NOT_MADE_HERE:
+            raise RunError(f"{name} came with the app: it is not to be changed.")
+        if self.public and not visitors.owns(run, key):
+            raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
+        return run
+
+    def _is_for_all(self, run: Run) -> bool:
+        return not self.public or run.name in NOT_MADE_HERE
 
     # Starts and data sets
 
@@ -76,9 +98,9 @@ class Workshop:
         """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
         return data_folder() or self.library.root.parent / "data"
 
-    def start_names(self) -> list[str]:
+    def start_names(self, key: str | None = None) -> list[str]:
         """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
-        trained = self.trained_names()
+        trained = self.trained_names(key)
         return [*trained, *(pretrained.name for pretrained in PRETRAINED if pretrained.name not in trained)]
 
     def start_model(self, name: str) -> ModelConfig:
@@ -123,15 +145,20 @@ class Workshop:
 
     def remember(self, ref: DatasetRef) -> None:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision."""
-        kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
-        with replaced_atomically(self.data / HUB_DATASETS) as file:
-            file.write_text(json.dumps([str(other) for other in [*kept, ref]], indent=2), encoding="utf-8")
+        with self._remember_lock:
+            kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
+            with replaced_atomically(self.data / HUB_DATASETS) as file:
+                file.write_text(json.dumps([str(other) for other in [*kept, ref]], indent=2), encoding="utf-8")
 
     def _hub_datasets(self) -> list[DatasetRef]:
         try:
             return [DatasetRef.parse(text) for text in json.loads((self.data / HUB_DATASETS).read_text("utf-8"))]
         except (OSError, ValueError, TypeError, AttributeError):
             return []
+
+    def tend_queue(self) -> None:
+        """Start what waits when its turn comes, from now on."""
+        threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
 
     def default_name(self) -> str | None:
         names = self.trained_names()

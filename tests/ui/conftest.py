@@ -8,8 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,11 +23,64 @@ SHIPPED = ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10")
 START_SECONDS = 120
 
 
-@dataclass(frozen=True)
 class App:
-    url: str
-    checkpoints: Path
-    hub: HubStub  # the app's Hugging Face Hub
+    """`python app.py` on a folder of its own with the shipped runs, which can be killed and started again."""
+
+    def __init__(self, folder: Path, hub: HubStub, options: Sequence[str] = (), **environment: str) -> None:
+        self.hub = hub  # the app's Hugging Face Hub
+        self.checkpoints = folder / "checkpoints"
+        self._log = folder / "app.log"
+        for name in SHIPPED:
+            ignored = shutil.ignore_patterns(RESUME)
+            shutil.copytree(REPOSITORY / "checkpoints" / name, self.checkpoints / name, ignore=ignored)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [sys.executable, "app.py", f"--port={port}", f"--checkpoints={self.checkpoints}"]
+        self._command += [f"--data={folder / 'data'}", *options]
+        self._environment = {
+            "GRADIO_TEMP_DIR": str(folder / "uploads"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(folder / "huggingface"),
+            "HF_HUB_DISABLE_XET": "1",
+        } | environment
+
+    def start(self) -> None:
+        """Until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self._environment,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(self.url):
+                    return
+            except (urllib.error.URLError, ConnectionError):
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Without a chance to tidy up."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self, *, after_nonsense: bool = False) -> None:
+        """End it and what it trains. A traceback in its log is an error, but after requests that no page would send."""
+        self._process.terminate()
+        self._process.wait(30)
+        for run in self.checkpoints.iterdir():
+            (run / RESUME).mkdir(exist_ok=True)
+            (run / STOP).touch()
+        said = self._log.read_text()
+        assert after_nonsense or "Traceback" not in said, said
 
     def run(self, name: str) -> Run:
         return Run.open(self.checkpoints / name)
@@ -49,51 +101,11 @@ def hub() -> Iterator[HubStub]:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
-    """`python app.py`, up and answering; ended with what it trains when the module's tests are done."""
-    folder = tmp_path_factory.mktemp("app")
-    checkpoints = folder / "checkpoints"
-    for name in SHIPPED:
-        shutil.copytree(REPOSITORY / "checkpoints" / name, checkpoints / name, ignore=shutil.ignore_patterns(RESUME))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log_path = folder / "app.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py", f"--port={port}", f"--checkpoints={checkpoints}", f"--data={folder / 'data'}"],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ
-            | {
-                "GRADIO_TEMP_DIR": str(folder / "uploads"),
-                "HF_ENDPOINT": hub.url,
-                "HF_HOME": str(folder / "huggingface"),
-                "HF_HUB_DISABLE_XET": "1",
-            },
-        )
-    running = App(f"http://127.0.0.1:{port}", checkpoints, hub)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with urllib.request.urlopen(running.url):
-                    break
-            except (urllib.error.URLError, ConnectionError):
-                ended = process.poll() is not None
-                assert not ended, log_path.read_text()
-                assert time.monotonic() < deadline, log_path.read_text()
-                time.sleep(0.2)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(30)
-        for run in checkpoints.iterdir():
-            (run / RESUME).mkdir(exist_ok=True)
-            (run / STOP).touch()
-    said = log_path.read_text()
-    assert "Traceback" not in said, said
+    """As on one's own machine; ended with what it trains when the module's tests are done."""
+    running = App(tmp_path_factory.mktemp("app"), hub)
+    running.start()
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")

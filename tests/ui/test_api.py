@@ -30,7 +30,7 @@ def wait_until_ended(client: Client, run: str) -> dict[str, Any]:
     deadline = time.monotonic() + TRAINED_SECONDS
     while time.monotonic() < deadline:
         status: dict[str, Any] = client.predict(run, api_name="/training_status")
-        if status["state"] not in ("starting", "training", "stopping"):
+        if status["state"] not in ("queued", "starting", "training", "stopping"):
             return status
         time.sleep(0.3)
     raise AssertionError(f"{run} did not end within {TRAINED_SECONDS} s")
@@ -41,10 +41,14 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     assert names == {"/start_training", "/training_status", "/stop_training", "/predict", "/explore_residuals"}
 
 
-def test_a_training_is_started_refused_a_second_time_and_finishes(client: Client, app: App) -> None:
+def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:
     started = client.predict(epochs=2, seed=3, api_name="/start_training")
-    with pytest.raises(AppError, match=rf"{started['run']} is training now: wait for its end, or stop it first\."):
-        client.predict(epochs=2, api_name="/start_training")
+    second = client.predict(epochs=1, api_name="/start_training")
+    assert (second["state"], second["place"]) == ("queued", 1)
+    third = client.predict(epochs=1, api_name="/start_training")
+    assert third["place"] == 2
+    client.predict(third["run"], api_name="/stop_training")  # out of the queue
+    assert client.predict(third["run"], api_name="/training_status")["state"] == "new"
     status = wait_until_ended(client, started["run"])
     assert status["state"] == "finished"
     assert status["epoch"]["epoch"] == 2
@@ -55,6 +59,7 @@ def test_a_training_is_started_refused_a_second_time_and_finishes(client: Client
 
     answer, _ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
     assert len(answer["confidences"]) == 5
+    assert wait_until_ended(client, second["run"])["state"] == "finished"
 
 
 def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:

@@ -53,7 +53,7 @@ def open_tab(page: Page, name: str) -> None:
 
 
 def start(page: Page, epochs: int) -> None:
-    page.get_by_label("Epochs").fill(str(epochs))
+    page.get_by_label("Epochs", exact=True).fill(str(epochs))
     page.get_by_role("button", name="Start", exact=True).click()
 
 
@@ -93,7 +93,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
 
     page.reload()
     expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
     assert progress(page) >= before
     second = browser.new_page()
     second.goto(app.url)

@@ -1,4 +1,4 @@
-"""The fine-tune tab: a form, a live view of what trains, and the comparison of runs."""
+"""The fine-tune tab: a form, a live view of what trains, the comparison of runs, and what a run gets wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,28 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space import charts
 from resnet_space.pretrained import is_pretrained
-from resnet_space.runs import Run, RunError
+from resnet_space.runs import RunError
+from resnet_space.ui import visitors
 from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
-from resnet_space.ui.finetune.form import create_comparison, create_run, start_training
-from resnet_space.ui.finetune.status import EMPTY, RANDOM, runs_html, status_html
+from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
+from resnet_space.ui.finetune.results import build_results
+from resnet_space.ui.finetune.run_list import build_run_list, run_rows
+from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
+from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
 from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs
-LIVE_SECONDS = 0.5
-IDLE_SECONDS = 2.0  # while nothing trains, another visitor's start is noticed within this time
+MORE_EPOCHS = 5  # that a finished run is offered
+
+LIVE = """
+<div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>
+<details><summary>Learning rates, speed and memory</summary>
+<div class="charts"><div class="chart" data-chart="rates"></div><div class="chart" data-chart="speed"></div>
+<div class="chart" data-chart="memory"></div></div></details>
+<div class="table"></div>
+"""
 
 
 @dataclass(frozen=True)
@@ -30,133 +40,151 @@ class FinetuneTab:
     followed: gr.State
 
 
-def build_finetune(workshop: Workshop) -> FinetuneTab:
-    """Place the tab's components and wire its events."""
+def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState) -> FinetuneTab:
+    """Place the tab's components in the app and wire its events; `visitor` is the key that a browser is known by."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             form = build_fields(workshop)
 
         with gr.Column(scale=2, min_width=320):
-            status = gr.HTML(EMPTY, apply_default_css=False)
+            gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
+            with gr.Row(visible=False, equal_height=True) as going_on:
+                go_on_button = gr.Button("Resume", size="sm", min_width=200)
+                more_epochs = gr.Number(MORE_EPOCHS, label="More epochs", min_width=130, precision=0, minimum=0)
             with gr.Accordion("The plan: which part trains when, and at which peak rate", open=False):
                 plan_view = gr.HTML("", apply_default_css=False)
             with gr.Accordion("The data: how many, a few of them, and as the model sees them", open=False):
                 data_view = gr.HTML("", apply_default_css=False)
             suggestion_plot = gr.Plot(visible=False, show_label=False, elem_classes="chart")
-            with gr.Row():
-                loss_plot = gr.Plot(charts.loss_chart({}), show_label=False, min_width=300, elem_classes="chart")
-                accuracy_plot = gr.Plot(
-                    charts.accuracy_chart({}), show_label=False, min_width=300, elem_classes="chart"
-                )
-            table = gr.HTML(runs_html([]), apply_default_css=False)
+            live = gr.HTML(
+                {"runs": []},
+                html_template=LIVE,
+                js_on_load="resnetSpace.live(element, props, trigger, watch)",
+                head=SCRIPTS,
+                elem_id="live",
+                apply_default_css=False,
+            )
+            difference = gr.HTML("", apply_default_css=False)
             with gr.Row(visible=False) as next_steps:
                 try_it = gr.Button("Try it in Predict", size="sm")
                 explore_it = gr.Button("Explore its residuals", size="sm")
             shown = gr.Dropdown(
-                [], value=[], multiselect=True, label="Runs in the plots", info="choose which to lay over one another"
+                [],
+                value=[],
+                multiselect=True,
+                max_choices=MAX_SHOWN,
+                label="Runs in the plots",
+                info="choose which to lay over one another; of two, the settings that differ are listed",
             )
+            judged = gr.State(None)  # the run whose test the results are about
+            build_results(workshop, judged)
+            run_list = build_run_list(workshop, visitor, shown)
 
     names = gr.State(workshop.trained_names())  # for the other tabs' choices
     followed = gr.State(None)  # the run that the status line speaks of
-    drawn = gr.State(None)  # what is on the page, to redraw only what changed
-    timer = gr.Timer(LIVE_SECONDS)
 
-    def refresh(shown_names: Sequence[str], drawn_key: object, known: list[str]) -> tuple[Any, ...]:
-        """The page as the runs' folders have it now; everything that is as it was is skipped."""
-        runs = {run.name: run for run in workshop.library.runs()}  # newest first
-        here = [name for name in workshop.finetuned_names() if name in runs]
-        trained = [name for name, run in runs.items() if run.has_weights]
-        if drawn_key is None and not shown_names:  # a page that was just opened
-            shown_names = here[:SHOWN_AT_FIRST][::-1]
+    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any]:
+        """The visitor's key and the runs to show: those in the page's address, else the newest."""
+        asked = dict(request.query_params)
+        key = asked.get("key") or key or visitors.new_key()
+        made = [run.name for run in workshop.library.runs()]
+        linked = [name for name in asked.get("run", "").split(",") if name in made]
+        names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
+        return key, gr.update(choices=names, value=names)
+
+    def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
+        """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
+        here = {run.name for run in workshop.library.runs()}
+        made = workshop.finetuned_names(key)
         active = workshop.trainer.active()
-        if active is not None and active not in shown_names:
-            shown_names = [*shown_names, active]
-        shown_names = [name for name in shown_names if name in runs]
-        rows = [
-            (run, workshop.trainer.status(run), workshop.library.metrics(run))
-            for run in map(runs.__getitem__, shown_names)
-        ]
-        key = (active, tuple((r.name, s, len(m)) for r, s, m in rows), tuple(here), tuple(trained))
-        if key == drawn_key:
-            return (gr.skip(),) * len(view)
-        followed_row = next((row for row in rows if row[0].name == active), rows[-1] if rows else None)
-        histories = {run.name: metrics for run, _, metrics in rows}
-        can_go_on = followed_row is not None and not followed_row[1].is_active and followed_row[0].has_weights
-        comparable = can_go_on and followed_row is not None and followed_row[0].config.training.start is not None
+        coming = [name for name in [active, *(run.name for run in workshop.trainer.queue())] if name in made]
+        wanted = [*shown_names, *(name for name in coming[:1] if name not in shown_names)]
+        wanted = [name for name in wanted if name in here][-MAX_SHOWN:]
+        rows = rows_of(workshop, wanted)
+        row = followed_row(rows)
+        idle = row is not None and not (row[1].is_active or row[1].state == "queued")
+        offer = next_try(row[0], row[1]) if row and row[0].name in made else None
+        comparable = idle and row is not None and row[0].config.training.start is not None
+        trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
+        finished = row is not None and row[1].state == "finished"
         return (
-            key,
-            status_html(*followed_row) if followed_row else EMPTY,
-            charts.loss_chart(histories),
-            charts.accuracy_chart(histories),
-            runs_html(rows),
-            gr.update(choices=[*here, *(n for n in trained if n not in here)], value=shown_names),
-            gr.update(interactive=active is None),
-            gr.update(interactive=active is not None),
+            {"runs": wanted},
+            gr.update(choices=[*dict.fromkeys([*made, *wanted])], value=wanted),
+            gr.update(interactive=row is not None and not idle),
             gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
-            gr.update(visible=can_go_on),
-            followed_row[0].name if followed_row else None,
+            gr.update(visible=offer is not None),
+            gr.update(value=offer.label) if offer else gr.skip(),
+            gr.update(visible=bool(offer and offer.takes_epochs), value=MORE_EPOCHS if finished else 0),
+            gr.update(visible=idle and row is not None and row[0].has_weights),
+            difference_html([run for run, *_ in rows]),
+            row[0].name if row else None,
+            row[0].name if row and finished else None,
             trained if trained != known else gr.skip(),
-            gr.Timer(LIVE_SECONDS if active else IDLE_SECONDS),
+            run_rows(workshop, key),
         )
 
     view = [
-        drawn,
-        status,
-        loss_plot,
-        accuracy_plot,
-        table,
+        live,
         shown,
-        form.start_button,
         form.stop_button,
         form.compare_button,
+        going_on,
+        go_on_button,
+        more_epochs,
         next_steps,
+        difference,
         followed,
+        judged,
         names,
-        timer,
+        run_list.table,
     ]
 
-    def shown_with(shown_names: list[str], run: Run) -> Any:
-        names = [*shown_names, run.name]
+    def shown_with(shown_names: list[str], name: str) -> Any:
+        names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
-    def on_start(shown_names: list[str], *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         request = form.request(values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
             except RunError as error:
                 raise gr.Error(str(error), print_exception=False) from None
-        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request)))
+        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(shown_names: list[str], name: str) -> Any:
-        return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name)))
+    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+        return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
 
-    def on_stop() -> None:
-        active = workshop.trainer.active()
-        if active is None:
-            raise gr.Error("Nothing is training, so there is nothing to stop.", print_exception=False)
-        workshop.trainer.stop(workshop.library.open(active))
+    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object) -> Any:
+        return shown_with(shown_names, go_on(workshop, name, key, epochs).name)
+
+    def on_stop(name: str | None, key: str) -> None:
+        try:
+            if name is None or not (run := workshop.own_run(name, key)).is_queued | run.is_training:
+                raise RunError("Nothing is training, so there is nothing to stop.")
+            workshop.trainer.stop(run)
+        except RunError as error:
+            raise gr.Error(str(error), print_exception=False) from None
 
     # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there
     # are.
     private: Any = {"api_visibility": "private", "preprocess": False}
-    tick: Any = {
-        "fn": refresh,
-        "inputs": [shown, drawn, names],
-        "outputs": view,
-        "queue": False,
-        "show_progress": "hidden",
-    }
-    timer.tick(**tick, **private)
-    shown.input(**tick, **private)
     quiet: Any = private | {"show_progress": "hidden"}
+    # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
+    redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
+    redraw |= {"concurrency_limit": 8}
+    app.load(open_page, visitor, [visitor, shown], **quiet).then(**redraw, **quiet)
+    live.submit(**redraw, **quiet)
+    shown.input(**redraw, **quiet)
     for button, handler, inputs in (
-        (form.start_button, on_start, [shown, *form.components]),
-        (form.compare_button, on_compare, [shown, followed]),
+        (form.start_button, on_start, [shown, visitor, *form.components]),
+        (form.compare_button, on_compare, [shown, visitor, followed]),
+        (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        button.click(handler, inputs, shown, show_progress="hidden", **private).success(**tick, **private)
-    form.stop_button.click(on_stop, None, None, **private).success(**tick, **private)
-    names.change(lambda: gr.update(choices=start_choices(workshop)), None, form.start, **quiet)
+        button.click(handler, inputs, shown, **quiet).success(**redraw, **quiet)
+    form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
+    run_list.changed.change(**redraw, **quiet)
+    names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
     wire_fields(workshop, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     return FinetuneTab(names, try_it, explore_it, followed)

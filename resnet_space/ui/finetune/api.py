@@ -6,6 +6,7 @@ import gradio as gr
 from gradio.events import api
 
 from resnet_space.runs import RunError, last_metric
+from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
@@ -19,7 +20,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     metrics = workshop.library.metrics(run)
     status = workshop.trainer.status(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
-    return {"run": name, "state": status.state, "reason": status.reason, **last}
+    return {"run": name, "state": status.state, "place": status.place, "reason": status.reason, **last}
 
 
 def build_api(workshop: Workshop) -> None:
@@ -37,8 +38,9 @@ def build_api(workshop: Workshop) -> None:
         head_lr: float | None = None,
         seed: int = 0,
         more: dict[str, Any] | None = None,
+        key: str = "",
     ) -> dict[str, Any]:
-        """Start fine-tuning a ResNet; one training runs at a time.
+        """Start fine-tuning a ResNet; one training runs at a time, the others wait.
 
         Args:
             start: a trained run's name, ImageNet weights such as "resnet18.tv_in1k", or "random initialisation".
@@ -54,10 +56,12 @@ def build_api(workshop: Workshop) -> None:
             head_lr: peak learning rate of the head; the strategy's own where it is left out.
             seed: of everything random.
             more: other settings by their names in config.json, e.g. {"mixup": 0.2, "image_size": 64}.
+            key: a secret of yours that stops the run later; on a public app one is made where it is left out.
 
         Returns:
-            The run's name and state, as training_status gives them.
+            The run's name and state, as training_status gives them, and the key.
         """
+        key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
 
@@ -67,7 +71,7 @@ def build_api(workshop: Workshop) -> None:
             settings |= {"epochs": epochs, "seed": seed, **(more or {})}
             return create_run(workshop, Request(start, dataset, architecture, cbam, settings))
 
-        return training_status(workshop, start_training(workshop, create).name)
+        return training_status(workshop, start_training(workshop, create, key).name) | {"key": key}
 
     def training_status_endpoint(run: str) -> dict[str, Any]:
         """How a run's training stands.
@@ -76,22 +80,24 @@ def build_api(workshop: Workshop) -> None:
             run: the run's name.
 
         Returns:
-            Its state (starting, training, stopping, finished, stopped, failed), the reason where it failed, and its
-            last step, epoch and test metrics.
+            Its state (new, queued, starting, training, stopping, finished, stopped, failed), its place in the queue (1
+            is next, 0 for one that does not wait), the reason where it failed, and its last step, epoch and test
+            metrics.
         """
         return training_status(workshop, run)
 
-    def stop_training_endpoint(run: str) -> dict[str, Any]:
-        """Ask a run's trainer to stop at its next step; its best weights are kept.
+    def stop_training_endpoint(run: str, key: str = "") -> dict[str, Any]:
+        """Ask a run's trainer to stop at its next step, or take it from the queue; its best weights are kept.
 
         Args:
             run: the run's name.
+            key: that start_training gave back.
 
         Returns:
             As training_status.
         """
         try:
-            workshop.trainer.stop(workshop.library.open(run))
+            workshop.trainer.stop(workshop.own_run(run, key))
         except RunError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return training_status(workshop, run)

@@ -21,7 +21,7 @@ def data_html(summary: DatasetSummary, config: RunConfig | None) -> str:
     """Bars for the classes' sizes, samples, the same samples after augmentation (where there is a configuration)."""
     return (
         f'<div class="data">{_counts_html(summary, config)}{_bars_html(summary)}'
-        f"{_tiles_html('Some of them', [(sample.image, sample.label) for sample in summary.samples])}"
+        f"{tiles_html('Some of them', [(sample.image, sample.label) for sample in summary.samples])}"
         f"{_augmented_html(summary.samples, config) if config else ''}</div>"
     )
 
@@ -78,15 +78,16 @@ def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
     pictures = [Image.fromarray(pixels) for pixels in seen.round().clamp(0, 255).to(torch.uint8).numpy()]
     size = config.model.image_size
     title = f"As the model sees them in training, at {size} x {size} pixels, cut and mirrored by chance"
-    return _tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
+    return tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
 
 
-def _tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
+def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
+    """Small pictures in a grid, each with a caption."""
     tiles = "".join(
         f'<figure><img src="{_data_url(picture)}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
         for picture, label in pictures
     )
-    return f'<p class="note">{title}:</p><div class="tiles">{tiles}</div>'
+    return f'<p class="note">{escape(title)}:</p><div class="tiles">{tiles}</div>'
 
 
 def _data_url(picture: "Image") -> str:

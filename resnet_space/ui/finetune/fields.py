@@ -128,10 +128,10 @@ def build_fields(workshop: Workshop) -> Fields:
     )
 
 
-def start_choices(workshop: Workshop) -> list[tuple[str, str]]:
-    """(label, name) of all that a training can start from."""
-    trained = workshop.trained_names()
-    pretrained = [name for name in workshop.start_names() if name not in trained]
+def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str, str]]:
+    """(label, name) of all that a visitor's training can start from."""
+    trained = workshop.trained_names(key)
+    pretrained = [name for name in workshop.start_names(key) if name not in trained]
     choices = [(name, name) for name in trained] + [(RANDOM, RANDOM)]
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
 
@@ -230,8 +230,9 @@ def wire_fields(
     def on_suggest(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         request = form.request(values)
         points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
+        chart = charts.figure(charts.range_chart(points, found.tested if found else None))
         rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
-        return gr.update(value=charts.range_chart(points, found.tested if found else None), visible=True), *rates
+        return gr.update(value=chart, visible=True), *rates
 
     # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
     private: Any = {"api_visibility": "private", "preprocess": False}

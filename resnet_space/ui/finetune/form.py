@@ -9,9 +9,10 @@ import gradio as gr
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
-from resnet_space.process import BusyError
-from resnet_space.runs import Run, RunError, without_head
+from resnet_space.process import BusyError, Status
+from resnet_space.runs import STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
+from resnet_space.ui import visitors
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.workshop import Workshop
 
@@ -99,6 +100,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
 def create_run(workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None) -> Run:
     """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`."""
     config = requested_config(workshop, request)
+    _check_limits(workshop, config)
     source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
     name = workshop.library.free_name("fine-tune" if source else "scratch")
     return Run.create(workshop.library.root / name, config, start=source)
@@ -111,16 +113,97 @@ def create_comparison(workshop: Workshop, name: str) -> Run:
     """
     config = workshop.library.open(name).config
     path = workshop.library.root / workshop.library.free_name("scratch")
+    _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
 
 
-def start_training(workshop: Workshop, create: Callable[[], Run]) -> Run:
-    """Create a run and start it. Raises gr.Error with one sentence; then nothing was created."""
+def start_training(workshop: Workshop, create: Callable[[], Run], key: str | None) -> Run:
+    """Create a visitor's run and start it. Raises gr.Error with one sentence; then nothing was created."""
+
+    def create_own() -> Run:
+        run = create()
+        if key:
+            visitors.claim(run, key)
+        return run
+
+    if workshop.public and not key:
+        raise gr.Error("The page does not know you yet: try again in a moment.", print_exception=False)
     try:
-        return workshop.trainer.start_new(create)
+        return workshop.trainer.start_new(create_own)
     except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
         raise gr.Error(str(error), print_exception=False) from None
+
+
+@dataclass(frozen=True)
+class NextTry:
+    """What is offered for a run that does not train.
+
+    Attributes:
+        label: of the button.
+        settings: that a new run of the same start has otherwise; None: the same run goes on.
+        takes_epochs: whether it can be for longer than was planned.
+    """
+
+    label: str
+    settings: Mapping[str, Any] | None = None
+    takes_epochs: bool = False
+
+
+def next_try(run: Run, status: Status) -> NextTry | None:
+    """What one would do next with a run: go on, or try again with changed settings; None while it trains or waits."""
+    training = run.config.training
+    if status.is_active or status.state == "queued":
+        return None
+    if status.state == "new":
+        return NextTry("Train it")
+    if status.cause == "memory":
+        smaller = max(training.batch_size // 2, 2)
+        return NextTry(f"Retry with batch size {smaller}", {"batch_size": smaller})
+    if status.cause == "loss":
+        rates = {"backbone_lr": training.backbone_lr / 10, "head_lr": training.head_lr / 10}
+        return NextTry("Retry with a tenth of the learning rates", rates)
+    if not (run.path / STATE).exists():  # it failed before it began, or came from another machine
+        return NextTry("Retry", {}) if status.state == "failed" else None
+    if status.state == "failed":
+        return NextTry("Resume")
+    return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
+
+
+def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object) -> Run:
+    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence."""
+    try:
+        run = workshop.own_run(name or "", key)
+        status = workshop.trainer.status(run)
+        offer = next_try(run, status)
+        if offer is None:
+            raise RunError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+        if offer.settings is not None:
+            settings = offer.settings
+            return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
+        more = int(epochs) if offer.takes_epochs and isinstance(epochs, int | float) else 0
+        if status.state == "finished" and more < 1:
+            raise RunError("It has trained all its epochs: say how many more, at least 1.")
+        if more:
+            longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, more))
+            _check_limits(workshop, replace(run.config, training=longer))
+        workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
+        return run
+    except (RunError, BusyError, ValueError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, Any]) -> Run:
+    name = workshop.library.free_name("fine-tune" if run.config.training.start else "scratch")
+    config = replace(run.config, training=replace(run.config.training, **settings))
+    return run.again(workshop.library.root / name, config)
+
+
+def _check_limits(workshop: Workshop, config: RunConfig) -> None:
+    training = config.training
+    ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
+    images = 0 if workshop.limits.images is None else sum(workshop.summary(ref).counts["train"])
+    workshop.limits.check(training, images)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
@@ -181,6 +264,6 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("dataset", "dataset_config", "dataset_revision", "start", "precision")
+    own = ("dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

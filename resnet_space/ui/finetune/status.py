@@ -1,13 +1,16 @@
 """What the fine-tune tab says about runs, as HTML: the progress line and the table that compares them."""
 
+import os
 from collections.abc import Sequence
 from html import escape
 
 from resnet_space import palette
+from resnet_space.evaluation import wilson_interval
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run, last_metric, split_words
 
 RANDOM = "random initialisation"
+PRICE_VARIABLE = "RESNET_SPACE_PRICE_PER_HOUR"  # of this machine, in US dollars
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
@@ -26,6 +29,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def accuracy_words(test: Metric) -> str:
+    """Of a "test" metric, with its 95 % interval (Wilson 1927): "74.2% (70.2 to 77.9%)"."""
+    low, high = wilson_interval(round(test["accuracy"] * test["images"]), test["images"])
+    return f"{test['accuracy']:.1%} ({100 * low:.1f} to {high:.1%})"
+
+
+def cost_words(seconds: float) -> str:
+    """What so much of this machine costs, where its price is known: " · $0.12"."""
+    try:
+        cost = float(os.environ[PRICE_VARIABLE]) * seconds / 3600
+    except (KeyError, ValueError):
+        return ""
+    return f" · ${cost:.2f}" if cost >= 0.01 else " · less than $0.01"
+
+
 def start_of(run: Run) -> str:
     return run.config.training.start or RANDOM
 
@@ -37,54 +55,74 @@ def seconds_left(metrics: Sequence[Metric]) -> float | None:
     if start is None or last is None:
         return None
     total = start["epochs"] * start["steps_per_epoch"]
-    return float(last["seconds"] / last["step"] * (total - last["step"]))
+    return float(last["seconds"] / last["step"] * max(total - last["step"], 0))
 
 
-def status_html(run: Run, status: Status, metrics: Sequence[Metric]) -> str:
-    """One line of words, one of numbers, and the progress bar."""
+def status_html(
+    run: Run, status: Status, metrics: Sequence[Metric], *, waiting: Sequence[str] = (), log: Sequence[str] = ()
+) -> str:
+    """One line of words, one of numbers, and the progress bar.
+
+    Args:
+        run: the run that it is about.
+        status: how it stands.
+        metrics: what it wrote.
+        waiting: the names of the runs in the queue.
+        log: the last lines of what a failed one's trainer said.
+    """
     start = last_metric(metrics, "start")
     steps = [m for m in metrics if m["event"] == "step"]
     epochs = [m for m in metrics if m["event"] == "epoch"]
     test = last_metric(metrics, "test")
+    planned = run.config.training.total_epochs
     done = steps[-1]["step"] if steps else 0
-    total = start["epochs"] * start["steps_per_epoch"] if start else 1
+    total = planned * start["steps_per_epoch"] if start else 1
     name = f"<b>{escape(run.name)}</b>"
 
     numbers = ""
-    if status.state == "starting":
+    if status.state == "queued":
+        before = "it is the next" if status.place == 1 else f"{status.place - 1} before it"
+        words = f"{name} waits for its turn: place {status.place} in the queue, {before}."
+    elif status.state == "starting":
         words = f"{name} is starting: it loads PyTorch and decodes the images."
     elif status.state in ("training", "stopping"):
         words = f"{name} is stopping." if status.state == "stopping" else f"{name} is training"
         if status.state == "training":
             words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}."
         left = seconds_left(metrics)
-        epoch = min(len(epochs) + 1, run.config.training.epochs)
-        numbers = f"epoch {epoch} of {run.config.training.epochs}"
+        numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}"
         if steps:  # a stop may come before the first
             numbers += f" · {steps[-1]['images_per_second']:,.0f} images/s"
         if left is not None and status.state == "training":
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
         words = (
-            f"{name} has finished: <b>{test['accuracy']:.1%}</b> of {test['images']:,} {split_words(test['split'])} "
-            "images are classified correctly."
+            f"{name} has finished: <b>{accuracy_words(test)}</b> of {test['images']:,} {split_words(test['split'])} "
+            "images are classified correctly (95 % interval)."
         )
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
+        numbers += cost_words(test["seconds"])
     elif status.state == "stopped":
-        words = f"{name} was stopped. Its {'best' if epochs else 'last'} weights are kept."
-        numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
+        words = f"{name} was stopped. {escape(status.reason)} Its {'best' if epochs else 'last'} weights are kept."
+        numbers = f"after {len(epochs)} of {planned} epochs"
     elif status.state == "failed":
         words = f"{name} has failed. {escape(status.reason)}"
-        numbers = f"after {len(epochs)} of {run.config.training.epochs} epochs"
+        numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
+    others = [other for other in waiting if other != run.name]
+    if others and status.is_active:
+        words += f" Waiting: {escape(', '.join(others))}."
 
     share = 100 * done / total
+    told = f"<pre>{escape(chr(10).join(log))}</pre>" if log else ""
     return (
         f'<div class="status {status.state}"><div class="line"><span>{words}</span>'
         f'<span class="subdued">{numbers}</span></div>'
         f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{share:.0f}" aria-valuemin="0" '
-        f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div></div>'
+        f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div>'
+        + (f"<details><summary>The last lines of its log</summary>{told}</details>" if told else "")
+        + "</div>"
     )
 
 
@@ -100,14 +138,14 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
         accuracy = ""
         if test:
             accuracy = (
-                f'{test["accuracy"]:.1%} <span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
+                f'{accuracy_words(test)} <span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
                 f'background: {colour}"></span></span>'
             )
         cells = [
             f'<span class="swatch" style="background: {colour}"></span>{escape(run.name)}',
             escape(start_of(run)) + _strategy_html(run),
             escape(run.config.training.dataset),
-            str(run.config.training.epochs),
+            str(run.config.training.total_epochs),
             "" if best is None else f"{best:.1%}",
             accuracy or status.state,
             duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
@@ -137,7 +175,7 @@ def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             if same_model and _budget(run) == _budget(other):
                 points = 100 * (test["accuracy"] - other_test["accuracy"])
                 return (
-                    f'<p class="finding">Same model, data and {run.config.training.epochs} epochs: started from '
+                    f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: started from '
                     f"{escape(start_of(run))} it reaches <b>{test['accuracy']:.1%}</b>, from random initialisation "
                     f"<b>{other_test['accuracy']:.1%}</b>. Here pretraining is worth <b>{points:+.1f} points</b>.</p>"
                 )
@@ -146,4 +184,32 @@ def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
 
 def _budget(run: Run) -> tuple[object, ...]:
     training = run.config.training
-    return training.dataset, training.epochs, training.batch_size
+    return training.dataset, training.total_epochs, training.batch_size
+
+
+def difference_html(runs: Sequence[Run]) -> str:
+    """What differs between the settings of two runs, as a table; nothing for any other number of runs."""
+    if len(runs) != 2:
+        return ""
+    first, second = ({**vars(run.config.model), **vars(run.config.training)} for run in runs)
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{escape(_value(first[name]))}</td><td>{escape(_value(second[name]))}</td></tr>"
+        for name in first
+        if first[name] != second[name]
+    )
+    heads = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
+    if not rows:
+        return '<p class="note">The settings of these two runs are the same.</p>'
+    return (
+        f'<div class="runs"><table><thead><tr><th>what differs</th>{heads}</tr></thead><tbody>{rows}</tbody>'
+        "</table></div>"
+    )
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        shown = ", ".join(map(str, value[:6]))
+        return shown + (f" and {len(value) - 6} more" if len(value) > 6 else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,48 @@
+"""A few images of a data set by their row numbers, without decoding the others."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from resnet_space.data.sources import classification_columns
+from resnet_space.images import ImageError, open_image
+
+
+def read_images(files: Sequence[Path], rows: Sequence[int]) -> list[Image.Image | None]:
+    """The images of a split in the order of `rows`, in their own sizes; None where one cannot be decoded.
+
+    Args:
+        files: the parquet files of the split, in order.
+        rows: row numbers, counted through all files.
+
+    Raises:
+        IndexError: for a row that there is not.
+    """
+    column = classification_columns(pq.read_schema(files[0])).image
+    groups = [(file, i, pq.read_metadata(file).row_group(i).num_rows) for file in files for i in _row_groups(file)]
+    ends = np.cumsum([count for *_, count in groups])
+    found: dict[int, Image.Image | None] = {}
+    for index in sorted(set(np.searchsorted(ends, rows, side="right").tolist())):
+        file, group, count = groups[index]
+        first = int(ends[index]) - count
+        with pq.ParquetFile(file) as parquet:
+            values = parquet.read_row_group(group, columns=[column])[column]
+            for row in rows:
+                if first <= row < first + count:
+                    found[row] = _decoded(values[row - first].as_py())
+    return [found[row] for row in rows]
+
+
+def _row_groups(file: Path) -> range:
+    return range(pq.read_metadata(file).num_row_groups)
+
+
+def _decoded(value: dict[str, bytes] | None) -> Image.Image | None:
+    try:
+        return open_image(io.BytesIO((value or {})["bytes"]))
+    except (ImageError, KeyError, TypeError):
+        return None

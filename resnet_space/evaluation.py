@@ -1,0 +1,277 @@
+"""How well a model does on test images it has never seen: one pass over them, kept in the run's folder.
+
+What is kept of every image is its label, the most probable classes and its loss: enough for every number and picture of
+errors, in 52 bytes an image, however many classes there are.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import NormalDist, fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from resnet_space.config import ModelConfig
+from resnet_space.runs import EVALUATION, Run, RunError, replaced_atomically
+
+if TYPE_CHECKING:  # torch takes seconds to import, and what was kept is read without it
+    import torch
+    from torch import nn
+
+    from resnet_space.data.splits import ImageSet
+
+TOP = 5  # classes kept of every image
+BINS = 15  # of confidence, as in Guo et al. 2017
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model said about N test images, with k = min(5, C) of the C classes for each.
+
+    Attributes:
+        labels: int32 [N], the true classes.
+        top: int32 [N, k], the most probable classes, best first: the first is the prediction.
+        probabilities: float32 [N, k], theirs: the first is the confidence.
+        losses: float32 [N], the cross-entropy in nats.
+        rows: int32 [N], the images' rows in the files of the split that was evaluated.
+        classes: the C names.
+    """
+
+    labels: NDArray[np.int32]
+    top: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+    losses: NDArray[np.float32]
+    rows: NDArray[np.int32]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def predicted(self) -> NDArray[np.int32]:
+        """The most probable class of each image: [N]."""
+        return self.top[:, 0]
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The probability of that class: [N]."""
+        return self.probabilities[:, 0]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether it is the true one: [N]."""
+        return np.equal(self.predicted, self.labels)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class against all others; a share is 0 where there is nothing to take it of.
+
+    Attributes:
+        name: of the class.
+        images: how many test images belong to it.
+        precision: the share of the images predicted to be it that are.
+        recall: the share of its images that are predicted to be it.
+        f1: the harmonic mean of the two.
+    """
+
+    name: str
+    images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+# From a model to what is kept
+
+
+def evaluate_test(
+    model: "nn.Module", data: "ImageSet", config: ModelConfig, dtype: "torch.dtype | None" = None
+) -> tuple[Evaluation, dict[str, float]]:
+    """Judge a model, which is left in eval mode, by all images of a set, in one pass in batches.
+
+    Args:
+        model: gives logits [n, C] for images [n, 3, H, W].
+        data: the images; only their rows in the files are kept, or where those are not known their positions.
+        config: the model's, for its preprocessing and classes.
+        dtype: of autocast, None for plain float32.
+
+    Returns:
+        What is kept of every image, and its `summary`.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from resnet_space.data.batches import evaluation_batches
+
+    model.eval()
+    device = next(model.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for images, truth in evaluation_batches(data, config, device=device):
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                logits = model(images)
+            logits = logits.float()
+            best = logits.softmax(1).topk(min(TOP, len(config.classes)))
+            # They stay on the device until the end, so that not every batch waits for them.
+            loss = F.cross_entropy(logits, truth, reduction="none")
+            parts.append((truth.int(), best.indices.int(), best.values, loss))
+    labels, top, probabilities, losses = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
+    rows = np.arange(len(data)) if data.source is None else data.source.cpu().numpy()
+    evaluation = Evaluation(labels, top, probabilities, losses, rows.astype(np.int32), config.classes)
+    return evaluation, summary(evaluation)
+
+
+def summary(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers that stand for all images.
+
+    `loss` is the mean cross-entropy in nats; `accuracy` and `top5_accuracy` are shares of the images; `ece` is the
+    expected calibration error, the mean distance of confidence from accuracy over `BINS` bins of equal width, weighted
+    by their images (Guo et al. 2017, arXiv:1706.04599); `macro_f1` is the mean F1 over the classes that have an image
+    or a prediction.
+    """
+    gaps = sum(abs(accuracy - confidence) * count for confidence, accuracy, count in reliability(evaluation))
+    occurring = np.union1d(evaluation.labels, evaluation.predicted)
+    scores = per_class(evaluation)
+    return {
+        "loss": float(evaluation.losses.mean(dtype=np.float64)),
+        "accuracy": float(evaluation.correct.mean()),
+        "top5_accuracy": float((evaluation.top == evaluation.labels[:, None]).any(1).mean()),
+        "ece": gaps / len(evaluation),
+        "macro_f1": fmean(scores[i].f1 for i in occurring),
+    }
+
+
+# The file
+
+
+def save(evaluation: Evaluation, path: Path) -> None:
+    """Write or replace the file, `EVALUATION` in a run's folder. The classes are not in it: the run has them."""
+    # safetensors would write the memory of a view as if it were contiguous: other numbers, and no error.
+    arrays = {name: np.ascontiguousarray(getattr(evaluation, name)) for name in _ARRAYS}
+    with replaced_atomically(path) as file:
+        save_file(arrays, file)
+        file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
+
+
+def load_evaluation(run: Run) -> Evaluation | None:
+    """What was kept of the run's test, None before there is any.
+
+    Raises:
+        RunError: if the file is damaged, or is not an evaluation of this run's classes.
+    """
+    try:
+        arrays = load_file(run.path / EVALUATION)
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two for types that numpy lacks
+        raise RunError(f"The {EVALUATION} of {run.name} cannot be read: {error}.") from None
+    problem = _problem(arrays, len(run.config.model.classes))
+    if problem:
+        raise RunError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")
+    return Evaluation(**arrays, classes=run.config.model.classes)
+
+
+_ARRAYS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
+
+
+def _problem(arrays: dict[str, NDArray[Any]], classes: int) -> str | None:
+    """Why arrays from a file, which may come from anyone, are not an evaluation; None if they are."""
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing or len(arrays) > len(_ARRAYS):
+        return f"{', '.join(missing)} missing" if missing else "it has more in it"
+    n, k = arrays["labels"].size, min(TOP, classes)
+    shapes = {"labels": (n,), "top": (n, k), "probabilities": (n, k), "losses": (n,), "rows": (n,)}
+    for name, shape in shapes.items():
+        array, dtype = arrays[name], "float32" if name in ("probabilities", "losses") else "int32"
+        if array.dtype != dtype or array.shape != shape:
+            return f"{name} is {array.dtype} {list(array.shape)} instead of {dtype} {list(shape)}"
+    if not n:
+        return "it has no images"
+    # Written so that NaN fails too.
+    for name, limit in (("labels", classes - 1), ("top", classes - 1), ("rows", 2**31 - 1), ("probabilities", 1)):
+        if not (arrays[name].min() >= 0 and arrays[name].max() <= limit):
+            return f"{name} must be from 0 to {limit}"
+    if not (arrays["losses"].min() >= 0 and np.isfinite(arrays["losses"]).all()):
+        return "losses must be finite and not below 0"
+    return None
+
+
+# What it tells
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Between which shares the true accuracy lies, with this confidence, if `correct` of `n` images are right.
+
+    It stays within 0..1 and is wide enough for few images (Wilson 1927, doi:10.1080/01621459.1927.10502953). No images
+    tell nothing: (0, 1).
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = correct + z**2 / 2
+    half = z * (correct * (n - correct) / max(n, 1) + z**2 / 4) ** 0.5
+    return max((centre - half) / (n + z**2), 0.0), min((centre + half) / (n + z**2), 1.0)
+
+
+def confusion_matrix(evaluation: Evaluation) -> NDArray[np.int64]:
+    """How many images of each true class (row) were predicted as each class (column): [C, C]."""
+    c = len(evaluation.classes)
+    return np.bincount(_cells(evaluation), minlength=c * c).reshape(c, c)
+
+
+def per_class(evaluation: Evaluation) -> list[ClassScore]:
+    """The scores of every class, in the classes' order."""
+    # Counted without the confusion matrix, which has gigabytes for tens of thousands of classes.
+    images, predictions, hits = (
+        np.bincount(classes, minlength=len(evaluation.classes))
+        for classes in (evaluation.labels, evaluation.predicted, evaluation.labels[evaluation.correct])
+    )
+    shares = (
+        hits / np.maximum(predictions, 1),
+        hits / np.maximum(images, 1),
+        2 * hits / np.maximum(images + predictions, 1),
+    )
+    return [
+        ClassScore(*score)
+        for score in zip(evaluation.classes, images.tolist(), *(share.tolist() for share in shares), strict=True)
+    ]
+
+
+def most_confused(evaluation: Evaluation, most: int = 20) -> list[tuple[int, int, int]]:
+    """The most frequent errors: (true class, predicted class, images), most images first, then by class."""
+    cells, counts = np.unique(_cells(evaluation)[~evaluation.correct], return_counts=True)
+    chosen = np.argsort(-counts, kind="stable")[:most]
+    true, predicted = np.divmod(cells[chosen], len(evaluation.classes))
+    return list(zip(true.tolist(), predicted.tolist(), counts[chosen].tolist(), strict=True))
+
+
+def images_behind(evaluation: Evaluation, true: int, predicted: int) -> NDArray[np.intp]:
+    """Which images of class `true` were predicted as `predicted`: positions [n], the most confident first."""
+    members = np.flatnonzero((evaluation.labels == true) & (evaluation.predicted == predicted))
+    return members[np.argsort(-evaluation.confidence[members], kind="stable")]
+
+
+def highest_losses(evaluation: Evaluation, most: int = 24) -> NDArray[np.intp]:
+    """The images that surprised the model most: positions [n], the highest loss first."""
+    return np.argsort(-evaluation.losses, kind="stable")[:most]
+
+
+def reliability(evaluation: Evaluation, bins: int = BINS) -> list[tuple[float, float, int]]:
+    """Is a model right in 80% of the cases where it is 80% sure? (mean confidence, accuracy, images) of each bin.
+
+    The bins have equal width in 0..1, each with its lower edge and the last with both; empty ones are left out. `ece`
+    is the mean distance of the first two, weighted by the third.
+    """
+    edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
+    numbers = np.searchsorted(edges, evaluation.confidence, side="right")
+    counts, sums, hits = (
+        np.bincount(numbers, weights, minlength=bins) for weights in (None, evaluation.confidence, evaluation.correct)
+    )
+    return [(float(sums[i] / counts[i]), float(hits[i] / counts[i]), int(counts[i])) for i in np.flatnonzero(counts)]
+
+
+def _cells(evaluation: Evaluation) -> NDArray[np.int64]:
+    """Each image's place in the flat confusion matrix: [N]."""
+    return evaluation.labels.astype(np.int64) * len(evaluation.classes) + evaluation.predicted

@@ -1,0 +1,61 @@
+"""What a training may ask for on a machine that it shares with others."""
+
+import os
+from dataclasses import dataclass, fields
+from typing import Self
+
+from resnet_space.config import ConfigError, TrainConfig
+
+VARIABLES = {
+    "epochs": "RESNET_SPACE_MAX_EPOCHS",
+    "minutes": "RESNET_SPACE_MAX_MINUTES",
+    "images": "RESNET_SPACE_MAX_IMAGES",
+    "queue": "RESNET_SPACE_MAX_QUEUE",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one training may have; None is no limit.
+
+    Attributes:
+        epochs: passes over the training images.
+        minutes: of training; then it stops and keeps its best weights.
+        images: training images of the data set.
+        queue: how many trainings may wait.
+    """
+
+    epochs: int | None = None
+    minutes: int | None = None
+    images: int | None = None
+    queue: int | None = None
+
+    @classmethod
+    def from_environment(cls, *, public: bool) -> Self:
+        """What the environment variables say; without them a public app has modest limits, one's own none.
+
+        Raises:
+            ConfigError: for a variable that is no whole number above 0.
+        """
+        defaults = PUBLIC if public else Limits()
+        limits = {}
+        for field in fields(cls):
+            name = VARIABLES[field.name]
+            text = os.environ.get(name, "")
+            if text and not (text.isascii() and text.isdigit() and int(text) > 0):
+                raise ConfigError(f"{name} is {text!r}, but must be a whole number above 0.")
+            limits[field.name] = int(text) if text else getattr(defaults, field.name)
+        return cls(**limits)
+
+    def check(self, training: TrainConfig, images: int) -> None:
+        """Raises ConfigError if a training of so many images is too much."""
+        if self.epochs is not None and training.total_epochs > self.epochs:
+            raise ConfigError(f"{training.total_epochs} epochs are asked for, but here at most {self.epochs} may be.")
+        if self.images is not None and images > self.images:
+            raise ConfigError(
+                f"The data set has {images:,} training images, but here at most {self.images:,} may be: "
+                "choose a smaller one, or run the app on your own machine."
+            )
+
+
+PUBLIC = Limits(epochs=50, minutes=30, images=60_000, queue=8)

@@ -1,0 +1,157 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.runs import QUEUED, Metric, Run
+from resnet_space.ui import live
+from resnet_space.ui.live import LiveFeed, followed_row, rows_of
+from resnet_space.ui.workshop import Workshop
+
+CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
+START: Metric = {"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 2, "seconds": 0.0}
+
+
+def step(number: int) -> Metric:
+    rates = {"head": 0.1}
+    return {"event": "step", "step": number, "loss": 1.0, "rates": rates, "images_per_second": 9.0, "seconds": 1.0}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def made(workshop: Workshop, name: str) -> Run:
+    run = Run.create(workshop.library.root / name, CONFIG)
+    run.append_metric(START)
+    return run
+
+
+def content(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    run, feed = made(workshop, "a-run"), LiveFeed(workshop)
+    run.append_metric(step(1))
+
+    async def watch() -> list[str]:
+        events = feed._events(("a-run",))
+        told = [await anext(events), await anext(events)]
+        run.append_metric(step(2))
+        told.append(await anext(events))
+        await events.aclose()  # type: ignore[attr-defined]
+        return told
+
+    retry, first, second = asyncio.run(watch())
+    assert retry == "retry: 1000\n\n"
+    for i, event in enumerate((first, second), 1):
+        assert event.startswith("data: ")
+        assert event.endswith("\n\n")
+        assert event.count("\n") == 2  # one line of data
+        figures = content(event[6:])["figures"]
+        assert figures["loss"]["data"][0]["x"] == list(range(1, i + 1))
+        assert set(figures) == {"loss", "accuracy", "rates", "speed", "memory"}
+
+
+def test_while_nothing_happens_only_a_sign_of_life_is_sent(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
+    made(workshop, "a-run")
+
+    async def watch() -> list[str]:
+        events = LiveFeed(workshop)._events(("a-run",))
+        return [await anext(events) for _ in range(4)]
+
+    assert asyncio.run(watch())[2:] == [": still here\n\n"] * 2
+
+
+def test_a_message_is_made_once_however_many_pages_show_the_same_runs(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(workshop, "a-run")
+    feed, looks = LiveFeed(workshop), []
+    renew = LiveFeed._renew
+
+    def counted(self: LiveFeed, *rest: Any) -> None:
+        looks.append(rest)
+        renew(self, *rest)
+
+    monkeypatch.setattr(LiveFeed, "_renew", counted)
+
+    async def many() -> list[str]:
+        return await asyncio.gather(*(feed.latest(("a-run",)) for _ in range(200)))
+
+    texts = asyncio.run(many())
+    assert len(looks) == 1
+    assert all(text is texts[0] for text in texts)
+
+
+def test_the_key_changes_when_a_run_comes_goes_or_ends_but_not_with_every_step(workshop: Workshop) -> None:
+    run, feed = made(workshop, "a-run"), LiveFeed(workshop)
+    keys = []
+
+    def key() -> str:
+        rows = rows_of(workshop, ["a-run"])
+        keys.append(live.structure(workshop, rows))
+        return keys[-1]
+
+    assert key() == key()
+    with run.training_lock():
+        starting = key()
+        run.append_metric(step(1))
+        training = key()
+        run.append_metric(step(2))
+        assert key() == training
+        other = made(workshop, "other")
+        with_other = key()
+        (other.path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
+        assert len({keys[0], starting, training, with_other, key()}) == 5
+    assert "other" not in feed._content(rows_of(workshop, ["a-run"]), "k")["key"]
+
+
+def test_a_page_shows_no_more_runs_than_there_are_colours_and_none_that_is_gone(workshop: Workshop) -> None:
+    names = [made(workshop, f"run-{i}").name for i in range(8)]
+    assert [run.name for run, *_ in rows_of(workshop, ["gone", *names])] == names[-live.MAX_SHOWN :]
+    assert rows_of(workshop, ["gone"]) == []
+
+
+def test_the_status_line_is_about_what_trains_then_what_waits_then_the_last(workshop: Workshop) -> None:
+    names = [made(workshop, name).name for name in ("first", "second", "third")]
+
+    def followed() -> str:
+        row = followed_row(rows_of(workshop, names))
+        assert row is not None
+        return row[0].name
+
+    assert followed() == "third"
+    (workshop.library.open("second").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
+    assert followed() == "second"
+    with workshop.library.open("first").training_lock():
+        assert followed() == "first"
+    assert followed_row([]) is None
+
+
+def test_without_runs_the_page_says_what_to_do_and_has_empty_charts(workshop: Workshop) -> None:
+    told = content(asyncio.run(LiveFeed(workshop).latest(())))
+    assert "Nothing is training" in told["status"]
+    assert told["figures"]["loss"]["data"] == []
+
+
+def test_however_many_sets_of_runs_are_asked_for_only_some_are_remembered(workshop: Workshop) -> None:
+    feed = LiveFeed(workshop)
+
+    async def ask() -> None:
+        for i in range(3 * live.MAX_MESSAGES):
+            await feed.latest((f"run-{i}",))
+
+    asyncio.run(ask())
+    assert len(feed._messages) == live.MAX_MESSAGES

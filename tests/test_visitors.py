@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.runs import OWNER, RESUME, Run, RunError
+from resnet_space.ui import visitors
+from resnet_space.ui.workshop import BACKBONE, Workshop
+
+CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "a-run", CONFIG)
+
+
+def test_a_run_is_its_starters_and_nobody_elses(run: Run) -> None:
+    key, other = visitors.new_key(), visitors.new_key()
+    assert key != other
+    assert not visitors.owns(run, key)
+    visitors.claim(run, key)
+    assert visitors.owns(run, key)
+    for guess in (other, "", None, key[:-1], key.upper(), 7, (run.path / OWNER).read_text()):
+        assert not visitors.owns(run, guess)  # type: ignore[arg-type]
+
+
+def test_the_key_itself_is_in_no_file_and_its_hash_stays_on_this_machine(run: Run) -> None:
+    key = visitors.new_key()
+    visitors.claim(run, key)
+    assert all(key not in file.read_text(errors="replace") for file in run.path.rglob("*") if file.is_file())
+    assert OWNER.startswith(f"{RESUME}/")
+
+
+def test_the_owner_of_the_machine_owns_every_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitors.claim(run, visitors.new_key())
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
+    assert visitors.owns(run, "the owner's")
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "")
+    assert not visitors.owns(run, "")
+
+
+def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_those_that_came_with_it(
+    tmp_path: Path,
+) -> None:
+    workshop = Workshop(tmp_path, public=True)
+    keys = [visitors.new_key(), visitors.new_key()]
+    for i, key in enumerate(keys):
+        visitors.claim(Run.create(tmp_path / f"of-{i}", CONFIG), key)
+    Run.create(tmp_path / "of-nobody", CONFIG)
+    Run.create(tmp_path / BACKBONE, CONFIG)
+    assert {run.name for run in workshop.runs(keys[0])} == {"of-0", BACKBONE}
+    assert workshop.finetuned_names(keys[1]) == ["of-1"]
+    assert {run.name for run in workshop.runs(None)} == {BACKBONE}
+    assert workshop.own_run("of-0", keys[0]).name == "of-0"
+    for name in ("of-1", "of-nobody"):
+        with pytest.raises(RunError, match=f"^{name} is not yours: only who started it can"):
+            workshop.own_run(name, keys[0])
+    with pytest.raises(RunError, match="came with the app"):
+        workshop.own_run(BACKBONE, keys[0])
+
+
+def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    visitors.claim(Run.create(tmp_path / "claimed", CONFIG), visitors.new_key())
+    Run.create(tmp_path / BACKBONE, CONFIG)
+    assert {run.name for run in workshop.runs(None)} == {"claimed", BACKBONE}
+    assert workshop.own_run("claimed", None).name == "claimed"
+    with pytest.raises(RunError, match="came with the app"):
+        workshop.own_run(BACKBONE, None)

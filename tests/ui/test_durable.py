@@ -1,0 +1,171 @@
+"""What a training survives, and who may touch it: in a real browser, and by raw requests to the server."""
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from playwright.sync_api import Browser, Page, expect
+
+from tests.hub_stub import HubStub
+from tests.ui.conftest import App
+from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep, start
+
+pytestmark = pytest.mark.ui
+
+
+@pytest.fixture
+def lonely(tmp_path: Path, hub: HubStub) -> Iterator[App]:
+    """An app of one test's own, to be killed."""
+    running = App(tmp_path, hub)
+    running.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
+    """One that others can reach, with limits and an owner's key."""
+    limits = {"RESNET_SPACE_MAX_EPOCHS": "300", "RESNET_SPACE_OWNER_KEY": "the owner of the machine"}
+    running = App(tmp_path_factory.mktemp("public"), hub, ["--host=0.0.0.0"], **limits)
+    running.start()
+    yield running
+    running.close(after_nonsense=True)
+
+
+@pytest.fixture
+def visitors(public: App, browser: Browser) -> Iterator[list[Page]]:
+    """Two people with a browser of their own each."""
+    contexts = [browser.new_context(viewport={"width": 1440, "height": 1000}) for _ in range(2)]
+    pages = [context.new_page() for context in contexts]
+    for page in pages:
+        page.set_default_timeout(SHOWN_MS)
+        page.goto(public.url)
+        expect(page.get_by_text("Nothing is training.")).to_be_visible()
+    yield pages
+    for context in contexts:
+        context.close()
+
+
+def shown_epoch(page: Page) -> int:
+    words = page.locator(".status").inner_text().split()
+    return int(words[words.index("epoch") + 1]) if "epoch" in words else 0
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("first", ["the app", "the trainer"])
+def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_started_again(
+    first: str, lonely: App, browser: Browser
+) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(SHOWN_MS)
+    page.goto(lonely.url)
+    start(page, epochs=300)
+    expect(page.locator(".status.training")).to_contain_text("epoch 2 of 300", timeout=TRAINED_MS)
+
+    def kill_trainer() -> None:
+        for pid in lonely.trainer_pids("fine-tune-1"):
+            os.kill(pid, signal.SIGKILL)
+
+    if first == "the app":
+        lonely.kill()
+        before = shown_epoch(page)
+        wait_for(lambda: sum(m["event"] == "epoch" for m in lonely.run("fine-tune-1").metrics()) > before + 1)
+        lonely.start()  # the training went on meanwhile, and the page follows it again by itself
+        wait_for(lambda: shown_epoch(page) > before + 1)
+        kill_trainer()
+    else:
+        kill_trainer()
+        expect(page.locator(".status.failed")).to_contain_text("ended from outside", timeout=SHOWN_MS)
+        lonely.kill()
+        lonely.start()
+    expect(page.locator(".status.failed")).to_contain_text("The trainer was ended from outside", timeout=SHOWN_MS)
+    done = sum(metric["event"] == "epoch" for metric in lonely.run("fine-tune-1").metrics())
+
+    page.get_by_role("button", name="Resume", exact=True).click()
+    wait_for(lambda: shown_epoch(page) > done + 1)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(".status.stopped")).to_contain_text("fine-tune-1 was stopped", timeout=SHOWN_MS)
+    epochs = [metric["epoch"] for metric in lonely.run("fine-tune-1").metrics() if metric["event"] == "epoch"]
+    assert epochs == list(range(1, len(epochs) + 1))
+    page.close()
+
+
+def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visitors: list[Page]) -> None:
+    one, other = visitors
+    start(one, epochs=200)
+    expect(one.locator(".status.training")).to_contain_text("fine-tune-1", timeout=TRAINED_MS)
+    start(other, epochs=1)
+    expect(other.locator(".status.queued")).to_contain_text("fine-tune-2 waits for its turn: place 1", timeout=SHOWN_MS)
+    expect(one.locator(".status")).to_contain_text("Waiting: fine-tune-2", timeout=SHOWN_MS)
+    keep(other, "12-queued")
+    assert "fine-tune-1" not in other.content()  # neither in the choices nor in the table
+
+    other.goto(f"{public.url}/?run=fine-tune-1")  # a link that the first visitor gave away: to look, not to touch
+    expect(other.locator(".status.training")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    other.get_by_role("button", name="Stop", exact=True).click()
+    toast = other.get_by_test_id("toast-body").filter(has_text="fine-tune-1 is not yours")
+    expect(toast.first).to_be_visible(timeout=SHOWN_MS)
+    assert public.trainer_pids("fine-tune-1")
+
+    one.reload()  # one's own browser is known again
+    expect(one.locator(".status.training")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    one.get_by_role("button", name="Stop", exact=True).click()
+    expect(one.locator(".status.stopped")).to_contain_text("fine-tune-1 was stopped", timeout=SHOWN_MS)
+    other.goto(f"{public.url}/?run=fine-tune-2")
+    expect(other.locator(".status.finished")).to_contain_text("fine-tune-2", timeout=TRAINED_MS)
+
+
+def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -> None:
+    client = Client(public.url, verbose=False)
+    started = client.predict(epochs=200, api_name="/start_training")
+    name, key = started["run"], started["key"]
+    assert len(key) > 20
+
+    with urllib.request.urlopen(f"{public.url}/config") as answer:
+        config = json.load(answer)
+    for guess in ("", "guess"):
+        with pytest.raises(AppError, match=f"{name} is not yours"):
+            client.predict(name, guess, api_name="/stop_training")
+    # Every handler of the page, hidden or not, with the run's name wherever it takes anything, and a key that is wrong.
+    for dependency in config["dependencies"]:
+        for wrong in ("", "guess", None):
+            count = len(dependency["inputs"])
+            patterns = ((name, wrong), (wrong, name), (name, name))
+            for given in ([pair[i % 2] for i in range(count)] for pair in patterns):
+                request = urllib.request.Request(
+                    f"{public.url}/gradio_api/run/predict",
+                    json.dumps({"data": given, "fn_index": dependency["id"], "session_hash": "raw"}).encode(),
+                    {"Content-Type": "application/json"},
+                )
+                with suppress(urllib.error.HTTPError):
+                    urllib.request.urlopen(request, timeout=60).read()
+    status = client.predict(name, api_name="/training_status")
+    assert status["state"] in ("starting", "training")
+    assert public.run(name).name == name
+
+    client.predict(name, "the owner of the machine", api_name="/stop_training")
+    wait_for(lambda: client.predict(name, api_name="/training_status")["state"] == "stopped")
+    client.close()
+
+
+def test_limits_are_told_in_one_sentence(public: App) -> None:
+    client = Client(public.url, verbose=False)
+    with pytest.raises(AppError, match="301 epochs are asked for, but here at most 300 may be"):
+        client.predict(epochs=301, api_name="/start_training")
+    client.close()
