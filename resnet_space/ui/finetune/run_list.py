@@ -137,7 +137,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             raise gr.Error(str(error), print_exception=False) from None
         copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
         said = (
-            f"The ONNX file's logits differ from PyTorch's by at most {onnx.largest_difference:.1g} on random images."
+            "On random images the ONNX file's logits differ from PyTorch's by at most "
+            f"{onnx.largest_difference:.0e} of the largest."
         )
         line = f"python -m resnet_space.train {run.path}-again --like {run.path}"
         return gr.update(visible=True), [str(path) for path in (*copies, onnx.path)], said, line

@@ -1,0 +1,175 @@
+"""Trained runs in a real browser: look at their errors, compare, train on, rename, delete, export."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+from safetensors.numpy import load_file
+
+from resnet_space.evaluation import confusion_matrix, load_evaluation
+from resnet_space.runs import WEIGHTS, Run
+from tests.ui.conftest import App
+from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep, learn
+
+pytestmark = pytest.mark.ui
+
+
+@pytest.fixture(scope="module")
+def page(app: App, browser: Browser) -> Iterator[Page]:
+    """One visitor's page for all of the module, with a run that is trained."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    visitor = context.new_page()
+    errors: list[str] = []
+    visitor.on("pageerror", lambda error: errors.append(str(error)))
+    visitor.set_default_timeout(SHOWN_MS)
+    visitor.goto(app.url)
+    learn(visitor, app, epochs=2)
+    visitor.get_by_role("button", name="What it gets right and wrong").click()
+    visitor.get_by_role("button", name="All runs").click()
+    yield visitor
+    context.close()
+    assert not errors
+
+
+@pytest.fixture
+def run(app: App) -> Run:
+    return app.run("fine-tune-1")
+
+
+def chart(page: Page, title: str) -> Locator:
+    return page.locator(".js-plotly-plot").filter(has_text=title)
+
+
+def x_range(plot: Locator) -> list[float]:
+    found: list[float] = plot.evaluate("chart => chart.layout.xaxis.range")
+    return found
+
+
+def click_cell(page: Page, true: int, predicted: int) -> None:
+    """With the mouse, in the middle of the confusion matrix's cell."""
+    area = page.locator("#confusion .nsewdrag")
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + (predicted + 0.5) / 10 * box["width"], box["y"] + (true + 0.5) / 10 * box["height"])
+    page.wait_for_timeout(200)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Page, run: Run) -> None:
+    evaluation = load_evaluation(run)
+    assert evaluation is not None
+    expect(page.locator(".scores")).to_contain_text(f"{evaluation.correct.mean():.1%}", timeout=SHOWN_MS)
+    expect(page.locator(".scores")).to_contain_text("expected calibration error")
+    matrix = confusion_matrix(evaluation)
+    drawn = page.locator("#confusion .js-plotly-plot")
+    shown = drawn.evaluate("chart => chart.data[0].customdata.map(row => row.map(cell => cell[0]))")
+    assert np.array_equal(shown, matrix)
+
+    errors = matrix - np.diag(matrix.diagonal())
+    true, predicted = (int(i) for i in np.unravel_index(errors.argmax(), errors.shape))
+    click_cell(page, true, predicted)
+    names, count = run.config.model.classes, errors[true, predicted]
+    expect(page.get_by_label("Images of")).to_have_value(f"{names[true]}, taken for {names[predicted]}: {count}")
+    pictures = page.locator(".data .tiles figure").filter(has_text=f"{names[true]} → {names[predicted]}")
+    expect(pictures).to_have_count(min(count, 24))
+    keep(page, "13-errors")
+
+    click_cell(page, 0, 0)
+    expect(page.get_by_label("Images of")).to_have_value(f"{names[0]}, recognised: {matrix[0, 0]}")
+
+
+def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
+    """The run is trained on, and its plots are drawn again and again meanwhile."""
+    plot = chart(page, "Loss by iteration")
+    plot.scroll_into_view_if_needed()
+    box = plot.locator(".nsewdrag").bounding_box()
+    assert box is not None
+    left, top = box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"]
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(left + 0.3 * box["width"], top + 0.5 * box["height"], steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    zoomed = x_range(plot)
+    assert 0 < zoomed[0] < zoomed[1] < 56
+    points = plot.evaluate("chart => chart.data[0].x.length")
+
+    page.get_by_label("More epochs").fill("2")
+    page.get_by_role("button", name="Train on").click()
+    expect(page.locator(".status.training")).to_contain_text("epoch 3 of 4", timeout=TRAINED_MS)
+    expect(page.locator(".status.finished")).to_contain_text("4 epochs in", timeout=TRAINED_MS)
+    assert plot.evaluate("chart => chart.data[0].x.length") == 2 * points
+    assert x_range(plot) == zoomed
+    plot.locator(".nsewdrag").dblclick()
+    page.wait_for_timeout(500)
+    assert x_range(plot) == [0, 112]
+    assert app.run("fine-tune-1").config.training.more_epochs == (2,)
+    assert not plot.locator(".modebar").is_hidden()  # as the mouse is over it
+
+
+def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_one(page: Page, app: App) -> None:
+    page.get_by_label("Batch size").fill("32")
+    page.get_by_label("Strategy").click()
+    page.get_by_role("option", name="linear-probe").click()
+    other = learn(page, app, epochs=1)
+    expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("64.*32"))
+    assert chart(page, "Accuracy").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
+    page.get_by_text("Learning rates, speed and memory").click()
+    rates = chart(page, "Learning rate of every part")
+    expect(rates).to_be_visible()
+    assert rates.evaluate("chart => chart.data.map(trace => trace.name)") == ["head"]
+    expect(chart(page, "Memory of the trainer")).to_be_visible()
+    keep(page, "14-two-runs")
+    assert other.config.training.batch_size == 32
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator("#run-list").get_by_text(name, exact=True).first.click()
+    expect(page.locator("strong").filter(has_text=name)).to_be_visible()
+
+
+def test_a_run_is_exported_as_what_can_be_used_elsewhere(page: Page, run: Run) -> None:
+    choose(page, run.name)
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.get_by_text("On random images the ONNX file's logits differ")).to_be_visible(timeout=TRAINED_MS)
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("MB")).first.click()
+    assert sorted(load_file(download.value.path())) == sorted(load_file(run.path / WEIGHTS))
+    keep(page, "15-export")
+
+
+def test_a_run_is_renamed_and_deleted_after_a_second_question(page: Page, app: App) -> None:
+    choose(page, "fine-tune-2")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_label("New name").fill("fine-tune-1")
+    page.get_by_label("New name").press("Enter")
+    toast = page.get_by_test_id("toast-body").filter(has_text="There is a run named fine-tune-1 already")
+    expect(toast.first).to_be_visible(timeout=SHOWN_MS)
+    page.get_by_label("New name").fill("only-the-head")
+    page.get_by_label("New name").press("Enter")
+    expect(page.locator("#run-list")).to_contain_text("only-the-head", timeout=SHOWN_MS)
+    assert app.run("only-the-head").config.training.strategy == "linear-probe"
+    expect(page.locator("#live .runs")).to_contain_text("only-the-head", timeout=SHOWN_MS)
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Keep it").click()
+    assert (app.checkpoints / "only-the-head").is_dir()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete it for good").click()
+    expect(page.locator("#run-list")).not_to_contain_text("only-the-head", timeout=SHOWN_MS)
+    assert not list(Path(app.checkpoints).glob("*only-the-head*"))
+    expect(page.locator("#live .runs")).not_to_contain_text("only-the-head", timeout=SHOWN_MS)
+
+
+def test_what_came_with_the_app_is_not_deleted(page: Page, app: App) -> None:
+    choose(page, "resnet20-cbam-cifar10")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete it for good").click()
+    toast = page.get_by_test_id("toast-body").filter(has_text="came with the app")
+    expect(toast.first).to_be_visible(timeout=SHOWN_MS)
+    assert app.run("resnet20-cbam-cifar10").has_weights
