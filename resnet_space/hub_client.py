@@ -26,6 +26,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from resnet_space.tokens import masked
+
 TIMEOUT = 10.0  # seconds without a byte, after which an answer is not waited for any longer
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -34,7 +36,6 @@ Progress = Callable[[int, int], None]  # (bytes there, bytes in all)
 _OWNER = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPO_ID = re.compile(rf"(?!.*(--|\.\.|\.git$))({_OWNER}/)?{_OWNER}")
 _REVISION = re.compile(r"(?!.*(\.\.|//))[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
-_TOKEN = re.compile(r"hf_[A-Za-z0-9_]{8,}")
 
 
 class HubError(Exception):
@@ -66,11 +67,6 @@ def is_repo_id(repo_id: object) -> bool:
 
 def is_revision(revision: object) -> bool:
     return isinstance(revision, str) and _REVISION.fullmatch(revision) is not None
-
-
-def masked(text: str) -> str:
-    """The text without tokens: one pasted into the wrong field must not appear in a message or a log."""
-    return _TOKEN.sub("hf_***", text)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from resnet_space.runs import LOG, QUEUED, RESUME, Library, Metric, Run, replaced_atomically
+from resnet_space.tokens import masked
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
 LOG_LINES = 20  # of a failed training, for the page
-_TOKEN = re.compile(r"hf_\w+")
 
 
 class BusyError(Exception):
@@ -223,4 +222,4 @@ def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
         lines = (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except FileNotFoundError:
         return []
-    return [_TOKEN.sub("hf_…", line) for line in lines[-most:]]
+    return [masked(line) for line in lines[-most:]]

@@ -19,7 +19,7 @@ from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_rais
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
-from resnet_space.data.sources import DataError, classification_columns
+from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DataError, classification_columns
 from resnet_space.hub_client import (
     COMMIT,
     TIMEOUT,
@@ -31,10 +31,10 @@ from resnet_space.hub_client import (
     hub_api,
     is_repo_id,
     is_revision,
-    masked,
     sent_token,
     translated_errors,
 )
+from resnet_space.tokens import masked
 
 WELL_KNOWN = (
     "uoft-cs/cifar10",
@@ -55,15 +55,8 @@ MAX_GB_VARIABLE = "RESNET_SPACE_MAX_DATASET_GB"
 
 CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other formats
 
-# As the `datasets` library reads them.
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-_ORDER = ("train", "validation", "test")
-_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLITS)})([-_.]\d+([-_.].*)?)?\.parquet")
-_SPLIT_FOLDER = re.compile(rf"(partial-)?({'|'.join(_SPLITS)})")
+_SPLIT_FILE = re.compile(rf"({'|'.join(SPLIT_NAMES)})([-_.]\d+([-_.].*)?)?\.parquet")
+_SPLIT_FOLDER = re.compile(rf"(partial-)?({'|'.join(SPLIT_NAMES)})")
 
 _TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
 
@@ -238,9 +231,9 @@ def _parquet_files(paths: Sequence[str] | Mapping[str, int]) -> dict[str, dict[s
             continue
         if folders and folders[0] == "data":
             folders.pop(0)
-        found.setdefault("/".join(folders) or "default", {}).setdefault(_SPLITS[split], []).append(path)
+        found.setdefault("/".join(folders) or "default", {}).setdefault(SPLIT_NAMES[split], []).append(path)
     return {
-        config: {split: tuple(splits[split]) for split in _ORDER if split in splits}
+        config: {split: tuple(splits[split]) for split in SPLITS if split in splits}
         for config, splits in found.items()
         if "train" in splits
     }

@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}  # file name -> split
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 
 
 class DataError(ValueError):
@@ -83,10 +88,10 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
         return dataset_files(name, config, revision)
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
-        split = SPLITS.get(file.name.split("-")[0])
+        split = SPLIT_NAMES.get(file.name.split("-")[0])
         if split:
             files.setdefault(split, []).append(file)
-    return {split: files[split] for split in ("train", "validation", "test") if split in files}
+    return {split: files[split] for split in SPLITS if split in files}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   border-bottom: 1px solid var(--border-color-primary);
   color: var(--body-text-color); }
 .runs th { font-weight: 600; color: var(--body-text-color-subdued); }
+.runs td:first-child, .runs td:last-child { white-space: nowrap; }
 .runs .subdued { color: var(--body-text-color-subdued); }
 .runs .swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 0.2rem; margin-right: 0.45rem;
   vertical-align: -0.1rem; }

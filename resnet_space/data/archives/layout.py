@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 from resnet_space.data.archives.members import Limits
 from resnet_space.data.archives.report import SkippedFiles, images, left_out, named
-from resnet_space.data.sources import DataError
+from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DataError
 
-SPLITS = ("train", "validation", "test")
-SPLIT_OF_FOLDER = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
 EXPECTED = (
     "put the images of each class into a folder named after the class (cats/1.jpg, dogs/2.jpg), and those folders, if "
     "you have splits, into folders named train, validation and test (train/cats/1.jpg)"
@@ -98,7 +92,7 @@ def place(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, str] | None]:
     def place_one(path: tuple[str, ...], i: int | None) -> tuple[str, str] | None:
         if i is None:
             return ("train", path[0]) if path and not has_train else None
-        split = SPLIT_OF_FOLDER[path[i].lower()]
+        split = SPLIT_NAMES[path[i].lower()]
         if i > 0 and above_splits > below_splits:
             return split, path[0]
         return (split, path[i + 1]) if i + 1 < len(path) else None
@@ -123,7 +117,7 @@ def _unwrapped(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _split(folder: str) -> str | None:
-    return SPLIT_OF_FOLDER.get(folder.lower())
+    return SPLIT_NAMES.get(folder.lower())
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:

@@ -1,0 +1,10 @@
+"""Keeps tokens of the Hub out of everything that is shown or written."""
+
+import re
+
+_TOKEN = re.compile(r"hf_[A-Za-z0-9_]{8,}")
+
+
+def masked(text: str) -> str:
+    """The text without tokens: one pasted into the wrong field must not appear in a message or a log."""
+    return _TOKEN.sub("hf_***", text)
