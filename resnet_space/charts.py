@@ -91,6 +91,11 @@ def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[
     return lines
 
 
+def _span(low: float, high: float) -> dict[str, Any]:
+    """An axis that shows all of this, until the reader zooms. With a "range" a longer one would end the zoom."""
+    return {"autorange": True, "autorangeoptions": {"minallowed": low, "maxallowed": high, "include": [low, high]}}
+
+
 def _curve(name: str, xs: Sequence[float], ys: Sequence[float], colour: str, value: str) -> dict[str, Any]:
     x, y = thinned(xs, ys)
     return {
@@ -117,7 +122,7 @@ def _by_iteration(
     return _chart(
         title,
         traces,
-        {"title": "iteration", "range": [0, last], "showgrid": False},
+        {"title": "iteration", "showgrid": False} | _span(0, last),
         {"title": y_title, "rangemode": "tozero"},
         shapes=_phase_lines(histories, by_epoch=False),
     )
@@ -152,7 +157,7 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
     return _chart(
         "Learning rate of every part",
         traces,
-        {"title": "iteration", "range": [0, last], "showgrid": False},
+        {"title": "iteration", "showgrid": False} | _span(0, last),
         {"title": "learning rate", "type": "log", "exponentformat": "power", "dtick": 1},
         shapes=_phase_lines({"": list(metrics)}, by_epoch=False),
         legend={"font": {"size": 11}, "y": 1, "yanchor": "top"},  # beside the plot: there are too many for a line
@@ -270,11 +275,11 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
         traces,
         {
             "title": "epoch",
-            "range": [0.5, last + 0.5],
             "showgrid": False,
             "tick0": 0,
             "dtick": max(math.ceil(last / 10), 1),
-        },
+        }
+        | _span(0.5, last + 0.5),
         {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
         shapes=_phase_lines(histories, by_epoch=True),
     )

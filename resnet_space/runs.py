@@ -322,6 +322,7 @@ class Library:
         self.root = Path(root).absolute()
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[float, Run]] = {}
+        self._renamed: dict[str, str] = {}
         self._metrics: dict[Path, tuple[int, bytes, list[Metric]]] = {}
 
     def runs(self) -> list[Run]:
@@ -361,7 +362,20 @@ class Library:
         if (self.root / name).exists():
             raise RunError(f"There is a run named {name} already: choose another name.")
         run.path.rename(self.root / name)
+        self._renamed[run.name] = name
         return Run.open(self.root / name)
+
+    def names_now(self, names: Sequence[str]) -> list[str]:
+        """The same runs by the names that they have now, each once, without those that are gone."""
+        found = []
+        for name in names:
+            for _ in self._renamed:  # at most so many times, should names have been swapped
+                if (self.root / name).is_dir() or name not in self._renamed:
+                    break
+                name = self._renamed[name]
+            found.append(name)
+        here = {run.name for run in self.runs()}
+        return [name for name in dict.fromkeys(found) if name in here]
 
     @staticmethod
     def _require_idle(run: Run, done: str) -> None:

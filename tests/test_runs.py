@@ -558,6 +558,18 @@ def test_a_run_is_renamed_with_all_that_it_has(run: Run) -> None:
     assert [one.name for one in library.runs()] == ["better"]
 
 
+def test_whoever_knows_a_run_by_an_earlier_name_finds_it_by_its_present_one(run: Run) -> None:
+    library = Library(run.path.parent)
+    other = Run.create(run.path.parent / "other", CONFIG_A)
+    library.rename(library.rename(run, "second"), "third")
+    assert library.names_now(["other", "a-run", "gone", "second", "third"]) == ["other", "third"]
+    library.rename(other, "a-run")  # a name that is free again is the new run's
+    assert library.names_now(["a-run", "other", "second"]) == ["a-run", "third"]
+    library.rename(library.open("third"), "other")
+    library.delete(library.open("other"))
+    assert library.names_now(["second", "third", "other"]) == ["a-run"]  # whom "other" was before
+
+
 def test_a_run_is_renamed_only_to_a_free_name_that_the_hub_allows_too(run: Run) -> None:
     library = Library(run.path.parent)
     Run.create(run.path.parent / "taken", CONFIG_A)

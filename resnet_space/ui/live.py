@@ -38,7 +38,7 @@ Row = tuple[Run, Status, list[Metric]]
 def rows_of(workshop: Workshop, names: Sequence[str]) -> list[Row]:
     """The shown runs that there still are, with how they stand and what they wrote."""
     runs = {run.name: run for run in workshop.library.runs()}
-    shown = [runs[name] for name in dict.fromkeys(names) if name in runs][-MAX_SHOWN:]
+    shown = [runs[name] for name in workshop.library.names_now(names) if name in runs][-MAX_SHOWN:]
     return [(run, workshop.trainer.status(run), workshop.library.metrics(run)) for run in shown]
 
 

@@ -76,7 +76,7 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     names, count = run.config.model.classes, errors[true, predicted]
     expect(page.get_by_label("Images of")).to_have_value(f"{names[true]}, taken for {names[predicted]}: {count}")
     pictures = page.locator(".data .tiles figure").filter(has_text=f"{names[true]} → {names[predicted]}")
-    expect(pictures).to_have_count(min(count, 24))
+    expect(pictures).to_have_count(min(int(count), 24))
     keep(page, "13-errors")
 
     click_cell(page, 0, 0)
@@ -118,7 +118,7 @@ def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_o
     page.get_by_role("option", name="linear-probe").click()
     other = learn(page, app, epochs=1)
     expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("64.*32"))
-    assert chart(page, "Accuracy").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
+    assert chart(page, "Accuracy:").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
     page.get_by_text("Learning rates, speed and memory").click()
     rates = chart(page, "Learning rate of every part")
     expect(rates).to_be_visible()

@@ -94,12 +94,10 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
-        here = {run.name for run in workshop.library.runs()}
         made = workshop.finetuned_names(key)
         active = workshop.trainer.active()
         coming = [name for name in [active, *(run.name for run in workshop.trainer.queue())] if name in made]
-        wanted = [*shown_names, *(name for name in coming[:1] if name not in shown_names)]
-        wanted = [name for name in wanted if name in here][-MAX_SHOWN:]
+        wanted = workshop.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
         rows = rows_of(workshop, wanted)
         row = followed_row(rows)
         idle = row is not None and not (row[1].is_active or row[1].state == "queued")
@@ -107,9 +105,11 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         comparable = idle and row is not None and row[0].config.training.start is not None
         trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
         finished = row is not None and row[1].state == "finished"
+        choices = [*dict.fromkeys([*made, *wanted])]
         return (
             {"runs": wanted},
-            gr.update(choices=[*dict.fromkeys([*made, *wanted])], value=wanted),
+            # Only where it has to change: a start or a new choice may be under way meanwhile.
+            gr.update(choices=choices) if wanted == shown_names else gr.update(choices=choices, value=wanted),
             gr.update(interactive=row is not None and not idle),
             gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
             gr.update(visible=offer is not None),
