@@ -18,7 +18,7 @@ CSS = """
 
 /* Plotly's figures carry no colours for text and grid, so that they follow the theme. */
 .js-plotly-plot text { font-family: inherit !important; }
-.js-plotly-plot text:not(.heatmap-label > text) { fill: var(--body-text-color) !important; }
+.js-plotly-plot text:not(:where(.heatmap-label > text)) { fill: var(--body-text-color) !important; }
 .js-plotly-plot .hoverlayer text { fill: #fff !important; }
 .js-plotly-plot .gridlayer path { stroke: var(--border-color-primary) !important; }
 .js-plotly-plot .xlines-above, .js-plotly-plot .ylines-above,
