@@ -121,7 +121,7 @@ class Run:
         if start is not None:
             try:
                 weights = load_file(start.path / WEIGHTS)
-            except (SafetensorError, OSError) as error:
+            except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the latter two: bfloat16, float8
                 raise RunError(f"The {WEIGHTS} of {start.name} cannot be read: {error}.") from None
         try:
             path.mkdir(parents=True)

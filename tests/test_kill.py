@@ -63,7 +63,7 @@ def without_times(metrics: list[Metric]) -> list[Metric]:
     return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_a_training_that_is_killed_at_random_moments_ends_with_the_same_bits(
     kills: int, tmp_path: Path, write_split: WriteSplit
 ) -> None:

@@ -68,7 +68,7 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("first", ["the app", "the trainer"])
+@pytest.mark.parametrize("first", ["the app", pytest.param("the trainer", marks=pytest.mark.long)])
 def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_started_again(
     first: str, lonely: App, browser: Browser
 ) -> None:
@@ -97,7 +97,10 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
     expect(page.locator(".status.failed")).to_contain_text("The trainer was ended from outside", timeout=SHOWN_MS)
     done = sum(metric["event"] == "epoch" for metric in lonely.run("fine-tune-1").metrics())
 
-    page.get_by_role("button", name="Resume", exact=True).click()
+    while not lonely.trainer_pids("fine-tune-1"):
+        # Gradio reloads a page that finds its server back, and a click just before that is lost: one clicks again.
+        page.get_by_role("button", name="Resume", exact=True).click()
+        page.wait_for_timeout(3_000)
     wait_for(lambda: shown_epoch(page) > done + 1)
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".status.stopped")).to_contain_text("fine-tune-1 was stopped", timeout=SHOWN_MS)
