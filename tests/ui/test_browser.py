@@ -85,7 +85,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_text("Nothing is training.")).to_be_visible()
     keep(page, "1-before")
 
-    start(page, epochs=3)
+    start(page, epochs=5)
     expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
     expect(page.locator(".status.training")).to_contain_text("left")
     keep(page, "2-training")
