@@ -51,6 +51,8 @@ OWNER = f"{RESUME}/owner"
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
+MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
+
 Metric = dict[str, Any]
 W = TypeVar("W")  # a tensor of any library
 
@@ -310,6 +312,15 @@ def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
     return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
 
 
+def fewer_steps(metrics: list[Metric]) -> list[Metric]:
+    """The metrics, of whose steps every other is left out where they are too many to keep. The last one stays."""
+    steps = [i for i, metric in enumerate(metrics) if metric.get("event") == "step"]
+    if len(steps) <= MOST_STEPS:
+        return metrics
+    dropped = set(steps[-2::-2])
+    return [metric for i, metric in enumerate(metrics) if i not in dropped]
+
+
 def split_words(split: str) -> str:
     """What the images are called that a run was judged by: its "test" metric names the data set's split."""
     return {"test": "test", "train": "held-out training"}.get(split, "held-out validation")
@@ -387,7 +398,7 @@ class Library:
         return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
 
     def metrics(self, run: Run) -> list[Metric]:
-        """As `run.metrics()`, but only what is new is read. Do not change the list."""
+        """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list."""
         path = run.path / METRICS
         with self._lock:  # two readers moving one offset would tear lines
             offset, tail, metrics = self._metrics.get(path, (0, b"", []))
@@ -403,7 +414,7 @@ class Library:
                     begin = max(end - 256, 0)
                     file.seek(begin)
                     # A new list, so that nobody's iteration meets a growing one.
-                    self._metrics[path] = (end, file.read(end - begin), metrics + new if new else metrics)
+                    self._metrics[path] = (end, file.read(end - begin), fewer_steps(metrics + new) if new else metrics)
             except FileNotFoundError:
                 self._metrics.pop(path, None)
                 return []

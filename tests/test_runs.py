@@ -1,4 +1,5 @@
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -477,6 +478,24 @@ def test_a_library_opens_by_name_and_by_nothing_else(run: Run) -> None:
     nothing: Any
     for nothing in ("", None, "../a-run", "a-run/../a-run", "..", ["a-run"], "a-run/"):
         assert refusal(library.open, nothing) == "Choose a run first."
+
+
+def test_a_library_keeps_a_bounded_number_of_steps_in_memory_and_all_that_is_rarer(run: Run, tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    for step in range(1, 2_501):
+        run.append_metric({"event": "step", "step": step})
+        if step % 250 == 0:
+            run.append_metric({"event": "epoch", "epoch": step // 250})
+            library.metrics(run)  # as somebody watches it
+    kept = library.metrics(run)
+    steps = [metric["step"] for metric in kept if metric["event"] == "step"]
+    assert 500 < len(steps) <= 2_000
+    assert steps == sorted(steps)
+    assert steps[-1] == 2_500
+    gaps = {later - step for step, later in itertools.pairwise(steps)}
+    assert max(gaps) == 2
+    assert [metric["epoch"] for metric in kept if metric["event"] == "epoch"] == list(range(1, 11))
+    assert len(run.metrics()) == 2_510  # the file has them all
 
 
 def test_a_library_finds_a_free_name(tmp_path: Path) -> None:

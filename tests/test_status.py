@@ -329,10 +329,10 @@ def test_a_run_that_waits_tells_its_place() -> None:
     assert "place 3 in the queue, 2 before it" in shown(Status("queued", place=3), []).text
 
 
-def test_a_run_that_trains_tells_who_waits_without_markup() -> None:
-    html = page.status_html(a_run(), Status("training"), [START, step(1, 1.0)], waiting=["a-run", "<b>other</b>"])
-    assert "Waiting: <b>other</b>" in Page(html).text
-    assert "<b>other</b>" not in html
+@pytest.mark.parametrize(("waiting", "told"), [(1, "1 more waits for its turn."), (3, "3 more wait for their turn.")])
+def test_a_run_that_trains_tells_how_many_wait(waiting: int, told: str) -> None:
+    assert told in Page(page.status_html(a_run(), Status("training"), [START, step(1, 1.0)], waiting=waiting)).text
+    assert "more wait" not in page.status_html(a_run(), Status("training"), [START, step(1, 1.0)])
 
 
 def test_a_failed_run_has_the_end_of_its_log_a_click_away() -> None:

@@ -88,7 +88,7 @@ class LiveFeed:
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
         row = followed_row(rows)
-        waiting = [run.name for run in self.workshop.trainer.queue()]
+        waiting = len(self.workshop.trainer.queue())
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,

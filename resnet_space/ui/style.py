@@ -33,6 +33,7 @@ CSS = """
 .status .bar { height: 0.6rem; margin-top: 0.6rem; border-radius: 0.3rem; overflow: hidden;
   background: var(--border-color-primary); }
 .status .bar > div { height: 100%; background: var(--primary-500); transition: width 0.4s linear; }
+#going-on { align-items: end; }
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }

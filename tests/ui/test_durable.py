@@ -115,7 +115,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
     expect(one.locator(".status.training")).to_contain_text("fine-tune-1", timeout=TRAINED_MS)
     start(other, epochs=1)
     expect(other.locator(".status.queued")).to_contain_text("fine-tune-2 waits for its turn: place 1", timeout=SHOWN_MS)
-    expect(one.locator(".status")).to_contain_text("Waiting: fine-tune-2", timeout=SHOWN_MS)
+    expect(one.locator(".status")).to_contain_text("1 more waits for its turn", timeout=SHOWN_MS)
     keep(other, "12-queued")
     assert "fine-tune-1" not in other.content()  # neither in the choices nor in the table
 

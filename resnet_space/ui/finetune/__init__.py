@@ -48,7 +48,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
 
         with gr.Column(scale=2, min_width=320):
             gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
-            with gr.Row(visible=False, equal_height=True) as going_on:
+            with gr.Row(visible=False, elem_id="going-on") as going_on:
                 go_on_button = gr.Button("Resume", size="sm", min_width=200)
                 more_epochs = gr.Number(MORE_EPOCHS, label="More epochs", min_width=130, precision=0, minimum=0)
             with gr.Accordion("The plan: which part trains when, and at which peak rate", open=False):

@@ -59,7 +59,7 @@ def seconds_left(metrics: Sequence[Metric]) -> float | None:
 
 
 def status_html(
-    run: Run, status: Status, metrics: Sequence[Metric], *, waiting: Sequence[str] = (), log: Sequence[str] = ()
+    run: Run, status: Status, metrics: Sequence[Metric], *, waiting: int = 0, log: Sequence[str] = ()
 ) -> str:
     """One line of words, one of numbers, and the progress bar.
 
@@ -67,7 +67,7 @@ def status_html(
         run: the run that it is about.
         status: how it stands.
         metrics: what it wrote.
-        waiting: the names of the runs in the queue.
+        waiting: how many runs are in the queue. Whose they are is nobody else's business.
         log: the last lines of what a failed one's trainer said.
     """
     start = last_metric(metrics, "start")
@@ -110,9 +110,8 @@ def status_html(
         numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
-    others = [other for other in waiting if other != run.name]
-    if others and status.is_active:
-        words += f" Waiting: {escape(', '.join(others))}."
+    if waiting and status.is_active:
+        words += f" {waiting} more {'waits' if waiting == 1 else 'wait'} for {'its' if waiting == 1 else 'their'} turn."
 
     share = 100 * done / total
     told = f"<pre>{escape(chr(10).join(log))}</pre>" if log else ""
