@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
-from resnet_space import hub_client
+from resnet_space.hub import client
 from resnet_space.data import hub
 from resnet_space.data.hub import (
     CONVERTED,
@@ -312,8 +312,8 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(stub: HubStub, monkeypa
 def test_a_reset_connection_is_tried_again(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.add_dataset("a/b", {"train.parquet": parquet()})
     dataset = describe_dataset("a/b")
-    monkeypatch.setattr(hub_client.time, "sleep", lambda _: None)
-    download, resets = hub_client.hf_hub_download, [1, 1]
+    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    download, resets = client.hf_hub_download, [1, 1]
 
     def reset(*arguments: Any, **options: Any) -> Any:
         if resets:
@@ -321,7 +321,7 @@ def test_a_reset_connection_is_tried_again(stub: HubStub, monkeypatch: pytest.Mo
             raise httpx2.ReadError("[Errno 104] Connection reset by peer")
         return download(*arguments, **options)
 
-    monkeypatch.setattr(hub_client, "hf_hub_download", reset)
+    monkeypatch.setattr(client, "hf_hub_download", reset)
     assert fetch_dataset(dataset)["train"][0].read_bytes() == parquet()
     resets += [1, 1, 1]
     assert refusal(fetch_dataset, replace(dataset, revision=stub.add_dataset("a/b", {"train.parquet": b"1"}))) == (
@@ -595,7 +595,7 @@ def test_a_full_disk_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch, own
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(hub_client, "hf_hub_download", full)
+        patch.setattr(client, "hf_hub_download", full)
         assert refusal(fetch_dataset, dataset) == (
             "The data set a/b does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
         )
@@ -609,7 +609,7 @@ def test_a_full_disk_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch, own
 def test_without_a_query_the_well_known_data_sets_are_offered(stub: HubStub) -> None:
     assert search_datasets("")[:2] == ["uoft-cs/cifar10", "uoft-cs/cifar100"]
     assert search_datasets("  ", limit=3) == list(WELL_KNOWN[:3])
-    assert all(hub_client.is_repo_id(repo_id) for repo_id in WELL_KNOWN)
+    assert all(client.is_repo_id(repo_id) for repo_id in WELL_KNOWN)
     assert stub.requests == []
 
 

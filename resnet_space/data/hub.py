@@ -20,7 +20,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DataError, classification_columns
-from resnet_space.hub_client import (
+from resnet_space.hub.client import (
     COMMIT,
     TIMEOUT,
     Progress,

@@ -12,9 +12,9 @@ from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
-from resnet_space.hub_client import HubError
+from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
-from resnet_space.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
+from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.process import Trainer
 from resnet_space.runs import Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors

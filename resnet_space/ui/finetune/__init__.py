@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.pretrained import is_pretrained
+from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import RunError
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.api import build_api

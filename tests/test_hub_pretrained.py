@@ -14,10 +14,10 @@ import torchvision
 from huggingface_hub import constants
 from torch import Tensor
 
-from resnet_space import pretrained
+from resnet_space.hub import pretrained
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
-from resnet_space.hub_client import HubError
-from resnet_space.pretrained import PRETRAINED, SHIPPED, SOURCE, pull_pretrained
+from resnet_space.hub.client import HubError
+from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, SOURCE, pull_pretrained
 from resnet_space.runs import CONFIG, WEIGHTS, Library, RunError
 from tests.hub_stub import HubStub, isolate_client
 
@@ -262,7 +262,7 @@ def test_what_the_progress_raises_leaves_no_run(stub: HubStub, root: Path, weigh
 def test_the_app_in_a_process_of_its_own_finds_the_stub_too(stub: HubStub, root: Path, weights: Path) -> None:
     stub.add_model(REPO, {WEIGHTS: weights})
     code = (
-        "import sys; from pathlib import Path; from resnet_space.pretrained import pull_pretrained; "
+        "import sys; from pathlib import Path; from resnet_space.hub.pretrained import pull_pretrained; "
         "print(pull_pretrained(sys.argv[1], Path(sys.argv[2])).name)"
     )
     environment = os.environ | {"HF_ENDPOINT": stub.url, "HF_HOME": str(root / "home"), "HF_HUB_DISABLE_XET": "1"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.hub_client import (
+from resnet_space.hub.client import (
     TIMEOUT,
     HubError,
     Progress,

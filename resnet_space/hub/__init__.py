@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: runs go there and come from there."""
