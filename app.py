@@ -53,7 +53,7 @@ def main() -> None:
         app_kwargs={"routes": LiveFeed(workshop).routes},
         prevent_thread_lock=True,
     )
-    workshop.tend_queue()
+    workshop.tend()
     threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used
     app.block_thread()
 

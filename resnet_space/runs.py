@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -393,8 +394,10 @@ class Library:
         if run.is_training or run.is_queued:
             raise RunError(f"{run.name} is training or waiting: stop it before it is {done}.")
 
-    def free_name(self, kind: str) -> str:
-        """The first of kind-1, kind-2, ... that no folder has."""
+    def free_name(self, kind: str, *, secret: bool = False) -> str:
+        """The first of kind-1, kind-2, ... that no folder has; a secret one ends in what nobody can guess."""
+        if secret:
+            return f"{kind}-{secrets.token_hex(5)}"
         return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
 
     def metrics(self, run: Run) -> list[Metric]:
