@@ -20,6 +20,7 @@ from resnet_space.process import Trainer
 from resnet_space.runs import OWNER, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
 from resnet_space.ui.storage import TIDY_SECONDS, tidy
+from resnet_space.zero import is_zero_gpu
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -46,7 +47,7 @@ class Workshop:
         self.public = public
         self.limits = limits or Limits()
         self.library = Library(root)
-        self.trainer = Trainer(self.library, longest_queue=self.limits.queue)
+        self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
         self._lock = threading.Lock()
@@ -175,7 +176,11 @@ class Workshop:
 
     def tend(self) -> None:
         """From now on start what waits when its turn comes, and delete what is not kept any longer."""
-        threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+        if self.trainer.spawns:
+            threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+        else:  # the pages that were to host what waited are gone
+            for run in self.trainer.queue():
+                self.trainer.take(run)
         if self.limits.days is not None or self.limits.gigabytes is not None:
             threading.Thread(target=self._keep_tidy, daemon=True).start()
 
