@@ -52,6 +52,7 @@ STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
 QUEUED = f"{RESUME}/queued"
 OWNER = f"{RESUME}/owner"
+JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
 
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
@@ -300,6 +301,11 @@ class Run:
                 return True
             lock.release()
             return False
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it trains, or trained, on another machine, by a job of the Hub."""
+        return (self.path / JOB).exists()
 
     @property
     def is_queued(self) -> bool:

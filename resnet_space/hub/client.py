@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 
 from resnet_space.tokens import masked
 
+NO_SAVED_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"  # a variable that the client knows too
 TIMEOUT = 10.0  # seconds without a byte, after which an answer is not waited for any longer
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -51,10 +52,12 @@ def endpoint() -> str:
 def sent_token(token: str | None) -> str | bool | None:
     """What to give to the client as the token of somebody who may have none.
 
-    The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; in a
-    Space it would read the owner's private repositories out to any visitor.
+    The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; on an
+    app for others it would read the owner's private repositories out to any visitor. `app.py` sets the client's own
+    variable for such an app, which its trainers inherit.
     """
-    return token or (False if os.environ.get("SYSTEM") == "spaces" else None)
+    nobodys = os.environ.get("SYSTEM") == "spaces" or os.environ.get(NO_SAVED_TOKEN, "") not in ("", "0")
+    return token or (False if nobodys else None)
 
 
 def hub_api(token: str | None = None) -> HfApi:
@@ -79,14 +82,14 @@ class Wanted:
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
         instead: what can be done without the Hub, such as "start from a run of this machine".
-        done: what would be done with it: "fetched", or "pushed" where the Hub is written to.
+        done: what would be done with it: "fetched", or "pushed" where the Hub is written to, or "started".
     """
 
     what: str
     page: str = ""
     revision: str | None = None
     instead: str = "work with what is on this machine"
-    done: Literal["fetched", "pushed"] = "fetched"
+    done: Literal["fetched", "pushed", "started"] = "fetched"
 
     @property
     def cannot(self) -> str:
@@ -157,6 +160,8 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
             return f"{what} has no file {file or 'of that name'} on the Hub: choose another."
         case DisabledRepoError():
             return f"{what} has been disabled by the Hub: choose another."
+    if status == 402:
+        return f"{cannot}, as the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
     if status == 429:
         more = "" if signed_in else ", or sign in, which allows more"
         return f"{cannot}, as the Hub had too many requests from here: wait some minutes{more}."
@@ -164,7 +169,8 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
         trouble = f"as the Hub has trouble at the moment (error {status})"
         return f"{cannot}, {trouble}: try again later, or {wanted.instead}."
     if status in (401, 403):
-        return f"{what} may not be read with this account: check the token's permissions."
+        done = "read" if wanted.done == "fetched" else wanted.done
+        return f"{what} may not be {done} with this account: check the token's permissions."
     return f"{cannot}, as the Hub refused the request (error {status}): try again later."
 
 

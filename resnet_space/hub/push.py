@@ -45,6 +45,7 @@ def push_run(
     private: bool = False,
     progress: Progress | None = None,
     space: str | None = None,
+    in_training: bool = False,
 ) -> str:
     """Commit a run to a repository, which is made where there is none. It may take minutes.
 
@@ -60,6 +61,7 @@ def push_run(
             client sends them by Xet (hf_xet, installed with it), which tells nothing on the way, at the beginning and
             the end only. What it raises ends the push; nothing is committed then.
         space: "owner/name" of the Space that the card links to.
+        in_training: push what there is of a run that trains; else such a one is refused.
 
     Returns:
         The address of the commit; of the last one where nothing has changed since.
@@ -71,7 +73,7 @@ def push_run(
         raise HubError(masked(f"{repo_id!r} cannot name a repository of the Hub: write owner/name, such as ann/birds."))
     if not run.has_weights:
         raise HubError(f"{run.name} has no weights to push: train it to the end of an epoch first.")
-    if run.is_training:
+    if run.is_training and not in_training:
         raise HubError(f"{run.name} is being trained: push it when that has ended, or stop it.")
     wanted = Wanted(f"The run {run.name}", repo_id, instead="keep it on this machine", done="pushed")
     if not _has_token(token):

@@ -14,6 +14,7 @@ from resnet_space import charts
 from resnet_space.charts import BlockNorms
 from resnet_space.runs import RunError
 from resnet_space.ui.predict import read_picture
+from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -166,12 +167,13 @@ def _csv(file_name: str, columns: list[str], rows: list[list[Any]]) -> str:
     return str(path)
 
 
-def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
+def build_explore(workshop: Workshop, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
     """Place the tab's components and wire its events; `names` are the runs that can be measured."""
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             run = gr.Dropdown(workshop.trained_names(), value=workshop.default_name(), label="Run")
+            pulled = build_pull(workshop, visitor)
             source = gr.Radio([HELD_OUT, OWN], value=HELD_OUT, label="Images")
             count = gr.Slider(1, MAX_IMAGES, value=64, step=1, label="How many")
             picture = gr.Image(
@@ -226,4 +228,5 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
         api_visibility="private",
     )
     names.change(lambda known: gr.update(choices=known), names, run, show_progress="hidden", api_visibility="private")
+    wire_pull(pulled, names, run)
     return ExploreTab(run)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from resnet_space.images import ImageError, open_image
 from resnet_space.runs import RunError
+from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.svg import themed_svg
 from resnet_space.ui.workshop import Workshop
 
@@ -127,7 +128,7 @@ def _card(picture: "Image", words: str, below: str) -> str:
     )
 
 
-def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
+def build_predict(workshop: Workshop, visitor: gr.BrowserState, names: gr.State) -> PredictTab:
     """Place the tab's components and wire its events; `names` are the runs that can predict."""
     trained = workshop.trained_names()
     with gr.Row():
@@ -147,6 +148,7 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
                 examples_per_page=10,
             )
             run = gr.Dropdown(trained, value=workshop.default_name(), label="Run")
+            pulled = build_pull(workshop, visitor)
             button = gr.Button("Predict", variant="primary")
         with gr.Column(scale=2, min_width=320):
             label = gr.Label(label="Top 5", num_top_classes=5, show_heading=True)
@@ -179,4 +181,5 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
         api_visibility="private",
     )
     names.change(lambda known: gr.update(choices=known), names, run, show_progress="hidden", api_visibility="private")
+    wire_pull(pulled, names, run)
     return PredictTab(run)

@@ -1,6 +1,7 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
 import json
+import os
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -13,8 +14,12 @@ from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
-from resnet_space.hub.client import HubError
+from resnet_space.hub.client import HubError, Progress
+from resnet_space.hub.follower import Follower
+from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
+from resnet_space.hub.pull import pull_run
+from resnet_space.hub.push import push_run
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
 from resnet_space.runs import OWNER, Library, Run, RunError, replaced_atomically
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_LOADED = 4  # models kept in memory
+PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
 # What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
@@ -49,6 +55,8 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
+        self._flavours: list[Flavour] = []
+        self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
         self._lock = threading.Lock()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
@@ -103,6 +111,55 @@ class Workshop:
 
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or run.name in NOT_MADE_HERE
+
+    # The Hub
+
+    def pull(
+        self,
+        repo_id: str,
+        key: str | None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
+        """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
+        run = pull_run(repo_id, revision=revision, token=token, root=self.library.root, progress=progress)
+        if key:
+            visitors.claim(run.path / OWNER, key)
+        return run
+
+    def push(
+        self,
+        name: str,
+        repo_id: str,
+        key: str | None,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        progress: Progress | None = None,
+    ) -> str:
+        """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
+        run = self.own_run(name, key)
+        space = os.environ.get("SPACE_ID")
+        return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
+
+    def flavours(self, token: str | None = None) -> list[Flavour]:
+        """The machines for jobs and their prices, asked for once in a while. Raises HubError."""
+        if not self._flavours or time.monotonic() - self._flavours_asked > PRICES_SECONDS:
+            self._flavours, self._flavours_asked = list_flavours(token), time.monotonic()
+        return self._flavours
+
+    def start_job(self, run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> None:
+        """Train a run elsewhere, at the expense of whom the token is of, and follow it here. Raises HubError."""
+        start_job(run, repo_id, flavour, minutes, token=token)
+        self.follow_job(run, token)
+
+    def follow_job(self, run: Run, token: str | None) -> None:
+        """Follow a run's job. The token is kept in memory for as long, and nowhere else."""
+        job = job_of(run)
+        if job is not None:
+            Follower(run, job, token).start()
 
     # Starts and data sets
 
@@ -181,6 +238,10 @@ class Workshop:
         else:  # the pages that were to host what waited are gone
             for run in self.trainer.queue():
                 self.trainer.take(run)
+        if not self.public:  # with the login that is saved on this machine
+            for run in self.library.runs():
+                if self.trainer.status(run).cause == "job":
+                    self.follow_job(run, None)
         if self.limits.days is not None or self.limits.gigabytes is not None:
             threading.Thread(target=self._keep_tidy, daemon=True).start()
 

@@ -12,6 +12,8 @@ where the token must not arrive. What was asked for is in `requests`.
     store.py     what is there, and who may see and change it
     reads.py     the routes that read: search, info, tree, files
     writes.py    the routes that write: whoami, create, validate, upload, commit
+    jobs.py      the service of jobs, each a process of this machine
+    oauth.py     signing in
     faults.py    errors, waits and connections that break half-way
     server.py    HubStub itself
 

@@ -16,6 +16,8 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
 from tests.hub_stub.faults import Asked, Fault, Faulty
+from tests.hub_stub.jobs import add_jobs, end_job
+from tests.hub_stub.oauth import add_oauth
 from tests.hub_stub.reads import add_reads
 from tests.hub_stub.store import Content, Repository, Store, User
 from tests.hub_stub.writes import add_writes
@@ -49,6 +51,8 @@ class HubStub(Store):
         self.url = f"http://127.0.0.1:{self.port}"
         app = FastAPI()
         add_writes(app, self, self.port)
+        self.jobs = add_jobs(app, self, self.port)
+        add_oauth(app, self, self.port)
         add_reads(app, self, self.port)
         self._faulty = Faulty(app)
         self._server = uvicorn.Server(uvicorn.Config(self._faulty, log_level="critical", lifespan="off", ws="none"))
@@ -63,6 +67,8 @@ class HubStub(Store):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for job in self.jobs.values():
+            end_job(job)
         _http.close_session()  # the client's connections to here
         self._server.should_exit = True
         self._thread.join()

@@ -43,6 +43,8 @@ class Store:
         self.tokens: dict[str, set[str]] = {}  # valid tokens -> ids of private and gated repositories they may read
         self.users: dict[str, User] = {}  # token -> whose it is
         self.objects: dict[str, bytes] = {}  # sha256 -> what was uploaded
+        self.signs_in: str | None = None  # the token of whoever signs in
+        self.without_credit: set[str] = set()  # users who cannot pay for jobs
 
     def commit(self, kind: str, repo_id: str, files: Mapping[str, Content], ref: str = "main") -> str:
         """Make `files` all that `ref` has; returns the commit."""

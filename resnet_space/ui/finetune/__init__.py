@@ -12,10 +12,13 @@ from resnet_space.ui import visitors
 from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
+from resnet_space.ui.finetune.jobs import build_jobs
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
+from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
+from resnet_space.ui.identity import token_of
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
 from resnet_space.ui.workshop import Workshop
 
@@ -33,19 +36,26 @@ LIVE = """
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the runs that can predict, and the buttons that lead to them with a run."""
+    """What the other tabs need: the buttons that lead to them, and the run that they lead there."""
 
-    names: gr.State
     try_it: gr.Button
     explore_it: gr.Button
     followed: gr.State
 
 
-def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState) -> FinetuneTab:
-    """Place the tab's components in the app and wire its events; `visitor` is the key that a browser is known by."""
+def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
+    """Place the tab's components in the app and wire its events.
+
+    Args:
+        workshop: what all share.
+        app: the page.
+        visitor: the key that a browser is known by.
+        names: the runs that can predict, for all tabs' choices.
+    """
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             form = build_fields(workshop, visitor)
+            jobs_place = gr.Column()
 
         with gr.Column(scale=2, min_width=320):
             gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
@@ -77,12 +87,13 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
                 label="Runs in the plots",
                 info="choose which to lay over one another; of two, the settings that differ are listed",
             )
+            followed = gr.State(None)  # the run that the status line speaks of
             judged = gr.State(None)  # the run whose test the results are about
             build_results(workshop, judged)
+            build_share(workshop, visitor, followed)
             run_list = build_run_list(workshop, visitor, shown)
-
-    names = gr.State(workshop.trained_names())  # for the other tabs' choices
-    followed = gr.State(None)  # the run that the status line speaks of
+    with jobs_place:
+        job_started = build_jobs(workshop, visitor, form, shown)
 
     def open_page(key: str | None, request: gr.Request) -> tuple[str, Any, Any]:
         """The visitor's key, the runs to show (those in the page's address, else the newest), and their data sets."""
@@ -156,8 +167,9 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     def on_compare(shown_names: list[str], key: str, name: str) -> Any:
         return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
 
-    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object) -> Any:
-        return shown_with(shown_names, go_on(workshop, name, key, epochs).name)
+    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
+        token = token_of(workshop, key, signed_in)
+        return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
 
     def on_stop(name: str | None, key: str) -> None:
         try:
@@ -185,9 +197,19 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         started = button.click(handler, inputs, shown, **quiet)
         started.success(**redraw, **quiet)
         host_in_slices(workshop, started, [shown, visitor])
+    job_started.success(**redraw, **quiet)
     form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
     run_list.changed.change(**redraw, **quiet)
     names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
+    form.pulled.change(
+        lambda name, known, key: (
+            [*dict.fromkeys([name, *known])],
+            gr.update(choices=start_choices(workshop, key), value=name),
+        ),
+        [form.pulled, names, visitor],
+        [names, form.start],
+        **quiet,
+    )
     wire_fields(workshop, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
-    return FinetuneTab(names, try_it, explore_it, followed)
+    return FinetuneTab(try_it, explore_it, followed)

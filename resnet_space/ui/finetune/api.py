@@ -5,10 +5,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from resnet_space.hub.client import HubError
 from resnet_space.runs import RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
+from resnet_space.ui.identity import token_of
+from resnet_space.ui.pull import split_revision
 from resnet_space.ui.workshop import BACKBONE, Workshop
 from resnet_space.zero import is_zero_gpu
 
@@ -26,7 +29,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
 
 
 def build_api(workshop: Workshop) -> None:
-    """The endpoints /start_training, /training_status and /stop_training."""
+    """The endpoints /start_training, /training_status, /stop_training, /push and /pull."""
 
     def start_training_endpoint(
         start: str = BACKBONE,
@@ -104,6 +107,59 @@ def build_api(workshop: Workshop) -> None:
             raise gr.Error(str(error), print_exception=False) from None
         return training_status(workshop, run)
 
+    def push_endpoint(
+        run: str,
+        repo_id: str,
+        private: bool = False,
+        key: str = "",
+        signed_in: gr.OAuthToken | None = None,
+        x_hf_token: gr.Header | None = None,
+    ) -> str:
+        """Push a trained run to the Hugging Face Hub as one commit: weights as safetensors, metrics, and a model card.
+
+        Where the app is public, send a token of yours that may write as the header X-HF-Token.
+
+        Args:
+            run: the run's name.
+            repo_id: the repository, "user/name"; it is made where it is not there.
+            private: whether a new repository is to be seen only by you.
+            key: that start_training gave back.
+
+        Returns:
+            The commit's address.
+        """
+        try:
+            token = token_of(workshop, key, signed_in, x_hf_token)
+            return workshop.push(run, repo_id, key, token=token, private=private)
+        except (HubError, RunError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def pull_endpoint(
+        repo_id: str,
+        key: str = "",
+        signed_in: gr.OAuthToken | None = None,
+        x_hf_token: gr.Header | None = None,
+    ) -> dict[str, Any]:
+        """Download a model of the Hugging Face Hub as a run: to predict with, to explore, to start from.
+
+        For a private one send a token of yours that may read it as the header X-HF-Token.
+
+        Args:
+            repo_id: the repository, "user/name" or "user/name@revision".
+            key: the secret of yours that start_training gave back, or any other.
+
+        Returns:
+            As training_status gives them.
+        """
+        try:
+            name, revision = split_revision(repo_id)
+            token = token_of(workshop, key, signed_in, x_hf_token)
+            return training_status(workshop, workshop.pull(name, key, revision=revision, token=token).name)
+        except (HubError, RunError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    api(push_endpoint, api_name="push")
+    api(pull_endpoint, api_name="pull")
     if is_zero_gpu():
         api(also_hosting(workshop, start_training_endpoint), api_name="start_training", **LIMITS)
     else:

@@ -28,6 +28,7 @@ from resnet_space.ui.finetune.form import (
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
 DATASET = "cifar10-mini"
@@ -41,6 +42,7 @@ class Fields:
     """The form's components; `settings` by the names of TrainConfig's fields, one knob in one place."""
 
     start: gr.Dropdown
+    pulled: gr.State
     dataset: gr.Dropdown
     architecture: gr.Dropdown
     cbam: gr.Dropdown
@@ -75,6 +77,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         label="Start from",
         info="a trained network's weights, with a new head where the classes differ",
     )
+    pulled = build_pull(workshop, visitor)
     with gr.Row(visible=start.value == RANDOM) as architecture_row:
         architecture = gr.Dropdown(
             list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
@@ -113,6 +116,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         fields |= advanced_fields(defaults)
     return Fields(
         start,
+        pulled,
         dataset,
         architecture,
         cbam,

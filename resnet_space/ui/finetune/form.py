@@ -9,6 +9,7 @@ import gradio as gr
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
+from resnet_space.hub.client import HubError
 from resnet_space.process import BusyError, Status
 from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
@@ -97,10 +98,20 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     )
 
 
-def create_run(workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None) -> Run:
-    """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`."""
+def create_run(
+    workshop: Workshop,
+    request: Request,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    elsewhere: bool = False,
+) -> Run:
+    """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`.
+
+    This machine's limits are not for one that trains `elsewhere`.
+    """
     config = requested_config(workshop, request)
-    _check_limits(workshop, config)
+    if not elsewhere:
+        _check_limits(workshop, config)
     source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
     return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
@@ -117,8 +128,14 @@ def create_comparison(workshop: Workshop, name: str) -> Run:
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
 
 
-def start_training(workshop: Workshop, create: Callable[[], Run], key: str | None) -> Run:
-    """Create a visitor's run and start it. Raises gr.Error with one sentence; then nothing was created."""
+def start_training(
+    workshop: Workshop, create: Callable[[], Run], key: str | None, *, start: Callable[[Run], None] | None = None
+) -> Run:
+    """Create a visitor's run and start it: here, or by `start` elsewhere.
+
+    Raises:
+        gr.Error: with one sentence; then nothing was created.
+    """
 
     def create_own() -> Run:
         run = create()
@@ -129,8 +146,16 @@ def start_training(workshop: Workshop, create: Callable[[], Run], key: str | Non
     if workshop.public and not key:
         raise gr.Error("The page does not know you yet: try again in a moment.", print_exception=False)
     try:
-        return workshop.trainer.start_new(create_own)
-    except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
+        if start is None:
+            return workshop.trainer.start_new(create_own)
+        run = create_own()
+        try:
+            start(run)
+        except HubError:
+            workshop.library.delete(run)
+            raise
+        return run
+    except (RunError, BusyError, HubError, ValueError) as error:  # ConfigError and DataError are ValueErrors
         raise gr.Error(str(error), print_exception=False) from None
 
 
@@ -156,6 +181,8 @@ def next_try(run: Run, status: Status) -> NextTry | None:
         return None
     if status.state == "new":
         return NextTry("Train it")
+    if status.cause == "job":
+        return NextTry("Follow its job")
     if status.cause == "memory":
         smaller = max(training.batch_size // 2, 2)
         return NextTry(f"Retry with batch size {smaller}", {"batch_size": smaller})
@@ -169,14 +196,20 @@ def next_try(run: Run, status: Status) -> NextTry | None:
     return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
 
 
-def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object) -> Run:
-    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence."""
+def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
+    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence.
+
+    `token` is for following a job of the Hub.
+    """
     try:
         run = workshop.own_run(name or "", key)
         status = workshop.trainer.status(run)
         offer = next_try(run, status)
         if offer is None:
             raise RunError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+        if status.cause == "job":
+            workshop.follow_job(run, token)
+            return run
         if offer.settings is not None:
             settings = offer.settings
             return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
@@ -197,11 +230,16 @@ def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, An
     return run.again(workshop.new_path("fine-tune" if run.config.training.start else "scratch"), config)
 
 
-def _check_limits(workshop: Workshop, config: RunConfig) -> None:
+def training_images(workshop: Workshop, config: RunConfig) -> int:
+    """How many the data set has to train with, before validation images are held out. Raises DataError."""
     training = config.training
     ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
-    images = 0 if workshop.limits.images is None else sum(workshop.summary(ref).counts["train"])
-    workshop.limits.check(training, images)
+    return sum(workshop.summary(ref).counts["train"])
+
+
+def _check_limits(workshop: Workshop, config: RunConfig) -> None:
+    images = 0 if workshop.limits.images is None else training_images(workshop, config)
+    workshop.limits.check(config.training, images)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
