@@ -13,6 +13,7 @@ import gradio as gr
 from resnet_space import charts
 from resnet_space.charts import BlockNorms
 from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
 from resnet_space.ui.predict import read_picture
 from resnet_space.ui.workshop import Workshop
 
@@ -192,7 +193,9 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
                 table_file = gr.DownloadButton("Table as CSV", size="sm", interactive=False)
                 values_file = gr.DownloadButton("All values as CSV", size="sm", interactive=False)
 
-    def on_click(run: str, source: str, count: float, image: dict[str, Any] | None) -> tuple[Any, ...]:
+    def on_click(
+        run: str, source: str, count: float, image: dict[str, Any] | None, request: gr.Request
+    ) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
         Args:
@@ -205,6 +208,7 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
             The scatter and the ratios as Plotly figures, a sentence on them, the table by block, and two CSV files:
             that table, and the norms of every image in every block.
         """
+        admit(workshop, request)
         return explore(workshop, run, source, count, image)
 
     measure.click(

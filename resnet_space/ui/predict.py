@@ -11,7 +11,9 @@ import gradio as gr
 
 from resnet_space.images import ImageError, open_image
 from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
 from resnet_space.ui.svg import themed_svg
+from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -38,14 +40,14 @@ def read_picture(payload: dict[str, Any] | None) -> "Image":
     Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.
 
     Raises:
-        gr.Error: one sentence for a missing or unusable picture.
+        gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
     """
     if not payload or not payload.get("path"):
         raise gr.Error(
             "There is no image yet: upload one, take one, paste one, or choose an example.", print_exception=False
         )
     try:
-        return open_image(payload["path"])
+        return open_image(uploaded_file(payload))
     except ImageError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
@@ -152,7 +154,7 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
             label = gr.Label(label="Top 5", num_top_classes=5, show_heading=True)
             maps = gr.HTML(EMPTY)
 
-    def on_click(image: dict[str, Any] | None, run: str) -> tuple[dict[str, float], str]:
+    def on_click(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:
         """Classify a picture.
 
         Args:
@@ -162,10 +164,14 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
         Returns:
             The five most probable classes with their probabilities, and the attention maps as HTML.
         """
+        admit(workshop, request)
         return predict(workshop, image, run)
 
-    def on_change(image: dict[str, Any] | None, run: str) -> tuple[Any, str]:
-        return predict(workshop, image, run) if image and run else (None, EMPTY)
+    def on_change(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[Any, str]:
+        if not (image and run):
+            return None, EMPTY
+        admit(workshop, request)
+        return predict(workshop, image, run)
 
     inputs, outputs = [picture, run], [label, maps]
     button.click(on_click, inputs, outputs, api_name="predict", preprocess=False)

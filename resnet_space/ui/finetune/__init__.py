@@ -15,6 +15,7 @@ from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, 
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
+from resnet_space.ui.guard import admit
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
 from resnet_space.ui.workshop import Workshop
 
@@ -43,7 +44,7 @@ class FinetuneTab:
 def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState) -> FinetuneTab:
     """Place the tab's components in the app and wire its events; `visitor` is the key that a browser is known by."""
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
             form = build_fields(workshop)
 
         with gr.Column(scale=2, min_width=320):
@@ -101,7 +102,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         rows = rows_of(workshop, wanted)
         row = followed_row(rows)
         idle = row is not None and not (row[1].is_active or row[1].state == "queued")
-        offer = next_try(row[0], row[1]) if row and row[0].name in made else None
+        offer = next_try(row[0], row[1]) if row and row[0].name in made and not workshop.readonly else None
         comparable = idle and row is not None and row[0].config.training.start is not None
         trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
         finished = row is not None and row[1].state == "finished"
@@ -143,7 +144,14 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
-    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_start(
+        asked: gr.Request,
+        shown_names: list[str],
+        key: str,
+        *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        admit(workshop, asked)
         request = form.request(values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
@@ -152,10 +160,12 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
                 raise gr.Error(str(error), print_exception=False) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+    def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
+        admit(workshop, asked)
         return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
 
-    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object) -> Any:
+    def on_go_on(asked: gr.Request, shown_names: list[str], key: str, name: str, epochs: object) -> Any:
+        admit(workshop, asked)
         return shown_with(shown_names, go_on(workshop, name, key, epochs).name)
 
     def on_stop(name: str | None, key: str) -> None:

@@ -8,6 +8,7 @@ from gradio.events import api
 from resnet_space.runs import RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
+from resnet_space.ui.guard import admit
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
 
@@ -39,6 +40,7 @@ def build_api(workshop: Workshop) -> None:
         seed: int = 0,
         more: dict[str, Any] | None = None,
         key: str = "",
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Start fine-tuning a ResNet; one training runs at a time, the others wait.
 
@@ -61,6 +63,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The run's name and state, as training_status gives them, and the key.
         """
+        admit(workshop, request)
         key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}

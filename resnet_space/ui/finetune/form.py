@@ -127,6 +127,10 @@ def start_training(workshop: Workshop, create: Callable[[], Run], key: str | Non
             visitors.claim(run, key)
         return run
 
+    try:
+        workshop.require_writable()
+    except RunError as error:
+        raise gr.Error(str(error), print_exception=False) from None
     if workshop.public and not key:
         raise gr.Error("The page does not know you yet: try again in a moment.", print_exception=False)
     try:
@@ -225,6 +229,7 @@ def suggest(
     from resnet_space.range_test import STEPS, range_test, suggestion
 
     try:
+        workshop.require_writable()
         config = requested_config(workshop, request)
         weights = None
         if config.training.start is not None:

@@ -13,6 +13,9 @@ import gradio as gr
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
+from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
@@ -84,6 +87,13 @@ def build_more_data(workshop: Workshop) -> MoreData:
                     )
         report = gr.HTML("", apply_default_css=False)
 
+    def may_bring(request: gr.Request) -> None:
+        admit(workshop, request)
+        try:
+            workshop.require_writable()
+        except RunError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
     def bring(name: str, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
         try:
             result = bringing(workshop.data / name)
@@ -91,15 +101,21 @@ def build_more_data(workshop: Workshop) -> MoreData:
             raise gr.Error(str(error), print_exception=False) from None
         return name, report_html(name, result)
 
-    def on_upload(payload: dict[str, Any] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_upload(
+        payload: dict[str, Any] | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not payload or not payload.get("path"):
             return gr.skip(), ""
-        path = Path(payload["path"])
-        name = free_dataset_name(payload.get("orig_name") or path.name)
+        path = uploaded_file(payload)
+        name = free_dataset_name(str(payload.get("orig_name") or path.name))
         told = _told(progress, "Reading the archive")
         return bring(name, lambda target: import_archive(path, target, progress=told))
 
-    def on_folder(text: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_folder(text: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        may_bring(request)
         if workshop.public:  # hidden is not protected
             raise gr.Error("A folder can be read only by the app's owner.", print_exception=False)
         path = Path((text or "").strip()).expanduser()
@@ -108,7 +124,8 @@ def build_more_data(workshop: Workshop) -> MoreData:
         told = _told(progress, "Reading the folder")
         return bring(free_dataset_name(path.name), lambda target: import_folder(path, target, progress=told))
 
-    def on_search(text: str) -> Any:
+    def on_search(text: str, request: gr.Request) -> Any:
+        admit(workshop, request)
         try:
             ids = search_datasets(text or "")
         except DataError as error:
@@ -126,7 +143,13 @@ def build_more_data(workshop: Workshop) -> MoreData:
             raise gr.Error(str(error), print_exception=False) from None
         return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
 
-    def on_load(repo_id: str | None, chosen: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_load(
+        repo_id: str | None,
+        chosen: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not repo_id:
             raise gr.Error("Choose a data set first, or type its id.", print_exception=False)
         try:

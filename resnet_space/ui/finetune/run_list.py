@@ -11,6 +11,7 @@ import gradio as gr
 
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
 from resnet_space.ui.finetune.status import start_of
+from resnet_space.ui.guard import admit
 from resnet_space.ui.live import MAX_SHOWN
 from resnet_space.ui.workshop import Workshop
 
@@ -82,8 +83,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             with gr.Row():
                 show = gr.Button("Show or hide in the plots", size="sm", min_width=150)
                 export = gr.Button("Export", size="sm", min_width=110)
-                rename = gr.Button("Rename", size="sm", min_width=110)
-                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110)
+                rename = gr.Button("Rename", size="sm", min_width=110, visible=not workshop.readonly)
+                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110, visible=not workshop.readonly)
             with gr.Row(visible=False) as renaming:
                 new_name = gr.Textbox(label="New name", info="press Enter")
             with gr.Row(visible=False) as confirming:
@@ -125,9 +126,10 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         closed = gr.update(visible=False)
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
-    def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         from resnet_space.export import export_onnx
 
+        admit(workshop, request)
         progress(0.1, desc="Writing and checking the ONNX file")
         try:
             run = workshop.library.open(name)
