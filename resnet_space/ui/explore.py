@@ -13,6 +13,7 @@ import gradio as gr
 from resnet_space import charts
 from resnet_space.charts import BlockNorms
 from resnet_space.runs import RunError
+from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.guard import admit
 from resnet_space.ui.predict import read_picture
 from resnet_space.ui.workshop import Workshop
@@ -172,7 +173,7 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            run = gr.Dropdown(workshop.trained_names(), value=workshop.default_name(), label="Run")
+            run = run_dropdown(workshop.trained_names(), workshop.default_name())
             source = gr.Radio([HELD_OUT, OWN], value=HELD_OUT, label="Images")
             count = gr.Slider(1, MAX_IMAGES, value=64, step=1, label="How many")
             picture = gr.Image(
@@ -184,35 +185,38 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
                 elem_id="own-picture",
             )
             measure = gr.Button("Measure", variant="primary")
-            said = gr.Markdown(EMPTY)
+            said = gr.Markdown(EMPTY, label="What they say")
         with gr.Column(scale=2, min_width=320):
-            scatter = gr.Plot(charts.figure(charts.norms_chart([], [])), show_label=False, elem_classes="chart")
-            ratios = gr.Plot(charts.figure(charts.ratio_chart([], [])), show_label=False, elem_classes="chart")
+            scatter = gr.Plot(
+                charts.figure(charts.norms_chart([], [])), label="Norms", show_label=False, elem_classes="chart"
+            )
+            ratios = gr.Plot(
+                charts.figure(charts.ratio_chart([], [])), label="Ratios", show_label=False, elem_classes="chart"
+            )
             table = gr.Dataframe(headers=COLUMNS, label="By block", interactive=False, wrap=True, elem_id="by-block")
             with gr.Row():
                 table_file = gr.DownloadButton("Table as CSV", size="sm", interactive=False)
                 values_file = gr.DownloadButton("All values as CSV", size="sm", interactive=False)
 
-    def on_click(
+    def explore_residuals(
         run: str, source: str, count: float, image: dict[str, Any] | None, request: gr.Request
     ) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
         Args:
-            run: a trained run's name.
+            run: a trained run's name; one that is always there is resnet20-cbam-cifar10.
             source: "test images of cifar10-mini" or "one picture of your own".
             count: how many test images, 1 to 256.
             image: the picture, if it is your own.
 
         Returns:
-            The scatter and the ratios as Plotly figures, a sentence on them, the table by block, and two CSV files:
-            that table, and the norms of every image in every block.
+            Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
         """
         admit(workshop, request)
         return explore(workshop, run, source, count, image)
 
     measure.click(
-        on_click,
+        explore_residuals,
         [run, source, count, picture],
         [scatter, ratios, said, table, table_file, values_file],
         api_name="explore_residuals",

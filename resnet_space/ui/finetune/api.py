@@ -46,12 +46,10 @@ def build_api(workshop: Workshop) -> None:
 
         Args:
             start: a trained run's name, ImageNet weights such as "resnet18.tv_in1k", or "random initialisation".
-            dataset: a data set on the machine, e.g. "cifar10-mini", or one of the Hub: "owner/name@revision#config",
-                of which revision and configuration may be left out.
+            dataset: one of this machine, such as "cifar10-mini", or of the Hub: "owner/name[@revision][#config]".
             architecture: used with random initialisation only, e.g. "resnet20".
             cbam: "none", "stage" or "block" with random initialisation or a start without CBAM.
-            strategy: "full", "linear-probe", "last-stage", "freeze-unfreeze", "three-stage", "discriminative" or
-                "one-cycle".
+            strategy: full, linear-probe, last-stage, freeze-unfreeze, three-stage, discriminative or one-cycle.
             epochs: passes over the training images.
             batch_size: images a step; what suits the images where it is left out.
             backbone_lr: peak learning rate of everything but the head; the strategy's own where it is left out.
@@ -77,15 +75,16 @@ def build_api(workshop: Workshop) -> None:
         return training_status(workshop, start_training(workshop, create, key).name) | {"key": key}
 
     def training_status_endpoint(run: str) -> dict[str, Any]:
-        """How a run's training stands.
+        """How a run's training stands: its state, its place in the queue, and its last metrics.
+
+        The state is new, queued, starting, training, stopping, finished, stopped or failed, the latter with a reason.
+        The place is 1 for the next one, 0 for one that does not wait.
 
         Args:
             run: the run's name.
 
         Returns:
-            Its state (new, queued, starting, training, stopping, finished, stopped, failed), its place in the queue (1
-            is next, 0 for one that does not wait), the reason where it failed, and its last step, epoch and test
-            metrics.
+            Its state (such as queued, training, finished, failed), place in the queue, reason, and last metrics.
         """
         return training_status(workshop, run)
 
@@ -105,6 +104,10 @@ def build_api(workshop: Workshop) -> None:
             raise gr.Error(str(error), print_exception=False) from None
         return training_status(workshop, run)
 
-    api(start_training_endpoint, api_name="start_training")
-    api(training_status_endpoint, api_name="training_status", queue=False)
-    api(stop_training_endpoint, api_name="stop_training", queue=False)
+    for name, endpoint, queued in (
+        ("start_training", start_training_endpoint, True),
+        ("training_status", training_status_endpoint, False),
+        ("stop_training", stop_training_endpoint, False),
+    ):
+        endpoint.__name__ = name  # what MCP calls the tool
+        api(endpoint, api_name=name, queue=queued)
