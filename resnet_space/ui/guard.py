@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -68,10 +69,6 @@ HEADERS = {
         )
     ),
 }
-
-
-class TooLargeError(Exception):
-    """A body that goes on after its limit."""
 
 
 def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]:
@@ -170,23 +167,20 @@ class Guard:
             words = f"Too many requests came from your address: try again in {wait} s."
             await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
         elif limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
-            await _too_large(limit)(scope, receive, send)
+            await _refuse(413, _too_large_words(limit))(scope, receive, send)
         elif STREAMS.fullmatch(path):
             await self._stream(scope, receive, send, address)
         elif not signed_in and path == "/":
             await self.app(scope, receive, _without_api_info(send))
         else:
-            try:
-                await self.app(scope, receive if limit is None else _limited(receive, limit), send)
-            except TooLargeError:
-                await _too_large(limit or 0)(scope, receive, send)
+            await self.app(scope, receive if limit is None else _limited(receive, limit), send)
 
     def _visitor(self, scope: Scope) -> str:
         """Whom the request is from; from here on it is what handlers find as the client's address.
 
         Gradio answers a tool call of MCP by a request to itself, with the headers of the first: so these say whose.
         """
-        headers = MutableHeaders(scope=scope)
+        headers = MutableHeaders(raw=list(scope["headers"]))
         known = headers.get(VISITOR.decode(), "").encode().partition(b" ")
         if secrets.compare_digest(known[0], self._secret):
             address = known[2].decode()
@@ -194,6 +188,7 @@ class Guard:
             address = address_of(scope, proxied=self.proxied)
         if scope["path"].startswith(MCP):
             headers[VISITOR.decode()] = f"{self._secret.decode()} {address}"
+            scope["headers"] = headers.raw
         scope["client"] = (address, 0)
         return address
 
@@ -237,8 +232,8 @@ def _refuse(status: int, sentence: str, headers: Mapping[str, str] | None = None
     return PlainTextResponse(body, status, dict(headers or {}), media_type="application/json")
 
 
-def _too_large(limit: int) -> ASGIApp:
-    return _refuse(413, f"That is too large: here at most {limit // 1_000_000} MB can be sent.")
+def _too_large_words(limit: int) -> str:
+    return f"That is too large: here at most {limit // 1_000_000} MB can be sent."
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -250,7 +245,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise TooLargeError
+            raise HTTPException(413, _too_large_words(limit))
         return message
 
     return counting
