@@ -13,6 +13,7 @@ import gradio as gr
 from resnet_space import charts
 from resnet_space.charts import BlockNorms
 from resnet_space.runs import RunError
+from resnet_space.text import csv_cell
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.guard import admit
 from resnet_space.ui.predict import read_picture
@@ -164,7 +165,7 @@ def _csv(file_name: str, columns: list[str], rows: list[list[Any]]) -> str:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
     return str(path)
 
 

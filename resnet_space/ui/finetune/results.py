@@ -21,6 +21,7 @@ from resnet_space.evaluation import (
     reliability,
 )
 from resnet_space.runs import Run, RunError, last_metric, split_words
+from resnet_space.text import plotly_text
 from resnet_space.ui.finetune.data_view import tiles_html
 from resnet_space.ui.finetune.status import accuracy_words
 from resnet_space.ui.workshop import Workshop
@@ -154,7 +155,8 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
     def on_cell(name: str, event: gr.EventData) -> Any:
         _, evaluation = evaluated(name)
         try:
-            true, predicted = evaluation.classes.index(event.y), evaluation.classes.index(event.x)
+            labels = [plotly_text(name) for name in evaluation.classes]  # as the chart has them
+            true, predicted = labels.index(event.y), labels.index(event.x)
         except (ValueError, AttributeError):
             return gr.skip(), gr.skip()
         value = f"{true},{predicted}"
