@@ -43,7 +43,7 @@ def main() -> None:
     except OSError as error:
         refuse(error)
     if not options.readonly:
-        workshop.tend_queue()
+        workshop.tend()
     threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used
     print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()

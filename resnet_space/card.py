@@ -11,14 +11,24 @@ CURVES = f"{FIGURES}/learning_curves.png"
 
 
 def write_card(run: Run) -> None:
-    """Write or replace the run's card and its learning curves."""
-    from resnet_space.figures import learning_curves, save_png  # brings matplotlib
+    """Write or replace the run's card and its figures."""
+    for name, content in card_files(run).items():
+        with replaced_atomically(run.path / name) as file:
+            file.write_bytes(content)
+
+
+def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None) -> dict[str, bytes]:
+    """The card and its figures, by their names in the run's folder.
+
+    Args:
+        run: trained or not.
+        repo_id: where on the Hub it is, or will be: its own lines of Python then pull it.
+        space: the Space to link to.
+    """
+    from resnet_space.figures import learning_curves, png  # brings matplotlib
 
     metrics = run.metrics()
-    with replaced_atomically(run.path / CURVES) as file:
-        save_png(learning_curves(metrics), file)
-    with replaced_atomically(run.path / CARD) as file:
-        file.write_text(card_text(run, metrics), encoding="utf-8")
+    return {CURVES: png(learning_curves(metrics)), CARD: card_text(run, metrics).encode()}
 
 
 def card_text(run: Run, metrics: list[Metric]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
-from resnet_space.runs import Library, Run, RunError, replaced_atomically
+from resnet_space.runs import OWNER, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
 from resnet_space.ui.rates import RateLimit
+from resnet_space.ui.storage import TIDY_SECONDS, tidy
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -83,7 +85,7 @@ class Workshop:
 
     def runs(self, key: str | None = None) -> list[Run]:
         """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
-        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run, key)]
+        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run.path / OWNER, key)]
 
     def trained_names(self, key: str | None = None) -> list[str]:
         """Those that can predict."""
@@ -99,9 +101,19 @@ class Workshop:
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
             raise RunError(f"{name} came with the app: it is not to be changed.")
-        if self.public and not visitors.owns(run, key):
+        if self.public and not visitors.owns(run.path / OWNER, key):
             raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
         return run
+
+    def new_path(self, kind: str) -> Path:
+        """For a new run. On a public app its address is for those only to whom it is given."""
+        return self.library.root / self.library.free_name(kind, secret=self.public)
+
+    def delete_run(self, name: str, key: str | None) -> None:
+        """Delete a visitor's run; one that is another's too goes from their sight only. Raises RunError."""
+        run = self.own_run(name, key)
+        if not (key and visitors.release(run.path / OWNER, key)):
+            self.library.delete(run)
 
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE
@@ -134,9 +146,14 @@ class Workshop:
                 raise RunError(str(error)) from None
         return self.library.open(name)
 
-    def dataset_choices(self) -> list[tuple[str, str]]:
-        """(label, reference) of the data sets that are on this machine."""
-        refs = [*map(DatasetRef, dataset_folders()), *self._hub_datasets()]
+    def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
+        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
+        own = [
+            name
+            for name, folder in dataset_folders().items()
+            if folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
+        ]
+        refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
         return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
 
@@ -176,9 +193,16 @@ class Workshop:
         except (OSError, ValueError, TypeError, AttributeError):
             return []
 
-    def tend_queue(self) -> None:
-        """Start what waits when its turn comes, from now on."""
+    def tend(self) -> None:
+        """From now on start what waits when its turn comes, and delete what is not kept any longer."""
         threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+        if self.limits.days is not None or self.limits.gigabytes is not None:
+            threading.Thread(target=self._keep_tidy, daemon=True).start()
+
+    def _keep_tidy(self) -> None:
+        while True:
+            tidy(self)
+            time.sleep(TIDY_SECONDS)
 
     def default_name(self) -> str | None:
         names = self.trained_names()

@@ -45,7 +45,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     """Place the tab's components in the app and wire its events; `visitor` is the key that a browser is known by."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
-            form = build_fields(workshop)
+            form = build_fields(workshop, visitor)
 
         with gr.Column(scale=2, min_width=320):
             gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
@@ -84,14 +84,14 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     names = gr.State(workshop.trained_names())  # for the other tabs' choices
     followed = gr.State(None)  # the run that the status line speaks of
 
-    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any]:
-        """The visitor's key and the runs to show: those in the page's address, else the newest."""
+    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any, Any]:
+        """The visitor's key, the runs to show (those in the page's address, else the newest), and their data sets."""
         asked = dict(request.query_params)
         key = asked.get("key") or key or visitors.new_key()
         made = [run.name for run in workshop.library.runs()]
         linked = [name for name in asked.get("run", "").split(",") if name in made]
         names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
-        return key, gr.update(choices=names, value=names)
+        return key, gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
@@ -183,7 +183,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
     redraw |= {"concurrency_limit": 8}
-    app.load(open_page, visitor, [visitor, shown], **quiet).then(**redraw, **quiet)
+    app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet).then(**redraw, **quiet)
     live.submit(**redraw, **quiet)
     shown.input(**redraw, **quiet)
     for button, handler, inputs in (
@@ -195,6 +195,6 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
     run_list.changed.change(**redraw, **quiet)
     names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
-    wire_fields(workshop, form, plan_view, data_view, suggestion_plot)
+    wire_fields(workshop, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     return FinetuneTab(names, try_it, explore_it, followed)

@@ -67,7 +67,7 @@ class Fields:
         return Request(start, dataset, architecture, cbam, settings)
 
 
-def build_fields(workshop: Workshop) -> Fields:
+def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
     """Place the form's components in the column around it."""
     defaults = training_fields() | {"image_size": 32}
     start = gr.Dropdown(
@@ -88,7 +88,7 @@ def build_fields(workshop: Workshop) -> Fields:
         info="the first is small, real, and always there",
     )
     caution = gr.HTML("", apply_default_css=False, visible=False)
-    more_data = build_more_data(workshop)
+    more_data = build_more_data(workshop, visitor)
     strategy = gr.Dropdown(
         [name for name in STRATEGIES if name != "scratch"],
         value="full",
@@ -180,7 +180,12 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def wire_fields(
-    workshop: Workshop, form: Fields, plan_view: gr.HTML, data_view: gr.HTML, suggestion_plot: gr.Plot
+    workshop: Workshop,
+    visitor: gr.BrowserState,
+    form: Fields,
+    plan_view: gr.HTML,
+    data_view: gr.HTML,
+    suggestion_plot: gr.Plot,
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
@@ -251,7 +256,12 @@ def wire_fields(
         **quiet,
     )
     added = form.more_data.added
-    added.change(lambda ref: gr.update(choices=workshop.dataset_choices(), value=ref), added, form.dataset, **quiet)
+    added.change(
+        lambda ref, key: gr.update(choices=workshop.dataset_choices(key), value=ref),
+        [added, visitor],
+        form.dataset,
+        **quiet,
+    )
 
     ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]

@@ -10,7 +10,7 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.process import BusyError, Status
-from resnet_space.runs import STATE, Run, RunError, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.status import RANDOM
@@ -102,8 +102,7 @@ def create_run(workshop: Workshop, request: Request, progress: Callable[[int, in
     config = requested_config(workshop, request)
     _check_limits(workshop, config)
     source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
-    name = workshop.library.free_name("fine-tune" if source else "scratch")
-    return Run.create(workshop.library.root / name, config, start=source)
+    return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
 def create_comparison(workshop: Workshop, name: str) -> Run:
@@ -112,9 +111,9 @@ def create_comparison(workshop: Workshop, name: str) -> Run:
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
     config = workshop.library.open(name).config
-    path = workshop.library.root / workshop.library.free_name("scratch")
     _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
+    path = workshop.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
 
 
@@ -124,7 +123,7 @@ def start_training(workshop: Workshop, create: Callable[[], Run], key: str | Non
     def create_own() -> Run:
         run = create()
         if key:
-            visitors.claim(run, key)
+            visitors.claim(run.path / OWNER, key)
         return run
 
     try:
@@ -198,9 +197,8 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object)
 
 
 def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, Any]) -> Run:
-    name = workshop.library.free_name("fine-tune" if run.config.training.start else "scratch")
     config = replace(run.config, training=replace(run.config.training, **settings))
-    return run.again(workshop.library.root / name, config)
+    return run.again(workshop.new_path("fine-tune" if run.config.training.start else "scratch"), config)
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:

@@ -119,7 +119,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
 
     def on_delete(name: str, shown_names: list[str], key: str, count: int) -> Any:
         try:
-            workshop.library.delete(workshop.own_run(name, key))
+            workshop.delete_run(name, key)
         except RunError as error:
             raise gr.Error(str(error), print_exception=False) from None
         names = [n for n in shown_names if n != name]
