@@ -17,6 +17,7 @@ from resnet_space.text import csv_cell
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.guard import admit
 from resnet_space.ui.predict import read_picture
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -76,16 +77,13 @@ def explore(
         images, labels = [read_picture(picture)], ["your picture"]
     else:
         if count is None or not 1 <= count <= MAX_IMAGES or int(count) != count:
-            raise gr.Error(
-                f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES}.",
-                print_exception=False,
-            )
+            raise refusal(f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES}.")
         images = held_out_images()[: int(count)]
         labels = [f"image {i}" for i in range(len(images))]
     try:
         classifier = workshop.classifier(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     with classifier.lock:
         norms = residual_norms(classifier.model, classifier.prepare(images))
     blocks = block_norms(norms)

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_space.limits import Limits
 from resnet_space.ui.rates import RateLimit
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.uploads import close_other_ways
 from resnet_space.ui.workshop import Workshop
 
@@ -97,10 +98,9 @@ def admit(workshop: Workshop, request: gr.Request | None) -> None:
     client = request.client if request is not None else None
     wait = workshop.heavy_requests.seconds_to_wait(client.host if client is not None else "")
     if wait:
-        raise gr.Error(
+        raise refusal(
             f"That was often in a short time: here one may ask {workshop.limits.requests} times a minute; try again in "
-            f"{wait} s.",
-            print_exception=False,
+            f"{wait} s."
         )
 
 

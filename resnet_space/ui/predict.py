@@ -13,6 +13,7 @@ from resnet_space.images import ImageError, open_image
 from resnet_space.runs import RunError
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.svg import themed_svg
 from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import Workshop
@@ -44,13 +45,11 @@ def read_picture(payload: dict[str, Any] | None) -> "Image":
         gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
     """
     if not payload or not payload.get("path"):
-        raise gr.Error(
-            "There is no image yet: upload one, take one, paste one, or choose an example.", print_exception=False
-        )
+        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
     try:
         return open_image(uploaded_file(payload))
     except ImageError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 def classify(workshop: Workshop, picture: dict[str, Any] | None, name: str) -> tuple[dict[str, float], str]:
@@ -59,7 +58,7 @@ def classify(workshop: Workshop, picture: dict[str, Any] | None, name: str) -> t
     try:
         classifier = workshop.classifier(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     prediction = classifier.predict(image)
     seen = classifier.view(image)
     note = f'<p class="note">What {escape(name)} sees: {escape(classifier.preprocessing)}.</p>'

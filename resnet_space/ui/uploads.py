@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from gradio import processing_utils
 from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
+
+from resnet_space.ui.refusals import refusal
 
 NOT_UPLOADED = "This file was not uploaded here: upload it first."
 
@@ -22,7 +23,7 @@ def uploaded_file(payload: dict[str, Any]) -> Path:
     """
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
-        raise gr.Error(NOT_UPLOADED, print_exception=False)
+        raise refusal(NOT_UPLOADED)
     return path
 
 
@@ -34,7 +35,7 @@ def close_other_ways() -> None:
     check = functions["_check_allowed"]
 
     async def fetch(url: str, cache_dir: str) -> str:
-        raise gr.Error("A file is uploaded, not fetched from an address: upload it.", print_exception=False)
+        raise refusal("A file is uploaded, not fetched from an address: upload it.")
 
     def checked(path: str | Path, check_in_upload_folder: bool) -> None:
         try:
@@ -42,7 +43,7 @@ def close_other_ways() -> None:
         except InvalidPathError:
             if not check_in_upload_folder:  # what a handler gives out
                 raise
-            raise gr.Error(NOT_UPLOADED, print_exception=False) from None
+            raise refusal(NOT_UPLOADED) from None
 
     functions["async_ssrf_protected_download"] = fetch
     functions["_check_allowed"] = checked

@@ -17,6 +17,7 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
 from resnet_space.ui.guard import admit
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -157,7 +158,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
             except RunError as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
     def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
@@ -174,7 +175,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
                 raise RunError("Nothing is training, so there is nothing to stop.")
             workshop.trainer.stop(run)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
 
     # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there
     # are.

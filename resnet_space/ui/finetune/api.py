@@ -9,6 +9,7 @@ from resnet_space.runs import RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
 
@@ -17,7 +18,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     try:
         run = workshop.library.open(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     metrics = workshop.library.metrics(run)
     status = workshop.trainer.status(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
@@ -101,7 +102,7 @@ def build_api(workshop: Workshop) -> None:
         try:
             workshop.trainer.stop(workshop.own_run(run, key))
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         return training_status(workshop, run)
 
     for name, endpoint, queued in (
