@@ -12,6 +12,7 @@ where the token must not arrive. What was asked for is in `requests`.
     store.py     what is there, and who may see and change it
     reads.py     the routes that read: search, info, tree, files
     writes.py    the routes that write: whoami, create, validate, upload, commit
+    spaces.py    what is otherwise with Spaces
     faults.py    errors, waits and connections that break half-way
     server.py    HubStub itself
 

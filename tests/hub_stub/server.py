@@ -17,6 +17,7 @@ from huggingface_hub.utils import _http
 
 from tests.hub_stub.faults import Asked, Fault, Faulty
 from tests.hub_stub.reads import add_reads
+from tests.hub_stub.spaces import add_spaces
 from tests.hub_stub.store import Content, Repository, Store, User
 from tests.hub_stub.writes import add_writes
 
@@ -48,6 +49,7 @@ class HubStub(Store):
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         app = FastAPI()
+        add_spaces(app, self, self.port)
         add_writes(app, self, self.port)
         add_reads(app, self, self.port)
         self._faulty = Faulty(app)
