@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from resnet_space.config import TrainConfig
 from resnet_space.runs import CARD, FIGURES, Metric, Run, last_metric, replaced_atomically, split_words
+from resnet_space.text import markdown_text
 
 CURVES = f"{FIGURES}/learning_curves.png"
 
@@ -55,6 +56,7 @@ def card_text(run: Run, metrics: list[Metric]) -> str:
     took = f" It took {test['seconds'] / 60:.1f} minutes{hardware}." if test else ""
     cbam = {None: "no CBAM", "stage": "CBAM after every stage", "block": "CBAM inside every block"}[model.cbam]
     more = f" and {len(model.classes) - 12} more" if len(model.classes) > 12 else ""
+    classes = ", ".join(map(markdown_text, model.classes[:12]))
     changed = _changed(training)
     differs = f"What differs from the defaults:\n\n```json\n{json.dumps(changed, indent=2)}\n```" if changed else ""
     return f"""---
@@ -67,7 +69,7 @@ tags: [resnet_space, resnet{", cbam" if model.cbam else ""}]
 # {run.name}
 
 {model.architecture} with {cbam}, {f"{start['parameters']:,} parameters, " if start else ""}for {len(model.classes)} \
-classes ({", ".join(model.classes[:12])}{more}). It sees images of {model.image_size} x {model.image_size} pixels.
+classes ({classes}{more}). It sees images of {model.image_size} x {model.image_size} pixels.
 
 {chr(10).join(results)}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.client import HubError, Progress
 from resnet_space.hub.follower import Follower
@@ -24,6 +24,7 @@ from resnet_space.limits import Limits
 from resnet_space.process import Trainer
 from resnet_space.runs import OWNER, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
+from resnet_space.ui.rates import RateLimit
 from resnet_space.ui.storage import TIDY_SECONDS, tidy
 from resnet_space.zero import is_zero_gpu
 
@@ -46,11 +47,15 @@ class Workshop:
     Args:
         root: the folder of the runs.
         public: whether others than the machine's owner use the app.
-        limits: of every training.
+        readonly: whether its visitors may only look: at all runs, as that is what they came for.
+        limits: of every training and visitor.
     """
 
-    def __init__(self, root: Path, *, public: bool = False, limits: Limits | None = None) -> None:
+    def __init__(
+        self, root: Path, *, public: bool = False, readonly: bool = False, limits: Limits | None = None
+    ) -> None:
         self.public = public
+        self.readonly = readonly
         self.limits = limits or Limits()
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
@@ -58,9 +63,18 @@ class Workshop:
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self.heavy_requests = RateLimit(self.limits.requests)
         self._lock = threading.Lock()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
+
+    def require_writable(self) -> None:
+        """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
+        if self.readonly:
+            raise RunError(
+                "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
+                "pushed, renamed or deleted."
+            )
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
@@ -92,6 +106,7 @@ class Workshop:
 
     def own_run(self, name: str, key: str | None) -> Run:
         """A run to be changed. Raises RunError where it is not there, or not the visitor's to change."""
+        self.require_writable()
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
             raise RunError(f"{name} came with the app: it is not to be changed.")
@@ -110,7 +125,7 @@ class Workshop:
             self.library.delete(run)
 
     def _is_for_all(self, run: Run) -> bool:
-        return not self.public or run.name in NOT_MADE_HERE
+        return not self.public or self.readonly or run.name in NOT_MADE_HERE
 
     # The Hub
 
@@ -182,6 +197,7 @@ class Workshop:
     def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
         """A start with its weights, which are downloaded where they are not here. Raises RunError."""
         if is_pretrained(name):
+            self.require_writable()
             try:
                 return pull_pretrained(name, self.library.root, progress=progress)
             except HubError as error:
@@ -208,13 +224,17 @@ class Workshop:
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
         """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
-        if not ref.is_on_hub or ref.revision is not None:
+        if not ref.is_on_hub:
             return ref
         known = [
             other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
         ]
-        if known:
+        if ref.revision is None and known:
             return known[-1]
+        if self.readonly and ref not in known:  # to look at it would be to download it
+            raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+        if ref.revision is not None:
+            return ref
         found = describe_dataset(ref.name, config=ref.config)
         return DatasetRef(found.repo_id, found.config, found.revision)
 

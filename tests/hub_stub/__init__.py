@@ -14,6 +14,7 @@ where the token must not arrive. What was asked for is in `requests`.
     writes.py    the routes that write: whoami, create, validate, upload, commit
     jobs.py      the service of jobs, each a process of this machine
     oauth.py     signing in
+    spaces.py    what is otherwise with Spaces
     faults.py    errors, waits and connections that break half-way
     server.py    HubStub itself
 

@@ -19,6 +19,7 @@ from tests.hub_stub.faults import Asked, Fault, Faulty
 from tests.hub_stub.jobs import add_jobs, end_job
 from tests.hub_stub.oauth import add_oauth
 from tests.hub_stub.reads import add_reads
+from tests.hub_stub.spaces import add_spaces
 from tests.hub_stub.store import Content, Repository, Store, User
 from tests.hub_stub.writes import add_writes
 
@@ -50,6 +51,7 @@ class HubStub(Store):
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         app = FastAPI()
+        add_spaces(app, self, self.port)
         add_writes(app, self, self.port)
         self.jobs = add_jobs(app, self, self.port)
         add_oauth(app, self, self.port)

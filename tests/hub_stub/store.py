@@ -20,6 +20,9 @@ class Repository:
     gated: bool = False
     private: bool = False
     tags: tuple[str, ...] = ()
+    sdk: str | None = None  # of a Space, with its settings
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     def split_revision(self, rest: str) -> tuple[str, str]:
         """(commit, path) of "revision/path", where the names of branches may have slashes."""

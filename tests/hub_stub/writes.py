@@ -36,7 +36,9 @@ def add_writes(app: FastAPI, store: Store, port: int) -> None:
         url = f"http://127.0.0.1:{port}/{repo_id}"
         if (kind, repo_id) in store.repositories:
             return JSONResponse({"error": "You already created this model repo", "url": url}, 409)
-        store.repositories[kind, repo_id] = Repository(private=asked.get("visibility") == "private")
+        store.repositories[kind, repo_id] = Repository(
+            private=asked.get("visibility") == "private", sdk=asked.get("sdk")
+        )
         store.commit(kind, repo_id, INITIAL)
         return JSONResponse({"url": url, "name": repo_id})
 

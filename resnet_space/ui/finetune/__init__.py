@@ -18,8 +18,10 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
+from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import token_of
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -53,7 +55,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         names: the runs that can predict, for all tabs' choices.
     """
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
             form = build_fields(workshop, visitor)
             jobs_place = gr.Column()
 
@@ -113,7 +115,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         rows = rows_of(workshop, wanted)
         row = followed_row(rows)
         idle = row is not None and not (row[1].is_active or row[1].state == "queued")
-        offer = next_try(row[0], row[1]) if row and row[0].name in made else None
+        offer = next_try(row[0], row[1]) if row and row[0].name in made and not workshop.readonly else None
         comparable = idle and row is not None and row[0].config.training.start is not None
         trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
         finished = row is not None and row[1].state == "finished"
@@ -155,19 +157,35 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
-    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_start(
+        asked: gr.Request,
+        shown_names: list[str],
+        key: str,
+        *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        admit(workshop, asked)
         request = form.request(values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
             except RunError as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+    def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
+        admit(workshop, asked)
         return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
 
-    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
+    def on_go_on(
+        asked: gr.Request,
+        shown_names: list[str],
+        key: str,
+        name: str,
+        epochs: object,
+        signed_in: gr.OAuthToken | None,
+    ) -> Any:
+        admit(workshop, asked)
         token = token_of(workshop, key, signed_in)
         return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
 
@@ -177,7 +195,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
                 raise RunError("Nothing is training, so there is nothing to stop.")
             workshop.trainer.stop(run)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
 
     # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there
     # are.

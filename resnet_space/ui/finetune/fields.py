@@ -28,6 +28,7 @@ from resnet_space.ui.finetune.form import (
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.guard import admit
 from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
@@ -236,7 +237,8 @@ def wire_fields(
         own = "stage" if name == RANDOM else ""
         return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
 
-    def on_suggest(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        admit(workshop, asked)
         request = form.request(values)
         points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
         chart = charts.figure(charts.range_chart(points, found.tested if found else None))

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
@@ -15,6 +13,7 @@ from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -143,8 +142,12 @@ def start_training(
             visitors.claim(run.path / OWNER, key)
         return run
 
+    try:
+        workshop.require_writable()
+    except RunError as error:
+        raise refusal(error) from None
     if workshop.public and not key:
-        raise gr.Error("The page does not know you yet: try again in a moment.", print_exception=False)
+        raise refusal("The page does not know you yet: try again in a moment.")
     try:
         if start is None:
             return workshop.trainer.start_new(create_own)
@@ -156,7 +159,7 @@ def start_training(
             raise
         return run
     except (RunError, BusyError, HubError, ValueError) as error:  # ConfigError and DataError are ValueErrors
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
         return run
     except (RunError, BusyError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, Any]) -> Run:
@@ -261,6 +264,7 @@ def suggest(
     from resnet_space.range_test import STEPS, range_test, suggestion
 
     try:
+        workshop.require_writable()
         config = requested_config(workshop, request)
         weights = None
         if config.training.start is not None:
@@ -275,7 +279,7 @@ def suggest(
             progress(len(points) / STEPS)
         return points, suggestion(config, points)
     except (RunError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:

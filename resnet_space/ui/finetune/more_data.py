@@ -14,7 +14,11 @@ import gradio as gr
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.runs import RunError
 from resnet_space.ui import visitors
+from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
@@ -91,41 +95,60 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                     )
         report = gr.HTML("", apply_default_css=False)
 
+    def may_bring(request: gr.Request) -> None:
+        admit(workshop, request)
+        try:
+            workshop.require_writable()
+        except RunError as error:
+            raise refusal(error) from None
+
     def bring(wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
         name = free_dataset_name(wanted, secret=workshop.public)
         try:
             result = bringing(workshop.data / name)
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         if key:
             visitors.claim(workshop.data / name / DATASET_OWNER, key)
         return name, report_html(name, result)
 
-    def on_upload(payload: dict[str, Any] | None, key: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_upload(
+        payload: dict[str, Any] | None,
+        key: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not payload or not payload.get("path"):
             return gr.skip(), ""
-        path = Path(payload["path"])
+        path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
-        return bring(
-            payload.get("orig_name") or path.name, key, lambda target: import_archive(path, target, progress=told)
-        )
+        name = str(payload.get("orig_name") or path.name)
+        return bring(name, key, lambda target: import_archive(path, target, progress=told))
 
-    def on_folder(text: str, key: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_folder(
+        text: str,
+        key: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if workshop.public:  # hidden is not protected
-            raise gr.Error("A folder can be read only by the app's owner.", print_exception=False)
+            raise refusal("A folder can be read only by the app's owner.")
         path = Path((text or "").strip()).expanduser()
         if not (text or "").strip() or not path.is_dir():
-            raise gr.Error(f"There is no folder {text!r} on this machine.", print_exception=False)
+            raise refusal(f"There is no folder {text!r} on this machine.")
         told = _told(progress, "Reading the folder")
         return bring(path.name, key, lambda target: import_folder(path, target, progress=told))
 
-    def on_search(text: str) -> Any:
+    def on_search(text: str, request: gr.Request) -> Any:
+        admit(workshop, request)
         try:
             ids = search_datasets(text or "")
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         if not ids:
-            raise gr.Error(f"The Hub knows no data set for {text!r}: try other words.", print_exception=False)
+            raise refusal(f"The Hub knows no data set for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
     def on_chosen(repo_id: str | None) -> Any:
@@ -134,19 +157,25 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         try:
             dataset = describe_dataset(repo_id.strip())
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
 
-    def on_load(repo_id: str | None, chosen: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_load(
+        repo_id: str | None,
+        chosen: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not repo_id:
-            raise gr.Error("Choose a data set first, or type its id.", print_exception=False)
+            raise refusal("Choose a data set first, or type its id.")
         try:
             known = describe_dataset(repo_id.strip())
             dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
             megabytes = dataset.bytes / 1e6
             fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
         workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
