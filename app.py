@@ -15,7 +15,7 @@ from resnet_space.zero import is_zero_gpu
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
-from resnet_space.launch import addresses, parsed_options, refuse, tell_the_trainer
+from resnet_space.launch import addresses, bring_shipped, parsed_options, refuse, tell_the_trainer
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.guard import protection
 from resnet_space.ui.live import LiveFeed
@@ -25,6 +25,7 @@ from resnet_space.ui.style import CSS, theme
 def main() -> None:
     options = parsed_options()
     tell_the_trainer(options)
+    bring_shipped(options.checkpoints)
     workshop = Workshop(options.checkpoints, public=options.public, readonly=options.readonly, limits=options.limits)
     app = build_app(workshop)
     app.queue(max_size=64, default_concurrency_limit=2)

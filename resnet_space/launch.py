@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from pathlib import Path
 
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.hub.client import NO_SAVED_TOKEN
 from resnet_space.limits import VARIABLES, Limits
+from resnet_space.runs import SHIPPED
 
 AUTH_VARIABLE = "RESNET_SPACE_AUTH"
+STORAGE_VARIABLE = "RESNET_SPACE_STORAGE"
 LOCAL_HOSTS = (None, "127.0.0.1", "localhost", "::1")
 REPOSITORY = Path(__file__).parent.parent
 
@@ -80,7 +84,7 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
         help="for reviewers: every run is shown, and Predict, Explore, results and exports work, but nothing can be "
         "trained, uploaded to the data sets, pushed, renamed or deleted",
     )
-    parser.add_argument("--checkpoints", type=Path, default=REPOSITORY / "checkpoints", help="the folder of runs")
+    parser.add_argument("--checkpoints", type=Path, default=None, help="the folder of runs (default: checkpoints)")
     parser.add_argument("--data", type=Path, default=None, help="the folder of data sets brought here (default: data)")
     given = parser.parse_args(arguments)
     # Not handed on: the trainer, a process of its own, has no use for it.
@@ -92,14 +96,28 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
             share=given.share,
             accounts=accounts(given.auth, "--auth") or accounts(from_environment.splitlines(), AUTH_VARIABLE),
             readonly=given.readonly,
-            checkpoints=given.checkpoints,
-            data=given.data or Path(os.environ.get(DATA_FOLDER_VARIABLE) or REPOSITORY / "data"),
+            checkpoints=given.checkpoints or _kept() / "checkpoints",
+            data=given.data or Path(os.environ.get(DATA_FOLDER_VARIABLE) or _kept() / "data"),
             limits=Limits(),
         )
         limits = Limits.from_environment(public=options.public)
     except ConfigError as error:
         parser.error(str(error))
     return Options(**vars(options) | {"limits": limits})
+
+
+def _kept() -> Path:
+    """Where runs and data are kept: on a Space whatever is not on a mounted storage is lost at a restart."""
+    return Path(os.environ.get(STORAGE_VARIABLE) or REPOSITORY)
+
+
+def bring_shipped(checkpoints: Path) -> None:
+    """Copy the runs that come with the app to where runs are kept, if that is elsewhere and they are not there yet."""
+    if os.environ.get(STORAGE_VARIABLE):
+        for name in SHIPPED:
+            source = REPOSITORY / "checkpoints" / name
+            if source.is_dir() and not (checkpoints / name).exists():
+                shutil.copytree(source, checkpoints / name)
 
 
 def _port(text: str) -> int:
@@ -128,6 +146,8 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
 def tell_the_trainer(options: Options) -> None:
     """Set what the trainer, a process of its own, finds in its environment."""
     os.environ[DATA_FOLDER_VARIABLE] = str(options.data)
+    if options.public:  # nor may it, or the app itself, ask the Hub in the name of whoever runs it
+        os.environ[NO_SAVED_TOKEN] = "1"
     if options.limits.minutes is not None:
         os.environ[VARIABLES["minutes"]] = str(options.limits.minutes)
 

@@ -25,7 +25,7 @@ from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.limits import Limits
 from resnet_space.models import model_from_config
 from resnet_space.process import Status
-from resnet_space.runs import OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
 from resnet_space.strategies import CBAM_RATES, recipe
 from resnet_space.training import initial_model
 from resnet_space.ui import visitors
@@ -50,7 +50,7 @@ from resnet_space.ui.finetune.form import (
     training_fields,
 )
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.workshop import BACKBONE, HUB_DATASETS, Workshop
+from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 

@@ -5,9 +5,9 @@ import pytest
 
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.runs import OWNER, RESUME, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, RESUME, Run, RunError
 from resnet_space.ui import visitors
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))

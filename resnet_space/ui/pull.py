@@ -8,7 +8,9 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import token_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
@@ -32,7 +34,7 @@ def model_html(model: RemoteModel) -> str:
 def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     """Place the panel and wire its events. Returns a state that changes to the name of the run that was just pulled."""
     pulled = gr.State(None)
-    with gr.Accordion("From the Hugging Face Hub", open=False) as panel:
+    with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
         wanted = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
         said = gr.HTML("", apply_default_css=False)
         pull = gr.Button("Download", size="sm")
@@ -62,14 +64,16 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         return gr.update(choices=found, value=found[0]), ""
 
     def on_pull(
+        asked: gr.Request,
         text: str | None,
         key: str | None,
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
+        admit(workshop, asked)
         repo_id, revision = split_revision(text or "")
         if not repo_id:
-            raise gr.Error("Choose a model first, or type its name: user/name.", print_exception=False)
+            raise refusal("Choose a model first, or type its name: user/name.")
 
         def told(done: int, total: int) -> None:
             progress(done / max(total, 1), desc=f"Downloading {total / 1e6:,.1f} MB")
@@ -79,7 +83,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
                 repo_id, key, revision=revision, token=token_of(workshop, key, signed_in), progress=told
             )
         except (HubError, RunError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         return run.name, f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'
 
     # Not preprocessed: the page's choices are older than what a search finds.

@@ -22,7 +22,7 @@ from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
-from resnet_space.runs import OWNER, Library, Run, RunError, replaced_atomically
+from resnet_space.runs import OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
 from resnet_space.ui.rates import RateLimit
 from resnet_space.ui.storage import TIDY_SECONDS, tidy
@@ -35,10 +35,7 @@ MAX_LOADED = 4  # models kept in memory
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
-# What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
-BACKBONE = "resnet20-cbam-imagenet32"
-SHOWPIECE = "resnet20-cbam-cifar10"
-NOT_MADE_HERE = {BACKBONE, SHOWPIECE, *(pretrained.name for pretrained in PRETRAINED)}
+NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
 
 class Workshop:
@@ -139,6 +136,7 @@ class Workshop:
         progress: Progress | None = None,
     ) -> Run:
         """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
+        self.require_writable()
         run = pull_run(repo_id, revision=revision, token=token, root=self.library.root, progress=progress)
         if key:
             visitors.claim(run.path / OWNER, key)

@@ -6,7 +6,7 @@ import gradio as gr
 from gradio.events import api
 
 from resnet_space.hub.client import HubError
-from resnet_space.runs import RunError, last_metric
+from resnet_space.runs import BACKBONE, RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
@@ -14,7 +14,7 @@ from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import token_of
 from resnet_space.ui.pull import split_revision
 from resnet_space.ui.refusals import refusal
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.ui.workshop import Workshop
 from resnet_space.zero import is_zero_gpu
 
 

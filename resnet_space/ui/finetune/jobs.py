@@ -13,7 +13,9 @@ from resnet_space.runs import RunError
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import how_to_sign_in, token_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 WHAT = (
@@ -76,6 +78,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             return f'<p class="caution">{escape(str(error))}</p>'
 
     def on_start(
+        asked: gr.Request,
         shown_names: list[str],
         name: str | None,
         limit: float | None,
@@ -84,10 +87,11 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         signed_in: gr.OAuthToken | None,
         *values: Any,
     ) -> Any:
+        admit(workshop, asked)
         if not isinstance(limit, int | float) or not 1 <= limit <= MAX_MINUTES:
-            raise gr.Error(f"The time limit must be from 1 to {MAX_MINUTES} minutes.", print_exception=False)
+            raise refusal(f"The time limit must be from 1 to {MAX_MINUTES} minutes.")
         if not name:
-            raise gr.Error("Choose a machine first.", print_exception=False)
+            raise refusal("Choose a machine first.")
         request = form.request(values)
         token = token_of(workshop, key, signed_in)
 

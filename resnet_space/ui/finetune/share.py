@@ -8,7 +8,9 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.push import suggested_repo_id, who_am_i
 from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import how_to_sign_in, token_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 PUBLIC, PRIVATE = "public", "private"
@@ -20,7 +22,7 @@ WHAT = (
 
 def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State) -> None:
     """Place the panel and wire its events; `followed` is the run that the tab speaks of."""
-    with gr.Accordion("Push to the Hugging Face Hub", open=False) as panel:
+    with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
         who = gr.Markdown(WHAT)
         with gr.Row():
             run = gr.Dropdown([], label="Run", min_width=180)
@@ -52,6 +54,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         return suggestion(name, name_of(key, signed_in))
 
     def on_push(
+        asked: gr.Request,
         name: str | None,
         repo_id: str | None,
         seen_by: str,
@@ -59,6 +62,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
+        admit(workshop, asked)
         progress(0.0, desc="Writing the card")
         try:
             url = workshop.push(
@@ -70,7 +74,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
                 progress=lambda done, total: progress(done / max(total, 1), desc=f"Uploading {total / 1e6:,.1f} MB"),
             )
         except (HubError, RunError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         page = url.partition("/commit/")[0]
         return (
             f'<div class="report"><p><b>{escape(name or "")}</b> is on the Hub: '
