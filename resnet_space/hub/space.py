@@ -103,9 +103,8 @@ def space_files(folder: Path) -> dict[str, Path]:
             continue
         if file.is_symlink():
             raise HubError(f"{path} is a link: only files can go into the Space.")
-        if file.stat().st_size <= MAX_TEXT:
-            if _TOKEN.search(file.read_bytes()):
-                raise HubError(f"{path} has a token of the Hub in it: take it out before anybody can read it.")
+        if file.stat().st_size <= MAX_TEXT and _TOKEN.search(file.read_bytes()):
+            raise HubError(f"{path} has a token of the Hub in it: take it out before anybody can read it.")
         files[path] = file
     return files
 
