@@ -136,7 +136,8 @@ def simulate_gpu() -> None:
     spaces.zero.torch.move = lambda callback=None: None
 
 
-def _visitor() -> Any:
+def visitor_request() -> Any:
+    """As the page of a visitor of the Hub sends it."""
     import gradio as gr
     from starlette.requests import Request
 
@@ -152,7 +153,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from resnet_space.runs import Run
     from resnet_space.zero.host import train_in_slices
 
-    LocalContext.request.set(_visitor())
+    LocalContext.request.set(visitor_request())
     progress = train_in_slices(Run.open(arguments.run), resume=arguments.resume, most=arguments.most)
     for made in progress:
         print(made, flush=True)
