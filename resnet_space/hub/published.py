@@ -79,7 +79,7 @@ class Publisher:
         """Push all there is, and then say how it ended."""
         if self._pushing is not None:
             self._pushing.join()
-        pushed = not self.run.has_weights or any(self._push() or time.sleep(5) for _ in range(TRIES))
+        pushed = not self.run.has_weights or any(self._push(wait=5.0 * i) for i in range(TRIES))
         end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
         if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
             with suppress(HubError), translated_errors(Wanted(START_FILE, self.repo_id)):
@@ -88,7 +88,8 @@ class Publisher:
             end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
         print(said(end), flush=True)
 
-    def _push(self) -> bool:
+    def _push(self, wait: float = 0.0) -> bool:
+        time.sleep(wait)
         try:
             push_run(self.run, self.repo_id, in_training=True)
         except (HubError, RunError) as error:

@@ -107,8 +107,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
     expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar")
     page.locator("#picture input[type=file]").set_input_files(str(CAT))
-    label = page.locator(".label-wrap, [data-testid=label-output-value]").first
-    expect(label).to_be_visible(timeout=TRAINED_MS)
+    expect(page.get_by_text("What ann.my-cifar sees")).to_be_visible(timeout=TRAINED_MS)
     keep(page, "21-pulled")
     pulled = anns.run("ann.my-cifar")
     assert pulled.source is not None
@@ -117,7 +116,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     before = Classifier(anns.run("my-cifar")).predict(picture)
     after = Classifier(pulled).predict(picture)
     assert after.probabilities == before.probabilities
-    expect(page.locator("[data-testid=label-output-value]")).to_have_text(before.classes[0])
+    expect(page.get_by_test_id("label-output-value")).to_have_text(before.classes[0])
 
 
 def test_a_model_that_cannot_be_had_is_told_in_one_sentence_on_the_page(anns: App, page: Page) -> None:
