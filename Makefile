@@ -2,13 +2,16 @@
 
 PYTHONS = python3.12 python3.11 python3 python
 ARGS =
+SPACE =
 
-.PHONY: help app test format clean
+.PHONY: help app test format space audit clean
 
 help:
 	@echo "make app     open the app at 127.0.0.1:7860; options as in: make app ARGS='--port 7861 --share'"
 	@echo "make test    check style and types, and run all tests; options for pytest as in: make test ARGS='-k residuals'"
 	@echo "make format  format the code and fix what can be fixed"
+	@echo "make space   make or update a Gradio Space of yours: make space SPACE=user/name ARGS=--private"
+	@echo "make audit   ask PyPI for known vulnerabilities of all that is installed"
 	@echo "make clean   remove .venv and the caches"
 
 app: .venv/app-ready
@@ -24,6 +27,18 @@ test: .venv/test-ready
 format: .venv/test-ready
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+space: .venv/app-ready
+	@if [ -z "$(SPACE)" ]; then echo "Say which Space: make space SPACE=user/name." >&2; exit 1; fi
+	@.venv/bin/python -m resnet_space.hub.space "$(SPACE)" $(ARGS)
+
+# In an environment of its own: it must not change the versions that it looks at.
+audit: .venv/test-ready .venv/audit/bin/pip-audit
+	@.venv/bin/python -m tests.audit .venv/audit/bin/pip-audit
+
+.venv/audit/bin/pip-audit: | .venv/bin/pip
+	.venv/bin/python -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --disable-pip-version-check pip-audit==2.10.1
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
