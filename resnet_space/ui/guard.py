@@ -89,7 +89,8 @@ def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]
 
 def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
     """What is never to be copied into gradio's cache, even if a handler gave it out: runs, data, hidden files."""
-    hidden = [path for path in Path.cwd().glob(".*") if path.name != ".gradio"]
+    shown = (".gradio", ".venv")  # gradio's cache, and its own icons where it is installed
+    hidden = [path for path in Path.cwd().glob(".*") if path.name not in shown]
     return [str(path.absolute()) for path in (checkpoints, data, *hidden)]
 
 

@@ -3,7 +3,7 @@ window.resnetSpace = (() => {
   "use strict";
 
   const CONFIG = { responsive: true, displaylogo: false };
-  const NARROW = 420; // pixels
+  const NARROW = 370; // pixels
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.

@@ -15,6 +15,8 @@ CSS = """
 .html-container { padding: 0 !important; }
 #head { align-items: center; justify-content: space-between; }
 #head > * { flex: 0 1 auto; width: auto !important; }
+#sign-in { height: auto; padding: 0.4rem 1rem; }
+.report a { color: var(--link-text-color); text-decoration: underline; }
 #title h1 { margin-bottom: 0.1rem; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
 

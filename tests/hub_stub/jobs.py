@@ -104,9 +104,9 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
         asked = await request.json()
         job = StubJob(f"{len(jobs):024x}", owner, asked, Path(tempfile.mkdtemp(prefix="stub-job-")))
         jobs[job.id] = job
-        command = [sys.executable if part == "python" else part for part in asked["command"]]
-        # What a run is called there is its own affair; two jobs of one test must not share a folder.
-        command = [part.replace("/tmp/", f"{job.folder}/") for part in command]
+        # Two jobs of one test must not share a folder.
+        parts = (part.replace("/tmp/", f"{job.folder}/") for part in asked["command"])
+        command = [sys.executable if part == "python" else part for part in parts]
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "SYSTEM", "RESNET_SPACE", "GRADIO"))}
         own = {
             "HF_ENDPOINT": f"http://127.0.0.1:{port}",

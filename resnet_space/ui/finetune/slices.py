@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
-import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
 from resnet_space.config import RunConfig
 from resnet_space.runs import Run, RunError, last_metric
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 from resnet_space.zero import is_zero_gpu
 from resnet_space.zero.host import SliceProgress, train_in_slices
@@ -100,4 +100,4 @@ def _hosted(workshop: Workshop, name: str) -> Iterator[SliceProgress]:
     try:
         yield from train_in_slices(run, resume=resume)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
