@@ -10,6 +10,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
+from resnet_space.zero import is_zero_gpu
+
+if is_zero_gpu():
+    import spaces  # noqa: F401  # before anything else that might touch CUDA
+
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.limits import VARIABLES, Limits

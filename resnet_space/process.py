@@ -87,11 +87,13 @@ class Trainer:
     Args:
         library: whose runs are trained.
         longest_queue: how many runs may wait; None is any number.
+        spawns: whether it makes processes; else what is started waits until another host takes it, see `take`.
     """
 
-    def __init__(self, library: Library, *, longest_queue: int | None = None) -> None:
+    def __init__(self, library: Library, *, longest_queue: int | None = None, spawns: bool = True) -> None:
         self.library = library
         self.longest_queue = longest_queue
+        self.spawns = spawns
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
 
@@ -137,6 +139,15 @@ class Trainer:
             time.sleep(seconds)
             self.advance()
 
+    def take(self, run: Run) -> bool | None:
+        """Take a run from the queue to host it elsewhere: whether it resumes; None if it does not wait (any more)."""
+        with self._lock:
+            resumes = next(
+                (bool(ticket["resume"]) for ticket, other in self._tickets() if other.path == run.path), None
+            )
+            (run.path / QUEUED).unlink(missing_ok=True)
+            return resumes
+
     def stop(self, run: Run) -> None:
         """Take a run from the queue, or ask its trainer to stop at its next step; its best weights are kept."""
         with self._lock:
@@ -180,14 +191,14 @@ class Trainer:
 
     def _start_or_enqueue(self, run: Run, resume: bool) -> None:
         run.withdraw_stop()
-        if self.active() is None and not self._tickets():
+        if self.spawns and self.active() is None and not self._tickets():
             self._spawn(run, resume)
             return
         with replaced_atomically(run.path / QUEUED) as file:
             file.write_text(json.dumps({"time": time.time(), "resume": resume}), encoding="utf-8")
 
     def _advance(self) -> None:
-        tickets = self._tickets()
+        tickets = self._tickets() if self.spawns else []
         if not tickets or self.active() is not None:
             return
         ticket, run = min(tickets, key=lambda entry: (entry[0]["time"], entry[1].name))

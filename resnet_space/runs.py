@@ -42,6 +42,7 @@ FIGURES = "figures"
 RESUME = "resume"
 START_WEIGHTS = f"{RESUME}/start.safetensors"
 STATE = f"{RESUME}/state.pt"
+DECODED = f"{RESUME}/images"
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
@@ -248,7 +249,8 @@ class Run:
             RunError: if another process trains this run.
         """
         (self.path / RESUME).mkdir(exist_ok=True)
-        lock = FileLock(self.path / LOCK)
+        # A generator that holds it may be closed by another thread than the one that began it.
+        lock = FileLock(self.path / LOCK, thread_local=False)
         try:
             # Not at once: `is_training` holds the lock for a moment when it looks.
             lock.acquire(timeout=1, poll_interval=0.02)

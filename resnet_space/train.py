@@ -1,7 +1,8 @@
 """Train a run: `python -m resnet_space.train RUN_DIR [--resume | --like OTHER_RUN]`.
 
 `train(run)` is a plain generator of metrics that can stop and continue at any step. Whoever iterates it is its host:
-the child process of the app, a shell, a remote job, a slice of GPU time.
+a process of its own, here (of the app, a shell, a remote job), or slices of GPU time, in `zero/`. What all hosts do
+around it is `hosting`, and when they leave off is `how_to_stop`.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -27,7 +28,7 @@ from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
 from resnet_space.data.sources import DataError
-from resnet_space.data.splits import load_splits
+from resnet_space.data.splits import Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
 from resnet_space.limits import Limits
@@ -46,24 +47,30 @@ class TrainingError(Exception):
         self.cause = cause
 
 
-def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
+def train(
+    run: Run, *, resume: bool = False, device: torch.device | None = None, splits: Splits | None = None
+) -> Generator[Metric, None, None]:
     """Train what the run's configuration says; yield each metric after it was written to `metrics.jsonl`.
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
     the test images, once.
 
+    Args:
+        run: what to train.
+        resume: go on where an earlier training of it ended.
+        device: to train on; the best of this machine where it is left out.
+        splits: the run's images, as `splits_of` gives them, where they are decoded already.
+
     Raises:
         RunError, DataError: the run or its data cannot be used.
         TrainingError: the training cannot go on, for instance because the loss is no longer finite.
     """
     config, model_config = run.config.training, run.config.model
-    device = choose_device()
+    device = device or choose_device()
     dtype = autocast_dtype(config, device)
-    _check_untrained(run, resume)
-    splits = load_splits(config, model_config.stored_size)
-    if splits.train.classes != model_config.classes:
-        raise RunError(f"The classes of {run.name} are not those of the data set {config.dataset}.")
+    check_untrained(run, resume)
+    splits = splits or splits_of(run)
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
     training = Training(run, device, len(train_set))
@@ -139,13 +146,61 @@ def train(run: Run, *, resume: bool = False) -> Generator[Metric, None, None]:
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 
-def _check_untrained(run: Run, resume: bool) -> None:
-    """Refuse to train over what is there already."""
+def splits_of(run: Run) -> Splits:
+    """The decoded images that a run is trained with. Raises DataError, or RunError where they have other classes."""
+    splits = load_splits(run.config.training, run.config.model.stored_size)
+    if splits.train.classes != run.config.model.classes:
+        raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+    return splits
+
+
+def check_untrained(run: Run, resume: bool) -> None:
+    """Refuse to train over what is there already. Raises RunError."""
     has_state = (run.path / STATE).exists()
     if resume and run.has_weights and not has_state:
         raise RunError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
     if not resume and (run.has_weights or has_state or run.metrics()):
         raise RunError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
+
+
+@contextmanager
+def hosting(run: Run) -> Iterator[Metric]:
+    """What every host does around a training: hold the run's lock; at the end write its card, and how it ended.
+
+    Gives the "end" metric, "finished", for the host to note in it where it ends otherwise. An error within the `with`
+    makes it "failed", and goes no further.
+
+    Raises:
+        RunError: if the run is being trained already.
+    """
+    end: Metric = {"event": "end", "status": "finished"}
+    with run.training_lock():
+        try:
+            yield end
+            if run.has_weights:
+                write_card(run)
+        except Exception as error:
+            end |= failure(error)
+        run.withdraw_stop()  # only now: one that came while this host was starting counts too
+        with suppress(OSError):  # a full disk: the exit status and the log still tell
+            run.append_metric(end | {"time": round(time.time(), 1)})
+
+
+def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
+    """What the "end" metric says if the training stops at this metric: it was asked to, or its time is over; or None.
+
+    Args:
+        run: that trains.
+        metric: that `train` gave.
+        minutes: of training that a run may have; None is any number.
+    """
+    if metric["event"] == "test":
+        return None  # the last: nothing is left to stop
+    if run.stop_requested():
+        return {"status": "stopped"}
+    if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:
+        return {"status": "stopped", "reason": f"It reached the limit of {minutes} minutes here."}
+    return None
 
 
 def host(run: Run, *, resume: bool = False) -> int:
@@ -163,34 +218,28 @@ def host(run: Run, *, resume: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
 
-    end: Metric = {"event": "end", "status": "finished"}
-    with run.training_lock():
-        try:
-            minutes = Limits.from_environment(public=False).minutes
-            with closing(train(run, resume=resume)) as metrics:
-                for metric in metrics:
-                    if metric["event"] != "tick" and metric["event"] != "step":
-                        print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
-                    if metric["event"] == "test":
-                        continue  # the last: nothing is left to stop
-                    if signalled or run.stop_requested():
-                        end["status"] = "stopped"
-                        break
-                    if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:
-                        end |= {"status": "stopped", "reason": f"It reached the limit of {minutes} minutes here."}
-                        break
-            if run.has_weights:
-                write_card(run)
-        except Exception as error:
-            end |= {"status": "failed", **_told(error)}
-            if not isinstance(error, RunError | DataError | TrainingError):
-                traceback.print_exc()
-        run.withdraw_stop()  # only now: one that came while this process was starting counts too
-        with suppress(OSError):  # a full disk: the exit status and the log still tell
-            run.append_metric(end | {"time": round(time.time(), 1)})
+    with hosting(run) as end:
+        minutes = Limits.from_environment(public=False).minutes
+        with closing(train(run, resume=resume)) as metrics:
+            for metric in metrics:
+                if metric["event"] != "tick" and metric["event"] != "step":
+                    print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
+                stopped = how_to_stop(run, metric, minutes)
+                if signalled and metric["event"] != "test":
+                    stopped = {"status": "stopped"}
+                if stopped:
+                    end |= stopped
+                    break
     if end["status"] == "failed":
         print(end["reason"], file=sys.stderr)
     return int(end["status"] == "failed")
+
+
+def failure(error: Exception) -> Metric:
+    """What the "end" metric says of a training that an error has ended; an unforeseen one is printed in full."""
+    if not isinstance(error, RunError | DataError | TrainingError):
+        traceback.print_exception(error)
+    return {"status": "failed", **_told(error)}
 
 
 def _told(error: Exception) -> dict[str, str]:

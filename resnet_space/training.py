@@ -17,6 +17,7 @@ from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
 from resnet_space.strategies import phase_at, plan
+from resnet_space.zero import is_zero_gpu
 
 
 @dataclass
@@ -59,7 +60,12 @@ class Window:
 
 
 def choose_device() -> torch.device:
-    """A CUDA GPU, an Apple GPU, or the CPU, in this order."""
+    """A CUDA GPU, an Apple GPU, or the CPU, in this order.
+
+    On a ZeroGPU Space it is the CPU, although PyTorch says otherwise there: the GPU is for slices of training only.
+    """
+    if is_zero_gpu():
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

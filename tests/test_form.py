@@ -21,9 +21,9 @@ from resnet_space.data import hub as hub_module
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, split_files
 from resnet_space.data.summary import cautions
 from resnet_space.hub.client import HubError
+from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.limits import Limits
 from resnet_space.models import model_from_config
-from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.process import Status
 from resnet_space.runs import QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
 from resnet_space.strategies import CBAM_RATES, recipe

@@ -13,7 +13,6 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
-from resnet_space.hub import client
 from resnet_space.data import hub
 from resnet_space.data.hub import (
     CONVERTED,
@@ -26,6 +25,7 @@ from resnet_space.data.hub import (
     search_datasets,
 )
 from resnet_space.data.sources import DataError
+from resnet_space.hub import client
 from tests.hub_stub import HubStub, isolate_client
 
 TOKEN = "hf_reader0123456789"

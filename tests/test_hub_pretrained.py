@@ -14,8 +14,8 @@ import torchvision
 from huggingface_hub import constants
 from torch import Tensor
 
-from resnet_space.hub import pretrained
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
+from resnet_space.hub import pretrained
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, SOURCE, pull_pretrained
 from resnet_space.runs import CONFIG, WEIGHTS, Library, RunError

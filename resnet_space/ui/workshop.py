@@ -13,11 +13,12 @@ from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.client import HubError
-from resnet_space.limits import Limits
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
+from resnet_space.limits import Limits
 from resnet_space.process import Trainer
 from resnet_space.runs import Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
+from resnet_space.zero import is_zero_gpu
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -44,7 +45,7 @@ class Workshop:
         self.public = public
         self.limits = limits or Limits()
         self.library = Library(root)
-        self.trainer = Trainer(self.library, longest_queue=self.limits.queue)
+        self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
         self._lock = threading.Lock()
@@ -158,6 +159,10 @@ class Workshop:
 
     def tend_queue(self) -> None:
         """Start what waits when its turn comes, from now on."""
+        if not self.trainer.spawns:  # the pages that were to host what waited are gone
+            for run in self.trainer.queue():
+                self.trainer.take(run)
+            return
         threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
 
     def default_name(self) -> str | None:

@@ -14,6 +14,7 @@ from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fi
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
+from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
 from resnet_space.ui.workshop import Workshop
@@ -181,7 +182,9 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         (form.compare_button, on_compare, [shown, visitor, followed]),
         (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        button.click(handler, inputs, shown, **quiet).success(**redraw, **quiet)
+        started = button.click(handler, inputs, shown, **quiet)
+        started.success(**redraw, **quiet)
+        host_in_slices(workshop, started, [shown, visitor])
     form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
     run_list.changed.change(**redraw, **quiet)
     names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)

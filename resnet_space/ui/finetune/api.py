@@ -8,7 +8,9 @@ from gradio.events import api
 from resnet_space.runs import RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
+from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.zero import is_zero_gpu
 
 
 def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
@@ -102,6 +104,9 @@ def build_api(workshop: Workshop) -> None:
             raise gr.Error(str(error), print_exception=False) from None
         return training_status(workshop, run)
 
-    api(start_training_endpoint, api_name="start_training")
+    if is_zero_gpu():
+        api(also_hosting(workshop, start_training_endpoint), api_name="start_training", **LIMITS)
+    else:
+        api(start_training_endpoint, api_name="start_training")
     api(training_status_endpoint, api_name="training_status", queue=False)
     api(stop_training_endpoint, api_name="stop_training", queue=False)

@@ -1,0 +1,57 @@
+"""Decoded splits in a folder, for other processes to read without decoding them again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_space.data.splits import ImageSet, Splits
+
+INDEX = "splits.json"
+SETS = ("train", "validation", "test")
+
+
+def save_decoded(splits: Splits, folder: Path) -> None:
+    """Write or replace the folder. Images that two sets share are written once."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written: dict[tuple[int, tuple[int, ...]], str] = {}
+
+    def write(tensor: Tensor | None, name: str) -> str | None:
+        if tensor is None:
+            return None
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if key not in written:
+            written[key] = f"{name}.npy"
+            np.save(folder / written[key], tensor.numpy(), allow_pickle=False)
+        return written[key]
+
+    index = {
+        name: {part: write(getattr(images, part), f"{name}-{part}") for part in ("images", "labels", "rows", "source")}
+        for name, images in ((name, getattr(splits, name)) for name in SETS)
+    }
+    about = {"test_name": splits.test_name, "classes": splits.train.classes, "sets": index}
+    (folder / INDEX).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+
+
+def load_decoded(folder: Path) -> Splits:
+    """What `save_decoded` wrote. The images stay in their files until they are looked at."""
+    about = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+
+    def read(name: str | None) -> Tensor | None:
+        # Copy-on-write, as torch warns of memory that cannot be written to; nobody does.
+        return None if name is None else torch.from_numpy(np.load(folder / name, mmap_mode="c", allow_pickle=False))
+
+    def read_set(name: str) -> ImageSet:
+        images, labels, rows, source = (
+            read(about["sets"][name][part]) for part in ("images", "labels", "rows", "source")
+        )
+        assert images is not None
+        assert labels is not None
+        return ImageSet(images, labels, tuple(about["classes"]), rows, source)
+
+    train, validation, test = map(read_set, SETS)
+    return Splits(train, validation, test, about["test_name"])

@@ -1,0 +1,85 @@
+"""On a ZeroGPU Space: an event of the page or of a program hosts the training that it has started.
+
+ZeroGPU gives a GPU to an event of a visitor, by whose quota it is paid. So no process trains, and a training ends when
+its page is closed; it can be resumed. Anywhere else this module does nothing.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
+
+from resnet_space.runs import RunError
+from resnet_space.ui.workshop import Workshop
+from resnet_space.zero import is_zero_gpu
+from resnet_space.zero.host import SliceProgress, train_in_slices
+
+P = ParamSpec("P")
+
+# So many train at once, each with a GPU of its own; the others wait in Gradio's queue.
+LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "zero_gpu"}
+
+
+def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Component]) -> None:
+    """After an event that started a run, train it. `inputs`: the names of the runs shown and the visitor's key."""
+    if not is_zero_gpu():
+        return
+
+    def host(names: list[str], key: str | None) -> Iterator[None]:
+        for name in names:
+            try:
+                run = workshop.own_run(name, key)
+            except RunError:  # another's, or deleted meanwhile
+                continue
+            for _ in _hosted(workshop, run.name):
+                yield
+
+    _mark(host)
+    started.success(
+        host,
+        inputs,
+        None,
+        api_visibility="private",
+        preprocess=False,
+        show_progress="hidden",
+        trigger_mode="multiple",
+        **LIMITS,
+    )
+
+
+def also_hosting(
+    workshop: Workshop, endpoint: Callable[P, dict[str, Any]]
+) -> Callable[P, Generator[dict[str, Any], None, None]]:
+    """An endpoint that trains what `endpoint` starts, too: it gives the status again and again until the end."""
+    from resnet_space.ui.finetune.api import training_status
+
+    @wraps(endpoint)
+    def hosted(*args: P.args, **kwargs: P.kwargs) -> Generator[dict[str, Any], None, None]:
+        started = endpoint(*args, **kwargs)
+        yield started
+        for _ in _hosted(workshop, started["run"]):
+            yield started | training_status(workshop, started["run"])
+        yield started | training_status(workshop, started["run"])
+
+    _mark(hosted)
+    return hosted
+
+
+def _hosted(workshop: Workshop, name: str) -> Iterator[SliceProgress]:
+    """Train a run that waits for a host; nothing for one that does not."""
+    run = workshop.library.open(name)
+    resume = workshop.trainer.take(run)
+    if resume is None:
+        return
+    try:
+        yield from train_in_slices(run, resume=resume)
+    except RunError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _mark(handler: Any) -> None:
+    """As the package `spaces` marks what needs a GPU: Gradio tells it to the page."""
+    handler.zerogpu = None

@@ -1,0 +1,214 @@
+"""Trains a run in slices of ZeroGPU's time, each of which saves where it stands, so that the next goes on from there.
+
+The main process has no GPU: it prepares all that needs none, asks for slices, and writes how the run ended. A slice
+runs in a forked process, which may serve several: nothing that is set there stays, signals cannot be handled,
+DataLoader workers cannot start, and what it yields is pickled. The run's folder is all that the two share.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from resnet_space.runs import DECODED, Metric, Run
+from resnet_space.zero import is_zero_gpu
+from resnet_space.zero.quota import (
+    LEAST_SECONDS,
+    LEAVING_SECONDS,
+    MOST_SECONDS,
+    SETUP_SECONDS,
+    expected_steps_per_second,
+    needed_seconds,
+    refusal,
+    seconds_to_ask,
+    steps_per_second,
+)
+
+TELL_EVERY = 0.5  # seconds
+
+ABORTED = (
+    "The process on the GPU was ended from outside, perhaps because memory or its time ran out: "
+    "Resume goes on from the last complete epoch."
+)
+LEFT = "The page that it trained for was closed."
+
+S = TypeVar("S", bound=Callable[..., object])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a slice tells of itself.
+
+    Attributes:
+        step: of the whole training.
+        setup: seconds until its first step.
+        end: how the training ended, as the "end" metric has it; None while it goes on, perhaps in another slice.
+    """
+
+    step: int
+    setup: float
+    end: Metric | None = None
+
+
+@dataclass(frozen=True)
+class SliceProgress:
+    """Where a training in slices stands: its `number`th slice, for which `asked` seconds were given, at `step`."""
+
+    number: int
+    asked: int
+    step: int
+
+
+def _seconds_of(run_path: str, resume: bool, seconds: float) -> int:
+    return math.ceil(seconds)
+
+
+def _on_gpu(function: S) -> S:
+    if not is_zero_gpu():
+        return function
+    import spaces
+
+    decorated: S = spaces.GPU(duration=_seconds_of)(function)
+    return decorated
+
+
+@_on_gpu
+def train_slice(run_path: str, resume: bool, seconds: float) -> Generator[Report, None, None]:
+    """Train a prepared run for so many seconds, or to its end; at least until it has reported a step.
+
+    It leaves off only where the run's metrics are complete, so that slices write the same ones as a training in one go.
+    A stop request is obeyed at once. The last report is yielded when everything is saved; an error is in its `end`.
+    """
+    from resnet_space.train import failure  # brings torch, which the main process has loaded before
+
+    begun = time.monotonic()
+    try:
+        yield from _slice(Run.open(run_path), resume, begun, seconds)
+    except Exception as error:
+        yield Report(0, time.monotonic() - begun, failure(error))
+
+
+def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Report]:
+    import torch
+
+    from resnet_space.data.decoded import load_decoded
+    from resnet_space.limits import Limits
+    from resnet_space.train import how_to_stop, train
+
+    minutes = Limits.from_environment(public=False).minutes
+    # Not `choose_device`, which keeps the rest of a ZeroGPU Space from it.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    step, setup, longest, end = 0, 0.0, 0.0, None
+    reported = told = begun
+    with closing(train(run, resume=resume, device=device, splits=load_decoded(run.path / DECODED))) as metrics:
+        for metric in metrics:
+            now = time.monotonic()
+            step = metric.get("step", step)
+            if not setup:
+                setup, reported = now - begun, now
+            if end := how_to_stop(run, metric, minutes):
+                break
+            if now - told > TELL_EVERY:
+                told = now
+                yield Report(step, setup)
+            if metric["event"] in ("step", "epoch"):
+                longest, reported = max(longest, now - reported), now
+                # As long as the longest pause, a validation for instance, may come again.
+                if now + longest + LEAVING_SECONDS > begun + seconds:
+                    break
+        else:
+            end = {"status": "finished"}
+    yield Report(step, setup, end)
+
+
+def train_in_slices(
+    run: Run, *, resume: bool = False, most: int = MOST_SECONDS
+) -> Generator[SliceProgress, None, None]:
+    """Train a run, slice after slice, until it has finished, or is stopped by a request, a limit or the quota.
+
+    Each slice asks for the seconds that it is expected to need, from the run's pace so far. As any host it holds the
+    run's lock and writes how it ended. Closing the generator saves the state, and the run is stopped.
+
+    Args:
+        run: what to train.
+        resume: go on where an earlier training of it ended.
+        most: seconds of a slice.
+
+    Raises:
+        RunError: if the run is being trained already.
+    """
+    from resnet_space.train import hosting
+
+    with hosting(run) as end:
+        try:
+            steps, test_steps = _prepare(run, resume)
+            yield SliceProgress(0, 0, 0)
+            yield from _slices(run, resume, steps, test_steps, most, end)
+        except GeneratorExit:  # what is below here was closed first, and has saved its state
+            end |= {"status": "stopped", "reason": LEFT}
+        finally:
+            shutil.rmtree(run.path / DECODED, ignore_errors=True)
+
+
+def _prepare(run: Run, resume: bool) -> tuple[int, float]:
+    """Do all that needs no GPU, and find what cannot be, before one is asked for.
+
+    Returns:
+        The steps of the whole training, and as how many of them its test counts, which has no backward pass.
+    """
+    from resnet_space.data.batches import steps_per_epoch
+    from resnet_space.data.decoded import save_decoded
+    from resnet_space.train import check_untrained, splits_of
+    from resnet_space.training import initial_model
+
+    training = run.config.training
+    check_untrained(run, resume)
+    initial_model(run)
+    splits = splits_of(run)
+    save_decoded(splits, run.path / DECODED)
+    steps = training.total_epochs * steps_per_epoch(len(splits.train), training.batch_size)
+    return steps, len(splits.test) / training.batch_size / 3
+
+
+def _slices(
+    run: Run, resume: bool, steps: int, test_steps: float, most: int, end: Metric
+) -> Generator[SliceProgress, None, None]:
+    from resnet_space.train import TrainingError
+
+    number, setup = 0, SETUP_SECONDS
+    step = _steps_done(run) if resume else 0
+    told_left: int | None = None
+    while not run.stop_requested():
+        pace = steps_per_second(run.metrics()) if resume else None
+        needed = needed_seconds(steps - step + test_steps, pace or expected_steps_per_second(run.config), setup)
+        asked = told_left or seconds_to_ask(needed, measured=pace is not None, most=most)
+        report = None
+        try:
+            with closing(train_slice(str(run.path), resume, asked)) as reports:
+                for report in reports:
+                    if report.end is None:
+                        yield SliceProgress(number + 1, asked, report.step)
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None and str(getattr(error, "title", "")) == "ZeroGPU worker error":
+                raise TrainingError(ABORTED) from None
+            if refused is None:
+                raise
+            if refused.left is None or not LEAST_SECONDS <= refused.left < asked:
+                end |= {"status": "stopped", "reason": refused.reason}
+                return
+            told_left = refused.left
+            continue
+        assert report is not None  # a slice ends with one
+        if report.end is not None:
+            end |= report.end
+            return
+        number, step, setup, resume, told_left = number + 1, report.step, report.setup, True, None
+    end["status"] = "stopped"
+
+
+def _steps_done(run: Run) -> int:
+    return max((metric["step"] for metric in run.metrics() if metric["event"] in ("step", "epoch")), default=0)

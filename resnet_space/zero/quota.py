@@ -1,0 +1,89 @@
+"""How many seconds of GPU time to ask for, and what it means when they are refused."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resnet_space.config import ARCHITECTURES, RunConfig
+from resnet_space.runs import Metric, last_metric
+
+MOST_SECONDS = 60  # of a slice: what ZeroGPU gives by default
+FIRST_SECONDS = 30  # of the first slice, before the speed is known
+LEAST_SECONDS = 15  # below them the start takes most of it
+SETUP_SECONDS = 8.0  # until the first step: CUDA's start, the model, the images' way to the GPU; later it is measured
+LEAVING_SECONDS = 2.0  # kept back to save the state
+RESERVE = 1.2  # times the time that is expected
+
+# A guess until the first slice has measured it: eager PyTorch waits for its kernels' launches, so many for each layer.
+LAYERS_PER_SECOND = 600
+
+DAILY_MINUTES = {"without an account": 2, "with a free account": 5, "with PRO": 40}  # documented, not told by the API
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no GPU was given, in a sentence or two, and how many seconds are left where that was told."""
+
+    reason: str
+    left: int | None = None
+
+
+def expected_steps_per_second(config: RunConfig) -> float:
+    """A rough guess, for a run that was not measured yet."""
+    layers = re.search(r"\d+$", config.model.architecture)
+    assert layers, ARCHITECTURES  # all are named by their depth
+    return LAYERS_PER_SECOND / int(layers[0])
+
+
+def steps_per_second(metrics: Sequence[Metric]) -> float | None:
+    """The pace of a run so far, its validations included; None before the first reported step."""
+    last = last_metric(metrics, "step")
+    return last["step"] / last["seconds"] if last and last["seconds"] > 0 else None
+
+
+def needed_seconds(steps: float, pace: float, setup: float = SETUP_SECONDS) -> float:
+    """For so many more steps at so many a second, in one slice."""
+    return setup + RESERVE * steps / pace + LEAVING_SECONDS
+
+
+def seconds_to_ask(needed: float, *, measured: bool, most: int = MOST_SECONDS) -> int:
+    """For the next slice: no more than is needed, nor than a slice may have, and little before the pace is known."""
+    return math.ceil(min(needed, most if measured else min(most, FIRST_SECONDS)))
+
+
+def refusal(error: Exception) -> Refusal | None:
+    """What an error of the package `spaces` means; None for any other, and for one from within a slice."""
+    title, message = str(getattr(error, "title", "")), str(error)
+    if title == "ZeroGPU quota exceeded":
+        left = re.search(r"requested vs\. (-?\d+)s left", message)
+        wait = re.search(r"Try again in ([\w, ]*\d+:\d\d:\d\d)", message)
+        when = f"there is more in {wait[1]} hours; resume it then" if wait else "resume it later"
+        return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", int(left[1]) if left else None)
+    if title == "ZeroGPU illegal duration":
+        asked = re.search(r"\((\d+)s\)", message)
+        return Refusal("ZeroGPU does not give a GPU for so long at a time.", int(asked[1]) // 2 if asked else None)
+    if title == "ZeroGPU pending credits exceeded":
+        return Refusal("Others of your ZeroGPU tasks hold all of your GPU time: resume it when they are done.")
+    if title in ("ZeroGPU queue timeout", "ZeroGPU client error") or message.startswith("Connection closed by visitor"):
+        return Refusal("No GPU was free: resume it later.")
+    return None
+
+
+def quota_words(seconds: float) -> str:
+    """What a training will ask for, beside what visitors have; nobody tells how much of theirs is left."""
+    minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
+    least = min(DAILY_MINUTES.values())
+    words = (
+        f"It will ask for about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor some minutes a day: "
+        f"{', '.join(minutes)}."
+    )
+    if seconds > 60 * least:
+        words += " When yours are used up it stops, and can be resumed later."
+    return words
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(math.ceil(seconds / 10), 1) * 10} s"
+    return f"{math.ceil(seconds / 60)} min"
