@@ -159,15 +159,20 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
     Returns:
         The steps of the whole training, and as how many of them its test counts, which has no backward pass.
     """
+    import torch
+
     from resnet_space.data.batches import steps_per_epoch
     from resnet_space.data.decoded import save_decoded
     from resnet_space.train import check_untrained, splits_of
-    from resnet_space.training import initial_model
+    from resnet_space.training import Training
 
     training = run.config.training
     check_untrained(run, resume)
-    initial_model(run)
     splits = splits_of(run)
+    # Refuses weights that do not fit; and what it imports the forked process has then (2 s on two cores).
+    Training(run, torch.device("cpu"), len(splits.train))
+    if training.mixup or training.cutmix:
+        import torchvision.transforms.v2  # noqa: F401  # as `mixed` does
     save_decoded(splits, run.path / DECODED)
     steps = training.total_epochs * steps_per_epoch(len(splits.train), training.batch_size)
     return steps, len(splits.test) / training.batch_size / 3
