@@ -7,18 +7,16 @@
 Only the two functions of the package that need CUDA do nothing (`simulate_gpu`), so that a slice trains on the CPU. The
 addresses and answers are those that spaces 0.51 asks for and understands.
 
-As a program, `python -m tests.zero_stub train RUN_DIR` is what a page does that trains a run (with `--leave-at STEP` one
-that is closed then), and `python -m tests.zero_stub app ...` is `python app.py ...`.
+As a program, `python -m tests.zero_stub train RUN_DIR` is what a page does that trains a run (with `--leave-at STEP`
+one that is closed then), and `python -m tests.zero_stub app ...` is `python app.py ...`.
 """
 
 import argparse
 import base64
 import json
-import os
 import runpy
 import sys
 import threading
-import time
 from contextvars import copy_context
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,7 +79,9 @@ class ZeroGPUStub:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -106,7 +106,7 @@ class ZeroGPUStub:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802  # its name in http.server
+            def do_POST(self) -> None:  # its name in http.server
                 address = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(address.query).items()}
                 status, answer = stub._answer(address.path, query)
@@ -129,14 +129,15 @@ class ZeroGPUStub:
 
 def simulate_gpu() -> None:
     """Let the package's workers start without CUDA."""
-    import spaces  # noqa: F401  # first of all, as on a Space
+    import spaces  # first of all, as on a Space
     import spaces.zero.torch
 
     spaces.zero.torch.init = lambda _uuid: None
     spaces.zero.torch.move = lambda callback=None: None
 
 
-def _visitor() -> Any:
+def visitor_request() -> Any:
+    """As the page of a visitor of the Hub sends it."""
     import gradio as gr
     from starlette.requests import Request
 
@@ -152,7 +153,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from resnet_space.runs import Run
     from resnet_space.zero.host import train_in_slices
 
-    LocalContext.request.set(_visitor())
+    LocalContext.request.set(visitor_request())
     progress = train_in_slices(Run.open(arguments.run), resume=arguments.resume, most=arguments.most)
     for made in progress:
         print(made, flush=True)

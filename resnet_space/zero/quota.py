@@ -57,8 +57,12 @@ def refusal(error: Exception) -> Refusal | None:
     title, message = str(getattr(error, "title", "")), str(error)
     if title == "ZeroGPU quota exceeded":
         left = re.search(r"requested vs\. (-?\d+)s left", message)
-        wait = re.search(r"Try again in ([\w, ]*\d+:\d\d:\d\d)", message)
-        when = f"there is more in {wait[1]} hours; resume it then" if wait else "resume it later"
+        wait = re.search(r"Try again in (?:(\d+) days?, )?(\d+):(\d\d):\d\d", message)
+        when = "resume it later"
+        if wait:
+            days, hours, minutes = (int(part or 0) for part in wait.groups())
+            hours += 24 * days
+            when = f"there is more in {f'{hours} h ' * (hours > 0)}{minutes} min; resume it then"
         return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", int(left[1]) if left else None)
     if title == "ZeroGPU illegal duration":
         asked = re.search(r"\((\d+)s\)", message)

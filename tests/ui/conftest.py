@@ -46,6 +46,10 @@ class App:
             "HF_HUB_DISABLE_XET": "1",
         } | environment
 
+    def run_as(self, command: Sequence[str]) -> None:
+        """With another program in the place of `python app.py`."""
+        self._command[:2] = command
+
     def start(self) -> None:
         """Until it answers."""
         with self._log.open("ab") as log:

@@ -27,6 +27,7 @@ from resnet_space.ui.finetune.form import (
 )
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
+from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.workshop import BACKBONE, Workshop
 
@@ -194,7 +195,8 @@ def wire_fields(
             return refused, gr.update(value=refused, visible=True)
         sentences = cautions(summary, config.model, config.training)
         return (
-            plan_html(config.training.strategy, phases, config.model),
+            plan_html(config.training.strategy, phases, config.model)
+            + quota_html(workshop, config, sum(summary.counts["train"])),
             gr.update(value=cautions_html(sentences), visible=bool(sentences)),
         )
 

@@ -12,10 +12,12 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from resnet_space.runs import RunError
+from resnet_space.config import RunConfig
+from resnet_space.runs import Run, RunError, last_metric
 from resnet_space.ui.workshop import Workshop
 from resnet_space.zero import is_zero_gpu
 from resnet_space.zero.host import SliceProgress, train_in_slices
+from resnet_space.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
 
 P = ParamSpec("P")
 
@@ -37,7 +39,6 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
             for _ in _hosted(workshop, run.name):
                 yield
 
-    _mark(host)
     started.success(
         host,
         inputs,
@@ -64,8 +65,30 @@ def also_hosting(
             yield started | training_status(workshop, started["run"])
         yield started | training_status(workshop, started["run"])
 
-    _mark(hosted)
     return hosted
+
+
+def quota_html(workshop: Workshop, config: RunConfig, images: int) -> str:
+    """How much GPU time a training with so many images will ask for, from the pace of one like it if there is."""
+    if not is_zero_gpu():
+        return ""
+    steps = config.training.total_epochs * images / config.training.batch_size
+    pace = next(filter(None, map(_gpu_pace(workshop, config), workshop.library.runs())), None)
+    seconds = needed_seconds(steps, pace or expected_steps_per_second(config))
+    return f'<p class="note">{quota_words(seconds)}</p>'
+
+
+def _gpu_pace(workshop: Workshop, config: RunConfig) -> Callable[[Run], float | None]:
+    def alike(other: RunConfig) -> tuple[object, ...]:
+        return other.model.architecture, other.model.cbam, other.model.image_size, other.training.batch_size
+
+    def pace(run: Run) -> float | None:
+        metrics = workshop.library.metrics(run)
+        start = last_metric(metrics, "start")
+        on_gpu = start is not None and start["device"] == "cuda"
+        return steps_per_second(metrics) if on_gpu and alike(run.config) == alike(config) else None
+
+    return pace
 
 
 def _hosted(workshop: Workshop, name: str) -> Iterator[SliceProgress]:
@@ -78,8 +101,3 @@ def _hosted(workshop: Workshop, name: str) -> Iterator[SliceProgress]:
         yield from train_in_slices(run, resume=resume)
     except RunError as error:
         raise gr.Error(str(error), print_exception=False) from None
-
-
-def _mark(handler: Any) -> None:
-    """As the package `spaces` marks what needs a GPU: Gradio tells it to the page."""
-    handler.zerogpu = None
