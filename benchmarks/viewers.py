@@ -34,7 +34,7 @@ from resnet_space.strategies import recipe
 DATASET = "cifar10-mini"
 PORT = 7877
 POINT_SECONDS = 0.25
-TURNS = 12  # short and many, as the machine's own speed changes meanwhile
+TURNS = 8  # short and many, as the machine's own speed changes meanwhile
 TURN_SECONDS = 6
 POINTS = 10_000
 BACKBONE = ROOT / "checkpoints" / "resnet20-cbam-imagenet32"
@@ -166,7 +166,7 @@ def images_done(run: Run) -> int:
 
 async def slow_down(folder: Path, app: psutil.Process, count: int) -> dict[str, object]:
     """A real training's images/s with viewers and without, in turns."""
-    run = a_run(folder / "trained", epochs=30)  # so that every step is written
+    run = a_run(folder / "trained", epochs=35)  # so that every step is written
     command = [sys.executable, "-m", "resnet_space.train", str(run.path)]
     trainer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     rates: dict[int, list[float]] = {0: [], count: []}

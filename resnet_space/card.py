@@ -5,19 +5,30 @@ from dataclasses import replace
 
 from resnet_space.config import TrainConfig
 from resnet_space.runs import CARD, FIGURES, Metric, Run, last_metric, replaced_atomically, split_words
+from resnet_space.text import markdown_text
 
 CURVES = f"{FIGURES}/learning_curves.png"
 
 
 def write_card(run: Run) -> None:
-    """Write or replace the run's card and its learning curves."""
-    from resnet_space.figures import learning_curves, save_png  # brings matplotlib
+    """Write or replace the run's card and its figures."""
+    for name, content in card_files(run).items():
+        with replaced_atomically(run.path / name) as file:
+            file.write_bytes(content)
+
+
+def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None) -> dict[str, bytes]:
+    """The card and its figures, by their names in the run's folder.
+
+    Args:
+        run: trained or not.
+        repo_id: where on the Hub it is, or will be: its own lines of Python then pull it.
+        space: the Space to link to.
+    """
+    from resnet_space.figures import learning_curves, png  # brings matplotlib
 
     metrics = run.metrics()
-    with replaced_atomically(run.path / CURVES) as file:
-        save_png(learning_curves(metrics), file)
-    with replaced_atomically(run.path / CARD) as file:
-        file.write_text(card_text(run, metrics), encoding="utf-8")
+    return {CURVES: png(learning_curves(metrics)), CARD: card_text(run, metrics).encode()}
 
 
 def card_text(run: Run, metrics: list[Metric]) -> str:
@@ -45,6 +56,7 @@ def card_text(run: Run, metrics: list[Metric]) -> str:
     took = f" It took {test['seconds'] / 60:.1f} minutes{hardware}." if test else ""
     cbam = {None: "no CBAM", "stage": "CBAM after every stage", "block": "CBAM inside every block"}[model.cbam]
     more = f" and {len(model.classes) - 12} more" if len(model.classes) > 12 else ""
+    classes = ", ".join(map(markdown_text, model.classes[:12]))
     changed = _changed(training)
     differs = f"What differs from the defaults:\n\n```json\n{json.dumps(changed, indent=2)}\n```" if changed else ""
     return f"""---
@@ -57,7 +69,7 @@ tags: [resnet_space, resnet{", cbam" if model.cbam else ""}]
 # {run.name}
 
 {model.architecture} with {cbam}, {f"{start['parameters']:,} parameters, " if start else ""}for {len(model.classes)} \
-classes ({", ".join(model.classes[:12])}{more}). It sees images of {model.image_size} x {model.image_size} pixels.
+classes ({classes}{more}). It sees images of {model.image_size} x {model.image_size} pixels.
 
 {chr(10).join(results)}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space import palette
 from resnet_space.runs import Metric, last_metric
+from resnet_space.text import plotly_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -172,8 +173,8 @@ def confusion_chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> 
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
     cells = {
         "type": "heatmap",
-        "x": list(classes),
-        "y": list(classes),
+        "x": list(map(plotly_text, classes)),
+        "y": list(map(plotly_text, classes)),
         "z": [[round(math.sqrt(share), 4) for share in row] for row in shares],
         "customdata": [
             [[count, share] for count, share in zip(*rows, strict=True)] for rows in zip(counts, shares, strict=True)

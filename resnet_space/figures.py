@@ -1,7 +1,9 @@
 """Plain data -> matplotlib figures, by the object interface: nothing is shared between requests."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from matplotlib import colormaps
@@ -66,6 +68,13 @@ def learning_curves(metrics: Sequence[Metric]) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
     """Write at 150 dots an inch, on white."""
-    figure.savefig(path, format="png", dpi=150, facecolor="white")
+    figure.savefig(file, format="png", dpi=150, facecolor="white")
+
+
+def png(figure: Figure) -> bytes:
+    """As `save_png` writes it."""
+    buffer = io.BytesIO()
+    save_png(figure, buffer)
+    return buffer.getvalue()

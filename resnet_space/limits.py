@@ -1,4 +1,4 @@
-"""What a training may ask for on a machine that it shares with others."""
+"""What a training, and a visitor, may ask for on a machine shared with others, and how long things are kept there."""
 
 import os
 from dataclasses import dataclass, fields
@@ -11,24 +11,39 @@ VARIABLES = {
     "minutes": "RESNET_SPACE_MAX_MINUTES",
     "images": "RESNET_SPACE_MAX_IMAGES",
     "queue": "RESNET_SPACE_MAX_QUEUE",
+    "days": "RESNET_SPACE_KEEP_DAYS",
+    "gigabytes": "RESNET_SPACE_MAX_STORAGE_GB",
+    "upload_mb": "RESNET_SPACE_MAX_UPLOAD_MB",
+    "requests": "RESNET_SPACE_MAX_REQUESTS",
+    "streams": "RESNET_SPACE_MAX_STREAMS",
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one training may have; None is no limit.
+    """The most that one training, or one visitor, may have, and all visitors' things together; None is no limit.
 
     Attributes:
         epochs: passes over the training images.
         minutes: of training; then it stops and keeps its best weights.
         images: training images of the data set.
         queue: how many trainings may wait.
+        days: since its last change, after which a visitor's run or data set is deleted.
+        gigabytes: of all that visitors made or brought; where it is more, the oldest go.
+        upload_mb: megabytes of an uploaded file.
+        requests: a minute from one address that take the machine's time: predictions, measurements, trainings, exports.
+        streams: event streams that are open at once from one address; a page has one or two.
     """
 
     epochs: int | None = None
     minutes: int | None = None
     images: int | None = None
     queue: int | None = None
+    days: int | None = None
+    gigabytes: int | None = None
+    upload_mb: int | None = None
+    requests: int | None = None
+    streams: int | None = None
 
     @classmethod
     def from_environment(cls, *, public: bool) -> Self:
@@ -58,4 +73,6 @@ class Limits:
             )
 
 
-PUBLIC = Limits(epochs=50, minutes=30, images=60_000, queue=8)
+PUBLIC = Limits(
+    epochs=50, minutes=30, images=60_000, queue=8, days=7, gigabytes=20, upload_mb=300, requests=30, streams=100
+)

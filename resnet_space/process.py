@@ -30,7 +30,8 @@ class Status:
 
     Attributes:
         reason: one sentence, for one that failed, or that was stopped by a limit.
-        cause: what a failed one's new try should change: "memory", "loss", or nothing.
+        cause: what a failed one's new try should change: "memory", "loss"; "job" for one that may still train
+            elsewhere, but is not followed here; or nothing.
         place: in the queue, 1 is the next; 0 for one that does not wait.
     """
 
@@ -156,8 +157,8 @@ class Trainer:
             run.request_stop()
 
     def active(self) -> str | None:
-        """The name of the run that trains now, if any."""
-        return next((run.name for run in self.library.runs() if self._is_alive(run)), None)
+        """The name of the run that trains on this machine now, if any."""
+        return next((run.name for run in self.library.runs() if not run.is_job and self._is_alive(run)), None)
 
     def status(self, run: Run) -> Status:
         """How a run's training stands."""
@@ -166,8 +167,11 @@ class Trainer:
         alive = self._is_alive(run)
         child = self._children.get(run.name)
         exit_code = child.poll() if child else None
+        metrics = self.library.metrics(run)
+        if run.is_job and not alive and not (metrics and metrics[-1]["event"] == "end"):
+            return Status("failed", "It trains as a job of the Hub, which is not followed here any more.", "job")
         return status_of(
-            self.library.metrics(run),
+            metrics,
             alive=alive,
             stopping=run.stop_requested(),
             exit_code=exit_code,

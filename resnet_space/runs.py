@@ -7,6 +7,7 @@ checkpoints/<run>/
   test.safetensors     what the model says about every test image
   README.md            the model card, generated from the above
   figures/*.png        for the card
+  source.json          which commit of the Hub it came from, if it did; stays on this machine
   resume/              what training needs to go on; stays on this machine
 """
 
@@ -14,11 +15,12 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +41,8 @@ METRICS = "metrics.jsonl"
 EVALUATION = "test.safetensors"
 CARD = "README.md"
 FIGURES = "figures"
+FIGURE_PATTERN = re.compile(rf"{FIGURES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,94}}\.png")
+SOURCE = "source.json"
 RESUME = "resume"
 START_WEIGHTS = f"{RESUME}/start.safetensors"
 STATE = f"{RESUME}/state.pt"
@@ -48,9 +52,15 @@ STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
 QUEUED = f"{RESUME}/queued"
 OWNER = f"{RESUME}/owner"
+JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
 
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+
+# Those that come with the app: the backbone to fine-tune from, and a model whose classes everybody knows.
+BACKBONE = "resnet20-cbam-imagenet32"
+SHOWPIECE = "resnet20-cbam-cifar10"
+SHIPPED = (BACKBONE, SHOWPIECE)
 
 MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
 
@@ -76,6 +86,14 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run came from: a repository of the Hub, and the commit's 40 digits."""
+
+    repo_id: str
+    revision: str
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,20 @@ class Run:
     def _write_config(self) -> None:
         with replaced_atomically(self.path / CONFIG) as file:
             file.write_text(json.dumps(self.config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def source(self) -> Source | None:
+        """Which commit of the Hub it was pulled from, None if it was made on this machine."""
+        try:
+            found = json.loads((self.path / SOURCE).read_text(encoding="utf-8"))
+            source = Source(found["repo_id"], found["revision"])
+        except (OSError, ValueError, TypeError, KeyError):  # none, or not written here
+            return None
+        return source if isinstance(source.repo_id, str) and isinstance(source.revision, str) else None
+
+    def write_source(self, source: Source) -> None:
+        with replaced_atomically(self.path / SOURCE) as file:
+            file.write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
 
     # Weights
 
@@ -274,6 +306,11 @@ class Run:
                 return True
             lock.release()
             return False
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it trains, or trained, on another machine, by a job of the Hub."""
+        return (self.path / JOB).exists()
 
     @property
     def is_queued(self) -> bool:
@@ -395,8 +432,10 @@ class Library:
         if run.is_training or run.is_queued:
             raise RunError(f"{run.name} is training or waiting: stop it before it is {done}.")
 
-    def free_name(self, kind: str) -> str:
-        """The first of kind-1, kind-2, ... that no folder has."""
+    def free_name(self, kind: str, *, secret: bool = False) -> str:
+        """The first of kind-1, kind-2, ... that no folder has; a secret one ends in what nobody can guess."""
+        if secret:
+            return f"{kind}-{secrets.token_hex(5)}"
         return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
 
     def metrics(self, run: Run) -> list[Metric]:

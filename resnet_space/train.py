@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +31,7 @@ from resnet_space.data.sources import DataError
 from resnet_space.data.splits import Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
+from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
 from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric
@@ -203,8 +204,13 @@ def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
     return None
 
 
-def host(run: Run, *, resume: bool = False) -> int:
+def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | None = None) -> int:
     """Train a run to its end in this process, obeying stop requests and signals; write how it ended.
+
+    Args:
+        run: what to train.
+        resume: go on where an earlier training of it ended.
+        tell: called with each metric that was written; without it all but those of single steps are printed.
 
     Returns:
         The process's exit status: 0 for finished or stopped, 1 for failed.
@@ -222,8 +228,8 @@ def host(run: Run, *, resume: bool = False) -> int:
         minutes = Limits.from_environment(public=False).minutes
         with closing(train(run, resume=resume)) as metrics:
             for metric in metrics:
-                if metric["event"] != "tick" and metric["event"] != "step":
-                    print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
+                if metric["event"] != "tick":
+                    (tell or _print)(metric)
                 stopped = how_to_stop(run, metric, minutes)
                 if signalled and metric["event"] != "test":
                     stopped = {"status": "stopped"}
@@ -233,6 +239,11 @@ def host(run: Run, *, resume: bool = False) -> int:
     if end["status"] == "failed":
         print(end["reason"], file=sys.stderr)
     return int(end["status"] == "failed")
+
+
+def _print(metric: Metric) -> None:
+    if metric["event"] != "step":
+        print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
 
 
 def failure(error: Exception) -> Metric:
@@ -263,11 +274,16 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on where an earlier training of it ended")
     how.add_argument("--like", metavar="RUN", type=Path, help="make RUN_DIR, to repeat the training of this run")
+    how.add_argument("--hub", metavar="REPO", help="make RUN_DIR of what waits in this repository, and push it there")
     arguments = parser.parse_args()
     try:
+        if arguments.hub:
+            from resnet_space.hub.published import train_published
+
+            return train_published(Path(arguments.run), arguments.hub)
         run = Run.open(arguments.like).again(arguments.run) if arguments.like else Run.open(arguments.run)
         return host(run, resume=arguments.resume)
-    except RunError as error:
+    except (RunError, HubError) as error:
         print(error, file=sys.stderr)
         return 1
 

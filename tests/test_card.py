@@ -11,6 +11,7 @@ from PIL import Image
 from resnet_space.card import card_text, write_card
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.runs import CARD, FIGURES, Metric, Run
+from resnet_space.text import markdown_text
 
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("ant", "bee", "cat"), cbam="stage"),
@@ -84,7 +85,7 @@ def test_no_class_name_can_break_the_front_matter(classes: tuple[str, ...]) -> N
     config = replace(CONFIG, model=replace(CONFIG.model, classes=classes))
     card = ModelCard(card_text(a_run(config), FINISHED))
     assert card.data.to_dict() == ModelCard(card_text(a_run(), FINISHED)).data.to_dict()
-    assert all(name in card.text for name in classes)
+    assert all(markdown_text(name) in card.text for name in classes)
 
 
 def test_it_tells_the_accuracy_on_which_images_of_what() -> None:

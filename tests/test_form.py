@@ -25,7 +25,7 @@ from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.limits import Limits
 from resnet_space.models import model_from_config
 from resnet_space.process import Status
-from resnet_space.runs import QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
 from resnet_space.strategies import CBAM_RATES, recipe
 from resnet_space.training import initial_model
 from resnet_space.ui import visitors
@@ -50,7 +50,7 @@ from resnet_space.ui.finetune.form import (
     training_fields,
 )
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.workshop import BACKBONE, HUB_DATASETS, Workshop
+from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 
@@ -751,13 +751,13 @@ def public(workshop: Workshop) -> Workshop:
 
 def test_a_started_run_is_the_visitors(public: Workshop) -> None:
     run = start_training(public, lambda: create_run(public, ask(epochs=2)), "my key")
-    assert visitors.owns(run, "my key")
+    assert visitors.owns(run.path / OWNER, "my key")
     with pytest.raises(gr.Error, match="is not yours"):
         go_on(public, run.name, "another key", 1)
     with pytest.raises(gr.Error, match="does not know you yet"):
         start_training(public, lambda: create_run(public, ask(epochs=2)), None)
     other = start_training(public, lambda: create_comparison(public, run.name), "another key")
-    assert visitors.owns(other, "another key")
+    assert visitors.owns(other.path / OWNER, "another key")
 
 
 def test_limits_are_kept_by_everything_that_starts_a_training(public: Workshop) -> None:

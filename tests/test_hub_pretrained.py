@@ -234,7 +234,7 @@ def test_without_a_network_the_sentence_names_what_works(
 ) -> None:
     instead = f"or start from {SHIPPED}, which needs no network."
     assert SHIPPED == "resnet20-cbam-imagenet32"
-    assert (Path(pretrained.__file__).parent.parent / "checkpoints" / SHIPPED / WEIGHTS).is_file()
+    assert (Path(pretrained.__file__).parents[2] / "checkpoints" / SHIPPED / WEIGHTS).is_file()
     stub.fail("/api/models", 503)
     assert refusal(NAME, root) == (
         f"The model {REPO} cannot be fetched, as the Hub has trouble at the moment (error 503): try again later, "
@@ -269,7 +269,7 @@ def test_the_app_in_a_process_of_its_own_finds_the_stub_too(stub: HubStub, root:
     result = subprocess.run(
         [sys.executable, "-c", code, NAME, str(root / "runs")],
         env=environment,
-        cwd=Path(pretrained.__file__).parent.parent,
+        cwd=Path(pretrained.__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,11 +1,14 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.runs import OWNER, RESUME, Run, RunError
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
+from resnet_space.runs import BACKBONE, OWNER, RESUME, Run, RunError
 from resnet_space.ui import visitors
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.ui.workshop import Workshop
+from tests.conftest import WriteSplit
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
 
@@ -18,26 +21,26 @@ def run(tmp_path: Path) -> Run:
 def test_a_run_is_its_starters_and_nobody_elses(run: Run) -> None:
     key, other = visitors.new_key(), visitors.new_key()
     assert key != other
-    assert not visitors.owns(run, key)
-    visitors.claim(run, key)
-    assert visitors.owns(run, key)
+    assert not visitors.owns(run.path / OWNER, key)
+    visitors.claim(run.path / OWNER, key)
+    assert visitors.owns(run.path / OWNER, key)
     for guess in (other, "", None, key[:-1], key.upper(), 7, (run.path / OWNER).read_text()):
-        assert not visitors.owns(run, guess)  # type: ignore[arg-type]
+        assert not visitors.owns(run.path / OWNER, guess)
 
 
 def test_the_key_itself_is_in_no_file_and_its_hash_stays_on_this_machine(run: Run) -> None:
     key = visitors.new_key()
-    visitors.claim(run, key)
+    visitors.claim(run.path / OWNER, key)
     assert all(key not in file.read_text(errors="replace") for file in run.path.rglob("*") if file.is_file())
     assert OWNER.startswith(f"{RESUME}/")
 
 
 def test_the_owner_of_the_machine_owns_every_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    visitors.claim(run, visitors.new_key())
+    visitors.claim(run.path / OWNER, visitors.new_key())
     monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
-    assert visitors.owns(run, "the owner's")
+    assert visitors.owns(run.path / OWNER, "the owner's")
     monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "")
-    assert not visitors.owns(run, "")
+    assert not visitors.owns(run.path / OWNER, "")
 
 
 def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_those_that_came_with_it(
@@ -46,7 +49,7 @@ def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_tho
     workshop = Workshop(tmp_path, public=True)
     keys = [visitors.new_key(), visitors.new_key()]
     for i, key in enumerate(keys):
-        visitors.claim(Run.create(tmp_path / f"of-{i}", CONFIG), key)
+        visitors.claim(Run.create(tmp_path / f"of-{i}", CONFIG).path / OWNER, key)
     Run.create(tmp_path / "of-nobody", CONFIG)
     Run.create(tmp_path / BACKBONE, CONFIG)
     assert {run.name for run in workshop.runs(keys[0])} == {"of-0", BACKBONE}
@@ -62,9 +65,46 @@ def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_tho
 
 def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tmp_path: Path) -> None:
     workshop = Workshop(tmp_path)
-    visitors.claim(Run.create(tmp_path / "claimed", CONFIG), visitors.new_key())
+    visitors.claim(Run.create(tmp_path / "claimed", CONFIG).path / OWNER, visitors.new_key())
     Run.create(tmp_path / BACKBONE, CONFIG)
     assert {run.name for run in workshop.runs(None)} == {"claimed", BACKBONE}
     assert workshop.own_run("claimed", None).name == "claimed"
     with pytest.raises(RunError, match="came with the app"):
         workshop.own_run(BACKBONE, None)
+
+
+def test_a_model_that_two_visitors_brought_is_both_s_until_both_gave_it_up(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, public=True)
+    one, other = visitors.new_key(), visitors.new_key()
+    run = Run.create(tmp_path / "shared", CONFIG)
+    for key in (one, other, one):
+        visitors.claim(run.path / OWNER, key)
+    assert (run.path / OWNER).read_text().count("\n") == 2
+    workshop.delete_run("shared", one)
+    assert workshop.runs(one) == []
+    assert [run.name for run in workshop.runs(other)] == ["shared"]
+    with pytest.raises(RunError, match="is not yours"):
+        workshop.delete_run("shared", one)
+    workshop.delete_run("shared", other)
+    assert not run.path.exists()
+
+
+def test_a_new_runs_address_on_a_public_app_cannot_be_guessed(tmp_path: Path) -> None:
+    names = {Workshop(tmp_path, public=True).new_path("fine-tune").name for _ in range(20)}
+    assert len(names) == 20
+    assert all(re.fullmatch("fine-tune-[0-9a-f]{10}", name) for name in names)
+    assert Workshop(tmp_path).new_path("fine-tune").name == "fine-tune-1"
+
+
+def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_split: WriteSplit
+) -> None:
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
+    one, other = visitors.new_key(), visitors.new_key()
+    write_split(tmp_path / "data" / "pets", "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
+    visitors.claim(tmp_path / "data" / "pets" / DATASET_OWNER, one)
+    public = Workshop(tmp_path / "runs", public=True)
+    assert ("pets", "pets") in public.dataset_choices(one)
+    for key in (other, None):
+        assert [label for label, _ in public.dataset_choices(key)] == ["cifar10-mini"]
+    assert ("pets", "pets") in Workshop(tmp_path / "runs").dataset_choices()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
+DATASET_OWNER = "owner"  # a file in the folder of one that a visitor brought
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
     **dict.fromkeys(("train", "training"), "train"),

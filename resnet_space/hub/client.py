@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -28,6 +29,7 @@ from huggingface_hub.errors import (
 
 from resnet_space.tokens import masked
 
+NO_SAVED_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"  # a variable that the client knows too
 TIMEOUT = 10.0  # seconds without a byte, after which an answer is not waited for any longer
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -50,10 +52,12 @@ def endpoint() -> str:
 def sent_token(token: str | None) -> str | bool | None:
     """What to give to the client as the token of somebody who may have none.
 
-    The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; in a
-    Space it would read the owner's private repositories out to any visitor.
+    The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; on an
+    app for others it would read the owner's private repositories out to any visitor. `app.py` sets the client's own
+    variable for such an app, which its trainers inherit.
     """
-    return token or (False if os.environ.get("SYSTEM") == "spaces" else None)
+    nobodys = os.environ.get("SYSTEM") == "spaces" or os.environ.get(NO_SAVED_TOKEN, "") not in ("", "0")
+    return token or (False if nobodys else None)
 
 
 def hub_api(token: str | None = None) -> HfApi:
@@ -78,12 +82,18 @@ class Wanted:
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
         instead: what can be done without the Hub, such as "start from a run of this machine".
+        done: what would be done with it: "fetched", or "pushed" where the Hub is written to, or "started".
     """
 
     what: str
     page: str = ""
     revision: str | None = None
     instead: str = "work with what is on this machine"
+    done: Literal["fetched", "pushed", "started"] = "fetched"
+
+    @property
+    def cannot(self) -> str:
+        return f"{self.what} cannot be {self.done}"
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def translated_errors(wanted: Wanted, kind: type[Exception] = HubError) -> Itera
 
 
 def _sentence(error: BaseException, wanted: Wanted) -> str:
-    what, instead = wanted.what, wanted.instead
+    what, cannot, instead = wanted.what, wanted.cannot, wanted.instead
     if isinstance(error, LocalEntryNotFoundError):  # the client's wrapper: the reason is inside
         if error.__cause__ is None:
             return f"{what} is not on this machine."
@@ -106,20 +116,21 @@ def _sentence(error: BaseException, wanted: Wanted) -> str:
     if isinstance(error, HfHubHTTPError):
         return _refusal(error, wanted)
     match error:
+        case LocalTokenNotFoundError():
+            return f"{cannot}, as nobody is signed in: sign in first."
         case OfflineModeIsEnabled():
-            return f"{what} cannot be fetched, as HF_HUB_OFFLINE is set: unset it, or {instead}."
+            return f"{cannot}, as HF_HUB_OFFLINE is set: unset it, or {instead}."
         case HFValidationError():
             return f"{what} has a name that the Hub does not know: use the form owner/name."
         case httpx2.TimeoutException():
-            return f"{what} cannot be fetched, as the Hub does not answer in time: try again later, or {instead}."
+            return f"{cannot}, as the Hub does not answer in time: try again later, or {instead}."
         case httpx2.ConnectError() | httpx2.ProxyError():
-            return f"{what} cannot be fetched, as the Hub cannot be reached: check the network, or {instead}."
+            return f"{cannot}, as the Hub cannot be reached: check the network, or {instead}."
         case httpx2.TransportError():
-            return f"{what} cannot be fetched, as the connection to the Hub was lost: try again."
+            return f"{cannot}, as the connection to the Hub was lost: try again."
         case FileMetadataError() | json.JSONDecodeError() | httpx2.HTTPError():
             return (
-                f"{what} cannot be fetched, as the answer of {endpoint()} is not the Hub's: "
-                "check HF_ENDPOINT and the network's proxy."
+                f"{cannot}, as the answer of {endpoint()} is not the Hub's: check HF_ENDPOINT and the network's proxy."
             )
         case OSError(errno=errno.ENOSPC):
             return f"{what} does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
@@ -129,12 +140,12 @@ def _sentence(error: BaseException, wanted: Wanted) -> str:
 
 
 def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
-    what, page = wanted.what, f"{endpoint()}/{wanted.page}"
+    what, cannot, page = wanted.what, wanted.cannot, f"{endpoint()}/{wanted.page}"
     status = error.response.status_code
     signed_in = "authorization" in error.response.request.headers
     # First: with an expired token, every repository reads as "not found". Without one, so does a private one.
     if status == 401 and signed_in:
-        return f"{what} cannot be fetched, as the Hub does not accept the token any more: sign in again."
+        return f"{cannot}, as the Hub does not accept the token any more: sign in again."
     match error:
         case GatedRepoError():  # a subclass of RepositoryNotFoundError
             todo = "accept its conditions" if signed_in else "sign in and accept its conditions"
@@ -149,15 +160,18 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
             return f"{what} has no file {file or 'of that name'} on the Hub: choose another."
         case DisabledRepoError():
             return f"{what} has been disabled by the Hub: choose another."
+    if status == 402:
+        return f"{cannot}, as the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
     if status == 429:
         more = "" if signed_in else ", or sign in, which allows more"
-        return f"{what} cannot be fetched, as the Hub had too many requests from here: wait some minutes{more}."
+        return f"{cannot}, as the Hub had too many requests from here: wait some minutes{more}."
     if status >= 500:
         trouble = f"as the Hub has trouble at the moment (error {status})"
-        return f"{what} cannot be fetched, {trouble}: try again later, or {wanted.instead}."
+        return f"{cannot}, {trouble}: try again later, or {wanted.instead}."
     if status in (401, 403):
-        return f"{what} may not be read with this account: check the token's permissions."
-    return f"{what} cannot be fetched, as the Hub refused the request (error {status}): try again later."
+        done = "read" if wanted.done == "fetched" else wanted.done
+        return f"{what} may not be {done} with this account: check the token's permissions."
+    return f"{cannot}, as the Hub refused the request (error {status}): try again later."
 
 
 def cached_file(repo_type: str, repo_id: str, revision: str, file: str) -> Path | None:

@@ -13,7 +13,12 @@ import gradio as gr
 from resnet_space import charts
 from resnet_space.charts import BlockNorms
 from resnet_space.runs import RunError
+from resnet_space.text import csv_cell
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.guard import admit
 from resnet_space.ui.predict import read_picture
+from resnet_space.ui.pull import build_pull, wire_pull
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -73,16 +78,13 @@ def explore(
         images, labels = [read_picture(picture)], ["your picture"]
     else:
         if count is None or not 1 <= count <= MAX_IMAGES or int(count) != count:
-            raise gr.Error(
-                f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES}.",
-                print_exception=False,
-            )
+            raise refusal(f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES}.")
         images = held_out_images()[: int(count)]
         labels = [f"image {i}" for i in range(len(images))]
     try:
         classifier = workshop.classifier(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     with classifier.lock:
         norms = residual_norms(classifier.model, classifier.prepare(images))
     blocks = block_norms(norms)
@@ -162,16 +164,17 @@ def _csv(file_name: str, columns: list[str], rows: list[list[Any]]) -> str:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
     return str(path)
 
 
-def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
+def build_explore(workshop: Workshop, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
     """Place the tab's components and wire its events; `names` are the runs that can be measured."""
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            run = gr.Dropdown(workshop.trained_names(), value=workshop.default_name(), label="Run")
+            run = run_dropdown(workshop.trained_names(), workshop.default_name())
+            pulled = build_pull(workshop, visitor)
             source = gr.Radio([HELD_OUT, OWN], value=HELD_OUT, label="Images")
             count = gr.Slider(1, MAX_IMAGES, value=64, step=1, label="How many")
             picture = gr.Image(
@@ -183,32 +186,38 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
                 elem_id="own-picture",
             )
             measure = gr.Button("Measure", variant="primary")
-            said = gr.Markdown(EMPTY)
+            said = gr.Markdown(EMPTY, label="What they say")
         with gr.Column(scale=2, min_width=320):
-            scatter = gr.Plot(charts.figure(charts.norms_chart([], [])), show_label=False, elem_classes="chart")
-            ratios = gr.Plot(charts.figure(charts.ratio_chart([], [])), show_label=False, elem_classes="chart")
+            scatter = gr.Plot(
+                charts.figure(charts.norms_chart([], [])), label="Norms", show_label=False, elem_classes="chart"
+            )
+            ratios = gr.Plot(
+                charts.figure(charts.ratio_chart([], [])), label="Ratios", show_label=False, elem_classes="chart"
+            )
             table = gr.Dataframe(headers=COLUMNS, label="By block", interactive=False, wrap=True, elem_id="by-block")
             with gr.Row():
                 table_file = gr.DownloadButton("Table as CSV", size="sm", interactive=False)
                 values_file = gr.DownloadButton("All values as CSV", size="sm", interactive=False)
 
-    def on_click(run: str, source: str, count: float, image: dict[str, Any] | None) -> tuple[Any, ...]:
+    def explore_residuals(
+        run: str, source: str, count: float, image: dict[str, Any] | None, request: gr.Request
+    ) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
         Args:
-            run: a trained run's name.
+            run: a trained run's name; one that is always there is resnet20-cbam-cifar10.
             source: "test images of cifar10-mini" or "one picture of your own".
             count: how many test images, 1 to 256.
             image: the picture, if it is your own.
 
         Returns:
-            The scatter and the ratios as Plotly figures, a sentence on them, the table by block, and two CSV files:
-            that table, and the norms of every image in every block.
+            Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
         """
+        admit(workshop, request)
         return explore(workshop, run, source, count, image)
 
     measure.click(
-        on_click,
+        explore_residuals,
         [run, source, count, picture],
         [scatter, ratios, said, table, table_file, values_file],
         api_name="explore_residuals",
@@ -226,4 +235,5 @@ def build_explore(workshop: Workshop, names: gr.State) -> ExploreTab:
         api_visibility="private",
     )
     names.change(lambda known: gr.update(choices=known), names, run, show_progress="hidden", api_visibility="private")
+    wire_pull(pulled, names, run)
     return ExploreTab(run)

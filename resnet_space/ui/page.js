@@ -3,6 +3,7 @@ window.resnetSpace = (() => {
   "use strict";
 
   const CONFIG = { responsive: true, displaylogo: false };
+  const NARROW = 420; // pixels
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
@@ -22,7 +23,15 @@ window.resnetSpace = (() => {
     if (text === drawn || !chart.offsetWidth) return;
     const { data, layout } = JSON.parse(text);
     figures.set(chart, { text, drawn: text });
+    if (chart.offsetWidth < NARROW) legendBelow(layout);
     Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
+  }
+
+  // On a phone the names of several runs take more lines than there are above the plot.
+  function legendBelow(layout) {
+    layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
+    layout.margin = { ...layout.margin, t: 40 };
+    layout.height += 40;
   }
 
   function draw(chart, figure) {

@@ -11,7 +11,12 @@ import gradio as gr
 
 from resnet_space.images import ImageError, open_image
 from resnet_space.runs import RunError
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.guard import admit
+from resnet_space.ui.pull import build_pull, wire_pull
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.svg import themed_svg
+from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -38,25 +43,23 @@ def read_picture(payload: dict[str, Any] | None) -> "Image":
     Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.
 
     Raises:
-        gr.Error: one sentence for a missing or unusable picture.
+        gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
     """
     if not payload or not payload.get("path"):
-        raise gr.Error(
-            "There is no image yet: upload one, take one, paste one, or choose an example.", print_exception=False
-        )
+        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
     try:
-        return open_image(payload["path"])
+        return open_image(uploaded_file(payload))
     except ImageError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
-def predict(workshop: Workshop, picture: dict[str, Any] | None, name: str) -> tuple[dict[str, float], str]:
+def classify(workshop: Workshop, picture: dict[str, Any] | None, name: str) -> tuple[dict[str, float], str]:
     """({class: probability} of the top 5, the attention maps as HTML) for a picture."""
     image = read_picture(picture)
     try:
         classifier = workshop.classifier(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     prediction = classifier.predict(image)
     seen = classifier.view(image)
     note = f'<p class="note">What {escape(name)} sees: {escape(classifier.preprocessing)}.</p>'
@@ -127,7 +130,7 @@ def _card(picture: "Image", words: str, below: str) -> str:
     )
 
 
-def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
+def build_predict(workshop: Workshop, visitor: gr.BrowserState, names: gr.State) -> PredictTab:
     """Place the tab's components and wire its events; `names` are the runs that can predict."""
     trained = workshop.trained_names()
     with gr.Row():
@@ -146,29 +149,34 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
                 label="Examples: CIFAR-10 test images, 32 x 32 pixels",
                 examples_per_page=10,
             )
-            run = gr.Dropdown(trained, value=workshop.default_name(), label="Run")
+            run = run_dropdown(trained, workshop.default_name())
+            pulled = build_pull(workshop, visitor)
             button = gr.Button("Predict", variant="primary")
         with gr.Column(scale=2, min_width=320):
             label = gr.Label(label="Top 5", num_top_classes=5, show_heading=True)
-            maps = gr.HTML(EMPTY)
+            maps = gr.HTML(EMPTY, label="Attention maps")
 
-    def on_click(image: dict[str, Any] | None, run: str) -> tuple[dict[str, float], str]:
+    def predict(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:
         """Classify a picture.
 
         Args:
-            image: a photograph; JPEG, PNG, WebP, GIF, BMP or TIFF, at most 50 million pixels.
-            run: a trained run's name.
+            image: a photograph of at most 50 million pixels, uploaded or as a data: URL; JPEG, PNG, WebP, GIF, TIFF.
+            run: a trained run's name; one that is always there is resnet20-cbam-cifar10.
 
         Returns:
             The five most probable classes with their probabilities, and the attention maps as HTML.
         """
-        return predict(workshop, image, run)
+        admit(workshop, request)
+        return classify(workshop, image, run)
 
-    def on_change(image: dict[str, Any] | None, run: str) -> tuple[Any, str]:
-        return predict(workshop, image, run) if image and run else (None, EMPTY)
+    def on_change(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[Any, str]:
+        if not (image and run):
+            return None, EMPTY
+        admit(workshop, request)
+        return classify(workshop, image, run)
 
     inputs, outputs = [picture, run], [label, maps]
-    button.click(on_click, inputs, outputs, api_name="predict", preprocess=False)
+    button.click(predict, inputs, outputs, api_name="predict", preprocess=False)
     gr.on(
         [picture.change, run.change],
         on_change,
@@ -179,4 +187,5 @@ def build_predict(workshop: Workshop, names: gr.State) -> PredictTab:
         api_visibility="private",
     )
     names.change(lambda known: gr.update(choices=known), names, run, show_progress="hidden", api_visibility="private")
+    wire_pull(pulled, names, run)
     return PredictTab(run)

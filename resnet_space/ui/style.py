@@ -13,6 +13,8 @@ def theme() -> gr.themes.Base:
 CSS = """
 .gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto; }
 .html-container { padding: 0 !important; }
+#head { align-items: center; justify-content: space-between; }
+#head > * { flex: 0 1 auto; width: auto !important; }
 #title h1 { margin-bottom: 0.1rem; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
 

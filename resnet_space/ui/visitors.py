@@ -1,16 +1,15 @@
-"""Whose runs they are: on a public app a visitor stops, renames and deletes only their own.
+"""Whose runs and data sets they are: on a public app a visitor sees, stops, renames and deletes only their own.
 
 A visitor is whoever knows a key: a random one that their browser keeps, or, for the owner of the machine, the one that
-`RESNET_SPACE_OWNER_KEY` sets. A run's folder has its starter's key only as a hash, and that part of the folder stays on
-this machine.
+`RESNET_SPACE_OWNER_KEY` sets. A file beside what is theirs has the key only as a hash, and stays on this machine. A
+model of the Hub may be several visitors': each has a line in it.
 """
 
 import hashlib
 import hmac
 import os
 import secrets
-
-from resnet_space.runs import OWNER, Run
+from pathlib import Path
 
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
 
@@ -20,22 +19,41 @@ def new_key() -> str:
     return secrets.token_urlsafe(24)
 
 
-def claim(run: Run, key: str) -> None:
-    """Make a run the visitor's."""
-    (run.path / OWNER).write_text(_hash(key), encoding="utf-8")
+def is_owner_of_all(key: object) -> bool:
+    """Whether it is the key of the machine's owner."""
+    owner = os.environ.get(OWNER_KEY_VARIABLE)
+    return bool(owner) and isinstance(key, str) and hmac.compare_digest(key.encode(), str(owner).encode())
 
 
-def owns(run: Run, key: str | None) -> bool:
-    """Whether the visitor started the run, or owns the machine."""
+def claim(file: Path, key: str) -> None:
+    """Make the visitor one of the owners that this file names."""
+    if not owns(file, key) or is_owner_of_all(key):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as owners:
+            owners.write(_hash(key) + "\n")
+
+
+def owns(file: Path, key: object) -> bool:
+    """Whether the visitor is one of the owners that this file names, or owns the machine."""
     if not isinstance(key, str) or not key:
         return False
-    owner = os.environ.get(OWNER_KEY_VARIABLE)
-    if owner and hmac.compare_digest(key.encode(), owner.encode()):
-        return True
-    try:
-        return hmac.compare_digest(_hash(key), (run.path / OWNER).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+    return is_owner_of_all(key) or any(hmac.compare_digest(_hash(key), owner) for owner in _owners(file))
+
+
+def release(file: Path, key: str) -> bool:
+    """Give up what this file says is the visitor's. Returns whether it is still another's."""
+    others = [owner for owner in _owners(file) if not hmac.compare_digest(_hash(key), owner)]
+    if is_owner_of_all(key) or not others:
         return False
+    file.write_text("".join(f"{owner}\n" for owner in others), encoding="utf-8")
+    return True
+
+
+def _owners(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _hash(key: str) -> str:

@@ -1,7 +1,9 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
 import json
+import os
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,26 +12,30 @@ from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import DatasetRef, data_folder, dataset_folders
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
-from resnet_space.hub.client import HubError
+from resnet_space.hub.client import HubError, Progress
+from resnet_space.hub.follower import Follower
+from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
+from resnet_space.hub.pull import pull_run
+from resnet_space.hub.push import push_run
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
-from resnet_space.runs import Library, Run, RunError, replaced_atomically
+from resnet_space.runs import OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
+from resnet_space.ui.rates import RateLimit
+from resnet_space.ui.storage import TIDY_SECONDS, tidy
 from resnet_space.zero import is_zero_gpu
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_LOADED = 4  # models kept in memory
+PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
-# What a visitor sees first: the backbone to fine-tune from, and a model whose classes everybody knows.
-BACKBONE = "resnet20-cbam-imagenet32"
-SHOWPIECE = "resnet20-cbam-cifar10"
-NOT_MADE_HERE = {BACKBONE, SHOWPIECE, *(pretrained.name for pretrained in PRETRAINED)}
+NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
 
 class Workshop:
@@ -38,19 +44,34 @@ class Workshop:
     Args:
         root: the folder of the runs.
         public: whether others than the machine's owner use the app.
-        limits: of every training.
+        readonly: whether its visitors may only look: at all runs, as that is what they came for.
+        limits: of every training and visitor.
     """
 
-    def __init__(self, root: Path, *, public: bool = False, limits: Limits | None = None) -> None:
+    def __init__(
+        self, root: Path, *, public: bool = False, readonly: bool = False, limits: Limits | None = None
+    ) -> None:
         self.public = public
+        self.readonly = readonly
         self.limits = limits or Limits()
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
+        self._flavours: list[Flavour] = []
+        self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self.heavy_requests = RateLimit(self.limits.requests)
         self._lock = threading.Lock()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
+
+    def require_writable(self) -> None:
+        """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
+        if self.readonly:
+            raise RunError(
+                "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
+                "pushed, renamed or deleted."
+            )
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
@@ -70,7 +91,7 @@ class Workshop:
 
     def runs(self, key: str | None = None) -> list[Run]:
         """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
-        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run, key)]
+        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run.path / OWNER, key)]
 
     def trained_names(self, key: str | None = None) -> list[str]:
         """Those that can predict."""
@@ -82,15 +103,76 @@ class Workshop:
 
     def own_run(self, name: str, key: str | None) -> Run:
         """A run to be changed. Raises RunError where it is not there, or not the visitor's to change."""
+        self.require_writable()
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
             raise RunError(f"{name} came with the app: it is not to be changed.")
-        if self.public and not visitors.owns(run, key):
+        if self.public and not visitors.owns(run.path / OWNER, key):
             raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
         return run
 
+    def new_path(self, kind: str) -> Path:
+        """For a new run. On a public app its address is for those only to whom it is given."""
+        return self.library.root / self.library.free_name(kind, secret=self.public)
+
+    def delete_run(self, name: str, key: str | None) -> None:
+        """Delete a visitor's run; one that is another's too goes from their sight only. Raises RunError."""
+        run = self.own_run(name, key)
+        if not (key and visitors.release(run.path / OWNER, key)):
+            self.library.delete(run)
+
     def _is_for_all(self, run: Run) -> bool:
-        return not self.public or run.name in NOT_MADE_HERE
+        return not self.public or self.readonly or run.name in NOT_MADE_HERE
+
+    # The Hub
+
+    def pull(
+        self,
+        repo_id: str,
+        key: str | None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
+        """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
+        self.require_writable()
+        run = pull_run(repo_id, revision=revision, token=token, root=self.library.root, progress=progress)
+        if key:
+            visitors.claim(run.path / OWNER, key)
+        return run
+
+    def push(
+        self,
+        name: str,
+        repo_id: str,
+        key: str | None,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        progress: Progress | None = None,
+    ) -> str:
+        """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
+        run = self.own_run(name, key)
+        space = os.environ.get("SPACE_ID")
+        return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
+
+    def flavours(self, token: str | None = None) -> list[Flavour]:
+        """The machines for jobs and their prices, asked for once in a while. Raises HubError."""
+        if not self._flavours or time.monotonic() - self._flavours_asked > PRICES_SECONDS:
+            self._flavours, self._flavours_asked = list_flavours(token), time.monotonic()
+        return self._flavours
+
+    def start_job(self, run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> None:
+        """Train a run elsewhere, at the expense of whom the token is of, and follow it here. Raises HubError."""
+        start_job(run, repo_id, flavour, minutes, token=token)
+        self.follow_job(run, token)
+
+    def follow_job(self, run: Run, token: str | None) -> None:
+        """Follow a run's job. The token is kept in memory for as long, and nowhere else."""
+        job = job_of(run)
+        if job is not None:
+            Follower(run, job, token).start()
 
     # Starts and data sets
 
@@ -113,15 +195,21 @@ class Workshop:
     def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
         """A start with its weights, which are downloaded where they are not here. Raises RunError."""
         if is_pretrained(name):
+            self.require_writable()
             try:
                 return pull_pretrained(name, self.library.root, progress=progress)
             except HubError as error:
                 raise RunError(str(error)) from None
         return self.library.open(name)
 
-    def dataset_choices(self) -> list[tuple[str, str]]:
-        """(label, reference) of the data sets that are on this machine."""
-        refs = [*map(DatasetRef, dataset_folders()), *self._hub_datasets()]
+    def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
+        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
+        own = [
+            name
+            for name, folder in dataset_folders().items()
+            if folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
+        ]
+        refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
         return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
 
@@ -134,13 +222,17 @@ class Workshop:
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
         """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
-        if not ref.is_on_hub or ref.revision is not None:
+        if not ref.is_on_hub:
             return ref
         known = [
             other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
         ]
-        if known:
+        if ref.revision is None and known:
             return known[-1]
+        if self.readonly and ref not in known:  # to look at it would be to download it
+            raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+        if ref.revision is not None:
+            return ref
         found = describe_dataset(ref.name, config=ref.config)
         return DatasetRef(found.repo_id, found.config, found.revision)
 
@@ -157,13 +249,24 @@ class Workshop:
         except (OSError, ValueError, TypeError, AttributeError):
             return []
 
-    def tend_queue(self) -> None:
-        """Start what waits when its turn comes, from now on."""
-        if not self.trainer.spawns:  # the pages that were to host what waited are gone
+    def tend(self) -> None:
+        """From now on start what waits when its turn comes, and delete what is not kept any longer."""
+        if self.trainer.spawns:
+            threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+        else:  # the pages that were to host what waited are gone
             for run in self.trainer.queue():
                 self.trainer.take(run)
-            return
-        threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+        if not self.public:  # with the login that is saved on this machine
+            for run in self.library.runs():
+                if self.trainer.status(run).cause == "job":
+                    self.follow_job(run, None)
+        if self.limits.days is not None or self.limits.gigabytes is not None:
+            threading.Thread(target=self._keep_tidy, daemon=True).start()
+
+    def _keep_tidy(self) -> None:
+        while True:
+            tidy(self)
+            time.sleep(TIDY_SECONDS)
 
     def default_name(self) -> str | None:
         names = self.trained_names()

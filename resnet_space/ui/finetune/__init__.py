@@ -12,11 +12,16 @@ from resnet_space.ui import visitors
 from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
+from resnet_space.ui.finetune.jobs import build_jobs
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
+from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
+from resnet_space.ui.guard import admit
+from resnet_space.ui.identity import token_of
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -33,19 +38,26 @@ LIVE = """
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the runs that can predict, and the buttons that lead to them with a run."""
+    """What the other tabs need: the buttons that lead to them, and the run that they lead there."""
 
-    names: gr.State
     try_it: gr.Button
     explore_it: gr.Button
     followed: gr.State
 
 
-def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState) -> FinetuneTab:
-    """Place the tab's components in the app and wire its events; `visitor` is the key that a browser is known by."""
+def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
+    """Place the tab's components in the app and wire its events.
+
+    Args:
+        workshop: what all share.
+        app: the page.
+        visitor: the key that a browser is known by.
+        names: the runs that can predict, for all tabs' choices.
+    """
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            form = build_fields(workshop)
+        with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
+            form = build_fields(workshop, visitor)
+            jobs_place = gr.Column()
 
         with gr.Column(scale=2, min_width=320):
             gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
@@ -77,21 +89,22 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
                 label="Runs in the plots",
                 info="choose which to lay over one another; of two, the settings that differ are listed",
             )
+            followed = gr.State(None)  # the run that the status line speaks of
             judged = gr.State(None)  # the run whose test the results are about
             build_results(workshop, judged)
+            build_share(workshop, visitor, followed)
             run_list = build_run_list(workshop, visitor, shown)
+    with jobs_place:
+        job_started = build_jobs(workshop, visitor, form, shown)
 
-    names = gr.State(workshop.trained_names())  # for the other tabs' choices
-    followed = gr.State(None)  # the run that the status line speaks of
-
-    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any]:
-        """The visitor's key and the runs to show: those in the page's address, else the newest."""
+    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any, Any]:
+        """The visitor's key, the runs to show (those in the page's address, else the newest), and their data sets."""
         asked = dict(request.query_params)
         key = asked.get("key") or key or visitors.new_key()
         made = [run.name for run in workshop.library.runs()]
         linked = [name for name in asked.get("run", "").split(",") if name in made]
         names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
-        return key, gr.update(choices=names, value=names)
+        return key, gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
@@ -102,7 +115,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         rows = rows_of(workshop, wanted)
         row = followed_row(rows)
         idle = row is not None and not (row[1].is_active or row[1].state == "queued")
-        offer = next_try(row[0], row[1]) if row and row[0].name in made else None
+        offer = next_try(row[0], row[1]) if row and row[0].name in made and not workshop.readonly else None
         comparable = idle and row is not None and row[0].config.training.start is not None
         trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
         finished = row is not None and row[1].state == "finished"
@@ -144,20 +157,37 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
-    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_start(
+        asked: gr.Request,
+        shown_names: list[str],
+        key: str,
+        *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        admit(workshop, asked)
         request = form.request(values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
             except RunError as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+    def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
+        admit(workshop, asked)
         return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
 
-    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object) -> Any:
-        return shown_with(shown_names, go_on(workshop, name, key, epochs).name)
+    def on_go_on(
+        asked: gr.Request,
+        shown_names: list[str],
+        key: str,
+        name: str,
+        epochs: object,
+        signed_in: gr.OAuthToken | None,
+    ) -> Any:
+        admit(workshop, asked)
+        token = token_of(workshop, key, signed_in)
+        return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
 
     def on_stop(name: str | None, key: str) -> None:
         try:
@@ -165,7 +195,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
                 raise RunError("Nothing is training, so there is nothing to stop.")
             workshop.trainer.stop(run)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
 
     # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there
     # are.
@@ -174,7 +204,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
     redraw |= {"concurrency_limit": 8}
-    app.load(open_page, visitor, [visitor, shown], **quiet).then(**redraw, **quiet)
+    app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet).then(**redraw, **quiet)
     live.submit(**redraw, **quiet)
     shown.input(**redraw, **quiet)
     for button, handler, inputs in (
@@ -185,9 +215,19 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState)
         started = button.click(handler, inputs, shown, **quiet)
         started.success(**redraw, **quiet)
         host_in_slices(workshop, started, [shown, visitor])
+    job_started.success(**redraw, **quiet)
     form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
     run_list.changed.change(**redraw, **quiet)
     names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
-    wire_fields(workshop, form, plan_view, data_view, suggestion_plot)
+    form.pulled.change(
+        lambda name, known, key: (
+            [*dict.fromkeys([name, *known])],
+            gr.update(choices=start_choices(workshop, key), value=name),
+        ),
+        [form.pulled, names, visitor],
+        [names, form.start],
+        **quiet,
+    )
+    wire_fields(workshop, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
-    return FinetuneTab(names, try_it, explore_it, followed)
+    return FinetuneTab(try_it, explore_it, followed)

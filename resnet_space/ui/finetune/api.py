@@ -5,11 +5,16 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from resnet_space.runs import RunError, last_metric
+from resnet_space.hub.client import HubError
+from resnet_space.runs import BACKBONE, RunError, last_metric
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.ui.guard import admit
+from resnet_space.ui.identity import token_of
+from resnet_space.ui.pull import split_revision
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
 from resnet_space.zero import is_zero_gpu
 
 
@@ -18,7 +23,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     try:
         run = workshop.library.open(name)
     except RunError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
     metrics = workshop.library.metrics(run)
     status = workshop.trainer.status(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
@@ -26,7 +31,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
 
 
 def build_api(workshop: Workshop) -> None:
-    """The endpoints /start_training, /training_status and /stop_training."""
+    """The endpoints /start_training, /training_status, /stop_training, /push and /pull."""
 
     def start_training_endpoint(
         start: str = BACKBONE,
@@ -41,17 +46,16 @@ def build_api(workshop: Workshop) -> None:
         seed: int = 0,
         more: dict[str, Any] | None = None,
         key: str = "",
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Start fine-tuning a ResNet; one training runs at a time, the others wait.
 
         Args:
             start: a trained run's name, ImageNet weights such as "resnet18.tv_in1k", or "random initialisation".
-            dataset: a data set on the machine, e.g. "cifar10-mini", or one of the Hub: "owner/name@revision#config",
-                of which revision and configuration may be left out.
+            dataset: one of this machine, such as "cifar10-mini", or of the Hub: "owner/name[@revision][#config]".
             architecture: used with random initialisation only, e.g. "resnet20".
             cbam: "none", "stage" or "block" with random initialisation or a start without CBAM.
-            strategy: "full", "linear-probe", "last-stage", "freeze-unfreeze", "three-stage", "discriminative" or
-                "one-cycle".
+            strategy: full, linear-probe, last-stage, freeze-unfreeze, three-stage, discriminative or one-cycle.
             epochs: passes over the training images.
             batch_size: images a step; what suits the images where it is left out.
             backbone_lr: peak learning rate of everything but the head; the strategy's own where it is left out.
@@ -63,6 +67,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The run's name and state, as training_status gives them, and the key.
         """
+        admit(workshop, request)
         key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
@@ -76,15 +81,16 @@ def build_api(workshop: Workshop) -> None:
         return training_status(workshop, start_training(workshop, create, key).name) | {"key": key}
 
     def training_status_endpoint(run: str) -> dict[str, Any]:
-        """How a run's training stands.
+        """How a run's training stands: its state, its place in the queue, and its last metrics.
+
+        The state is new, queued, starting, training, stopping, finished, stopped or failed, the latter with a reason.
+        The place is 1 for the next one, 0 for one that does not wait.
 
         Args:
             run: the run's name.
 
         Returns:
-            Its state (new, queued, starting, training, stopping, finished, stopped, failed), its place in the queue (1
-            is next, 0 for one that does not wait), the reason where it failed, and its last step, epoch and test
-            metrics.
+            Its state (such as queued, training, finished, failed), place in the queue, reason, and last metrics.
         """
         return training_status(workshop, run)
 
@@ -101,12 +107,73 @@ def build_api(workshop: Workshop) -> None:
         try:
             workshop.trainer.stop(workshop.own_run(run, key))
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         return training_status(workshop, run)
 
-    if is_zero_gpu():
-        api(also_hosting(workshop, start_training_endpoint), api_name="start_training", **LIMITS)
-    else:
-        api(start_training_endpoint, api_name="start_training")
-    api(training_status_endpoint, api_name="training_status", queue=False)
-    api(stop_training_endpoint, api_name="stop_training", queue=False)
+    def push_endpoint(
+        asked: gr.Request,
+        run: str,
+        repo_id: str,
+        private: bool = False,
+        key: str = "",
+        signed_in: gr.OAuthToken | None = None,
+        x_hf_token: gr.Header | None = None,
+    ) -> str:
+        """Push a trained run to the Hugging Face Hub as one commit: weights as safetensors, metrics, and a model card.
+
+        Where the app is public, send a token of yours that may write as the header X-HF-Token.
+
+        Args:
+            run: the run's name.
+            repo_id: the repository, "user/name"; it is made where it is not there.
+            private: whether a new repository is to be seen only by you.
+            key: that start_training gave back.
+
+        Returns:
+            The commit's address.
+        """
+        admit(workshop, asked)
+        try:
+            token = token_of(workshop, key, signed_in, x_hf_token)
+            return workshop.push(run, repo_id, key, token=token, private=private)
+        except (HubError, RunError) as error:
+            raise refusal(error) from None
+
+    def pull_endpoint(
+        asked: gr.Request,
+        repo_id: str,
+        key: str = "",
+        signed_in: gr.OAuthToken | None = None,
+        x_hf_token: gr.Header | None = None,
+    ) -> dict[str, Any]:
+        """Download a model of the Hugging Face Hub as a run: to predict with, to explore, to start from.
+
+        For a private one send a token of yours that may read it as the header X-HF-Token.
+
+        Args:
+            repo_id: the repository, "user/name" or "user/name@revision".
+            key: the secret of yours that start_training gave back, or any other.
+
+        Returns:
+            As training_status gives them.
+        """
+        admit(workshop, asked)
+        try:
+            name, revision = split_revision(repo_id)
+            token = token_of(workshop, key, signed_in, x_hf_token)
+            return training_status(workshop, workshop.pull(name, key, revision=revision, token=token).name)
+        except (HubError, RunError) as error:
+            raise refusal(error) from None
+
+    for name, endpoint, queued in (
+        ("start_training", start_training_endpoint, True),
+        ("training_status", training_status_endpoint, False),
+        ("stop_training", stop_training_endpoint, False),
+        ("push", push_endpoint, True),
+        ("pull", pull_endpoint, True),
+    ):
+        endpoint.__name__ = name  # what MCP calls the tool
+        if endpoint is start_training_endpoint and is_zero_gpu():
+            api(also_hosting(workshop, endpoint), api_name=name, **LIMITS)
+        else:
+            api(endpoint, api_name=name, queue=queued)

@@ -10,7 +10,7 @@ from resnet_space import charts
 from resnet_space.config import ARCHITECTURES, ConfigError
 from resnet_space.data.sources import DataError, DatasetRef
 from resnet_space.data.summary import cautions
-from resnet_space.runs import RunError
+from resnet_space.runs import BACKBONE, RunError
 from resnet_space.strategies import STRATEGIES
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
@@ -29,7 +29,9 @@ from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.workshop import BACKBONE, Workshop
+from resnet_space.ui.guard import admit
+from resnet_space.ui.pull import build_pull
+from resnet_space.ui.workshop import Workshop
 
 DATASET = "cifar10-mini"
 
@@ -42,6 +44,7 @@ class Fields:
     """The form's components; `settings` by the names of TrainConfig's fields, one knob in one place."""
 
     start: gr.Dropdown
+    pulled: gr.State
     dataset: gr.Dropdown
     architecture: gr.Dropdown
     cbam: gr.Dropdown
@@ -67,7 +70,7 @@ class Fields:
         return Request(start, dataset, architecture, cbam, settings)
 
 
-def build_fields(workshop: Workshop) -> Fields:
+def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
     """Place the form's components in the column around it."""
     defaults = training_fields() | {"image_size": 32}
     start = gr.Dropdown(
@@ -76,6 +79,7 @@ def build_fields(workshop: Workshop) -> Fields:
         label="Start from",
         info="a trained network's weights, with a new head where the classes differ",
     )
+    pulled = build_pull(workshop, visitor)
     with gr.Row(visible=start.value == RANDOM) as architecture_row:
         architecture = gr.Dropdown(
             list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
@@ -88,7 +92,7 @@ def build_fields(workshop: Workshop) -> Fields:
         info="the first is small, real, and always there",
     )
     caution = gr.HTML("", apply_default_css=False, visible=False)
-    more_data = build_more_data(workshop)
+    more_data = build_more_data(workshop, visitor)
     strategy = gr.Dropdown(
         [name for name in STRATEGIES if name != "scratch"],
         value="full",
@@ -114,6 +118,7 @@ def build_fields(workshop: Workshop) -> Fields:
         fields |= advanced_fields(defaults)
     return Fields(
         start,
+        pulled,
         dataset,
         architecture,
         cbam,
@@ -180,7 +185,12 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def wire_fields(
-    workshop: Workshop, form: Fields, plan_view: gr.HTML, data_view: gr.HTML, suggestion_plot: gr.Plot
+    workshop: Workshop,
+    visitor: gr.BrowserState,
+    form: Fields,
+    plan_view: gr.HTML,
+    data_view: gr.HTML,
+    suggestion_plot: gr.Plot,
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
@@ -229,7 +239,8 @@ def wire_fields(
         own = "stage" if name == RANDOM else ""
         return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
 
-    def on_suggest(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        admit(workshop, asked)
         request = form.request(values)
         points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
         chart = charts.figure(charts.range_chart(points, found.tested if found else None))
@@ -251,7 +262,12 @@ def wire_fields(
         **quiet,
     )
     added = form.more_data.added
-    added.change(lambda ref: gr.update(choices=workshop.dataset_choices(), value=ref), added, form.dataset, **quiet)
+    added.change(
+        lambda ref, key: gr.update(choices=workshop.dataset_choices(key), value=ref),
+        [added, visitor],
+        form.dataset,
+        **quiet,
+    )
 
     ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]

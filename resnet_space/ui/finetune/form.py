@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
+from resnet_space.hub.client import HubError
 from resnet_space.process import BusyError, Status
-from resnet_space.runs import STATE, Run, RunError, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui import visitors
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -97,13 +97,22 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     )
 
 
-def create_run(workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None) -> Run:
-    """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`."""
+def create_run(
+    workshop: Workshop,
+    request: Request,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    elsewhere: bool = False,
+) -> Run:
+    """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`.
+
+    This machine's limits are not for one that trains `elsewhere`.
+    """
     config = requested_config(workshop, request)
-    _check_limits(workshop, config)
+    if not elsewhere:
+        _check_limits(workshop, config)
     source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
-    name = workshop.library.free_name("fine-tune" if source else "scratch")
-    return Run.create(workshop.library.root / name, config, start=source)
+    return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
 def create_comparison(workshop: Workshop, name: str) -> Run:
@@ -112,27 +121,45 @@ def create_comparison(workshop: Workshop, name: str) -> Run:
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
     config = workshop.library.open(name).config
-    path = workshop.library.root / workshop.library.free_name("scratch")
     _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
+    path = workshop.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
 
 
-def start_training(workshop: Workshop, create: Callable[[], Run], key: str | None) -> Run:
-    """Create a visitor's run and start it. Raises gr.Error with one sentence; then nothing was created."""
+def start_training(
+    workshop: Workshop, create: Callable[[], Run], key: str | None, *, start: Callable[[Run], None] | None = None
+) -> Run:
+    """Create a visitor's run and start it: here, or by `start` elsewhere.
+
+    Raises:
+        gr.Error: with one sentence; then nothing was created.
+    """
 
     def create_own() -> Run:
         run = create()
         if key:
-            visitors.claim(run, key)
+            visitors.claim(run.path / OWNER, key)
         return run
 
-    if workshop.public and not key:
-        raise gr.Error("The page does not know you yet: try again in a moment.", print_exception=False)
     try:
-        return workshop.trainer.start_new(create_own)
-    except (RunError, BusyError, ValueError) as error:  # ConfigError and DataError are ValueErrors
-        raise gr.Error(str(error), print_exception=False) from None
+        workshop.require_writable()
+    except RunError as error:
+        raise refusal(error) from None
+    if workshop.public and not key:
+        raise refusal("The page does not know you yet: try again in a moment.")
+    try:
+        if start is None:
+            return workshop.trainer.start_new(create_own)
+        run = create_own()
+        try:
+            start(run)
+        except HubError:
+            workshop.library.delete(run)
+            raise
+        return run
+    except (RunError, BusyError, HubError, ValueError) as error:  # ConfigError and DataError are ValueErrors
+        raise refusal(error) from None
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,8 @@ def next_try(run: Run, status: Status) -> NextTry | None:
         return None
     if status.state == "new":
         return NextTry("Train it")
+    if status.cause == "job":
+        return NextTry("Follow its job")
     if status.cause == "memory":
         smaller = max(training.batch_size // 2, 2)
         return NextTry(f"Retry with batch size {smaller}", {"batch_size": smaller})
@@ -170,14 +199,20 @@ def next_try(run: Run, status: Status) -> NextTry | None:
     return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
 
 
-def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object) -> Run:
-    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence."""
+def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
+    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence.
+
+    `token` is for following a job of the Hub.
+    """
     try:
         run = workshop.own_run(name or "", key)
         status = workshop.trainer.status(run)
         offer = next_try(run, status)
         if offer is None:
             raise RunError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+        if status.cause == "job":
+            workshop.follow_job(run, token)
+            return run
         if offer.settings is not None:
             settings = offer.settings
             return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
@@ -190,20 +225,24 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object)
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
         return run
     except (RunError, BusyError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, Any]) -> Run:
-    name = workshop.library.free_name("fine-tune" if run.config.training.start else "scratch")
     config = replace(run.config, training=replace(run.config.training, **settings))
-    return run.again(workshop.library.root / name, config)
+    return run.again(workshop.new_path("fine-tune" if run.config.training.start else "scratch"), config)
+
+
+def training_images(workshop: Workshop, config: RunConfig) -> int:
+    """How many the data set has to train with, before validation images are held out. Raises DataError."""
+    training = config.training
+    ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
+    return sum(workshop.summary(ref).counts["train"])
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
-    training = config.training
-    ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
-    images = 0 if workshop.limits.images is None else sum(workshop.summary(ref).counts["train"])
-    workshop.limits.check(training, images)
+    images = 0 if workshop.limits.images is None else training_images(workshop, config)
+    workshop.limits.check(config.training, images)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
@@ -225,6 +264,7 @@ def suggest(
     from resnet_space.range_test import STEPS, range_test, suggestion
 
     try:
+        workshop.require_writable()
         config = requested_config(workshop, request)
         weights = None
         if config.training.start is not None:
@@ -239,7 +279,7 @@ def suggest(
             progress(len(points) / STEPS)
         return points, suggestion(config, points)
     except (RunError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refusal(error) from None
 
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +13,12 @@ import gradio as gr
 
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
-from resnet_space.data.sources import DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.runs import RunError
+from resnet_space.ui import visitors
+from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
@@ -27,10 +33,15 @@ class MoreData:
     added: gr.State
 
 
-def free_dataset_name(wanted: str) -> str:
-    """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet."""
+def free_dataset_name(wanted: str, *, secret: bool = False) -> str:
+    """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet.
+
+    A secret one ends in what nobody can guess: whoever knows it can learn from it.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", wanted, flags=re.I))
     plain = plain.strip("-._")[:60] or "images"
+    if secret:
+        return f"{plain}-{secrets.token_hex(5)}"
     bundled, folder = dataset_folders(), data_folder()
 
     def taken(name: str) -> bool:
@@ -59,7 +70,7 @@ def report_html(name: str, report: ImportReport) -> str:
     )
 
 
-def build_more_data(workshop: Workshop) -> MoreData:
+def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
     """Place the panel's components and wire its events."""
     added = gr.State(None)
     with gr.Accordion("Other images: your own, or the Hub's", open=False):
@@ -84,37 +95,60 @@ def build_more_data(workshop: Workshop) -> MoreData:
                     )
         report = gr.HTML("", apply_default_css=False)
 
-    def bring(name: str, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
+    def may_bring(request: gr.Request) -> None:
+        admit(workshop, request)
+        try:
+            workshop.require_writable()
+        except RunError as error:
+            raise refusal(error) from None
+
+    def bring(wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
+        name = free_dataset_name(wanted, secret=workshop.public)
         try:
             result = bringing(workshop.data / name)
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
+        if key:
+            visitors.claim(workshop.data / name / DATASET_OWNER, key)
         return name, report_html(name, result)
 
-    def on_upload(payload: dict[str, Any] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_upload(
+        payload: dict[str, Any] | None,
+        key: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not payload or not payload.get("path"):
             return gr.skip(), ""
-        path = Path(payload["path"])
-        name = free_dataset_name(payload.get("orig_name") or path.name)
+        path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
-        return bring(name, lambda target: import_archive(path, target, progress=told))
+        name = str(payload.get("orig_name") or path.name)
+        return bring(name, key, lambda target: import_archive(path, target, progress=told))
 
-    def on_folder(text: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_folder(
+        text: str,
+        key: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if workshop.public:  # hidden is not protected
-            raise gr.Error("A folder can be read only by the app's owner.", print_exception=False)
+            raise refusal("A folder can be read only by the app's owner.")
         path = Path((text or "").strip()).expanduser()
         if not (text or "").strip() or not path.is_dir():
-            raise gr.Error(f"There is no folder {text!r} on this machine.", print_exception=False)
+            raise refusal(f"There is no folder {text!r} on this machine.")
         told = _told(progress, "Reading the folder")
-        return bring(free_dataset_name(path.name), lambda target: import_folder(path, target, progress=told))
+        return bring(path.name, key, lambda target: import_folder(path, target, progress=told))
 
-    def on_search(text: str) -> Any:
+    def on_search(text: str, request: gr.Request) -> Any:
+        admit(workshop, request)
         try:
             ids = search_datasets(text or "")
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         if not ids:
-            raise gr.Error(f"The Hub knows no data set for {text!r}: try other words.", print_exception=False)
+            raise refusal(f"The Hub knows no data set for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
     def on_chosen(repo_id: str | None) -> Any:
@@ -123,19 +157,25 @@ def build_more_data(workshop: Workshop) -> MoreData:
         try:
             dataset = describe_dataset(repo_id.strip())
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
 
-    def on_load(repo_id: str | None, chosen: str | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_load(
+        repo_id: str | None,
+        chosen: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        may_bring(request)
         if not repo_id:
-            raise gr.Error("Choose a data set first, or type its id.", print_exception=False)
+            raise refusal("Choose a data set first, or type its id.")
         try:
             known = describe_dataset(repo_id.strip())
             dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
             megabytes = dataset.bytes / 1e6
             fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
         workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
@@ -148,12 +188,12 @@ def build_more_data(workshop: Workshop) -> MoreData:
     # Not preprocessed: the page's choices are older than what a search finds.
     private: Any = {"api_visibility": "private", "preprocess": False}
     shown: Any = {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
-    upload.upload(on_upload, upload, [added, report], **private, **shown)
+    upload.upload(on_upload, [upload, visitor], [added, report], **private, **shown)
     query.submit(on_search, query, found, **private)
     found.change(on_chosen, found, config, show_progress="minimal", **private)
     load.click(on_load, [found, config], [added, report], **private, **shown)
     if not workshop.public:
-        folder.submit(on_folder, folder, [added, report], **private, **shown)
+        folder.submit(on_folder, [folder, visitor], [added, report], **private, **shown)
     return MoreData(added)
 
 

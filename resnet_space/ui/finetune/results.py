@@ -21,8 +21,10 @@ from resnet_space.evaluation import (
     reliability,
 )
 from resnet_space.runs import Run, RunError, last_metric, split_words
+from resnet_space.text import plotly_text
 from resnet_space.ui.finetune.data_view import tiles_html
 from resnet_space.ui.finetune.status import accuracy_words
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 MOST_IMAGES = 24  # behind a cell, on the page
@@ -99,9 +101,9 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             run = workshop.library.open(name)
             evaluation = load_evaluation(run)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         if evaluation is None:
-            raise gr.Error(f"{name} was not tested by this version of the app.", print_exception=False)
+            raise refusal(f"{name} was not tested by this version of the app.")
         return run, evaluation
 
     def pictures(name: str, value: str) -> str:
@@ -154,7 +156,8 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
     def on_cell(name: str, event: gr.EventData) -> Any:
         _, evaluation = evaluated(name)
         try:
-            true, predicted = evaluation.classes.index(event.y), evaluation.classes.index(event.x)
+            labels = [plotly_text(name) for name in evaluation.classes]  # as the chart has them
+            true, predicted = labels.index(event.y), labels.index(event.x)
         except (ValueError, AttributeError):
             return gr.skip(), gr.skip()
         value = f"{true},{predicted}"

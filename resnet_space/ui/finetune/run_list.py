@@ -11,7 +11,9 @@ import gradio as gr
 
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
 from resnet_space.ui.finetune.status import start_of
+from resnet_space.ui.guard import admit
 from resnet_space.ui.live import MAX_SHOWN
+from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
@@ -82,8 +84,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             with gr.Row():
                 show = gr.Button("Show or hide in the plots", size="sm", min_width=150)
                 export = gr.Button("Export", size="sm", min_width=110)
-                rename = gr.Button("Rename", size="sm", min_width=110)
-                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110)
+                rename = gr.Button("Rename", size="sm", min_width=110, visible=not workshop.readonly)
+                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110, visible=not workshop.readonly)
             with gr.Row(visible=False) as renaming:
                 new_name = gr.Textbox(label="New name", info="press Enter")
             with gr.Row(visible=False) as confirming:
@@ -104,7 +106,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         try:
             workshop.library.open(name)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         names = [n for n in shown_names if n != name] if name in shown_names else [*shown_names, name][-MAX_SHOWN:]
         return gr.update(choices=names, value=names), count + 1
 
@@ -112,29 +114,30 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         try:
             run = workshop.library.rename(workshop.own_run(name, key), (wanted or "").strip())
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         names = [run.name if n == name else n for n in shown_names]
         return run.name, f"**{run.name}**", gr.update(choices=names, value=names), gr.update(visible=False), count + 1
 
     def on_delete(name: str, shown_names: list[str], key: str, count: int) -> Any:
         try:
-            workshop.library.delete(workshop.own_run(name, key))
+            workshop.delete_run(name, key)
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         names = [n for n in shown_names if n != name]
         closed = gr.update(visible=False)
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
-    def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         from resnet_space.export import export_onnx
 
+        admit(workshop, request)
         progress(0.1, desc="Writing and checking the ONNX file")
         try:
             run = workshop.library.open(name)
             folder = Path(tempfile.mkdtemp(prefix="resnet_space-export-"))  # Gradio serves copies of what lies there
             onnx = export_onnx(run, folder / f"{name}.onnx")
         except RunError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise refusal(error) from None
         copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
         said = (
             "On random images the ONNX file's logits differ from PyTorch's by at most "

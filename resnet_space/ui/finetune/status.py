@@ -85,10 +85,13 @@ def status_html(
         words = f"{name} waits for its turn: place {status.place} in the queue, {before}."
     elif status.state == "starting":
         words = f"{name} is starting: it loads PyTorch and decodes the images."
+        if run.is_job:
+            words = f"{name} is starting as a job of the Hub: its machine and image are fetched."
     elif status.state in ("training", "stopping"):
         words = f"{name} is stopping." if status.state == "stopping" else f"{name} is training"
         if status.state == "training":
-            words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}."
+            words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}"
+            words += " of a job of the Hub." if run.is_job else "."
         left = seconds_left(metrics)
         numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}"
         if steps:  # a stop may come before the first
@@ -173,10 +176,13 @@ def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             same_model = run.config.model == other.config.model
             if same_model and _budget(run) == _budget(other):
                 points = 100 * (test["accuracy"] - other_test["accuracy"])
+                chosen = run.config.training.strategy
+                strategy = "" if chosen == "full" else f" ({chosen})"
                 return (
-                    f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: started from '
-                    f"{escape(start_of(run))} it reaches <b>{test['accuracy']:.1%}</b>, from random initialisation "
-                    f"<b>{other_test['accuracy']:.1%}</b>. Here pretraining is worth <b>{points:+.1f} points</b>.</p>"
+                    f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: from '
+                    f"{escape(start_of(run))}{strategy} it reaches <b>{test['accuracy']:.1%}</b>, from random "
+                    f"initialisation <b>{other_test['accuracy']:.1%}</b>. Here pretraining is worth "
+                    f"<b>{points:+.1f} points</b>.</p>"
                 )
     return ""
 

@@ -1,0 +1,162 @@
+"""Train a run on a GPU of the Hub: Hugging Face Jobs, at the expense of who asks for it.
+
+The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer
+(`python -m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, says each metric in its log,
+and pushes the run now and then and at its end (`published.py`). Here, a `Follower` (`follower.py`) appends the metrics
+to the run's folder, as a trainer would, and brings the weights when they are there. A run that came back from a job is
+a run like any other.
+"""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+
+from huggingface_hub import CommitOperationAdd, get_token
+
+from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.data.sources import BUNDLED
+from resnet_space.hub.client import HubError, Wanted, hub_api, is_repo_id, sent_token, translated_errors
+from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
+
+SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in
+START_FILE = "start.safetensors"  # in the repository, until the job has read it
+MAX_MINUTES = 8 * 60  # as long as a visitor's sign-in lasts, with which the job pushes
+SETUP_SECONDS = 90.0  # until a job computes: the image is fetched, PyTorch imported, the data decoded
+
+# Peak bfloat16 (T4: float16) TFLOP/s without sparsity, from NVIDIA's data sheets.
+PEAK_TFLOPS = {"T4": 65, "L4": 121, "A10G": 70, "L40S": 362, "A100": 312, "H100": 989, "H200": 989, "RTX PRO 6000": 504}
+EFFICIENCY = 0.15  # of it, that small convolutions reach; a guess on the careful side
+STEP_SECONDS = 0.015  # of a step that computes next to nothing: starting its kernels
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A kind of machine that jobs run on.
+
+    Attributes:
+        name: as the Hub knows it.
+        words: for people, with the GPU and its memory.
+        price_per_hour: in US dollars.
+        tflops: peak of its GPUs; 0 for a machine without one.
+    """
+
+    name: str
+    words: str
+    price_per_hour: float
+    tflops: float
+
+    def cost(self, seconds: float) -> float:
+        """In US dollars; the Hub bills by the minute."""
+        return math.ceil(seconds / 60) * self.price_per_hour / 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the Hub that trains a run: kept in the run's folder, without a token."""
+
+    id: str
+    namespace: str
+    repo_id: str
+    flavour: str
+
+
+def job_of(run: Run) -> Job | None:
+    """The job that trains a run or trained it, if there is one."""
+    try:
+        return Job(**json.loads((run.path / JOB).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def list_flavours(token: str | None = None) -> list[Flavour]:
+    """The machines with a GPU that jobs can run on, the cheapest first. Raises HubError."""
+    with translated_errors(Wanted("The list of machines for jobs")):
+        found = hub_api(token).list_jobs_hardware()
+    flavours = []
+    for hardware in found:
+        if (gpu := hardware.accelerator) is None:
+            continue
+        tflops = next((peak for name, peak in PEAK_TFLOPS.items() if name in gpu.model), 0)
+        price = hardware.unit_cost_usd * (60 if hardware.unit_label == "minute" else 1)
+        words = f"{hardware.pretty_name}: {gpu.quantity} x {gpu.model}, {gpu.vram}"
+        flavours.append(Flavour(hardware.name, words, price, float(tflops)))
+    return sorted(flavours, key=lambda flavour: flavour.price_per_hour)
+
+
+def forward_flops(model: ModelConfig) -> float:
+    """Floating-point operations of one image's forward pass: twice the multiplications in convolutions and the head."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from resnet_space.models import model_from_config
+
+    with torch.device("meta"):
+        network = model_from_config(model).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, 3, model.image_size, model.image_size))
+    return float(counter.get_total_flops())
+
+
+def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float:
+    """How long a training takes as a job, roughly: set-up, then what the GPU computes, or what steps cost at least."""
+    training = config.training
+    steps = math.ceil(images / training.batch_size) * training.total_epochs
+    passes = 3 * forward_flops(config.model) * training.batch_size  # the backward pass costs twice the forward pass
+    one_gpu = flavour.tflops * 1e12 * EFFICIENCY  # several GPUs are not used yet
+    return SETUP_SECONDS + steps * max(STEP_SECONDS, passes / one_gpu if one_gpu else math.inf)
+
+
+def jobs_space() -> str | None:
+    """The Space whose image jobs run in: this one, or the one that the environment names."""
+    return os.environ.get(SPACE_VARIABLE) or os.environ.get("SPACE_ID") or None
+
+
+def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> Job:
+    """Start a run's training as a job of whoever the token is of.
+
+    Args:
+        run: that was not trained yet.
+        repo_id: the repository, "user/name", that it comes back by; it is made, private, where it is not there.
+        flavour: a name of `list_flavours`.
+        minutes: after which the Hub ends it.
+        token: may create repositories and start jobs; the job gets it as a secret. None: the saved login.
+
+    Raises:
+        HubError: where that is not possible, in one sentence.
+    """
+    space = jobs_space()
+    if space is None:
+        raise HubError(f"A job runs in the image of a Space of this app: set {SPACE_VARIABLE} to the name of one.")
+    if not is_repo_id(repo_id) or "/" not in repo_id:
+        raise HubError(f"{repo_id!r} cannot be a repository: use the form user/name.")
+    if not 1 <= minutes <= MAX_MINUTES:
+        raise HubError(f"The time limit is {minutes} minutes, but must be from 1 to {MAX_MINUTES}.")
+    config = run.config.training
+    if "/" not in config.dataset and not (BUNDLED / config.dataset).is_dir():
+        raise HubError(f"The data set {config.dataset} is only on this machine: a job can learn from one of the Hub.")
+    secret = token or (get_token() if sent_token(None) is None else None)
+    if secret is None:
+        raise HubError("A job needs an account of the Hub that pays for it: sign in first.")
+    api = hub_api(token)
+    wanted = Wanted(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
+    operations = [CommitOperationAdd(CONFIG, run.path / CONFIG)]
+    if (run.path / START_WEIGHTS).exists():
+        operations.append(CommitOperationAdd(START_FILE, run.path / START_WEIGHTS))
+    with translated_errors(wanted):
+        api.create_repo(repo_id, private=True, exist_ok=True)
+        api.create_commit(repo_id, operations, commit_message=f"{run.name}, to be trained")
+        command = ["python", "-m", "resnet_space.train", f"/tmp/{run.name}", "--hub", repo_id]
+        info = api.run_job(
+            image=f"hf.co/spaces/{space}",
+            command=command,
+            env={"RESNET_SPACE_MAX_MINUTES": str(max(minutes - 2, 1))},  # so that it ends by itself, and pushes
+            secrets={"HF_TOKEN": secret},
+            flavor=flavour,
+            timeout=60 * minutes,
+            labels={"resnet_space": run.name},
+        )
+    job = Job(info.id, info.owner.name, repo_id, flavour)
+    with replaced_atomically(run.path / JOB) as file:
+        file.write_text(json.dumps(asdict(job), indent=2) + "\n", encoding="utf-8")
+    return job

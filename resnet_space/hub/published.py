@@ -1,0 +1,108 @@
+"""The job's side of a training elsewhere: it says each metric in its log, and pushes its run.
+
+`python -m resnet_space.train RUN_DIR --hub REPO` makes RUN_DIR from the repository's configuration and start weights,
+trains it as any other, and pushes what there is: after a better epoch, though not more often than once a minute, and at
+the end. The last thing that it says is how it ended, when all has been pushed.
+"""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from resnet_space.config import RunConfig
+from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.hub.jobs import START_FILE
+from resnet_space.hub.push import push_run
+from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, RunError, last_metric
+
+METRIC_PREFIX = "metric "  # of a line in the log
+PUSH_SECONDS = 60.0  # between two pushes while it trains
+TRIES = 3  # of the last push: what was trained is lost without it
+
+
+def said(metric: Metric) -> str:
+    """The line in the log that tells a metric."""
+    return METRIC_PREFIX + json.dumps(metric, ensure_ascii=False)
+
+
+def heard(line: str) -> Metric | None:
+    """The metric that a line of the log tells, if it does."""
+    if not line.startswith(METRIC_PREFIX):
+        return None
+    try:
+        metric = json.loads(line.removeprefix(METRIC_PREFIX))
+    except ValueError:
+        return None
+    return metric if isinstance(metric, dict) else None
+
+
+def fetch_start(path: Path, repo_id: str) -> Run:
+    """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, RunError."""
+    what = f"The run {repo_id}"
+    with translated_errors(Wanted(what, repo_id)):
+        info = hub_api().model_info(repo_id, files_metadata=True)
+        there = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        files = [file for file in (CONFIG, START_FILE) if file in there]
+        assert info.sha is not None  # the Hub always says which commit it answered for
+        found = download_files("model", repo_id, info.sha, files, total=sum(there[file] for file in files))
+    fetched = dict(zip(files, found, strict=True))
+    if CONFIG not in fetched:
+        raise RunError(f"{what} has no {CONFIG}: start the job from the app.")
+    run = Run.create(path, RunConfig.from_json(json.loads(fetched[CONFIG].read_text(encoding="utf-8"))))
+    if START_FILE in fetched:
+        (run.path / RESUME).mkdir(exist_ok=True)
+        shutil.copyfile(fetched[START_FILE], run.path / START_WEIGHTS)
+    return run
+
+
+class Publisher:
+    """Tells the metrics of a run, and pushes it beside the training: the GPU does not wait for the network."""
+
+    def __init__(self, run: Run, repo_id: str) -> None:
+        self.run, self.repo_id = run, repo_id
+        self._pushed = time.monotonic()
+        self._pushing: threading.Thread | None = None
+
+    def tell(self, metric: Metric) -> None:
+        print(said(metric), flush=True)
+        free = self._pushing is None or not self._pushing.is_alive()
+        if metric.get("best") and free and time.monotonic() - self._pushed > PUSH_SECONDS:
+            self._pushed = time.monotonic()
+            self._pushing = threading.Thread(target=self._push, daemon=True)
+            self._pushing.start()
+
+    def finish(self) -> None:
+        """Push all there is, and then say how it ended."""
+        if self._pushing is not None:
+            self._pushing.join()
+        pushed = not self.run.has_weights or any(self._push() or time.sleep(5) for _ in range(TRIES))
+        end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
+        if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
+            with suppress(HubError), translated_errors(Wanted(START_FILE, self.repo_id)):
+                hub_api().delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
+        if not pushed:
+            end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
+        print(said(end), flush=True)
+
+    def _push(self) -> bool:
+        try:
+            push_run(self.run, self.repo_id, in_training=True)
+        except (HubError, RunError) as error:
+            print(error, file=sys.stderr, flush=True)
+            return False
+        return True
+
+
+def train_published(path: Path, repo_id: str) -> int:
+    """Train the run that waits in the repository. Returns the process's exit status: 1 for failed."""
+    from resnet_space.train import host
+
+    run = fetch_start(path, repo_id)
+    publisher = Publisher(run, repo_id)
+    status = host(run, tell=publisher.tell)
+    publisher.finish()
+    return status

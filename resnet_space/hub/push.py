@@ -1,0 +1,278 @@
+"""Push a run: its folder becomes a model repository of the Hub, in one commit.
+
+`resume/` and hidden files stay on this machine. A push that broke off is simply repeated: large files that have arrived
+are not sent again, and where the repository has everything already no commit is made.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils._runtime import is_xet_available
+
+from resnet_space.card import card_files
+from resnet_space.hub.client import (
+    TIMEOUT,
+    HubError,
+    Progress,
+    Wanted,
+    download_files,
+    hub_api,
+    is_repo_id,
+    sent_token,
+    translated_errors,
+)
+from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, WEIGHTS, Run, RunError
+from resnet_space.tokens import masked
+
+MAX_CONFIG_BYTES = 5_000_000
+_NOT_A_MODELS = {".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt"}
+
+
+def push_run(
+    run: Run,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    progress: Progress | None = None,
+    space: str | None = None,
+    in_training: bool = False,
+) -> str:
+    """Commit a run to a repository, which is made where there is none. It may take minutes.
+
+    In a repository that has a run already the new one takes its place; what else is there stays. Somebody's model that
+    is not a run is never overwritten.
+
+    Args:
+        run: with weights; its card is written anew for the repository.
+        repo_id: "owner/name".
+        token: of who pushes; None is whoever is signed in on this machine, and nobody on a Space.
+        private: whether a new repository is; one that exists keeps its visibility.
+        progress: called with (bytes sent, bytes in all): as the weights go where they go by plain HTTP; where the
+            client sends them by Xet (hf_xet, installed with it), which tells nothing on the way, at the beginning and
+            the end only. What it raises ends the push; nothing is committed then.
+        space: "owner/name" of the Space that the card links to.
+        in_training: push what there is of a run that trains; else such a one is refused.
+
+    Returns:
+        The address of the commit; of the last one where nothing has changed since.
+
+    Raises:
+        HubError: if the run is not ready, or the Hub refuses or cannot be reached.
+    """
+    if not is_repo_id(repo_id) or "/" not in repo_id:
+        raise HubError(masked(f"{repo_id!r} cannot name a repository of the Hub: write owner/name, such as ann/birds."))
+    if not run.has_weights:
+        raise HubError(f"{run.name} has no weights to push: train it to the end of an epoch first.")
+    if run.is_training and not in_training:
+        raise HubError(f"{run.name} is being trained: push it when that has ended, or stop it.")
+    wanted = Wanted(f"The run {run.name}", repo_id, instead="keep it on this machine", done="pushed")
+    if not _has_token(token):
+        raise HubError(f"{wanted.cannot}, as nobody is signed in: sign in first.")
+    with ExitStack() as opened:
+        files = _files(run, repo_id, space, opened)
+        total = sum(_size(content) for content in files.values())
+        if progress is not None:
+            progress(0, total)
+        api = hub_api(token)
+        with _one_sentence(wanted, repo_id):
+            head = _head(api, repo_id, private)
+            _require_ours(head, repo_id, token)
+            commit = api.create_commit(
+                repo_id,
+                [*_stale(head, files), *_additions(files, progress, total)],
+                commit_message=f"Push {run.name}",
+                parent_commit=head.sha,
+            )
+    if progress is not None:
+        progress(total, total)
+    return commit.commit_url
+
+
+def suggested_repo_id(run: Run, user: str) -> str:
+    """Where a user might push a run: under its name; of a pulled one, without its former owner."""
+    name = run.name
+    if run.source is not None and "/" in run.source.repo_id:
+        name = name.removeprefix(f"{run.source.repo_id.split('/')[0]}.")
+    return f"{user}/{name}"
+
+
+def who_am_i(token: str | None) -> str | None:
+    """The user's name on the Hub, None if nobody is signed in.
+
+    The Hub allows few such questions a minute: ask once and keep the answer.
+
+    Args:
+        token: None is whoever is signed in on this machine, and nobody on a Space.
+
+    Raises:
+        HubError: if the Hub does not accept the token, or cannot be reached.
+    """
+    if not _has_token(token):
+        return None
+    wanted = Wanted("Your name", instead="work without signing in")
+    with translated_errors(wanted):
+        name: str = hub_api(token).whoami()["name"]
+        return name
+
+
+def _has_token(token: str | None) -> bool:
+    given = sent_token(token)
+    return isinstance(given, str) or (given is None and get_token() is not None)
+
+
+# What goes
+
+
+class _Read(io.BufferedReader):
+    """A file that tells how far it has been read, from when `told` is set on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.told: Callable[[int], None] | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        if self.told is not None:
+            self.told(self.tell())
+        return content
+
+
+_Content = bytes | Path | _Read
+
+
+def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict[str, _Content]:
+    """What is pushed, by its path in the repository."""
+    try:
+        files: dict[str, _Content] = {
+            f"{FIGURES}/{file.name}": file.read_bytes()
+            for file in sorted((run.path / FIGURES).glob("*.png"))
+            if FIGURE_PATTERN.fullmatch(f"{FIGURES}/{file.name}") and file.is_file() and not file.is_symlink()
+        }
+        files |= card_files(run, repo_id=repo_id, space=space)
+        files[CONFIG] = (run.path / CONFIG).read_bytes()
+        if (run.path / METRICS).exists():
+            metrics = (run.path / METRICS).read_bytes()
+            files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
+        if (run.path / EVALUATION).exists():
+            files[EVALUATION] = run.path / EVALUATION
+        # Xet reads files by their paths only.
+        weights = run.path / WEIGHTS
+        files[WEIGHTS] = weights if is_xet_available() else opened.enter_context(_Read(weights))
+    except (OSError, RunError) as error:
+        raise HubError(f"{run.name} cannot be read: {error}") from None
+    return files
+
+
+def _size(content: _Content) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    return Path(content.name if isinstance(content, _Read) else content).stat().st_size
+
+
+def _additions(files: dict[str, _Content], progress: Progress | None, total: int) -> list[CommitOperationAdd]:
+    # mypy takes the client's BinaryIO literally; any buffered reader will do.
+    additions: list[Any] = []
+    for path, content in files.items():
+        given: Any = content
+        additions.append(CommitOperationAdd(path, given))  # which reads a file to its end, to hash it
+        if isinstance(content, _Read) and progress is not None:
+            content.told = lambda position: progress(min(position, total), total)
+    return additions
+
+
+def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationDelete]:
+    """What an earlier run left in the repository that this one does not have."""
+    paths = [sibling.rfilename for sibling in head.siblings or ()]
+    return [
+        CommitOperationDelete(path)
+        for path in paths
+        if path not in files and (path in (METRICS, EVALUATION) or FIGURE_PATTERN.fullmatch(path))
+    ]
+
+
+def _head(api: HfApi, repo_id: str, private: bool) -> ModelInfo:
+    """The repository's last commit; of a new repository where there is none."""
+    # The client's `exist_ok` alone fails on existing ones that may not be written to, on any Hub but huggingface.co.
+    try:
+        return api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT)
+    except RepositoryNotFoundError:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT)
+
+
+# What is refused
+
+
+def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
+    """Refuse a repository with something in it that is not a run."""
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in head.siblings or ()}
+    others = sorted(set(sizes) - _NOT_A_MODELS)
+    if not others:
+        return
+    if CONFIG in sizes and sizes[CONFIG] <= MAX_CONFIG_BYTES:
+        assert head.sha is not None  # the Hub always says which commit it answered for
+        (file,) = download_files("model", repo_id, head.sha, [CONFIG], total=sizes[CONFIG], token=token)
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            config = None
+        # Not more: it may be from another version of this app.
+        if isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("model", "training")):
+            return
+    raise HubError(f"{repo_id} has something else in it already ({others[0]}): choose another name.")
+
+
+@contextmanager
+def _one_sentence(wanted: Wanted, repo_id: str) -> Iterator[None]:
+    """As `translated_errors`, with what only a push can meet."""
+    with translated_errors(wanted):
+        try:
+            yield
+        except (HfHubHTTPError, httpx2.TransportError, ValueError, RuntimeError) as error:
+            # The client wraps what ends an upload.
+            wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
+            cause = wrapped if isinstance(wrapped, Exception) else error
+            sentence = _sentence(cause, wanted.cannot, repo_id)
+            if sentence is None and cause is error and type(error) is ValueError:
+                sentence = f"{wanted.cannot}, as the Hub's answer was not what was expected ({_first_line(error)})."
+            if sentence is not None:
+                raise HubError(masked(sentence)) from None
+            raise cause from None
+
+
+def _sentence(error: Exception, cannot: str, repo_id: str) -> str | None:
+    """What a refusal means; None where `translated_errors` says it better."""
+    match error:
+        case HfHubHTTPError():
+            status = error.response.status_code
+            if status == 403:
+                return (
+                    f"{cannot}, as this account or token may not write to {repo_id}: "
+                    "use a token that may write, or a repository of your own."
+                )
+            if status == 404 and isinstance(error, RepositoryNotFoundError):
+                return f"{cannot}, as there is no {repo_id} that this account may see: check the spelling."
+            if status in (409, 412):
+                return f"{cannot}, as {repo_id} was changed in the meantime: look at it, then push again."
+        case httpx2.TimeoutException() | httpx2.ConnectError() | httpx2.ProxyError() | HFValidationError():
+            return None
+        case httpx2.TransportError():
+            return f"{cannot}, as the connection was lost: push again, and what has arrived is not sent twice."
+        case ValueError() if "README.md" in str(error):  # the client's own, from the Hub's answer
+            reason = re.sub(r"\s+", " ", str(error).partition("\n")[2]).strip("- .")
+            return f"{cannot}, as the Hub does not accept its card: {reason}."
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

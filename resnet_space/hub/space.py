@@ -1,0 +1,182 @@
+"""Deploy the app: make or update a Gradio Space from this repository, in one commit.
+
+    python -m resnet_space.hub.space user/name [--private]
+
+What goes is what git tracks, as it is in the working tree, less what only developers need. What is gone here goes there
+too; what is changed there by hand is overwritten.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from resnet_space.hub.client import HubError, Wanted, endpoint, is_repo_id, translated_errors
+from resnet_space.tokens import masked
+
+REPOSITORY = Path(__file__).parents[2]
+README = "README.md"
+FOR_DEVELOPERS = ("tests/", "benchmarks/", ".ci/", ".gitignore", "requirements-test.txt")
+THE_HUBS_OWN = ".gitattributes"
+SECRETS = ("RESNET_SPACE_AUTH", "RESNET_SPACE_OWNER_KEY")
+MAX_TEXT = 5_000_000  # bytes of a file that is looked through for tokens
+_TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")  # as long as real ones: the README's front matter has hf_oauth_scopes
+_ROW = re.compile(r"^\| `(RESNET_SPACE_\w+)` \| ([^|]*?) \|", re.M)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What came of it.
+
+    Attributes:
+        address: of the Space.
+        commit: its last one, new or not.
+        files: how many it has.
+        variables, secrets: the names of those that are set in its settings.
+    """
+
+    address: str
+    commit: str
+    files: int
+    variables: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+
+def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None, private: bool = False) -> Deployed:
+    """Make the Space, or bring it up to date.
+
+    Args:
+        repo_id: "owner/name".
+        folder: of the repository.
+        token: None is whoever is signed in on this machine.
+        private: whether a new Space is; one that exists keeps its visibility.
+
+    Raises:
+        HubError: one sentence on what cannot be, or what the Hub refuses.
+    """
+    if not is_repo_id(repo_id) or "/" not in repo_id:
+        raise HubError(masked(f"{repo_id!r} cannot name a Space: write owner/name, such as ann/resnet_space."))
+    token = token or get_token()
+    if not token:
+        raise HubError("Nobody is signed in on this machine: run `hf auth login` first.")
+    files = space_files(folder)
+    api = HfApi(endpoint=endpoint(), token=token)
+    with _one_sentence(repo_id):
+        head = _head(api, repo_id, private)
+        there = set(api.list_repo_files(repo_id, repo_type="space", revision=head))
+        gone = sorted(there - set(files) - {THE_HUBS_OWN})
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationDelete(path) for path in gone),
+                *(CommitOperationAdd(path, file) for path, file in files.items()),
+            ],
+            commit_message="Deploy resnet_space",
+            repo_type="space",
+            parent_commit=head,
+        )
+        variables = tuple(sorted(api.get_space_variables(repo_id)))
+        secrets = tuple(sorted(api.get_space_secrets(repo_id)))
+    return Deployed(f"{endpoint()}/spaces/{repo_id}", commit.oid, len(files), variables, secrets)
+
+
+def space_files(folder: Path) -> dict[str, Path]:
+    """What belongs into the Space: path there -> file here.
+
+    Raises:
+        HubError: where the folder is no git repository, or a file has a token in it.
+    """
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True)
+    if listed.returncode:
+        raise HubError(f"{folder} is not a git repository, so it is not known which files belong into the Space.")
+    files = {}
+    for path in filter(None, listed.stdout.split("\0")):
+        file = folder / path
+        if path.startswith(FOR_DEVELOPERS) or not file.is_file():
+            continue
+        if file.is_symlink():
+            raise HubError(f"{path} is a link: only files can go into the Space.")
+        if file.stat().st_size <= MAX_TEXT and _TOKEN.search(file.read_bytes()):
+            raise HubError(f"{path} has a token of the Hub in it: take it out before anybody can read it.")
+        files[path] = file
+    return files
+
+
+def documented_settings(readme: str) -> dict[str, str]:
+    """The variables of the README's table: name -> what it sets."""
+    return dict(_ROW.findall(readme))
+
+
+def _head(api: HfApi, repo_id: str, private: bool) -> str:
+    """The Space's last commit; it is made where there is none."""
+    try:
+        found = api.space_info(repo_id)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == 401:  # the token: it is not asked for again
+            raise
+        api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private)
+        found = api.space_info(repo_id)
+    if found.sdk not in (None, "gradio"):
+        raise HubError(f"{repo_id} is a Space of another kind ({found.sdk}), not of Gradio: choose another name.")
+    return str(found.sha)
+
+
+@contextmanager
+def _one_sentence(repo_id: str) -> Iterator[None]:
+    cannot = f"The Space {repo_id} cannot be deployed"
+    wanted = Wanted(f"The Space {repo_id}", f"spaces/{repo_id}", instead="run the app on this machine", done="pushed")
+    with translated_errors(wanted):
+        try:
+            yield
+        except HfHubHTTPError as error:
+            match error.response.status_code:
+                case 402:
+                    reason = "the Hub asks for a paid plan for it"
+                case 403:
+                    reason = "this account, or its token, may not write there: use a token with write access"
+                case 412:
+                    reason = "it has changed meanwhile: try again"
+                case _:
+                    raise
+            raise HubError(f"{cannot}, as {reason}.") from None
+
+
+def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]:
+    """What to print: the address first, then each setting that the Space may have, and whether it has it."""
+    lines = [f"{deployed.address} has {deployed.files} files, commit {deployed.commit[:7]}."]
+    lines.append(f"Its variables and secrets are set at {page}; a new Space needs none:")
+    width = max(map(len, settings), default=0)
+    for name, what in settings.items():
+        kind = "secret" if name in SECRETS else "variable"
+        is_set = name in (deployed.secrets if kind == "secret" else deployed.variables)
+        lines.append(f"  {name:{width}}  {kind:8}  {'set    ' if is_set else 'not set'}  {what}")
+    others = sorted({*deployed.variables, *deployed.secrets} - set(settings))
+    if others:
+        lines.append(f"It has others too: {', '.join(others)}.")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.hub.space", description="Make or update a Gradio Space from this repository."
+    )
+    parser.add_argument("space", metavar="user/name", help="the Space; it is made where there is none")
+    parser.add_argument("--private", action="store_true", help="only its owner sees it, where it is new")
+    given = parser.parse_args(arguments)
+    try:
+        deployed = deploy(given.space, private=given.private)
+    except HubError as error:
+        sys.exit(str(error))
+    settings = documented_settings((REPOSITORY / README).read_text(encoding="utf-8"))
+    print(*report(deployed, settings, f"{deployed.address}/settings"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What the app's command line asks for, and what it says when the app is up."""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnet_space.config import ConfigError
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.hub.client import NO_SAVED_TOKEN
+from resnet_space.limits import VARIABLES, Limits
+from resnet_space.runs import SHIPPED
+
+AUTH_VARIABLE = "RESNET_SPACE_AUTH"
+STORAGE_VARIABLE = "RESNET_SPACE_STORAGE"
+LOCAL_HOSTS = (None, "127.0.0.1", "localhost", "::1")
+REPOSITORY = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the app is to be served.
+
+    Attributes:
+        host: address to listen on; None is gradio's choice: this machine only, and on a Space all.
+        port: of it.
+        share: whether a public link is wanted.
+        accounts: (user, password) pairs, one of which a visitor has to know; none: everybody may come in. Left out of
+            the representation, so that no log shows it.
+        readonly: whether visitors may only look.
+        checkpoints: the folder of runs.
+        data: the folder of data sets that are brought here.
+        limits: of what visitors may ask for.
+    """
+
+    host: str | None
+    port: int
+    share: bool
+    accounts: tuple[tuple[str, str], ...] = field(repr=False)
+    readonly: bool
+    checkpoints: Path
+    data: Path
+    limits: Limits
+
+    @property
+    def public(self) -> bool:
+        """Whether others than the machine's owner can reach the app."""
+        return self.share or self.host not in LOCAL_HOSTS or self.on_space
+
+    @property
+    def on_space(self) -> bool:
+        return "SPACE_ID" in os.environ
+
+
+def parsed_options(arguments: Sequence[str] | None = None) -> Options:
+    """The options of a command line (sys.argv's by default) and of the environment.
+
+    A value that is not allowed ends the program with one sentence, which never has a password in it.
+    """
+    parser = argparse.ArgumentParser(prog="app.py", description="Fine-tune a ResNet in the browser.")
+    parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1; on a Space, all)")
+    parser.add_argument("--port", type=int, default=None, help="port (default: 7860)")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="make a public link that works for a week; it is printed last. Without --auth or --readonly, anybody who "
+        "has the link can train here",
+    )
+    parser.add_argument(
+        "--auth",
+        action="append",
+        metavar="USER:PASSWORD",
+        help="ask every visitor for a user name and a password; give it several times for several users. Other users "
+        f"of this machine can see it in the list of processes: there, set {AUTH_VARIABLE} instead, a USER:PASSWORD a "
+        "line. Programs sign in with gradio_client's auth=(USER, PASSWORD); there is no MCP server then",
+    )
+    parser.add_argument(
+        "--readonly",
+        action="store_true",
+        help="for reviewers: every run is shown, and Predict, Explore, results and exports work, but nothing can be "
+        "trained, uploaded to the data sets, pushed, renamed or deleted",
+    )
+    parser.add_argument("--checkpoints", type=Path, default=None, help="the folder of runs (default: checkpoints)")
+    parser.add_argument("--data", type=Path, default=None, help="the folder of data sets brought here (default: data)")
+    given = parser.parse_args(arguments)
+    # Not handed on: the trainer, a process of its own, has no use for it.
+    from_environment = os.environ.pop(AUTH_VARIABLE, "")
+    try:
+        options = Options(
+            host=given.host,
+            port=given.port or _port(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+            share=given.share,
+            accounts=accounts(given.auth, "--auth") or accounts(from_environment.splitlines(), AUTH_VARIABLE),
+            readonly=given.readonly,
+            checkpoints=given.checkpoints or _kept() / "checkpoints",
+            data=given.data or Path(os.environ.get(DATA_FOLDER_VARIABLE) or _kept() / "data"),
+            limits=Limits(),
+        )
+        limits = Limits.from_environment(public=options.public)
+    except ConfigError as error:
+        parser.error(str(error))
+    return Options(**vars(options) | {"limits": limits})
+
+
+def _kept() -> Path:
+    """Where runs and data are kept: on a Space whatever is not on a mounted storage is lost at a restart."""
+    return Path(os.environ.get(STORAGE_VARIABLE) or REPOSITORY)
+
+
+def bring_shipped(checkpoints: Path) -> None:
+    """Copy the runs that come with the app to where runs are kept, if that is elsewhere and they are not there yet."""
+    if os.environ.get(STORAGE_VARIABLE):
+        for name in SHIPPED:
+            source = REPOSITORY / "checkpoints" / name
+            if source.is_dir() and not (checkpoints / name).exists():
+                shutil.copytree(source, checkpoints / name)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise ConfigError(f"GRADIO_SERVER_PORT is {text!r}, but must be a port, 1 to 65535.")
+    return int(text)
+
+
+def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], ...]:
+    """(user, password) of each "user:password"; empty lines are left out.
+
+    Raises:
+        ConfigError: for another form. The message does not repeat what was given, as it may have a password.
+    """
+    found: dict[str, str] = {}
+    for text in filter(None, map(str.strip, texts or ())):
+        user, colon, password = text.partition(":")
+        if not (colon and user.strip() and password):
+            raise ConfigError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
+        if user in found:
+            raise ConfigError(f"{what} names the user {user} twice: give each a name of their own.")
+        found[user] = password
+    return tuple(found.items())
+
+
+def tell_the_trainer(options: Options) -> None:
+    """Set what the trainer, a process of its own, finds in its environment."""
+    os.environ[DATA_FOLDER_VARIABLE] = str(options.data)
+    if options.public:  # nor may it, or the app itself, ask the Hub in the name of whoever runs it
+        os.environ[NO_SAVED_TOKEN] = "1"
+    if options.limits.minutes is not None:
+        os.environ[VARIABLES["minutes"]] = str(options.limits.minutes)
+
+
+def addresses(options: Options, local: str, shared: str | None, said: str, *, mcp: bool) -> list[str]:
+    """What to print when the app is up; the address to give away is the last line.
+
+    Args:
+        options: how it is served.
+        local: its address on this machine.
+        shared: the public link, None where there is none.
+        said: what gradio printed while it started, for the reason why there is no link.
+        mcp: whether it is an MCP server too.
+    """
+    address = (shared or local).rstrip("/")
+    lines = []
+    if mcp:
+        lines.append(f"For MCP clients: {address}/gradio_api/mcp/")
+    if options.share and not shared:
+        lines.append(f"There is no public link, as {_why_no_link(said)}: the app is served on this machine only.")
+    if shared:
+        lines.append(f"On this machine: {local}")
+        if not options.accounts and not options.readonly:
+            lines.append("Anybody who has the link can train here: --auth asks for a password, --readonly only shows.")
+    return [*lines, f"Open {address}"]
+
+
+def _why_no_link(said: str) -> str:
+    if "Missing file" in said:
+        found = re.search(r"Download this file: https?://([^/\s]+)", said)
+        return f"the tunnel's program could not be downloaded from {found[1] if found else 'its server'}"
+    if "Checksum mismatch" in said:
+        return "the tunnel's program that was downloaded is not the one that gradio knows"
+    if "not supported on Hugging Face Spaces" in said or "SPACE_ID" in os.environ:
+        return "a Space has a public address of its own"
+    return "gradio's tunnel server could not be reached"
+
+
+def refuse(error: OSError) -> None:
+    """End the program with a sentence where the address cannot be listened on."""
+    sys.exit(f"The app cannot listen there: {str(error).splitlines()[0].rstrip('.')}; choose another --host or --port.")

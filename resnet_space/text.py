@@ -1,0 +1,21 @@
+"""Names that come from outside, such as those of classes, put where something reads text as more than text."""
+
+import re
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
+
+
+def plotly_text(text: str) -> str:
+    """For Plotly, whose labels, hovers and legends take some HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_text(text: str) -> str:
+    """For Markdown: in one line, without meaning as markup, HTML or a formula."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def csv_cell(value: object) -> object:
+    """For a CSV file, of which spreadsheets read a text that begins like a formula as one. Numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

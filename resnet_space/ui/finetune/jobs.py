@@ -1,0 +1,119 @@
+"""Send a training to a GPU of the Hub: which, for how long at most, and what it costs, before it starts."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.hub.client import HubError
+from resnet_space.hub.jobs import MAX_MINUTES, Flavour, estimated_seconds, jobs_space
+from resnet_space.hub.push import who_am_i
+from resnet_space.runs import RunError
+from resnet_space.ui.finetune.fields import Fields
+from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
+from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.guard import admit
+from resnet_space.ui.identity import how_to_sign_in, token_of
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+WHAT = (
+    "The training runs on a GPU that you rent from Hugging Face, by the minute, and is followed here. The run comes "
+    "back by a private repository of yours."
+)
+MINUTES = 20
+
+
+def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
+    """What a training costs on a machine, about and at most."""
+    return (
+        f'<div class="report"><p>{escape(flavour.words)}: ${flavour.price_per_hour:.2f} an hour. This training takes '
+        f"about {duration(seconds)} there, which is <b>about ${flavour.cost(seconds):.2f}</b> (a rough estimate), and "
+        f"<b>at most ${flavour.cost(60 * minutes):.2f}</b> at the time limit. Hugging Face bills it to your account."
+        "</p></div>"
+    )
+
+
+def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown: gr.Dropdown) -> Any:
+    """Place the panel and wire its events. Returns the event that started a job, for what is to follow it."""
+    with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False) as panel:
+        who = gr.Markdown(WHAT)
+        machine = gr.Dropdown([], label="Machine")
+        with gr.Row():
+            minutes = gr.Number(MINUTES, label="Time limit", info="minutes", precision=0, min_width=110)
+            target = gr.Textbox(label="Repository", placeholder="user/name", info="a new one", min_width=130)
+        cost = gr.HTML("", apply_default_css=False)
+        start = gr.Button("Start the job", size="sm", variant="primary")
+
+    def flavour_named(name: str | None, token: str | None) -> Flavour | None:
+        return next((flavour for flavour in workshop.flavours(token) if flavour.name == name), None)
+
+    def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+        token = token_of(workshop, key, signed_in)
+        if jobs_space() is None:
+            why = "Jobs need a Space of this app, whose image they run in: see RESNET_SPACE_JOBS_SPACE in the README."
+            return why, gr.skip(), gr.skip()
+        try:
+            user = who_am_i(token)
+            choices = [(f"{f.words}, ${f.price_per_hour:.2f} an hour", f.name) for f in workshop.flavours(token)]
+        except HubError as error:
+            return f"{WHAT} {error}", gr.skip(), gr.skip()
+        told = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        name = workshop.library.free_name("fine-tune", secret=True)
+        suggestion = f"{user}/{name}" if user else gr.skip()
+        return f"{WHAT} {told}", gr.update(choices=choices, value=choices[0][1] if choices else None), suggestion
+
+    def on_look(
+        name: str | None, limit: float | None, key: str | None, signed_in: gr.OAuthToken | None, *values: Any
+    ) -> str:
+        try:
+            flavour = flavour_named(name, token_of(workshop, key, signed_in))
+            if flavour is None or not limit:
+                return ""
+            config = requested_config(workshop, form.request(values))
+            seconds = estimated_seconds(config, training_images(workshop, config), flavour)
+            return cost_html(flavour, seconds, limit)
+        except (HubError, RunError, ValueError) as error:
+            return f'<p class="caution">{escape(str(error))}</p>'
+
+    def on_start(
+        asked: gr.Request,
+        shown_names: list[str],
+        name: str | None,
+        limit: float | None,
+        repo_id: str | None,
+        key: str | None,
+        signed_in: gr.OAuthToken | None,
+        *values: Any,
+    ) -> Any:
+        admit(workshop, asked)
+        if not isinstance(limit, int | float) or not 1 <= limit <= MAX_MINUTES:
+            raise refusal(f"The time limit must be from 1 to {MAX_MINUTES} minutes.")
+        if not name:
+            raise refusal("Choose a machine first.")
+        request = form.request(values)
+        token = token_of(workshop, key, signed_in)
+
+        def send(run: Any) -> None:
+            workshop.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
+
+        run = start_training(workshop, lambda: create_run(workshop, request, elsewhere=True), key, start=send)
+        names = [*shown_names, run.name]
+        return gr.update(choices=names, value=names)
+
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    quiet: Any = private | {"show_progress": "hidden"}
+    panel.expand(on_open, visitor, [who, machine, target], **quiet)
+    looked_at: Sequence[Any] = [machine, minutes, visitor, *form.components]
+    gr.on(
+        [machine.change, minutes.change, *(component.change for component in form.components)],
+        on_look,
+        looked_at,
+        cost,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    return start.click(
+        on_start, [shown, machine, minutes, target, visitor, *form.components], shown, show_progress_on=cost, **private
+    )

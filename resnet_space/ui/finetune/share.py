@@ -1,0 +1,91 @@
+"""Push a run to the Hub: which, where to, for whom to see, and what came of it."""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.hub.client import HubError
+from resnet_space.hub.push import suggested_repo_id, who_am_i
+from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
+from resnet_space.ui.identity import how_to_sign_in, token_of
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+PUBLIC, PRIVATE = "public", "private"
+WHAT = (
+    "A run is pushed as one commit: configuration, weights as safetensors, metrics, figures, and a model card that is "
+    "made from them. What is needed to go on training stays here."
+)
+
+
+def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State) -> None:
+    """Place the panel and wire its events; `followed` is the run that the tab speaks of."""
+    with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
+        who = gr.Markdown(WHAT)
+        with gr.Row():
+            run = gr.Dropdown([], label="Run", min_width=180)
+            target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
+            visibility = gr.Radio([PUBLIC, PRIVATE], value=PUBLIC, label="A new one is", min_width=150)
+        button = gr.Button("Push", variant="primary", size="sm")
+        said = gr.HTML("", apply_default_css=False)
+
+    def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
+        try:
+            return who_am_i(token_of(workshop, key, signed_in))
+        except HubError:  # the push itself says what is wrong
+            return None
+
+    def suggestion(name: str | None, user: str | None) -> Any:
+        try:
+            return suggested_repo_id(workshop.library.open(name or ""), user) if user else gr.skip()
+        except RunError:
+            return gr.skip()
+
+    def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+        own = [n for n in workshop.finetuned_names(key) if workshop.library.open(n).has_weights]
+        chosen = name if name in own else next(iter(own), None)
+        user = name_of(key, signed_in)
+        told = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        return f"{WHAT} {told}", gr.update(choices=own, value=chosen), suggestion(chosen, user)
+
+    def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+        return suggestion(name, name_of(key, signed_in))
+
+    def on_push(
+        asked: gr.Request,
+        name: str | None,
+        repo_id: str | None,
+        seen_by: str,
+        key: str | None,
+        signed_in: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> str:
+        admit(workshop, asked)
+        progress(0.0, desc="Writing the card")
+        try:
+            url = workshop.push(
+                name or "",
+                (repo_id or "").strip(),
+                key,
+                token=token_of(workshop, key, signed_in),
+                private=seen_by == PRIVATE,
+                progress=lambda done, total: progress(done / max(total, 1), desc=f"Uploading {total / 1e6:,.1f} MB"),
+            )
+        except (HubError, RunError) as error:
+            raise refusal(error) from None
+        page = url.partition("/commit/")[0]
+        return (
+            f'<div class="report"><p><b>{escape(name or "")}</b> is on the Hub: '
+            f'<a href="{escape(page)}" target="_blank" rel="noopener">{escape(page)}</a>, '
+            f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
+        )
+
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    quiet: Any = private | {"show_progress": "hidden"}
+    panel.expand(on_open, [followed, visitor], [who, run, target], **quiet)
+    run.input(on_run, [run, visitor], target, **quiet)
+    button.click(
+        on_push, [run, target, visibility, visitor], said, show_progress_on=said, concurrency_limit=2, **private
+    )

@@ -1,0 +1,53 @@
+"""In whose name the Hub is asked: a visitor's own, or nobody's; never in that of who runs the app for others."""
+
+import os
+
+import gradio as gr
+from huggingface_hub import get_token
+
+from resnet_space.ui import visitors
+from resnet_space.ui.workshop import Workshop
+
+
+def has_sign_in() -> bool:
+    """Whether visitors can sign in here: on a Space whose front matter has `hf_oauth: true`."""
+    return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def sign_in_button() -> None:
+    """Place the button, where there is a sign-in. Elsewhere Gradio would ask for the machine's own token."""
+    if has_sign_in():
+        gr.LoginButton("Sign in with Hugging Face", size="sm", elem_id="sign-in", min_width=190)
+
+
+def token_of(
+    workshop: Workshop, key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
+) -> str | None:
+    """The token with which to ask the Hub for a visitor.
+
+    Args:
+        workshop: what all share.
+        key: the visitor's.
+        signed_in: what Gradio gives for who is signed in.
+        header: what a program sent as `X-HF-Token`.
+
+    Returns:
+        None for the login that is saved on this machine where the app is its owner's alone (`hf auth login`), and for
+        nobody's where it is public: `hub.client.sent_token` sees to that.
+    """
+    if header:
+        return str(header)
+    if signed_in is not None:
+        return signed_in.token
+    if workshop.public and visitors.is_owner_of_all(key):
+        return get_token()
+    return None
+
+
+def how_to_sign_in(workshop: Workshop) -> str:
+    """What somebody without an account at hand can do about it, in a sentence."""
+    if has_sign_in():
+        return "Sign in with Hugging Face, at the top of the page, to push with your own account."
+    if workshop.public:
+        return "Nobody can sign in here: run the app on your own machine or as a Space to push with your account."
+    return "Run `hf auth login` on this machine to push with your account."

@@ -1,0 +1,104 @@
+"""Models of the Hub as runs of this app: a search, what a model is and how large before it comes, and the download."""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.hub.client import HubError
+from resnet_space.hub.pull import RemoteModel, describe_model, search_models
+from resnet_space.runs import RunError
+from resnet_space.ui.guard import admit
+from resnet_space.ui.identity import token_of
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+HOW = "user/name or user/name@revision; press Enter to search for other words"
+
+
+def split_revision(text: str) -> tuple[str, str | None]:
+    """ "user/name@revision" -> (user/name, revision or None)."""
+    repo_id, _, revision = text.strip().partition("@")
+    return repo_id, revision or None
+
+
+def model_html(model: RemoteModel) -> str:
+    """What would come."""
+    size = f"{model.bytes / 1e6:,.1f} MB"
+    return (
+        f'<div class="report"><p><b>{escape(model.repo_id)}</b>, commit {escape(model.revision[:7])}: '
+        f"{escape(model.architecture)}, {model.classes:,} classes, {size} to download.</p></div>"
+    )
+
+
+def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
+    """Place the panel and wire its events. Returns a state that changes to the name of the run that was just pulled."""
+    pulled = gr.State(None)
+    with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
+        wanted = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
+        said = gr.HTML("", apply_default_css=False)
+        pull = gr.Button("Download", size="sm")
+
+    def on_open() -> Any:
+        try:
+            return gr.update(choices=search_models(""))
+        except HubError:  # without a network the panel still takes a name, and says then why it cannot be had
+            return gr.skip()
+
+    def on_wanted(text: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+        """Describe the model where it is one; else search for the words."""
+        text = (text or "").strip()
+        if not text:
+            return gr.skip(), ""
+        token = token_of(workshop, key, signed_in)
+        try:
+            if "/" in text:
+                repo_id, revision = split_revision(text)
+                return gr.skip(), model_html(describe_model(repo_id, revision=revision, token=token))
+            found = search_models(text, token=token)
+        except HubError as error:
+            return gr.skip(), f'<p class="caution">{escape(str(error))}</p>'
+        if not found:
+            none = f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm ResNet."
+            return gr.skip(), f'<p class="caution">{escape(none)}</p>'
+        return gr.update(choices=found, value=found[0]), ""
+
+    def on_pull(
+        asked: gr.Request,
+        text: str | None,
+        key: str | None,
+        signed_in: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        admit(workshop, asked)
+        repo_id, revision = split_revision(text or "")
+        if not repo_id:
+            raise refusal("Choose a model first, or type its name: user/name.")
+
+        def told(done: int, total: int) -> None:
+            progress(done / max(total, 1), desc=f"Downloading {total / 1e6:,.1f} MB")
+
+        try:
+            run = workshop.pull(
+                repo_id, key, revision=revision, token=token_of(workshop, key, signed_in), progress=told
+            )
+        except (HubError, RunError) as error:
+            raise refusal(error) from None
+        return run.name, f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'
+
+    # Not preprocessed: the page's choices are older than what a search finds.
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    panel.expand(on_open, None, wanted, show_progress="hidden", **private)
+    wanted.change(on_wanted, [wanted, visitor], [wanted, said], show_progress="minimal", **private)
+    pull.click(on_pull, [wanted, visitor], [pulled, said], show_progress_on=said, concurrency_limit=2, **private)
+    return pulled
+
+
+def wire_pull(pulled: gr.State, names: gr.State, run: gr.Dropdown) -> None:
+    """Let what was pulled be the tab's chosen run, and every tab's choice; `names` are the runs that can predict."""
+
+    def on_pulled(name: str, known: list[str]) -> tuple[list[str], Any]:
+        names_now = [*dict.fromkeys([name, *known])]
+        return names_now, gr.update(choices=names_now, value=name)
+
+    pulled.change(on_pulled, [pulled, names], [names, run], show_progress="hidden", api_visibility="private")

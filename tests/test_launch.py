@@ -1,0 +1,124 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resnet_space.config import ConfigError
+from resnet_space.launch import AUTH_VARIABLE, Options, accounts, addresses, parsed_options
+from resnet_space.limits import PUBLIC, VARIABLES, Limits
+
+LOCAL = "http://127.0.0.1:7860/"
+OFFLINE = (
+    "* Running on local URL:  http://127.0.0.1:7860\n\nCould not create share link. Missing file: /cache/frpc. \n\n"
+    "1. Download this file: https://cdn-media.huggingface.co/frpc-gradio-0.3/frpc_linux_amd64\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (AUTH_VARIABLE, "SPACE_ID", "GRADIO_SERVER_PORT", "RESNET_SPACE_DATA", *VARIABLES.values()):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "public"),
+    [
+        ([], False),
+        (["--host=localhost"], False),
+        (["--share"], True),
+        (["--host=0.0.0.0"], True),
+        (["--host=::"], True),
+    ],
+)
+def test_what_others_can_reach_is_public_and_has_limits(arguments: list[str], public: bool) -> None:
+    options = parsed_options(arguments)
+    assert options.public is public
+    assert options.limits == (PUBLIC if public else Limits())
+
+
+def test_a_space_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "user/name")
+    assert parsed_options([]).limits == PUBLIC
+
+
+def test_accounts_come_from_the_command_line_before_the_environment_which_is_not_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(AUTH_VARIABLE, "ann:one\n\n bob:t:w o \n")
+    assert parsed_options([]).accounts == (("ann", "one"), ("bob", "t:w o"))
+    assert parsed_options([]).accounts == ()  # taken out: the trainer does not inherit it
+    monkeypatch.setenv(AUTH_VARIABLE, "ann:one")
+    assert parsed_options(["--auth", "eve:two", "--auth", "joe:three"]).accounts == (("eve", "two"), ("joe", "three"))
+
+
+@pytest.mark.parametrize("text", ["hunter2", ":hunter2", "hunter2:", " :hunter2"])
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_an_account_of_another_form_is_refused_without_a_word_of_it(
+    text: str, by_variable: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if by_variable:
+        monkeypatch.setenv(AUTH_VARIABLE, text)
+    with pytest.raises(SystemExit):
+        parsed_options([] if by_variable else [f"--auth={text}"])
+    said = capsys.readouterr()
+    assert said.err.count("has a value that is not of the form user:password") == 1
+    assert "hunter2" not in said.err + said.out
+
+
+def test_a_user_cannot_have_two_passwords() -> None:
+    with pytest.raises(ConfigError, match="names the user ann twice"):
+        accounts(["ann:one", "ann:two"], "--auth")
+
+
+def test_no_representation_of_the_options_has_a_password() -> None:
+    assert "hunter2" not in repr(parsed_options(["--auth=ann:hunter2"]))
+
+
+@pytest.mark.parametrize("port", ["many", "0", "70000"])
+def test_a_port_that_is_none_is_refused(
+    port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    with pytest.raises(SystemExit):
+        parsed_options([])
+    assert f"GRADIO_SERVER_PORT is '{port}', but must be a port" in capsys.readouterr().err
+
+
+@pytest.fixture
+def options() -> Options:
+    return replace(parsed_options([]), checkpoints=Path("/runs"))
+
+
+def test_the_address_is_the_last_line(options: Options) -> None:
+    assert addresses(options, LOCAL, None, "", mcp=True) == [
+        "For MCP clients: http://127.0.0.1:7860/gradio_api/mcp/",
+        "Open http://127.0.0.1:7860",
+    ]
+    shared = addresses(replace(options, share=True), LOCAL, "https://1234.gradio.live", "", mcp=False)
+    assert shared[-1] == "Open https://1234.gradio.live"
+
+
+def test_whoever_shares_without_a_password_is_told_what_that_means(options: Options) -> None:
+    shared = replace(options, share=True)
+    hint = "Anybody who has the link can train here"
+    for other, told in (
+        (shared, True),
+        (replace(shared, readonly=True), False),
+        (replace(shared, accounts=(("ann", "one"),)), False),
+    ):
+        assert (hint in " ".join(addresses(other, LOCAL, "https://1234.gradio.live", "", mcp=False))) is told
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (OFFLINE, "the tunnel's program could not be downloaded from cdn-media.huggingface.co"),
+        ("Could not create share link. Checksum mismatch for file: x.", "is not the one that gradio knows"),
+        ("Could not create share link. Please check your internet", "gradio's tunnel server could not be reached"),
+    ],
+)
+def test_without_a_tunnel_one_sentence_says_why(options: Options, said: str, reason: str) -> None:
+    why, last = addresses(replace(options, share=True), LOCAL, None, said, mcp=False)
+    assert reason in why
+    assert why.endswith("the app is served on this machine only.")
+    assert last == "Open http://127.0.0.1:7860"

@@ -1,0 +1,202 @@
+"""The Hub from the page: push, pull, sign in, a job; in a real browser, with the real client and a stub Hub."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from resnet_space.inference import Classifier
+from resnet_space.runs import OWNER, Run
+from resnet_space.ui import visitors
+from tests.hub_stub import HubStub
+from tests.hub_stub.oauth import CLIENT, SCOPES
+from tests.ui.conftest import REPOSITORY, App
+from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep
+
+pytestmark = pytest.mark.ui
+
+ANN, BOB = "hf_ann_may_write_0123456789", "hf_bob_may_write_0123456789"
+CAT = REPOSITORY / "resnet_space" / "datasets" / "examples" / "cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def people(hub: HubStub) -> HubStub:
+    """The Hub with two of its users."""
+    hub.add_user(ANN, "ann")
+    hub.add_user(BOB, "bob")
+    return hub
+
+
+def with_a_run(app: App, name: str, key: str = "") -> App:
+    """A trained run that was made here."""
+    made = app.checkpoints / name
+    shutil.copytree(app.checkpoints / "resnet20-cbam-cifar10", made)
+    if key:
+        visitors.claim(made / OWNER, key)
+    return app
+
+
+@pytest.fixture(scope="module")
+def anns(tmp_path_factory: pytest.TempPathFactory, people: HubStub) -> Iterator[App]:
+    """The app on Ann's own machine, where she is logged in."""
+    space = {"RESNET_SPACE_JOBS_SPACE": "ann/resnet-space"}
+    running = with_a_run(App(tmp_path_factory.mktemp("anns"), people, HF_TOKEN=ANN, **space), "my-cifar")
+    running.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory, people: HubStub) -> Iterator[App]:
+    """The app as a Space, which has a token of its owner's: it must never be used for a visitor."""
+    people.signs_in = BOB
+    environment = {"SYSTEM": "spaces", "SPACE_ID": "ann/resnet-space", "HF_TOKEN": ANN} | CLIENT
+    environment |= {"OAUTH_SCOPES": SCOPES, "OPENID_PROVIDER_URL": people.url, "GRADIO_SERVER_NAME": "127.0.0.1"}
+    running = App(tmp_path_factory.mktemp("space"), people, **environment)
+    with_a_run(running, "anns-own")
+    with_a_run(running, "bobs-run", "the key that bob's browser keeps")
+    running.start()
+    yield running
+    running.close(after_nonsense=True)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    opened = context.new_page()
+    opened.set_default_timeout(SHOWN_MS)
+    yield opened
+    context.close()
+
+
+def push(page: Page, target: str | None = None) -> None:
+    page.get_by_text("Push to the Hugging Face Hub").click()
+    repository = page.get_by_label("Repository").locator("visible=true").last
+    if target is None:
+        expect(repository).to_have_value("ann/my-cifar")
+    else:
+        repository.fill(target)
+    page.get_by_role("button", name="Push", exact=True).click()
+
+
+def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts_the_same(
+    anns: App, people: HubStub, page: Page
+) -> None:
+    page.goto(f"{anns.url}/?run=my-cifar")
+    expect(page.locator(".status")).to_contain_text("my-cifar")
+    push(page)
+    done = page.locator(".report").filter(has_text="is on the Hub")
+    expect(done).to_be_visible(timeout=TRAINED_MS)
+    keep(page, "20-pushed")
+    assert {"config.json", "model.safetensors", "metrics.jsonl", "README.md"} <= people.files("ann/my-cifar").keys()
+    assert not people.model("ann/my-cifar").private
+    commit = people.model("ann/my-cifar").refs["main"]
+    assert f"/ann/my-cifar/commit/{commit}" in str(done.get_by_text("this commit").get_attribute("href"))
+
+    page.get_by_role("tab", name="Predict").click()
+    page.get_by_text("From the Hugging Face Hub").locator("visible=true").click()
+    wanted = page.get_by_label("Model").locator("visible=true")
+    wanted.fill("ann/my-cifar")
+    wanted.press("Enter")
+    expect(page.locator(".report").filter(has_text=f"commit {commit[:7]}")).to_be_visible()
+    page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
+    expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar")
+    page.locator("#picture input[type=file]").set_input_files(str(CAT))
+    label = page.locator(".label-wrap, [data-testid=label-output-value]").first
+    expect(label).to_be_visible(timeout=TRAINED_MS)
+    keep(page, "21-pulled")
+    pulled = anns.run("ann.my-cifar")
+    assert pulled.source is not None
+    assert (pulled.source.repo_id, pulled.source.revision) == ("ann/my-cifar", commit)
+    picture = Image.open(CAT).convert("RGB")
+    before = Classifier(anns.run("my-cifar")).predict(picture)
+    after = Classifier(pulled).predict(picture)
+    assert after.probabilities == before.probabilities
+    expect(page.locator("[data-testid=label-output-value]")).to_have_text(before.classes[0])
+
+
+def test_a_model_that_cannot_be_had_is_told_in_one_sentence_on_the_page(anns: App, page: Page) -> None:
+    page.goto(anns.url)
+    page.get_by_role("tab", name="Explore residuals").click()
+    page.get_by_text("From the Hugging Face Hub").locator("visible=true").click()
+    wanted = page.get_by_label("Model").locator("visible=true")
+    wanted.fill("nobody/nothing")
+    wanted.press("Enter")
+    expect(page.locator(".caution").filter(has_text="nobody/nothing is not on the Hub")).to_be_visible()
+
+
+def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
+    space: App, people: HubStub, page: Page
+) -> None:
+    page.goto(f"{space.url}/?key=the+key+that+bob%27s+browser+keeps&run=bobs-run")
+    expect(page.locator(".status")).to_contain_text("bobs-run")
+    before = len(people.requests)
+    push(page, "bob/shared")
+    toast = page.get_by_test_id("toast-body")
+    expect(toast.filter(has_text="nobody is signed in").first).to_be_visible()
+    assert all(asked.token != ANN for asked in people.requests[before:])
+
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
+    expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible()
+    page.goto(f"{space.url}/?run=bobs-run")
+    expect(page.locator(".status")).to_contain_text("bobs-run")
+    push(page, "ann/stolen-name")
+    expect(toast.filter(has_text="may not").first).to_be_visible()
+    page.get_by_label("Repository").locator("visible=true").last.fill("bob/shared")
+    page.get_by_role("button", name="Push", exact=True).click()
+    expect(page.locator(".report").filter(has_text="is on the Hub")).to_be_visible(timeout=TRAINED_MS)
+    keep(page, "22-signed-in")
+    assert all(asked.token in (BOB, None) for asked in people.requests[before:])
+    assert ("models", "ann/stolen-name") not in people.repositories
+
+
+def test_a_visitor_cannot_push_what_is_not_theirs_nor_with_the_spaces_token(space: App, people: HubStub) -> None:
+    client = Client(space.url, verbose=False)
+    before = len(people.requests)
+    for name, key in (("anns-own", ""), ("bobs-run", "guess")):
+        with pytest.raises(AppError, match="is not yours"):
+            client.predict(name, "ann/taken", key=key, api_name="/push")
+    with pytest.raises(AppError, match="nobody is signed in"):
+        client.predict("bobs-run", "ann/taken", key="the key that bob's browser keeps", api_name="/push")
+    people.add_model("ann/private", {"config.json": b"{}"}, private=True)
+    with pytest.raises(AppError, match="is not on the Hub, or it is private"):
+        client.predict("ann/private", api_name="/pull")
+    assert all(asked.token is None for asked in people.requests[before:])
+    client.close()
+
+
+def test_a_program_pushes_and_pulls_with_a_token_in_a_header(space: App, people: HubStub, tmp_path: Path) -> None:
+    client = Client(space.url, headers={"x-hf-token": BOB}, verbose=False)
+    url = client.predict(
+        "bobs-run", "bob/by-program", private=True, key="the key that bob's browser keeps", api_name="/push"
+    )
+    assert url.startswith(f"{people.url}/bob/by-program/commit/")
+    assert people.model("bob/by-program").private
+    pulled = client.predict("bob/by-program", api_name="/pull")
+    assert space.run(pulled["run"]).source
+    client.close()
+    with pytest.raises(AppError):
+        Client(space.url, verbose=False).predict("bob/by-program", api_name="/pull")
+
+
+def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub, page: Page) -> None:
+    page.goto(anns.url)
+    page.get_by_label("Epochs", exact=True).fill("1")
+    page.get_by_text("On a rented GPU: Hugging Face Jobs").click()
+    cost = page.locator(".report").filter(has_text="at most $0.13 at the time limit")
+    expect(cost).to_contain_text("Nvidia T4 - small: 1 x T4, 16 GB: $0.40 an hour", timeout=TRAINED_MS)
+    keep(page, "23-job-cost")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.locator(".status")).to_contain_text("job of the Hub", timeout=TRAINED_MS)
+    expect(page.locator(".status.finished")).to_contain_text("has finished", timeout=2 * TRAINED_MS)
+    keep(page, "24-job-finished")
+    (job,) = people.jobs.values()
+    assert job.stage == "COMPLETED"
+    assert job.asked["secrets"] == {"HF_TOKEN": ANN}
+    (made,) = [path for path in anns.checkpoints.iterdir() if path.name.startswith("fine-tune")]
+    assert Run.open(made).has_weights
