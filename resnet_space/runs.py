@@ -281,7 +281,7 @@ class Run:
             RunError: if another process trains this run.
         """
         (self.path / RESUME).mkdir(exist_ok=True)
-        # A generator that holds it may be closed by another thread than the one that began it.
+        # Not of one thread: a generator that holds it may be closed by another than the one that began it.
         lock = FileLock(self.path / LOCK, thread_local=False)
         try:
             # Not at once: `is_training` holds the lock for a moment when it looks.

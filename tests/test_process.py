@@ -228,6 +228,18 @@ def test_when_as_many_wait_as_may_the_next_is_not_even_created(library: Library)
     assert sorted(run.name for run in library.runs()) == ["a-run", "second", "third"]
 
 
+def test_a_trainer_that_makes_no_processes_lets_runs_wait_until_another_host_takes_them(library: Library) -> None:
+    trainer = Trainer(library, spawns=False)
+    first = trainer.start_new(lambda: created(library, "first"))
+    trainer.start(second := created(library, "second"), resume=True)
+    trainer.advance()
+    assert [run.name for run in trainer.queue()] == ["first", "second"]
+    assert trainer.active() is None
+    assert (trainer.take(first), trainer.take(second)) == (False, True)
+    assert trainer.queue() == []
+    assert trainer.take(first) is None  # what is hosted already is not hosted twice
+
+
 def test_a_damaged_ticket_keeps_nobody_else_from_the_queue(library: Library, trainer: Trainer) -> None:
     run, broken, other = (created(library, name) for name in ("a-run", "broken", "other"))
     with run.training_lock():

@@ -1,6 +1,8 @@
 import errno
+import gc
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,6 +384,31 @@ def other_trainer(run: Run) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.kill()
+
+
+def test_the_lock_is_freed_by_another_thread_than_took_it(run: Run) -> None:
+    """As when a generator that holds it is closed where it was not begun."""
+    with ExitStack() as held:
+        held.enter_context(run.training_lock())
+        assert run.is_training
+        thread = threading.Thread(target=held.pop_all().close)
+        thread.start()
+        thread.join()
+        assert not run.is_training
+
+
+def test_a_forked_process_neither_frees_nor_keeps_the_lock(run: Run) -> None:
+    """As ZeroGPU's workers are, which outlive a training or die before its end."""
+    fork = multiprocessing.get_context("fork")
+    with run.training_lock():
+        short, long = fork.Process(target=gc.collect), fork.Process(target=time.sleep, args=(60,))
+        short.start()
+        long.start()
+        short.join()
+        assert run.is_training
+    assert not run.is_training
+    long.kill()
+    long.join()
 
 
 def test_a_run_is_training_while_another_process_holds_it_and_free_once_that_was_killed(

@@ -4,8 +4,12 @@ ZeroGPU gives a GPU to an event of a visitor, by whose quota it is paid. So no p
 its page is closed; it can be resumed. Anywhere else this module does nothing.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from contextvars import copy_context
 from functools import wraps
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec
 
 from gradio.components import Component
@@ -20,6 +24,8 @@ from resnet_space.zero.host import SliceProgress, train_in_slices
 from resnet_space.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
 
 P = ParamSpec("P")
+
+RESPONSE_SECONDS = 0.5  # until it is noticed that somebody has left
 
 # So many train at once, each with a GPU of its own; the others wait in Gradio's queue.
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "zero_gpu"}
@@ -91,13 +97,44 @@ def _gpu_pace(workshop: Workshop, config: RunConfig) -> Callable[[Run], float | 
     return pace
 
 
-def _hosted(workshop: Workshop, name: str) -> Iterator[SliceProgress]:
-    """Train a run that waits for a host; nothing for one that does not."""
+def _hosted(workshop: Workshop, name: str) -> Iterator[None]:
+    """Train a run that waits for a host; nothing for one that does not. Closed in the middle, it stops the run.
+
+    The slices are asked for from a thread with the event's context, which says whose quota it is. For Gradio closes the
+    generators of those who leave on its event loop, where all other visitors would wait until the state is saved.
+    """
     run = workshop.library.open(name)
     resume = workshop.trainer.take(run)
     if resume is None:
         return
+    told: SimpleQueue[SliceProgress | Exception | None] = SimpleQueue()
+    left = threading.Event()
+
+    def train() -> None:
+        try:
+            with closing(train_in_slices(run, resume=resume)) as progress:
+                for made in progress:
+                    told.put(made)
+                    if left.is_set():
+                        break
+            told.put(None)
+        except Exception as error:
+            told.put(error)
+
+    threading.Thread(target=copy_context().run, args=(train,)).start()
     try:
-        yield from train_in_slices(run, resume=resume)
-    except RunError as error:
-        raise refusal(error) from None
+        while True:
+            try:
+                made = told.get(timeout=RESPONSE_SECONDS)
+            except Empty:  # nothing new, but only while it yields can a generator be closed
+                yield
+                continue
+            if made is None:
+                return
+            if isinstance(made, RunError):
+                raise refusal(made)
+            if isinstance(made, Exception):
+                raise made
+            yield
+    finally:
+        left.set()
