@@ -146,7 +146,7 @@ def memory_chart(histories: dict[str, list[Metric]]) -> Chart:
 
 def rates_chart(metrics: Sequence[Metric]) -> Chart:
     """The learning rate of every part of one run by iteration; a gap where a part is frozen."""
-    steps = [m for m in metrics if m["event"] == "step"]
+    steps = [m for m in metrics if m["event"] == "step" and "rates" in m]  # older runs have none
     parts = list(dict.fromkeys(part for m in steps for part in m["rates"]))
     traces = []
     # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.

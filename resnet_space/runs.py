@@ -154,7 +154,7 @@ class Run:
                 weights = without_head(weights)
             save_file(weights, path / START_WEIGHTS)
         run = cls(path, config)
-        run._write_config()
+        run.write_config()
         return run
 
     def again(self, path: str | os.PathLike[str], config: RunConfig | None = None) -> "Run":
@@ -176,10 +176,10 @@ class Run:
         """This run, to be trained on for longer when it is resumed. Raises ConfigError for no whole number above 0."""
         training = replace(self.config.training, more_epochs=(*self.config.training.more_epochs, epochs))
         changed = replace(self, config=replace(self.config, training=training))
-        changed._write_config()
+        changed.write_config()
         return changed
 
-    def _write_config(self) -> None:
+    def write_config(self) -> None:
         with replaced_atomically(self.path / CONFIG) as file:
             file.write_text(json.dumps(self.config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -31,6 +31,7 @@ from resnet_space.hub.client import (
     hub_api,
     is_repo_id,
     is_revision,
+    search_repositories,
     sent_token,
     translated_errors,
 )
@@ -102,23 +103,12 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
     try:
         with translated_errors(Wanted("The list of data sets", "datasets"), DataError):
             # Many data sets do not say what they are for: rather than nothing, offer those of any task.
-            return _search(query, limit, filter="task_categories:image-classification") or _search(query, limit)
+            tagged = search_repositories("datasets", query, limit, filter="task_categories:image-classification")
+            return tagged or search_repositories("datasets", query, limit)
     except DataError:
         if known:
             return known[:limit]
         raise
-
-
-def _search(query: str, limit: int, **more: str) -> list[str]:
-    # Not with `HfApi.list_datasets`, which tries an outage for 23 s while somebody types.
-    response = get_session().get(
-        f"{endpoint()}/api/datasets",
-        params={"search": query, "limit": limit, "sort": "downloads", "direction": "-1", **more},
-        headers=build_hf_headers(token=sent_token(None)),
-        timeout=TIMEOUT,
-    )
-    hf_raise_for_status(response)
-    return [entry["id"] for entry in response.json()][:limit]
 
 
 def describe_dataset(

@@ -1,1 +1,7 @@
 """The Hugging Face Hub: runs go there and come from there."""
+
+from resnet_space.hub.client import HubError
+from resnet_space.hub.pull import describe_model, pull_run, search_models
+from resnet_space.hub.push import push_run
+
+__all__ = ["HubError", "describe_model", "pull_run", "push_run", "search_models"]

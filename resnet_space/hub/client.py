@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+    hf_raise_for_status,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     DisabledRepoError,
     FileMetadataError,
@@ -26,6 +35,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 from resnet_space.tokens import masked
 
@@ -172,6 +182,23 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
         done = "read" if wanted.done == "fetched" else wanted.done
         return f"{what} may not be {done} with this account: check the token's permissions."
     return f"{cannot}, as the Hub refused the request (error {status}): try again later."
+
+
+def search_repositories(
+    kind: Literal["datasets", "models"], query: str, limit: int, *, token: str | None = None, **more: str
+) -> list[str]:
+    """Ids with `query` in them, those downloaded most first. Call it inside `translated_errors`.
+
+    Not with `HfApi.list_datasets` and the like, which try an outage for 23 s while somebody types.
+    """
+    response = get_session().get(
+        f"{endpoint()}/api/{kind}",
+        params={"search": query, "limit": limit, "sort": "downloads", "direction": "-1", **more},
+        headers=build_hf_headers(token=sent_token(token)),
+        timeout=TIMEOUT,
+    )
+    hf_raise_for_status(response)
+    return [entry["id"] for entry in response.json()][:limit]
 
 
 def cached_file(repo_type: str, repo_id: str, revision: str, file: str) -> Path | None:

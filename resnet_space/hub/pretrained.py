@@ -1,33 +1,17 @@
-"""ImageNet weights as runs to start from: torchvision's, as timm's repositories on the Hub hold them.
+"""ImageNet weights to start from: torchvision's, as timm's repositories on the Hub hold them, by names of their own.
 
-Only `model.safetensors` is downloaded and nothing else is ever read: a pickle can run code. The names and shapes in it
-must be the architecture's. The run has no metrics, as it was not trained here; `source.json` says where it is from.
+Only `model.safetensors` is downloaded; the run has no metrics, as it was not trained here.
 """
 
-import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.hub.client import (
-    TIMEOUT,
-    HubError,
-    Progress,
-    Wanted,
-    download_files,
-    hub_api,
-    is_revision,
-    translated_errors,
-)
-from resnet_space.runs import CONFIG, WEIGHTS, Run, RunError
+from resnet_space.hub.checks import IMAGENET, imagenet_classes
+from resnet_space.hub.client import HubError, Progress, download_files, translated_errors
+from resnet_space.hub.pull import install, sizes_at, wanted_model
+from resnet_space.runs import WEIGHTS, Run, Source
 
-SOURCE = "source.json"  # {"repo_id": ..., "revision": the commit}
-MAX_BYTES = 1_000_000_000  # four times ResNet-152
 SHIPPED = "resnet20-cbam-imagenet32"  # the checkpoint that is there without a network
 
 
@@ -82,76 +66,25 @@ def pull_pretrained(
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
         raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
-    if revision is not None and not is_revision(revision):
-        raise HubError(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits.")
+    wanted = wanted_model(chosen.repo_id, revision, f"start from {SHIPPED}, which needs no network")
     if (root / name).exists():
-        return Run.open(root / name)
-    what = f"The model {chosen.repo_id}"
-    wanted = Wanted(what, chosen.repo_id, revision, f"start from {SHIPPED}, which needs no network")
+        run = Run.open(root / name)
+        if run.source is None or run.source.repo_id != chosen.repo_id:
+            raise HubError(f"{name} on this machine is another model: rename or delete it first.")
+        return run
     with translated_errors(wanted):
-        info = hub_api(token).model_info(chosen.repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT)
-        assert info.sha is not None  # the Hub always says which commit it answered for
-        size = next((file.size or 0 for file in info.siblings or () if file.rfilename == WEIGHTS), None)
-        if size is None:
-            raise HubError(f"{what} has no {WEIGHTS}, and other formats are not read, as they can run code.")
-        if size > MAX_BYTES:
-            raise HubError(f"The {WEIGHTS} of {chosen.repo_id} has {size / 1e9:.3g} GB, which cannot be right.")
+        commit, sizes, _ = sizes_at(wanted, token)
         (weights,) = download_files(
-            "model", chosen.repo_id, info.sha, [WEIGHTS], total=size, token=token, progress=progress
+            "model", chosen.repo_id, commit, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
         )
-    return _make_run(chosen, weights, info.sha, root)
-
-
-def _make_run(chosen: Pretrained, weights: Path, commit: str, root: Path) -> Run:
-    """Write the run in a folder of its own, and move it to its place once its model has been loaded."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".pull-") as beside:
-        path = Path(beside) / chosen.name
-        path.mkdir()
-        run = Run(path, RunConfig(_model_config(chosen), TrainConfig(dataset="ILSVRC/imagenet-1k")))
-        _copy_weights(weights, run)
-        try:
-            run.load_model()
-        except RunError as error:
-            raise HubError(f"The model {chosen.repo_id} cannot be used: {error}") from None
-        for file, content in (
-            (SOURCE, {"repo_id": chosen.repo_id, "revision": commit}),
-            (CONFIG, run.config.to_json()),
-        ):
-            (path / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        path.chmod(0o755)
-        try:
-            os.rename(path, root / chosen.name)
-        except OSError:  # another one was quicker
-            shutil.rmtree(path)
-    return Run.open(root / chosen.name)
-
-
-def _copy_weights(file: Path, run: Run) -> None:
-    """As they are, but for BatchNorm's counters: older files have none, and inference does not use them."""
-    import safetensors.torch
-
-    from resnet_space.models import model_from_config
-
-    try:
-        weights = safetensors.torch.load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise HubError(f"The {WEIGHTS} of timm/{run.name} is damaged ({error}): delete {file} and try again.") from None
-    counters = {
-        name: value
-        for name, value in model_from_config(run.config.model).state_dict().items()
-        if name.endswith(".num_batches_tracked")
-    }
-    run.save_weights(counters | weights)
+        config = RunConfig(_model_config(chosen), TrainConfig(dataset=IMAGENET))
+        return install(wanted.what, {WEIGHTS: weights}, config, Source(chosen.repo_id, commit), root, iter([name]))
 
 
 def _model_config(chosen: Pretrained) -> ModelConfig:
-    from torchvision.models import ResNet18_Weights
-
-    classes = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]  # the same for all of them
     return ModelConfig(
         chosen.architecture,
-        tuple(classes),
+        imagenet_classes(),
         stem="imagenet",
         shortcut="projection",
         image_size=224,

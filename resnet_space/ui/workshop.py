@@ -137,7 +137,9 @@ class Workshop:
     ) -> Run:
         """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
         self.require_writable()
-        run = pull_run(repo_id, revision=revision, token=token, root=self.library.root, progress=progress)
+        run = pull_run(
+            repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
+        )
         if key:
             visitors.claim(run.path / OWNER, key)
         return run
