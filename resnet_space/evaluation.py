@@ -247,6 +247,15 @@ def most_confused(evaluation: Evaluation, most: int = 20) -> list[tuple[int, int
     return list(zip(true.tolist(), predicted.tolist(), counts[chosen].tolist(), strict=True))
 
 
+def most_mistaken(matrix: NDArray[np.int64], most: int) -> list[int]:
+    """The classes of a confusion matrix [C, C], or of too many those with the most errors, in their order."""
+    if len(matrix) <= most:
+        return list(range(len(matrix)))
+    errors = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
+    found: list[int] = sorted(np.argsort(-errors, kind="stable")[:most].tolist())
+    return found
+
+
 def images_behind(evaluation: Evaluation, true: int, predicted: int) -> NDArray[np.intp]:
     """Which images of class `true` were predicted as `predicted`: positions [n], the most confident first."""
     members = np.flatnonzero((evaluation.labels == true) & (evaluation.predicted == predicted))

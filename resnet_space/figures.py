@@ -1,6 +1,7 @@
 """Plain data -> matplotlib figures, by the object interface: nothing is shared between requests."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -70,7 +71,9 @@ def learning_curves(metrics: Sequence[Metric]) -> Figure:
 
 def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
     """Write at 150 dots an inch, on white."""
-    figure.savefig(file, format="png", dpi=150, facecolor="white")
+    with warnings.catch_warnings():  # a machine may lack the letters of a class's name: then it has boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(file, format="png", dpi=150, facecolor="white")
 
 
 def png(figure: Figure) -> bytes:
@@ -78,3 +81,60 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     save_png(figure, buffer)
     return buffer.getvalue()
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """A confusion matrix [C, C], rows the true classes; each row's shares as colours, counts where they fit."""
+    size = min(3.2 + 0.32 * len(classes), 14)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    # Names are drawn as they are: a "$" is no formula.
+    ticks = np.arange(len(classes))
+    axes.set_xticks(ticks, [_plain(name) for name in classes], rotation=90, parse_math=False)
+    axes.set_yticks(ticks, [_plain(name) for name in classes], parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if len(classes) <= 15:
+        for row, column in np.ndindex(matrix.shape):
+            colour = "black" if shares[row, column] > 0.6 else "white"
+            axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7)
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    return figure
+
+
+def residual_profile(
+    blocks: Sequence[str], identity: Sequence[bool], quartiles: Sequence[Sequence[float]], images: int
+) -> Figure:
+    """||F(x)|| / ||x|| by depth: the median over the images as a point, the quartiles as a bar.
+
+    Args:
+        blocks: B names in forward order.
+        identity: B flags: whether the shortcut keeps x as it is.
+        quartiles: B times (lower quartile, median, upper quartile).
+        images: how many were measured.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    depth = np.arange(1, len(blocks) + 1)
+    low, middle, high = np.array(quartiles).T
+    kept = np.array(identity)
+    for chosen, marker, label in (
+        (kept, "o", "x is kept"),
+        (~kept, "D", "x changes shape: beside the shortcut's output"),
+    ):
+        if chosen.any():
+            spread = (middle - low)[chosen], (high - middle)[chosen]
+            colour = palette.category(0 if marker == "o" else 1)
+            axes.errorbar(depth[chosen], middle[chosen], spread, fmt=marker, capsize=3, label=label, color=colour)
+    step = max(1, len(blocks) // 27)  # a resnet110 has 54 blocks
+    axes.set_xticks(depth[::step], blocks[::step], rotation=90 if len(blocks) > 9 else 0, fontsize=8)
+    axes.set(ylabel="||F(x)|| / ||x||", xlabel=f"block, in forward order ({images} test images)", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4)
+    return figure
+
+
+def _plain(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"

@@ -1,5 +1,6 @@
-import json
+import io
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,17 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
-from resnet_space.card import card_text, write_card
+from resnet_space.card import CONFUSION, CURVES, RESIDUALS, card_files, card_text, write_card
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.runs import CARD, FIGURES, Metric, Run
+from resnet_space.cost import PRICE_VARIABLE
+from resnet_space.data.splits import load_splits
+from resnet_space.evaluation import evaluate_test, save
+from resnet_space.runs import CARD, EVALUATION, FIGURES, Metric, Run, Source
 from resnet_space.text import markdown_text
 
+SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("ant", "bee", "cat"), cbam="stage"),
     TrainConfig(dataset="insects", start="the-start", epochs=3, seed=7, head_lr=0.3),
@@ -49,14 +55,9 @@ def a_run(config: RunConfig = CONFIG, name: str = "my-run.1") -> Run:
     return Run(Path("/nowhere") / name, config)  # the text needs no folder
 
 
-def changed(text: str) -> dict[str, Any]:
-    """The settings that the card says differ from the defaults."""
-    block = re.search(r"```json\n(.*?)```", text, re.DOTALL)
-    return json.loads(block[1]) if block else {}
-
-
 def percentages(text: str) -> list[str]:
-    return re.findall(r"\d+(?:\.\d+)?(?= ?%)", text)
+    """Of what is claimed: of the text before the recipe."""
+    return re.findall(r"\d+(?:\.\d+)?(?= ?%)", text.partition("## Training")[0])
 
 
 HISTORIES = pytest.mark.parametrize(
@@ -108,7 +109,9 @@ def test_it_tells_the_best_epoch_and_not_the_last() -> None:
     (sentence,) = (line for line in text.splitlines() if "71.23" in line)
     assert "2 of 3" in sentence
     assert "123" in sentence
-    assert percentages(text) == ["76.54", "71.23"]
+    interval = binomtest(round(0.7654 * 4_567), 4_567).proportion_ci(method="wilson")
+    low, high = (f"{100 * edge:.2f}" for edge in (interval.low, interval.high))
+    assert percentages(text) == ["76.54", "95", low, high, "71.23"]
 
 
 def test_it_tells_the_architecture_its_size_and_what_it_sees() -> None:
@@ -135,12 +138,110 @@ def test_it_tells_where_training_started() -> None:
     assert "the-start" not in scratch
 
 
-def test_it_lists_exactly_the_settings_that_differ_from_the_defaults() -> None:
-    assert changed(card_text(a_run(), FINISHED)) == {"epochs": 3, "seed": 7, "head_lr": 0.3}
-    defaults = replace(CONFIG, training=TrainConfig(dataset="insects", start="the-start"))
-    text = card_text(a_run(defaults), FINISHED)
-    assert changed(text) == {}
-    assert not any(name in text for name in ("backbone_lr", "batch_size", "weight_decay"))
+def test_the_recipe_is_told_in_words() -> None:
+    phases = [{"epochs": 1, "rates": {"head": 0.3}}, {"epochs": 2, "rates": {"layer3": 0.005, "head": 0.03}}]
+    training = replace(
+        CONFIG.training,
+        strategy="three-stage",
+        optimizer="adamw",
+        label_smoothing=0.1,
+        mixup=0.2,
+        ema=0.99,
+        crop="resized",
+        flip=False,
+    )
+    metrics = [START | {"phases": phases}, *FINISHED[1:]]
+    text = card_text(a_run(replace(CONFIG, training=training)), metrics)
+    for fact in (
+        "3 epochs of `insects` (900 images to train with, 123 to choose by)",
+        "`three-stage`: head and CBAM, then",
+        "AdamW",
+        "label smoothing 0.1",
+        "decay 0.99",
+        "at least 35% of the area",
+        "MixUp with alpha 0.2",
+        "Seed 7",
+        "1.5 minutes on the CPU in bfloat16",
+        "1. 1 epoch; peak learning rates: head 0.3.",
+        "2. 2 epochs; peak learning rates: layer3 0.005, head 0.03.",
+    ):
+        assert fact in text
+    assert "mirrored" not in text
+    assert "CutMix" not in text
+
+
+def test_a_cost_is_told_where_the_price_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PRICE_VARIABLE, raising=False)
+    assert "cost" not in card_text(a_run(), FINISHED)
+    monkeypatch.setenv(PRICE_VARIABLE, "4")  # for 90 seconds
+    assert "which cost $0.10" in card_text(a_run(), FINISHED)
+
+
+def test_the_scores_are_in_the_form_that_the_hub_shows() -> None:
+    scores = {"top5_accuracy": 0.987654, "macro_f1": 0.7, "ece": 0.0512}
+    metrics = [*FINISHED[:-2], judged() | scores, END]
+    text = card_text(a_run(), metrics, repo_id="ann/insects-net")
+    data = ModelCard(text).data
+    assert data.model_name == "insects-net"
+    assert data.eval_results is not None
+    shown = {result.metric_name: (result.metric_type, result.metric_value) for result in data.eval_results}
+    assert shown == {
+        "Top-1 accuracy": ("accuracy", 0.7654),
+        "Top-5 accuracy": ("top_5_accuracy", 0.9877),
+        "Macro F1": ("f1", 0.7),
+        "Expected calibration error": ("ece", 0.0512),
+    }
+    assert {(result.dataset_name, result.dataset_split) for result in data.eval_results} == {("insects", "test")}
+    assert "Top-5 accuracy 98.77%, macro F1 70.00%, expected calibration error 5.1 points" in text
+    assert ModelCard(card_text(a_run(), STOPPED_AT_ONCE)).data.eval_results is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "linked"),
+    [("insects", None), ("ann/bees", ["ann/bees"]), ("cifar10-mini", ["uoft-cs/cifar10"])],
+)
+def test_data_of_the_hub_are_linked(dataset: str, linked: list[str] | None) -> None:
+    training = replace(CONFIG.training, dataset=dataset)
+    assert ModelCard(card_text(a_run(replace(CONFIG, training=training)), FINISHED)).data.datasets == linked
+
+
+def test_weights_of_the_hub_that_it_started_from_are_linked(tmp_path: Path) -> None:
+    start = Run.create(tmp_path / "the-start", CONFIG)
+    run = Run.create(tmp_path / "a-run", CONFIG)
+    assert ModelCard(card_text(run, FINISHED)).data.base_model is None
+    start.write_source(Source("timm/resnet18.tv_in1k", "0" * 40))
+    assert ModelCard(card_text(run, FINISHED)).data.base_model == "timm/resnet18.tv_in1k"
+
+
+def test_a_pushed_card_pulls_its_model_in_three_lines_and_links_to_the_space() -> None:
+    text = card_text(a_run(), FINISHED, repo_id="ann/insects-net", space="ann/the-space")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert 'pull_run("ann/insects-net")' in code
+    assert "](https://huggingface.co/spaces/ann/the-space)" in text
+    assert "huggingface.co/spaces" not in card_text(a_run(), FINISHED)
+
+
+def test_the_shipped_models_card_has_all_figures_and_tells_its_limits(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "mine", ignore=shutil.ignore_patterns("resume"))
+    run = Run.open(tmp_path / "mine")
+    config = replace(run.config, training=replace(run.config.training, dataset="cifar10-mini", start=None))
+    run = Run(run.path, config)
+    data = load_splits(config.training, 32).test
+    evaluation, scores = evaluate_test(run.load_model(), data, config.model)
+    save(evaluation, run.path / EVALUATION)
+    run.append_metric({"event": "test", "split": "test", "images": len(data), **scores, "seconds": 1.0})
+    files = card_files(run)
+    assert {CURVES, CONFUSION, RESIDUALS, CARD} == set(files)
+    for name in (CURVES, CONFUSION, RESIDUALS):
+        with Image.open(io.BytesIO(files[name])) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+        assert f"]({name})" in files[CARD].decode()
+    assert "on nothing else" in files[CARD].decode()
+    # What was measured with images that are gone by now is kept.
+    (run.path / FIGURES).mkdir(exist_ok=True)
+    (run.path / RESIDUALS).write_bytes(b"as it was")
+    assert card_files(run)[RESIDUALS] == b"as it was"
 
 
 @pytest.mark.parametrize("metrics", [STOPPED_AT_ONCE, []], ids=["stopped in its first epoch", "without metrics"])
@@ -159,7 +260,7 @@ def test_the_card_and_its_figure_are_written_into_the_runs_folder(tmp_path: Path
     write_card(run)
     text = (run.path / CARD).read_text(encoding="utf-8")
     assert text == card_text(run, metrics)
-    (figure,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    (figure,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)  # there is neither a test nor a data set "insects"
     with Image.open(run.path / figure) as image:
         assert image.format == "PNG"
     assert [file.name for file in (run.path / FIGURES).iterdir()] == [Path(figure).name]  # nothing half written is left

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space import palette
+from resnet_space import figures, palette
 from resnet_space.figures import OVERLAY_SIZE, channel_gates, learning_curves, overlay, save_png
 from resnet_space.runs import Metric
 
@@ -159,3 +159,24 @@ def test_figures_are_independent_of_pyplot() -> None:
     channel_gates(np.array([0.9, 0.1], dtype=np.float32), 0.5)
     learning_curves(METRICS)
     assert plt.get_fignums() == []
+
+
+def test_a_confusion_matrix_is_drawn_whatever_its_classes_are_called() -> None:
+    names = ["$x^2$", "<img src=x>", "猫", "a name that is much too long for the margin of a figure"]
+    assert figures.png(figures.confusion(np.eye(4, dtype=np.int64), names)).startswith(b"\x89PNG")
+    drawn = [
+        label.get_text() for label in figures.confusion(np.eye(4, dtype=np.int64), names).axes[0].get_yticklabels()
+    ]
+    assert drawn[:3] == names[:3]
+    assert len(drawn[3]) == 24
+
+
+def test_a_residual_profile_has_each_blocks_median_and_quartiles() -> None:
+    quartiles = [(0.1, 0.2, 0.4), (1.0, 2.0, 3.0), (0.5, 0.6, 0.7)]
+    figure = figures.residual_profile(["a", "b", "c"], [True, False, True], quartiles, 64)
+    kept, changed = figure.axes[0].containers
+    assert kept[0].get_xydata().tolist() == [[1, 0.2], [3, 0.6]]
+    assert changed[0].get_xydata().tolist() == [[2, 2.0]]
+    (bars,) = changed[2]
+    assert bars.get_segments()[0][:, 1].tolist() == [1.0, 3.0]
+    assert "64 test images" in figure.axes[0].get_xlabel()

@@ -8,6 +8,7 @@ import pytest
 
 from resnet_space import palette
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.cost import PRICE_VARIABLE
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run
 from resnet_space.ui.finetune import status as page
@@ -351,12 +352,12 @@ def test_a_run_that_a_limit_stopped_tells_which() -> None:
 
 def test_a_finished_run_tells_what_it_cost_where_the_price_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = [START, epoch(1), judged(0.7, seconds=1800), end("finished")]
-    monkeypatch.delenv(page.PRICE_VARIABLE, raising=False)
+    monkeypatch.delenv(PRICE_VARIABLE, raising=False)
     assert "$" not in shown(Status("finished"), metrics).text
     for price, words in (("0.40", "$0.20"), ("0.001", "less than $0.01")):
-        monkeypatch.setenv(page.PRICE_VARIABLE, price)
+        monkeypatch.setenv(PRICE_VARIABLE, price)
         assert shown(Status("finished"), metrics).text.endswith(words)
-    monkeypatch.setenv(page.PRICE_VARIABLE, "a lot")
+    monkeypatch.setenv(PRICE_VARIABLE, "a lot")
     assert "$" not in shown(Status("finished"), metrics).text
 
 

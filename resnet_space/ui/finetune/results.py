@@ -17,6 +17,7 @@ from resnet_space.evaluation import (
     images_behind,
     load_evaluation,
     most_confused,
+    most_mistaken,
     per_class,
     reliability,
 )
@@ -51,14 +52,6 @@ def cell_title(evaluation: Evaluation, true: int, predicted: int, count: int) ->
     if true == predicted:
         return f"{names[true]}, recognised: {count:,}"
     return f"{names[true]}, taken for {names[predicted]}: {count:,}"
-
-
-def shown_classes(matrix: Any) -> list[int]:
-    """The classes of the confusion matrix [C, C], or of many those with the most errors, in their order."""
-    if len(matrix) <= MOST_CLASSES:
-        return list(range(len(matrix)))
-    errors = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
-    return sorted(np.argsort(-errors, kind="stable")[:MOST_CLASSES].tolist())
 
 
 def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], title: str) -> str:
@@ -130,7 +123,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
         if evaluation is None or test is None:
             return nothing
         matrix = confusion_matrix(evaluation)
-        classes = shown_classes(matrix)
+        classes = most_mistaken(matrix, MOST_CLASSES)
         chart = charts.confusion_chart(
             matrix[np.ix_(classes, classes)].tolist(), [evaluation.classes[i] for i in classes]
         )

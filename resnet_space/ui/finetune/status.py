@@ -1,16 +1,15 @@
 """What the fine-tune tab says about runs, as HTML: the progress line and the table that compares them."""
 
-import os
 from collections.abc import Sequence
 from html import escape
 
 from resnet_space import palette
+from resnet_space.cost import cost_words
 from resnet_space.evaluation import wilson_interval
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run, last_metric, split_words
 
 RANDOM = "random initialisation"
-PRICE_VARIABLE = "RESNET_SPACE_PRICE_PER_HOUR"  # of this machine, in US dollars
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
@@ -33,15 +32,6 @@ def accuracy_words(test: Metric) -> str:
     """Of a "test" metric, with its 95 % interval (Wilson 1927): "74.2% (70.2 to 77.9%)"."""
     low, high = wilson_interval(round(test["accuracy"] * test["images"]), test["images"])
     return f"{test['accuracy']:.1%} ({100 * low:.1f} to {high:.1%})"
-
-
-def cost_words(seconds: float) -> str:
-    """What so much of this machine costs, where its price is known: " · $0.12"."""
-    try:
-        cost = float(os.environ[PRICE_VARIABLE]) * seconds / 3600
-    except (KeyError, ValueError):
-        return ""
-    return f" · ${cost:.2f}" if cost >= 0.01 else " · less than $0.01"
 
 
 def start_of(run: Run) -> str:
@@ -104,7 +94,8 @@ def status_html(
             "images are classified correctly (95 % interval)."
         )
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
-        numbers += cost_words(test["seconds"])
+        cost = cost_words(test["seconds"])
+        numbers += f" · {cost}" if cost else ""
     elif status.state == "stopped":
         words = f"{name} was stopped. {escape(status.reason)} Its {'best' if epochs else 'last'} weights are kept."
         numbers = f"after {len(epochs)} of {planned} epochs"
