@@ -109,29 +109,38 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
     page.close()
 
 
+def started_run(app: App, page: Page, epochs: int) -> str:
+    """The name of the run that is started on the page: on a public app nobody can guess it."""
+    before = set(app.checkpoints.iterdir())
+    start(page, epochs=epochs)
+    wait_for(lambda: set(app.checkpoints.iterdir()) - before)
+    (made,) = set(app.checkpoints.iterdir()) - before
+    return made.name
+
+
 def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visitors: list[Page]) -> None:
     one, other = visitors
-    start(one, epochs=200)
-    expect(one.locator(".status.training")).to_contain_text("fine-tune-1", timeout=TRAINED_MS)
-    start(other, epochs=1)
-    expect(other.locator(".status.queued")).to_contain_text("fine-tune-2 waits for its turn: place 1", timeout=SHOWN_MS)
+    ones = started_run(public, one, epochs=200)
+    expect(one.locator(".status.training")).to_contain_text(ones, timeout=TRAINED_MS)
+    others = started_run(public, other, epochs=1)
+    expect(other.locator(".status.queued")).to_contain_text(f"{others} waits for its turn: place 1", timeout=SHOWN_MS)
     expect(one.locator(".status")).to_contain_text("1 more waits for its turn", timeout=SHOWN_MS)
     keep(other, "12-queued")
-    assert "fine-tune-1" not in other.content()  # neither in the choices nor in the table
+    assert ones not in other.content()  # neither in the choices nor in the table
 
-    other.goto(f"{public.url}/?run=fine-tune-1")  # a link that the first visitor gave away: to look, not to touch
-    expect(other.locator(".status.training")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    other.goto(f"{public.url}/?run={ones}")  # a link that the first visitor gave away: to look, not to touch
+    expect(other.locator(".status.training")).to_contain_text(ones, timeout=SHOWN_MS)
     other.get_by_role("button", name="Stop", exact=True).click()
-    toast = other.get_by_test_id("toast-body").filter(has_text="fine-tune-1 is not yours")
+    toast = other.get_by_test_id("toast-body").filter(has_text=f"{ones} is not yours")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
-    assert public.trainer_pids("fine-tune-1")
+    assert public.trainer_pids(ones)
 
     one.reload()  # one's own browser is known again
-    expect(one.locator(".status.training")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    expect(one.locator(".status.training")).to_contain_text(ones, timeout=SHOWN_MS)
     one.get_by_role("button", name="Stop", exact=True).click()
-    expect(one.locator(".status.stopped")).to_contain_text("fine-tune-1 was stopped", timeout=SHOWN_MS)
-    other.goto(f"{public.url}/?run=fine-tune-2")
-    expect(other.locator(".status.finished")).to_contain_text("fine-tune-2", timeout=TRAINED_MS)
+    expect(one.locator(".status.stopped")).to_contain_text(f"{ones} was stopped", timeout=SHOWN_MS)
+    other.goto(f"{public.url}/?run={others}")
+    expect(other.locator(".status.finished")).to_contain_text(others, timeout=TRAINED_MS)
 
 
 def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -> None:

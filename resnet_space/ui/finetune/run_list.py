@@ -14,6 +14,7 @@ from resnet_space.ui.finetune.status import start_of
 from resnet_space.ui.guard import admit
 from resnet_space.ui.live import MAX_SHOWN
 from resnet_space.ui.refusals import refusal
+from resnet_space.ui.storage import kept_words
 from resnet_space.ui.workshop import Workshop
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
@@ -79,6 +80,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             label="Click a run to choose it",
             elem_id="run-list",
         )
+        kept = kept_words(workshop.limits)
+        gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
             title = gr.Markdown()
             with gr.Row():
