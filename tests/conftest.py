@@ -1,8 +1,12 @@
 """What several test modules need: data sets in the Hub's layout, made on the spot."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+# Several workers test at once, and PyTorch's threads spin while they wait for one another. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pyarrow as pa
 import pyarrow.parquet as pq

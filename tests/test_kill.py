@@ -82,7 +82,7 @@ def test_a_training_that_is_killed_at_random_moments_ends_with_the_same_bits(
     while done < kills:
         # A resumed training loses at most an epoch to each kill, so that on the whole it comes on.
         process = trainer(run, tmp_path, *(["--resume"] if run.metrics() else []))
-        done += kill_at_a_random_moment(run, process, 1.5 * training / kills)
+        done += kill_at_a_random_moment(run, process, 0.9 * training / kills)
         if run.metrics() and run.metrics()[-1]["event"] == "end":
             break
     epochs = max((metric["epoch"] for metric in run.metrics() if metric["event"] == "epoch"), default=0)

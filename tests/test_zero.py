@@ -222,6 +222,7 @@ def test_what_is_left_of_a_quota_is_asked_for_where_it_is_of_use(zero: ZeroGPUSt
     assert zero.asked[1].seconds == 16
 
 
+@pytest.mark.long
 def test_a_training_that_is_stopped_goes_on_from_the_same_step(zero: ZeroGPUStub, run: Run, in_one_go: Run) -> None:
     page = Page(zero, run)
     page.wait_for("epoch", 2)
@@ -244,6 +245,7 @@ def test_a_page_that_is_closed_stops_its_run_which_can_be_resumed(zero: ZeroGPUS
     assert_same_training(run, in_one_go)
 
 
+@pytest.mark.long
 def test_a_slice_that_is_killed_fails_in_one_sentence_and_can_be_resumed(
     zero: ZeroGPUStub, run: Run, in_one_go: Run
 ) -> None:
@@ -271,6 +273,7 @@ def test_an_error_within_a_slice_is_told_as_any_host_tells_it(zero: ZeroGPUStub,
     assert zero.released == [False]
 
 
+@pytest.mark.long
 def test_the_limit_of_minutes_ends_it(zero: ZeroGPUStub, run: Run) -> None:
     # Not a whole minute of training: the run says that it has had one already.
     with closing(train_in_slices(run)) as progress:

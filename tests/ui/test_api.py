@@ -38,7 +38,10 @@ def wait_until_ended(client: Client, run: str) -> dict[str, Any]:
 
 def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     names = set(client.view_api(return_format="dict")["named_endpoints"])
-    assert names == {"/start_training", "/training_status", "/stop_training", "/predict", "/explore_residuals"}
+    assert names == {"/start_training", "/training_status", "/stop_training", "/push", "/pull"} | {
+        "/predict",
+        "/explore_residuals",
+    }
 
 
 def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:

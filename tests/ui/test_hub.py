@@ -77,7 +77,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def push(page: Page, told: str, target: str | None = None) -> None:
     """Open the panel, which tells who one is on the Hub, and push to the target, or where it suggests."""
     page.get_by_text("Push to the Hugging Face Hub").click()
-    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_text(told)).to_be_visible(timeout=TRAINED_MS)
     if target is not None:
         page.get_by_label("Repository").locator("visible=true").last.fill(target)
     page.get_by_role("button", name="Push", exact=True).click()
@@ -87,7 +87,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     anns: App, people: HubStub, page: Page
 ) -> None:
     page.goto(f"{anns.url}/?run=my-cifar")
-    expect(page.locator(".status")).to_contain_text("my-cifar")
+    expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     push(page, "You are ann there.")
     done = page.locator(".report").filter(has_text="is on the Hub")
     expect(done).to_be_visible(timeout=TRAINED_MS)
@@ -102,9 +102,9 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     wanted = page.get_by_label("Model").locator("visible=true")
     wanted.fill("ann/my-cifar")
     wanted.press("Enter")
-    expect(page.locator(".report").filter(has_text=f"commit {commit[:7]}")).to_be_visible()
+    expect(page.locator(".report").filter(has_text=f"commit {commit[:7]}")).to_be_visible(timeout=TRAINED_MS)
     page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
-    expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar")
+    expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar", timeout=TRAINED_MS)
     page.locator("#picture input[type=file]").set_input_files(str(CAT))
     expect(page.get_by_text("What ann.my-cifar sees")).to_be_visible(timeout=TRAINED_MS)
     keep(page, "21-pulled")
@@ -125,26 +125,28 @@ def test_a_model_that_cannot_be_had_is_told_in_one_sentence_on_the_page(anns: Ap
     wanted = page.get_by_label("Model").locator("visible=true")
     wanted.fill("nobody/nothing")
     wanted.press("Enter")
-    expect(page.locator(".caution").filter(has_text="nobody/nothing is not on the Hub")).to_be_visible()
+    expect(page.locator(".caution").filter(has_text="nobody/nothing is not on the Hub")).to_be_visible(
+        timeout=TRAINED_MS
+    )
 
 
 def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
     space: App, people: HubStub, page: Page
 ) -> None:
     page.goto(f"{space.url}/?key=the+key+that+bob%27s+browser+keeps&run=bobs-run")
-    expect(page.locator(".status")).to_contain_text("bobs-run")
+    expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
     before = len(people.requests)
     push(page, "Sign in with Hugging Face, at the top of the page", "bob/shared")
     toast = page.get_by_test_id("toast-body")
-    expect(toast.filter(has_text="nobody is signed in").first).to_be_visible()
+    expect(toast.filter(has_text="nobody is signed in").first).to_be_visible(timeout=TRAINED_MS)
     assert all(asked.token != ANN for asked in people.requests[before:])
 
     page.get_by_role("button", name="Sign in with Hugging Face").click()
-    expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible()
+    expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible(timeout=TRAINED_MS)
     page.goto(f"{space.url}/?run=bobs-run")
-    expect(page.locator(".status")).to_contain_text("bobs-run")
+    expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
     push(page, "You are bob there.", "ann/stolen-name")
-    expect(toast.filter(has_text="may not").first).to_be_visible()
+    expect(toast.filter(has_text="may not").first).to_be_visible(timeout=TRAINED_MS)
     page.get_by_label("Repository").locator("visible=true").last.fill("bob/shared")
     page.get_by_role("button", name="Push", exact=True).click()
     expect(page.locator(".report").filter(has_text="is on the Hub")).to_be_visible(timeout=TRAINED_MS)

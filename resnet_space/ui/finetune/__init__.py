@@ -228,6 +228,6 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         [names, form.start],
         **quiet,
     )
-    wire_fields(workshop, visitor, form, plan_view, data_view, suggestion_plot)
+    wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     return FinetuneTab(try_it, explore_it, followed)

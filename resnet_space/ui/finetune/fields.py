@@ -186,6 +186,7 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
 
 def wire_fields(
     workshop: Workshop,
+    app: gr.Blocks,
     visitor: gr.BrowserState,
     form: Fields,
     plan_view: gr.HTML,
@@ -276,7 +277,7 @@ def wire_fields(
         (look_at_data, seen_by, [data_view]),
     ):
         gr.on([component.change for component in triggers], handler, components, views, **ahead)
-        gr.on(None, handler, components, views, **ahead)  # when the page is opened
+        app.load(handler, components, views, **ahead)
     form.suggest_button.click(
         on_suggest,
         components,

@@ -106,14 +106,9 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
     quiet: Any = private | {"show_progress": "hidden"}
     panel.expand(on_open, visitor, [who, machine, target], **quiet)
     looked_at: Sequence[Any] = [machine, minutes, visitor, *form.components]
-    gr.on(
-        [machine.change, minutes.change, *(component.change for component in form.components)],
-        on_look,
-        looked_at,
-        cost,
-        trigger_mode="always_last",
-        **quiet,
-    )
+    # Not at every change of the form: three listeners to all its fields start one another again without end.
+    for component in (machine, minutes, form.settings["epochs"], form.settings["batch_size"]):
+        component.change(on_look, looked_at, cost, **quiet)
     return start.click(
         on_start, [shown, machine, minutes, target, visitor, *form.components], shown, show_progress_on=cost, **private
     )
