@@ -1,5 +1,6 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
+import hashlib
 import json
 import os
 import threading
@@ -19,7 +20,7 @@ from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
-from resnet_space.hub.push import push_run
+from resnet_space.hub.push import push_run, who_am_i
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
 from resnet_space.runs import OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_LOADED = 4  # models kept in memory
+MAX_USERS = 1_000  # whose names are remembered
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
@@ -57,6 +59,7 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
+        self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
@@ -158,6 +161,16 @@ class Workshop:
         run = self.own_run(name, key)
         space = os.environ.get("SPACE_ID")
         return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
+
+    def user_name(self, token: str | None) -> str | None:
+        """Who the token is of on the Hub, which allows few such questions. Raises HubError."""
+        known = hashlib.sha256((token or "").encode()).hexdigest()  # not the token itself: this is kept
+        name = self._user_names.get(known) or who_am_i(token)
+        if name is not None:
+            self._user_names[known] = name
+            while len(self._user_names) > MAX_USERS:
+                self._user_names.popitem(last=False)
+        return name
 
     def flavours(self, token: str | None = None) -> list[Flavour]:
         """The machines for jobs and their prices, asked for once in a while. Raises HubError."""

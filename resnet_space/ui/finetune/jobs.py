@@ -8,7 +8,6 @@ import gradio as gr
 
 from resnet_space.hub.client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, Flavour, estimated_seconds, jobs_space
-from resnet_space.hub.push import who_am_i
 from resnet_space.runs import RunError
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
@@ -55,7 +54,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             why = "Jobs need a Space of this app, whose image they run in: see RESNET_SPACE_JOBS_SPACE in the README."
             return why, gr.skip(), gr.skip()
         try:
-            user = who_am_i(token)
+            user = workshop.user_name(token)
             choices = [(f"{f.words}, ${f.price_per_hour:.2f} an hour", f.name) for f in workshop.flavours(token)]
         except HubError as error:
             return f"{WHAT} {error}", gr.skip(), gr.skip()

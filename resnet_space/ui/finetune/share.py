@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.hub.client import HubError
-from resnet_space.hub.push import suggested_repo_id, who_am_i
+from resnet_space.hub.push import suggested_repo_id
 from resnet_space.runs import RunError
 from resnet_space.ui.guard import admit
 from resnet_space.ui.identity import how_to_sign_in, token_of
@@ -33,7 +33,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
 
     def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
         try:
-            return who_am_i(token_of(workshop, key, signed_in))
+            return workshop.user_name(token_of(workshop, key, signed_in))
         except HubError:  # the push itself says what is wrong
             return None
 
