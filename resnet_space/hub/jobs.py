@@ -20,6 +20,7 @@ from resnet_space.hub.client import HubError, Wanted, hub_api, is_repo_id, sent_
 from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
 
 SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in
+APP_IN_IMAGE = "/home/user/app"  # where a Space's image has its repository, whatever folder a job starts in
 START_FILE = "start.safetensors"  # in the repository, until the job has read it
 MAX_MINUTES = 8 * 60  # as long as a visitor's sign-in lasts, with which the job pushes
 SETUP_SECONDS = 90.0  # until a job computes: the image is fetched, PyTorch imported, the data decoded
@@ -150,7 +151,10 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
         info = api.run_job(
             image=f"hf.co/spaces/{space}",
             command=command,
-            env={"RESNET_SPACE_MAX_MINUTES": str(max(minutes - 2, 1))},  # so that it ends by itself, and pushes
+            env={
+                "RESNET_SPACE_MAX_MINUTES": str(max(minutes - 2, 1)),  # so that it ends by itself, and pushes
+                "PYTHONPATH": APP_IN_IMAGE,
+            },
             secrets={"HF_TOKEN": secret},
             flavor=flavour,
             timeout=60 * minutes,
