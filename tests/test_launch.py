@@ -1,11 +1,25 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from resnet_space.config import ConfigError
-from resnet_space.launch import AUTH_VARIABLE, Options, accounts, addresses, parsed_options
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
+from resnet_space.launch import (
+    AUTH_VARIABLE,
+    REPOSITORY,
+    STORAGE_VARIABLE,
+    Options,
+    accounts,
+    addresses,
+    bring_shipped,
+    parsed_options,
+    tell_the_trainer,
+)
 from resnet_space.limits import PUBLIC, VARIABLES, Limits
+from resnet_space.runs import SHIPPED, WEIGHTS, Run
 
 LOCAL = "http://127.0.0.1:7860/"
 OFFLINE = (
@@ -16,7 +30,14 @@ OFFLINE = (
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (AUTH_VARIABLE, "SPACE_ID", "GRADIO_SERVER_PORT", "RESNET_SPACE_DATA", *VARIABLES.values()):
+    for name in (
+        AUTH_VARIABLE,
+        "SPACE_ID",
+        "GRADIO_SERVER_PORT",
+        "RESNET_SPACE_DATA",
+        STORAGE_VARIABLE,
+        *VARIABLES.values(),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -122,3 +143,38 @@ def test_without_a_tunnel_one_sentence_says_why(options: Options, said: str, rea
     assert reason in why
     assert why.endswith("the app is served on this machine only.")
     assert last == "Open http://127.0.0.1:7860"
+
+
+def test_runs_and_data_are_kept_where_a_restart_leaves_them_and_the_shipped_runs_are_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STORAGE_VARIABLE, str(tmp_path))
+    options = parsed_options([])
+    assert (options.checkpoints, options.data) == (tmp_path / "checkpoints", tmp_path / "data")
+    assert parsed_options(["--checkpoints=/mine"]).checkpoints == Path("/mine")
+    bring_shipped(options.checkpoints)
+    for name in SHIPPED:
+        assert Run.open(options.checkpoints / name).has_weights
+    (options.checkpoints / SHIPPED[0] / WEIGHTS).write_bytes(b"as it was")
+    bring_shipped(options.checkpoints)  # the next start
+    assert (options.checkpoints / SHIPPED[0] / WEIGHTS).read_bytes() == b"as it was"
+
+
+def test_without_a_storage_nothing_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+    assert parsed_options([]).checkpoints == REPOSITORY / "checkpoints"
+    bring_shipped(tmp_path / "checkpoints")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_public_app_and_its_trainers_do_not_use_the_login_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (DATA_FOLDER_VARIABLE, NO_SAVED_TOKEN):
+        monkeypatch.setenv(variable, "")  # so that it is put back as it was
+    tell_the_trainer(parsed_options([f"--data={tmp_path}"]))
+    assert os.environ[DATA_FOLDER_VARIABLE] == str(tmp_path)
+    assert sent_token(None) is None
+    tell_the_trainer(parsed_options([f"--data={tmp_path}", "--share"]))
+    assert sent_token(None) is False
+    assert sent_token("hf_a_visitors") == "hf_a_visitors"
