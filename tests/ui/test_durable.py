@@ -36,6 +36,7 @@ def lonely(tmp_path: Path, hub: HubStub) -> Iterator[App]:
 def public(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
     """One that others can reach, with limits and an owner's key."""
     limits = {"RESNET_SPACE_MAX_EPOCHS": "300", "RESNET_SPACE_OWNER_KEY": "the owner of the machine"}
+    limits["RESNET_SPACE_MAX_REQUESTS"] = "1000"  # the raw ones are many
     running = App(tmp_path_factory.mktemp("public"), hub, ["--host=0.0.0.0"], **limits)
     running.start()
     yield running

@@ -219,15 +219,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
     run_list.changed.change(**redraw, **quiet)
     names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
-    form.pulled.change(
-        lambda name, known, key: (
-            [*dict.fromkeys([name, *known])],
-            gr.update(choices=start_choices(workshop, key), value=name),
-        ),
-        [form.pulled, names, visitor],
-        [names, form.start],
-        **quiet,
-    )
+    form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **quiet)
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     return FinetuneTab(try_it, explore_it, followed)

@@ -252,11 +252,27 @@ def wire_fields(
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
     settings, components = form.settings, form.components
-    form.start.change(on_start_chosen, form.start, [form.architecture_row, form.architecture, form.cbam], **quiet)
-    for component in (form.start, form.architecture, form.dataset):
-        outputs = [settings[name] for name in DATA_SETTINGS]
-        component.change(on_data, [form.start, form.dataset, form.architecture], outputs, **quiet)
-    form.strategy.change(
+    # At what a visitor chooses, not at any change: one that comes late would take back what they have set since.
+    offered: Any = {
+        "fn": on_start_chosen,
+        "inputs": form.start,
+        "outputs": [form.architecture_row, form.architecture, form.cbam],
+    }
+    suited: Any = {
+        "fn": on_data,
+        "inputs": [form.start, form.dataset, form.architecture],
+        "outputs": [settings[name] for name in DATA_SETTINGS],
+    }
+    form.start.input(**offered, **quiet).then(**suited, **quiet)
+    form.architecture.input(**suited, **quiet)
+    form.dataset.input(**suited, **quiet)
+    form.pulled.change(
+        lambda name, key: gr.update(choices=start_choices(workshop, key), value=name),
+        [form.pulled, visitor],
+        form.start,
+        **quiet,
+    ).then(**offered, **quiet).then(**suited, **quiet)
+    form.strategy.input(
         lambda name: suit(STRATEGY_SETTINGS, strategy_values(name)),
         form.strategy,
         [settings[name] for name in STRATEGY_SETTINGS],
@@ -268,7 +284,7 @@ def wire_fields(
         [added, visitor],
         form.dataset,
         **quiet,
-    )
+    ).then(**suited, **quiet)
 
     ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
