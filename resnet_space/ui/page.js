@@ -19,11 +19,12 @@ window.resnetSpace = (() => {
 
   // "uirevision" in the layout keeps the reader's zoom and hidden curves over a redraw.
   function render(chart) {
-    const { text, drawn } = figures.get(chart);
-    if (text === drawn || !chart.offsetWidth) return;
+    const { text, drawn, wasNarrow } = figures.get(chart);
+    const narrow = chart.offsetWidth < NARROW;
+    if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
     const { data, layout } = JSON.parse(text);
-    figures.set(chart, { text, drawn: text });
-    if (chart.offsetWidth < NARROW) legendBelow(layout);
+    figures.set(chart, { text, drawn: text, wasNarrow: narrow });
+    if (narrow) legendBelow(layout);
     Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
@@ -36,7 +37,7 @@ window.resnetSpace = (() => {
 
   function draw(chart, figure) {
     if (!figures.has(chart)) seen.observe(chart);
-    figures.set(chart, { text: JSON.stringify(figure), drawn: figures.get(chart)?.drawn });
+    figures.set(chart, { ...figures.get(chart), text: JSON.stringify(figure) });
     render(chart);
   }
 
