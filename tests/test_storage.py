@@ -17,6 +17,7 @@ from tests.hub_stub import HubStub, isolate_client
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")), TrainConfig(dataset="pets"))
 NOW = 1_000 * DAY
+PUBLIC_APP = Workshop(Path("/nowhere"), public=True)
 
 
 def thing(name: str, days_ago: float, gigabytes: float = 1.0) -> Kept:
@@ -56,7 +57,7 @@ def make(tmp_path: Path) -> Callable[..., Run]:
     def made(name: str, days_ago: float, *, owned: bool = True, queued: bool = False) -> Run:
         run = Run.create(tmp_path / "runs" / name, CONFIG)
         if owned:
-            visitors.claim(run.path / OWNER, visitors.new_key())
+            PUBLIC_APP.claim(run.path / OWNER, visitors.new_key())
         if queued:
             (run.path / QUEUED).write_text("{}")
         age(run.path, days_ago)
@@ -105,7 +106,7 @@ def test_a_visitors_data_set_goes_when_its_time_is_over_but_not_while_a_training
     for name in ("pets", "toys", "the-owners"):
         write_split(tmp_path / "data" / name, "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
         if name != "the-owners":
-            visitors.claim(tmp_path / "data" / name / DATASET_OWNER, visitors.new_key())
+            PUBLIC_APP.claim(tmp_path / "data" / name / DATASET_OWNER, visitors.new_key())
         age(tmp_path / "data", 8)
     waits = make("waits", 0, queued=True)
     assert tidy(workshop) == ["toys"]
@@ -114,11 +115,43 @@ def test_a_visitors_data_set_goes_when_its_time_is_over_but_not_while_a_training
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["the-owners"]
 
 
-def test_what_the_hubs_client_keeps_counts_and_goes_too(
+def test_what_was_made_while_the_app_was_its_owners_alone_is_never_deleted(
+    workshop: Workshop, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = Workshop(workshop.library.root)
+    run = Run.create(tmp_path / "runs" / "mine", CONFIG)
+    write_split(tmp_path / "data" / "pets", "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
+    for owners in (run.path / OWNER, tmp_path / "data" / "pets" / DATASET_OWNER):
+        private.claim(owners, "the key of the owner's browser")
+    of_the_owner = Run.create(tmp_path / "runs" / "by-key", CONFIG)
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
+    workshop.claim(of_the_owner.path / OWNER, "the owner's")
+    for folder in (run.path, of_the_owner.path, tmp_path / "data"):
+        age(folder, 1_000)
+    assert tidy(workshop) == []  # the same folders, now on a public app
+    assert visitors.owns(run.path / OWNER, "the key of the owner's browser")
+
+
+def test_the_cache_of_somebodys_own_machine_is_never_touched(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants, hf_hub_download
+
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    with HubStub() as hub:
+        hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
+        file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))
+    age(Path(constants.HF_HUB_CACHE), 1_000)
+    assert tidy(workshop) == []
+    assert file.exists()
+
+
+def test_on_a_space_what_the_hubs_client_keeps_counts_and_goes_too(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants, hf_hub_download
 
+    monkeypatch.setenv("SPACE_ID", "ann/the-space")
     with HubStub() as hub:
         hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
         file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))

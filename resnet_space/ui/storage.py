@@ -1,9 +1,11 @@
 """What visitors' things may take of a shared machine, and for how long they are kept.
 
-Only what a visitor made or brought is ever deleted here: runs and data sets with an owner's file, and the Hub client's
-cache, from which everything can be had again. What trains or waits, and the data that it learns from, stays.
+Only what a visitor of a public app made or brought is ever deleted here: it is marked when it is made. What was made
+while the app was its owner's alone is never touched, also when the app is shared later. On a Space, whose disk is the
+app's, the Hub client's cache goes too, from which all can be had again. What trains or waits stays, and its data.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from resnet_space.runs import OWNER, Run, RunError
 if TYPE_CHECKING:
     from resnet_space.ui.workshop import Workshop
 
+EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
 DAY = 24 * 3600.0
 TIDY_SECONDS = 600.0  # between two looks
 
@@ -71,12 +74,13 @@ def _kept(workshop: "Workshop") -> Iterator[Kept]:
     for run in workshop.library.runs():
         if run.is_training or run.is_queued:
             busy_data.add(run.config.training.dataset)
-        elif (run.path / OWNER).exists():
+        elif (run.path / OWNER).with_name(EXPIRES).exists():
             yield Kept(run.name, _used(run.path), _size(run.path), _deletion(workshop, run))
     for name, folder in dataset_folders().items():
-        if (folder / DATASET_OWNER).exists() and name not in busy_data:
+        if (folder / DATASET_OWNER).with_name(EXPIRES).exists() and name not in busy_data:
             yield Kept(name, _used(folder), _size(folder), lambda folder=folder: shutil.rmtree(folder))  # type: ignore[misc]
-    yield from _cached(busy_data)
+    if "SPACE_ID" in os.environ:
+        yield from _cached(busy_data)
 
 
 def _deletion(workshop: "Workshop", run: Run) -> Callable[[], None]:

@@ -26,7 +26,7 @@ from resnet_space.process import Trainer
 from resnet_space.runs import OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
 from resnet_space.ui.rates import RateLimit
-from resnet_space.ui.storage import TIDY_SECONDS, tidy
+from resnet_space.ui.storage import EXPIRES, TIDY_SECONDS, tidy
 from resnet_space.zero import is_zero_gpu
 
 if TYPE_CHECKING:
@@ -114,6 +114,12 @@ class Workshop:
             raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
         return run
 
+    def claim(self, owners: Path, key: str) -> None:
+        """Make something the visitor's, in the file that names its owners. On a public app it is not kept for ever."""
+        visitors.claim(owners, key)
+        if self.public and not visitors.is_owner_of_all(key):
+            owners.with_name(EXPIRES).touch()
+
     def new_path(self, kind: str) -> Path:
         """For a new run. On a public app its address is for those only to whom it is given."""
         return self.library.root / self.library.free_name(kind, secret=self.public)
@@ -144,7 +150,7 @@ class Workshop:
             repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
         )
         if key:
-            visitors.claim(run.path / OWNER, key)
+            self.claim(run.path / OWNER, key)
         return run
 
     def push(

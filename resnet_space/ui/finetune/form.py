@@ -11,7 +11,6 @@ from resnet_space.hub.client import HubError
 from resnet_space.process import BusyError, Status
 from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
-from resnet_space.ui import visitors
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
@@ -139,7 +138,7 @@ def start_training(
     def create_own() -> Run:
         run = create()
         if key:
-            visitors.claim(run.path / OWNER, key)
+            workshop.claim(run.path / OWNER, key)
         return run
 
     try:

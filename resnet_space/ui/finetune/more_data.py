@@ -15,7 +15,6 @@ from resnet_space.data.archives import ImportReport, import_archive, import_fold
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.runs import RunError
-from resnet_space.ui import visitors
 from resnet_space.ui.guard import admit
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.uploads import uploaded_file
@@ -109,7 +108,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         except DataError as error:
             raise refusal(error) from None
         if key:
-            visitors.claim(workshop.data / name / DATASET_OWNER, key)
+            workshop.claim(workshop.data / name / DATASET_OWNER, key)
         return name, report_html(name, result)
 
     def on_upload(
