@@ -22,6 +22,7 @@ from resnet_space.hub.jobs import (
     list_flavours,
     start_job,
 )
+from resnet_space.hub.published import heard, said
 from resnet_space.process import Trainer
 from resnet_space.runs import CARD, JOB, LOG, METRICS, START_WEIGHTS, WEIGHTS, Library, Run
 from tests.hub_stub import HubStub, isolate_client
@@ -154,6 +155,47 @@ def test_a_job_can_be_followed_anew_after_the_app_was_away(hub: HubStub, tmp_pat
     assert events(run).count("start") == 1
     assert events(run)[-1] == "end"
     assert events(run).count("step") == 14
+
+
+def test_a_job_whose_connection_is_lost_can_be_followed_again(
+    hub: HubStub, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
+    hub.fail(f"{job.id}/logs", 403, times=1)  # which the client does not repeat
+    lost = Follower(run, job, TOKEN)
+    lost.start()
+    lost.join(60)
+    status = Trainer(Library(run.path.parent)).status(run)
+    assert (status.state, status.cause) == ("failed", "job")
+    assert "end" not in events(run)
+    again = Follower(run, job, TOKEN)
+    again.start()
+    again.join(120)
+    assert run.metrics()[-1]["status"] == "finished"
+    assert events(run).count("step") == 14
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "epoch 1",
+        "metric ",
+        "metric {",
+        "metric []",
+        'metric {"event": "nonsense"}',
+        'metric {"event": "step"}',
+        'metric {"event": "end", "status": "<b>"}',
+        'metric {"event": "test", "accuracy": NaN}',
+    ],
+)
+def test_what_no_trainer_says_is_no_metric(line: str) -> None:
+    assert heard(line) is None
+
+
+def test_a_metric_is_heard_as_it_was_said() -> None:
+    metric = {"event": "end", "status": "failed", "reason": "ä"}
+    assert heard(said(metric)) == metric
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from huggingface_hub import JobStage
 
-from resnet_space.hub.client import Wanted, download_files, hub_api, translated_errors
+from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import heard
+from resnet_space.hub.pull import MAX_BYTES
 from resnet_space.runs import CARD, EVALUATION, FIGURES, LOG, WEIGHTS, Metric, Run, RunError, replaced_atomically
 from resnet_space.tokens import masked
 
@@ -32,20 +35,26 @@ class Follower(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        from resnet_space.train import hosting
-
+        run = self.followed
         try:
-            with hosting(self.followed) as end:
+            with run.training_lock():
                 threading.Thread(target=self._watch_for_stop, daemon=True).start()
                 try:
-                    end |= self._follow()
+                    end = self._follow()
+                except RunError as error:  # what it brought does not fit
+                    end = {"status": "failed", "reason": str(error)}
                 finally:
                     self._over.set()
+                run.withdraw_stop()
+                run.append_metric({"event": "end", **end, "time": round(time.time(), 1)})
         except RunError:  # another one follows it already
             return
+        except HubError as error:  # the job may still train: without an end the page offers to follow it anew
+            with (run.path / LOG).open("a", encoding="utf-8") as log:
+                log.write(f"{error}\n")
 
     def _follow(self) -> Metric:
-        """Append what the job says; at its end bring its weights. Returns how it ended."""
+        """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, RunError."""
         run, job = self.followed, self.job
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
@@ -55,7 +64,7 @@ class Follower(threading.Thread):
                 if metric is None:
                     log.write(masked(line.rstrip()) + "\n")
                     log.flush()
-                elif metric.get("event") == "end":
+                elif metric["event"] == "end":
                     how = metric
                 elif known:
                     known -= 1
@@ -80,9 +89,9 @@ class Follower(threading.Thread):
     def _watch_for_stop(self) -> None:
         while not self._over.wait(STOP_LOOK_SECONDS):
             if self.followed.stop_requested():
-                with translated_errors(self._wanted()):
+                with suppress(HubError), translated_errors(self._wanted()):  # else once more in a moment
                     hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
-                return
+                    return
 
     def _bring(self) -> None:
         """Fetch what the job pushed, if it came so far. Raises HubError, RunError."""
@@ -93,6 +102,8 @@ class Follower(threading.Thread):
             files = [file for file in there if file in BROUGHT or _is_figure(file)]
             assert info.sha is not None  # the Hub always says which commit it answered for
             total = sum(there[file] for file in files)
+            if total > MAX_BYTES:
+                raise RunError(f"{repo_id} has {total / 1e9:.3g} GB, which cannot be what the job pushed.")
             found = download_files("model", repo_id, info.sha, files, total=total, token=self._token)
         for file, source in zip(files, found, strict=True):
             with replaced_atomically(run.path / file) as place:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resnet_space.config import RunConfig
+from resnet_space.hub.checks import require_valid_metrics
 from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.hub.jobs import START_FILE
 from resnet_space.hub.push import push_run
@@ -30,14 +31,16 @@ def said(metric: Metric) -> str:
 
 
 def heard(line: str) -> Metric | None:
-    """The metric that a line of the log tells, if it does."""
+    """The metric that a line of the log tells, if it does; what no trainer writes is none."""
     if not line.startswith(METRIC_PREFIX):
         return None
+    text = line.removeprefix(METRIC_PREFIX)
     try:
-        metric = json.loads(line.removeprefix(METRIC_PREFIX))
-    except ValueError:
+        require_valid_metrics("The job's log", text.encode())
+        metric: Metric = json.loads(text)
+    except (HubError, ValueError):
         return None
-    return metric if isinstance(metric, dict) else None
+    return metric
 
 
 def fetch_start(path: Path, repo_id: str) -> Run:
