@@ -796,6 +796,23 @@ def test_an_unusual_compression_method_is_skipped(workplace: Workplace) -> None:
         (tarred({}), r"^There are no files to import"),
         (tarred({}, ":gz"), r"^There are no files to import"),
     ],
+    # The bytes have the time in them: no names for what several processes are to call the same.
+    ids=[
+        "empty",
+        "text",
+        "letter",
+        "rar",
+        "7z",
+        "picture",
+        "gzip",
+        "bzip2",
+        "xz",
+        "cut",
+        "empty-zip",
+        "folder-only",
+        "empty-tar",
+        "empty-tar.gz",
+    ],
 )
 def test_what_is_no_archive_or_has_nothing_is_refused(workplace: Workplace, data: bytes, message: str) -> None:
     workplace.refused(data, message)
