@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     from_environment = os.environ.pop(AUTH_VARIABLE, "")
     try:
         options = Options(
-            host=given.host,
+            host=given.host or os.environ.get("GRADIO_SERVER_NAME") or None,
             port=given.port or _port(os.environ.get("GRADIO_SERVER_PORT", "7860")),
             share=given.share,
             accounts=accounts(given.auth, "--auth") or accounts(from_environment.splitlines(), AUTH_VARIABLE),
@@ -117,7 +118,10 @@ def bring_shipped(checkpoints: Path) -> None:
         for name in SHIPPED:
             source = REPOSITORY / "checkpoints" / name
             if source.is_dir() and not (checkpoints / name).exists():
-                shutil.copytree(source, checkpoints / name)
+                checkpoints.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=checkpoints, prefix=".shipped-") as beside:
+                    shutil.copytree(source, Path(beside) / name)
+                    (Path(beside) / name).rename(checkpoints / name)
 
 
 def _port(text: str) -> int:

@@ -17,6 +17,7 @@ from resnet_space.tokens import masked
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
+LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
 LOG_LINES = 20  # of a failed training, for the page
 
 
@@ -188,8 +189,12 @@ class Trainer:
         tickets = []
         for run in self.library.runs():
             try:
-                tickets.append((json.loads((run.path / QUEUED).read_text("utf-8")), run))
-            except (OSError, ValueError):
+                ticket = json.loads((run.path / QUEUED).read_text("utf-8"))
+                if not self.spawns and time.time() - ticket["time"] > LAPSE_SECONDS:
+                    (run.path / QUEUED).unlink()
+                    continue
+                tickets.append((ticket, run))
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
         return tickets
 

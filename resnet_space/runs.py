@@ -52,6 +52,7 @@ STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"
 QUEUED = f"{RESUME}/queued"
 OWNER = f"{RESUME}/owner"
+GUESTS = f"{RESUME}/guests"  # who may see it besides, as they pulled the same
 JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
 
 # What the Hub allows, so that any run can be pushed.

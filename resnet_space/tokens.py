@@ -2,7 +2,7 @@
 
 import re
 
-_TOKEN = re.compile(r"hf_[A-Za-z0-9_]{8,}")
+_TOKEN = re.compile(r"hf_[A-Za-z0-9_.\-]{8,}")  # that of a sign-in, hf_oauth_..., is a JSON Web Token: with dots
 
 
 def masked(text: str) -> str:

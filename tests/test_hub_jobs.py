@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
+from resnet_space.hub import follower
 from resnet_space.hub.client import HubError
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import (
@@ -20,11 +22,13 @@ from resnet_space.hub.jobs import (
     forward_flops,
     job_of,
     list_flavours,
+    peak_tflops,
     start_job,
 )
 from resnet_space.hub.published import heard, said
 from resnet_space.process import Trainer
 from resnet_space.runs import CARD, JOB, LOG, METRICS, START_WEIGHTS, WEIGHTS, Library, Run
+from resnet_space.ui.finetune.jobs import cost_html
 from tests.hub_stub import HubStub, isolate_client
 
 TOKEN = "hf_the_token_of_ann_0123456789"
@@ -70,14 +74,14 @@ def test_a_run_trained_by_a_job_is_followed_live_and_comes_back_whole(hub: HubSt
     job = start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
     assert job_of(run) == job
     assert hub.model("ann/a-run").private
-    follower = Follower(run, job, TOKEN)
-    follower.start()
+    following = Follower(run, job, TOKEN)
+    following.start()
     wait_for(lambda: "step" in events(run))
     trainer = Trainer(Library(run.path.parent))
     assert trainer.status(run).state == "training"
     assert trainer.active() is None  # this machine is free for another training
-    follower.join(120)
-    assert not follower.is_alive()
+    following.join(120)
+    assert not following.is_alive()
 
     stub = hub.jobs[job.id]
     assert trainer.status(run).state == "finished", (run.path / LOG).read_text()
@@ -102,9 +106,9 @@ def test_a_job_starts_from_the_same_weights_as_a_training_here(hub: HubStub, tmp
     model = dataclasses.replace(start.config.model, classes=dataset_classes("cifar10-mini"))
     config = RunConfig(model, dataclasses.replace(CONFIG.training, strategy="linear-probe", start=start.name))
     run = Run.create(tmp_path / "runs" / "tuned", config, start=start)
-    follower = Follower(run, start_job(run, "ann/tuned", "t4-small", 20, token=TOKEN), TOKEN)
-    follower.start()
-    follower.join(120)
+    following = Follower(run, start_job(run, "ann/tuned", "t4-small", 20, token=TOKEN), TOKEN)
+    following.start()
+    following.join(120)
     trained, begun = run.load_weights(), run.load_weights(START_WEIGHTS)
     frozen = [name for name in begun if name.startswith("layer")]
     assert frozen
@@ -116,11 +120,11 @@ def test_a_job_is_stopped_with_the_weights_that_it_had_pushed(hub: HubStub, tmp_
     config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, epochs=200))
     run = Run.create(tmp_path / "runs" / "long", config)
     job = start_job(run, "ann/long", "t4-small", 20, token=TOKEN)
-    follower = Follower(run, job, TOKEN)
-    follower.start()
+    following = Follower(run, job, TOKEN)
+    following.start()
     wait_for(lambda: "step" in events(run))
     run.request_stop()
-    follower.join(60)
+    following.join(60)
     assert hub.jobs[job.id].stage == "CANCELED"
     assert run.metrics()[-1]["status"] == "stopped"
     assert not run.stop_requested()
@@ -131,13 +135,13 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log(hub: HubStub, tmp_path:
     config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, epochs=200))
     run = Run.create(tmp_path / "runs" / "dying", config)
     job = start_job(run, "ann/dying", "t4-small", 20, token=TOKEN)
-    follower = Follower(run, job, TOKEN)
-    follower.start()
+    following = Follower(run, job, TOKEN)
+    following.start()
     wait_for(lambda: "step" in events(run))
     process = hub.jobs[job.id].process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    follower.join(60)
+    following.join(60)
     end = run.metrics()[-1]
     assert end["status"] == "failed"
     assert end["reason"] == "The job on the Hub ended before the training did: Exit code -9."
@@ -149,9 +153,9 @@ def test_a_job_can_be_followed_anew_after_the_app_was_away(hub: HubStub, tmp_pat
     job = start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
     for metric in ({"event": "start", "device": "cpu", "epochs": 1, "steps_per_epoch": 14, "seconds": 0.0},):
         run.append_metric(metric)  # what was heard before the app went away
-    follower = Follower(run, job, TOKEN)
-    follower.start()
-    follower.join(120)
+    following = Follower(run, job, TOKEN)
+    following.start()
+    following.join(120)
     assert events(run).count("start") == 1
     assert events(run)[-1] == "end"
     assert events(run).count("step") == 14
@@ -161,7 +165,8 @@ def test_a_job_whose_connection_is_lost_can_be_followed_again(
     hub: HubStub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
-    hub.fail(f"{job.id}/logs", 403, times=1)  # which the client does not repeat
+    monkeypatch.setattr(follower, "AGAIN_SECONDS", (0.1,))
+    hub.fail(f"{job.id}/logs", 403, times=2)  # which the client does not repeat
     lost = Follower(run, job, TOKEN)
     lost.start()
     lost.join(60)
@@ -211,8 +216,8 @@ def test_a_metric_is_heard_as_it_was_said() -> None:
             {"repo_id": "bob/a-run"},
             "The job for a-run may not be started with this account: check the token's permissions.",
         ),
-        ({"minutes": 0}, "The time limit is 0 minutes, but must be from 1 to 480."),
-        ({"minutes": 10_000}, "The time limit is 10000 minutes, but must be from 1 to 480."),
+        ({"minutes": 0}, "The time limit is 0 minutes, but must be from 5 to 480."),
+        ({"minutes": 10_000}, "The time limit is 10000 minutes, but must be from 5 to 480."),
     ],
 )
 def test_what_cannot_be_started_is_refused_in_one_sentence(
@@ -241,6 +246,13 @@ def test_without_a_space_whose_image_has_the_app_there_are_no_jobs(
         start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
 
 
+def test_a_repository_that_is_there_is_refused(hub: HubStub, run: Run) -> None:
+    hub.add_model("ann/a-run", {"config.json": b"somebody's"})
+    with pytest.raises(HubError, match=r"^ann/a-run is on the Hub already: a job needs a new repository\.$"):
+        start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
+    assert hub.files("ann/a-run") == {"config.json": b"somebody's"}
+
+
 def test_images_that_are_only_here_are_refused(hub: HubStub, tmp_path: Path) -> None:
     training = dataclasses.replace(CONFIG.training, dataset="my-pets")
     run = Run.create(tmp_path / "runs" / "mine", dataclasses.replace(CONFIG, training=training))
@@ -253,6 +265,20 @@ def test_machines_with_a_gpu_are_offered_with_their_price_an_hour_the_cheapest_f
     assert [flavour.name for flavour in flavours] == ["t4-small", "a10g-small", "h200"]
     assert [round(flavour.price_per_hour, 2) for flavour in flavours] == [0.4, 1.0, 5.0]
     assert flavours[0].words == "Nvidia T4 - small: 1 x T4, 16 GB"
+
+
+def test_a_machine_whose_speed_is_not_known_has_a_price_and_no_estimate() -> None:
+    unknown = Flavour("x", "A new one", 6.0, tflops=0)
+    seconds = estimated_seconds(CONFIG, 1_000, unknown)
+    assert math.isinf(seconds)
+    html = cost_html(unknown, seconds, 20)
+    assert "is not known" in html
+    assert "at most $2.00" in html
+
+
+@pytest.mark.parametrize(("model", "tflops"), [("L4", 121), ("L40S", 362), ("A10G", 70), ("B9000", 0)])
+def test_a_gpus_peak_is_its_own(model: str, tflops: float) -> None:
+    assert peak_tflops(model) == tflops
 
 
 def test_a_cost_is_of_begun_minutes() -> None:

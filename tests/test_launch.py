@@ -34,6 +34,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         AUTH_VARIABLE,
         "SPACE_ID",
         "GRADIO_SERVER_PORT",
+        "GRADIO_SERVER_NAME",
         "RESNET_SPACE_DATA",
         STORAGE_VARIABLE,
         *VARIABLES.values(),
@@ -55,6 +56,13 @@ def test_what_others_can_reach_is_public_and_has_limits(arguments: list[str], pu
     options = parsed_options(arguments)
     assert options.public is public
     assert options.limits == (PUBLIC if public else Limits())
+
+
+def test_an_address_from_the_environment_counts_as_one_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    assert parsed_options([]).host == "0.0.0.0"
+    assert parsed_options([]).public
+    assert not parsed_options(["--host=127.0.0.1"]).public
 
 
 def test_a_space_is_public(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.process import BusyError, Status, Trainer, last_log_lines, status_of
+from resnet_space.process import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
 from resnet_space.runs import CONFIG, LOG, QUEUED, Library, Metric, Run
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
@@ -226,6 +227,21 @@ def test_when_as_many_wait_as_may_the_next_is_not_even_created(library: Library)
         with pytest.raises(BusyError, match=r"^2 trainings wait already, which is as many as may: try again later\.$"):
             trainer.start_new(lambda: created(library, "fourth"))
     assert sorted(run.name for run in library.runs()) == ["a-run", "second", "third"]
+
+
+def test_a_run_whose_page_never_came_to_host_it_does_not_wait_for_ever(library: Library) -> None:
+    trainer = Trainer(library, longest_queue=1, spawns=False)
+    run = created(library, "left")
+    trainer.start(run)
+    assert trainer.status(run).state == "queued"
+    long_ago = {"time": time.time() - LAPSE_SECONDS - 1, "resume": False}
+    (run.path / QUEUED).write_text(json.dumps(long_ago))
+    assert trainer.status(run).state == "new"
+    assert not run.is_queued
+    (run.path / QUEUED).write_text(json.dumps(long_ago))
+    assert [waiting.name for waiting in Trainer(library).queue()] == [
+        "left"
+    ]  # where processes train, all have their turn
 
 
 def test_a_trainer_that_makes_no_processes_lets_runs_wait_until_another_host_takes_them(library: Library) -> None:

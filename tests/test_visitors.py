@@ -5,11 +5,15 @@ import pytest
 
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.runs import BACKBONE, OWNER, RESUME, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run, RunError
+from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.ui import visitors
+from resnet_space.ui.storage import EXPIRES
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
+from tests.hub_stub import HubStub, isolate_client
 
+SHIPPED_RUN = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
 
 
@@ -108,3 +112,47 @@ def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
     for key in (other, None):
         assert [label for label, _ in public.dataset_choices(key)] == ["cifar10-mini"]
     assert ("pets", "pets") in Workshop(tmp_path / "runs").dataset_choices()
+
+
+@pytest.mark.parametrize("name", [BACKBONE, "resnet50.tv_in1k"])
+def test_no_visitors_run_takes_the_name_of_what_came_with_the_app(name: str, tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, public=True)
+    key = visitors.new_key()
+    workshop.claim(Run.create(tmp_path / "mine", CONFIG).path / OWNER, key)
+    with pytest.raises(RunError, match=f"^{name} is the name of weights that come with the app"):
+        workshop.rename_run("mine", key, name)
+    assert workshop.rename_run("mine", key, "ours").name == "ours"
+
+
+def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate_client(monkeypatch, tmp_path / "client")
+    files = {file: (SHIPPED_RUN / file).read_bytes() for file in (CONFIG_FILE, WEIGHTS)}
+    with HubStub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.add_model("ann/bees", files)
+        owners = Workshop(tmp_path / "runs").pull("ann/bees", "the owner's browser")
+        public = Workshop(tmp_path / "runs", public=True)
+        one, other = visitors.new_key(), visitors.new_key()
+        assert public.pull("ann/bees", one) == owners
+        hub.add_model("ann/bees", files | {"README.md": b"newer"})
+        newer = public.pull("ann/bees", one)
+        assert public.pull("ann/bees", other) == newer
+        with pytest.raises(RunError, match="does not know you yet"):
+            public.pull("ann/bees", None)
+    assert {run.name for run in public.runs(one)} == {owners.name, newer.name}
+    assert not (owners.path / OWNER).with_name(EXPIRES).exists()
+    assert (newer.path / OWNER).with_name(EXPIRES).exists()
+    with pytest.raises(RunError, match="is not yours"):
+        public.delete_run(owners.name, one)
+    public.delete_run(newer.name, one)
+    assert {run.name for run in public.runs(other)} == {newer.name}
+
+
+def test_on_ones_own_machine_a_run_is_deleted_from_any_browser(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    run = Run.create(tmp_path / "mine", CONFIG)
+    workshop.claim(run.path / OWNER, "one browser")
+    workshop.delete_run("mine", "another browser")
+    assert not run.path.exists()

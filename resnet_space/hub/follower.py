@@ -1,23 +1,37 @@
 """The app's side of a training elsewhere: what a job says goes into the run's folder as if it trained here."""
 
-import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from huggingface_hub import JobStage
 
 from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import heard
-from resnet_space.hub.pull import MAX_BYTES
-from resnet_space.runs import CARD, EVALUATION, FIGURES, LOG, WEIGHTS, Metric, Run, RunError, replaced_atomically
+from resnet_space.hub.pull import install, sizes_at
+from resnet_space.runs import (
+    CONFIG,
+    LOG,
+    METRICS,
+    RESUME,
+    WEIGHTS,
+    Metric,
+    Run,
+    RunError,
+    Source,
+    last_metric,
+    replaced_atomically,
+)
 from resnet_space.tokens import masked
 
 STOP_LOOK_SECONDS = 1.0
-BROUGHT = (WEIGHTS, EVALUATION, CARD)
+ENDED = (JobStage.COMPLETED, JobStage.CANCELED, JobStage.ERROR, JobStage.DELETED)
+AGAIN_SECONDS = (5.0, 20.0, 60.0, 120.0)  # after which a broken connection is tried anew
 
 
 class Follower(threading.Thread):
@@ -32,15 +46,17 @@ class Follower(threading.Thread):
     def __init__(self, run: Run, job: Job, token: str | None) -> None:
         super().__init__(name=f"follows {run.name}", daemon=True)
         self.followed, self.job, self._token = run, job, token
+        self.has_begun = threading.Event()  # set when the run counts as training, or cannot
         self._over = threading.Event()
 
     def run(self) -> None:
         run = self.followed
         try:
             with run.training_lock():
+                self.has_begun.set()
                 threading.Thread(target=self._watch_for_stop, daemon=True).start()
                 try:
-                    end = self._follow()
+                    end = self._follow_on()
                 except RunError as error:  # what it brought does not fit
                     end = {"status": "failed", "reason": str(error)}
                 finally:
@@ -50,29 +66,49 @@ class Follower(threading.Thread):
         except RunError:  # another one follows it already
             return
         except HubError as error:  # the job may still train: without an end the page offers to follow it anew
-            with (run.path / LOG).open("a", encoding="utf-8") as log:
-                log.write(f"{error}\n")
+            self._note(str(error))
+        finally:
+            self.has_begun.set()
+
+    def _follow_on(self) -> Metric:
+        """Follow the job over what breaks the connection for a while."""
+        for wait in AGAIN_SECONDS:
+            try:
+                return self._follow()
+            except HubError as error:
+                self._note(f"{error} Once more in {wait:.0f} s.")
+                time.sleep(wait)
+        return self._follow()
+
+    def _note(self, words: str) -> None:
+        with (self.followed.path / LOG).open("a", encoding="utf-8") as log:
+            log.write(masked(words.rstrip()) + "\n")
 
     def _follow(self) -> Metric:
         """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, RunError."""
         run, job = self.followed, self.job
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
-        with (run.path / LOG).open("a", encoding="utf-8") as log:
-            for line in self._lines():
-                metric = heard(line)
-                if metric is None:
-                    log.write(masked(line.rstrip()) + "\n")
-                    log.flush()
-                elif metric["event"] == "end":
-                    how = metric
-                elif known:
-                    known -= 1
-                else:
-                    run.append_metric(metric)
+        for line in self._lines():
+            metric = heard(line)
+            if metric is None:
+                self._note(line)
+            elif metric["event"] == "end":
+                how = metric
+            elif known:
+                known -= 1
+            else:
+                run.append_metric(metric)
         with translated_errors(self._wanted()):
             status = hub_api(self._token).inspect_job(job_id=job.id, namespace=job.namespace).status
-        self._bring()
+        if how is None and status.stage not in ENDED:
+            raise HubError(f"The log of the job of {run.name} broke off while it trains.")
+        brought = self._bring()
+        if how is None and (end := last_metric(brought, "end")):  # the log broke off before it was said
+            for metric in brought[len(run.metrics()) :]:
+                if metric["event"] != "end":
+                    run.append_metric(metric)
+            how = end
         if how is not None:
             return {name: how[name] for name in ("status", "reason", "cause") if name in how}
         if status.stage == JobStage.CANCELED:
@@ -93,28 +129,32 @@ class Follower(threading.Thread):
                     hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
                     return
 
-    def _bring(self) -> None:
-        """Fetch what the job pushed, if it came so far. Raises HubError, RunError."""
-        run, repo_id = self.followed, self.job.repo_id
-        with translated_errors(self._wanted()):
-            info = hub_api(self._token).model_info(repo_id, files_metadata=True)
-            there = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-            files = [file for file in there if file in BROUGHT or _is_figure(file)]
-            assert info.sha is not None  # the Hub always says which commit it answered for
-            total = sum(there[file] for file in files)
-            if total > MAX_BYTES:
-                raise RunError(f"{repo_id} has {total / 1e9:.3g} GB, which cannot be what the job pushed.")
-            found = download_files("model", repo_id, info.sha, files, total=total, token=self._token)
-        for file, source in zip(files, found, strict=True):
-            with replaced_atomically(run.path / file) as place:
-                shutil.copyfile(source, place)
-        if run.has_weights:
-            run.load_model()  # refuses what does not fit
+    def _bring(self) -> list[Metric]:
+        """Fetch what the job pushed, if it came so far, and check it as any pull is. Returns its metrics.
+
+        Raises:
+            HubError: if it cannot be had.
+            RunError: if it is not what the job should have pushed.
+        """
+        run, wanted = self.followed, self._wanted()
+        with translated_errors(wanted):
+            there = hub_api(self._token).model_info(self.job.repo_id, files_metadata=True)
+            if WEIGHTS not in {file.rfilename for file in there.siblings or ()}:
+                return []
+            commit, sizes, _ = sizes_at(wanted, self._token)
+            total = sum(sizes.values())
+            paths = download_files("model", self.job.repo_id, commit, list(sizes), total=total, token=self._token)
+        with tempfile.TemporaryDirectory(dir=run.path / RESUME) as beside:
+            source, files = Source(self.job.repo_id, commit), dict(zip(sizes, paths, strict=True))
+            try:
+                made = install(wanted.what, files, run.config, source, Path(beside), iter([run.name]))
+            except HubError as error:
+                raise RunError(str(error)) from None
+            for file in sizes:
+                if file not in (CONFIG, METRICS):
+                    with replaced_atomically(run.path / file) as place:
+                        shutil.copyfile(made.path / file, place)
+            return made.metrics()
 
     def _wanted(self) -> Wanted:
         return Wanted(f"The job of {self.followed.name}", self.job.repo_id)
-
-
-def _is_figure(file: str) -> bool:
-    folder, name = os.path.split(file)
-    return folder == FIGURES and name.endswith(".png") and not name.startswith(".")

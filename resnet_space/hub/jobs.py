@@ -13,6 +13,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from huggingface_hub import CommitOperationAdd, get_token
+from huggingface_hub.errors import HfHubHTTPError
 
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
@@ -22,6 +23,7 @@ from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomical
 SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in
 APP_IN_IMAGE = "/home/user/app"  # where a Space's image has its repository, whatever folder a job starts in
 START_FILE = "start.safetensors"  # in the repository, until the job has read it
+MIN_MINUTES = 5  # to set up, to train, and to push
 MAX_MINUTES = 8 * 60  # as long as a visitor's sign-in lasts, with which the job pushes
 SETUP_SECONDS = 90.0  # until a job computes: the image is fetched, PyTorch imported, the data decoded
 
@@ -78,11 +80,17 @@ def list_flavours(token: str | None = None) -> list[Flavour]:
     for hardware in found:
         if (gpu := hardware.accelerator) is None:
             continue
-        tflops = next((peak for name, peak in PEAK_TFLOPS.items() if name in gpu.model), 0)
+        tflops = peak_tflops(gpu.model)
         price = hardware.unit_cost_usd * (60 if hardware.unit_label == "minute" else 1)
         words = f"{hardware.pretty_name}: {gpu.quantity} x {gpu.model}, {gpu.vram}"
         flavours.append(Flavour(hardware.name, words, price, float(tflops)))
     return sorted(flavours, key=lambda flavour: flavour.price_per_hour)
+
+
+def peak_tflops(gpu: str) -> float:
+    """Of a GPU by the name that the Hub has for it; 0 for one that is not in the table."""
+    names = [name for name in PEAK_TFLOPS if name in gpu]  # "L40S" has an "L4" in it
+    return float(PEAK_TFLOPS[max(names, key=len)]) if names else 0.0
 
 
 def forward_flops(model: ModelConfig) -> float:
@@ -100,7 +108,10 @@ def forward_flops(model: ModelConfig) -> float:
 
 
 def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float:
-    """How long a training takes as a job, roughly: set-up, then what the GPU computes, or what steps cost at least."""
+    """How long a training takes as a job, roughly: set-up, then what the GPU computes, or what steps cost at least.
+
+    Infinity for a machine whose speed is not known.
+    """
     training = config.training
     steps = math.ceil(images / training.batch_size) * training.total_epochs
     passes = 3 * forward_flops(config.model) * training.batch_size  # the backward pass costs twice the forward pass
@@ -131,8 +142,8 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
         raise HubError(f"A job runs in the image of a Space of this app: set {SPACE_VARIABLE} to the name of one.")
     if not is_repo_id(repo_id) or "/" not in repo_id:
         raise HubError(f"{repo_id!r} cannot be a repository: use the form user/name.")
-    if not 1 <= minutes <= MAX_MINUTES:
-        raise HubError(f"The time limit is {minutes} minutes, but must be from 1 to {MAX_MINUTES}.")
+    if not MIN_MINUTES <= minutes <= MAX_MINUTES:
+        raise HubError(f"The time limit is {minutes} minutes, but must be from {MIN_MINUTES} to {MAX_MINUTES}.")
     config = run.config.training
     if "/" not in config.dataset and not (BUNDLED / config.dataset).is_dir():
         raise HubError(f"The data set {config.dataset} is only on this machine: a job can learn from one of the Hub.")
@@ -145,14 +156,19 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     if (run.path / START_WEIGHTS).exists():
         operations.append(CommitOperationAdd(START_FILE, run.path / START_WEIGHTS))
     with translated_errors(wanted):
-        api.create_repo(repo_id, private=True, exist_ok=True)
+        try:  # in one that is there, what a failed job left could be taken for its result
+            api.create_repo(repo_id, private=True)
+        except HfHubHTTPError as error:
+            if error.response.status_code != 409:
+                raise
+            raise HubError(f"{repo_id} is on the Hub already: a job needs a new repository.") from None
         api.create_commit(repo_id, operations, commit_message=f"{run.name}, to be trained")
         command = ["python", "-m", "resnet_space.train", f"/tmp/{run.name}", "--hub", repo_id]
         info = api.run_job(
             image=f"hf.co/spaces/{space}",
             command=command,
             env={
-                "RESNET_SPACE_MAX_MINUTES": str(max(minutes - 2, 1)),  # so that it ends by itself, and pushes
+                "RESNET_SPACE_MAX_MINUTES": str(minutes - 3),  # so that it ends by itself, and pushes
                 "PYTHONPATH": APP_IN_IMAGE,
             },
             secrets={"HF_TOKEN": secret},

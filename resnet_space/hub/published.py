@@ -6,6 +6,7 @@ the end. The last thing that it says is how it ended, when all has been pushed.
 """
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -19,6 +20,7 @@ from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, t
 from resnet_space.hub.jobs import START_FILE
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, RunError, last_metric
+from resnet_space.tokens import masked
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
@@ -43,15 +45,21 @@ def heard(line: str) -> Metric | None:
     return metric
 
 
+def job_token() -> str | None:
+    """The job's secret. A Space's image says that it is one, where a token of the environment is nobody's to use."""
+    return os.environ.get("HF_TOKEN") or None
+
+
 def fetch_start(path: Path, repo_id: str) -> Run:
     """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, RunError."""
-    what = f"The run {repo_id}"
+    what, token = f"The run {repo_id}", job_token()
     with translated_errors(Wanted(what, repo_id)):
-        info = hub_api().model_info(repo_id, files_metadata=True)
+        info = hub_api(token).model_info(repo_id, files_metadata=True)
         there = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         files = [file for file in (CONFIG, START_FILE) if file in there]
         assert info.sha is not None  # the Hub always says which commit it answered for
-        found = download_files("model", repo_id, info.sha, files, total=sum(there[file] for file in files))
+        total = sum(there[file] for file in files)
+        found = download_files("model", repo_id, info.sha, files, total=total, token=token)
     fetched = dict(zip(files, found, strict=True))
     if CONFIG not in fetched:
         raise RunError(f"{what} has no {CONFIG}: start the job from the app.")
@@ -86,7 +94,7 @@ class Publisher:
         end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
         if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
             with suppress(HubError), translated_errors(Wanted(START_FILE, self.repo_id)):
-                hub_api().delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
+                hub_api(job_token()).delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
         if not pushed:
             end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
         print(said(end), flush=True)
@@ -94,9 +102,9 @@ class Publisher:
     def _push(self, wait: float = 0.0) -> bool:
         time.sleep(wait)
         try:
-            push_run(self.run, self.repo_id, in_training=True)
-        except (HubError, RunError) as error:
-            print(error, file=sys.stderr, flush=True)
+            push_run(self.run, self.repo_id, token=job_token(), in_training=True)
+        except Exception as error:  # whatever it is, what was trained is worth another try
+            print(masked(str(error)), file=sys.stderr, flush=True)
             return False
         return True
 

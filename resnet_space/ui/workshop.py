@@ -23,7 +23,7 @@ from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
 from resnet_space.limits import Limits
 from resnet_space.process import Trainer
-from resnet_space.runs import OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
+from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
 from resnet_space.ui.rates import RateLimit
 from resnet_space.ui.storage import EXPIRES, TIDY_SECONDS, tidy
@@ -94,7 +94,11 @@ class Workshop:
 
     def runs(self, key: str | None = None) -> list[Run]:
         """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
-        return [run for run in self.library.runs() if self._is_for_all(run) or visitors.owns(run.path / OWNER, key)]
+        return [
+            run
+            for run in self.library.runs()
+            if self._is_for_all(run) or any(visitors.owns(run.path / file, key) for file in (OWNER, GUESTS))
+        ]
 
     def trained_names(self, key: str | None = None) -> list[str]:
         """Those that can predict."""
@@ -127,8 +131,15 @@ class Workshop:
     def delete_run(self, name: str, key: str | None) -> None:
         """Delete a visitor's run; one that is another's too goes from their sight only. Raises RunError."""
         run = self.own_run(name, key)
-        if not (key and visitors.release(run.path / OWNER, key)):
+        if not (self.public and key and visitors.release(run.path / OWNER, key)):
             self.library.delete(run)
+
+    def rename_run(self, name: str, key: str | None, wanted: str) -> Run:
+        """Rename a visitor's run. Raises RunError; also for a name that stands for something that came with the app."""
+        run = self.own_run(name, key)
+        if wanted in NOT_MADE_HERE:
+            raise RunError(f"{wanted} is the name of weights that come with the app: choose another name.")
+        return self.library.rename(run, wanted)
 
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE
@@ -146,10 +157,16 @@ class Workshop:
     ) -> Run:
         """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
         self.require_writable()
+        if self.public and not key:
+            raise RunError("The page does not know you yet: try again in a moment.")
+        before = {run.path for run in self.library.runs()}
         run = pull_run(
             repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
         )
-        if key:
+        marked = (run.path / OWNER).with_name(EXPIRES).exists()
+        if key and self.public and run.path in before and not marked:
+            visitors.claim(run.path / GUESTS, key)  # whose it was before: the visitor sees it, and it stays
+        elif key:
             self.claim(run.path / OWNER, key)
         return run
 
@@ -193,7 +210,9 @@ class Workshop:
         """Follow a run's job. The token is kept in memory for as long, and nowhere else."""
         job = job_of(run)
         if job is not None:
-            Follower(run, job, token).start()
+            follower = Follower(run, job, token)
+            follower.start()
+            follower.has_begun.wait(5)
 
     # Starts and data sets
 
@@ -286,7 +305,10 @@ class Workshop:
 
     def _keep_tidy(self) -> None:
         while True:
-            tidy(self)
+            try:
+                tidy(self)
+            except OSError as error:  # something went while it was looked at: there is a next time
+                print(f"Not tidied: {error}", flush=True)
             time.sleep(TIDY_SECONDS)
 
     def default_name(self) -> str | None:

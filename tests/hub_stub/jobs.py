@@ -113,6 +113,7 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
             "HF_HOME": str(job.folder / "home"),
             "HF_HUB_DISABLE_XET": "1",
             "PYTHONUNBUFFERED": "1",
+            "SYSTEM": "spaces",  # as the images of Spaces have it
         }
         with job.log.open("wb") as log:
             job.process = subprocess.Popen(

@@ -155,13 +155,15 @@ def build_api(workshop: Workshop) -> None:
             key: the secret of yours that start_training gave back, or any other.
 
         Returns:
-            As training_status gives them.
+            As training_status gives them, and the key.
         """
         admit(workshop, asked)
         try:
+            key = key or (visitors.new_key() if workshop.public else "")
             name, revision = split_revision(repo_id)
             token = token_of(workshop, key, signed_in, x_hf_token)
-            return training_status(workshop, workshop.pull(name, key, revision=revision, token=token).name)
+            run = workshop.pull(name, key, revision=revision, token=token)
+            return training_status(workshop, run.name) | {"key": key}
         except (HubError, RunError) as error:
             raise refusal(error) from None
 

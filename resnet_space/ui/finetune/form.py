@@ -153,7 +153,7 @@ def start_training(
         run = create_own()
         try:
             start(run)
-        except HubError:
+        except BaseException:
             workshop.library.delete(run)
             raise
         return run
@@ -192,6 +192,8 @@ def next_try(run: Run, status: Status) -> NextTry | None:
         rates = {"backbone_lr": training.backbone_lr / 10, "head_lr": training.head_lr / 10}
         return NextTry("Retry with a tenth of the learning rates", rates)
     if not (run.path / STATE).exists():  # it failed before it began, or came from another machine
+        if run.is_job and not run.has_weights:
+            return NextTry("Retry on this machine", {})
         return NextTry("Retry", {}) if status.state == "failed" else None
     if status.state == "failed":
         return NextTry("Resume")
@@ -214,13 +216,14 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
             return run
         if offer.settings is not None:
             settings = offer.settings
+            _check_limits(workshop, replace(run.config, training=replace(run.config.training, **settings)))
             return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
         more = int(epochs) if offer.takes_epochs and isinstance(epochs, int | float) else 0
         if status.state == "finished" and more < 1:
             raise RunError("It has trained all its epochs: say how many more, at least 1.")
-        if more:
-            longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, more))
-            _check_limits(workshop, replace(run.config, training=longer))
+        added = (more,) if more else ()
+        longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
+        _check_limits(workshop, replace(run.config, training=longer))
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
         return run
     except (RunError, BusyError, ValueError) as error:

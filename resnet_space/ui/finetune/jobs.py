@@ -1,5 +1,7 @@
 """Send a training to a GPU of the Hub: which, for how long at most, and what it costs, before it starts."""
 
+import math
+import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.hub.client import HubError
-from resnet_space.hub.jobs import MAX_MINUTES, Flavour, estimated_seconds, jobs_space
+from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
 from resnet_space.runs import RunError
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
@@ -26,9 +28,14 @@ MINUTES = 20
 
 def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     """What a training costs on a machine, about and at most."""
+    estimate = "How long this training takes there is not known; it costs "
+    if math.isfinite(seconds):
+        estimate = (
+            f"This training takes about {duration(seconds)} there, which is <b>about ${flavour.cost(seconds):.2f}</b> "
+            "(a rough estimate), and "
+        )
     return (
-        f'<div class="report"><p>{escape(flavour.words)}: ${flavour.price_per_hour:.2f} an hour. This training takes '
-        f"about {duration(seconds)} there, which is <b>about ${flavour.cost(seconds):.2f}</b> (a rough estimate), and "
+        f'<div class="report"><p>{escape(flavour.words)}: ${flavour.price_per_hour:.2f} an hour. {estimate}'
         f"<b>at most ${flavour.cost(60 * minutes):.2f}</b> at the time limit. Hugging Face bills it to your account."
         "</p></div>"
     )
@@ -87,8 +94,13 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         *values: Any,
     ) -> Any:
         admit(workshop, asked)
-        if not isinstance(limit, int | float) or not 1 <= limit <= MAX_MINUTES:
-            raise refusal(f"The time limit must be from 1 to {MAX_MINUTES} minutes.")
+        if not isinstance(limit, int | float) or not MIN_MINUTES <= limit <= MAX_MINUTES:
+            raise refusal(f"The time limit must be from {MIN_MINUTES} to {MAX_MINUTES} minutes.")
+        left = math.inf if signed_in is None else (signed_in.expires_at - time.time()) / 60 - MIN_MINUTES
+        if limit > left:  # the job pushes with it
+            raise refusal(
+                f"Your sign-in ends in {max(left, 0):.0f} minutes: sign in again, or set a shorter time limit."
+            )
         if not name:
             raise refusal("Choose a machine first.")
         request = form.request(values)

@@ -102,6 +102,8 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
             raise refusal(error) from None
 
     def bring(wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
+        if workshop.public and not key:
+            raise refusal("The page does not know you yet: try again in a moment.")
         name = free_dataset_name(wanted, secret=workshop.public)
         try:
             result = bringing(workshop.data / name)

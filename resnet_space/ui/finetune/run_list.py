@@ -115,7 +115,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
 
     def on_rename(name: str, wanted: str, shown_names: list[str], key: str, count: int) -> Any:
         try:
-            run = workshop.library.rename(workshop.own_run(name, key), (wanted or "").strip())
+            run = workshop.rename_run(name, key, (wanted or "").strip())
         except RunError as error:
             raise refusal(error) from None
         names = [run.name if n == name else n for n in shown_names]

@@ -44,7 +44,8 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
             return gr.skip()
 
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
-        own = [n for n in workshop.finetuned_names(key) if workshop.library.open(n).has_weights]
+        trained = workshop.trained_names(key)
+        own = [n for n in workshop.finetuned_names(key) if n in trained]
         chosen = name if name in own else next(iter(own), None)
         user = name_of(key, signed_in)
         told = f"You are **{user}** there." if user else how_to_sign_in(workshop)

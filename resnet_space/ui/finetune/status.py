@@ -97,7 +97,10 @@ def status_html(
         cost = cost_words(test["seconds"])
         numbers += f" · {cost}" if cost else ""
     elif status.state == "stopped":
-        words = f"{name} was stopped. {escape(status.reason)} Its {'best' if epochs else 'last'} weights are kept."
+        kept = f"Its {'best' if epochs else 'last'} weights are kept."
+        if run.is_job and not run.has_weights:
+            kept = "Its job had not pushed any weights yet."
+        words = f"{name} was stopped. {escape(status.reason)} {kept}"
         numbers = f"after {len(epochs)} of {planned} epochs"
     elif status.state == "failed":
         words = f"{name} has failed. {escape(status.reason)}"
