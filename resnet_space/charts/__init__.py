@@ -1,0 +1,31 @@
+"""Plain data -> interactive Plotly charts for the page."""
+
+from resnet_space.charts.base import MAX_POINTS, Chart, figure, thinned
+from resnet_space.charts.evaluation import confusion_chart, reliability_chart
+from resnet_space.charts.residuals import BlockNorms, norms_chart, ratio_chart
+from resnet_space.charts.training import (
+    accuracy_chart,
+    loss_chart,
+    memory_chart,
+    range_chart,
+    rates_chart,
+    speed_chart,
+)
+
+__all__ = [
+    "MAX_POINTS",
+    "BlockNorms",
+    "Chart",
+    "accuracy_chart",
+    "confusion_chart",
+    "figure",
+    "loss_chart",
+    "memory_chart",
+    "norms_chart",
+    "range_chart",
+    "rates_chart",
+    "ratio_chart",
+    "reliability_chart",
+    "speed_chart",
+    "thinned",
+]
