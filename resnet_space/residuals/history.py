@@ -1,7 +1,8 @@
 """How the ratios by depth came about: recorded after each epoch of a training on the same few validation images.
 
 A line a epoch in the run's `metrics.jsonl`: {"event": "residuals", "epoch": 3, "images": 64,
-"blocks": ["layer1.0", ...], "ratio": [[lower quartile, median, upper quartile], ...]}. Runs made before, and plain networks, have none.
+"blocks": ["layer1.0", ...], "ratio": [[lower quartile, median, upper quartile], ...]}. Runs made before, and plain
+networks, have none.
 """
 
 from collections.abc import Iterable
