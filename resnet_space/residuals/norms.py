@@ -5,6 +5,7 @@ The blocks here end in a ReLU after the addition; Jastrzebski et al. 2018 (arXiv
 used pre-activation blocks.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,66 @@ class ResidualNorms:
     def ratio(self) -> Tensor:
         """[B, N] ||F(x)|| / ||shortcut(x)||: by how much the block changes its input."""
         return self.residual / self.shortcut
+
+
+@dataclass(frozen=True)
+class LayerResponses:
+    """How strongly each 3x3 convolution responds: after its BN, before ReLU or addition (He et al. 2015, figure 7).
+
+    Of a bottleneck that is its middle layer. The stem counts where it is a 3x3 convolution too.
+
+    Attributes:
+        layers: L module names of the convolutions ("conv1", "layer1.0.conv1", ...), in forward order.
+        std: float64 [L], the standard deviation over all images, channels and places.
+    """
+
+    layers: list[str]
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a pass over the first N images found. Tensors are on the CPU.
+
+    Attributes:
+        norms: see there. In a plain network `shortcut` is not a number, and so is the ratio.
+        stages: B numbers from 0: a new one begins where F(x) gets another shape.
+        cosine: float64 [B, N] cos(F(x), shortcut(x)).
+        before_gate: float64 [B, N], the norm of the branch before its CBAM; as `norms.residual` where there is none.
+        responses: of all N images.
+        plain: whether the network is plain: it has blocks, but no shortcuts.
+    """
+
+    norms: "ResidualNorms"
+    stages: list[int]
+    cosine: Tensor
+    before_gate: Tensor
+    responses: LayerResponses
+    plain: bool
+
+    @property
+    def images(self) -> int:
+        return self.norms.input.shape[1]
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether any block has a CBAM inside."""
+        return not torch.equal(self.before_gate, self.norms.residual.double())
+
+
+def measure(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[Measured]:
+    """Measure batch by batch; each yield has all images so far. Stop whenever you like.
+
+    Args:
+        model: a ResNet of this package, plain ones too, or one of torchvision or timm that has an adapter; left as it
+            was, at every yield.
+        batches: images float [n, 3, H, W], already normalised.
+
+    Raises:
+        NoResidualBlocksError: see `additions`.
+        ValueError: for no images.
+    """
+    raise NotImplementedError
 
 
 def _norms(x: Tensor) -> Tensor:

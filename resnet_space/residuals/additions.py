@@ -1,0 +1,54 @@
+"""Where a network adds F(x) to shortcut(x): one `Addition` each, whoever wrote the network."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+class NoResidualBlocksError(ValueError):
+    """A network in which nothing is added to its input; the message says so in one sentence."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """One place where F(x) + shortcut(x) is formed, and the modules at which its parts can be seen.
+
+    A convolutional block has one, a transformer block two: attention and MLP.
+
+    Attributes:
+        name: "layer2.0", or "blocks.3.attn".
+        block: the module name of the whole block.
+        sees_x: module whose first input is x.
+        gives_residual: module whose output is F(x), as the addition receives it.
+        gives_shortcut: module whose output is shortcut(x); None where that is x itself.
+        gives_sum: module whose output is the sum before the last ReLU; None where no module is.
+        gate: module (a CBAM) whose input is F(x) before its gates; None where there is none.
+        plain: whether the shortcut was left out: then nothing is added to F(x).
+    """
+
+    name: str
+    block: str
+    sees_x: str
+    gives_residual: str
+    gives_shortcut: str | None = None
+    gives_sum: str | None = None
+    gate: str | None = None
+    plain: bool = False
+
+    @property
+    def identity(self) -> bool:
+        """Whether x comes through unchanged."""
+        return self.gives_shortcut is None and not self.plain
+
+
+def additions(model: nn.Module, *, plain: bool = False) -> list[Addition]:
+    """All of a model's, in forward order.
+
+    Args:
+        model: a ResNet of this package, or one of torchvision or timm that has an adapter here.
+        plain: whether a plain network (`shortcut="none"`) will do too.
+
+    Raises:
+        NoResidualBlocksError: for a model without any, such as AlexNet, VGG, or a plain network.
+    """
+    raise NotImplementedError
