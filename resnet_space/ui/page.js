@@ -22,10 +22,12 @@ window.resnetSpace = (() => {
     const { text, drawn, wasNarrow } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
-    const { data, layout } = JSON.parse(text);
+    const { data, layout, frames } = JSON.parse(text);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow });
     if (narrow) legendBelow(layout);
-    Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
+    Plotly.react(chart, data, layout, CONFIG)
+      .then(() => frames && animate(chart, frames))
+      .then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
   // On a phone the names of several runs take more lines than there are above the plot.
@@ -33,6 +35,13 @@ window.resnetSpace = (() => {
     layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
     layout.height += 40;
+  }
+
+  // The frames of an animation, in the place of those before.
+  async function animate(chart, frames) {
+    const old = chart._transitionData?._frames?.length ?? 0;
+    if (old) await Plotly.deleteFrames(chart, [...Array(old).keys()]);
+    await Plotly.addFrames(chart, frames);
   }
 
   function draw(chart, figure) {
@@ -91,6 +100,16 @@ window.resnetSpace = (() => {
     connect();
   }
 
+  // A chart of points that the server knows by their "customdata".
+  function points(element, props, trigger, watch) {
+    const chart = element.querySelector(".chart");
+    const redraw = () => props.value?.data && draw(chart, props.value);
+    const listen = () => chart.on("plotly_click", ({ points: [{ customdata }] }) => trigger("select", { point: customdata }));
+    chart.addEventListener("drawn", listen, { once: true });
+    watch("value", redraw);
+    redraw();
+  }
+
   // A chart whose clicks the server answers: the clicked point's x and y.
   function clickable(element, props, trigger, watch) {
     const chart = element.querySelector(".chart");
@@ -106,5 +125,5 @@ window.resnetSpace = (() => {
     show();
   }
 
-  return { live, clickable };
+  return { live, clickable, points };
 })();

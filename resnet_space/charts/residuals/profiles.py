@@ -1,4 +1,4 @@
-"""One or two numbers a block or layer, by depth: responses, lesions, early readings, gradients, and runs side by side."""
+"""A few numbers a block or layer, by depth: responses, lesions, early readings, gradients, and runs side by side."""
 
 import math
 from collections.abc import Mapping, Sequence
