@@ -20,7 +20,7 @@ SOURCE = "test images of cifar10-mini"
 def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
     """The endpoint /explore_residuals, on components that no page shows; `limits` are of how many measure at once."""
     with gr.Group(visible=False):
-        run = run_dropdown([], workshop.default_name())
+        run = run_dropdown(workshop.trained_names(), workshop.default_name())
         source = gr.Textbox(SOURCE, label="Source")
         count = gr.Number(64, label="Count", minimum=1, maximum=MAX_IMAGES, precision=0)
         image = gr.Image(label="Image", type="filepath")
