@@ -6,7 +6,7 @@ and leaves the model as it was: no hook stays on it, not even between two batche
 
 from resnet_space.residuals.additions import Addition, NoResidualBlocksError, additions
 from resnet_space.residuals.backward import Gradients, gradients
-from resnet_space.residuals.history import Growth, growth
+from resnet_space.residuals.history import Growth, recorded_growth
 from resnet_space.residuals.lesions import Lesion, Lesioned, lesioned, random_drops, single_drops, swaps
 from resnet_space.residuals.norms import LayerResponses, Measured, ResidualNorms, measure, residual_norms
 from resnet_space.residuals.pictures import BlockPictures, block_pictures
@@ -32,7 +32,6 @@ __all__ = [
     "block_pictures",
     "early_readings",
     "gradients",
-    "growth",
     "labels_for",
     "last",
     "lesioned",
@@ -40,6 +39,7 @@ __all__ = [
     "probe",
     "probe_batches",
     "random_drops",
+    "recorded_growth",
     "residual_norms",
     "single_drops",
     "snippet",

@@ -1,8 +1,12 @@
 """Where a network adds F(x) to shortcut(x): one `Addition` each, whoever wrote the network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
+
+from resnet_space.models import CBAM, BasicBlock, Bottleneck, ResNet
+from resnet_space.models.resnet import NoShortcut
 
 
 class NoResidualBlocksError(ValueError):
@@ -23,6 +27,7 @@ class Addition:
         gives_shortcut: module whose output is shortcut(x); None where that is x itself.
         gives_sum: module whose output is the sum before the last ReLU; None where no module is.
         gate: module (a CBAM) whose input is F(x) before its gates; None where there is none.
+        responses: convolutions of 3x3 and the norm layers whose outputs are their responses.
         plain: whether the shortcut was left out: then nothing is added to F(x).
     """
 
@@ -33,6 +38,7 @@ class Addition:
     gives_shortcut: str | None = None
     gives_sum: str | None = None
     gate: str | None = None
+    responses: tuple[tuple[str, str], ...] = ()
     plain: bool = False
 
     @property
@@ -51,4 +57,39 @@ def additions(model: nn.Module, *, plain: bool = False) -> list[Addition]:
     Raises:
         NoResidualBlocksError: for a model without any, such as AlexNet, VGG, or a plain network.
     """
-    raise NotImplementedError
+    found = [addition for name, module in model.named_modules() for addition in _of_block(name, module)]
+    if not found:
+        raise NoResidualBlocksError("This model has no residual blocks.")
+    if found[0].plain and not plain:
+        raise NoResidualBlocksError(
+            "This is a plain network: its blocks have no shortcuts, so nothing is added to F(x)."
+        )
+    return found
+
+
+def stem_response(model: nn.Module) -> list[tuple[str, str]]:
+    """The stem's 3x3 convolution and its norm layer, where it is one of this package's and not 7x7."""
+    stem = model.conv1 if isinstance(model, ResNet) else None
+    return [("conv1", "bn1")] if isinstance(stem, nn.Conv2d) and stem.kernel_size == (3, 3) else []
+
+
+def _of_block(name: str, module: nn.Module) -> Iterator[Addition]:
+    if isinstance(module, BasicBlock | Bottleneck):
+        yield _ours(name, module)
+
+
+def _ours(name: str, block: BasicBlock | Bottleneck) -> Addition:
+    """Of a block of this package, where every part is a module."""
+    plain = isinstance(block.downsample, NoShortcut)
+    layers = ("1", "2") if isinstance(block, BasicBlock) else ("2",)
+    return Addition(
+        name,
+        block=name,
+        sees_x=f"{name}.conv1",
+        gives_residual=f"{name}.cbam",  # an Identity where there is no CBAM
+        gives_shortcut=None if plain or isinstance(block.downsample, nn.Identity) else f"{name}.downsample",
+        gives_sum=None if plain else f"{name}.add",
+        gate=f"{name}.cbam" if isinstance(block.cbam, CBAM) else None,
+        responses=tuple((f"{name}.conv{i}", f"{name}.bn{i}") for i in layers),
+        plain=plain,
+    )
