@@ -6,7 +6,7 @@ from resnet_space.charts.residuals.depth import (
     quartiles,
     shown_images,
     spread_chart,
-    stage_of,
+    stage_names,
     thinned_words,
 )
 from resnet_space.charts.residuals.growth import growth_chart
@@ -36,6 +36,6 @@ __all__ = [
     "several_chart",
     "shown_images",
     "spread_chart",
-    "stage_of",
+    "stage_names",
     "thinned_words",
 ]

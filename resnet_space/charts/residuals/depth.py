@@ -6,6 +6,7 @@ The blocks are at 0, 1, 2 ... of a linear axis, so that points can be spread bes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import quantiles
 from typing import Any
 
@@ -20,21 +21,24 @@ GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples spread evenly, without chance
 
 @dataclass(frozen=True)
 class Block:
-    """A block's name, and whether its shortcut is the identity."""
+    """A block's name, whether its shortcut is the identity, and the number of its stage: blocks of one shape."""
 
     name: str
     identity: bool = True
+    stage: int = 0
 
 
-def stage_of(name: str) -> str:
-    """ "layer2.1" -> "layer2"."""
-    return name.rpartition(".")[0] or name
-
-
-def stage_ends(names: Sequence[str]) -> list[int]:
-    """The positions at which a stage begins, but the first."""
-    stages = [stage_of(name) for name in names]
-    return [i for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
+def stage_names(blocks: Sequence[Block]) -> dict[int, str]:
+    """By number: "layer2" where all its blocks are called so, else its first and last block."""
+    members: dict[int, list[str]] = {}
+    for block in blocks:
+        members.setdefault(block.stage, []).append(block.name)
+    found = {}
+    for stage, names in members.items():
+        parents = {name.rpartition(".")[0] for name in names}
+        parent = parents.pop() if len(parents) == 1 else ""
+        found[stage] = parent or (names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}")
+    return found
 
 
 def shown_images(images: int, blocks: int) -> list[int]:
@@ -86,12 +90,13 @@ def depth_axis(names: Sequence[str], title: str = "block, by depth") -> dict[str
     }
 
 
-def stage_lines(names: Sequence[str]) -> list[dict[str, Any]]:
-    """A dotted line between stages."""
+def stage_lines(stages: Sequence[int]) -> list[dict[str, Any]]:
+    """A dotted line wherever a new stage begins, but at the first."""
     return [
-        {"type": "line", "x0": end - 0.5, "x1": end - 0.5, "yref": "paper", "y0": 0, "y1": 1}
+        {"type": "line", "x0": i + 0.5, "x1": i + 0.5, "yref": "paper", "y0": 0, "y1": 1}
         | {"line": {"color": "#888", "width": 1, "dash": "dot"}}
-        for end in stage_ends(names)
+        for i, (before, after) in enumerate(pairwise(stages))
+        if before != after
     ]
 
 
@@ -170,5 +175,5 @@ def spread_chart(
         height=380,
         margin={"l": 56, "r": 16, "t": 48, "b": 48},
         showlegend=False,
-        shapes=[*stage_lines(names), *([] if level is None else [level_line(level)])],
+        shapes=[*stage_lines([block.stage for block in blocks]), *([] if level is None else [level_line(level)])],
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
-from resnet_space.charts.residuals.depth import depth_axis, level_line, short, stage_lines
+from resnet_space.charts.residuals.depth import depth_axis, level_line, short
 from resnet_space.charts.residuals.profiles import line
 
 FRAME_MS = 350
@@ -67,7 +67,7 @@ def growth_chart(names: Sequence[str], epochs: Sequence[int], ratios: Sequence[S
         {"title": "median ‖F(x)‖ / ‖x‖", "range": [0, 1.08 * max(highest, 1e-6)]},
         height=460,
         margin={"l": 56, "r": 16, "t": 64, "b": 120},
-        shapes=[*stage_lines(names), level_line(1)],
+        shapes=[level_line(1)],
         sliders=[slider] if len(epochs) > 1 else [],
         updatemenus=[play] if len(epochs) > 1 else [],
     )

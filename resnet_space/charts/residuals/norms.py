@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
-from resnet_space.charts.residuals.depth import Block, scatter_kind, short, shown_images, spread_chart, stage_of
+from resnet_space.charts.residuals.depth import Block, scatter_kind, short, shown_images, spread_chart, stage_names
 
 MOST_NAMED = 18  # blocks that the legend names; of more it names the stages
 
@@ -42,9 +42,9 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
     kind = scatter_kind(len(chosen) * len(blocks))
     by_stage = len(blocks) > MOST_NAMED
     clouds: list[dict[str, Any]] = []
-    named: set[str] = set()
+    stages, named = stage_names(blocks), set()
     for i, block in enumerate(blocks):
-        stage = stage_of(block.name)
+        stage = stages[block.stage]
         name = block.name + ("" if block.identity else " (new shape)")
         clouds.append(
             {

@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
-from resnet_space.charts.residuals.depth import depth_axis, level_line, quartiles, short, stage_lines
+from resnet_space.charts.residuals.depth import Block, depth_axis, level_line, quartiles, short, stage_lines
 
 LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}}
 PERCENT = {"tickformat": ".0%", "rangemode": "tozero"}
@@ -51,7 +51,7 @@ def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordere
     )
 
 
-def lesion_chart(names: Sequence[str], accuracy: Sequence[float], intact: float) -> Chart:
+def lesion_chart(names: Sequence[str], stages: Sequence[int], accuracy: Sequence[float], intact: float) -> Chart:
     """The accuracy when one block's residual branch is dropped, a bar a block, with the whole network's as a line."""
     bars = {
         "type": "bar",
@@ -80,7 +80,7 @@ def lesion_chart(names: Sequence[str], accuracy: Sequence[float], intact: float)
         depth_axis(names, "dropped block, by depth"),
         {"title": "accuracy", **PERCENT},
         height=380,
-        shapes=stage_lines(names),
+        shapes=stage_lines(stages),
         legend=LEGEND_ABOVE,
     )
 
@@ -126,11 +126,14 @@ def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> 
     )
 
 
-def gradient_chart(names: Sequence[str], curves: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
+def gradient_chart(
+    names: Sequence[str], stages: Sequence[int], curves: Mapping[str, Sequence[Sequence[float]]]
+) -> Chart:
     """||dL/dx|| by depth on a log axis: a curve through the medians for each way, with the quartiles as a band.
 
     Args:
         names: of the B blocks.
+        stages: their numbers.
         curves: label -> [B][N].
     """
     traces: list[dict[str, Any]] = []
@@ -162,25 +165,26 @@ def gradient_chart(names: Sequence[str], curves: Mapping[str, Sequence[Sequence[
         depth_axis(names),
         {"title": "‖∂L/∂x‖", "type": "log", "exponentformat": "power"},
         height=380,
-        shapes=stage_lines(names),
+        shapes=stage_lines(stages),
         legend=LEGEND_ABOVE,
     )
 
 
-def compare_chart(runs: Mapping[str, tuple[Sequence[str], Sequence[Sequence[float]]]]) -> Chart:
+def compare_chart(runs: Mapping[str, tuple[Sequence[Block], Sequence[Sequence[float]]]]) -> Chart:
     """||F(x)|| / ||x|| by depth of several runs: a curve through the medians, quartiles as bars.
 
     Networks of another depth are laid over one another from the first block to the last.
 
     Args:
-        runs: run -> (B names, [B] of (lower quartile, median, upper quartile)).
+        runs: run -> (B blocks, [B] of (lower quartile, median, upper quartile)); at least one.
     """
-    shapes = {tuple(names) for names, _ in runs.values()}
-    alike = len(shapes) == 1
+    first, *_ = (blocks for blocks, _ in runs.values())
+    names = [block.name for block in first]
+    alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
     traces = []
-    for i, (run, (names, found)) in enumerate(runs.items()):
-        last = max(len(names) - 1, 1)
-        xs = [float(n) if alike else n / last for n in range(len(names))]
+    for i, (run, (blocks, found)) in enumerate(runs.items()):
+        last = max(len(blocks) - 1, 1)
+        xs = [float(n) if alike else n / last for n in range(len(blocks))]
         hover = "<b>%{text}</b><br>median %{y:.3f}<extra>" + run + "</extra>"
         trace = line(run, xs, [middle for _, middle, _ in found], palette.category(i), hover)
         spread = {
@@ -191,8 +195,7 @@ def compare_chart(runs: Mapping[str, tuple[Sequence[str], Sequence[Sequence[floa
             "thickness": 1,
             "width": 2,
         }
-        traces.append(trace | {"text": list(names), "error_y": spread})
-    names = list(next(iter(shapes))) if alike else []
+        traces.append(trace | {"text": [block.name for block in blocks], "error_y": spread})
     x = depth_axis(names) if alike else {"title": "depth: first block 0, last block 1", "showgrid": False}
     return chart(
         "‖F(x)‖ / ‖x‖ by depth, run by run: median and quartiles",
@@ -200,6 +203,6 @@ def compare_chart(runs: Mapping[str, tuple[Sequence[str], Sequence[Sequence[floa
         x,
         {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
         height=400,
-        shapes=[*(stage_lines(names) if alike else []), level_line(1)],
+        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), level_line(1)],
         legend=LEGEND_ABOVE,
     )

@@ -56,7 +56,7 @@ class Compared:
     @property
     def charts(self) -> list[Chart | None]:
         runs = {
-            f.subject: (f.measured.norms.blocks, [quartiles(block.ratios) for block in block_norms(f)])
+            f.subject: (block_norms(f), [quartiles(block.ratios) for block in block_norms(f)])
             for f in self.found
             if not f.measured.plain
         }

@@ -25,7 +25,7 @@ NO_RUN = "{name} was not trained here, so there is no growth to show: choose a r
 
 def growth_of(workshop: Workshop, subject: str | None) -> "tuple[Run | None, Growth | None]":
     """The run, and what it recorded so far."""
-    from resnet_space.residuals import growth
+    from resnet_space.residuals import recorded_growth
 
     name = run_of(subject or "")
     if not name:
@@ -34,7 +34,7 @@ def growth_of(workshop: Workshop, subject: str | None) -> "tuple[Run | None, Gro
         run = workshop.library.open(name)
     except RunError:
         return None, None
-    return run, growth(workshop.library.metrics(run))
+    return run, recorded_growth(workshop.library.metrics(run))
 
 
 def growth_view(workshop: Workshop, subject: str | None) -> tuple[str, Chart | None]:

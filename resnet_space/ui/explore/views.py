@@ -61,8 +61,8 @@ def block_norms(found: Findings, ungated: bool = False) -> list[BlockNorms]:
     residual = found.measured.before_gate if ungated else norms.residual
     shortcut = norms.input if found.measured.plain else norms.shortcut
     return [
-        BlockNorms(name, same, x, f)
-        for name, same, x, f in zip(norms.blocks, norms.identity, shortcut.tolist(), residual.tolist(), strict=True)
+        BlockNorms(*block, x, f)
+        for *block, x, f in zip(*_described(found), shortcut.tolist(), residual.tolist(), strict=True)
     ]
 
 
@@ -76,8 +76,12 @@ def ratio_medians(found: Findings, ungated: bool = False) -> list[float]:
 
 
 def _blocks(found: Findings) -> list[Block]:
-    norms = found.measured.norms
-    return [Block(name, same) for name, same in zip(norms.blocks, norms.identity, strict=True)]
+    return [Block(*block) for block in zip(*_described(found), strict=True)]
+
+
+def _described(found: Findings) -> tuple[list[str], list[bool], list[int]]:
+    """What a `Block` is made of."""
+    return found.measured.norms.blocks, found.measured.norms.identity, found.measured.stages
 
 
 def _thinned(found: Findings) -> str:
@@ -101,7 +105,7 @@ def _norms_words(found: Findings, ungated: bool) -> str:
     if found.measured.plain:
         return words.plain_words(markdown_text(found.words), len(norms.blocks)) + _thinned(found)
     what = markdown_text(found.words) + (", the branch before its gate" if ungated else "")
-    return words.norms_words(what, norms.blocks, norms.identity, ratio_medians(found, ungated)) + _thinned(found)
+    return words.norms_words(what, _blocks(found), ratio_medians(found, ungated)) + _thinned(found)
 
 
 def _norms_table(found: Findings, ungated: bool) -> Table:
@@ -208,7 +212,7 @@ def _draw_lesions(found: Findings, _: bool) -> list[Chart | None]:
     drawn: list[Chart | None] = [None, None, None]
     if (one := found.lesioned("lesions")) is not None:
         names = [" + ".join(lesion.blocks) for lesion in one.lesions]
-        drawn[0] = residuals.lesion_chart(names, one.accuracy.tolist(), one.base_accuracy)
+        drawn[0] = residuals.lesion_chart(names, _stages(found, names), one.accuracy.tolist(), one.base_accuracy)
     if (several := found.lesioned("several")) is not None:
         counts, draws = by_count(several)
         title = "Accuracy with several blocks dropped at random"
@@ -216,13 +220,18 @@ def _draw_lesions(found: Findings, _: bool) -> list[Chart | None]:
         drawn[1] = residuals.several_chart(title, counts, draws, several.base_accuracy, x)
     if (swapped := found.lesioned("swapped")) is not None:
         names = [" ↔ ".join(lesion.blocks) for lesion in swapped.lesions]
-        chart = residuals.lesion_chart(names, swapped.accuracy.tolist(), swapped.base_accuracy)
+        chart = residuals.lesion_chart(names, [0] * len(names), swapped.accuracy.tolist(), swapped.base_accuracy)
         chart["layout"]["title"]["text"] = "Accuracy with two blocks of a stage exchanged"
         chart["layout"]["xaxis"]["title"]["text"] = "pair"
-        chart["layout"]["shapes"] = []
         chart["data"][0]["hovertemplate"] = "%{text}<br>accuracy %{y:.1%}<extra></extra>"
         drawn[2] = chart
     return drawn
+
+
+def _stages(found: Findings, names: Sequence[str]) -> list[int]:
+    """The stages of some of the blocks."""
+    stages = dict(zip(found.measured.norms.blocks, found.measured.stages, strict=True))
+    return [stages.get(name, 0) for name in names]
 
 
 def by_count(several: "Lesioned") -> tuple[list[int], list[list[float]]]:
@@ -308,7 +317,7 @@ def _draw_gradient(found: Findings, _: bool) -> list[Chart | None]:
     if found.gradients is None:
         return [None]
     curves = {way: part.tolist() for way, part in _ways(found).items()}
-    return [residuals.gradient_chart(found.gradients.blocks, curves)]
+    return [residuals.gradient_chart(found.gradients.blocks, _stages(found, found.gradients.blocks), curves)]
 
 
 def _gradient_words(found: Findings, _: bool) -> str:

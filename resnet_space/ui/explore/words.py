@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from resnet_space.charts.residuals import stage_of
+from resnet_space.charts.residuals import Block, stage_names
 
 NEARLY_IDENTITY = 0.1
 ALIKE = 1.02  # a ratio of two medians below which a block has not changed
@@ -15,11 +15,11 @@ SMALL_COSINE = 0.1
 MOST_LISTED = 6
 
 
-def norms_words(what: str, blocks: Sequence[str], identity: Sequence[bool], ratios: Sequence[float]) -> str:
+def norms_words(what: str, blocks: Sequence[Block], ratios: Sequence[float]) -> str:
     """Which blocks change their input most and least, and how the ratio goes within a stage."""
-    ratio = dict(zip(blocks, ratios, strict=True))
-    kept = {b: r for (b, r), same in zip(ratio.items(), identity, strict=True) if same and math.isfinite(r)}
-    new_shape = {b: r for (b, r), same in zip(ratio.items(), identity, strict=True) if not same and math.isfinite(r)}
+    finite = [(block, r) for block, r in zip(blocks, ratios, strict=True) if math.isfinite(r)]
+    kept = {block.name: r for block, r in finite if block.identity}
+    new_shape = {block.name: r for block, r in finite if not block.identity}
     said = [f"**{what}.**"]
     if kept:
         most, least = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
@@ -34,7 +34,7 @@ def norms_words(what: str, blocks: Sequence[str], identity: Sequence[bool], rati
                 f"{len(nearly)} blocks are nearly identities: they change x by less than {NEARLY_IDENTITY:.0%}."
             )
     paragraphs = [" ".join(said)]
-    if trend := stage_trends(blocks, identity, ratios):
+    if trend := stage_trends(blocks, ratios):
         paragraphs.append(trend)
     if new_shape:
         listed = ", ".join(f"{block} by {r:.0%}" for block, r in [*new_shape.items()][:MOST_LISTED])
@@ -44,12 +44,13 @@ def norms_words(what: str, blocks: Sequence[str], identity: Sequence[bool], rati
     return "\n\n".join(paragraphs)
 
 
-def stage_trends(blocks: Sequence[str], identity: Sequence[bool], ratios: Sequence[float]) -> str:
-    """In how many stages the blocks that keep the shape change x less and less, as published."""
+def stage_trends(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
+    """In how many stages the last block that keeps the shape changes x less than the first, as published."""
+    names = stage_names(blocks)
     stages: dict[str, list[float]] = {}
-    for block, same, r in zip(blocks, identity, ratios, strict=True):
-        if same and math.isfinite(r):
-            stages.setdefault(stage_of(block), []).append(r)
+    for block, r in zip(blocks, ratios, strict=True):
+        if block.identity and math.isfinite(r):
+            stages.setdefault(names[block.stage], []).append(r)
     long = {stage: found for stage, found in stages.items() if len(found) > 1}
     if not long:
         return ""
