@@ -1,8 +1,9 @@
-"""Train the networks that docs/residuals.md compares, with the product's own trainer: `python benchmarks/train_studies.py
-DATA_FOLDER [NAME ...]`.
+"""Train what docs/residuals.md compares, with the product's trainer: `python benchmarks/train_studies.py DATA_FOLDER
+[NAME ...]`.
 
 From random initialisation on CIFAR-10, all with one recipe, one after the other, into checkpoints/. DATA_FOLDER holds
-`cifar10/`, parquet files in the Hub's layout. An interrupted training goes on where it was when the command is repeated.
+`cifar10/`, parquet files in the Hub's layout. An interrupted training goes on where it was when the command is
+repeated.
 """
 
 import argparse
