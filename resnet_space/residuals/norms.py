@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.hooks import eval_mode
-from resnet_space.residuals.additions import Addition, additions, stem_response
+from resnet_space.residuals.adapters import additions, stem_response
+from resnet_space.residuals.addition import Addition
 from resnet_space.residuals.probes import last
 from resnet_space.residuals.watching import Hook, Parts, hooked, parts_hooks
 
