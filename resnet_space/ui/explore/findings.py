@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.runs import RunError
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.subjects import Subject, open_subject
@@ -28,7 +29,7 @@ Result = TypeVar("Result")
 TOLD_SECONDS = 0.4  # between two words on the progress
 DRAWN_SECONDS = 4.0  # between two drawings of what there is so far
 BATCH = 64
-SMALL_BATCH = 16  # of photographs
+SMALL_BATCH = 16  # of photographs: so that a Stop is heard soon
 COUNTS = 6  # of how many blocks are dropped together, spread over the depth
 DRAWS = 5
 MOST_PAIRS = 48  # of blocks that are exchanged; a resnet110 has hundreds
@@ -139,17 +140,9 @@ def opened(workshop: Workshop, name: str | None) -> Subject:
 
 def batches(data: "ImageSet", subject: Subject) -> "Iterator[tuple[Tensor, Tensor]]":
     """Images as the network expects them, and their labels as it numbers them (-1 where it does not know them)."""
-    import torch
+    from resnet_space.residuals import probe_batches
 
-    from resnet_space.residuals import labels_for, probe_batches
-
-    known = labels_for(data, subject.config.classes)
-    labels = known if known is not None else torch.full((len(data),), -1)
-    size = BATCH if subject.config.image_size <= 64 else SMALL_BATCH
-    start = 0
-    for images, _ in probe_batches(data, subject.config, size):
-        yield images, labels[start : start + len(images)]
-        start += len(images)
+    return probe_batches(data, subject.config, BATCH if subject.config.image_size <= SMALL_IMAGE else SMALL_BATCH)
 
 
 def followed(

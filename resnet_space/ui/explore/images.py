@@ -2,13 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ModelConfig
-from resnet_space.data.sources import SPLITS, DataError, DatasetRef, dataset_folders
+from resnet_space.data.sources import (
+    SPLITS,
+    DataError,
+    DatasetRef,
+    classification_columns,
+    dataset_folders,
+    split_files,
+)
 from resnet_space.images import ImageError, open_image, to_model_size
 from resnet_space.text import plotly_text
 from resnet_space.ui.refusals import refusal
@@ -22,6 +29,7 @@ FROM_DATA, OWN = "of a data set", "pictures of your own"
 MAX_IMAGES = 10_000
 MAX_PICTURES = 64  # of one's own
 KEPT_BYTES = 50_000_000
+FEW = 0.25  # of a split: of more all is decoded, by several threads
 SOURCE = re.compile(rf"({'|'.join(SPLITS)}) images of (.+)", re.S)
 ONE_OWN = "one picture of your own"
 
@@ -111,12 +119,39 @@ def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
     import torch
 
     from resnet_space.data.splits import ImageSet
-    from resnet_space.residuals import probe
 
     if not images.files:
-        return probe(images.dataset, images.split, images.count, config)
+        return _of_split(images, config)
     pixels = np.stack([np.array(to_model_size(_picture(Path(file)), config.stored_size)) for file in images.files])
     return ImageSet(torch.from_numpy(pixels), torch.full((len(pixels),), -1), ("",))
+
+
+def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
+    """The images that `resnet_space.residuals.probe` gives, without decoding the others of a large split."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import torch
+
+    from resnet_space.data.rows import read_images
+    from resnet_space.data.splits import ImageSet
+    from resnet_space.residuals import balanced, probe
+
+    ref = DatasetRef.parse(images.dataset)
+    files = split_files(ref.name, ref.config, ref.revision)[images.split]
+    columns = classification_columns(pq.read_schema(files[0]))
+    labels = np.concatenate([pq.read_table(f, columns=[columns.label])[columns.label].to_numpy() for f in files])
+    usable = np.flatnonzero((labels >= 0) & (labels < len(columns.classes)))  # no label is not a number
+    if images.count > len(usable) * FEW:
+        return probe(images.dataset, images.split, images.count, config)
+    source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable].astype(np.int64))
+    nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
+    chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
+    assert chosen.source is not None
+    decoded = read_images(files, chosen.source.tolist())
+    if any(image is None for image in decoded):  # damaged: others take its place
+        return probe(images.dataset, images.split, images.count, config)
+    pixels = np.stack([np.array(to_model_size(image, config.stored_size)) for image in decoded if image is not None])
+    return replace(chosen, images=torch.from_numpy(pixels))
 
 
 _kept_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again
