@@ -25,7 +25,7 @@ def additions(model: nn.Module, *, plain: bool = False) -> list[Addition]:
     found = [
         addition
         for name, module in model.named_modules()
-        for addition in ADAPTERS.get(_class_name(module), _none)(name, module)
+        for addition in ADAPTERS.get(class_name(module), _none)(name, module)
     ]
     if not found:
         raise NoResidualBlocksError(f"This {type(model).__name__} has no residual blocks of a kind that is known here.")
@@ -42,8 +42,8 @@ def stem_response(model: nn.Module) -> list[tuple[str, str]]:
     return [("conv1", "bn1")] if isinstance(stem, nn.Conv2d) and stem.kernel_size == (3, 3) else []
 
 
-def _class_name(module: nn.Module) -> str:
-    # Not of what it inherits from: a subclass may add elsewhere.
+def class_name(module: nn.Module) -> str:
+    """By which networks of others are known. Not of what it inherits from: a subclass may add elsewhere."""
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
@@ -116,7 +116,11 @@ def _transformer(attention: tuple[str, str], mlp: tuple[str, str]) -> Adapter:
     def adapter(name: str, _block: nn.Module) -> Iterable[Addition]:
         for part, (sees_x, gives_residual) in (("attn", attention), ("mlp", mlp)):
             yield Addition(
-                f"{name}.{part}", block=name, sees_x=f"{name}.{sees_x}", gives_residual=f"{name}.{gives_residual}"
+                f"{name}.{part}",
+                block=name,
+                sees_x=f"{name}.{sees_x}",
+                gives_residual=f"{name}.{gives_residual}",
+                maps=False,
             )
 
     return adapter

@@ -23,6 +23,7 @@ class Addition:
         gate: module (a CBAM) whose input is F(x) before its gates; None where there is none.
         responses: convolutions of 3x3 and the norm layers whose outputs are their responses.
         plain: whether the shortcut was left out: then nothing is added to F(x).
+        maps: whether x and F(x) are maps [N, C, H, W], and not tokens.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Addition:
     gate: str | None = None
     responses: tuple[tuple[str, str], ...] = ()
     plain: bool = False
+    maps: bool = True
 
     @property
     def identity(self) -> bool:

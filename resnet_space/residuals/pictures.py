@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from resnet_space.hooks import eval_mode
+from resnet_space.residuals.adapters import additions
+from resnet_space.residuals.watching import Parts, hooked, parts_hooks
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,4 +58,30 @@ def block_pictures(model: nn.Module, image: Tensor, block: str, channel: int | N
         NoResidualBlocksError: see `additions`.
         ValueError: for an unknown block or channel, or a block whose x is no map.
     """
-    raise NotImplementedError
+    found = {addition.name: addition for addition in additions(model)}
+    if block not in found:
+        raise ValueError(f"There is no block {block!r}: choose one of {', '.join(found)}.")
+    if not found[block].maps:
+        raise ValueError(f"{block} works on tokens, which are no pictures.")
+    if len(image) != 1:
+        raise ValueError(f"There are {len(image)} images, but only one has pictures.")
+    seen: list[BlockPictures] = []
+
+    def see(parts: Parts) -> None:
+        channels = parts.residual.shape[1]
+        if channel is not None and not 0 <= channel < channels:
+            raise ValueError(f"The channel is {channel}, but must be from 0 to {channels - 1}.")
+        shortcut = parts.x if parts.shortcut is None else parts.shortcut
+        four = (parts.x, shortcut, parts.residual, parts.residual + shortcut)
+        seen.append(BlockPictures(block, channel, channels, *(_map(part, channel) for part in four)))
+
+    with torch.inference_mode(), eval_mode(model), hooked(model, parts_hooks(found[block], see)):
+        model(image)
+    return seen[0]
+
+
+def _map(features: Tensor, channel: int | None) -> NDArray[np.float32]:
+    """[1, C, h, w] -> [h, w], a copy."""
+    one = features[0].float()
+    has_it = channel is not None and channel < len(one)
+    return (one[channel] if has_it else one.mean(0)).cpu().numpy().copy()

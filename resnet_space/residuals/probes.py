@@ -1,6 +1,6 @@
 """Which images are measured: some of a data set's, each class in turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -61,6 +61,20 @@ def probe_batches(data: ImageSet, config: ModelConfig, batch_size: int = 64) -> 
     known = labels_for(data, config.classes)
     labels = torch.full_like(data.labels, -1) if known is None else known
     return evaluation_batches(replace(data, labels=labels), config, batch_size)
+
+
+def labelled(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches that have images. Raises ValueError where none has, or a label is -1."""
+    any_images = False
+    for images, labels in batches:
+        if not len(images):
+            continue
+        if bool((labels < 0).any()):
+            raise ValueError("The model does not know the classes of these images: take images of its own classes.")
+        any_images = True
+        yield images, labels
+    if not any_images:
+        raise ValueError("There are no images to measure: give at least one.")
 
 
 def last(results: Iterator[T]) -> T:
