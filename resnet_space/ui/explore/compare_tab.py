@@ -11,7 +11,7 @@ from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Stops
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
-from resnet_space.ui.explore.snippets import python_lines
+from resnet_space.ui.explore.snippets import several_lines
 from resnet_space.ui.explore.subjects import UNTRAINED, subject_names
 from resnet_space.ui.guard import admit
 from resnet_space.ui.refusals import refusal
@@ -80,7 +80,7 @@ def build_compare(
             raise refusal("There is nothing compared yet: press Compare first.")
         columns, rows = result.table
         names = [found.subject for found in result.found]
-        lines = python_lines("norms", names, result.found[0].images)
+        lines = several_lines("norms", names, result.found[0].images)
         return Kept(stem("compare", *names), result.charts, result.caption, columns, rows, lines)
 
     def on_names(known: list[str]) -> Any:

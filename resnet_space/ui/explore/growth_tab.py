@@ -8,7 +8,7 @@ from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.growth import ABOUT, growth_caption, growth_of, growth_table, growth_view
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
-from resnet_space.ui.explore.snippets import python_lines
+from resnet_space.ui.explore.snippets import growth_lines
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
@@ -46,9 +46,7 @@ def build_growth(workshop: Workshop, run: gr.Dropdown) -> None:
         columns, rows = growth_table(found)
         _, growth = growth_view(workshop, subject)
         caption = growth_caption(found_run, found)
-        return Kept(
-            stem(found_run.name, "growth"), [growth], caption, columns, rows, python_lines("growth", found_run.name)
-        )
+        return Kept(stem(found_run.name, "growth"), [growth], caption, columns, rows, growth_lines(found_run.name))
 
     looked: Any = {"fn": on_look, "inputs": [run, drawn], "outputs": [said, chart, drawn, clock]}
     looked |= {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}

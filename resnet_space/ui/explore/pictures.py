@@ -122,7 +122,8 @@ def looked_words(looked: Looked) -> str:
 
 def pictures_caption(looked: Looked) -> str:
     return (
-        f"{looked.found.subject}, {looked.pictures.block}, {looked.name} of {looked.found.images.words(1)}; "
+        f"{looked.found.subject}, {looked.pictures.block}, {looked.name}, one of "
+        f"{looked.found.images.words(looked.found.measured.images)}; "
         f"{looked.channel_words}, all in one scale. F(x) is what the residual branch gives to the addition; the sum is "
         "before the last ReLU."
     )

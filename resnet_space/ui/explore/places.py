@@ -95,7 +95,7 @@ def wire_view(place: ViewPlaces, found: gr.State, gate: gr.Radio) -> None:
             f"{findings.words}. {view.caption}{gated}",
             columns,
             rows,
-            python_lines(view.snippet, findings.subject, findings.images),
+            python_lines("before-gate" if gated else view.key, findings.subject, findings.images),
         )
 
     wire_keep(place.keep, [found, gate], provide)

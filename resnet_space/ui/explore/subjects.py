@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
+from resnet_space.foreign import ARCHITECTURES
 from resnet_space.runs import RunError
 from resnet_space.ui.workshop import Workshop
 
@@ -15,21 +16,6 @@ if TYPE_CHECKING:
 
 UNTRAINED = " (untrained)"
 TORCHVISION, RANDOM = "torchvision ", " (random weights)"
-SEED = 0  # of torchvision's random weights
-# One of each kind, and two in which nothing is added to its input.
-ARCHITECTURES = (
-    "resnet50",
-    "wide_resnet50_2",
-    "resnext50_32x4d",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "convnext_tiny",
-    "vit_b_16",
-    "swin_t",
-    "alexnet",
-    "vgg16",
-)
 
 
 @dataclass(frozen=True)
@@ -42,9 +28,9 @@ class Subject:
     lock: threading.Lock
 
 
-def subject_names(runs: Sequence[str], *, twins: bool = True) -> list[str]:
+def subject_names(runs: Sequence[str]) -> list[str]:
     """What there is to choose from: the runs first, then their twins, then torchvision's."""
-    untrained = [f"{run}{UNTRAINED}" for run in runs] if twins else []
+    untrained = [f"{run}{UNTRAINED}" for run in runs]
     return [*runs, *untrained, *(f"{TORCHVISION}{name}{RANDOM}" for name in ARCHITECTURES)]
 
 
@@ -59,42 +45,36 @@ def run_of(subject: str) -> str | None:
     return None if torchvision_name(subject) else subject.removesuffix(UNTRAINED)
 
 
-def open_subject(workshop: Workshop, name: str | None) -> Subject:
-    """The network by its name in the page. Raises RunError."""
-    name = name or ""
+def open_subject(workshop: Workshop, name: object) -> Subject:
+    """The network by its name on the page. Raises RunError."""
+    name = str(name or "")
     architecture = torchvision_name(name)
     if architecture is not None:
-        if architecture not in ARCHITECTURES:
-            raise RunError(f"There is no torchvision architecture {architecture!r} here: choose another.")
         return _torchvision(architecture)
     if name.endswith(UNTRAINED):
-        from resnet_space.training import model_with
-
-        config = workshop.library.open(name.removesuffix(UNTRAINED)).config
-        with _seeded():
-            model, _ = model_with(config, None)
-        return Subject(name, config.model, model.eval(), threading.Lock())
+        return _twin(workshop, name)
     classifier = workshop.classifier(name)
     return Subject(name, classifier.config, classifier.model, classifier.lock)
 
 
+def _twin(workshop: Workshop, name: str) -> Subject:
+    """The same network with the random weights that the run's seed gives."""
+    import torch
+
+    from resnet_space.training import model_with
+
+    config = workshop.library.open(name.removesuffix(UNTRAINED)).config
+    with torch.random.fork_rng(devices=[]):
+        model, _ = model_with(config, None)
+    return Subject(name, config.model, model.eval(), threading.Lock())
+
+
 @lru_cache(maxsize=1)
 def _torchvision(architecture: str) -> Subject:
-    import torch
-    from torchvision import models
+    from resnet_space.foreign import torchvision_network
 
-    from resnet_space.hub.checks import imagenet_classes
-
-    with _seeded():
-        torch.manual_seed(SEED)
-        model = models.get_model(architecture, weights=None)
-    # Its architecture is not one of ours: only the preprocessing and the classes count.
-    config = ModelConfig("resnet50", imagenet_classes(), stem="imagenet", image_size=224, resize=256)
-    return Subject(f"{TORCHVISION}{architecture}{RANDOM}", config, model.eval(), threading.Lock())
-
-
-def _seeded():  # type: ignore[no-untyped-def]
-    """Leave the process's random state as it was."""
-    import torch
-
-    return torch.random.fork_rng(devices=[])
+    try:
+        model, config = torchvision_network(architecture)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return Subject(f"{TORCHVISION}{architecture}{RANDOM}", config, model, threading.Lock())

@@ -39,7 +39,6 @@ class View:
         words: what to look for in this result; "" before it was measured.
         table: the numbers.
         caption: the definitions, for a figure in a paper.
-        snippet: the view's name in `resnet_space.residuals.snippet`.
         kinds: what is measured on demand for it: (kind, the button's words).
     """
 
@@ -51,7 +50,6 @@ class View:
     words: Callable[[Findings, bool], str]
     table: Callable[[Findings, bool], Table]
     caption: str
-    snippet: str
     kinds: tuple[tuple[Kind, str], ...] = ()
 
 
@@ -331,7 +329,9 @@ def _gradient_table(found: Findings, _: bool) -> Table:
         return ["block"], []
     ways = _ways(found)
     rows = zip(g.blocks, *(medians(part) for part in ways.values()), strict=True)
-    return ["block", *(f"median norm of dL/dx {way}" for way in ways)], [[b, *v] for b, *v in rows]
+    return ["block", *(f"median norm of dL/dx {way}" for way in ways)], [
+        [block, *map(rounded, row)] for block, *row in rows
+    ]
 
 
 def rounded(value: float) -> float | None:
@@ -341,7 +341,7 @@ def rounded(value: float) -> float | None:
 
 NORMS = View(
     "norms",
-    "Norms and ratio",
+    "Norms",
     "A residual block gives **x + F(x)**: **x** comes through the shortcut unchanged, **F(x)** is what the block's "
     "convolutions make of it. Each point is one image in one block. **On the dashed diagonal** the block adds as much "
     "as it was given; **far below it** it hardly touches its input. Diamonds are blocks whose shortcut must change the "
@@ -351,7 +351,6 @@ NORMS = View(
     _norms_words,
     _norms_table,
     f"{RESIDUAL}, x what comes through the shortcut. {NORM} Boxes are quartiles with the median.",
-    "norms",
 )
 DIRECTION = View(
     "direction",
@@ -364,7 +363,6 @@ DIRECTION = View(
     _direction_table,
     f"{RESIDUAL}, x what comes through the shortcut; L is the cross-entropy of each image. The cosines are over "
     "channels and places, image by image (Jastrzębski et al. 2018). Boxes are quartiles with the median.",
-    "direction",
     (("gradients", "Measure the gradients"),),
 )
 RESPONSES = View(
@@ -378,7 +376,6 @@ RESPONSES = View(
     _responses_table,
     "Standard deviation of the output of each 3x3 convolution after its BatchNorm, before ReLU or the addition, over "
     "all images, channels and places (He et al. 2015, figure 7).",
-    "responses",
 )
 LESION = View(
     "lesion",
@@ -392,7 +389,6 @@ LESION = View(
     _lesion_table,
     f"Accuracy with F(x) := 0 in the named blocks, or with two blocks of a stage exchanged, without training (Veit et "
     f"al. 2016); at random: {len(drop_counts(9))} counts or fewer, 5 draws each.",
-    "lesions",
     (("lesions", "Drop each block"), ("several", "Drop several at random"), ("swapped", "Exchange two")),
 )
 EARLY = View(
@@ -406,7 +402,6 @@ EARLY = View(
     _early_table,
     "The head (pooling and linear layer) applied to the output of each block of the last stage (Jastrzębski et al. "
     "2018; Greff et al. 2017).",
-    "readings",
     (("readings", "Read early"),),
 )
 GRADIENT = View(
@@ -421,7 +416,6 @@ GRADIENT = View(
     _gradient_table,
     f"L is the cross-entropy of each image. {NORM} Lines are medians over the images, bands quartiles. The plain "
     "network has the same weights, which were not trained for it.",
-    "gradients",
     (("gradients", "Measure the gradients"),),
 )
 

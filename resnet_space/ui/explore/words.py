@@ -102,8 +102,8 @@ def alignment_words(blocks: Sequence[str], cosines: Sequence[float]) -> str:
     down = [b for b, c in found.items() if c < 0]
     steepest = min(found, key=found.__getitem__)
     said = (
-        f"In {len(down)} of {len(found)} blocks F(x) points against the gradient of the loss (median cosine below 0): "
-        "to first order, adding it makes the loss smaller."
+        f"In {len(down) or 'none'} of {len(found)} blocks F(x) points against the gradient of the loss (median cosine "
+        "below 0): to first order, adding it there makes the loss smaller."
     )
     if found[steepest] < 0:
         said += f" **{steepest}** does so most ({found[steepest]:+.3f})."
@@ -126,6 +126,9 @@ def responses_words(layers: Sequence[str], std: Sequence[float]) -> str:
 def lesion_words(blocks: Sequence[str], accuracy: Sequence[float], intact: float, images: int) -> str:
     """What the network can do without."""
     worst, best = (pick(range(len(blocks)), key=accuracy.__getitem__) for pick in (min, max))
+    one = f" One image is {1 / images:.1%} here." if images < 1_000 else ""
+    if accuracy[best] - accuracy[worst] < 1 / images:
+        return f"Whole, it is right for {intact:.1%}, and without any one block for {accuracy[worst]:.1%}.{one}"
     spare = [b for b, a in zip(blocks, accuracy, strict=True) if a > intact - 0.01]
     said = (
         f"Whole, it is right for {intact:.1%}. Without **{blocks[worst]}** only for {accuracy[worst]:.1%}: of all "
@@ -133,7 +136,7 @@ def lesion_words(blocks: Sequence[str], accuracy: Sequence[float], intact: float
     )
     if len(spare) > 1:
         said += f" {len(spare)} of {len(blocks)} blocks can go at a cost of less than a point each."
-    return f"{said} One image is {1 / images:.1%} here." if images < 1_000 else said
+    return said + one
 
 
 def several_words(counts: Sequence[int], medians: Sequence[float], intact: float, blocks: int) -> str:
@@ -149,6 +152,8 @@ def several_words(counts: Sequence[int], medians: Sequence[float], intact: float
 
 def swapped_words(pairs: Sequence[str], accuracy: Sequence[float], intact: float) -> str:
     worst, best = (pick(range(len(pairs)), key=accuracy.__getitem__) for pick in (min, max))
+    if accuracy[best] == accuracy[worst]:
+        return f"Exchanging any of {len(pairs)} pairs leaves {accuracy[worst]:.1%} right, of {intact:.1%}."
     return (
         f"Of {len(pairs)} pairs, exchanging **{pairs[best]}** hurts least ({intact:.1%} becomes {accuracy[best]:.1%}) "
         f"and **{pairs[worst]}** most ({accuracy[worst]:.1%})."
@@ -200,7 +205,7 @@ def times(factor: float) -> str:
 def picture_words(block: str, image: str, ratio: float | None, share: float) -> str:
     """Of one block and image: how long F(x) is beside x, and the share of its square in a tenth of the places."""
     told = "" if ratio is None or not math.isfinite(ratio) else f"F(x) is {ratio:.0%} as long as x, and "
-    return f"In {block}, for {image}: {told}a tenth of the places has {share:.0%} of the map's change."
+    return f"In {block}, for {image}: {told}{share:.0%} of its square lie in a tenth of the places."
 
 
 def growth_words(blocks: Sequence[str], epochs: Sequence[int], ratios: Sequence[Sequence[float]]) -> str:
