@@ -173,8 +173,8 @@ class _Pass:
     def _response(self, norm: str) -> Hook:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             rows = _rows(output)
-            squares = torch.linalg.vector_norm(rows, dim=2, dtype=torch.float32).double().square().sum()
-            total = rows.sum(dim=2, dtype=torch.float32).double().sum()
+            squares = lengths(output).square().sum()
+            total = rows.sum(dim=2, dtype=_at_least_float32(output)).double().sum()
             self.responses[norm] = torch.stack([squares.new_tensor(output.numel()), total, squares])
 
         return hook
@@ -221,9 +221,13 @@ class _Pass:
 def lengths(x: Tensor) -> Tensor:
     """[N, ...] -> float64 [N], the l2 norm of each."""
     # Float64 from the first number on would take ten times as long, and float32 to the last lose the fifth digit.
-    short: Tensor = torch.linalg.vector_norm(_rows(x), dim=2, dtype=torch.float32)
+    short: Tensor = torch.linalg.vector_norm(_rows(x), dim=2, dtype=_at_least_float32(x))
     long: Tensor = torch.linalg.vector_norm(short, dim=1, dtype=torch.float64)
     return long
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ _LINES: dict[View, tuple[str, str, str]] = {
     "pictures": (
         "block_pictures",
         "block_pictures(model, next(iter(images))[:1], {block!r}, {channel})",
-        "found.x, found.residual, found.sum",
+        "found.x.shape, found.low, found.high, found.residual",
     ),
     "growth": ("recorded_growth", "recorded_growth(run.metrics())", "found.epochs, found.blocks, found.quartiles"),
 }
@@ -72,7 +72,8 @@ def snippet(
         batches = f"probe_batches(probe({dataset!r}, {split!r}, {images}, run.config.model), run.config.model)"
         prepared = [
             start,
-            f"model, labelled = run.load_model(), list({batches})",
+            "model = run.load_model()",
+            f"labelled = list({batches})",
             *([] if needs_labels else ["images = [batch for batch, _ in labelled]"]),
         ]
     if view == "pictures":
