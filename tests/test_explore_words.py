@@ -12,7 +12,9 @@ NAMES = [block.name for block in BLOCKS]
 
 def test_the_blocks_that_change_their_input_most_and_least_are_named_with_their_share() -> None:
     told = words.norms_words("a-run on 64 images", BLOCKS, [0.9, 0.5, 2.0, 0.08, 0.3])
-    assert told.startswith("**a-run on 64 images.** Of the 4 blocks that keep x's shape, **layer1.0** changes its input")
+    assert told.startswith(
+        "**a-run on 64 images.** Of the 4 blocks that keep x's shape, **layer1.0** changes its input"
+    )
     assert "by 90% of its length, and **layer2.1** least, by 8%: nearly an identity." in told
     assert "layer2.0 by 200%" in told  # where the shape changes
     assert "falls in 1 of 2 stages: layer1 from 0.90 to 0.50; layer2 from 0.08 to 0.30" in told

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 WIDTH = 7.2  # inches: a page's text
@@ -32,14 +33,13 @@ def paper_figure(charts: Sequence[Mapping[str, Any]], caption: str) -> Figure:
     heights = [0.72 * chart["layout"]["height"] / PIXELS for chart in charts]
     lines = textwrap.wrap(" ".join(caption.split()), CAPTION_CHARACTERS)
     below = 0.16 * len(lines) + 0.15
-    figure = Figure(figsize=(WIDTH, sum(heights) + below), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, below / (sum(heights) + below), 1, sum(heights) / (sum(heights) + below)))  # type: ignore[union-attr]
+    height = sum(heights) + below
+    layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
+    figure = Figure(figsize=(WIDTH, height), layout=layout)
     places = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, chart in zip(places, charts, strict=True):
         _draw(axes, chart)
-    figure.text(
-        0.012, 0.08 / (sum(heights) + below), "\n".join(lines), fontsize=7.5, va="bottom", parse_math=False, wrap=False
-    )
+    figure.text(0.012, 0.08 / height, "\n".join(lines), fontsize=7.5, va="bottom", parse_math=False, wrap=False)
     return figure
 
 
@@ -109,7 +109,7 @@ def _scatter(axes: Axes, trace: Mapping[str, Any]) -> None:
         axes.scatter(
             x,
             y,
-            s=0.45 * marker["size"] ** 2 if np.isscalar(marker["size"]) else 12,
+            s=0.45 * marker["size"] ** 2,
             c=marker["color"],
             alpha=marker.get("opacity", 1),
             marker=MARKERS[marker.get("symbol", "circle")],

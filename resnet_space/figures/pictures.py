@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,9 +30,9 @@ def pictures_figure(
     lines = textwrap.wrap(" ".join(caption.split()), 118)
     height = 1.9
     below = 0.16 * len(lines) + 0.1
-    figure = Figure(figsize=(7.2, height + below), layout="constrained")
     share = below / (height + below)
-    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(rect=(0, share, 1, 1 - share))
+    figure = Figure(figsize=(7.2, height + below), layout=layout)
     places = figure.subplots(1, 1 + len(maps))
     places[0].imshow(image)
     places[0].set_title("image", fontsize=8)

@@ -33,7 +33,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             with gr.Tab("Predict", id="predict"):
                 predict = build_predict(workshop, visitor, names)
             with gr.Tab("Explore residuals", id="explore"):
-                explore = build_explore(workshop, visitor, names)
+                explore = build_explore(workshop, app, visitor, names)
 
         def show(tab: str) -> Any:
             return lambda name, known: (
@@ -41,8 +41,13 @@ def build_app(workshop: Workshop) -> gr.Blocks:
                 gr.update(choices=[*dict.fromkeys([*known, name])], value=name),
             )
 
+        def open_tab(request: gr.Request) -> Any:
+            asked = request.query_params.get("tab")
+            return gr.Tabs(selected=asked) if asked in ("predict", "explore") else gr.skip()
+
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         asked = [finetune.followed, names]
         finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
         finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
+        explore.opened.then(open_tab, None, tabs, **private)
     return app

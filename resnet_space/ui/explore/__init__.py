@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
+from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
 from resnet_space.ui.explore.choice import Controls, chosen_images, place_controls, wire_controls
 from resnet_space.ui.explore.compare_tab import build_compare
@@ -27,6 +29,8 @@ ABOUT = """
 is easy to learn, and leaves x as it is: that is why very deep residual networks can be trained. Here it is measured.
 """
 
+READING = '<div class="status measuring"><div class="line">Reading the images ...</div></div>'
+
 # So many measure at once, others wait.
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "explore"}
 QUIET: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -37,6 +41,7 @@ class ExploreTab:
     """What the other tabs need."""
 
     run: gr.Dropdown
+    opened: Dependency  # what the page's address names was chosen
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class _Page:
     clicked: gr.HTML
 
 
-def build_explore(workshop: Workshop, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
+def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
     """Place the tab's components and wire its events; `names` are the runs that can be measured."""
     stops = Stops()
     found = gr.State(None, time_to_live=KEPT_SECONDS)
@@ -80,7 +85,7 @@ def build_explore(workshop: Workshop, visitor: gr.BrowserState, names: gr.State)
                 values_button = gr.Button("All values as CSV", size="sm")
             pictures = build_pictures(workshop, found)
             build_growth(workshop, controls.run)
-            build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
+            compared = build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
 
     page = _Page(workshop, stops, controls, found, gate, progress, stop, places, pictures, clicked)
     wire_controls(workshop, visitor, controls, names)
@@ -92,7 +97,7 @@ def build_explore(workshop: Workshop, visitor: gr.BrowserState, names: gr.State)
     _wire_norms(page, values_button)
     wire_pull(controls.pulled, names, controls.run)
     build_api(workshop, LIMITS)
-    return ExploreTab(controls.run)
+    return ExploreTab(controls.run, wire_address(workshop, app, controls.run, compared))
 
 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
@@ -105,9 +110,9 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
         session = str(request.session_hash)
         page.stops.stop(session)  # what goes on with other images
         images = chosen_images(page.workshop, key, values)
-        yield {page.stop: gr.update(visible=True)}
         findings = None
         with page.stops.asked(session) as event:
+            yield {page.stop: gr.update(visible=True), page.progress: READING}
             for told, findings, draws in measured(page.workshop, name, images, event):
                 yield {page.progress: told.html} | (norms.update(findings, False) if draws else {})
         assert findings is not None  # without images it would have been refused
@@ -134,8 +139,8 @@ def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
     def on_asked(request: gr.Request, findings: Findings | None, chosen: str) -> Iterator[dict[Any, Any]]:
         admit(page.workshop, request)
         findings = needed(findings)
-        yield {page.stop: gr.update(visible=True)}
         with page.stops.asked(str(request.session_hash)) as event:
+            yield {page.stop: gr.update(visible=True)}
             for told, result, draws in asked_for(page.workshop, findings, kind, event):
                 findings.asked[kind] = result
                 update = {page.progress: told.html}

@@ -24,7 +24,6 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         source = gr.Textbox(SOURCE, label="Source")
         count = gr.Number(64, label="Count", minimum=1, maximum=MAX_IMAGES, precision=0)
         image = gr.Image(label="Image", type="filepath")
-        gated = gr.Checkbox(False, label="Before the gate")
         scatter, ratios = gr.Plot(label="Norms"), gr.Plot(label="Ratios")
         said = gr.Markdown(label="What they say")
         table = gr.Dataframe(label="By block")
@@ -36,7 +35,6 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         source: str,
         count: float,
         image: dict[str, Any] | None,
-        before_gate: bool,
         request: gr.Request,
     ) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
@@ -46,7 +44,6 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
             source: such as "test images of cifar10-mini", or "one picture of your own".
             count: how many images of the data set, at most 10,000.
             image: the picture, if it is your own.
-            before_gate: for blocks with a CBAM inside, measure the branch before its gates.
 
         Returns:
             Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
@@ -54,13 +51,12 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         admit(workshop, request)
         images = images_from(workshop, source, count, image)
         *_, (_, found, _) = measured(workshop, run, images, threading.Event())
-        ungated = bool(before_gate)
-        columns, rows = NORMS.table(found, ungated)
-        scatter, ratios = (charts.figure(chart) for chart in NORMS.draw(found, ungated) if chart is not None)
+        columns, rows = NORMS.table(found, False)
+        scatter, ratios = (charts.figure(chart) for chart in NORMS.draw(found, False) if chart is not None)
         return (
             scatter,
             ratios,
-            NORMS.words(found, ungated),
+            NORMS.words(found, False),
             {"headers": columns, "data": rows},
             csv_file(stem(found.subject, "residual-norms"), columns, rows),
             csv_file(stem(found.subject, "residual-norms-all-images"), *all_values(found)),
@@ -68,7 +64,7 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
 
     button.click(
         explore_residuals,
-        [run, source, count, image, gated],
+        [run, source, count, image],
         [scatter, ratios, said, table, table_file, values_file],
         api_name="explore_residuals",
         preprocess=False,

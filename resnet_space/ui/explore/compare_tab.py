@@ -64,8 +64,8 @@ def build_compare(
     ) -> Iterator[dict[Any, Any]]:
         admit(workshop, request)
         asked = chosen_images(workshop, key, values)
-        yield {stop: gr.update(visible=True)}
         with stops.asked(str(request.session_hash)) as event:
+            yield {stop: gr.update(visible=True)}
             for told, result in compare(workshop, subjects, asked, event):
                 yield {progress: told.html}
                 if result is not None:

@@ -68,7 +68,7 @@ def look(workshop: Workshop, found: Findings, block: object, index: object, chan
     if block not in blocks:
         raise refusal(f"There is no block {str(block)!r}: choose one of {blocks[0]} to {blocks[-1]}.")
     n = _whole("image", index, found.measured.images)
-    c = None if channel is None or channel == "" else _whole("channel", channel, 1_000_000)
+    c = None if channel is None or not str(channel).strip() else _whole("channel", channel, 1_000_000)
     subject = opened(workshop, found.subject)
     data = image_set(found.images, subject.config)
     pixels = centre_crop(data.pixels(torch.tensor([n])), subject.config.image_size)
@@ -80,10 +80,10 @@ def look(workshop: Workshop, found: Findings, block: object, index: object, chan
     return Looked(found, n, Image.fromarray(pixels[0].numpy()), pictures)
 
 
-def _whole(what: str, value: object, below: int) -> int:
+def _whole(what: str, value: Any, below: int) -> int:
     """Raises gr.Error for anything but a whole number from 0 up."""
     try:
-        number = int(value)  # type: ignore[call-overload]
+        number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = -1
     if not 0 <= number < below:

@@ -51,7 +51,7 @@ def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
         with gr.Row():
             block = gr.Dropdown([], label="Block", min_width=120)
             image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
-            channel = gr.Number(None, label="Channel", info="empty: the mean", precision=0, minimum=0, min_width=120)
+            channel = gr.Textbox("", label="Channel", placeholder="the mean over all", max_lines=1, min_width=120)
         shown = gr.HTML('<p class="note">Press Measure first.</p>', apply_default_css=False, elem_id="pictures-shown")
         keep = place_keep()
     chosen = [found, block, image, channel]
@@ -87,7 +87,7 @@ def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
 
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
     gr.on(
-        [block.change, image.change, channel.change, tab.select],
+        [block.change, image.change, channel.submit, channel.blur, tab.select],
         on_change,
         chosen,
         shown,

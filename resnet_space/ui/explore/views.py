@@ -59,8 +59,8 @@ def block_norms(found: Findings, ungated: bool = False) -> list[BlockNorms]:
     residual = found.measured.before_gate if ungated else norms.residual
     shortcut = norms.input if found.measured.plain else norms.shortcut
     return [
-        BlockNorms(*block, x, f)
-        for *block, x, f in zip(*_described(found), shortcut.tolist(), residual.tolist(), strict=True)
+        BlockNorms(block.name, block.identity, block.stage, x, f)
+        for block, x, f in zip(_blocks(found), shortcut.tolist(), residual.tolist(), strict=True)
     ]
 
 
@@ -74,12 +74,8 @@ def ratio_medians(found: Findings, ungated: bool = False) -> list[float]:
 
 
 def _blocks(found: Findings) -> list[Block]:
-    return [Block(*block) for block in zip(*_described(found), strict=True)]
-
-
-def _described(found: Findings) -> tuple[list[str], list[bool], list[int]]:
-    """What a `Block` is made of."""
-    return found.measured.norms.blocks, found.measured.norms.identity, found.measured.stages
+    norms, stages = found.measured.norms, found.measured.stages
+    return [Block(*block) for block in zip(norms.blocks, norms.identity, stages, strict=True)]
 
 
 def _thinned(found: Findings) -> str:
@@ -135,7 +131,7 @@ def all_values(found: Findings) -> Table:
 
 
 def _draw_direction(found: Findings, _: bool) -> list[Chart | None]:
-    axis = {"title": "cosine", "range": [-1.02, 1.02]}
+    axis = {"title": "cosine"}
     cosine = residuals.spread_chart(
         "cos(F(x), x) by depth: along x, across, or against it",
         _blocks(found),
@@ -152,7 +148,7 @@ def _draw_direction(found: Findings, _: bool) -> list[Chart | None]:
         _blocks(found),
         found.gradients.alignment.tolist(),
         found.names[: found.gradients.images],
-        {"title": "cosine", "zeroline": False},
+        axis,
         level=0,
         value="cos(F(x), ∂L/∂x) = %{y:.3f}",
     )
@@ -199,7 +195,7 @@ def _responses_words(found: Findings, _: bool) -> str:
 
 
 def _responses_table(found: Findings, _: bool) -> Table:
-    ((_, layers),) = _layers(found).items()
+    (layers,) = _layers(found).values()
     return ["layer", "standard deviation"], [[name, rounded(std)] for name, std in layers]
 
 
@@ -258,7 +254,8 @@ def _lesion_words(found: Findings, _: bool) -> str:
 
 def _lesion_table(found: Findings, _: bool) -> Table:
     rows: Rows = []
-    for lesioned in map(found.lesioned, ("lesions", "several", "swapped")):
+    kinds: tuple[Kind, ...] = ("lesions", "several", "swapped")
+    for lesioned in map(found.lesioned, kinds):
         if lesioned is None:
             continue
         if not rows:
@@ -393,7 +390,7 @@ LESION = View(
 )
 EARLY = View(
     "early",
-    "Early reading",
+    "Early",
     "The blocks of the last stage share one shape, so the head can be applied after each of them, before the network "
     "is done. If a stage refines one estimate step by step, the early readings are rough versions of the answer.",
     1,
