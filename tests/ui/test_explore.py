@@ -104,7 +104,8 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
     assert ratios == pytest.approx(norms.ratio.flatten().tolist(), rel=1e-4)
 
     # A figure for a paper.
-    assert Image.open(kept(page, "PNG")).width > 1_000
+    with Image.open(kept(page, "PNG")) as figure:
+        assert figure.width > 1_000
     svg = kept(page, "SVG")
     assert svg.name == f"{SHOWPIECE}-residual-norms.svg"
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")

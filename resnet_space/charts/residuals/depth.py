@@ -13,9 +13,9 @@ from typing import Any
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
 
-MOST_POINTS = 10_000  # of one chart: more take seconds to draw
-MOST_SVG_POINTS = 3_000  # beyond, they are drawn by WebGL
+MOST_POINTS = 3_000  # of one chart: more take a browser seconds. WebGL is no way out: without a GPU it takes longer.
 MOST_TICKS = 24
+MOST_LEVEL = 9  # names that usually fit beside one another
 GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples spread evenly, without chance
 
 
@@ -71,11 +71,6 @@ def short(value: float) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def scatter_kind(points: int) -> str:
-    """The trace type for so many points of a chart."""
-    return "scatter" if points <= MOST_SVG_POINTS else "scattergl"
-
-
 def depth_axis(names: Sequence[str], title: str = "block, by depth") -> dict[str, Any]:
     """An axis with the blocks' names, each or every few."""
     step = math.ceil(len(names) / MOST_TICKS) or 1
@@ -86,8 +81,7 @@ def depth_axis(names: Sequence[str], title: str = "block, by depth") -> dict[str
         "tickvals": at,
         "ticktext": [names[i] for i in at],
         "range": [-0.6, max(len(names), 1) - 0.4],
-        "tickangle": -45 if len(names) > 9 else 0,
-    }
+    } | ({"tickangle": -45} if len(names) > MOST_LEVEL else {})  # of fewer they turn only where they need to
 
 
 def stage_lines(stages: Sequence[int]) -> list[dict[str, Any]]:
@@ -129,12 +123,11 @@ def spread_chart(
     """
     names = [block.name for block in blocks]
     chosen = shown_images(len(images), len(blocks))
-    kind = scatter_kind(len(chosen) * len(blocks))
     traces: list[dict[str, Any]] = []
     for i, (block, row) in enumerate(zip(blocks, values, strict=True)):
         traces.append(
             {
-                "type": kind,
+                "type": "scatter",
                 "mode": "markers",
                 "name": block.name,
                 "x": [round(i + 0.5 * ((n * GOLDEN) % 1 - 0.5), 3) for n in range(len(chosen))],

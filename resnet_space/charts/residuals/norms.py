@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
-from resnet_space.charts.residuals.depth import Block, scatter_kind, short, shown_images, spread_chart, stage_names
+from resnet_space.charts.residuals.depth import Block, short, shown_images, spread_chart, stage_names
 
 MOST_NAMED = 18  # blocks that the legend names; of more it names the stages
 
@@ -39,7 +39,6 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
         "hoverinfo": "skip",
     }
     chosen = shown_images(len(images), len(blocks))
-    kind = scatter_kind(len(chosen) * len(blocks))
     by_stage = len(blocks) > MOST_NAMED
     clouds: list[dict[str, Any]] = []
     stages, named = stage_names(blocks), set()
@@ -48,7 +47,7 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
         name = block.name + ("" if block.identity else " (new shape)")
         clouds.append(
             {
-                "type": kind,
+                "type": "scatter",
                 "mode": "markers",
                 "name": stage if by_stage else name,
                 "legendgroup": stage if by_stage else name,
@@ -59,7 +58,7 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
                 "customdata": [[i, n] for n in chosen],
                 "marker": {
                     "color": palette.in_order(i, len(blocks)),
-                    "size": 7 if kind == "scatter" else 5,
+                    "size": 5 if by_stage else 7,
                     "opacity": 0.8,
                     "symbol": "circle" if block.identity else "diamond",
                     "line": {"width": 0.5, "color": "rgba(128,128,128,0.8)"},

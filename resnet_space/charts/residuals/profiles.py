@@ -160,7 +160,7 @@ def gradient_chart(
         )
         traces.append(line(label, xs, middle, colour, f"{label}<br>‖∂L/∂x‖ = %{{y:.3g}}<extra></extra>"))
     return chart(
-        "‖∂L/∂x‖ at each block's input: what reaches the early blocks",
+        "‖∂L/∂x‖ at each block's input",
         traces,
         depth_axis(names),
         {"title": "‖∂L/∂x‖", "type": "log", "exponentformat": "power"},

@@ -27,7 +27,7 @@ Kind = Literal["gradients", "lesions", "several", "swapped", "readings"]
 Result = TypeVar("Result")
 
 TOLD_SECONDS = 0.4  # between two words on the progress
-DRAWN_SECONDS = 4.0  # between two drawings of what there is so far
+DRAWN_SECONDS = 4.0  # until what there is so far is drawn, and three times as long until it is drawn again
 BATCH = 64
 SMALL_BATCH = 16  # of photographs: so that a Stop is heard soon
 COUNTS = 6  # of how many blocks are dropped together, spread over the depth
@@ -158,7 +158,8 @@ def followed(
     The last one is to be drawn. The network's lock is held for a batch at a time, so that others' predictions with it
     go on. Raises gr.Error where the network has nothing to measure.
     """
-    began = told = drawn = time.monotonic()
+    began = told = time.monotonic()
+    next_drawing = began + DRAWN_SECONDS
     latest: Result | None = None
     while True:
         try:
@@ -174,10 +175,10 @@ def followed(
         if stop.is_set():
             break
         if now - told > TOLD_SECONDS and progress.done < total:
-            draws = now - drawn > DRAWN_SECONDS
+            draws = now > next_drawing
             yield progress, found, draws
             told = time.monotonic()
-            drawn = told if draws else drawn
+            next_drawing = began + 3 * (told - began) if draws else next_drawing
     if latest is not None:
         count = done(latest)
         yield Progress(what, count, total, time.monotonic() - began, stopped=count < total), latest, True
