@@ -54,6 +54,14 @@ def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:
     assert content["layout"]["xaxis"]["type"] == content["layout"]["yaxis"]["type"] == "log"
 
 
+def test_norms_over_many_decades_have_ticks_at_powers_of_ten() -> None:
+    near = charts.norms_chart(BLOCKS, IMAGES)["layout"]["xaxis"]
+    assert {0.5, 1, 2, 10} <= set(near["tickvals"])
+    far = charts.norms_chart([BlockNorms("a", True, 0, [1.0, 1e12], [1.0, 1e12])], ["0", "1"])["layout"]["xaxis"]
+    assert far["dtick"] == 2
+    assert "tickvals" not in far
+
+
 def test_the_ratio_chart_has_quartiles_of_all_images_and_every_image_behind() -> None:
     content = as_json(charts.ratio_chart(BLOCKS, IMAGES))
     points, boxes = content["data"][:2], content["data"][2:]
