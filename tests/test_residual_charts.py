@@ -107,6 +107,8 @@ def test_an_image_that_a_block_leaves_nothing_of_has_no_ratio_and_no_point() -> 
 def test_stages_are_named_by_what_their_blocks_share() -> None:
     blocks = [Block("layer1.0", stage=0), Block("layer1.1", stage=0), Block("features.3", stage=1)]
     blocks += [Block("encoder.0.attn", stage=2), Block("encoder.0.mlp", stage=2), Block("encoder.1.attn", stage=2)]
+    mobile = [Block("features.1", stage=0), Block("features.3", stage=1), Block("features.4", stage=1)]
+    assert residuals.stage_names(mobile) == {0: "features.1", 1: "features.3 to features.4"}
     assert residuals.stage_names(blocks) == {0: "layer1", 1: "features", 2: "encoder.0.attn to encoder.1.attn"}
 
 
