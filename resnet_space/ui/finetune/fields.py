@@ -16,6 +16,7 @@ from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
     CBAM_CHOICES,
     DATA_SETTINGS,
+    SHORTCUT_CHOICES,
     STRATEGY_SETTINGS,
     Request,
     data_values,
@@ -85,6 +86,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
             list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
         )
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
+        shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
         workshop.dataset_choices(),
         value=DATASET,
@@ -115,7 +117,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
     compare_button = gr.Button("Compare: the same from random initialisation", interactive=False)
     with gr.Accordion("Advanced", open=False):
-        fields |= advanced_fields(defaults)
+        fields |= advanced_fields(defaults) | {"shortcut": shortcut}
     return Fields(
         start,
         pulled,
@@ -232,13 +234,14 @@ def wire_fields(
         except (ConfigError, RunError, DataError):  # the plan says why
             return suit(DATA_SETTINGS, {})
 
-    def on_start_chosen(name: str) -> tuple[Any, Any, Any]:
+    def on_start_chosen(name: str) -> tuple[Any, Any, Any, Any]:
         try:
             takes_cbam = name == RANDOM or workshop.start_model(name).cbam is None
         except RunError:
             takes_cbam = False
         own = "stage" if name == RANDOM else ""
-        return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
+        random = gr.update(visible=name == RANDOM)
+        return gr.update(visible=takes_cbam), random, gr.update(value=own), random
 
     def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         admit(workshop, asked)
@@ -256,7 +259,7 @@ def wire_fields(
     offered: Any = {
         "fn": on_start_chosen,
         "inputs": form.start,
-        "outputs": [form.architecture_row, form.architecture, form.cbam],
+        "outputs": [form.architecture_row, form.architecture, form.cbam, settings["shortcut"]],
     }
     suited: Any = {
         "fn": on_data,
