@@ -180,6 +180,11 @@ def _results(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
             f"{test['images']:,} {split_words(test['split'])} images of `{training.dataset}`, which took no part in "
             "training or in the choice of the epoch."
         ]
+        if test.get("looks", 1) > 1:
+            words.append(
+                f"They were looked at {test['looks']} times, as the training was made longer after it had been tested: "
+                "if it was chosen by that, the accuracy is a little too good."
+            )
         if "ece" in test:
             words.append(
                 f"Top-5 accuracy {test['top5_accuracy']:.2%}, macro F1 {test['macro_f1']:.2%}, expected calibration "

@@ -34,7 +34,7 @@ from resnet_space.evaluation import save as save_evaluation
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric
+from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.training import Training, autocast_dtype, choose_device, evaluate, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
@@ -55,7 +55,7 @@ def train(
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
-    the test images, once.
+    the test images, once; a training that was made longer after that says how often they were looked at.
 
     Args:
         run: what to train.
@@ -75,6 +75,7 @@ def train(
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
     training = Training(run, device, len(train_set))
+    looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
@@ -97,7 +98,10 @@ def train(
                 "steps_per_epoch": epoch_steps,
                 "phases": [asdict(phase) for phase in training.plan],
             }
+            | ({"looks": looks} if looks else {})
         )
+        if looks:
+            training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
@@ -144,6 +148,8 @@ def train(
     evaluation, summary = evaluate_test(best_model, splits.test, model_config)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
+    if looks:
+        rounded["looks"] = looks + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.export import OnnxExport, export_onnx, write_onnx
+from resnet_space.export import STAGES, OnnxExport, export_onnx, write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
@@ -232,7 +232,9 @@ def test_another_process_writes_the_same_file_without_a_warning(
     here = write_onnx(small_run, tmp_path / "here.onnx")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.chdir(tmp_path)
-    there = export_onnx(small_run, Path("there.onnx"))
+    told: list[str] = []
+    there = export_onnx(small_run, Path("there.onnx"), told.append)
+    assert tuple(told) == STAGES
     assert there == OnnxExport(Path("there.onnx"), pytest.approx(here.largest_difference, abs=1e-6))  # type: ignore
     assert (tmp_path / "there.onnx").read_bytes() == here.path.read_bytes()
 
@@ -247,9 +249,9 @@ def test_another_process_writes_the_same_file_without_a_warning(
 def test_how_that_process_failed_is_said(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, sentence: str
 ) -> None:
-    really_run = subprocess.run
+    really_start = subprocess.Popen
     command = [sys.executable, "-c", code]
-    monkeypatch.setattr(subprocess, "run", lambda _command, **options: really_run(command, **options))
+    monkeypatch.setattr(subprocess, "Popen", lambda _command, **options: really_start(command, **options))
     with pytest.raises(RunError, match=sentence):
         export_onnx(small_run, tmp_path / "model.onnx")
 

@@ -255,6 +255,7 @@ _OPTIONAL: Mapping[str, Check] = {
     "cause": _text,
     "memory": _number(0),
     "phase": _whole(1),
+    "looks": _whole(1),
     "step": _whole(0),
     "top5_accuracy": _SHARE,
     "ece": _SHARE,

@@ -11,7 +11,8 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto;
+  overflow: clip !important; } /* as "hidden" nothing in it could be sticky */
 .html-container { padding: 0 !important; }
 #head { align-items: center; justify-content: space-between; }
 #head > * { flex: 0 1 auto; width: auto !important; }
@@ -37,7 +38,7 @@ CSS = """
 .status .bar { height: 0.6rem; margin-top: 0.6rem; border-radius: 0.3rem; overflow: hidden;
   background: var(--border-color-primary); }
 .status .bar > div { height: 100%; background: var(--primary-500); transition: width 0.4s linear; }
-#going-on { align-items: end; }
+#going-on { align-items: center; }
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
@@ -83,6 +84,16 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .data .tiles figcaption { font-size: 0.8rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   color: var(--body-text-color-subdued); }
 @media (max-width: 600px) { .data .tiles { grid-template-columns: repeat(4, 1fr); } }
+.label-wrap { text-align: left; gap: 0.6rem; } /* a heading of two lines, on a phone */
+.label-wrap .icon { flex: none; }
+
+/* On a phone the form stands above all else: what trains is said at the top of it, and stays in sight. */
+@media (max-width: 700px) {
+  #finetune { flex-flow: column nowrap; }
+  #finetune > .column { display: contents; }
+  #status { order: -1; }
+  #status:has(.going) { position: sticky; top: 0; z-index: 20; }
+}
 .report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }

@@ -131,14 +131,17 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
     def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        from resnet_space.export import export_onnx
+        from resnet_space.export import STAGES, export_onnx
+
+        def tell(stage: str) -> None:
+            progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
 
         admit(workshop, request)
-        progress(0.1, desc="Writing and checking the ONNX file")
+        progress(0.0, desc="Starting a process of its own")
         try:
             run = workshop.library.open(name)
             folder = Path(tempfile.mkdtemp(prefix="resnet_space-export-"))  # Gradio serves copies of what lies there
-            onnx = export_onnx(run, folder / f"{name}.onnx")
+            onnx = export_onnx(run, folder / f"{name}.onnx", tell)
         except RunError as error:
             raise refusal(error) from None
         copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
