@@ -30,6 +30,7 @@ CSS = """
 .js-plotly-plot path.xtick, .js-plotly-plot path.ytick { stroke: var(--body-text-color-subdued) !important; }
 .js-plotly-plot .modebar { display: none; }
 .js-plotly-plot:hover .modebar { display: block; }
+@media (hover: none) { .js-plotly-plot .modebar { display: none !important; } } /* it would cover the title */
 
 .status { padding: 0.75rem 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); min-height: 5.2rem; box-sizing: border-box; }
@@ -85,7 +86,7 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   color: var(--body-text-color-subdued); }
 @media (max-width: 600px) { .data .tiles { grid-template-columns: repeat(4, 1fr); } }
 .label-wrap { text-align: left; gap: 0.6rem; } /* a heading of two lines, on a phone */
-.label-wrap .icon { flex: none; }
+.label-wrap .icon { flex: none; align-self: center; }
 
 /* On a phone the form stands above all else: what trains is said at the top of it, and stays in sight. */
 @media (max-width: 700px) {

@@ -142,6 +142,15 @@ def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str,
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
 
 
+def offered_by(workshop: Workshop, start: str) -> tuple[Any, Any]:
+    """Whether the row of the architecture and CBAM is shown for a start, and the architecture in it."""
+    try:
+        takes_cbam = start == RANDOM or workshop.start_model(start).cbam is None
+    except RunError:
+        takes_cbam = False
+    return gr.update(visible=takes_cbam), gr.update(visible=start == RANDOM)
+
+
 def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
     """The rarely changed settings: one place a knob, keyed by the configuration's field names."""
 
@@ -233,12 +242,8 @@ def wire_fields(
             return suit(DATA_SETTINGS, {})
 
     def on_start_chosen(name: str) -> tuple[Any, Any, Any]:
-        try:
-            takes_cbam = name == RANDOM or workshop.start_model(name).cbam is None
-        except RunError:
-            takes_cbam = False
         own = "stage" if name == RANDOM else ""
-        return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
+        return *offered_by(workshop, name), gr.update(value=own)
 
     def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         admit(workshop, asked)

@@ -87,7 +87,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             calibration = gr.HTML(
                 None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
             )
-            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=360)
+            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         try:
