@@ -88,7 +88,7 @@ def card_text(
         "## Limits",
         _limits(run, test),
         "## Use",
-        _use(run, repo_id),
+        _use(run, repo_id, space),
         *_origin(space),
     ]
     return f"---\n{_front_matter(run, test, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
@@ -278,11 +278,17 @@ def _limits(run: Run, test: Metric | None) -> str:
     )
 
 
-def _use(run: Run, repo_id: str | None) -> str:
+def _use(run: Run, repo_id: str | None, space: str | None) -> str:
+    where = "the folder of resnet_space"
+    if space:
+        address = f"https://huggingface.co/spaces/{space}"
+        where = f"a copy of [resnet_space]({address}), which `git clone {address}` makes"
     there, loaded = "from resnet_space.runs import Run", f'Run.open("{run.name}")'
     if repo_id:
         there, loaded = "from resnet_space.hub import pull_run", f'pull_run("{repo_id}")'
-    return f"""```python
+    return f"""In {where}:
+
+```python
 from PIL import Image
 from resnet_space.inference import Classifier
 {there}

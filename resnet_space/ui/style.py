@@ -97,6 +97,12 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   #status { order: -1; }
   #status:has(.going) { position: sticky; top: 0; z-index: 20; }
 }
+
+/* Where it is told what came of something, and before that how far it is; without either it takes no place. */
+.block.told:has(.progress-level) { min-height: 4rem; }
+.block.told:has(.progress-level) .html-container { visibility: hidden; }
+.block.told:not(:has(.progress-level)) > .wrap { display: none; }
+.block.told:not(:has(.progress-level)):not(:has(p)) { display: none; }
 .report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }

@@ -221,7 +221,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         (form.compare_button, on_compare, [shown, visitor, followed]),
         (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        started = button.click(handler, inputs, shown, **quiet)
+        started = button.click(handler, inputs, shown, show_progress_on=form.told, **private)
         started.success(**redraw, **quiet)
         host_in_slices(workshop, started, [shown, visitor])
     job_started.success(**redraw, **quiet)

@@ -54,6 +54,7 @@ class Fields:
     caution: gr.HTML
     more_data: MoreData
     suggest_button: gr.Button
+    told: gr.HTML
     start_button: gr.Button
     stop_button: gr.Button
     compare_button: gr.Button
@@ -110,6 +111,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
                 defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
             )
     suggest_button = gr.Button("Suggest a learning rate", size="sm")
+    told = gr.HTML("", elem_classes="told", apply_default_css=False)
     with gr.Row():
         start_button = gr.Button("Start", variant="primary", min_width=120)
         stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
@@ -128,6 +130,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         caution,
         more_data,
         suggest_button,
+        told,
         start_button,
         stop_button,
         compare_button,

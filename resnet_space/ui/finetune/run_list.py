@@ -83,7 +83,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         kept = kept_words(workshop.limits)
         gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
-            title = gr.Markdown(min_height=44)  # an export's progress is shown over it
+            title = gr.Markdown(elem_classes="told")
             with gr.Row():
                 show = gr.Button("Show or hide in the plots", size="sm", min_width=150)
                 export = gr.Button("Export", size="sm", min_width=110)

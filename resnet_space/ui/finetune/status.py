@@ -133,6 +133,8 @@ def status_html(
         kept = f"Its {'best' if epochs else 'last'} weights are kept."
         if run.is_job and not run.has_weights:
             kept = "Its job had not pushed any weights yet."
+        elif not epochs and not run.has_weights:
+            kept = "It has no weights yet."
         words = f"{name} was stopped. {escape(status.reason)} {kept}"
         numbers = f"after {len(epochs)} of {planned} epochs"
     elif status.state == "failed":
