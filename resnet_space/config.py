@@ -164,7 +164,7 @@ class TrainConfig:
         flip: mirror half of the training images.
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
     """
 
     dataset: str

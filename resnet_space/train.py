@@ -31,6 +31,7 @@ from resnet_space.data.sources import DataError
 from resnet_space.data.splits import Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
+from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
@@ -72,6 +73,7 @@ def train(
     dtype = autocast_dtype(config, device)
     check_untrained(run, resume)
     splits = splits or splits_of(run)
+    keep_freed_memory()  # only now: what decoding took goes back
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
     training = Training(run, device, len(train_set))
