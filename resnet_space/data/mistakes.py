@@ -62,7 +62,8 @@ def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str,
     rows = [row for row in rows if row["image"]["bytes"] != kept]
     rows.append({"image": {"bytes": kept, "path": name[:200]}, "label": list(classes).index(label)})
     if len(rows) > MOST or sum(len(row["image"]["bytes"]) for row in rows) > MOST_BYTES:
-        raise DataError(f"The data set {folder.name!r} is full: it holds {MOST:,} pictures, or {MOST_BYTES // 10**6} MB.")
+        most = f"{MOST:,} pictures, or {MOST_BYTES // 10**6} MB"
+        raise DataError(f"The data set {folder.name!r} is full: it holds at most {most}.")
     folder.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(file.name + UNFINISHED)
     pq.write_table(pa.Table.from_pylist(rows, schema), beside, compression="zstd")

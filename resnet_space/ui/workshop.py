@@ -260,6 +260,11 @@ class Workshop:
                 self._summaries[ref] = summarise(ref)
             return self._summaries[ref]
 
+    def forget_summary(self, ref: DatasetRef) -> None:
+        """Of a data set that has changed."""
+        with self._summary_lock:
+            self._summaries.pop(ref, None)
+
     def pinned(self, ref: DatasetRef) -> DatasetRef:
         """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
         if not ref.is_on_hub:
