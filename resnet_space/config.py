@@ -90,8 +90,7 @@ class ModelConfig:
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
     resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `temperature` divides the
-    logits before the softmax, and what is stranger than `unusual_above` is unlike the training images (None: nobody
-    knows); both are fitted after a training, see `resnet_space.calibration`.
+    logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
     """
 
     architecture: str
@@ -103,8 +102,7 @@ class ModelConfig:
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    temperature: float = 1.0
-    unusual_above: float | None = None
+    temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
@@ -127,8 +125,6 @@ class ModelConfig:
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
         _require_number("The temperature", self.temperature, 0.01, 100)
-        if self.unusual_above is not None:
-            _require_number("The limit of what is usual", self.unusual_above, -1e6, 1e6)
 
     @property
     def stored_size(self) -> int:

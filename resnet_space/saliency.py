@@ -1,21 +1,24 @@
 """Where in an image a model finds a class: one map a class, of any ResNet, with or without CBAM.
 
-`grad-cam` is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): channels weighted by the class's mean gradient.
-`ablation-cam` is Ablation-CAM (Desai & Ramaswamy 2020): channels weighted by how far the class's logit falls without
-them; it takes no gradient. Both come from the library grad-cam. It is given a stage's features and a copy of what
-follows the stage, never the model itself: so a model that others use at the same time keeps its hooks, gradients and
-modules, and the maps belong to the very forward pass that the features were recorded in.
+`grad-cam` is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): channels weighted by the mean gradient of the class's
+logit. `ablation-cam` is Ablation-CAM (Desai & Ramaswamy 2020): channels weighted by how far the logit falls without
+them; it takes no gradient.
+
+Both go through the library grad-cam, which is given a stage's features and a copy of what follows the stage, never the
+model itself. So a model that others use at the same time keeps its gradients, hooks and modules as they are, and the
+maps belong to the very forward pass that the features were recorded in.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from resnet_space.models import ResNet
 
@@ -30,8 +33,8 @@ class ClassMaps:
         method: of `METHODS`.
         stage: whose output was looked at, such as "layer3"; its CBAM, if it has one, is part of it.
         classes: their K indices.
-        raw: float32 [K, h, w] at the resolution of the features, not below 0, in shares of the class's logit: the maps
-            of several classes share this one scale.
+        raw: float32 [K, h, w] at the resolution of the features, not below 0. All classes share its scale, so that they
+            can be compared: in Grad-CAM of the last stage it is what each place adds to the class's logit.
         size: height and width in pixels of the image that the model saw.
     """
 
@@ -43,8 +46,19 @@ class ClassMaps:
 
     @property
     def maps(self) -> NDArray[np.float32]:
-        """float32 [K, H, W] in 0..1: each enlarged (bilinear) to the image and divided by its own maximum."""
-        raise NotImplementedError
+        """float32 [K, H, W] in 0..1: each divided by its own maximum and enlarged to the image."""
+        peaks = self.raw.max(axis=(1, 2), keepdims=True)
+        return np.stack([enlarged(raw, self.size) for raw in self.raw / np.where(peaks > 0, peaks, 1)])
+
+
+def enlarged(raw: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A map [h, w] at the resolution of features -> float32 [H, W] at the image's, bilinear."""
+    import torch
+    import torch.nn.functional as F
+
+    values = torch.from_numpy(np.ascontiguousarray(raw, dtype=np.float32))[None, None]
+    large: NDArray[np.float32] = F.interpolate(values, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return large
 
 
 def class_maps(
@@ -55,7 +69,7 @@ def class_maps(
     `Classifier.class_maps` is this for a model that others use at the same time.
 
     Args:
-        model: is left as it is.
+        model: in eval mode; it is left as it is.
         image: as the model expects it.
         classes: indices, at least one.
         method: of `METHODS`.
@@ -64,7 +78,16 @@ def class_maps(
     Raises:
         ValueError: for an unknown method, stage or class.
     """
-    raise NotImplementedError
+    import torch
+
+    from resnet_space.hooks import recorded
+
+    index = _stage_index(model, stage)
+    name = model.stage_names[index].replace("layer", "cbam")
+    with torch.inference_mode(), recorded(model, {name: lambda _inputs, output: output.clone()}) as outputs:
+        model(image)
+    height, width = image.shape[-2:]
+    return maps_from_features(model, outputs[name][0], (height, width), classes, method, stage)
 
 
 def maps_from_features(
@@ -76,4 +99,67 @@ def maps_from_features(
     stage: str | None = None,
 ) -> ClassMaps:
     """As `class_maps`, from the stage's output [1, C, h, w] of a forward pass that was made already."""
-    raise NotImplementedError
+    import torch
+
+    if method not in METHODS:
+        raise ValueError(f"The method is {method!r}, but must be one of {', '.join(METHODS)}.")
+    index = _stage_index(model, stage)
+    count = model.fc.out_features
+    if not classes or not all(isinstance(c, int) and 0 <= c < count for c in classes):
+        raise ValueError(f"The classes are {list(classes)}, but must be whole numbers from 0 to {count - 1}.")
+    # Out of inference mode, whose tensors know no gradients.
+    same = features.detach().clone().expand(len(classes), -1, -1, -1).contiguous().requires_grad_()
+    with torch.enable_grad():
+        raw = _library_maps(_rest(model, index), same, classes, method)
+    return ClassMaps(method, model.stage_names[index], tuple(classes), raw, size)
+
+
+def _stage_index(model: "ResNet", stage: str | None) -> int:
+    if stage is None:
+        return len(model.stage_names) - 1
+    if stage not in model.stage_names:
+        raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(model.stage_names)}.")
+    return model.stage_names.index(stage)
+
+
+def _rest(model: "ResNet", index: int) -> "nn.Sequential":
+    """A copy of what follows a stage: its first module is where the features come in, unchanged."""
+    from torch import nn
+
+    later = [part for stage in list(model.stages())[index + 1 :] for part in (stage.blocks, stage.cbam)]
+    rest = nn.Sequential(nn.Identity(), *copy.deepcopy(later), model.avgpool, nn.Flatten(), copy.deepcopy(model.fc))
+    return rest.eval().requires_grad_(False)
+
+
+def _library_maps(
+    rest: "nn.Sequential", features: "Tensor", classes: Sequence[int], method: str
+) -> NDArray[np.float32]:
+    """The library's maps [K, h, w] before it scales each to 0..1 on its own."""
+    from pytorch_grad_cam import GradCAM  # takes 3 s to import, and is not needed before
+    from pytorch_grad_cam.base_cam import BaseCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class AblationCAM(BaseCAM):  # type: ignore[misc]
+        """The library's own divides by the logit, which turns the map around where that is negative; takes a channel
+        off by 1e7 where no place is exactly 0; and prints a progress bar.
+        """
+
+        def get_cam_weights(self, input_tensor: Any, layer: Any, targets: Any, activations: Any, grads: Any) -> Any:
+            import torch
+
+            falls = []
+            with torch.inference_mode():
+                for one, c, whole in zip(input_tensor, classes, self.outputs, strict=True):
+                    without = one * (1 - torch.eye(len(one)))[:, :, None, None]
+                    falls.append(whole[c] - torch.cat([self.model(part)[:, c] for part in without.split(256)]))
+            return torch.stack(falls).numpy()
+
+    library: Any = (
+        GradCAM(rest, [rest[0]]) if method == "grad-cam" else AblationCAM(rest, [rest[0]], uses_gradients=False)
+    )
+    kept: list[Any] = []
+    weighted = library.get_cam_image
+    library.get_cam_image = lambda *arguments: kept.append(weighted(*arguments)) or kept[-1]
+    with library:
+        library(features, [ClassifierOutputTarget(c) for c in classes])
+    return np.maximum(kept[0], 0, dtype=np.float32)
