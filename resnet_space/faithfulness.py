@@ -193,7 +193,7 @@ def evidence(
     height, width = image.shape[-2:]
     judge = _Judge(model, image, class_index, temperature, steps, dtype, generator)
     shapes = list(dict.fromkeys(values.shape for values in maps.values()))
-    jobs = [("map", name, values) for name, values in maps.items()]
+    jobs: list[tuple[str, object, FloatMap]] = [("map", name, values) for name, values in maps.items()]
     jobs += [("random", shape, generator.random(shape, np.float32)) for shape in shapes for _ in range(random_maps)]
     jobs.append(("centre", None, _blob(height, width)))
     scores: dict[tuple[str, object], list[_Scores]] = {}

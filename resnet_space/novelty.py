@@ -85,12 +85,11 @@ def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS
     rest = max(variances[k:].sum() / (d - k), 1e-6)
     floats = [
         np.ascontiguousarray(values, dtype=np.float32)
-        for values in (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest], [1.0])
+        for values in (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest])
     ]
-    unlimited = Usual(*floats)
-    distances = np.sort(unlimited._distances(validation))
+    distances = np.sort(Usual(*floats, limit=np.ones(1, np.float32))._distances(validation))
     place = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
-    return Usual(*floats[:-1], np.maximum(distances[place : place + 1], 1e-6))
+    return Usual(*floats, limit=np.maximum(distances[place : place + 1], 1e-6))
 
 
 # What a model sees

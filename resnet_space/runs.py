@@ -206,12 +206,9 @@ class Run:
     def has_weights(self) -> bool:
         return (self.path / WEIGHTS).is_file()
 
-    def weights_written(self) -> float:
-        """When the weights were replaced last (seconds since 1970), 0 if there are none."""
-        try:
-            return (self.path / WEIGHTS).stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
+    def model_written(self) -> tuple[float, ...]:
+        """When the files that a model is loaded from were replaced last (seconds since 1970), 0 for one that is not."""
+        return tuple(_written(self.path / name) for name in (WEIGHTS, CONFIG, USUAL))
 
     def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
         """Replace the weights; float32 and contiguous, whatever the training's memory format."""
@@ -328,6 +325,13 @@ class Run:
 
     def withdraw_stop(self) -> None:
         (self.path / STOP).unlink(missing_ok=True)
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _require_name(name: object) -> None:

@@ -135,9 +135,10 @@ def _library_maps(
     rest: "nn.Sequential", features: "Tensor", classes: Sequence[int], method: str
 ) -> NDArray[np.float32]:
     """The library's maps [K, h, w] before it scales each to 0..1 on its own."""
-    from pytorch_grad_cam import GradCAM  # takes 3 s to import, and is not needed before
-    from pytorch_grad_cam.base_cam import BaseCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    # Takes 3 s to import, and is not needed before.
+    from pytorch_grad_cam import GradCAM  # type: ignore[import-untyped]
+    from pytorch_grad_cam.base_cam import BaseCAM  # type: ignore[import-untyped]
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # type: ignore[import-untyped]
 
     class AblationCAM(BaseCAM):  # type: ignore[misc]
         """The library's own divides by the logit, which turns the map around where that is negative; takes a channel
@@ -147,19 +148,24 @@ def _library_maps(
         def get_cam_weights(self, input_tensor: Any, layer: Any, targets: Any, activations: Any, grads: Any) -> Any:
             import torch
 
-            falls = []
+            one = input_tensor[0].detach()  # all are the same
+            others = 1 - torch.eye(len(one))[:, :, None, None]
             with torch.inference_mode():
-                for one, c, whole in zip(input_tensor, classes, self.outputs, strict=True):
-                    without = one * (1 - torch.eye(len(one)))[:, :, None, None]
-                    falls.append(whole[c] - torch.cat([self.model(part)[:, c] for part in without.split(256)]))
-            return torch.stack(falls).numpy()
+                without = torch.cat([self.model[1:](one * some) for some in others.split(64)])
+            return (self.outputs[0] - without)[:, list(classes)].T.numpy()
 
     library: Any = (
         GradCAM(rest, [rest[0]]) if method == "grad-cam" else AblationCAM(rest, [rest[0]], uses_gradients=False)
     )
     kept: list[Any] = []
     weighted = library.get_cam_image
-    library.get_cam_image = lambda *arguments: kept.append(weighted(*arguments)) or kept[-1]
+
+    def weighted_and_kept(*arguments: Any) -> Any:
+        kept.append(weighted(*arguments))
+        return kept[-1]
+
+    library.get_cam_image = weighted_and_kept
     with library:
         library(features, [ClassifierOutputTarget(c) for c in classes])
-    return np.maximum(kept[0], 0, dtype=np.float32)
+    raw: NDArray[np.float32] = np.maximum(kept[0], 0, dtype=np.float32)
+    return raw
