@@ -93,6 +93,8 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .maps .subdued, .note { color: var(--body-text-color-subdued); }
 .scale { display: flex; align-items: center; gap: 0.5rem; margin: 0.2rem 0 0.8rem; font-size: 0.9rem;
   font-variant-numeric: tabular-nums; }
+.scales { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
+.scales .scale { white-space: nowrap; } .scales .ramp { flex: 0 0 8rem; }
 .scale .ramp { flex: 0 1 14rem; height: 0.7rem; border-radius: 0.35rem;
   background: linear-gradient(90deg, #440154, #3b528b, #21918c, #5ec962, #fde725); }
 .empty { padding: 1.6rem 1rem; text-align: center; color: var(--body-text-color-subdued);
@@ -130,8 +132,8 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .classes button:hover { border-color: #0072B2; }
 .classes button[aria-pressed="true"] { border-color: #0072B2; box-shadow: inset 3px 0 0 #0072B2; font-weight: 600; }
 .dark .classes button[aria-pressed="true"] { border-color: #56B4E9; box-shadow: inset 3px 0 0 #56B4E9; }
-:is(#examples, #answer, #why, #gates, #channel, #opacity) :is(button, a, input):focus-visible { outline: 3px solid #E69F00;
-  outline-offset: 2px; }
+:is(#examples, #answer, #why, #gates, #channel, #opacity) :is(button, a, input):focus-visible {
+  outline: 3px solid #E69F00; outline-offset: 2px; }
 .opacity { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; font-size: 0.92rem;
   color: var(--body-text-color); }
 .opacity input { flex: 0 1 16rem; accent-color: #0072B2; }

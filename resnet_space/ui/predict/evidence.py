@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from resnet_space.faithfulness import Evidence
 
-MARKS = {"better": "Better than chance", "chance": "No better than chance", "worse": "Worse than chance"}
+MARKS = {"better": "✓", "chance": "?", "worse": "✗"}
 HOW = """
 <details><summary>How this is measured</summary><p>Insertion: the picture begins blurred, and its pixels come back, the
 map's brightest first; the area under the class's probability, higher is better. Deletion: they are taken away instead,
@@ -55,10 +55,10 @@ def panel(run: str, name: str, found: "Mapping[str, Evidence]") -> dict[str, Any
         numbers = "".join(f"<li>{escape(measure.words)}</li>" for measure in evidence.measures.values())
         parts.append(
             f'<section class="evidence {evidence.verdict}"><h4>{escape(label)}, for <b>{escape(name)}</b></h4>'
-            f'<p class="verdict"><span class="mark">{MARKS[evidence.verdict]}</span> {escape(evidence.words)}</p>'
+            f'<p><span class="mark" aria-hidden="true">{MARKS[evidence.verdict]}</span> {escape(evidence.words)}</p>'
             f'<div class="charts"><div class="chart short" data-chart="{i}"></div>'
             f'<div class="chart short" data-chart="{i}c"></div></div>'
-            f"<ul>{numbers}</ul></section>"
+            f"<details><summary>The numbers in words</summary><ul>{numbers}</ul></details></section>"
         )
         figures[str(i)] = charts.evidence_chart(
             "Beside maps that know nothing",

@@ -4,7 +4,7 @@ A map is a small picture that the browser lays over the large one, as opaque as 
 share one scale, of both runs where there are two.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 NAMED_CHANNELS = 3  # the most turned up and down
 AS_GOOD_AS_NEUTRAL = 0.01
-SHARE = "share of the class's score"
 
 
 # Where it finds a class
@@ -28,18 +27,20 @@ SHARE = "share of the class's score"
 
 def class_maps_html(looks: Sequence[Look]) -> str:
     """A row of maps a class; the page shows the rows of the best class and of the one that was chosen."""
-    every = [maps.raw for look in looks for maps in look.class_maps.values()]
-    high = max(float(raw.max()) for raw in every) or 1.0
-    sides = "".join(_class_rows(look, side, high) for side, look in enumerate(looks))
+    from resnet_space.saliency import METHODS
+
+    highs = {method: max(float(look.class_maps[method].raw.max()) for look in looks) or 1.0 for method in METHODS}
+    sides = "".join(_class_rows(look, side, highs) for side, look in enumerate(looks))
+    scales = "".join(scale_html(label, 0, highs[method]) for method, label in METHODS.items())
     return (
         "<h3>Why this class, and why not another?</h3>"
-        "<p>Bright places speak for the class. Choose a class above to see its maps below those of the first.</p>"
-        f"{scale_html(SHARE, 0, high)}"
-        f'<div class="sides">{sides}</div>'
+        "<p>Bright places speak for the class. Choose a class above to see its maps beside those of the first; all "
+        "maps of a method share one scale.</p>"
+        f'<div class="scales">{scales}</div><div class="sides">{sides}</div>'
     )
 
 
-def _class_rows(look: Look, side: int, high: float) -> str:
+def _class_rows(look: Look, side: int, highs: Mapping[str, float]) -> str:
     from resnet_space.saliency import METHODS
 
     rows = []
@@ -51,7 +52,7 @@ def _class_rows(look: Look, side: int, high: float) -> str:
             _map_card(
                 maps.raw[i],
                 0,
-                high,
+                highs[method],
                 f"<b>{escape(METHODS[method])}</b>",
                 f"{METHODS[method]} for {name}: {_where(maps.raw[i])}",
                 f"{look.name}-{name}-{method}",
