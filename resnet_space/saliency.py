@@ -46,9 +46,10 @@ class ClassMaps:
 
     @property
     def maps(self) -> NDArray[np.float32]:
-        """float32 [K, H, W] in 0..1: each divided by its own maximum and enlarged to the image."""
-        peaks = self.raw.max(axis=(1, 2), keepdims=True)
-        return np.stack([enlarged(raw, self.size) for raw in self.raw / np.where(peaks > 0, peaks, 1)])
+        """float32 [K, H, W] in 0..1: each enlarged to the image and divided by its own maximum."""
+        large = np.stack([enlarged(raw, self.size) for raw in self.raw])
+        peaks = large.max(axis=(1, 2), keepdims=True)
+        return large / np.where(peaks > 0, peaks, 1)
 
 
 def enlarged(raw: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -152,7 +153,7 @@ def _library_maps(
             others = 1 - torch.eye(len(one))[:, :, None, None]
             with torch.inference_mode():
                 without = torch.cat([self.model[1:](one * some) for some in others.split(64)])
-            return (self.outputs[0] - without)[:, list(classes)].T.numpy()
+            return (self.outputs[0].detach() - without)[:, list(classes)].T.numpy()
 
     library: Any = (
         GradCAM(rest, [rest[0]]) if method == "grad-cam" else AblationCAM(rest, [rest[0]], uses_gradients=False)
