@@ -19,6 +19,8 @@ CSS = """
 .report a { color: var(--link-text-color); text-decoration: underline; }
 #title h1 { margin-bottom: 0.1rem; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
+/* All three tabs fit on a phone, instead of the last going into a menu. */
+@media (max-width: 600px) { .tab-container button { padding: 0 0.55rem !important; font-size: 0.9rem !important; } }
 
 /* Plotly's figures carry no colours for text and grid, so that they follow the theme. */
 .js-plotly-plot text { font-family: inherit !important; }
