@@ -70,5 +70,6 @@ def build_app(workshop: Workshop) -> gr.Blocks:
         for name, led in {"predict": tried, "explore": explored, "finetune": learned}.items():
             led.then(None, js=OPEN.format(name), **private)
         # Not before: a tab that is opened without a picture chooses one.
-        predict.opened.then(open_tab, None, tabs, **private)
+        arrived = predict.opened.then(open_tab, None, tabs, **private)
+        arrived.then(None, js="() => { window.resnetSpaceArrived = true; }", **private)
     return app

@@ -55,7 +55,8 @@ window.resnetSpace = (() => {
   const FIRST_TAB = "finetune";
   const OURS = ["key", "tab", "run", "with", "example"];
   const shown = {};
-  let tab = window.resnetSpaceTab ?? new URL(window.location).searchParams.get("tab") ?? FIRST_TAB;
+  const asked = new URL(window.location).searchParams.get("tab");
+  let tab = asked ?? window.resnetSpaceTab ?? FIRST_TAB;
 
   function address() {
     const url = new URL(window.location);
@@ -65,8 +66,9 @@ window.resnetSpace = (() => {
     if (url.href !== window.location.href) window.history.replaceState(null, "", url);
   }
 
-  // A tab was opened.
+  // A tab was opened. Before the one that the address asks for is, gradio opens the first.
   function open(name) {
+    if (asked && name !== asked && !window.resnetSpaceArrived) return;
     tab = name;
     address();
   }

@@ -118,7 +118,7 @@ def build_predict(
     def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
         return looks(workshop, image, [run, None if other == NOBODY else other])
 
-    def show(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
+    def on_picture(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
         """The answer first, its maps when they are drawn."""
         nothing = (EMPTY, gr.update(visible=False), gr.skip(), "", NO_EVIDENCE, "", "")
         if not (image and run):
@@ -138,7 +138,7 @@ def build_predict(
     def on_button(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
         if not (image and image.get("path")):
             read_picture(image)
-        yield from show(image, run, other, request)
+        yield from on_picture(image, run, other, request)
 
     def one(image: dict[str, Any] | None, run: str, other: str | None, side: object) -> Look:
         """The run that a click was about."""
@@ -197,7 +197,7 @@ def build_predict(
     views = [answer, once_answered, mistakes.label, why, evidence, gates, channel]
     ask.click(predict, [picture, run], [label, maps], api_name="predict", preprocess=False)
     shown: Any = private | {"trigger_mode": "always_last", "show_progress_on": answer}
-    gr.on([picture.change, run.change, other.change], show, seen, views, **shown)
+    gr.on([picture.change, run.change, other.change], on_picture, seen, views, **shown)
     button.click(on_button, seen, views, **shown)
     gr.on([why.submit, gates.submit], on_evidence, seen, evidence, concurrency_limit=1, **private)
     gates.select(on_channel, seen, channel, show_progress="minimal", **private)

@@ -144,7 +144,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
             raise refusal("There are no pictures yet: upload some, or a zip or tar of them.")
         return [(path, name or path.name) for path, name in found]
 
-    def on_start(
+    def on_classify(
         payload: list[dict[str, Any]] | None, text: str | None, name: str, request: gr.Request
     ) -> Iterator[Any]:
         admit(workshop, request)
@@ -189,21 +189,21 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
         finally:
             del working[session]
 
-    def on_stop(request: gr.Request) -> None:
+    def on_halt(request: gr.Request) -> None:
         event = working.get(str(request.session_hash))
         if event is not None:
             event.set()
 
     private: Any = {"api_visibility": "private", "preprocess": False}
     start.click(
-        on_start,
+        on_classify,
         [files, folder, run],
         [said, table, keep, confusion, start, stop],
         show_progress="hidden",
         concurrency_limit=1,
         **private,
     )
-    stop.click(on_stop, None, None, show_progress="hidden", **private)
+    stop.click(on_halt, None, None, show_progress="hidden", **private)
 
 
 def _counted(count: int, what: str) -> str:
