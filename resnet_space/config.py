@@ -89,7 +89,8 @@ class ModelConfig:
     """All that is needed to rebuild a model and to prepare images for it.
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
-    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1).
+    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `temperature` divides the
+    logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
     """
 
     architecture: str
@@ -101,6 +102,7 @@ class ModelConfig:
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
@@ -122,6 +124,7 @@ class ModelConfig:
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+        _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
     def stored_size(self) -> int:

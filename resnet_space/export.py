@@ -9,6 +9,7 @@ call. What else is needed is in the file's metadata, each value as JSON:
   resize, image_size   in pixels: resize the short side to the former, then cut the centre square (H = W) of the latter;
                        of an odd rest, the pixel more is cut off above and on the left
   mean, std            per channel (RGB): images are (values in 0..1 - mean) / std
+  temperature          probabilities are the softmax of logits / temperature
 """
 
 import argparse
@@ -120,6 +121,7 @@ def _metadata(run: Run) -> dict[str, str]:
         "image_size": config.image_size,
         "mean": config.mean,
         "std": config.std,
+        "temperature": config.temperature,
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 

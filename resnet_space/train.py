@@ -24,6 +24,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
+from resnet_space.calibration import calibrate
 from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
@@ -147,7 +148,10 @@ def train(
             raise
 
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    evaluation, summary = evaluate_test(best_model, splits.test, model_config)
+    run, fitted = calibrate(run, best_model, splits)
+    for metric in fitted:
+        yield training.write(metric)
+    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
     if looks:
@@ -203,8 +207,8 @@ def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
         metric: that `train` gave.
         minutes: of training that a run may have; None is any number.
     """
-    if metric["event"] == "test":
-        return None  # the last: nothing is left to stop
+    if metric["event"] in ("calibration", "sanity", "test"):
+        return None  # after the last step nothing is left to stop
     if run.stop_requested():
         return {"status": "stopped"}
     if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:

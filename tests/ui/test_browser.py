@@ -125,10 +125,10 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_label("Run", exact=True).first).to_have_value("scratch-1")
     page.get_by_label("Run", exact=True).first.click()
     page.get_by_role("option", name="resnet20-cbam-cifar10").click()
-    page.locator("button.gallery-item").nth(7).click()  # the horse
-    expect(page.get_by_test_id("label-output-value")).to_have_text("horse", timeout=SHOWN_MS)
-    assert page.locator(".maps figure").count() == 4  # the input and the three stages
-    assert page.get_by_test_id("horse-confidence-set").or_(page.locator(".confidence-set")).count() == 5
+    page.get_by_role("button", name="Example: horse").click()
+    expect(page.locator("#answer .said")).to_have_text("horse", timeout=SHOWN_MS)
+    expect(page.locator("#gates .maps figure")).to_have_count(4)  # the input and the three stages
+    expect(page.locator("#answer .classes button")).to_have_count(5)
     keep(page, "4-predict")
 
     open_tab(page, "Explore residuals")
@@ -239,6 +239,8 @@ def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path:
     expect_toast(page, "The number of epochs is 0, but must be a whole number from 1 to 1,000.")
 
     open_tab(page, "Predict")
+    expect(page.locator("#answer .said")).to_have_text("cat")  # an example, without a click on anything
+    page.locator("#picture").get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Predict", exact=True).click()
     expect_toast(page, "There is no image yet")
 
@@ -249,8 +251,7 @@ def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path:
 
     page.reload()
     open_tab(page, "Predict")
-    page.locator("button.gallery-item").first.click()
-    expect(page.locator(".maps figure").first).to_be_visible(timeout=SHOWN_MS)
+    expect(page.locator("#gates .maps figure").first).to_be_visible(timeout=SHOWN_MS)
 
 
 def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App, page: Page) -> None:
@@ -282,8 +283,7 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(app: App, browser: Browser
     for tab in ("Fine-tune", "Predict", "Explore residuals"):
         open_tab(page, tab)
         if tab == "Predict":
-            page.locator("button.gallery-item").first.click()
-            page.locator(".maps figure").nth(3).wait_for(timeout=SHOWN_MS)
+            page.locator("#gates .maps figure").nth(3).wait_for(timeout=SHOWN_MS)
         if tab == "Explore residuals":
             page.get_by_role("button", name="Measure").click()
             expect(page.get_by_role("button", name="Table as CSV")).to_be_enabled(timeout=SHOWN_MS)

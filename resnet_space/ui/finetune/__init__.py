@@ -39,11 +39,15 @@ LIVE = """
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the buttons that lead to them, and the run that they lead there."""
+    """What the other tabs need: the buttons that lead to them, and the run that they lead there; the choice of data,
+    and what changes to a data set that was just brought here.
+    """
 
     try_it: gr.Button
     explore_it: gr.Button
     followed: gr.State
+    dataset: gr.Dropdown
+    added: gr.State
 
 
 def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
@@ -105,7 +109,8 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         asked = dict(request.query_params)
         key = asked.get("key") or key or visitors.new_key()
         made = [run.name for run in workshop.library.runs()]
-        linked = [name for name in asked.get("run", "").split(",") if name in made]
+        here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
+        linked = [name for name in asked.get("run", "").split(",") if name in made and here]
         names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
         return key, gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
 
@@ -231,4 +236,4 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **quiet)
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
-    return FinetuneTab(try_it, explore_it, followed)
+    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.more_data.added)
