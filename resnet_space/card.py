@@ -348,7 +348,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
 
 def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
-    """Measured on some of the test images; None where there are no weights, or no images on this machine."""
+    """Measured on some test images; None where there are no weights, no shortcuts, or no images on this machine."""
     from resnet_space import figures
 
     test, training = last_metric(metrics, "test"), run.config.training
@@ -366,9 +366,12 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
     if not pictures:
         return None
     from resnet_space.inference import Classifier
-    from resnet_space.residuals import residual_norms
+    from resnet_space.residuals import NoResidualBlocksError, residual_norms
 
     classifier = Classifier(run)
-    norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    try:
+        norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    except NoResidualBlocksError:  # a plain network
+        return None
     quartiles = [statistics.quantiles(ratios, n=4, method="inclusive") for ratios in norms.ratio.tolist()]
     return figures.residual_profile(norms.blocks, norms.identity, quartiles, len(pictures))

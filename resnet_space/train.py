@@ -36,6 +36,7 @@ from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
+from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.training import Training, autocast_dtype, choose_device, evaluate, memory_in_use
 
@@ -82,6 +83,7 @@ def train(
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
+    watched = probe_images(validation_set, model_config, len(train_set), device)
     report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
@@ -100,6 +102,7 @@ def train(
                 "epochs": config.total_epochs,
                 "steps_per_epoch": epoch_steps,
                 "phases": [asdict(phase) for phase in training.plan],
+                **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
             | ({"looks": looks} if looks else {})
         )
@@ -137,8 +140,8 @@ def train(
                         "memory": memory_in_use(device),
                     }
                 )
-            metric = training.end_epoch(*evaluate(training.kept_model, validation_set, model_config, dtype))
-            training.write(metric)
+            judged = evaluate(training.kept_model, validation_set, model_config, dtype)
+            metric = training.write(training.end_epoch(*judged) | growth_entry(training.kept_model, watched))
             training.save()
             yield metric
         except GeneratorExit:
@@ -255,7 +258,7 @@ def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | Non
 
 def _print(metric: Metric) -> None:
     if metric["event"] != "step":
-        print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
+        print(" ".join(f"{name}={value}" for name, value in metric.items() if name != "residuals"), flush=True)
 
 
 def failure(error: Exception) -> Metric:

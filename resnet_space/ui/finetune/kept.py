@@ -25,7 +25,7 @@ def keep_entries(workshop: Workshop, form: Fields, opened: Dependency) -> None:
     opened.then(None, form.components, form.components, js=TAKE_BACK, **quiet).then(
         lambda start: offered_by(workshop, start),
         form.start,
-        [form.architecture_row, form.architecture],
+        [form.architecture_row, form.architecture, form.settings["shortcut"]],
         preprocess=False,
         **quiet,
     )
