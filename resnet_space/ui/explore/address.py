@@ -14,7 +14,8 @@ from resnet_space.ui.workshop import Workshop
 TELL_RUN = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"
 # What a page was opened with stays in its address, although nothing has changed since. The script may come late.
 TELL_LINKED = """(others) => {
-  const tell = () => (window.resnetSpace ? window.resnetSpace.show('explore', { with: others }) : setTimeout(tell, 100));
+  const tell = () =>
+    window.resnetSpace ? window.resnetSpace.show('explore', { with: others }) : setTimeout(tell, 100);
   if (others) tell();
 }"""
 TELL_COMPARED = "(names) => { window.resnetSpace?.show?.('explore', { with: (names ?? []).slice(1).join(',') }); }"
