@@ -228,8 +228,8 @@ def _trust(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
     lines = [f"{words}."]
     if (run.path / USUAL).exists():
         lines.append(
-            "A picture whose features are further from those of the training images than those of 95 % of the "
-            "validation images are is called unusual; `usual.safetensors` has what is needed for that."
+            "A picture is called unusual where its features lie further from the training images' than those of 95 % "
+            "of the validation images do; `usual.safetensors` has what is needed to tell."
         )
     sanity = [f"- {check.words}" for check in checks]
     about = "Do its maps depend on what it learned? (Adebayo et al. 2018, arXiv:1810.03292)"
