@@ -26,7 +26,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
                 "# resnet_space\nFine-tune a ResNet, see what it looks at, and see what its residual blocks do.",
                 elem_id="title",
             )
-            sign_in_button()
+            sign_in_button(app)
         # Kept by the browser, so that whoever started a run is known again after a reload. Nothing secret is in the
         # page itself: the value is, and nobody can guess it.
         visitor = gr.BrowserState(None, storage_key="resnet_space", secret="resnet_space")

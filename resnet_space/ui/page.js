@@ -4,6 +4,7 @@ window.resnetSpace = (() => {
 
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
+  const MOST_ABOVE = 2; // names in the one line above a plot
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
@@ -24,15 +25,16 @@ window.resnetSpace = (() => {
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
     const { data, layout } = JSON.parse(text);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow });
-    if (narrow) legendBelow(layout);
+    const names = data.filter((trace) => trace.showlegend !== false).length;
+    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
     Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
-  // On a phone the names of several runs take more lines than there are above the plot.
-  function legendBelow(layout) {
+  // On a phone, and of many runs, the names take more lines than there are above the plot.
+  function legendBelow(layout, names) {
     layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
-    layout.height += 40;
+    layout.height += 20 + 20 * Math.ceil(names / 2);
   }
 
   function draw(chart, figure) {

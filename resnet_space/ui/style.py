@@ -11,7 +11,8 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto;
+  overflow: clip !important; } /* as "hidden" nothing in it could be sticky */
 .html-container { padding: 0 !important; }
 #head { align-items: center; justify-content: space-between; }
 #head > * { flex: 0 1 auto; width: auto !important; }
@@ -31,6 +32,7 @@ CSS = """
 .js-plotly-plot path.xtick, .js-plotly-plot path.ytick { stroke: var(--body-text-color-subdued) !important; }
 .js-plotly-plot .modebar { display: none; }
 .js-plotly-plot:hover .modebar { display: block; }
+@media (hover: none) { .js-plotly-plot .modebar { display: none !important; } } /* it would cover the title */
 
 .status { padding: 0.75rem 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); min-height: 5.2rem; box-sizing: border-box; }
@@ -39,7 +41,7 @@ CSS = """
 .status .bar { height: 0.6rem; margin-top: 0.6rem; border-radius: 0.3rem; overflow: hidden;
   background: var(--border-color-primary); }
 .status .bar > div { height: 100%; background: var(--primary-500); transition: width 0.4s linear; }
-#going-on { align-items: end; }
+#going-on { align-items: center; }
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
@@ -85,6 +87,22 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .data .tiles figcaption { font-size: 0.8rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   color: var(--body-text-color-subdued); }
 @media (max-width: 600px) { .data .tiles { grid-template-columns: repeat(4, 1fr); } }
+.label-wrap { text-align: left; gap: 0.6rem; } /* a heading of two lines, on a phone */
+.label-wrap .icon { flex: none; align-self: center; }
+
+/* On a phone the form stands above all else: what trains is said at the top of it, and stays in sight. */
+@media (max-width: 700px) {
+  #finetune { flex-flow: column nowrap; }
+  #finetune > .column { display: contents; }
+  #status { order: -1; }
+  #status:has(.going) { position: sticky; top: 0; z-index: 20; }
+}
+
+/* Where it is told what came of something, and before that how far it is; without either it takes no place. */
+.block.told:has(.progress-level) { min-height: 4rem; }
+.block.told:has(.progress-level) .html-container { visibility: hidden; }
+.block.told:not(:has(.progress-level)) > .wrap { display: none; }
+.block.told:not(:has(.progress-level)):not(:has(p)) { display: none; }
 .report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }

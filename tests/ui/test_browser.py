@@ -44,12 +44,18 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
 def keep(page: Page, name: str) -> None:
     """A screenshot of the whole page, once its plots have settled."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
+
+
+def choose_data(page: Page, name: str) -> None:
+    page.get_by_label("Data", exact=True).click()
+    page.get_by_role("option", name=name, exact=True).click()
+    expect(page.get_by_label("Data", exact=True)).to_have_value(name)
 
 
 def start(page: Page, epochs: int) -> None:
@@ -85,7 +91,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_text("Nothing is training.")).to_be_visible()
     keep(page, "1-before")
 
-    start(page, epochs=5)
+    start(page, epochs=3)
     expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
     expect(page.locator(".status.training")).to_contain_text("left")
     keep(page, "2-training")
@@ -95,9 +101,14 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
     assert progress(page) >= before
-    second = browser.new_page()
+    expect(page.get_by_label("Epochs", exact=True)).to_have_value("3")  # as it was set before
+
+    second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
     second.goto(app.url)
     expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    expect(second.get_by_label("Epochs", exact=True)).to_have_value("10")
+    second.locator("#live .chart").first.scroll_into_view_if_needed()
+    expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
     second.close()
 
     expect(page.locator(".status.finished")).to_contain_text("fine-tune-1 has finished", timeout=TRAINED_MS)
@@ -214,6 +225,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
 
 def test_a_learning_rate_is_suggested_and_drawn(page: Page) -> None:
     before = page.get_by_label("Head rate").input_value()
+    page.get_by_label("Batch size").fill("32")
     page.get_by_role("button", name="Suggest a learning rate").click()
     plot = page.locator(".js-plotly-plot").filter(has_text="Range test")
     expect(plot).to_contain_text("suggested", timeout=TRAINED_MS)
