@@ -1,5 +1,6 @@
 """Plain data -> interactive Plotly charts for the page."""
 
+from resnet_space.charts import residuals
 from resnet_space.charts.base import MAX_POINTS, Chart, figure, thinned
 from resnet_space.charts.evaluation import confusion_chart, reliability_chart
 from resnet_space.charts.prediction import MeasuredMap, curves_chart, evidence_chart
@@ -30,6 +31,7 @@ __all__ = [
     "rates_chart",
     "ratio_chart",
     "reliability_chart",
+    "residuals",
     "speed_chart",
     "thinned",
 ]

@@ -37,7 +37,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             with gr.Tab("Predict", id="predict") as predict_tab:
                 predict = build_predict(workshop, app, predict_tab, visitor, names)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
-                explore = build_explore(workshop, visitor, names)
+                explore = build_explore(workshop, app, visitor, names)
 
         def show(tab: str) -> Any:
             return lambda name, known: (

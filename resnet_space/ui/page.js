@@ -23,11 +23,13 @@ window.resnetSpace = (() => {
     const { text, drawn, wasNarrow } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
-    const { data, layout } = JSON.parse(text);
+    const { data, layout, frames } = JSON.parse(text);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow });
     const names = data.filter((trace) => trace.showlegend !== false).length;
     if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
-    Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
+    Plotly.react(chart, data, layout, CONFIG)
+      .then(() => frames && animate(chart, frames))
+      .then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
   // On a phone, and of many runs, the names take more lines than there are above the plot.
@@ -35,6 +37,13 @@ window.resnetSpace = (() => {
     layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
     layout.height += 20 + 20 * Math.ceil(names / 2);
+  }
+
+  // The frames of an animation, in the place of those before.
+  async function animate(chart, frames) {
+    const old = chart._transitionData?._frames?.length ?? 0;
+    if (old) await Plotly.deleteFrames(chart, [...Array(old).keys()]);
+    await Plotly.addFrames(chart, frames);
   }
 
   function draw(chart, figure) {
@@ -114,8 +123,8 @@ window.resnetSpace = (() => {
     connect();
   }
 
-  // A chart whose clicks the server answers: the clicked point's x and y.
-  function clickable(element, props, trigger, watch) {
+  // A chart whose clicks the server answers: it is told the clicked point's x and y.
+  function clickable(element, props, trigger, watch, told = ({ x, y }) => ({ x, y })) {
     const chart = element.querySelector(".chart");
 
     function redraw() {
@@ -123,10 +132,15 @@ window.resnetSpace = (() => {
     }
 
     // Plotly gives a chart its own events when it is first drawn.
-    const listen = () => chart.on("plotly_click", ({ points: [{ x, y }] }) => trigger("select", { x, y }));
+    const listen = () => chart.on("plotly_click", ({ points: [point] }) => trigger("select", told(point)));
     chart.addEventListener("drawn", listen, { once: true });
     watch("value", redraw);
     redraw();
+  }
+
+  // The same for points that the server knows by their "customdata".
+  function points(element, props, trigger, watch) {
+    clickable(element, props, trigger, watch, ({ customdata }) => ({ point: customdata }));
   }
 
   // Text with charts in it: {"html": ..., "figures": {name: chart}}, where [data-chart="name"] is the place of each.
@@ -145,5 +159,5 @@ window.resnetSpace = (() => {
     redraw();
   }
 
-  return { live, clickable, report, open, show };
+  return { live, clickable, points, report, open, show };
 })();

@@ -49,7 +49,7 @@ CSS = """
 .charts > * { min-width: 0; }
 details > summary { cursor: pointer; color: var(--body-text-color-subdued); font-size: 0.92rem; padding: 0.2rem 0; }
 .status pre { max-height: 14rem; overflow: auto; font-size: 0.8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-.runs, #by-block { overflow-x: auto; width: 0; min-width: 100% !important; } /* or the page would widen */
+.runs { overflow-x: auto; width: 0; min-width: 100% !important; } /* or the page would widen */
 .runs table { width: 100%; margin: 0; border-collapse: collapse;
   font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 .runs th, .runs td { text-align: left; padding: 0.35rem 0.45rem; border: none;
@@ -202,5 +202,16 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   .classes button { padding: 0.6rem 0.7rem; } }
 
 /* 32-pixel pictures are shown as large as photographs are. */
-#picture img, #own-picture img { width: 100%; height: 100%; object-fit: contain; }
+#picture img { width: 100%; height: 100%; object-fit: contain; }
+
+/* Explore */
+#explore-views > .tab-wrapper button { padding-left: 0.5rem; padding-right: 0.5rem; font-size: 0.94rem; }
+.keep { gap: 0.5rem; }
+.about { color: var(--body-text-color-subdued); font-size: 0.94rem; }
+.about p { margin-bottom: 0; }
+.said p { margin: 0 0 0.5rem; }
+.numbers { overflow-x: auto; width: 0; min-width: 100% !important; } /* or the page would widen */
+.measuring { min-height: 0; }
+#clicked .maps, #pictures-shown .maps { grid-template-columns: repeat(auto-fill, minmax(min(150px, 45%), 1fr)); }
+#clicked .maps img, #pictures-shown .maps img { image-rendering: pixelated; }
 """
