@@ -91,7 +91,7 @@ def card_text(
         "## Limits",
         _limits(run, test),
         "## Use",
-        _use(run, repo_id),
+        _use(run, repo_id, space),
         *_origin(space),
     ]
     return f"---\n{_front_matter(run, test, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
@@ -183,6 +183,11 @@ def _results(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
             f"{test['images']:,} {split_words(test['split'])} images of `{training.dataset}`, which took no part in "
             "training or in the choice of the epoch."
         ]
+        if test.get("looks", 1) > 1:
+            words.append(
+                f"They were looked at {test['looks']} times, as the training was made longer after it had been tested: "
+                "if it was chosen by that, the accuracy is a little too good."
+            )
         if "ece" in test:
             words.append(
                 f"Top-5 accuracy {test['top5_accuracy']:.2%}, macro F1 {test['macro_f1']:.2%}, expected calibration "
@@ -302,11 +307,17 @@ def _limits(run: Run, test: Metric | None) -> str:
     )
 
 
-def _use(run: Run, repo_id: str | None) -> str:
+def _use(run: Run, repo_id: str | None, space: str | None) -> str:
+    where = "the folder of resnet_space"
+    if space:
+        address = f"https://huggingface.co/spaces/{space}"
+        where = f"a copy of [resnet_space]({address}), which `git clone {address}` makes"
     there, loaded = "from resnet_space.runs import Run", f'Run.open("{run.name}")'
     if repo_id:
         there, loaded = "from resnet_space.hub import pull_run", f'pull_run("{repo_id}")'
-    return f"""```python
+    return f"""In {where}:
+
+```python
 from PIL import Image
 from resnet_space.inference import Classifier
 {there}
@@ -337,7 +348,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
 
 def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
-    """Measured on some of the test images; None where there are no weights, or no images on this machine."""
+    """Measured on some test images; None where there are no weights, no shortcuts, or no images on this machine."""
     from resnet_space import figures
 
     test, training = last_metric(metrics, "test"), run.config.training
@@ -355,9 +366,12 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
     if not pictures:
         return None
     from resnet_space.inference import Classifier
-    from resnet_space.residuals import residual_norms
+    from resnet_space.residuals import NoResidualBlocksError, residual_norms
 
     classifier = Classifier(run)
-    norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    try:
+        norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    except NoResidualBlocksError:  # a plain network
+        return None
     quartiles = [statistics.quantiles(ratios, n=4, method="inclusive") for ratios in norms.ratio.tolist()]
     return figures.residual_profile(norms.blocks, norms.identity, quartiles, len(pictures))

@@ -89,7 +89,8 @@ class ModelConfig:
     """All that is needed to rebuild a model and to prepare images for it.
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
-    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `temperature` divides the
+    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `shortcut` is what
+    happens where the shape changes; "none" makes a plain network, without shortcuts. `temperature` divides the
     logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
     """
 
@@ -97,7 +98,7 @@ class ModelConfig:
     classes: tuple[str, ...]
     stem: Literal["imagenet", "cifar"] = "cifar"
     cbam: Literal["stage", "block"] | None = None
-    shortcut: Literal["pad", "projection"] = "pad"
+    shortcut: Literal["pad", "projection", "none"] = "pad"
     image_size: int = 32
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -112,7 +113,7 @@ class ModelConfig:
             f"The stem is 'imagenet', but {self.architecture} is made for small images and has the cifar stem only.",
         )
         _require_choice("CBAM's place", self.cbam, (None, "stage", "block"))
-        _require_choice("The shortcut", self.shortcut, ("pad", "projection"))
+        _require_choice("The shortcut", self.shortcut, ("pad", "projection", "none"))
         _require_whole("The image size", self.image_size, 8, 1024)
         _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
         _require(
@@ -167,7 +168,7 @@ class TrainConfig:
         flip: mirror half of the training images.
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
     """
 
     dataset: str

@@ -361,6 +361,12 @@ def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
     return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
 
 
+def looks_so_far(metrics: Sequence[Metric]) -> int:
+    """How often the test images were looked at already: each time that a training ended which later went on."""
+    looks: int = (last_metric(metrics, "start") or {}).get("looks", 0)
+    return looks + any(metric["event"] == "test" for metric in metrics)
+
+
 def fewer_steps(metrics: list[Metric]) -> list[Metric]:
     """The metrics, of whose steps every other is left out where they are too many to keep. The last one stays."""
     steps = [i for i, metric in enumerate(metrics) if metric.get("event") == "step"]

@@ -32,10 +32,12 @@ from resnet_space.data.sources import DataError
 from resnet_space.data.splits import Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
+from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric
+from resnet_space.residuals.history import growth_entry, probe_images
+from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.training import Training, autocast_dtype, choose_device, evaluate, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
@@ -56,7 +58,7 @@ def train(
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
-    the test images, once.
+    the test images, once; a training that was made longer after that says how often they were looked at.
 
     Args:
         run: what to train.
@@ -73,12 +75,15 @@ def train(
     dtype = autocast_dtype(config, device)
     check_untrained(run, resume)
     splits = splits or splits_of(run)
+    keep_freed_memory()  # only now: what decoding took goes back
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
     training = Training(run, device, len(train_set))
+    looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
+    watched = probe_images(validation_set, model_config, len(train_set), device)
     report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
@@ -97,8 +102,12 @@ def train(
                 "epochs": config.total_epochs,
                 "steps_per_epoch": epoch_steps,
                 "phases": [asdict(phase) for phase in training.plan],
+                **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
+            | ({"looks": looks} if looks else {})
         )
+        if looks:
+            training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
@@ -131,8 +140,8 @@ def train(
                         "memory": memory_in_use(device),
                     }
                 )
-            metric = training.end_epoch(*evaluate(training.kept_model, validation_set, model_config, dtype))
-            training.write(metric)
+            judged = evaluate(training.kept_model, validation_set, model_config, dtype)
+            metric = training.write(training.end_epoch(*judged) | growth_entry(training.kept_model, watched))
             training.save()
             yield metric
         except GeneratorExit:
@@ -148,6 +157,8 @@ def train(
     evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
+    if looks:
+        rounded["looks"] = looks + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 
@@ -247,7 +258,7 @@ def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | Non
 
 def _print(metric: Metric) -> None:
     if metric["event"] != "step":
-        print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
+        print(" ".join(f"{name}={value}" for name, value in metric.items() if name != "residuals"), flush=True)
 
 
 def failure(error: Exception) -> Metric:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -304,9 +305,11 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
     try:
         weights = safetensors.torch.load_file(file)
     except (SafetensorError, OSError) as error:
-        # The client's cache has the file behind a link.
+        with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
+            file.resolve().unlink()
+            file.unlink()
         raise HubError(
-            f"The {WEIGHTS} of {what.removeprefix('The model ')} is damaged ({error}): delete {file} and try again."
+            f"The {WEIGHTS} of {what.removeprefix('The model ')} is damaged ({error}): choose another, or try again."
         ) from None
     counters = {
         name: value

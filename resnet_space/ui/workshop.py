@@ -17,7 +17,7 @@ from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, Dataset
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.client import HubError, Progress
 from resnet_space.hub.follower import Follower
-from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
+from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
@@ -171,7 +171,7 @@ class Workshop:
     ) -> str:
         """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
         run = self.own_run(name, key)
-        space = os.environ.get("SPACE_ID")
+        space = os.environ.get("SPACE_ID") or jobs_space()
         return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
 
     def user_name(self, token: str | None) -> str | None:
@@ -248,6 +248,11 @@ class Workshop:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
             return self._summaries[ref]
+
+    def forget_summary(self, ref: DatasetRef) -> None:
+        """Of a data set that has changed."""
+        with self._summary_lock:
+            self._summaries.pop(ref, None)
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
         """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
