@@ -44,6 +44,7 @@ EPOCH |= {"validation_loss": 0.6, "validation_accuracy": 0.5, "best": True, "sec
 TEST: Metric = {"event": "test", "split": "test", "images": 4, "loss": 0.6, "accuracy": 0.75, "seconds": 3.0}
 TEST |= {"top5_accuracy": 1.0, "ece": 0.1, "macro_f1": 0.7}
 END: Metric = {"event": "end", "status": "finished", "time": 9.5}
+CALIBRATION: Metric = {"event": "calibration", "images": 9, "temperature": 2, "ece_before": 0.1, "ece_after": 0}
 SANITY: Metric = {"event": "sanity", "method": "gates", "parts": ["head"], "correlations": [0.5], "images": 4}
 METRICS_WRITTEN = [START, STEP, EPOCH, TEST, END]
 
@@ -80,7 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         classes=RUN_CONFIG.model.classes,
     )
     evaluation.save(judged, run.path / EVALUATION)
-    means = np.random.default_rng(0).normal(size=(20, 144)).astype(np.float32)
+    means = np.random.default_rng(0).normal(size=(20, 128)).astype(np.float32)
     usual = fit_usual(means, means)
     assert usual is not None
     save_usual(usual, run)
@@ -554,7 +555,7 @@ def lines(*metrics: Mapping[str, Any]) -> bytes:
         (lines({**TEST, "ece": -1}), "has -1 as 'ece'"),
         (lines({**END, "status": "<b>"}), "has '<b>' as 'status'"),
         (lines({**END, "reason": {"a": 1}}), "as 'reason'"),
-        (lines({"event": "calibration", "images": 9, "temperature": 0}), "has 0 as 'temperature'"),
+        (lines(CALIBRATION | {"temperature": 0}), "has 0 as 'temperature'"),
         (lines(SANITY | {"correlations": [0.5, 7]}), "as 'correlations'"),
         (lines(SANITY | {"parts": "head"}), "as 'parts'"),
         (lines(SANITY | {"parts": ["head"] * 101}), "as 'parts'"),
