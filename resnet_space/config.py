@@ -90,7 +90,8 @@ class ModelConfig:
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
     resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `shortcut` is what
-    happens where the shape changes; "none" makes a plain network, without shortcuts.
+    happens where the shape changes; "none" makes a plain network, without shortcuts. `temperature` divides the
+    logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
     """
 
     architecture: str
@@ -102,6 +103,7 @@ class ModelConfig:
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
@@ -123,6 +125,7 @@ class ModelConfig:
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+        _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
     def stored_size(self) -> int:
@@ -165,7 +168,7 @@ class TrainConfig:
         flip: mirror half of the training images.
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
     """
 
     dataset: str

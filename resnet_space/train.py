@@ -24,6 +24,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
+from resnet_space.calibration import calibrate
 from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
@@ -31,11 +32,12 @@ from resnet_space.data.sources import DataError
 from resnet_space.data.splits import Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
+from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric
+from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.training import Training, autocast_dtype, choose_device, evaluate, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
@@ -56,7 +58,7 @@ def train(
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
-    the test images, once.
+    the test images, once; a training that was made longer after that says how often they were looked at.
 
     Args:
         run: what to train.
@@ -73,9 +75,11 @@ def train(
     dtype = autocast_dtype(config, device)
     check_untrained(run, resume)
     splits = splits or splits_of(run)
+    keep_freed_memory()  # only now: what decoding took goes back
     train_set, validation_set = splits.train.to(device), splits.validation.to(device)
 
     training = Training(run, device, len(train_set))
+    looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
@@ -100,7 +104,10 @@ def train(
                 "phases": [asdict(phase) for phase in training.plan],
                 **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
+            | ({"looks": looks} if looks else {})
         )
+        if looks:
+            training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
@@ -144,9 +151,14 @@ def train(
             raise
 
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    evaluation, summary = evaluate_test(best_model, splits.test, model_config)
+    run, fitted = calibrate(run, best_model, splits)
+    for metric in fitted:
+        yield training.write(metric)
+    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
+    if looks:
+        rounded["looks"] = looks + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 
@@ -198,8 +210,8 @@ def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
         metric: that `train` gave.
         minutes: of training that a run may have; None is any number.
     """
-    if metric["event"] == "test":
-        return None  # the last: nothing is left to stop
+    if metric["event"] in ("calibration", "sanity", "test"):
+        return None  # after the last step nothing is left to stop
     if run.stop_requested():
         return {"status": "stopped"}
     if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:

@@ -220,6 +220,14 @@ def _phases(value: object) -> bool:
     )
 
 
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_text, value))
+
+
+def _correlations(value: object) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_number(-1, 1), value))
+
+
 def _residuals(value: object) -> bool:
     """Ratios by depth, as `residuals.history` writes them."""
     number = _number(0)
@@ -262,6 +270,13 @@ _REQUIRED: Mapping[str, Mapping[str, Check]] = {
         "seconds": _number(0),
     },
     "test": {"split": _text, "images": _whole(1), "accuracy": _SHARE, "seconds": _number(0)},
+    "calibration": {
+        "images": _whole(1),
+        "temperature": _number(0.01, 100),
+        "ece_before": _SHARE,
+        "ece_after": _SHARE,
+    },
+    "sanity": {"method": _text, "parts": _texts, "correlations": _correlations, "images": _whole(1)},
     "end": {"status": lambda value: value in ("finished", "stopped", "failed")},
 }
 
@@ -272,6 +287,7 @@ _OPTIONAL: Mapping[str, Check] = {
     "cause": _text,
     "memory": _number(0),
     "phase": _whole(1),
+    "looks": _whole(1),
     "residuals": _residuals,
     "step": _whole(0),
     "top5_accuracy": _SHARE,

@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.ui.conftest import SHIPPED, App
+from tests.ui.conftest import SHIPPED, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
@@ -45,11 +45,12 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
 
 
 def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:
-    started = client.predict(epochs=2, seed=3, api_name="/start_training")
-    second = client.predict(epochs=1, api_name="/start_training")
+    started = client.predict(dataset=TINY, epochs=2, seed=3, api_name="/start_training")
+    second = client.predict(dataset=TINY, epochs=1, api_name="/start_training")
     assert (second["state"], second["place"]) == ("queued", 1)
     third = client.predict(epochs=1, api_name="/start_training")
     assert third["place"] == 2
+    assert app.run(third["run"]).config.training.dataset == "cifar10-mini"
     client.predict(third["run"], api_name="/stop_training")  # out of the queue
     assert client.predict(third["run"], api_name="/training_status")["state"] == "new"
     status = wait_until_ended(client, started["run"])
@@ -164,8 +165,25 @@ def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -
         SHOWPIECE, "one picture of your own", 12, handle_file(EXAMPLE), api_name="/explore_residuals"
     )
     assert len(Path(values).read_text().splitlines()) == 1 + 9
-    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 256"):
+    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 1,000"):
         client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
+    for source, sentence in {
+        "train images of mnist": "There is no data set 'mnist' here",
+        "train images of owner/name": "There is no data set 'owner/name' here",  # and none is downloaded
+        "validation images of cifar10-mini": "The split is 'validation', but must be one of train, test.",
+        "some images": "The source is 'some images', but must be 'one picture of your own', or such as",
+    }.items():
+        with pytest.raises(AppError) as refused:
+            client.predict(SHOWPIECE, source, 1, None, api_name="/explore_residuals")
+        assert sentence in str(refused.value)
+    with pytest.raises(AppError, match="This AlexNet has no residual blocks"):
+        client.predict(
+            "torchvision alexnet (random weights)",
+            "test images of cifar10-mini",
+            1,
+            None,
+            api_name="/explore_residuals",
+        )
 
 
 def test_a_broken_run_is_left_out_or_refused_with_the_reason(client: Client, app: App) -> None:

@@ -103,15 +103,21 @@ def test_an_archive_of_hostile_names_is_learned_from_and_harms_no_page(page: Pag
 
 def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> None:
     page.get_by_role("button", name="Try it in Predict").click()
+    expect(page.locator("#why .why").first).to_be_visible()  # of an example
+    page.locator("#picture").get_by_role("button", name="Clear").click()
     page.locator("#picture input[type=file]").set_input_files(
         {"name": f"{IMAGE}.jpg", "mimeType": "image/jpeg", "buffer": EXAMPLE.read_bytes()}
     )
-    expect(page.get_by_test_id("label-output-value")).to_be_visible()
+    expect(page.locator("#answer .said")).to_be_visible()
+    expect(page.locator("#why .why").first).to_be_visible()
     expect(page.get_by_text(IMAGE).filter(visible=True).first).to_be_visible()
     assert unharmed(page)
     open_tab(page, "Explore residuals")
     page.get_by_role("button", name="Measure").click()
-    expect(page.locator("#by-block")).to_contain_text("layer1.0")
+    expect(page.locator("#norms-1")).to_contain_text("layer1.0")
+    page.locator("#norms-0 .scatterlayer .points path").first.click(force=True)
+    expect(page.locator("#clicked img")).to_have_count(4)
+    assert unharmed(page)
     open_tab(page, "Fine-tune")
     page.get_by_role("tab", name="Hugging Face Hub").click()
     page.get_by_label("Search").fill(f"{IMAGE}[x](javascript:window.pwned=1)")

@@ -1,0 +1,72 @@
+"""What programs can ask of the explore tab: `gradio_client`, plain HTTP, MCP."""
+
+import threading
+from typing import Any
+
+import gradio as gr
+
+from resnet_space import charts
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.explore.exports import csv_file, stem
+from resnet_space.ui.explore.findings import measured
+from resnet_space.ui.explore.images import MAX_IMAGES, images_from
+from resnet_space.ui.explore.views import NORMS, all_values
+from resnet_space.ui.guard import admit
+from resnet_space.ui.workshop import Workshop
+
+SOURCE = "test images of cifar10-mini"
+
+
+def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
+    """The endpoint /explore_residuals, on components that no page shows; `limits` are of how many measure at once."""
+    with gr.Group(visible=False):
+        run = run_dropdown(workshop.trained_names(), workshop.default_name())
+        source = gr.Textbox(SOURCE, label="Source")
+        count = gr.Number(64, label="Count", minimum=1, maximum=MAX_IMAGES, precision=0)
+        image = gr.Image(label="Image", type="filepath")
+        scatter, ratios = gr.Plot(label="Norms"), gr.Plot(label="Ratios")
+        said = gr.Markdown(label="What they say")
+        table = gr.Dataframe(label="By block")
+        table_file, values_file = gr.File(label="Table"), gr.File(label="All values")
+        button = gr.Button()
+
+    def explore_residuals(
+        run: str,
+        source: str,
+        count: float,
+        image: dict[str, Any] | None,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """Measure what the residual blocks of a run do to their input.
+
+        Args:
+            run: a run's name, such as resnet20-cbam-cifar10, or that and " (untrained)" for random weights.
+            source: such as "test images of cifar10-mini", or "one picture of your own".
+            count: how many images of the data set, at most 10,000.
+            image: the picture, if it is your own.
+
+        Returns:
+            Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
+        """
+        admit(workshop, request)
+        images = images_from(workshop, source, count, image)
+        *_, (_, found, _) = measured(workshop, run, images, threading.Event())
+        columns, rows = NORMS.table(found, False)
+        scatter, ratios = (charts.figure(chart) for chart in NORMS.draw(found, False) if chart is not None)
+        return (
+            scatter,
+            ratios,
+            NORMS.words(found, False),
+            {"headers": columns, "data": rows},
+            csv_file(stem(found.subject, "residual-norms"), columns, rows),
+            csv_file(stem(found.subject, "residual-norms-all-images"), *all_values(found)),
+        )
+
+    button.click(
+        explore_residuals,
+        [run, source, count, image],
+        [scatter, ratios, said, table, table_file, values_file],
+        api_name="explore_residuals",
+        preprocess=False,
+        **limits,
+    )

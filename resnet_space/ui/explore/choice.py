@@ -1,0 +1,105 @@
+"""The left column: which network, and which images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.explore.images import (
+    FROM_DATA,
+    OWN,
+    Images,
+    dataset_images,
+    most_images,
+    own_images,
+    split_counts,
+)
+from resnet_space.ui.explore.subjects import subject_names
+from resnet_space.ui.pull import build_pull
+from resnet_space.ui.workshop import Workshop
+
+DATASET, SPLIT, COUNT = "cifar10-mini", "test", 64
+
+
+@dataclass(frozen=True)
+class Controls:
+    """`pulled` changes to the name of a run that was just pulled."""
+
+    run: gr.Dropdown
+    pulled: gr.State
+    source: gr.Radio
+    dataset: gr.Dropdown
+    split: gr.Dropdown
+    count: gr.Slider
+    pictures: gr.Gallery
+
+    @property
+    def images(self) -> list[Any]:
+        """What says which images to measure."""
+        return [self.source, self.dataset, self.split, self.count, self.pictures]
+
+
+def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
+    """The column's components."""
+    run = run_dropdown(subject_names(workshop.trained_names()), workshop.default_name())
+    run.info = "or its untrained twin, or an architecture of torchvision"
+    pulled = build_pull(workshop, visitor)
+    source = gr.Radio([FROM_DATA, OWN], value=FROM_DATA, label="Images")
+    with gr.Row():
+        dataset = gr.Dropdown(workshop.dataset_choices(), value=DATASET, label="Which data", min_width=140)
+        split = gr.Dropdown(["train", "test"], value=SPLIT, label="Split", min_width=100)
+    count = gr.Slider(1, 1_000, value=COUNT, step=1, label="How many")
+    pictures = gr.Gallery(
+        label="Pictures",
+        sources=["upload", "webcam", "clipboard"],
+        file_types=["image"],
+        type="filepath",
+        interactive=True,
+        height=260,
+        columns=3,
+        visible=False,
+        elem_id="own-pictures",
+    )
+    return Controls(run, pulled, source, dataset, split, count, pictures)
+
+
+def wire_controls(workshop: Workshop, visitor: gr.BrowserState, controls: Controls, names: gr.State) -> None:
+    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured."""
+
+    def on_source(kind: str) -> Any:
+        of_data = gr.update(visible=kind == FROM_DATA)
+        return of_data, of_data, of_data, gr.update(visible=kind == OWN)
+
+    def on_dataset(reference: str, split: str | None, key: str | None) -> Any:
+        counts = split_counts(workshop, key, reference)
+        chosen = split if split in counts else "test" if "test" in counts else next(iter(counts))
+        return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most_images(counts[chosen]))
+
+    def on_names(known: Sequence[str], key: str | None) -> Any:
+        return gr.update(choices=subject_names(known)), gr.update(choices=workshop.dataset_choices(key))
+
+    quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+    of_data = [controls.dataset, controls.split, controls.count]
+    controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **quiet)
+    gr.on(
+        [controls.dataset.input, controls.split.input],
+        on_dataset,
+        [controls.dataset, controls.split, visitor],
+        [controls.split, controls.count],
+        **quiet,
+    )
+    gr.on(
+        [names.change, controls.run.focus, controls.dataset.focus],
+        on_names,
+        [names, visitor],
+        [controls.run, controls.dataset],
+        **quiet,
+    )
+
+
+def chosen_images(workshop: Workshop, key: str | None, values: Sequence[Any]) -> Images:
+    """What the values of `Controls.images` say. Raises gr.Error."""
+    source, dataset, split, count, pictures = values
+    return own_images(pictures) if source == OWN else dataset_images(workshop, key, dataset, split, count)

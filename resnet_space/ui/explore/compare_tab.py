@@ -1,0 +1,99 @@
+"""The sub-tab in which networks are laid over one another."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.ui.explore.choice import chosen_images
+from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
+from resnet_space.ui.explore.exports import stem
+from resnet_space.ui.explore.findings import Stops
+from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
+from resnet_space.ui.explore.places import chart_place
+from resnet_space.ui.explore.snippets import several_lines
+from resnet_space.ui.explore.subjects import UNTRAINED, subject_names
+from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+
+def build_compare(
+    workshop: Workshop,
+    visitor: gr.BrowserState,
+    names: gr.State,
+    images: list[Any],
+    stops: Stops,
+    limits: dict[str, Any],
+) -> gr.Dropdown:
+    """Place the sub-tab and wire its events.
+
+    Args:
+        workshop: what all share.
+        visitor: the key that a browser is known by.
+        names: the runs that can be measured.
+        images: the components that say which images.
+        stops: who measures.
+        limits: of how many measure at once.
+
+    Returns:
+        The choice of networks.
+    """
+    compared = gr.State(None, time_to_live=1_800)
+    default = workshop.default_name()
+    with gr.Tab("Compare", id="compare"):
+        gr.Markdown(ABOUT, elem_classes="about")
+        chosen = gr.Dropdown(
+            subject_names(workshop.trained_names()),
+            value=[default, f"{default}{UNTRAINED}"] if default else [],
+            multiselect=True,
+            max_choices=MOST,
+            label="Networks",
+        )
+        vars(chosen)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
+        with gr.Row(elem_classes="keep"):
+            button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks")
+            stop = gr.Button("Stop comparing", size="sm", visible=False)
+        progress = gr.HTML("", apply_default_css=False)
+        said = gr.Markdown("", elem_classes="said")
+        charts = [chart_place(f"compare-{i}") for i in range(3)]
+        keep = place_keep()
+
+    def on_compare(
+        request: gr.Request, key: str | None, subjects: list[str] | None, *values: Any
+    ) -> Iterator[dict[Any, Any]]:
+        admit(workshop, request)
+        asked = chosen_images(workshop, key, values)
+        with stops.asked(str(request.session_hash)) as event:
+            yield {stop: gr.update(visible=True)}
+            for told, result in compare(workshop, subjects, asked, event):
+                yield {progress: told.html}
+                if result is not None:
+                    yield {compared: result, said: result.words} | {
+                        place: gr.update(value=chart or {}, visible=chart is not None)
+                        for place, chart in zip(charts, result.charts, strict=True)
+                    }
+        yield {stop: gr.update(visible=False)}
+
+    def provide(result: Compared | None) -> Kept:
+        if not isinstance(result, Compared):
+            raise refusal("There is nothing compared yet: press Compare first.")
+        columns, rows = result.table
+        names = [found.subject for found in result.found]
+        lines = several_lines("norms", names, result.found[0].images)
+        return Kept(stem("compare", *names), result.charts, result.caption, columns, rows, lines)
+
+    def on_names(known: list[str]) -> Any:
+        return gr.update(choices=subject_names(known))
+
+    def on_stop(request: gr.Request) -> None:
+        stops.stop(str(request.session_hash))
+
+    quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+    button.click(
+        on_compare, [visitor, chosen, *images], [compared, progress, said, stop, *charts], **quiet, **limits
+    ).failure(lambda: ("", gr.update(visible=False)), None, [progress, stop], **quiet)
+    stop.click(on_stop, None, None, queue=False, **quiet)
+    gr.on([names.change, chosen.focus], on_names, names, chosen, **quiet)
+    wire_keep(keep, [compared], provide)
+    return chosen

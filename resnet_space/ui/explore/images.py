@@ -1,0 +1,173 @@
+"""The images that are measured: some of a data set's, or pictures of the visitor's own."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.config import ModelConfig
+from resnet_space.data.sources import (
+    SPLITS,
+    DataError,
+    DatasetRef,
+    classification_columns,
+    dataset_folders,
+    split_files,
+)
+from resnet_space.images import ImageError, open_image, to_model_size
+from resnet_space.text import plotly_text
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.uploads import uploaded_file
+from resnet_space.ui.workshop import Workshop
+
+if TYPE_CHECKING:
+    from resnet_space.data.splits import ImageSet
+
+FROM_DATA, OWN = "of a data set", "pictures of your own"
+MAX_IMAGES = 10_000
+MAX_PICTURES = 64  # of one's own
+KEPT_BYTES = 50_000_000
+FEW = 0.25  # of a split: of more all is decoded, by several threads
+SOURCE = re.compile(rf"({'|'.join(SPLITS)}) images of (.+)", re.S)
+ONE_OWN = "one picture of your own"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images: `count` of a split, the classes in turn; or the files that a visitor uploaded."""
+
+    dataset: str = ""
+    split: str = ""
+    count: int = 0
+    files: tuple[str, ...] = ()
+
+    def words(self, images: int) -> str:
+        """So many of them, in words."""
+        if self.files:
+            return "your picture" if images == 1 else f"{images} pictures of your own"
+        of = f"{self.split} image{'' if images == 1 else 's'} of {DatasetRef.parse(self.dataset).name}"
+        return f"{images:,} {of}"
+
+
+def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
+    """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises gr.Error."""
+    ref = DatasetRef.parse(str(dataset))
+    here = {reference for _, reference in workshop.dataset_choices(key)}
+    if str(ref) not in here and (ref.is_on_hub or ref.name not in dataset_folders()):
+        raise refusal(f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab.")
+    try:
+        return {split: sum(counts) for split, counts in workshop.summary(ref).counts.items()}
+    except DataError as error:
+        raise refusal(error) from None
+
+
+def dataset_images(workshop: Workshop, key: str | None, dataset: object, split: object, count: object) -> Images:
+    """Some of a data set's images. Raises gr.Error."""
+    counts = split_counts(workshop, key, dataset)
+    if split not in counts:
+        raise refusal(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
+    most = most_images(counts[str(split)])
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 1 <= count <= most or int(count) != count:
+        raise refusal(f"The number of images is {count}, but must be a whole number from 1 to {most:,}.")
+    return Images(str(DatasetRef.parse(str(dataset))), str(split), int(count))
+
+
+def most_images(there: int) -> int:
+    return min(there, MAX_IMAGES)
+
+
+def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
+    """Pictures as image components give them, taken as they came (`preprocess=False`). Raises gr.Error."""
+    files = [payload.get("image", payload) for payload in payloads or () if isinstance(payload, dict)]
+    files = [file for file in files if isinstance(file, dict) and file.get("path")]
+    if not files:
+        raise refusal("There is no image yet: upload one, take one, or paste one.")
+    if len(files) > MAX_PICTURES:
+        raise refusal(f"These are {len(files)} pictures, but at most {MAX_PICTURES} are measured at once.")
+    paths = [uploaded_file(file) for file in files]
+    for path in paths:
+        _picture(path)
+    return Images(files=tuple(map(str, paths)))
+
+
+def images_from(workshop: Workshop, source: str, count: object, picture: dict[str, Any] | None) -> Images:
+    """What a program asks for: "test images of cifar10-mini", or the picture. Raises gr.Error."""
+    if source == ONE_OWN:
+        return own_images([picture] if picture else None)
+    found = SOURCE.fullmatch(str(source))
+    if not found:
+        raise refusal(
+            f"The source is {str(source)!r}, but must be {ONE_OWN!r}, or such as 'test images of cifar10-mini'."
+        )
+    return dataset_images(workshop, None, found[2], found[1], count)
+
+
+def image_set(images: Images, config: ModelConfig) -> "ImageSet":
+    """The pixels at the size that the model stores. Raises gr.Error."""
+    count = len(images.files) or images.count
+    small = count * config.stored_size**2 * 3 <= KEPT_BYTES
+    try:
+        return (_kept_image_set if small else _image_set)(images, config)
+    except DataError as error:
+        raise refusal(error) from None
+
+
+def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
+    import numpy as np
+    import torch
+
+    from resnet_space.data.splits import ImageSet
+
+    if not images.files:
+        return _of_split(images, config)
+    pixels = np.stack([np.array(to_model_size(_picture(Path(file)), config.stored_size)) for file in images.files])
+    return ImageSet(torch.from_numpy(pixels), torch.full((len(pixels),), -1), ("",))
+
+
+def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
+    """The images that `resnet_space.residuals.probe` gives, without decoding the others of a large split."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import torch
+
+    from resnet_space.data.rows import read_images
+    from resnet_space.data.splits import ImageSet
+    from resnet_space.residuals import balanced, probe
+
+    ref = DatasetRef.parse(images.dataset)
+    files = split_files(ref.name, ref.config, ref.revision)[images.split]
+    columns = classification_columns(pq.read_schema(files[0]))
+    labels = np.concatenate([pq.read_table(f, columns=[columns.label])[columns.label].to_numpy() for f in files])
+    usable = np.flatnonzero((labels >= 0) & (labels < len(columns.classes)))  # no label is not a number
+    if images.count > len(usable) * FEW:
+        return probe(images.dataset, images.split, images.count, config)
+    source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable].astype(np.int64))
+    nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
+    chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
+    assert chosen.source is not None
+    decoded = read_images(files, chosen.source.tolist())
+    if any(image is None for image in decoded):  # damaged: others take its place
+        return probe(images.dataset, images.split, images.count, config)
+    pixels = np.stack([np.array(to_model_size(image, config.stored_size)) for image in decoded if image is not None])
+    return replace(chosen, images=torch.from_numpy(pixels))
+
+
+_kept_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again
+
+
+def _picture(path: Path) -> Any:
+    try:
+        return open_image(path)
+    except (ImageError, OSError) as error:
+        raise refusal(error) from None
+
+
+def image_names(images: Images, data: "ImageSet") -> list[str]:
+    """What the hover calls each: "image 17, cat", by its row in the data set's files; safe for Plotly."""
+    if images.files:
+        return ["your picture"] if len(data) == 1 else [f"picture {i + 1}" for i in range(len(data))]
+    rows = range(len(data)) if data.source is None else data.source.tolist()
+    names = [plotly_text(name) for name in data.classes]
+    return [f"image {row}, {names[label]}" for row, label in zip(rows, data.labels.tolist(), strict=True)]

@@ -1,0 +1,108 @@
+"""The buttons below a view: its figure as PNG and SVG, its table as CSV, and itself as Python.
+
+A file is made when it is asked for, and then handed to the browser: drawing all of them beforehand would take longer
+than measuring.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from resnet_space.charts import Chart
+from resnet_space.ui.explore.exports import Format, csv_file, figure_file, save_figure
+from resnet_space.ui.refusals import refusal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The file's address is in the component's value by the time that this runs.
+DOWNLOAD = """(file) => {
+  if (!file) return;
+  const link = document.createElement("a");
+  link.href = file.url;
+  link.download = file.orig_name ?? "";
+  link.click();
+}"""
+# Browsers let a page write to the clipboard on https and on one's own machine only: else the code is there to copy.
+COPY = "(code) => { if (code) navigator.clipboard?.writeText(code).catch(() => {}); }"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a view has to give.
+
+    Attributes:
+        stem: of its files.
+        charts: what is drawn.
+        caption: below the figure.
+        columns, rows: the table.
+        python: lines that print the numbers.
+        figure: in the place of the charts, where they are none of Plotly's.
+    """
+
+    stem: str
+    charts: Sequence[Chart | None]
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    python: str
+    figure: "Callable[[], Figure] | None" = None
+
+
+@dataclass(frozen=True)
+class KeepButtons:
+    png: gr.Button
+    svg: gr.Button
+    table: gr.Button
+    python: gr.Button
+    code: gr.Code
+    file: gr.File
+
+
+def place_keep() -> KeepButtons:
+    """Place the buttons, and the place of the code, which is shown when it is asked for."""
+    with gr.Row(elem_classes="keep"):
+        png, svg, table, python = (
+            gr.Button(label, size="sm", min_width=80) for label in ("PNG", "SVG", "Table as CSV", "Copy as Python")
+        )
+    code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
+    file = gr.File(visible="hidden", show_label=False)
+    return KeepButtons(png, svg, table, python, code, file)
+
+
+def wire_keep(buttons: KeepButtons, inputs: Sequence[Component], provide: Callable[..., Kept]) -> None:
+    """`provide` gives what there is for the inputs' values; it raises gr.Error where there is nothing yet."""
+
+    def figure(kind: Format, *values: Any) -> str:
+        kept = provide(*values)
+        if kept.figure is not None:
+            return save_figure(kept.stem, kept.figure(), kind)
+        if not any(kept.charts):
+            raise refusal("There is no figure yet: measure first.")
+        return figure_file(kept.stem, kept.charts, kept.caption, kind)
+
+    def table(*values: Any) -> str:
+        kept = provide(*values)
+        if not kept.rows:
+            raise refusal("There is no table yet: measure first.")
+        return csv_file(kept.stem, kept.columns, kept.rows)
+
+    def code(*values: Any) -> Any:
+        return gr.update(value=provide(*values).python, visible=True)
+
+    quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+    for button, handler in ((buttons.png, partial(figure, "png")), (buttons.svg, partial(figure, "svg"))):
+        wire_download(button, handler, inputs, buttons.file)
+    wire_download(buttons.table, table, inputs, buttons.file)
+    buttons.python.click(code, inputs, buttons.code, **quiet).success(None, buttons.code, None, js=COPY, **quiet)
+
+
+def wire_download(button: gr.Button, handler: Callable[..., str], inputs: Sequence[Component], file: gr.File) -> None:
+    """A button that makes a file and hands it to the browser."""
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    made = button.click(handler, list(inputs), file, show_progress="minimal", show_progress_on=button, **private)
+    made.success(None, file, None, js=DOWNLOAD, **private)
