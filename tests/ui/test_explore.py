@@ -146,6 +146,8 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
 
 
 def test_networks_are_compared_and_one_without_residual_blocks_gets_a_sentence(page: Page) -> None:
+    address = re.compile(rf"tab=explore&run={BACKBONE}&with={SHOWPIECE}$")
+    expect(page).to_have_url(address, timeout=SHOWN_MS)  # kept, to be shared
     view(page, "Compare")
     page.locator("#compare-networks").click()
     expect(page.get_by_text(f"From {BACKBONE} to {SHOWPIECE} these blocks changed most")).to_be_visible(
