@@ -49,7 +49,8 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | 
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            "This file is not an image, or it is empty: use a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
+            "This file is not an image, or it is empty, or of a kind that is not read here, such as HEIC or SVG: "
+            "use a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
         raise ImageError(f"The image is damaged and cannot be decoded ({error}): try to save it anew.") from None

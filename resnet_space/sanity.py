@@ -104,7 +104,8 @@ def sanity_metric(check: SanityCheck) -> Metric:
 
 def sanity_checks(metrics: Sequence[Metric]) -> list[SanityCheck]:
     """Those that were made at the end of a run's training, from its metrics; none for a run from before there were."""
-    last = {metric["method"]: metric for metric in metrics if metric["event"] == "sanity"}
+    known = (*METHODS, GATES)  # a run from elsewhere may say anything
+    last = {metric["method"]: metric for metric in metrics if metric["event"] == "sanity" and metric["method"] in known}
     return [SanityCheck(method, tuple(m["parts"]), tuple(m["correlations"]), m["images"]) for method, m in last.items()]
 
 

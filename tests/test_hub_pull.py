@@ -24,7 +24,8 @@ from resnet_space.hub.client import HubError
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
 from resnet_space.models import model_from_config
-from resnet_space.runs import CARD, CONFIG, EVALUATION, METRICS, SOURCE, WEIGHTS, Library, Metric, Run, Source
+from resnet_space.novelty import fit_usual, save_usual
+from resnet_space.runs import CARD, CONFIG, EVALUATION, METRICS, SOURCE, USUAL, WEIGHTS, Library, Metric, Run, Source
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
 
@@ -44,6 +45,8 @@ EPOCH |= {"validation_loss": 0.6, "validation_accuracy": 0.5, "best": True, "sec
 TEST: Metric = {"event": "test", "split": "test", "images": 4, "loss": 0.6, "accuracy": 0.75, "seconds": 3.0}
 TEST |= {"top5_accuracy": 1.0, "ece": 0.1, "macro_f1": 0.7}
 END: Metric = {"event": "end", "status": "finished", "time": 9.5}
+CALIBRATION: Metric = {"event": "calibration", "images": 9, "temperature": 2, "ece_before": 0.1, "ece_after": 0}
+SANITY: Metric = {"event": "sanity", "method": "gates", "parts": ["head"], "correlations": [0.5], "images": 4}
 METRICS_WRITTEN = [START, STEP, EPOCH, TEST, END]
 
 
@@ -79,13 +82,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         classes=RUN_CONFIG.model.classes,
     )
     evaluation.save(judged, run.path / EVALUATION)
+    means = np.random.default_rng(0).normal(size=(20, 128)).astype(np.float32)
+    usual = fit_usual(means, means)
+    assert usual is not None
+    save_usual(usual, run)
     return run
 
 
 @pytest.fixture(scope="module")
 def files(run: Run) -> dict[str, bytes]:
     """A repository as it was pushed, without figures."""
-    kept = {name: (run.path / name).read_bytes() for name in (CONFIG, WEIGHTS, METRICS, EVALUATION)}
+    kept = {name: (run.path / name).read_bytes() for name in (CONFIG, WEIGHTS, METRICS, EVALUATION, USUAL)}
     return kept | {CARD: "# bees 🐝\n".encode(), ".gitattributes": b""}
 
 
@@ -153,7 +160,7 @@ def test_a_model_is_described_before_it_is_downloaded(stub: HubStub, files: dict
     found = describe_model(REPO, token=TOKEN)
     assert (found.repo_id, found.revision, found.kind, found.private) == (REPO, commit, "run", True)
     assert (found.architecture, found.classes, found.config) == ("resnet20", 2, RUN_CONFIG)
-    assert set(found.files) == {CONFIG, WEIGHTS, METRICS, EVALUATION, CARD, "figures/curves.png"}
+    assert set(found.files) == {CONFIG, WEIGHTS, METRICS, EVALUATION, USUAL, CARD, "figures/curves.png"}
     assert found.bytes == sum(len(content) for name, content in files.items() if name != ".gitattributes") + 8
     assert not stub.asked("GET", "/storage/")  # nothing large yet
     assert "bees" not in repr(found.files) or len(repr(found)) < 300
@@ -525,7 +532,7 @@ def lines(*metrics: Mapping[str, Any]) -> bytes:
         (lines(START)[:-9], "line 1 of its metrics.jsonl is not JSON"),
         (b"\n", "line 1 of its metrics.jsonl is not JSON"),
         (b"[" * 100_000 + b"\n", "line 1 of its metrics.jsonl is not JSON"),
-        (b"[]\n", "is none of the events start, step, epoch, test, end"),
+        (b"[]\n", "is none of the events start, step, epoch, test, calibration, sanity, end"),
         (lines({"event": "harm"}), "is none of the events"),
         (lines({"event": ["step"]}), "is none of the events"),
         (lines({"event": "step"}), "has no 'step'"),
@@ -549,6 +556,10 @@ def lines(*metrics: Mapping[str, Any]) -> bytes:
         (lines({**TEST, "ece": -1}), "has -1 as 'ece'"),
         (lines({**END, "status": "<b>"}), "has '<b>' as 'status'"),
         (lines({**END, "reason": {"a": 1}}), "as 'reason'"),
+        (lines(CALIBRATION | {"temperature": 0}), "has 0 as 'temperature'"),
+        (lines(SANITY | {"correlations": [0.5, 7]}), "as 'correlations'"),
+        (lines(SANITY | {"parts": "head"}), "as 'parts'"),
+        (lines(SANITY | {"parts": ["head"] * 101}), "as 'parts'"),
         (lines(START, {k: v for k, v in TEST.items() if k != "ece"}), "lacks the scores of its test"),
         (lines(START), "lacks the scores of its test"),
     ],
@@ -570,6 +581,20 @@ def test_metrics_with_too_many_lines_are_refused(stub: HubStub, root: Path, file
 @pytest.mark.parametrize("folder", sorted(folder.parent.name for folder in pull.CHECKPOINTS.glob(f"*/{METRICS}")))
 def test_the_metrics_of_the_runs_that_ship_are_valid(folder: str) -> None:
     checks.require_valid_metrics("The model", (pull.CHECKPOINTS / folder / METRICS).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"harm", "The usual.safetensors of ann.bees cannot be read"),
+        (safetensors.numpy.save({"mean": np.zeros(1, np.float32)}), "does not fit its model"),
+    ],
+)
+def test_what_is_usual_for_another_model_is_refused(
+    stub: HubStub, root: Path, files: dict[str, bytes], content: bytes, said: str
+) -> None:
+    stub.add_model(REPO, files | {USUAL: content})
+    assert said in refusal(root)
 
 
 @pytest.mark.parametrize(

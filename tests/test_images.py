@@ -218,3 +218,41 @@ def test_an_image_just_within_the_limit_is_decoded() -> None:
 def test_opened_and_resized_it_fits_the_model() -> None:
     pixels = np.array(to_model_size(open_image(encoded(Image.new("LA", (50, 20), (9, 255)))), 32))
     assert torch.equal(torch.from_numpy(pixels), torch.full((32, 32, 3), 9, dtype=torch.uint8))
+
+
+FRAMES = [Image.new("RGB", (9, 7), colour) for colour in ((200, 10, 30), (0, 0, 255))]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:], duration=50),
+        encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+        encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], lossless=True),
+        encoded(FRAMES[0], "AVIF", quality=100, subsampling="4:4:4"),
+    ],
+    ids=["animated GIF", "animated PNG", "animated WebP", "AVIF"],
+)
+def test_of_moving_pictures_the_first_is_seen(file: io.BytesIO) -> None:
+    opened = open_image(file)
+    assert opened.size == (9, 7)
+    assert_plain(opened, (200, 10, 30), tolerance=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_the_smallest_and_the_longest_pictures_work(size: tuple[int, int]) -> None:
+    assert to_model_size(open_image(encoded(Image.new("RGB", size, "teal"))), 32).getcolors() == [(1024, (0, 128, 128))]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(500),
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b"%PDF-1.4 " + bytes(300),
+    ],
+    ids=["HEIC", "SVG", "PDF"],
+)
+def test_other_kinds_are_refused_by_what_can_be_used_instead(content: bytes) -> None:
+    with pytest.raises(ImageError, match=r"such as HEIC or SVG: use a JPEG, PNG, .*\.$"):
+        open_image(io.BytesIO(content))

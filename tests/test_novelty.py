@@ -154,7 +154,7 @@ def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
     ("changes", "reason"),
     [
         ({"mean": np.zeros(7, np.float32)}, r"mean is float32 \[7\]"),
-        ({"directions": np.zeros((64, 144))}, "directions is float64"),
+        ({"directions": np.zeros((64, 128))}, "directions is float64"),
         ({"variances": np.zeros(64, np.float32)}, "variances must be above 0"),
         ({"limit": np.array([np.nan], np.float32)}, "not finite"),
         ({"more": np.zeros(1, np.float32)}, "instead of"),

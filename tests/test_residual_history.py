@@ -71,7 +71,8 @@ def test_the_growth_is_read_in_the_order_of_the_epochs_and_what_is_not_as_writte
     assert [three for (three,) in found.quartiles] == [(0.1, 0.2, 0.3), (0.1, 0.2, 0.3), (0.2, 0.4, 0.6)]
     wrong: list[object] = [
         None, 3, [], {}, ENTRY | {"ratio": []}, ENTRY | {"ratio": [[1, 2]]}, ENTRY | {"ratio": [[1, 2, "3"]]},
-        ENTRY | {"ratio": [[1, 2, float("nan")]]}, ENTRY | {"blocks": [1]}, ENTRY | {"more": 1}, ENTRY | {"images": "4"},
+        ENTRY | {"ratio": [[1, 2, float("nan")]]}, ENTRY | {"blocks": [1]}, ENTRY | {"more": 1},
+        ENTRY | {"images": "4"},
     ]  # fmt: skip
     assert all(recorded_growth([metric(1, entry)]) is None for entry in wrong)
     with_other_blocks = recorded_growth([metric(1, ENTRY), metric(2, ENTRY | {"blocks": ["else"]})])

@@ -292,6 +292,7 @@ _OPTIONAL: Mapping[str, Check] = {
     "step": _whole(0),
     "top5_accuracy": _SHARE,
     "ece": _SHARE,
+    "ece_uncalibrated": _SHARE,
     "macro_f1": _SHARE,
     "time": _number(0, 1e11),
     "seconds": _number(0),
