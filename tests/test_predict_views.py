@@ -155,6 +155,13 @@ def test_a_channel_is_shown_as_its_feature_map(with_cbam: Look) -> None:
     )
 
 
+def test_the_class_maps_of_two_runs_have_a_scale_each(with_cbam: Look, look: Look) -> None:
+    scales = re.findall(
+        r"<span>Grad-CAM</span><span>0.00</span>.*?<span>([\d.]+)</span>", class_maps_html([with_cbam, look])
+    )
+    assert scales == [f"{one.class_maps['grad-cam'].raw.max():.2f}" for one in (with_cbam, look)]
+
+
 def test_two_runs_share_the_scale_of_their_gates(with_cbam: Look, look: Look) -> None:
     html = gates_html([with_cbam, look])
     gates = [g for one in (with_cbam, look) for g in one.prediction.attention.spatial.values()]
