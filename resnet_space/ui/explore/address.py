@@ -45,7 +45,8 @@ def wire_address(workshop: Workshop, app: gr.Blocks, run: gr.Dropdown, compared:
     compared.change(None, compared, None, js=TELL_COMPARED, **quiet)
     others = gr.Textbox(visible=False)
     opened = app.load(open_link, None, [run, compared, others], **quiet)
-    return opened.then(None, others, None, js=TELL_LINKED, **quiet)
+    told: Dependency = opened.then(None, others, None, js=TELL_LINKED, **quiet)
+    return told
 
 
 def _is_there(workshop: Workshop, name: str) -> bool:
