@@ -272,6 +272,11 @@ def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App
     assert app.run(following).load_model() is not None
     keep(page, "7-stopped")
 
+    start(page, epochs=200)
+    expect(page.locator(".status.starting")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()  # its process has hardly begun
+    expect(page.locator(".status.stopped")).to_contain_text("after 0 of 200 epochs", timeout=TRAINED_MS)
+
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1440, "dark")])
 def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(app: App, browser: Browser, width: int, scheme: str) -> None:

@@ -203,7 +203,9 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
 
     def on_stop(name: str | None, key: str) -> None:
         try:
-            if name is None or not (run := workshop.own_run(name, key)).is_queued | run.is_training:
+            run = workshop.own_run(name, key) if name else None
+            status = workshop.trainer.status(run) if run else None
+            if run is None or status is None or not (status.is_active or status.state == "queued"):
                 raise RunError("Nothing is training, so there is nothing to stop.")
             workshop.trainer.stop(run)
         except RunError as error:
