@@ -1,7 +1,8 @@
 """What looking inside costs: `python benchmarks/measures.py [--save]`.
 
-Times `residual_norms` and `attention_maps` beside a plain forward pass of the same model on the same images (float32,
-CPU, 64 images), in interleaved rounds; reports medians and their ratios.
+Times `residual_norms`, `measure` (norms, angles, gates and layer responses) and `attention_maps` beside a plain forward
+pass of the same model on the same images (float32, CPU, 64 images), in interleaved rounds; reports medians and their
+ratios.
 """
 
 import argparse
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import save
 from resnet_space.attention import attention_maps
 from resnet_space.models import create_model
-from resnet_space.residuals import residual_norms
+from resnet_space.residuals import last, measure, residual_norms
 
 IMAGES = 64
 CASES = {
@@ -42,6 +43,10 @@ def forward(model: nn.Module, images: Tensor) -> None:
         model(images)
 
 
+def measured(model: nn.Module, images: Tensor) -> None:
+    last(measure(model, [images]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
@@ -49,7 +54,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     results = {}
-    print(f"{'':42} {'forward':>10} {'residual_norms':>18} {'attention_maps':>18}")
+    looks = ("residual_norms", "measure", "attention_maps")
+    print(f"{'':42} {'forward':>10}" + "".join(f" {look:>18}" for look in looks))
     for title, (name, cbam, size) in CASES.items():
         model = create_model(name, 10, cbam=cbam).eval()
         # As the app has them: normalised images come in channels_last.
@@ -58,6 +64,7 @@ def main() -> None:
         calls: dict[str, Callable[[], object]] = {
             "forward": partial(forward, model, images),
             "residual_norms": partial(residual_norms, model, images),
+            "measure": partial(measured, model, images),
             "attention_maps": partial(attention_maps, model, images),
         }
         times: dict[str, list[float]] = {call: [] for call in calls}
@@ -71,9 +78,7 @@ def main() -> None:
         results[title] = {"median_seconds": median, "ratio_to_forward": ratio}
         print(
             f"{title:42} {median['forward'] * 1e3:7.1f} ms"
-            + "".join(
-                f" {median[call] * 1e3:8.1f} ms x{ratio[call]:4.2f}" for call in ("residual_norms", "attention_maps")
-            )
+            + "".join(f" {median[call] * 1e3:8.1f} ms x{ratio[call]:4.2f}" for call in looks)
         )
     if arguments.save:
         save("measures", {"images": IMAGES, "rounds": arguments.rounds, "cases": results})

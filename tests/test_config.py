@@ -97,7 +97,7 @@ def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: A
         ("stem", "imagenet", "stem is 'imagenet', but resnet20 is made for small images", "the cifar stem only"),
         ("cbam", "everywhere", "CBAM's place is 'everywhere',", "None, stage, block"),
         ("cbam", True, "CBAM's place is True,", "None, stage, block"),
-        ("shortcut", "skip", "shortcut is 'skip',", "pad, projection"),
+        ("shortcut", "skip", "shortcut is 'skip',", "pad, projection, none"),
         ("image_size", 7, "image size is 7,", "a whole number from 8 to 1,024"),
         ("image_size", 1_025, "image size is 1025,", "a whole number from 8 to 1,024"),
         ("image_size", 32.0, "image size is 32.0,", "a whole number from 8 to 1,024"),

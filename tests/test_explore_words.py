@@ -44,7 +44,7 @@ def test_responses_name_the_loudest_and_the_softest_layer() -> None:
     told = words.responses_words(["conv1", "layer1.0.conv1", "layer1.0.conv2"], [1.0, 0.25, 1.75])
     assert "The 3 layers respond with a standard deviation of 1.00 on average" in told
     assert "**layer1.0.conv2** most (1.75), **layer1.0.conv1** least (0.25)" in told
-    assert "no 3x3 convolution" in words.responses_words([], [])
+    assert "this network is none" in words.responses_words([], [])
 
 
 def test_lesions_say_what_is_needed_most_and_what_can_go() -> None:

@@ -219,6 +219,10 @@ def test_from_random_initialisation_everything_of_the_architecture_trains(
     config = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, strategy="full"))
     assert config.model == ModelConfig(architecture, PETS, cbam=place, shortcut=shortcut)
     assert (config.training.start, config.training.strategy) == (None, "scratch")
+    plain = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, shortcut="none"))
+    assert plain.model == replace(config.model, shortcut="none")
+    kept = requested_config(workshop, ask("plain", shortcut="none"))  # a start has the shortcuts that it has
+    assert kept.model == requested_config(workshop, ask("plain")).model
     other = requested_config(workshop, ask(RANDOM, strategy="three-stage"))  # no more than a caution
     assert (other.training.start, other.training.strategy) == (None, "three-stage")
 

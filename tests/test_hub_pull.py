@@ -40,6 +40,7 @@ START |= {"phases": [{"epochs": 1, "rates": {"head": 0.05}}]}
 STEP: Metric = {"event": "step", "step": 1, "loss": 0.7, "rates": {"head": 0.05}, "images_per_second": 9.0}
 STEP |= {"seconds": 1.0}
 EPOCH: Metric = {"event": "epoch", "epoch": 1, "step": 1, "phase": 1, "train_loss": 0.7, "train_accuracy": 0.5}
+EPOCH |= {"residuals": {"images": 4, "blocks": ["layer1.0"], "ratio": [[0.1, 0.2, 0.3]]}}
 EPOCH |= {"validation_loss": 0.6, "validation_accuracy": 0.5, "best": True, "seconds": 2.0}
 TEST: Metric = {"event": "test", "split": "test", "images": 4, "loss": 0.6, "accuracy": 0.75, "seconds": 3.0}
 TEST |= {"top5_accuracy": 1.0, "ece": 0.1, "macro_f1": 0.7}

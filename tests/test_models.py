@@ -382,8 +382,22 @@ def test_an_unknown_name_or_option_is_refused_in_one_sentence(
     assert allowed in str(caught.value)
 
 
+def test_a_plain_network_has_the_same_weights_and_no_shortcuts() -> None:
+    torch.manual_seed(0)
+    residual, plain = create_model("resnet20", 5).eval(), create_model("resnet20", 5, shortcut="none").eval()
+    plain.load_state_dict(residual.state_dict())  # strict: the same names and shapes
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        state = residual.bn1(residual.conv1(x)).relu()
+        for block in residual.blocks().values():
+            state = block.residual(state).relu()
+        torch.testing.assert_close(plain(x), residual.fc(state.mean(dim=(2, 3))))
+    with pytest.raises(ValueError, match=r"^A plain network .* cannot start with F\(x\) = 0: .*\.$"):
+        create_model("resnet20", 5, shortcut="none", zero_init_residual=True)
+
+
 @pytest.mark.parametrize("cbam", [None, "stage", "block"])
-@pytest.mark.parametrize("shortcut", ["pad", "projection"])
+@pytest.mark.parametrize("shortcut", ["pad", "projection", "none"])
 def test_a_configuration_describes_its_model(cbam: Any, shortcut: Any) -> None:
     config = ModelConfig("resnet18", ("a", "b", "c"), stem="imagenet", cbam=cbam, shortcut=shortcut)
     with torch.device("meta"):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss  # type: ignore[import-untyped]
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from resnet_space import charts
@@ -153,6 +153,13 @@ def test_a_channel_is_shown_as_its_feature_map(with_cbam: Look) -> None:
     assert np.array_equal(
         array_of(html, "a-run-cbam2-channel-5.npy"), with_cbam.prediction.features["cbam2"][5].numpy()
     )
+
+
+def test_the_class_maps_of_two_runs_have_a_scale_each(with_cbam: Look, look: Look) -> None:
+    scales = re.findall(
+        r"<span>Grad-CAM</span><span>0.00</span>.*?<span>([\d.]+)</span>", class_maps_html([with_cbam, look])
+    )
+    assert scales == [f"{one.class_maps['grad-cam'].raw.max():.2f}" for one in (with_cbam, look)]
 
 
 def test_two_runs_share_the_scale_of_their_gates(with_cbam: Look, look: Look) -> None:

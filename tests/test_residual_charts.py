@@ -54,6 +54,14 @@ def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:
     assert content["layout"]["xaxis"]["type"] == content["layout"]["yaxis"]["type"] == "log"
 
 
+def test_norms_over_many_decades_have_ticks_at_powers_of_ten() -> None:
+    near = charts.norms_chart(BLOCKS, IMAGES)["layout"]["xaxis"]
+    assert {0.5, 1, 2, 10} <= set(near["tickvals"])
+    far = charts.norms_chart([BlockNorms("a", True, 0, [1.0, 1e12], [1.0, 1e12])], ["0", "1"])["layout"]["xaxis"]
+    assert far["dtick"] == 2
+    assert "tickvals" not in far
+
+
 def test_the_ratio_chart_has_quartiles_of_all_images_and_every_image_behind() -> None:
     content = as_json(charts.ratio_chart(BLOCKS, IMAGES))
     points, boxes = content["data"][:2], content["data"][2:]
@@ -99,6 +107,8 @@ def test_an_image_that_a_block_leaves_nothing_of_has_no_ratio_and_no_point() -> 
 def test_stages_are_named_by_what_their_blocks_share() -> None:
     blocks = [Block("layer1.0", stage=0), Block("layer1.1", stage=0), Block("features.3", stage=1)]
     blocks += [Block("encoder.0.attn", stage=2), Block("encoder.0.mlp", stage=2), Block("encoder.1.attn", stage=2)]
+    mobile = [Block("features.1", stage=0), Block("features.3", stage=1), Block("features.4", stage=1)]
+    assert residuals.stage_names(mobile) == {0: "features.1", 1: "features.3 to features.4"}
     assert residuals.stage_names(blocks) == {0: "layer1", 1: "features", 2: "encoder.0.attn to encoder.1.attn"}
 
 

@@ -194,7 +194,7 @@ def test_a_plain_network_loses_whole_blocks_where_they_keep_the_shape() -> None:
     lesions = single_drops(model)
     assert [lesion.blocks for lesion in lesions] == [("layer1.0",), ("layer1.1",), ("layer2.1",), ("layer2.2",)]
     changed = copy.deepcopy(model)
-    changed.layer2[1] = nn.Identity()
+    changed.layer2[1] = nn.Identity()  # type: ignore[assignment]
     found = last(lesioned(model, BATCHES, lesions))
     assert found.loss[2].item() == pytest.approx(judged(changed)[1], rel=1e-5)
 

@@ -31,6 +31,7 @@ from resnet_space.evaluation import evaluate_test, load_evaluation
 from resnet_space.limits import VARIABLES
 from resnet_space.models import create_model, model_from_config
 from resnet_space.novelty import load_usual
+from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
 from resnet_space.sanity import sanity_checks
 from resnet_space.strategies import CBAM_RATES, rate_at
@@ -161,6 +162,18 @@ def test_training_lowers_the_loss_and_beats_chance_by_far(learned: Trained) -> N
     assert max(metric["validation_accuracy"] for metric in epochs) > CHANCE + 0.2
     (test,) = learned.events("test")
     assert test["accuracy"] > CHANCE + 0.2
+
+
+def test_every_epoch_records_the_ratios_of_the_weights_that_it_kept(learned: Trained) -> None:
+    found = recorded_growth(learned.metrics)
+    assert found is not None
+    assert found.epochs == [1, 2, 3, 4, 5, 6]  # and not before: at random initialisation nothing is normalised yet
+    last_best = max(metric["epoch"] for metric in learned.events("epoch") if metric["best"])
+    splits = load_splits(learned.run.config.training, 16)
+    images = probe_images(splits.validation, learned.run.config.model, len(splits.train), torch.device("cpu"))
+    measured = growth_entry(learned.run.load_model(), images)["residuals"]["ratio"]
+    for recorded, again in zip(found.quartiles[last_best - 1], measured, strict=True):
+        assert recorded == pytest.approx(again, rel=2e-3)
 
 
 def test_metrics_tell_the_whole_training_in_order(learned: Trained) -> None:

@@ -31,7 +31,7 @@ def _span(low: float, high: float) -> dict[str, Any]:
 
 
 def _axis(traces: Sequence[dict[str, Any]], low: float, high: float) -> dict[str, Any]:
-    """As `_span`; Plotly overlooks that where there is nothing to draw yet, and then there is no zoom to be ended."""
+    """As `_span`, which Plotly overlooks where there is nothing to draw; what is empty no longer is drawn anew."""
     return _span(low, high) if any(trace["x"] for trace in traces) else {"range": [low, high]}
 
 

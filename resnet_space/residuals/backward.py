@@ -107,7 +107,8 @@ def _without_shortcut(addition: Addition, path: Path) -> list[tuple[str, Hook]]:
 
     def at_sum(_module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> Tensor:
         residual, shortcut = inputs
-        return residual if plain else residual + shortcut.detach()
+        total: Tensor = residual if plain else residual + shortcut.detach()
+        return total
 
     def at_shortcut(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         return torch.zeros_like(output) if plain else output.detach()

@@ -8,7 +8,7 @@ quartile], ...]}}. Runs made before, and plain networks, have none.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def recorded_growth(metrics: Iterable[Metric]) -> Growth | None:
     return Growth(sorted(epochs), blocks, images, [epochs[epoch] for epoch in sorted(epochs)])
 
 
-def is_entry(value: object) -> bool:
+def is_entry(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether it is what `growth_entry` writes; a run's metrics may come from anyone."""
     if not isinstance(value, Mapping) or set(value) != {"images", "blocks", "ratio"}:
         return False

@@ -20,11 +20,14 @@ window.resnetSpace = (() => {
 
   // "uirevision" in the layout keeps the reader's zoom and hidden curves over a redraw.
   function render(chart) {
-    const { text, drawn, wasNarrow } = figures.get(chart);
+    const { text, drawn, wasNarrow, wasEmpty } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
     const { data, layout, frames } = JSON.parse(text);
-    figures.set(chart, { text, drawn: text, wasNarrow: narrow });
+    const empty = !data.some((trace) => trace.x?.length);
+    figures.set(chart, { text, drawn: text, wasNarrow: narrow, wasEmpty: empty });
+    // Or a double click would go back to the range that the empty chart had.
+    if (wasEmpty && !empty) Plotly.purge(chart);
     const names = data.filter((trace) => trace.showlegend !== false).length;
     if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
     Plotly.react(chart, data, layout, CONFIG)
@@ -131,9 +134,11 @@ window.resnetSpace = (() => {
       if (props.value?.data) draw(chart, props.value);
     }
 
-    // Plotly gives a chart its own events when it is first drawn.
-    const listen = () => chart.on("plotly_click", ({ points: [point] }) => trigger("select", told(point)));
-    chart.addEventListener("drawn", listen, { once: true });
+    // Plotly gives a chart its own events when it is drawn, and takes them back when it begins anew.
+    chart.addEventListener("drawn", () => {
+      chart.removeAllListeners("plotly_click");
+      chart.on("plotly_click", ({ points: [point] }) => trigger("select", told(point)));
+    });
     watch("value", redraw);
     redraw();
   }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import RESUME, STOP, Run
@@ -23,6 +23,7 @@ from tests.ui.browser import launch
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10")
 START_SECONDS = 120
+expect.set_options(timeout=60_000)  # milliseconds, where a test says nothing else: the machine may be busy
 TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters little what is learned
 
 

@@ -82,9 +82,9 @@ def expect_toast(page: Page, words: str) -> None:
     expect(page.get_by_test_id("toast-body").filter(has_text=words).first).to_be_visible(timeout=SHOWN_MS)
 
 
-def plotted_points(page: Page, title: str) -> int:
+def expect_points(page: Page, title: str, count: int) -> None:
     plot = page.locator(".js-plotly-plot").filter(has_text=title)
-    return plot.locator(".scatterlayer .points path").count()
+    expect(plot.locator(".scatterlayer .points path")).to_have_count(count, timeout=SHOWN_MS)
 
 
 def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, page: Page, browser: Browser) -> None:
@@ -134,7 +134,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     open_tab(page, "Explore residuals")
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Of the 7 blocks that keep x's shape")).to_be_visible(timeout=SHOWN_MS)
-    assert plotted_points(page, "every image in every block") == 64 * 9
+    expect_points(page, "every image in every block", 64 * 9)
     with page.expect_download() as download:
         page.get_by_role("button", name="Table as CSV").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()

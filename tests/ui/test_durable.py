@@ -51,7 +51,7 @@ def visitors(public: App, browser: Browser) -> Iterator[list[Page]]:
     for page in pages:
         page.set_default_timeout(SHOWN_MS)
         page.goto(public.url)
-        expect(page.get_by_text("Nothing is training.")).to_be_visible()
+        expect(page.get_by_text("Nothing is training.")).to_be_visible(timeout=SHOWN_MS)
     yield pages
     for context in contexts:
         context.close()

@@ -82,9 +82,9 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
 
     # A click shows the image and the block's pictures.
     points = chart(page, "norms-0").locator(".scatterlayer .points path")
-    assert points.count() == 64 * 9
+    expect(points).to_have_count(64 * 9, timeout=SHOWN_MS)
     points.nth(64 * 4 + 7).click(force=True)
-    expect(page.locator("#clicked img")).to_have_count(4)
+    expect(page.locator("#clicked img")).to_have_count(4, timeout=SHOWN_MS)
     expect(page.locator("#clicked")).to_contain_text(
         re.compile(r"In layer2\.\d, for image \d+, \w+: F\(x\) is \d+% as")
     )
@@ -146,12 +146,14 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
 
 
 def test_networks_are_compared_and_one_without_residual_blocks_gets_a_sentence(page: Page) -> None:
+    address = re.compile(rf"(?=.*tab=explore)(?=.*run={BACKBONE}(&|$))(?=.*with={SHOWPIECE}(&|$))")
+    expect(page).to_have_url(address, timeout=SHOWN_MS)  # kept, to be shared
     view(page, "Compare")
     page.locator("#compare-networks").click()
     expect(page.get_by_text(f"From {BACKBONE} to {SHOWPIECE} these blocks changed most")).to_be_visible(
         timeout=SHOWN_MS
     )
-    assert chart(page, "compare-0").locator(".scatterlayer .trace").count() == 2
+    expect(chart(page, "compare-0").locator(".scatterlayer .trace")).to_have_count(2, timeout=SHOWN_MS)
     keep(page, "51-explore-compare")
     with kept(page, "Table as CSV").open(encoding="utf-8") as file:
         assert {row["network"] for row in csv.DictReader(file)} == {BACKBONE, SHOWPIECE}

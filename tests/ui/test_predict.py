@@ -192,7 +192,7 @@ def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App
             ("on_evidence", [picture, SHOWPIECE, None]),
             ("on_channel", [picture, SHOWPIECE, None]),
             ("on_keep", [picture, SHOWPIECE, "cat", "key"]),
-            ("on_classify", [[picture], "", SHOWPIECE]),
+            ("on_classify", [[{**picture, "meta": {"_type": "gradio.FileData"}}], "", SHOWPIECE]),
         ):
             assert post(served, name, data, click) == "This file was not uploaded here: upload it first.", (name, path)
     assert post(served, "on_classify", [None, "/etc", SHOWPIECE]) == "A folder can be read only by the app's owner."

@@ -29,14 +29,15 @@ class Block:
 
 
 def stage_names(blocks: Sequence[Block]) -> dict[int, str]:
-    """By number: "layer2" where all its blocks are called so, else its first and last block."""
+    """By number: "layer2" where all its blocks and no others are called so, else its first and last block."""
     members: dict[int, list[str]] = {}
     for block in blocks:
         members.setdefault(block.stage, []).append(block.name)
+    parents = {stage: {name.rpartition(".")[0] for name in names} for stage, names in members.items()}
     found = {}
     for stage, names in members.items():
-        parents = {name.rpartition(".")[0] for name in names}
-        parent = parents.pop() if len(parents) == 1 else ""
+        own = len(parents[stage]) == 1 and not any(parents[stage] & parents[s] for s in parents if s != stage)
+        parent = next(iter(parents[stage])) if own else ""
         found[stage] = parent or (names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}")
     return found
 

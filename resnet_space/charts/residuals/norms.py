@@ -9,6 +9,7 @@ from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
 from resnet_space.charts.residuals.depth import Block, short, shown_images, spread_chart, stage_names
 
+MOST_DECADES = 3  # with more than one tick each
 MOST_NAMED = 18  # blocks that the legend names; of more it names the stages
 
 
@@ -67,18 +68,26 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
             }
         )
         named.add(stage)
-    ticks = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
-    log = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     return chart(
         "‖F(x)‖ against ‖x‖: every image in every block",
         [diagonal, *clouds],
-        {"title": "‖x‖ on the shortcut"} | log,
-        {"title": "‖F(x)‖ of the residual branch"} | log,
+        {"title": "‖x‖ on the shortcut"} | _log_axis(low, high),
+        {"title": "‖F(x)‖ of the residual branch"} | _log_axis(low, high),
         height=520,
         margin={"l": 56, "r": 16, "t": 48, "b": 48},
         # Below the plot, where any number of blocks has room.
         legend={"orientation": "h", "yanchor": "top", "y": -0.14, "font": {"size": 11}, "itemsizing": "constant"},
     )
+
+
+def _log_axis(low: float, high: float) -> dict[str, Any]:
+    """With ticks at 1, 2 and 5, or at powers of ten where there would be too many."""
+    decades = math.log10(high / low)
+    if decades > MOST_DECADES:
+        return {"type": "log", "exponentformat": "power", "dtick": math.ceil(decades / 8)}
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def ratio_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:

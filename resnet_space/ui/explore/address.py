@@ -12,6 +12,12 @@ from resnet_space.ui.workshop import Workshop
 
 # The tab's part of the address, where the page's script keeps one for each tab.
 TELL_RUN = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"
+# What a page was opened with stays in its address, although nothing has changed since. The script may come late.
+TELL_LINKED = """(others) => {
+  const tell = () =>
+    window.resnetSpace ? window.resnetSpace.show('explore', { with: others }) : setTimeout(tell, 100);
+  if (others) tell();
+}"""
 TELL_COMPARED = "(names) => { window.resnetSpace?.show?.('explore', { with: (names ?? []).slice(1).join(',') }); }"
 
 
@@ -29,15 +35,18 @@ def wire_address(workshop: Workshop, app: gr.Blocks, run: gr.Dropdown, compared:
     def open_link(request: gr.Request) -> Any:
         names = linked_names(workshop, dict(request.query_params))
         if not names:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), ""
         choices = [*dict.fromkeys([*names, *subject_names(workshop.trained_names())])]
         several = gr.update(choices=choices, value=names[:MOST]) if len(names) > 1 else gr.skip()
-        return gr.update(choices=choices, value=names[0]), several
+        return gr.update(choices=choices, value=names[0]), several, ",".join(names[1:MOST])
 
     quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
     run.change(None, run, None, js=TELL_RUN, **quiet)
     compared.change(None, compared, None, js=TELL_COMPARED, **quiet)
-    return app.load(open_link, None, [run, compared], **quiet)
+    others = gr.Textbox(visible=False)
+    opened = app.load(open_link, None, [run, compared, others], **quiet)
+    told: Dependency = opened.then(None, others, None, js=TELL_LINKED, **quiet)
+    return told
 
 
 def _is_there(workshop: Workshop, name: str) -> bool:

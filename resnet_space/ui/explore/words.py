@@ -113,7 +113,7 @@ def alignment_words(blocks: Sequence[str], cosines: Sequence[float]) -> str:
 def responses_words(layers: Sequence[str], std: Sequence[float]) -> str:
     """Where the network answers loudly and where softly."""
     if not layers:
-        return "This network has no 3x3 convolution in its blocks."
+        return "Responses are measured in the 3x3 convolutions of ResNets; this network is none."
     loud, soft = max(range(len(std)), key=std.__getitem__), min(range(len(std)), key=std.__getitem__)
     mean = sum(std) / len(std)
     return (
@@ -219,7 +219,7 @@ def growth_words(blocks: Sequence[str], epochs: Sequence[int], ratios: Sequence[
     rose = sum(g > 1 for g in grown)
     return (
         f"**{blocks[at]}** changed most: its ratio was {first[at]:.2f} {began} and is {last[at]:.2f} after epoch "
-        f"{epochs[-1]}. {rose} of {len(blocks)} blocks change their input more than at first, the others less."
+        f"{epochs[-1]}. {rose or 'None'} of {len(blocks)} blocks change their input more than at first."
     )
 
 

@@ -95,8 +95,8 @@ def build_predict(
             channel = gr.HTML("", js_on_load=MAPS, elem_id="channel", **PLAIN)
     build_many(workshop, run)
     with gr.Column(visible=False):  # what programs get of this tab
-        label = gr.Label(num_top_classes=5)
-        maps = gr.HTML()
+        label = gr.Label(label="Top 5", num_top_classes=5)
+        maps = gr.HTML(label="Attention maps")
         ask = gr.Button()
 
     def predict(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:

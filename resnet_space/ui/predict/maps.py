@@ -1,10 +1,10 @@
 """Maps over the picture: where the model finds a class, and what its own CBAM gates let through.
 
-A map is a small picture that the browser lays over the large one, as opaque as the reader wants. All maps of one kind
-share one scale, of both runs where there are two.
+A map is a small picture that the browser lays over the large one, as opaque as the reader wants. All of a run's maps of
+one kind share one scale, and the gates, which are shares, that of both runs where there are two.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +27,21 @@ AS_GOOD_AS_NEUTRAL = 0.01
 
 def class_maps_html(looks: Sequence[Look]) -> str:
     """A row of maps a class; the page shows the rows of the best class and of the one that was chosen."""
-    from resnet_space.saliency import METHODS
-
-    highs = {method: max(float(look.class_maps[method].raw.max()) for look in looks) or 1.0 for method in METHODS}
-    sides = "".join(_class_rows(look, side, highs) for side, look in enumerate(looks))
-    scales = "".join(scale_html(label, 0, highs[method]) for method, label in METHODS.items())
+    sides = "".join(_class_rows(look, side) for side, look in enumerate(looks))
+    own = " of a run" if len(looks) > 1 else ""
     return (
         "<h3>Why this class, and why not another?</h3>"
         "<p>Bright places speak for the class. Choose a class above to see its maps beside those of the first; all "
-        "maps of a method share one scale.</p>"
-        f'<div class="scales">{scales}</div><div class="sides">{sides}</div>'
+        f'maps{own} by one method share one scale.</p><div class="sides">{sides}</div>'
     )
 
 
-def _class_rows(look: Look, side: int, highs: Mapping[str, float]) -> str:
+def _class_rows(look: Look, side: int) -> str:
     from resnet_space.saliency import METHODS
 
+    # Of its own: what speaks for a class is measured in the run's logits, and each network's have another unit.
+    highs = {method: float(maps.raw.max()) or 1.0 for method, maps in look.class_maps.items()}
+    scales = "".join(scale_html(METHODS[method], 0, high) for method, high in highs.items())
     rows = []
     prediction = look.prediction
     for i, (index, name, share) in enumerate(
@@ -70,7 +69,8 @@ def _class_rows(look: Look, side: int, highs: Mapping[str, float]) -> str:
     stage = next(iter(look.class_maps.values())).stage
     return (
         f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}, '
-        f'at the end of {escape(stage)}</p><div class="rows">{"".join(rows)}</div></section>'
+        f'at the end of {escape(stage)}</p><div class="scales">{scales}</div>'
+        f'<div class="rows">{"".join(rows)}</div></section>'
     )
 
 
