@@ -21,6 +21,9 @@ from resnet_space.ui.guard import protection
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
 
+# Every page is one, and every call by plain HTTP; of each gradio keeps a copy of the page's configuration, 0.8 MB.
+MAX_SESSIONS = 400
+
 
 def main() -> None:
     options = parsed_options()
@@ -43,6 +46,7 @@ def main() -> None:
                 css=CSS,
                 run_history=False,
                 ssr_mode=False,
+                state_session_capacity=MAX_SESSIONS,
                 prevent_thread_lock=True,
                 **protection(options, routes=LiveFeed(workshop).routes),
             )

@@ -3,7 +3,7 @@
 Starts the app as the README says and sends a 4-megapixel JPEG to `/predict` over plain HTTP (upload, call, answer),
 maps included, in turns with the same done by hand in this process: decode, resize, forward pass, figure of the maps.
 Then so many clients at once, in turns with the same number of requests one after the other. Last, whether the app's
-memory grows over many predictions (`--many` alone: 10,000).
+memory grows over many predictions (`--many` alone: 10,000): each is a session of its own, of which it keeps 400.
 """
 
 import argparse
@@ -169,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--many", type=int, nargs="?", const=10_000, default=300, help="predictions for the memory")
+    parser.add_argument("--many", type=int, nargs="?", const=10_000, default=800, help="predictions for the memory")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/predict.json")
     arguments = parser.parse_args()
     content = photograph()

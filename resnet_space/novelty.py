@@ -12,7 +12,7 @@ network do not tell them from photographs; the early stages do.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,13 +83,11 @@ def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS
     _, singular, rows = np.linalg.svd(scaled, full_matrices=False)
     variances = singular**2 / (n - 1)
     rest = max(variances[k:].sum() / (d - k), 1e-6)
-    floats = [
-        np.ascontiguousarray(values, dtype=np.float32)
-        for values in (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest])
-    ]
-    distances = np.sort(Usual(*floats, limit=np.ones(1, np.float32))._distances(validation))
+    learned = (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest], [1.0])
+    unlimited = Usual(*(np.ascontiguousarray(values, dtype=np.float32) for values in learned))
+    distances = np.sort(unlimited._distances(validation))
     place = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
-    return Usual(*floats, limit=np.maximum(distances[place : place + 1], 1e-6))
+    return replace(unlimited, limit=np.maximum(distances[place : place + 1], np.float32(1e-6)))
 
 
 # What a model sees

@@ -49,7 +49,7 @@ class ClassMaps:
         """float32 [K, H, W] in 0..1: each enlarged to the image and divided by its own maximum."""
         large = np.stack([enlarged(raw, self.size) for raw in self.raw])
         peaks = large.max(axis=(1, 2), keepdims=True)
-        scaled: NDArray[np.float32] = large / np.where(peaks > 0, peaks, np.float32(1))
+        scaled: NDArray[np.float32] = np.divide(large, np.where(peaks > 0, peaks, 1), dtype=np.float32)
         return scaled
 
 

@@ -166,6 +166,7 @@ def test_the_metadata_are_those_of_the_configuration(exported) -> None:
         "image_size": 33,
         "mean": [0.1, 0.5, 0.9],
         "std": [0.2, 0.3, 0.4],
+        "temperature": 1.0,
     }
     told = metadata(exported("CIFAR stem").export.path)
     assert told["resize"] == told["image_size"] == 32  # where no size before the crop is configured

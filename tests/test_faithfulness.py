@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights  # type: ignore[import-untyped]
 from scipy.sparse import csc_matrix  # type: ignore[import-untyped]
 from scipy.sparse.linalg import spsolve  # type: ignore[import-untyped]
 from torch import Tensor, nn
