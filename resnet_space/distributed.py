@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,7 +31,7 @@ LONGEST_WAIT = timedelta(hours=6)
 
 REASON = "reason"  # the key under which a process that fails leaves why
 
-_store: dist.Store | None = None
+_store: Any = None  # torchrun's, a TCPStore
 
 
 @contextmanager
@@ -50,10 +51,9 @@ def joined() -> Iterator[None]:
         if here > gpus:
             raise RunError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=LONGEST_WAIT)
-    _store = store
+    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    _store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -197,16 +197,17 @@ class SharedBatchNorm(nn.BatchNorm2d):
         assert self.momentum is not None
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         own = values.new_tensor([x.numel() / x.shape[1]])  # values of each channel
-        total = dist_autograd.all_reduce(torch.cat([values.sum((0, 2, 3)), own]))  # type: ignore[no-untyped-call]
+        total = dist_autograd.all_reduce(torch.cat([values.sum((0, 2, 3)), own]))
         count, mean = total[-1].detach(), total[:-1] / total[-1]
         centred = values - mean[:, None, None]
-        variance = dist_autograd.all_reduce(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        variance = dist_autograd.all_reduce(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        out: Tensor = (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return out
 
 
 # How it fails

@@ -1,7 +1,6 @@
 """A training's first steps in float64: `python -m tests.shared_step FILE`, alone or as one of torchrun's processes.
 
-Double precision leaves nothing to rounding: what several processes compute together differs from what one computes alone
-by 1e-13, or is wrong.
+Double precision leaves little to rounding: what several processes compute together is what one computes alone.
 """
 
 import sys
