@@ -1,8 +1,9 @@
-"""A training loop in the manner of tutorials, for `throughput.py`: prints images/s for every line that it reads.
+"""A training loop in the manner of tutorials, for the benchmarks: prints a number for every line that it reads.
 
-`python benchmarks/plain_loop.py DATASET ARCHITECTURE CBAM BATCH_SIZE WORKERS`. A DataLoader (with workers that live on)
-crops, flips and normalises PIL images one at a time; float32, NCHW, SGD, the loss read at every step. A process of its
-own, as it shares no setting with the trainer.
+`python benchmarks/plain_loop.py DATASET ARCHITECTURE CBAM BATCH_SIZE WORKERS SEED`. The lines are "epoch", which trains
+one and prints images/s, and "test", which prints the share of correct test images. A DataLoader (with workers that live
+on) crops, flips and normalises PIL images one at a time; float32, NCHW, SGD at a constant rate, the loss read at every
+step. A process of its own, as it shares no setting with the trainer.
 """
 
 import sys
@@ -22,6 +23,7 @@ from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import model_from_config
+from resnet_space.training import evaluate
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):
@@ -46,27 +48,33 @@ class PILImages(Dataset[tuple[Tensor, int]]):
 
 
 def main() -> None:
-    dataset, architecture, cbam, batch_size, workers = sys.argv[1:]
+    dataset, architecture, cbam, batch_size, workers, seed = sys.argv[1:]
     model_config = ModelConfig(
         architecture,
         dataset_classes(dataset),
         cbam=None if cbam == "none" else cbam,  # type: ignore[arg-type]
     )
-    training = TrainConfig(dataset=dataset, batch_size=int(batch_size))
+    training = TrainConfig(dataset=dataset, batch_size=int(batch_size), seed=int(seed))
+    splits = load_splits(training, model_config.image_size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(
-        PILImages(load_splits(training, model_config.image_size).train, model_config, training.crop_padding),
+        PILImages(splits.train, model_config, training.crop_padding),
         batch_size=training.batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=int(workers),
         persistent_workers=int(workers) > 0,
     )
-    model = model_from_config(model_config).to(device).train()
+    torch.manual_seed(training.seed)  # as the trainer begins
+    model = model_from_config(model_config).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=training.backbone_lr, momentum=training.momentum, weight_decay=training.weight_decay
     )
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip() == "test":
+            print(evaluate(model, splits.test, model_config)[1], flush=True)
+            continue
+        model.train()
         started = time.perf_counter()
         running_loss = 0.0
         for images, labels in loader:

@@ -130,9 +130,7 @@ def main() -> None:
         "augmented_over_plain": statistics.median(each.augmented / each.plain for each in rounds),
         "cached_over_plain": statistics.median(each.cached / each.plain for each in rounds),
     }
-    print(
-        f"{start.name}, {arguments.epochs} epochs of batches of {arguments.batch_size}; {arguments.rounds} rounds, images/s"
-    )
+    print(f"{start.name}, {arguments.epochs} epochs, batch size {arguments.batch_size}; images/s")
     for name in ("plain", "augmented", "cached"):
         values = [getattr(each, name) for each in rounds]
         print(f"  {name:<10} {statistics.median(values):9.0f}   ({min(values):.0f} to {max(values):.0f})")

@@ -2,15 +2,18 @@
 
 Three ways to train the same model at the same batch size and thread count, in interleaved rounds:
 
-- plain: a loop in the manner of tutorials (see plain_loop.py), with 0 or 2 workers: the better of the two counts.
-- bare: forward, backward and SGD step in bf16 autocast and channels_last on one batch that is there already.
+- plain: a loop in the manner of tutorials (see plain_loop.py), with 0 or more workers: the better of the two counts.
+- bare: forward, backward and SGD step in channels_last on one batch that is there already.
 - trainer: `resnet_space.train.train` with all it does: augmentation, metrics, validation and a checkpoint every epoch.
   Timed from its first step to its last epoch; start and decoding are told apart, and validation images do not count.
 
-bf16 is used where the trainer would use it. The trainer's allocator setting (huge pages) applies to the last two.
+The last two compute in bf16 where the trainer would, and with its allocator settings (huge pages, kept memory). Beside
+them stands the rate of large matrix products here, and the share of it that the trainer's model computations reach (the
+model FLOPs utilisation): 3 x 2 x multiplications of the forward pass an image.
 """
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -29,6 +32,7 @@ from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConf
 from resnet_space.data.batches import normalise, steps_per_epoch
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
+from resnet_space.hardware import keep_freed_memory
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run
 from resnet_space.train import train
@@ -43,13 +47,13 @@ Cbam = Literal["stage", "block"] | None
 
 
 class PlainLoop:
-    """`plain_loop.py` in a process of its own, without the trainer's allocator setting."""
+    """`plain_loop.py` in a process of its own, without the trainer's allocator settings."""
 
-    def __init__(self, model: ModelConfig, batch_size: int, workers: int) -> None:
+    def __init__(self, model: ModelConfig, training: TrainConfig, workers: int) -> None:
         script = Path(__file__).with_name("plain_loop.py")
-        arguments = [DATASET, model.architecture, model.cbam or "none", str(batch_size), str(workers)]
+        arguments = [training.dataset, model.architecture, model.cbam or "none", training.batch_size, workers]
         self.process = subprocess.Popen(
-            [sys.executable, str(script), *arguments],
+            [sys.executable, str(script), *map(str, arguments), str(training.seed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -58,9 +62,16 @@ class PlainLoop:
 
     def epoch(self) -> float:
         """Train one epoch: images/s."""
+        return self._ask("epoch")
+
+    def test(self) -> float:
+        """The share of correct test images."""
+        return self._ask("test")
+
+    def _ask(self, what: str) -> float:
         assert self.process.stdin
         assert self.process.stdout
-        print(file=self.process.stdin, flush=True)
+        print(what, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
     def end(self) -> None:
@@ -75,7 +86,11 @@ def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], flo
     images, labels = normalise(batch.images, config.model), batch.labels
     model = model_from_config(config.model).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=training.backbone_lr, momentum=training.momentum, weight_decay=training.weight_decay
+        model.parameters(),
+        lr=training.backbone_lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        fused=True,
     )
 
     def several() -> float:
@@ -104,11 +119,38 @@ def trainer(config: RunConfig) -> tuple[float, float]:
             if metric["event"] == "start":
                 start = now
             elif metric["event"] in ("tick", "step"):
-                first = first or now
+                if not first and torch.cuda.is_available():
+                    torch.cuda.synchronize()  # the first step is only under way
+                first = first or time.perf_counter()
                 steps = metric["step"]
             elif metric["event"] == "epoch":
                 last = now
     return (steps - 1) * config.training.batch_size / (last - first), start - called
+
+
+def matrix_rate(dtype: torch.dtype, size: int) -> float:
+    """Operations (multiplications and additions) a second of square matrix products here; the fastest of ten."""
+    device = choose_device()
+    matrices = torch.randn(2, size, size, device=device).to(dtype)
+    fastest = math.inf
+    for _ in range(12):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        product = matrices[0] @ matrices[1]
+        product[0, 0].item()  # waits for a GPU
+        fastest = min(fastest, time.perf_counter() - started)
+    return 2 * size**3 / fastest
+
+
+def operations_per_image(config: ModelConfig) -> int:
+    """Of a training step: the backward pass has twice those of the forward pass, which is counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = model_from_config(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, config.image_size, config.image_size))
+    return 3 * int(counter.get_total_flops())
 
 
 @dataclass(frozen=True)
@@ -116,59 +158,80 @@ class Round:
     """Images/s of each way to train in one round."""
 
     plain_0_workers: float
-    plain_2_workers: float
+    plain_more_workers: float
     bare: float
     trainer: float
 
     @property
     def trainer_over_plain(self) -> float:
-        return self.trainer / max(self.plain_0_workers, self.plain_2_workers)
+        return self.trainer / max(self.plain_0_workers, self.plain_more_workers)
 
     @property
     def trainer_over_bare(self) -> float:
         return self.trainer / self.bare
 
 
-def measure(architecture: str, cbam: Cbam, batch_size: int, rounds: int, epochs: int) -> dict[str, object]:
-    """Print the table of one model; return it, with all rounds, for the results file."""
-    model = ModelConfig(architecture, dataset_classes(DATASET), cbam=cbam)
-    training = TrainConfig(dataset=DATASET, batch_size=batch_size, epochs=epochs)
-    config = RunConfig(model, training)
+def measure(
+    config: RunConfig, rounds: int, workers: int, matrix_size: int, loop_batch_size: int | None = None
+) -> dict[str, object]:
+    """Print the table of one model; return it, with all rounds, for the results file.
+
+    Args:
+        config: of the trainer.
+        rounds: that count.
+        workers: of the second plain loop; 0 leaves it out.
+        matrix_size: of the matrix products.
+        loop_batch_size: of the plain loops, where it is another one.
+    """
+    model, training = config.model, config.training
     started = time.perf_counter()
-    data = load_splits(training, model.image_size).train
+    data = load_splits(training, model.stored_size).train
     decode_seconds = time.perf_counter() - started
 
-    plain_0, plain_2 = PlainLoop(model, batch_size, workers=0), PlainLoop(model, batch_size, workers=2)
-    bare = bare_step(config, data, steps=epochs * steps_per_epoch(len(data), batch_size))
+    in_loop = replace(training, batch_size=loop_batch_size or training.batch_size)
+    plain_0 = PlainLoop(model, in_loop, 0)
+    plain_more = PlainLoop(model, in_loop, workers) if workers else plain_0
+    bare = bare_step(config, data, steps=training.epochs * steps_per_epoch(len(data), training.batch_size))
     measured: list[Round] = []
-    start_seconds = []
+    start_seconds, rates = [], []
+    dtype = autocast_dtype(training, choose_device()) or torch.float32
     for number in range(rounds + 1):
-        in_plain_0, in_plain_2, in_bare = plain_0.epoch(), plain_2.epoch(), bare()
+        in_plain_0 = plain_0.epoch()
+        in_plain_more = plain_more.epoch() if workers else in_plain_0
+        in_bare = bare()
         in_trainer, seconds = trainer(config)
         if number > 0:  # the first only warms up
-            measured.append(Round(in_plain_0, in_plain_2, in_bare, in_trainer))
+            rates.append(matrix_rate(dtype, matrix_size))
+            measured.append(Round(in_plain_0, in_plain_more, in_bare, in_trainer))
             start_seconds.append(seconds)
     plain_0.end()
-    plain_2.end()
+    if workers:
+        plain_more.end()
 
     medians = {
         name: statistics.median(getattr(each, name) for each in measured)
         for name in (*(field.name for field in fields(Round)), "trainer_over_plain", "trainer_over_bare")
     }
-    print(
-        f"\n{architecture}, cbam {cbam}, batch size {batch_size}; median (least to most) of {rounds} rounds, images/s"
-    )
+    utilisation = medians["trainer"] * operations_per_image(model) / max(rates)
+    title = f"{model.architecture}, cbam {model.cbam}, batch size {training.batch_size}"
+    print(f"\n{title}; median (least to most) of {rounds} rounds, images/s")
     for field in fields(Round):
         values = [getattr(each, field.name) for each in measured]
-        print(f"  {field.name:<16} {medians[field.name]:7.0f}   ({min(values):.0f} to {max(values):.0f})")
-    print(f"  trainer / plain  {medians['trainer_over_plain']:7.2f}   (the median of the rounds' ratios)")
-    print(f"  trainer / bare   {medians['trainer_over_bare']:7.2f}")
+        print(f"  {field.name:<18} {medians[field.name]:7.0f}   ({min(values):.0f} to {max(values):.0f})")
+    print(f"  trainer / plain    {medians['trainer_over_plain']:7.2f}   (the median of the rounds' ratios)")
+    print(f"  trainer / bare     {medians['trainer_over_bare']:7.2f}")
+    print(f"  {str(dtype).removeprefix('torch.')} matrix products: {max(rates) / 1e9:,.0f} GFLOP/s", end=", ")
+    print(f"of which the trainer's model computations reach {utilisation:.0%}")
     print(f"  the trainer's start {statistics.median(start_seconds):.2f} s, of which decoding {decode_seconds:.2f} s")
     return {
-        "architecture": architecture,
-        "cbam": cbam,
-        "batch_size": batch_size,
+        "architecture": model.architecture,
+        "cbam": model.cbam,
+        "batch_size": training.batch_size,
+        "loop_batch_size": in_loop.batch_size,
+        "precision": str(dtype).removeprefix("torch."),
         "medians": {name: round(value, 3) for name, value in medians.items()},
+        "matrix_gflops_per_second": round(max(rates) / 1e9, 1),
+        "model_flops_utilisation": round(utilisation, 3),
         "start_seconds": round(statistics.median(start_seconds), 3),
         "decode_seconds": round(decode_seconds, 3),
         "rounds": [{field.name: round(getattr(each, field.name), 1) for field in fields(Round)} for each in measured],
@@ -177,19 +240,26 @@ def measure(architecture: str, cbam: Cbam, batch_size: int, rounds: int, epochs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="resnet20")
+    parser.add_argument("--architectures", choices=ARCHITECTURES, nargs="+", default=["resnet20"])
     parser.add_argument("--cbam", choices=["none", "stage", "block"], nargs="+", default=["none", "stage"])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="of the trainer in each round; the plain loop makes one")
+    parser.add_argument("--workers", type=int, default=2, help="of the plain loop, beside none")
+    parser.add_argument("--matrix-size", type=int, default=2_048, help="of the matrix products")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")
     arguments = parser.parse_args()
 
+    keep_freed_memory()
     print(f"{choose_device().type}, {torch.get_num_threads()} threads")
     models = []
-    for name in arguments.cbam:
-        cbam = cast(Cbam, None if name == "none" else name)
-        models.append(measure(arguments.architecture, cbam, arguments.batch_size, arguments.rounds, arguments.epochs))
+    for architecture in arguments.architectures:
+        for name in arguments.cbam:
+            cbam = cast(Cbam, None if name == "none" else name)
+            model = ModelConfig(architecture, dataset_classes(DATASET), cbam=cbam)
+            training = TrainConfig(dataset=DATASET, batch_size=arguments.batch_size, epochs=arguments.epochs)
+            config = RunConfig(model, training)
+            models.append(measure(config, arguments.rounds, arguments.workers, arguments.matrix_size))
     if arguments.save:
         save(arguments.save, {"dataset": DATASET, "threads": torch.get_num_threads(), "models": models})
 

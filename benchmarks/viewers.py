@@ -140,15 +140,15 @@ def an_app(folder: Path) -> Iterator[psutil.Process]:
             app.terminate()
 
 
-async def delays(folder: Path, app: psutil.Process, count: int) -> dict[str, float]:
+async def delays(folder: Path, app: psutil.Process, count: int, seconds: float = 30) -> dict[str, float]:
     """How long a point is under way, and what the app's process costs meanwhile."""
     run = a_run(folder / "watched", epochs=10)
     written: dict[int, float] = {}
     run.append_metric({"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 28, "seconds": 0.0})
     with run.training_lock():
         before = cpu_seconds(app)
-        viewers, _ = await asyncio.gather(watch(count, run.name, 30, written), writing(run, 30, written))
-        cores = (cpu_seconds(app) - before) / 30
+        viewers, _ = await asyncio.gather(watch(count, run.name, seconds, written), writing(run, seconds, written))
+        cores = (cpu_seconds(app) - before) / seconds
     assert viewers.delays, "no viewer saw a point"
     quantiles = statistics.quantiles(viewers.delays, n=20)
     return {

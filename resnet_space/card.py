@@ -14,6 +14,7 @@ from resnet_space.evaluation import confusion_matrix, load_evaluation, most_mist
 from resnet_space.runs import (
     CARD,
     FIGURES,
+    USUAL,
     Metric,
     Run,
     RunError,
@@ -21,6 +22,7 @@ from resnet_space.runs import (
     replaced_atomically,
     split_words,
 )
+from resnet_space.sanity import sanity_checks
 from resnet_space.strategies import STRATEGIES
 from resnet_space.text import markdown_text
 
@@ -83,12 +85,13 @@ def card_text(
         _model_words(run.config.model, last_metric(metrics, "start")),
         *_results(run, metrics, test),
         *_pictures(pictures),
+        *_trust(run, metrics, test),
         "## Training",
         *_recipe(run.config.training, metrics, test),
         "## Limits",
         _limits(run, test),
         "## Use",
-        _use(run, repo_id),
+        _use(run, repo_id, space),
         *_origin(space),
     ]
     return f"---\n{_front_matter(run, test, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
@@ -180,6 +183,11 @@ def _results(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
             f"{test['images']:,} {split_words(test['split'])} images of `{training.dataset}`, which took no part in "
             "training or in the choice of the epoch."
         ]
+        if test.get("looks", 1) > 1:
+            words.append(
+                f"They were looked at {test['looks']} times, as the training was made longer after it had been tested: "
+                "if it was chosen by that, the accuracy is a little too good."
+            )
         if "ece" in test:
             words.append(
                 f"Top-5 accuracy {test['top5_accuracy']:.2%}, macro F1 {test['macro_f1']:.2%}, expected calibration "
@@ -205,6 +213,32 @@ def _pictures(names: Sequence[str]) -> list[str]:
     if RESIDUALS not in names:
         found.append("The residual profile is not here, as no images were at hand to measure it with.")
     return found
+
+
+def _trust(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
+    """How far its confidence and its maps can be believed; nothing for a run from before that was measured."""
+    calibration, checks = last_metric(metrics, "calibration"), sanity_checks(metrics)
+    if calibration is None:
+        return []
+    words = (
+        f"Its probabilities are calibrated: logits are divided by {calibration['temperature']:g} (`temperature` in "
+        f"`config.json`), fitted on {calibration['images']:,} validation images, whose expected calibration error went "
+        f"from {100 * calibration['ece_before']:.1f} to {100 * calibration['ece_after']:.1f} points"
+    )
+    if test and "ece_uncalibrated" in test:
+        words += (
+            f", and that of the {split_words(test['split'])} images from {100 * test['ece_uncalibrated']:.1f} to "
+            f"{100 * test['ece']:.1f}"
+        )
+    lines = [f"{words}."]
+    if (run.path / USUAL).exists():
+        lines.append(
+            "A picture is called unusual where its features lie further from the training images' than those of 95 % "
+            "of the validation images do; `usual.safetensors` has what is needed to tell."
+        )
+    sanity = [f"- {check.words}" for check in checks]
+    about = "Do its maps depend on what it learned? (Adebayo et al. 2018, arXiv:1810.03292)"
+    return ["## Confidence and maps", "\n".join(lines), *([f"{about}\n\n" + "\n".join(sanity)] if sanity else [])]
 
 
 def _recipe(training: TrainConfig, metrics: list[Metric], test: Metric | None) -> list[str]:
@@ -273,11 +307,17 @@ def _limits(run: Run, test: Metric | None) -> str:
     )
 
 
-def _use(run: Run, repo_id: str | None) -> str:
+def _use(run: Run, repo_id: str | None, space: str | None) -> str:
+    where = "the folder of resnet_space"
+    if space:
+        address = f"https://huggingface.co/spaces/{space}"
+        where = f"a copy of [resnet_space]({address}), which `git clone {address}` makes"
     there, loaded = "from resnet_space.runs import Run", f'Run.open("{run.name}")'
     if repo_id:
         there, loaded = "from resnet_space.hub import pull_run", f'pull_run("{repo_id}")'
-    return f"""```python
+    return f"""In {where}:
+
+```python
 from PIL import Image
 from resnet_space.inference import Classifier
 {there}
@@ -308,7 +348,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
 
 def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
-    """Measured on some of the test images; None where there are no weights, or no images on this machine."""
+    """Measured on some test images; None where there are no weights, no shortcuts, or no images on this machine."""
     from resnet_space import figures
 
     test, training = last_metric(metrics, "test"), run.config.training
@@ -326,9 +366,12 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
     if not pictures:
         return None
     from resnet_space.inference import Classifier
-    from resnet_space.residuals import residual_norms
+    from resnet_space.residuals import NoResidualBlocksError, residual_norms
 
     classifier = Classifier(run)
-    norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    try:
+        norms = residual_norms(classifier.model, classifier.prepare(pictures))
+    except NoResidualBlocksError:  # a plain network
+        return None
     quartiles = [statistics.quantiles(ratios, n=4, method="inclusive") for ratios in norms.ratio.tolist()]
     return figures.residual_profile(norms.blocks, norms.identity, quartiles, len(pictures))

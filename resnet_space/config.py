@@ -89,18 +89,21 @@ class ModelConfig:
     """All that is needed to rebuild a model and to prepare images for it.
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
-    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1).
+    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `shortcut` is what
+    happens where the shape changes; "none" makes a plain network, without shortcuts. `temperature` divides the
+    logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
     """
 
     architecture: str
     classes: tuple[str, ...]
     stem: Literal["imagenet", "cifar"] = "cifar"
     cbam: Literal["stage", "block"] | None = None
-    shortcut: Literal["pad", "projection"] = "pad"
+    shortcut: Literal["pad", "projection", "none"] = "pad"
     image_size: int = 32
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
@@ -110,7 +113,7 @@ class ModelConfig:
             f"The stem is 'imagenet', but {self.architecture} is made for small images and has the cifar stem only.",
         )
         _require_choice("CBAM's place", self.cbam, (None, "stage", "block"))
-        _require_choice("The shortcut", self.shortcut, ("pad", "projection"))
+        _require_choice("The shortcut", self.shortcut, ("pad", "projection", "none"))
         _require_whole("The image size", self.image_size, 8, 1024)
         _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
         _require(
@@ -122,6 +125,7 @@ class ModelConfig:
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+        _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
     def stored_size(self) -> int:
@@ -164,7 +168,7 @@ class TrainConfig:
         flip: mirror half of the training images.
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
     """
 
     dataset: str

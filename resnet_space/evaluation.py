@@ -96,11 +96,11 @@ def evaluate_test(
     Args:
         model: gives logits [n, C] for images [n, 3, H, W].
         data: the images; only their rows in the files are kept, or where those are not known their positions.
-        config: the model's, for its preprocessing and classes.
+        config: the model's, for its preprocessing, classes and temperature: the probabilities are calibrated.
         dtype: of autocast, None for plain float32.
 
     Returns:
-        What is kept of every image, and its `summary`.
+        What is kept of every image, and its `summary`; with a temperature, "ece_uncalibrated" says what it was without.
     """
     import torch
     import torch.nn.functional as F
@@ -109,12 +109,13 @@ def evaluate_test(
 
     model.eval()
     device = next(model.parameters()).device
-    parts = []
+    parts, uncalibrated = [], []
     with torch.inference_mode():
         for images, truth in evaluation_batches(data, config, device=device):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 logits = model(images)
-            logits = logits.float()
+            uncalibrated.append(logits.float().softmax(1).amax(1))
+            logits = logits.float() / config.temperature
             best = logits.softmax(1).topk(min(TOP, len(config.classes)))
             # They stay on the device until the end, so that not every batch waits for them.
             loss = F.cross_entropy(logits, truth, reduction="none")
@@ -122,7 +123,10 @@ def evaluate_test(
     labels, top, probabilities, losses = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
     rows = np.arange(len(data)) if data.source is None else data.source.cpu().numpy()
     evaluation = Evaluation(labels, top, probabilities, losses, rows.astype(np.int32), config.classes)
-    return evaluation, summary(evaluation)
+    scores = summary(evaluation)
+    if config.temperature != 1:
+        scores["ece_uncalibrated"] = calibration_error(torch.cat(uncalibrated).cpu().numpy(), evaluation.correct)
+    return evaluation, scores
 
 
 def summary(evaluation: Evaluation) -> dict[str, float]:
@@ -133,14 +137,13 @@ def summary(evaluation: Evaluation) -> dict[str, float]:
     by their images (Guo et al. 2017, arXiv:1706.04599); `macro_f1` is the mean F1 over the classes that have an image
     or a prediction.
     """
-    gaps = sum(abs(accuracy - confidence) * count for confidence, accuracy, count in reliability(evaluation))
     occurring = np.union1d(evaluation.labels, evaluation.predicted)
     scores = per_class(evaluation)
     return {
         "loss": float(evaluation.losses.mean(dtype=np.float64)),
         "accuracy": float(evaluation.correct.mean()),
         "top5_accuracy": float((evaluation.top == evaluation.labels[:, None]).any(1).mean()),
-        "ece": gaps / len(evaluation),
+        "ece": calibration_error(evaluation.confidence, evaluation.correct),
         "macro_f1": fmean(scores[i].f1 for i in occurring),
     }
 
@@ -273,11 +276,19 @@ def reliability(evaluation: Evaluation, bins: int = BINS) -> list[tuple[float, f
     The bins have equal width in 0..1, each with its lower edge and the last with both; empty ones are left out. `ece`
     is the mean distance of the first two, weighted by the third.
     """
+    return _binned(evaluation.confidence, evaluation.correct, bins)
+
+
+def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_], bins: int = BINS) -> float:
+    """The expected calibration error, 0..1, of N predictions [N]: see `summary`."""
+    gaps = [abs(accuracy - sure) * count for sure, accuracy, count in _binned(confidence, correct, bins)]
+    return sum(gaps) / len(confidence)
+
+
+def _binned(confidence: NDArray[np.float32], correct: NDArray[np.bool_], bins: int) -> list[tuple[float, float, int]]:
     edges = np.linspace(0, 1, bins + 1, dtype=np.float32)[1:-1]
-    numbers = np.searchsorted(edges, evaluation.confidence, side="right")
-    counts, sums, hits = (
-        np.bincount(numbers, weights, minlength=bins) for weights in (None, evaluation.confidence, evaluation.correct)
-    )
+    numbers = np.searchsorted(edges, confidence, side="right")
+    counts, sums, hits = (np.bincount(numbers, weights, minlength=bins) for weights in (None, confidence, correct))
     return [(float(sums[i] / counts[i]), float(hits[i] / counts[i]), int(counts[i])) for i in np.flatnonzero(counts)]
 
 

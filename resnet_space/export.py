@@ -9,13 +9,16 @@ call. What else is needed is in the file's metadata, each value as JSON:
   resize, image_size   in pixels: resize the short side to the former, then cut the centre square (H = W) of the latter;
                        of an odd rest, the pixel more is cut off above and on the left
   mean, std            per channel (RGB): images are (values in 0..1 - mean) / std
+  temperature          probabilities are the softmax of logits / temperature
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -31,6 +34,7 @@ if TYPE_CHECKING:  # these take seconds to import, and only an export needs them
 
 OPSET = 20  # what the exporter takes by itself; onnxruntime reads the file from its version 1.18 on
 CHECKED_BATCHES = (1, 3)  # neither is the size that the model is traced with
+STAGES = ("Loading PyTorch and the model", "Translating the model", "Checking the file against PyTorch")
 TOLERANCE = 1e-4  # of the largest logit; rounding makes about 1e-6, and more in networks that amplify it
 
 
@@ -46,26 +50,36 @@ class OnnxExport:
     largest_difference: float
 
 
-def export_onnx(run: Run, path: Path) -> OnnxExport:
+def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None) -> OnnxExport:
     """`write_onnx` in a process of its own, so that other threads of this one may use torch meanwhile.
+
+    `tell` is called with each of `STAGES` as it begins.
 
     Raises:
         RunError: as `write_onnx`, or if that process failed or was ended.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "resnet_space.export", str(run.path), str(path.absolute())],
-        cwd=Path(__file__).parent.parent,  # where Python finds this package
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise RunError(said[-1] if said else f"The export of {run.name} was ended with the status {done.returncode}.")
-    return OnnxExport(path, float(done.stdout.split()[-1]))
+    command = [sys.executable, "-m", "resnet_space.export", str(run.path), str(path.absolute())]
+    folder = Path(__file__).parent.parent  # where Python finds this package
+    line = ""
+    with (
+        tempfile.TemporaryFile("w+") as errors,  # a pipe that nobody reads would fill up
+        subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in map(str.strip, process.stdout):
+            if tell is not None and line in STAGES:
+                tell(line)
+        if process.wait():
+            errors.seek(0)
+            said = errors.read().strip().splitlines()
+            how = f"The export of {run.name} was ended with the status {process.returncode}."
+            raise RunError(said[-1] if said else how)
+    return OnnxExport(path, float(line.split()[-1]))
 
 
-def write_onnx(run: Run, path: Path) -> OnnxExport:
+def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage: None) -> OnnxExport:
     """Write the run's model as a single ONNX file, replacing `path`, once it was seen to give the model's logits.
 
     No other thread may use torch meanwhile: tracing changes state that all threads share. Two exports at once fail, and
@@ -75,6 +89,7 @@ def write_onnx(run: Run, path: Path) -> OnnxExport:
         RunError: if the run has no fitting weights, or the file's logits differ from PyTorch's by more than `TOLERANCE`
             of the largest; then nothing is written.
     """
+    tell(STAGES[0])
     import torch
 
     model = run.load_model()
@@ -83,9 +98,11 @@ def write_onnx(run: Run, path: Path) -> OnnxExport:
     batches = [torch.randn(count, 3, size, size, generator=generator) for count in CHECKED_BATCHES]
     with torch.inference_mode():
         expected = [model(images) for images in batches]  # before the model is made ready for tracing
+    tell(STAGES[1])
     program = _traced(model, size)
     program.model.metadata_props.update(_metadata(run))
     with replaced_atomically(path) as file:
+        tell(STAGES[2])
         program.save(file, external_data=False)  # one file: even resnet152 has far less than the format's 2 GB
         difference = _largest_difference(file, batches, expected)
         if not difference <= TOLERANCE:  # and not ">", which NaN would pass
@@ -104,6 +121,7 @@ def _metadata(run: Run) -> dict[str, str]:
         "image_size": config.image_size,
         "mean": config.mean,
         "std": config.std,
+        "temperature": config.temperature,
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
@@ -168,7 +186,7 @@ def main() -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="the ONNX file to write; one that is there is replaced")
     arguments = parser.parse_args()
     try:
-        export = write_onnx(Run.open(arguments.run), arguments.file)
+        export = write_onnx(Run.open(arguments.run), arguments.file, lambda stage: print(stage, flush=True))
     except RunError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,5 @@
 """What a phase freezes: the first pieces of a network, whose output for an image is the same throughout the phase."""
 
-import os
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +9,7 @@ from resnet_space import distributed
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.batches import EVALUATION_BATCH, batch_indices, centre_crop, normalise
 from resnet_space.data.splits import ImageSet
+from resnet_space.hardware import memory_bytes
 from resnet_space.models import ResNet
 
 MEMORY_SHARE = 0.125  # of the machine's or the GPU's memory, that the features of a training's images may take
@@ -131,4 +131,4 @@ def room_for_features(device: torch.device) -> float:
     """Bytes. Not of what is free now, as a training that is taken up again should keep what it kept before."""
     if device.type == "cuda":
         return MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / distributed.count()
+    return MEMORY_SHARE * memory_bytes() / distributed.count()

@@ -16,8 +16,13 @@ class ImageError(ValueError):
     """A picture that cannot be used; the message says why and what can, in one sentence."""
 
 
-def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> Image.Image:
     """Decode a picture as it is meant to be seen: upright, RGB, 8 bits a channel, transparency on white.
+
+    Args:
+        source: a file, or its path.
+        short_side: pixels that are enough. A JPEG that has at least twice as many comes at a half, a quarter or an
+            eighth of its size, which the decoder takes from the frequencies, in a fraction of the time.
 
     Raises:
         ImageError: for a file that is empty, not an image, damaged, or too large to decode safely.
@@ -32,6 +37,8 @@ def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
                     f"The image has {image.width:,} x {image.height:,} pixels, but at most "
                     f"{MAX_PIXELS // 1_000_000} million are allowed: make it smaller first."
                 )
+            if short_side is not None and image.format == "JPEG":
+                image.draft(None, (short_side, short_side))
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise

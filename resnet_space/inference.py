@@ -1,25 +1,68 @@
 """Run -> Classifier; image -> Prediction."""
 
+import copy
+import itertools
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_space.attention import AttentionMaps, recorded_attention
 from resnet_space.data.batches import centre_crop, normalise
+from resnet_space.faithfulness import Evidence, evidence
+from resnet_space.hooks import recorded
 from resnet_space.images import to_model_size
+from resnet_space.models import CBAM
+from resnet_space.novelty import load_usual, recorded_means
 from resnet_space.runs import Run
+from resnet_space.saliency import ClassMaps, maps_from_features
+from resnet_space.training import autocast_dtype
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes, best first, and the attention maps of the same forward pass."""
+    """The most probable classes, best first, and the attention maps of the same forward pass.
+
+    Attributes:
+        classes: their names.
+        probabilities: theirs, calibrated by the run's temperature.
+        attention: the gates of every CBAM; empty where they were not asked for.
+        indices: the classes' positions among the run's.
+        logits: float32 [C] of all classes, not divided by the temperature.
+        strangeness: how unlike the training images this one is: above 1, more than 95 % of the validation images are
+            (see `novelty`); None where the run does not know what is usual.
+        features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
+            sees it; only where they were asked for.
+    """
 
     classes: list[str]
     probabilities: list[float]
     attention: AttentionMaps
+    indices: list[int] = field(default_factory=list)
+    logits: torch.Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
+    strangeness: float | None = None
+    features: dict[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def unusual(self) -> bool | None:
+        """Whether it is stranger than 95 % of the validation images; None where the run does not know."""
+        return None if self.strangeness is None else self.strangeness > 1
+
+    @property
+    def warning(self) -> str:
+        """Plain sentences for an unusual image, else empty."""
+        if not self.unusual:
+            return ""
+        return (
+            "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
+            f"than those of 95 % of the validation images ({self.strangeness:.1f} times that limit). It still names "
+            "one of its classes, but its probabilities mean little here."
+        )
 
 
 class Classifier:
@@ -28,7 +71,16 @@ class Classifier:
     def __init__(self, run: Run) -> None:
         self.config = run.config.model
         self.model = run.load_model()
+        self.usual = load_usual(run)
         self.lock = threading.Lock()  # held while hooks are on the model: they would record another request's pass too
+        # Of small images bfloat16 is no quicker.
+        large = self.config.image_size >= 64
+        self._dtype = autocast_dtype(run.config.training, torch.device("cpu")) if large else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the model takes in memory."""
+        return sum(t.nbytes for t in itertools.chain(self.model.parameters(), self.model.buffers()))
 
     def prepare(self, images: list[Image.Image]) -> torch.Tensor:
         """RGB images of any size -> float32 [N, 3, H, W], resized and normalised as this model expects."""
@@ -41,13 +93,68 @@ class Classifier:
         return Image.fromarray(centre_crop(stored[None], self.config.image_size)[0].numpy())
 
     @torch.inference_mode()
-    def predict(self, image: Image.Image, top: int = 5) -> Prediction:
-        """Classify one RGB image; `top` classes, or all if there are fewer."""
+    def predict(self, image: Image.Image, top: int = 5, *, features: bool = False) -> Prediction:
+        """Classify one RGB image; `top` classes, or all if there are fewer.
+
+        Args:
+            image: of any size.
+            top: how many classes.
+            features: keep what each stage and CBAM gives, too: for `class_maps`, and for pictures of channels.
+        """
         prepared = self.prepare([image])
-        with self.lock, recorded_attention(self.model) as attention:
+        with self.lock, ExitStack() as looking:
+            attention = looking.enter_context(recorded_attention(self.model))
+            means = looking.enter_context(recorded_means(self.model))
+            seen = looking.enter_context(
+                recorded(self.model, dict.fromkeys(self._shown() if features else (), _output))
+            )
             logits = self.model(prepared)
-        probabilities, indices = logits[0].softmax(0).topk(min(top, len(self.config.classes)))
-        return Prediction([self.config.classes[i] for i in indices], probabilities.tolist(), attention)
+        kept = {name: outputs[0] for name, outputs in seen.items()}
+        kept |= {stage: kept[_ending(stage)] for stage in self.model.stage_names if features}
+        (prediction,) = self._predictions(logits, means[0], top, attention)
+        return Prediction(**vars(prediction) | {"features": kept})
+
+    def predict_many(self, images: Iterable[Image.Image], *, top: int = 5, batch: int = 32) -> Iterator[Prediction]:
+        """Classify RGB images, in order, without maps; at most `batch` of them are in memory at once."""
+        rest = iter(images)
+        while some := list(itertools.islice(rest, batch)):
+            prepared = self.prepare(some)
+            del some
+            with torch.inference_mode():
+                with self.lock, recorded_means(self.model) as means:
+                    logits = self.model(prepared)
+                predictions = self._predictions(logits, means[0], top, AttentionMaps())
+            yield from predictions
+
+    def class_maps(
+        self, prediction: Prediction, classes: Sequence[int], method: str = "grad-cam", stage: str | None = None
+    ) -> ClassMaps:
+        """Where the model finds these classes (indices), from the forward pass of `predict(..., features=True)`.
+
+        Raises:
+            ValueError: for an unknown method, stage or class, or a prediction without features.
+        """
+        name = self.model.stage_names[-1] if stage is None else stage
+        if stage in (None, *self.model.stage_names) and name not in prediction.features:
+            raise ValueError("The prediction has no features: make it with features=True.")
+        features = prediction.features.get(name, torch.empty(0))[None]
+        size = (self.config.image_size, self.config.image_size)
+        with self.lock:  # what follows the stage is copied, without anybody's hooks
+            return maps_from_features(self.model, features, size, classes, method, stage)
+
+    def evidence(
+        self,
+        image: Image.Image,
+        class_index: int,
+        maps: Mapping[str, NDArray[np.float32]],
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> dict[str, Evidence]:
+        """How far maps [h, w] of an RGB image can be trusted, by name, for one class; see `faithfulness.evidence`."""
+        with self.lock:
+            own = copy.deepcopy(self.model)  # so that others need not wait for some hundred forward passes
+        settings = {"temperature": self.config.temperature, "dtype": self._dtype, "progress": progress}
+        return evidence(own, self.prepare([image]), class_index, maps, **settings)  # type: ignore[arg-type]
 
     @property
     def preprocessing(self) -> str:
@@ -55,3 +162,31 @@ class Classifier:
         size, resize = self.config.image_size, self.config.stored_size
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.config.mean, self.config.std))
         return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"
+
+    def _shown(self) -> list[str]:
+        """The modules whose outputs are kept on request: every CBAM, and what ends each stage."""
+        cbams = [name for name, module in self.model.named_modules() if isinstance(module, CBAM)]
+        return list(dict.fromkeys([*cbams, *map(_ending, self.model.stage_names)]))
+
+    def _predictions(
+        self, logits: torch.Tensor, means: torch.Tensor, top: int, attention: AttentionMaps
+    ) -> list[Prediction]:
+        """From logits [N, C] and channel means [N, D]."""
+        best = (logits / self.config.temperature).softmax(1).topk(min(top, len(self.config.classes)))
+        strangeness = self.usual.strangeness(means.numpy()).tolist() if self.usual else [None] * len(logits)
+        return [
+            Prediction([self.config.classes[i] for i in indices], probabilities, attention, indices, one, strange)
+            for indices, probabilities, one, strange in zip(
+                best.indices.tolist(), best.values.tolist(), logits, strangeness, strict=True
+            )
+        ]
+
+
+def _ending(stage: str) -> str:
+    """The module that ends a stage: its CBAM, or what is in the place of one."""
+    return stage.replace("layer", "cbam")
+
+
+def _output(_inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    """Of one image: [C, h, w]. Nothing changes it afterwards: no layer that follows works in place on its input."""
+    return output[0].float()

@@ -2,7 +2,6 @@
 
 # Okabe & Ito 2008, "Color Universal Design", without black and yellow, which vanish on one of the grounds.
 CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-TURNED_UP, TURNED_DOWN = "#E69F00", "#0072B2"
 
 # Viridis (van der Walt & Smith 2015) without its darkest and lightest parts.
 _VIRIDIS = ("#443983", "#31688E", "#21918C", "#35B779", "#90D743", "#D8E219")

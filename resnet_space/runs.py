@@ -5,6 +5,7 @@ checkpoints/<run>/
   model.safetensors    the weights of the best validation epoch
   metrics.jsonl        one JSON object a line, appended while training
   test.safetensors     what the model says about every test image
+  usual.safetensors    what training images look like to the model, to know what does not
   README.md            the model card, generated from the above
   figures/*.png        for the card
   source.json          which commit of the Hub it came from, if it did; stays on this machine
@@ -39,6 +40,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 EVALUATION = "test.safetensors"
+USUAL = "usual.safetensors"
 CARD = "README.md"
 FIGURES = "figures"
 FIGURE_PATTERN = re.compile(rf"{FIGURES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,94}}\.png")
@@ -128,7 +130,7 @@ class Run:
 
         Args:
             path: the folder; it must not exist yet.
-            config: what to train, and how.
+            config: what to train, and how; a temperature in it is another's, and forgotten.
             start: the run whose weights to start from; they are copied, so that the new run stands on its own,
                 without its head where the classes differ.
 
@@ -154,7 +156,7 @@ class Run:
             if start.config.model.classes != config.model.classes:
                 weights = without_head(weights)
             save_file(weights, path / START_WEIGHTS)
-        run = cls(path, config)
+        run = cls(path, replace(config, model=replace(config.model, temperature=1.0)))
         run.write_config()
         return run
 
@@ -204,12 +206,9 @@ class Run:
     def has_weights(self) -> bool:
         return (self.path / WEIGHTS).is_file()
 
-    def weights_written(self) -> float:
-        """When the weights were replaced last (seconds since 1970), 0 if there are none."""
-        try:
-            return (self.path / WEIGHTS).stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
+    def model_written(self) -> tuple[float, ...]:
+        """When the files that a model is loaded from were replaced last (seconds since 1970), 0 for one that is not."""
+        return tuple(_written(self.path / name) for name in (WEIGHTS, CONFIG, USUAL))
 
     def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
         """Replace the weights; float32 and contiguous, whatever the training's memory format."""
@@ -328,6 +327,13 @@ class Run:
         (self.path / STOP).unlink(missing_ok=True)
 
 
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise RunError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
@@ -348,8 +354,17 @@ def read_metrics(file: IO[bytes]) -> list[Metric]:
 
 
 def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
-    """The last one of a kind: "start", "step", "epoch", "test" or "end"; None before there is one."""
+    """The last one of a kind; None before there is one.
+
+    The kinds: "start", "step", "epoch", "calibration", "sanity", "test" and "end".
+    """
     return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
+
+
+def looks_so_far(metrics: Sequence[Metric]) -> int:
+    """How often the test images were looked at already: each time that a training ended which later went on."""
+    looks: int = (last_metric(metrics, "start") or {}).get("looks", 0)
+    return looks + any(metric["event"] == "test" for metric in metrics)
 
 
 def fewer_steps(metrics: list[Metric]) -> list[Metric]:

@@ -4,6 +4,7 @@ import re
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 def plotly_text(text: str) -> str:
@@ -19,3 +20,8 @@ def markdown_text(text: str) -> str:
 def csv_cell(value: object) -> object:
     """For a CSV file, of which spreadsheets read a text that begins like a formula as one. Numbers stay numbers."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def file_name(text: str) -> str:
+    """For a file that a visitor keeps: letters, digits and a few signs, on any system."""
+    return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from resnet_space import distributed
+from resnet_space.calibration import calibrate
 from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
@@ -34,10 +35,12 @@ from resnet_space.data.splits import ImageSet, Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
 from resnet_space.features import unaugmented_batches
+from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric
+from resnet_space.residuals.history import growth_entry, probe_images
+from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
@@ -58,8 +61,10 @@ def train(
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
-    the test images, once. Several processes (see `distributed`) iterate it together, and stop at the same metric; the
-    first one alone writes and tests.
+    the test images, once; a training that was made longer after that says how often they were looked at.
+
+    Several processes (see `distributed`) iterate it together and stop at the same metric; only the first writes, and
+    tests.
 
     Args:
         run: what to train.
@@ -73,11 +78,12 @@ def train(
     """
     config, model_config = run.config.training, run.config.model
     device = distributed.device_for_all(device or choose_device())
-    dtype = autocast_dtype(config, device)
+    # What is faster is measured, and two processes might differ.
+    dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
     splits = distributed.decoded_once(run, splits or (splits_of(run) if distributed.is_first() else None))
+    keep_freed_memory()  # only now: what decoding took goes back
     train_set = splits.train.to(device)
-    validation_images = len(splits.validation)
     validation_set = distributed.own_images(splits.validation).to(device)
     if min(config.batch_size, len(train_set)) < distributed.count():
         raise TrainingError(
@@ -85,9 +91,11 @@ def train(
         )
 
     training = Training(run, device, len(train_set))
+    looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
+    watched = probe_images(splits.validation, model_config, len(train_set), device)
     report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
@@ -103,12 +111,16 @@ def train(
                 "precision": "float32" if dtype is None else "bfloat16",
                 "parameters": sum(p.numel() for p in training.model.parameters()),
                 "train_images": len(train_set),
-                "validation_images": validation_images,
+                "validation_images": len(splits.validation),
                 "epochs": config.total_epochs,
                 "steps_per_epoch": epoch_steps,
                 "phases": [asdict(phase) for phase in training.plan],
+                **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
+            | ({"looks": looks} if looks else {})
         )
+        if distributed.agreed(bool(looks)):
+            training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
@@ -139,6 +151,8 @@ def train(
                     }
                 )
             metric = training.end_epoch(*training.validate(validation_set, dtype))
+            if distributed.is_first():
+                metric |= growth_entry(training.kept_model, watched)
             training.write(metric)
             training.save()
             yield metric
@@ -154,9 +168,14 @@ def train(
     if not first:
         return
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    evaluation, summary = evaluate_test(best_model, splits.test, model_config)
+    run, fitted = calibrate(run, best_model, splits)
+    for metric in fitted:
+        yield training.write(metric)
+    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
+    if looks:
+        rounded["looks"] = looks + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 
@@ -240,8 +259,8 @@ def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
         metric: that `train` gave.
         minutes: of training that a run may have; None is any number.
     """
-    if metric["event"] == "test":
-        return None  # the last: nothing is left to stop
+    if metric["event"] in ("calibration", "sanity", "test"):
+        return None  # after the last step nothing is left to stop
     if run.stop_requested():
         return {"status": "stopped"}
     if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:
@@ -289,7 +308,7 @@ def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | Non
 
 def _print(metric: Metric) -> None:
     if metric["event"] != "step":
-        print(" ".join(f"{name}={value}" for name, value in metric.items()), flush=True)
+        print(" ".join(f"{name}={value}" for name, value in metric.items() if name != "residuals"), flush=True)
 
 
 def failure(error: Exception) -> Metric:

@@ -16,6 +16,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
 from resnet_space.features import CutModel, KnownFeatures, evaluation_features, frozen_pieces, same_before
+from resnet_space.hardware import bfloat16_is_faster
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
@@ -77,14 +78,13 @@ def choose_device() -> torch.device:
 
 
 def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes in it."""
+    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes faster in it."""
     if training.precision != "auto":
         return torch.bfloat16 if training.precision == "bfloat16" else None
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        # Without the instructions oneDNN emulates bfloat16, which is slower than float32.
-        supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        supported = bfloat16_is_faster()
     else:
         supported = False
     return torch.bfloat16 if supported else None

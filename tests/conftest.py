@@ -12,6 +12,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+# What takes longest, in tests/ui and elsewhere, begins first: then no process has a long file to itself at the end.
+LONGEST = (
+    "test_train",
+    "test_zero",
+    "test_export",
+    "test_hub_pull",
+    "test_hub_jobs",
+    "test_kill",
+    "test_hub_pretrained",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        if item.path.parent.name == "ui":
+            return 0
+        return LONGEST.index(item.path.stem) + 1 if item.path.stem in LONGEST else len(LONGEST) + 1
+
+    items.sort(key=turn)  # which leaves all else in its order
+
+
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 
 

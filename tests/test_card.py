@@ -215,6 +215,7 @@ def test_weights_of_the_hub_that_it_started_from_are_linked(tmp_path: Path) -> N
 
 def test_a_pushed_card_pulls_its_model_in_three_lines_and_links_to_the_space() -> None:
     text = card_text(a_run(), FINISHED, repo_id="ann/insects-net", space="ann/the-space")
+    assert "`git clone https://huggingface.co/spaces/ann/the-space`" in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert 'pull_run("ann/insects-net")' in code
     assert "](https://huggingface.co/spaces/ann/the-space)" in text

@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.onnx import ONNXProgram
 
+from resnet_space import export as export_module
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.export import OnnxExport, export_onnx, write_onnx
+from resnet_space.export import STAGES, OnnxExport, export_onnx, write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
@@ -61,9 +63,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
     return export
 
 
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return saved_run(tmp_path_factory.mktemp("runs") / "a-run", SMALL)
+
+
+@pytest.fixture(scope="module")
+def small_program(small_run: Run) -> ONNXProgram:
+    """The small run's, before it is written and checked: tracing takes most of the time."""
+    return export_module._traced(small_run.load_model(), SMALL.image_size)
+
+
 @pytest.fixture
-def small_run(tmp_path: Path) -> Run:
-    return saved_run(tmp_path / "a-run", SMALL)
+def traced(monkeypatch: pytest.MonkeyPatch, small_program: ONNXProgram) -> None:
+    monkeypatch.setattr(export_module, "_traced", lambda _model, _size: small_program)
 
 
 def session(path: Path) -> Any:
@@ -185,6 +198,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.nda
     )
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(
     ("change", "by"),
     [
@@ -205,6 +219,7 @@ def test_a_file_with_other_logits_is_not_kept(
     assert list(files.iterdir()) == []
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_difference_within_the_tolerance_is_kept_and_reported(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +247,9 @@ def test_another_process_writes_the_same_file_without_a_warning(
     here = write_onnx(small_run, tmp_path / "here.onnx")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.chdir(tmp_path)
-    there = export_onnx(small_run, Path("there.onnx"))
+    told: list[str] = []
+    there = export_onnx(small_run, Path("there.onnx"), told.append)
+    assert tuple(told) == STAGES
     assert there == OnnxExport(Path("there.onnx"), pytest.approx(here.largest_difference, abs=1e-6))  # type: ignore
     assert (tmp_path / "there.onnx").read_bytes() == here.path.read_bytes()
 
@@ -247,9 +264,9 @@ def test_another_process_writes_the_same_file_without_a_warning(
 def test_how_that_process_failed_is_said(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, sentence: str
 ) -> None:
-    really_run = subprocess.run
+    really_start = subprocess.Popen
     command = [sys.executable, "-c", code]
-    monkeypatch.setattr(subprocess, "run", lambda _command, **options: really_run(command, **options))
+    monkeypatch.setattr(subprocess, "Popen", lambda _command, **options: really_start(command, **options))
     with pytest.raises(RunError, match=sentence):
         export_onnx(small_run, tmp_path / "model.onnx")
 

@@ -1,16 +1,15 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space import figures, palette
-from resnet_space.figures import OVERLAY_SIZE, channel_gates, learning_curves, overlay, save_png
+from resnet_space import figures
+from resnet_space.figures import HEAT_SIZE, heat_png, learning_curves, save_png
 from resnet_space.runs import Metric
 
 METRICS: list[Metric] = [
@@ -39,88 +38,39 @@ def gate(*rows: list[float]) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
-# The overlay
+# Maps
 
 
-@pytest.mark.parametrize("size", [(32, 32), (256, 256), (500, 300)])
-@pytest.mark.parametrize("resolution", [(1, 1), (8, 8), (7, 4)])
-def test_the_overlay_has_one_size_whatever_the_image_and_the_gates_resolution(
-    size: tuple[int, int], resolution: tuple[int, int]
-) -> None:
-    result = overlay(Image.new("RGB", size, "teal"), np.full(resolution, 0.5, dtype=np.float32), 0, 1)
-    assert result.size == (OVERLAY_SIZE, OVERLAY_SIZE)
-    assert result.mode == "RGB"
+def heat(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float64]:
+    picture = Image.open(io.BytesIO(heat_png(values, low, high)))
+    assert picture.size == (HEAT_SIZE, HEAT_SIZE)
+    return np.asarray(picture.convert("RGB"), dtype=np.float64)
 
 
-def test_a_low_gate_is_the_dark_end_of_viridis_and_a_high_one_the_bright_end_where_they_are() -> None:
+def test_a_low_value_is_the_dark_end_of_viridis_and_a_high_one_the_bright_end_where_they_are() -> None:
     # Upper left low, upper right high, lower left in the middle, lower right a quarter.
-    heat = pixels(overlay(Image.new("RGB", (32, 32)), gate([0.2, 0.6], [0.4, 0.3]), 0.2, 0.6, opacity=1))
-    quarter = OVERLAY_SIZE // 8
-    places = {(quarter, quarter): 0.0, (quarter, -quarter): 1.0, (-quarter, quarter): 0.5, (-quarter, -quarter): 0.25}
+    drawn = heat(gate([0.2, 0.6], [0.4, 0.3]), 0.2, 0.6)
+    edge = HEAT_SIZE // 8
+    places = {(edge, edge): 0.0, (edge, -edge): 1.0, (-edge, edge): 0.5, (-edge, -edge): 0.25}
     for (row, column), position in places.items():
-        assert heat[row, column] == pytest.approx(viridis(position), abs=3)
-    assert heat[quarter, -quarter].sum() > 2 * heat[quarter, quarter].sum()
+        assert drawn[row, column] == pytest.approx(viridis(position), abs=3)
+    assert drawn[edge, -edge].sum() > 2 * drawn[edge, edge].sum()
 
 
-def test_between_the_gates_places_the_colours_change_smoothly() -> None:
-    heat = pixels(overlay(Image.new("RGB", (32, 32)), gate([0.0, 1.0]), 0, 1, opacity=1))
-    assert len(np.unique(heat[128], axis=0)) > 50
-    assert np.abs(np.diff(heat[128], axis=0)).max() < 16
+def test_between_two_places_the_values_are_mixed_and_not_their_colours() -> None:
+    middle = heat(gate([0.0, 1.0]), 0, 1)[HEAT_SIZE // 2]
+    assert len(np.unique(middle, axis=0)) > 50
+    halfway = middle[HEAT_SIZE // 2 - 1 : HEAT_SIZE // 2 + 1].mean(0)
+    assert halfway == pytest.approx(viridis(0.5), abs=3)
+    assert halfway != pytest.approx((np.array(viridis(0)) + np.array(viridis(1))) / 2, abs=30)
 
 
-def test_gates_beyond_the_range_take_the_colours_of_its_ends() -> None:
-    heat = pixels(overlay(Image.new("RGB", (32, 32)), gate([0.0, 1.0]), 0.4, 0.6, opacity=1))
-    assert heat[128, 0] == pytest.approx(viridis(0.0), abs=1)
-    assert heat[128, -1] == pytest.approx(viridis(1.0), abs=1)
-
-
-def test_a_gate_that_is_the_same_everywhere_has_one_colour() -> None:
-    heat = overlay(Image.new("RGB", (32, 32)), np.full((8, 8), 0.5, dtype=np.float32), 0.5, 0.5, opacity=1)
-    assert len(heat.getcolors() or []) == 1
-
-
-def test_below_the_colours_is_the_image_in_grey() -> None:
-    image = Image.new("RGB", (64, 64), (250, 10, 10))
-    image.paste((10, 10, 250), (0, 32, 64, 64))
-    flat = gate([0.3])
-    below = pixels(overlay(image, flat, 0, 1, opacity=0))
-    assert (below[..., 0] == below[..., 1]).all()
-    assert (below[..., 0] == below[..., 2]).all()
-    assert below[64, 64, 0] == pytest.approx(0.299 * 250 + 0.587 * 10 + 0.114 * 10, abs=2)
-    assert below[192, 64, 0] == pytest.approx(0.299 * 10 + 0.587 * 10 + 0.114 * 250, abs=2)
-    mixed = pixels(overlay(image, flat, 0, 1, opacity=0.6))
-    assert mixed[64, 64] == pytest.approx(0.4 * below[64, 64] + 0.6 * np.array(viridis(0.3)), abs=3)
-
-
-def test_the_overlay_leaves_the_image_as_it_was() -> None:
-    image = Image.new("RGB", (32, 32), "teal")
-    overlay(image, gate([0.0, 1.0]), 0, 1)
-    assert image.getcolors() == [(32 * 32, (0, 128, 128))]
-
-
-# The channels
-
-
-def bars(figure: Figure) -> list[Rectangle]:
-    (axes,) = figure.axes
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-
-
-@pytest.mark.parametrize("neutral", [0.5, 1.0])
-def test_every_channel_has_a_bar_from_the_neutral_value_to_its_gate(neutral: float) -> None:
-    gates = np.array([0.9, 0.5, 0.1, 0.45], dtype=np.float32)
-    drawn = bars(channel_gates(gates, neutral))
-    assert len(drawn) == 4
-    for i, (bar, value) in enumerate(zip(drawn, gates, strict=True)):
-        assert bar.get_x() + bar.get_width() / 2 == pytest.approx(i)
-        assert sorted([bar.get_y(), bar.get_y() + bar.get_height()]) == pytest.approx(sorted([neutral, value]))
-
-
-def test_channels_turned_up_and_down_have_different_colours() -> None:
-    drawn = bars(channel_gates(np.array([0.9, 0.1, 0.51, 0.49], dtype=np.float32), 0.5))
-    up, down = palette.TURNED_UP.lower(), palette.TURNED_DOWN.lower()
-    assert [to_hex(bar.get_facecolor()) for bar in drawn] == [up, down, up, down]
-    assert up != down
+def test_values_beyond_the_scale_take_the_colours_of_its_ends_and_a_flat_map_has_one_colour() -> None:
+    drawn = heat(gate([0.0, 1.0]), 0.4, 0.6)
+    assert drawn[0, 0] == pytest.approx(viridis(0.0), abs=1)
+    assert drawn[0, -1] == pytest.approx(viridis(1.0), abs=1)
+    flat = heat(np.full((7, 4), 0.5, dtype=np.float32), 0.5, 0.5)
+    assert (flat == flat[0, 0]).all()
 
 
 # The learning curves
@@ -156,7 +106,7 @@ def test_figures_are_written_as_png(tmp_path: Path, metrics: list[Metric]) -> No
 def test_figures_are_independent_of_pyplot() -> None:
     import matplotlib.pyplot as plt
 
-    channel_gates(np.array([0.9, 0.1], dtype=np.float32), 0.5)
+    heat_png(gate([0.9, 0.1]), 0, 1)
     learning_curves(METRICS)
     assert plt.get_fignums() == []
 

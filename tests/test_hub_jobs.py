@@ -90,7 +90,7 @@ def test_a_run_trained_by_a_job_is_followed_live_and_comes_back_whole(hub: HubSt
     assert events(run).count("test") == events(run).count("end") == 1
     for name, value in there.load_model().state_dict().items():
         assert value.equal(run.load_model().state_dict()[name])
-    assert (run.path / CARD).exists()
+    assert "https://huggingface.co/spaces/ann/resnet-space" in (run.path / CARD).read_text(encoding="utf-8")
     assert hub.files("ann/a-run").keys() >= {WEIGHTS, CARD, METRICS}
     assert stub.asked["spaceId"] == "ann/resnet-space"
     assert stub.asked["flavor"] == "t4-small"
@@ -232,10 +232,16 @@ def test_what_cannot_be_started_is_refused_in_one_sentence(
     assert not hub.jobs
 
 
-def test_an_account_without_credit_is_told_so(hub: HubStub, run: Run) -> None:
+def test_an_account_without_credit_is_told_so_and_its_next_try_may_have_the_same_repository(
+    hub: HubStub, run: Run
+) -> None:
     hub.without_credit.add("ann")
     with pytest.raises(HubError, match="credit"):
         start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
+    assert set(hub.files("ann/a-run")) == {".gitattributes"}
+    hub.without_credit.clear()
+    assert start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN).repo_id == "ann/a-run"
+    assert "config.json" in hub.files("ann/a-run")
 
 
 def test_without_a_space_whose_image_has_the_app_there_are_no_jobs(

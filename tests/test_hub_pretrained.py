@@ -189,7 +189,7 @@ def test_damaged_weights_are_refused(stub: HubStub, root: Path) -> None:
     stub.add_model(REPO, {WEIGHTS: b"not safetensors at all"})
     sentence = refusal(NAME, root)
     assert sentence.startswith(f"The {WEIGHTS} of {REPO} is damaged (")
-    assert sentence.endswith("and try again.")
+    assert sentence.endswith("choose another, or try again.")
 
 
 def test_a_pickle_is_never_read(stub: HubStub, root: Path) -> None:

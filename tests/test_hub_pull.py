@@ -193,6 +193,20 @@ def test_the_same_commit_is_not_downloaded_twice(stub: HubStub, files: dict[str,
     assert [folder.name for folder in root.iterdir()] == ["ann.bees"]
 
 
+def test_weights_that_are_damaged_here_are_fetched_anew_by_the_next_try(
+    stub: HubStub, files: dict[str, bytes], root: Path, tmp_path: Path
+) -> None:
+    stub.add_model(REPO, files)
+    pull_run(REPO, root=root)
+    (cached,) = Path(constants.HF_HUB_CACHE).rglob(WEIGHTS)
+    cached.resolve().write_bytes(b"damaged")
+    elsewhere = tmp_path / "elsewhere"
+    sentence = refusal(elsewhere)
+    assert sentence.startswith(f"The {WEIGHTS} of {REPO} is damaged (")
+    assert str(tmp_path) not in sentence
+    assert (pull_run(REPO, root=elsewhere).path / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
 @pytest.mark.parametrize("trait", ["private", "gated"])
 def test_what_is_there_already_is_given_only_to_who_may_read_it(
     stub: HubStub, files: dict[str, bytes], root: Path, trait: str

@@ -63,6 +63,7 @@ def folder(tmp_path: Path) -> Path:
         "checkpoints/shipped/resume/owner": "local",
         "checkpoints/mine/config.json": "local",
         "docs/page.png": "picture",
+        "data/images.parquet": "of which the client warns, as if they did not belong there",
         "tests/test_it.py": "pass\n",
         "benchmarks/results/it.json": "{}",
         ".ci/run": "make test",
@@ -77,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-RIGHT = {"README.md", "app.py", "checkpoints/shipped/model.safetensors", "docs/page.png"}
+RIGHT = {"README.md", "app.py", "checkpoints/shipped/model.safetensors", "docs/page.png", "data/images.parquet"}
 
 
 def there(stub: HubStub) -> Repository:
@@ -167,7 +168,7 @@ def test_the_settings_that_are_there_are_told_and_no_value_of_them(stub: HubStub
     deployed = deploy(SPACE, folder, token=TOKEN)
     settings = {"RESNET_SPACE_MAX_EPOCHS": "epochs", "RESNET_SPACE_OWNER_KEY": "the owner", "RESNET_SPACE_X": "x"}
     text = "\n".join(report(deployed, settings, "SETTINGS"))
-    assert text.startswith(f"{stub.url}/spaces/{SPACE} has 4 files, commit {deployed.commit[:7]}.")
+    assert text.startswith(f"{stub.url}/spaces/{SPACE} has {len(RIGHT)} files, commit {deployed.commit[:7]}.")
     assert re.search(r"RESNET_SPACE_MAX_EPOCHS +variable +set +epochs", text)
     assert re.search(r"RESNET_SPACE_OWNER_KEY +secret +set +the owner", text)
     assert re.search(r"RESNET_SPACE_X +variable +not set +x", text)

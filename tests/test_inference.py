@@ -1,5 +1,7 @@
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.inference import Classifier, Prediction
 from resnet_space.models import CBAM, create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
+from resnet_space.saliency import class_maps
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 MODEL = ModelConfig("resnet20", CLASSES, cbam="stage", mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
@@ -195,3 +198,67 @@ def test_threads_that_predict_at_once_do_not_mix_their_maps(classifier: Classifi
             assert prediction.classes == expected.classes
             assert prediction.probabilities == pytest.approx(expected.probabilities, rel=1e-4)
             assert_same_maps(prediction.attention, expected.attention)
+
+
+# What is kept of the same pass on request
+
+
+def test_the_features_are_those_that_the_next_layer_sees(classifier: Classifier) -> None:
+    assert classifier.predict(picture()).features == {}
+    features = classifier.predict(picture(), features=True).features
+    assert set(features) == {"cbam1", "cbam2", "cbam3", "layer1", "layer2", "layer3"}
+    x = classifier.prepare([picture()])
+    with torch.no_grad():
+        x = classifier.model.relu(classifier.model.bn1(classifier.model.conv1(x)))
+        for stage in classifier.model.stages():
+            x = stage.cbam(stage.blocks(x))
+            for name in (stage.name, stage.name.replace("layer", "cbam")):
+                torch.testing.assert_close(features[name], x[0], rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_any_class_come_from_the_predictions_own_pass(classifier: Classifier) -> None:
+    prediction = classifier.predict(picture(), features=True)
+    passes: list[int] = []
+    handle = classifier.model.register_forward_hook(lambda _module, _inputs, output: passes.append(len(output)))
+    found = classifier.class_maps(prediction, prediction.indices[:2])
+    handle.remove()
+    assert passes == []
+    expected = class_maps(classifier.model, classifier.prepare([picture()]), prediction.indices[:2])
+    assert found.raw == pytest.approx(expected.raw, rel=1e-4, abs=1e-6)
+    assert found.maps.shape == (2, 32, 32)
+    with pytest.raises(ValueError, match="no features"):
+        classifier.class_maps(classifier.predict(picture()), [0])
+    with pytest.raises(ValueError, match="stage is 'layer7'"):
+        classifier.class_maps(prediction, [0], stage="layer7")
+
+
+def test_evidence_is_that_of_the_calibrated_probabilities(run: Run) -> None:
+    hot = replace(run, config=replace(run.config, model=replace(run.config.model, temperature=3.0)))
+    classifier = Classifier(hot)
+    prediction = classifier.predict(picture(), features=True)
+    expected = torch.tensor(expected_probabilities(run, picture())).log().div(3).softmax(0)
+    best = prediction.indices[0]
+    assert prediction.probabilities[0] == pytest.approx(expected[best].item(), rel=1e-3)
+    told: list[float] = []
+    raw = classifier.class_maps(prediction, [best]).raw[0]
+    (found,) = classifier.evidence(picture(), best, {"grad-cam": raw}, progress=told.append).values()
+    assert found.start == pytest.approx(expected[best].item(), rel=1e-3)
+    assert told[-1] == 1
+
+
+def test_many_images_are_classified_as_each_alone_a_batch_at_a_time(classifier: Classifier) -> None:
+    taken: list[int] = []
+
+    def pictures() -> Iterator[Image.Image]:
+        for seed in range(7):
+            taken.append(seed)
+            yield picture(seed)
+
+    predictions = classifier.predict_many(pictures(), top=2, batch=3)
+    first = next(predictions)
+    assert taken == [0, 1, 2]  # no more are in memory
+    for seed, found in enumerate([first, *predictions]):
+        alone = classifier.predict(picture(seed), top=2)
+        assert found.classes == alone.classes
+        assert found.probabilities == pytest.approx(alone.probabilities, rel=1e-4)
+        assert found.attention == AttentionMaps()

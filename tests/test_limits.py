@@ -1,4 +1,6 @@
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,12 @@ def test_what_is_no_whole_number_above_zero_is_refused_by_the_variables_name(
     monkeypatch.setenv(VARIABLES["minutes"], text)
     with pytest.raises(ConfigError, match=rf"^{VARIABLES['minutes']} is '{text}', but must be a whole number above 0"):
         Limits.from_environment(public=True)
+
+
+def test_the_readme_tells_every_variable_with_what_a_public_app_has_without_it() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(RESNET_SPACE_\w+)` \|.*\| ([^|]+) \| any \|$", readme, re.M))
+    assert rows == {VARIABLES[name]: f"{value:,}" for name, value in asdict(PUBLIC).items()}
 
 
 def test_a_training_within_its_limits_is_let_through() -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.models import BasicBlock, Bottleneck, ResNet, create_model
-from resnet_space.residuals import ResidualNorms, residual_norms
+from resnet_space.residuals import NoResidualBlocksError, ResidualNorms, measure, residual_norms
+from resnet_space.residuals.norms import lengths
 from tests.networks import alive
 
 
@@ -127,6 +128,95 @@ def test_norms_of_a_bfloat16_model_are_summed_in_float32() -> None:
     torch.testing.assert_close(measured.double(), torch.stack(lengths), rtol=1e-5, atol=0)  # bfloat16 has 3 digits
 
 
+# What else one pass tells
+
+
+def test_angles_gates_and_layer_responses_equal_those_of_a_walk_by_hand() -> None:
+    torch.manual_seed(0)
+    model = alive(ResNet(BasicBlock, (1, 2), (8, 12), num_classes=5, stem="cifar", shortcut="pad", cbam="block"))
+    x = images(5)
+    walked = copy.deepcopy(model).double()
+    cosines, before, layers = [], [], []
+    with torch.no_grad():
+        layers.append(walked.bn1(walked.conv1(x.double())))
+        state = layers[0].relu()
+        for block in walked.blocks().values():
+            assert isinstance(block, BasicBlock)
+            layers.append(block.bn1(block.conv1(state)))
+            layers.append(block.bn2(block.conv2(layers[-1].relu())))
+            residual, shortcut = block.cbam(layers[-1]), block.downsample(state)
+            before.append(length(layers[-1]))
+            cosines.append((residual * shortcut).sum(dim=(1, 2, 3)) / (length(residual) * length(shortcut)))
+            state = (residual + shortcut).relu()
+    *_, found = measure(model, x.split(2))
+    torch.testing.assert_close(found.cosine, torch.stack(cosines), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.before_gate, torch.stack(before), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found.responses.std, torch.stack([v.std(unbiased=False) for v in layers]), rtol=1e-5, atol=0
+    )
+    assert found.responses.layers[:3] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
+    assert found.stages == [0, 1, 1]
+    assert found.has_gates
+    assert not found.plain
+
+
+def test_an_angle_is_right_even_where_one_part_is_far_shorter_than_the_other() -> None:
+    model, x = tiny(), images(3)
+    model.layer1[0].bn2.weight.data *= 1e-5  # from the length of the sum it could not be told any more
+    model.layer1[0].bn2.bias.data *= 1e-5
+    walked = copy.deepcopy(model).double()
+    with torch.no_grad():
+        state = walked.bn1(walked.conv1(x.double())).relu()
+        residual = walked.layer1[0].residual(state.clone())
+    expected = (residual * state).sum(dim=(1, 2, 3)) / (length(residual) * length(state))
+    *_, found = measure(model, [x])
+    torch.testing.assert_close(found.cosine[0], expected, rtol=0, atol=1e-5)
+
+
+def test_a_long_x_is_measured_to_five_digits_too() -> None:
+    # 800,000 numbers, all above zero: float32 alone loses the fourth digit.
+    x = torch.rand(2, 64, 112, 112, generator=torch.Generator().manual_seed(0)) + 0.1
+    for order in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(lengths(order), length(x.double()), rtol=1e-6, atol=0)
+
+
+def test_every_yield_has_the_images_so_far_and_leaves_no_hook_even_when_left_early() -> None:
+    model, x = tiny(), images(7)
+    whole = residual_norms(model, x)
+    measuring = measure(model, x.split(3))
+    for count in (3, 6):
+        found = next(measuring)
+        assert found.images == count
+        torch.testing.assert_close(found.norms.residual, whole.residual[:, :count], rtol=1e-5, atol=0)
+        assert hooks_on(model) == 0  # not even while it waits
+    measuring.close()
+    assert hooks_on(model) == 0
+
+
+def test_an_exception_in_the_model_leaves_no_hook_and_the_mode_as_it_was() -> None:
+    model = tiny().train()
+    with pytest.raises(RuntimeError):
+        next(measure(model, [torch.zeros(2, 4, 16, 16)]))  # four channels
+    assert hooks_on(model) == 0
+    assert model.training
+
+
+def test_a_plain_network_has_branches_and_responses_but_no_ratios() -> None:
+    torch.manual_seed(0)
+    model = alive(ResNet(BasicBlock, (1, 2), (8, 12), num_classes=5, stem="cifar", shortcut="none"))
+    x = images(3)
+    *_, found = measure(model, [x])
+    assert found.plain
+    assert found.norms.ratio.isnan().all()
+    assert torch.equal(found.norms.output, found.norms.residual)
+    with torch.no_grad():
+        state = model.bn1(model.conv1(x)).relu()
+        torch.testing.assert_close(found.norms.residual[0], length(model.layer1[0].residual(state)), rtol=1e-5, atol=0)
+    assert len(found.responses.layers) == 7
+    with pytest.raises(NoResidualBlocksError, match=r"^This is a plain network: .*\.$"):
+        residual_norms(model, x)
+
+
 # However the images come
 
 
@@ -187,7 +277,7 @@ def test_measuring_changes_neither_logits_nor_modes_nor_statistics_even_while_in
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Identity()])
 def test_a_model_without_residual_blocks_is_refused_in_a_sentence(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"^[A-Z].* no residual blocks\.$"):
+    with pytest.raises(ValueError, match=r"^This (Sequential|Identity) has no residual blocks .*\.$"):
         residual_norms(model, images(1))
 
 

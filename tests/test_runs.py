@@ -80,7 +80,7 @@ def test_a_run_that_was_created_opens_with_its_configuration(tmp_path: Path) -> 
     assert opened.config == CONFIG_A
     assert opened.name == "my.run_1-b"
     assert not opened.has_weights
-    assert opened.weights_written() == 0
+    assert opened.model_written()[0] == 0
     assert opened.metrics() == []
     assert not opened.is_training
     assert "犬" in (opened.path / CONFIG).read_text(encoding="utf-8")  # readable as it stands
@@ -195,7 +195,7 @@ def test_weights_are_bit_identical_after_saving_and_loading(run: Run, memory_for
         assert torch.equal(value, expected[name]), name
         assert value.is_contiguous(), name
     assert run.has_weights
-    assert time.time() - 60 < run.weights_written() <= time.time()
+    assert time.time() - 60 < run.model_written()[0] <= time.time()
 
 
 def test_saving_replaces_the_weights_and_leaves_the_model_as_it_was(run: Run) -> None:

@@ -1,5 +1,5 @@
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.cost import PRICE_VARIABLE
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run
+from resnet_space.strategies import plan, recipe
 from resnet_space.ui.finetune import status as page
 
 CONFIG = RunConfig(
@@ -215,9 +216,9 @@ def test_every_run_has_a_row_with_what_it_reached() -> None:
         ]
     )
     assert rows(html) == [
-        ["one", "a-start", "cifar10-mini", "10", "72.0%", "70.0% (67.1 to 72.8%)", "3 min 5 s"],
-        ["two", "random initialisation", "cifar10-mini", "10", "25.0%", "training", ""],
-        ["three", "a-start", "cifar10-mini", "10", "", "failed", ""],
+        ["one", "70.0% (67.1 to 72.8%)", "72.0%", "a-start", "cifar10-mini", "10", "3 min 5 s"],
+        ["two", "training", "25.0%", "random initialisation", "cifar10-mini", "10", ""],
+        ["three", "failed", "", "a-start", "cifar10-mini", "10", ""],
     ]
     whole = Page(html)
     assert len(whole.named("th")) == 7
@@ -242,7 +243,7 @@ def test_nothing_in_the_table_is_ever_markup() -> None:
     evil = "<script>1</script>"
     config = replace(CONFIG, training=TrainConfig(dataset="<i>data</i>", start=evil))
     html = page.runs_html([(a_run("<b>name<b>", config), Status("finished"), [START, judged(0.5)])])
-    assert rows(html)[0][:3] == ["<b>name<b>", evil, "<i>data</i>"]
+    assert [rows(html)[0][i] for i in (0, 3, 4)] == ["<b>name<b>", evil, "<i>data</i>"]
     assert Page(html).named("script") == []
 
 
@@ -336,6 +337,31 @@ def test_a_run_that_trains_tells_how_many_wait(waiting: int, told: str) -> None:
     assert "more wait" not in page.status_html(a_run(), Status("training"), [START, step(1, 1.0)])
 
 
+@pytest.mark.parametrize(
+    ("strategy", "done", "words"),
+    [
+        ("three-stage", 0, "Phase 1 of 3 trains CBAM and the head."),
+        ("three-stage", 1, "Phase 2 of 3 trains layer2, layer3, CBAM and the head."),
+        ("three-stage", 4, "Phase 3 of 3 trains everything."),
+        ("linear-probe", 3, "It trains the head alone."),
+        ("last-stage", 0, "It trains layer3 and the head."),
+        ("full", 2, ""),
+    ],
+)
+def test_a_run_that_trains_tells_its_phase_and_what_learns_in_it(strategy: str, done: int, words: str) -> None:
+    planned = plan(recipe(strategy, "cifar10-mini", epochs=10), CONFIG.model)
+    metrics = [START | {"phases": [asdict(phase) for phase in planned]}, *(epoch(i + 1) for i in range(done))]
+    text = shown(Status("training"), [*metrics, step(20 * done + 1, 1.0)]).text
+    assert f"on the CPU. {words}".strip() in text
+    assert ("trains" in text) == bool(words)
+
+
+def test_that_the_test_images_were_looked_at_before_is_told_beside_the_accuracy() -> None:
+    metrics = [START, epoch(1), judged(0.7) | {"looks": 2}, end("finished")]
+    assert "The test images were looked at 2 times" in shown(Status("finished"), metrics).text
+    assert "looked at" not in shown(Status("finished"), [START, epoch(1), judged(0.7), end("finished")]).text
+
+
 def test_a_failed_run_has_the_end_of_its_log_a_click_away() -> None:
     html = page.status_html(a_run(), Status("failed", "Why."), [START], log=["first <i>", "last"])
     parsed = Page(html)
@@ -367,10 +393,12 @@ def test_the_interval_stands_beside_the_accuracy() -> None:
 
 
 def test_of_two_runs_the_settings_that_differ_are_listed_and_no_others() -> None:
-    other = replace(CONFIG, training=replace(CONFIG.training, batch_size=7, start=None, strategy="scratch"))
+    changes = {"batch_size": 7, "start": None, "strategy": "scratch", "more_epochs": (2,)}
+    other = replace(CONFIG, training=replace(CONFIG.training, **changes))
     found = rows(page.difference_html([a_run("one"), a_run("two", other)]))
     assert sorted(found) == [
         ["batch_size", "64", "7"],
+        ["more_epochs", "none", "2"],
         ["start", "a-start", "none"],
         ["strategy", CONFIG.training.strategy, "scratch"],
     ]

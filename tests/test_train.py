@@ -21,15 +21,18 @@ import torch
 from torch import nn
 
 from resnet_space import train as train_module
+from resnet_space.card import card_text
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.evaluation import load_evaluation
+from resnet_space.evaluation import evaluate_test, load_evaluation
 from resnet_space.limits import VARIABLES
 from resnet_space.models import create_model, model_from_config
+from resnet_space.novelty import load_usual
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
+from resnet_space.sanity import sanity_checks
 from resnet_space.strategies import CBAM_RATES, rate_at
 from resnet_space.train import TrainingError, host, main, train
 from resnet_space.training import Training, autocast_dtype, evaluate, initial_model
@@ -38,6 +41,7 @@ WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]]
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CHANCE = 1 / 3
+AFTER = ["calibration", "sanity", "sanity", "test"]  # of a model with CBAM
 VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal trainings may differ in
 
 # 480 images to learn from and 120 to choose the best epoch by, at 16 pixels: a step takes some 30 ms.
@@ -161,7 +165,7 @@ def test_training_lowers_the_loss_and_beats_chance_by_far(learned: Trained) -> N
 
 def test_metrics_tell_the_whole_training_in_order(learned: Trained) -> None:
     epoch = ["step"] * 15 + ["epoch"]
-    assert [metric["event"] for metric in learned.metrics] == ["start", *epoch * 6, "test"]
+    assert [metric["event"] for metric in learned.metrics] == ["start", *epoch * 6, *AFTER]
     assert learned.run.metrics() == learned.metrics
     start = learned.metrics[0]
     expected = {
@@ -207,9 +211,24 @@ def test_the_weights_are_those_of_the_best_validation_epoch(learned: Trained) ->
 def test_the_test_images_are_judged_once_at_the_end_with_the_best_weights(learned: Trained) -> None:
     (test,) = learned.events("test")
     assert (test["split"], test["images"]) == ("test", 300)
-    loss, accuracy = evaluate(learned.run.load_model(), load_splits(LEARNING.training, 16).test, LEARNING.model)
+    images = load_splits(LEARNING.training, 16).test
+    _, accuracy = evaluate(learned.run.load_model(), images, LEARNING.model)
     assert test["accuracy"] == pytest.approx(accuracy, abs=1e-5)
-    assert test["loss"] == pytest.approx(loss, abs=1e-4)
+    (calibration,) = learned.events("calibration")
+    config = Run.open(learned.run.path).config.model
+    assert config.temperature == calibration["temperature"] != 1
+    _, scores = evaluate_test(learned.run.load_model(), images, config)
+    assert test["loss"] == pytest.approx(scores["loss"], abs=1e-4)
+    assert test["ece_uncalibrated"] == pytest.approx(scores["ece_uncalibrated"], abs=1e-4)
+
+
+def test_after_its_training_a_run_knows_how_sure_it_may_be_and_what_is_usual(learned: Trained) -> None:
+    (calibration,) = learned.events("calibration")
+    assert calibration["images"] == learned.events("start")[0]["validation_images"]
+    assert calibration["loss_after"] <= calibration["loss_before"] + 1e-4
+    assert load_usual(learned.run) is not None
+    assert [check.method for check in sanity_checks(learned.metrics)] == [m["method"] for m in learned.events("sanity")]
+    assert "Confidence and maps" in card_text(learned.run, learned.metrics)
 
 
 def test_an_epoch_that_is_not_the_best_leaves_the_weights_alone(tmp_path: Path) -> None:
@@ -400,7 +419,9 @@ def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_weigh
                 if len(parts[-1]) == interval:
                     break
     assert len(parts) == math.ceil(len(short.metrics) / interval)
-    assert without_times([metric for part in parts for metric in part]) == without_times(short.metrics)
+    # What comes after the last step is done anew where it was interrupted.
+    found = [metric for part in parts for metric in part if metric["event"] not in AFTER] + parts[-1][-len(AFTER) :]
+    assert without_times(found) == without_times(short.metrics)
     assert without_times(run.metrics()) == without_times(short.metrics)
     assert digest(run.path / WEIGHTS) == short.weights[-1]
     assert all(torch.equal(a, b) for a, b in zip(final(run), final(short.run), strict=True))
@@ -419,7 +440,7 @@ def test_it_can_be_interrupted_at_a_tick_too(short: Trained, tmp_path: Path, mon
         assert next(metrics) == {"event": "tick", "step": 9}
     assert read_state(run)["progress"]["step"] == 4
     rest = list(train(run, resume=True))
-    expected = ["step", "epoch", "tick", "step", "tick", "tick", "step", "epoch", "test"]
+    expected = ["step", "epoch", "tick", "step", "tick", "tick", "step", "epoch", *AFTER]
     assert [metric["event"] for metric in rest] == expected
     assert digest(run.path / WEIGHTS) == short.weights[-1]
     assert all(torch.equal(a, b) for a, b in zip(final(run), final(short.run), strict=True))
@@ -733,9 +754,28 @@ def test_a_finished_training_that_goes_on_ends_as_one_that_was_to_be_as_long_fro
     assert all(torch.equal(a, b) for a, b in zip(final(run), final(whole), strict=True))
     kinds = ("epoch", "test")
     ours, theirs = ([m for m in one.metrics() if m["event"] in kinds] for one in (run, whole))
+    assert ours[-1].pop("looks") == 3  # at the test images, of which two are to be seen nowhere else
     assert without_times(ours) == without_times(theirs)
     assert [m["epochs"] for m in run.metrics() if m["event"] == "start"] == [2, 3, 5]
     assert sum(m["event"] == "test" for m in run.metrics()) == 1
+
+
+def test_that_the_test_images_were_looked_at_is_not_forgotten_by_a_kill_nor_said_of_a_training_that_was_stopped(
+    tmp_path: Path,
+) -> None:
+    run = Run.create(tmp_path / "run", SHORT)
+    with closing(train(run)) as metrics:
+        next(metric for metric in metrics if metric["event"] == "step")
+    list(train(run.with_more_epochs(1), resume=True))  # stopped and made longer: the first look
+    run = Run.open(run.path)
+    assert "looks" not in run.metrics()[-1]
+    run = run.with_more_epochs(1)
+    longer = train(run, resume=True)
+    next(metric for metric in longer if metric["event"] == "step")
+    state = (run.path / STATE).read_bytes()
+    longer.close()
+    (run.path / STATE).write_bytes(state)  # as it was when a kill would have come
+    assert list(train(run, resume=True))[-1]["looks"] == 2
 
 
 def test_what_was_added_to_a_training_has_a_new_rise_and_fall_of_its_rates(tmp_path: Path) -> None:

@@ -208,7 +208,8 @@ def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_i
     end = Page(zero, run, "--most=3").end()
     assert end["status"] == "stopped"
     assert end["reason"] == (
-        "The GPU time that ZeroGPU gives you is used up: there is more in 3 h 0 min; resume it then."
+        "Only 2 s are left of the GPU time that ZeroGPU gives you, too few to go on: there is more in 3 h 0 min; "
+        "resume it then."
     )
     assert len(zero.asked) == 2
     assert Page(zero, run, "--resume").end()["status"] == "finished"
@@ -331,7 +332,12 @@ def test_each_refusal_of_the_package_is_understood(zero: ZeroGPUStub, asking: Ca
         return understood
 
     assert answer(zero.refuse, 12, 26 * 3600) == Refusal(
-        "The GPU time that ZeroGPU gives you is used up: there is more in 26 h 0 min; resume it then.", 12
+        "Only 12 s are left of the GPU time that ZeroGPU gives you, too few to go on: there is more in 26 h 0 min; "
+        "resume it then.",
+        12,
+    )
+    assert answer(zero.refuse, 0, 3600) == Refusal(
+        "The GPU time that ZeroGPU gives you is used up: there is more in 1 h 0 min; resume it then.", 0
     )
     assert answer(zero.refuse, 30, -1).left == 30  # longer than is allowed: half of the 60 s
     assert answer(zero.no_gpu) == Refusal("No GPU was free: resume it later.")

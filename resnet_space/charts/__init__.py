@@ -2,6 +2,7 @@
 
 from resnet_space.charts.base import MAX_POINTS, Chart, figure, thinned
 from resnet_space.charts.evaluation import confusion_chart, reliability_chart
+from resnet_space.charts.prediction import MeasuredMap, curves_chart, evidence_chart
 from resnet_space.charts.residuals import BlockNorms, norms_chart, ratio_chart
 from resnet_space.charts.training import (
     accuracy_chart,
@@ -16,8 +17,11 @@ __all__ = [
     "MAX_POINTS",
     "BlockNorms",
     "Chart",
+    "MeasuredMap",
     "accuracy_chart",
     "confusion_chart",
+    "curves_chart",
+    "evidence_chart",
     "figure",
     "loss_chart",
     "memory_chart",

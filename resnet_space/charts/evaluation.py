@@ -10,7 +10,9 @@ from resnet_space.text import plotly_text
 MOST_CELLS_WITH_NUMBERS = 15  # classes of a confusion matrix whose counts fit into its cells
 
 
-def confusion_chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
+def confusion_chart(
+    counts: Sequence[Sequence[int]], classes: Sequence[str], title: str = "Confusion: click a cell to see its images"
+) -> Chart:
     """A confusion matrix [C, C] as a heat map: rows are the true classes, columns the predicted; colours are shares.
 
     A square root between share and colour: a few per cent of mistakes are what one looks for.
@@ -34,7 +36,7 @@ def confusion_chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> 
         cells |= {"text": [[str(count) if count else "" for count in row] for row in counts], "texttemplate": "%{text}"}
     side = min(max(320, 30 * len(classes) + 120), 760)
     return chart(
-        "Confusion: click a cell to see its images",
+        title,
         [cells],
         {"title": "predicted class", "type": "category", "showgrid": False, "tickangle": -45},
         {"title": "true class", "type": "category", "showgrid": False, "autorange": "reversed"},

@@ -30,6 +30,11 @@ def _span(low: float, high: float) -> dict[str, Any]:
     return {"autorange": True, "autorangeoptions": {"minallowed": low, "maxallowed": high, "include": [low, high]}}
 
 
+def _axis(traces: Sequence[dict[str, Any]], low: float, high: float) -> dict[str, Any]:
+    """As `_span`; Plotly overlooks that where there is nothing to draw yet, and then there is no zoom to be ended."""
+    return _span(low, high) if any(trace["x"] for trace in traces) else {"range": [low, high]}
+
+
 def _curve(name: str, xs: Sequence[float], ys: Sequence[float], colour: str, value: str) -> dict[str, Any]:
     x, y = thinned(xs, ys)
     return {
@@ -47,19 +52,24 @@ def _by_iteration(
     title: str, histories: dict[str, list[Metric]], key: str, y_title: str, value: str, scale: float = 1.0
 ) -> Chart:
     """One curve a run of what its steps tell under `key`."""
-    traces, last = [], 1 if histories else 100
+    traces = []
     for i, (name, metrics) in enumerate(histories.items()):
-        last = max([last, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
         steps = [m for m in metrics if m["event"] == "step" and key in m]
         xs, ys = [m["step"] for m in steps], [m[key] * scale for m in steps]
         traces.append(_curve(name, xs, ys, palette.category(i), value))
     return chart(
         title,
         traces,
-        {"title": "iteration", "showgrid": False} | _span(0, last),
+        {"title": "iteration", "showgrid": False} | _axis(traces, 0, _iterations(*histories.values())),
         {"title": y_title, "rangemode": "tozero"},
         shapes=_phase_lines(histories, by_epoch=False),
     )
+
+
+def _iterations(*histories: Sequence[Metric]) -> int:
+    """Of the longest training; 100 as long as none has begun."""
+    starts = (m for metrics in histories for m in metrics if m["event"] == "start")
+    return max((m["epochs"] * m["steps_per_epoch"] for m in starts), default=100)
 
 
 def loss_chart(histories: dict[str, list[Metric]]) -> Chart:
@@ -80,18 +90,19 @@ def memory_chart(histories: dict[str, list[Metric]]) -> Chart:
 def rates_chart(metrics: Sequence[Metric]) -> Chart:
     """The learning rate of every part of one run by iteration; a gap where a part is frozen."""
     steps = [m for m in metrics if m["event"] == "step" and "rates" in m]  # older runs have none
-    parts = list(dict.fromkeys(part for m in steps for part in m["rates"]))
+    phases = (last_metric(metrics, "start") or {}).get("phases", [])
+    whole = sorted((phase["rates"] for phase in phases), key=len, reverse=True)  # all parts, from the stem to the head
+    parts = dict.fromkeys(part for rates in (*whole, *(m["rates"] for m in steps)) for part in rates)
     traces = []
     # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.
     kept = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]
     for i, part in enumerate(parts):
         trace = _curve(part, [], [], palette.in_order(i, len(parts)), "rate %{y:.2g}")
         traces.append(trace | {"x": [m["step"] for m in kept], "y": [m["rates"].get(part) or None for m in kept]})
-    last = max([1, *(m["epochs"] * m["steps_per_epoch"] for m in metrics if m["event"] == "start")])
     return chart(
         "Learning rate of every part",
         traces,
-        {"title": "iteration", "showgrid": False} | _span(0, last),
+        {"title": "iteration", "showgrid": False} | _axis(traces, 0, _iterations(metrics)),
         {"title": "learning rate", "type": "log", "exponentformat": "power", "dtick": 1},
         shapes=_phase_lines({"": list(metrics)}, by_epoch=False),
         legend={"font": {"size": 11}, "y": 1, "yanchor": "top"},  # beside the plot: there are too many for a line
@@ -101,9 +112,9 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
 def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
     """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
     traces: list[dict[str, Any]] = []
-    last = 1 if histories else 10
+    starts = (m for metrics in histories.values() for m in metrics if m["event"] == "start")
+    last = max((m["epochs"] for m in starts), default=10)
     for i, (name, metrics) in enumerate(histories.items()):
-        last = max([last, *(m["epochs"] for m in metrics if m["event"] == "start")])
         epochs = [m for m in metrics if m["event"] == "epoch"]
         test = [m for m in metrics if m["event"] == "test"]
         colour = palette.category(i)
@@ -148,7 +159,7 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
             "tick0": 0,
             "dtick": max(math.ceil(last / 10), 1),
         }
-        | _span(0.5, last + 0.5),
+        | _axis(traces, 0.5, last + 0.5),
         {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
         shapes=_phase_lines(histories, by_epoch=True),
     )

@@ -20,11 +20,12 @@ from torch import Tensor
 from resnet_space.config import TrainConfig
 from resnet_space.data.sources import DataError, classification_columns, split_files
 from resnet_space.data.summary import TEST_SHARE
+from resnet_space.hardware import image_memory_bytes
 from resnet_space.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
-MEMORY_SHARE = 0.25  # of the machine's memory that a split's pixels may take
+MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
 
 
 class UnlabelledError(DataError):
@@ -81,8 +82,8 @@ class Splits:
 def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int], None] | None = None) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
-    Where they would take more than a quarter of the memory they go to a file that ends with the process. Images that
-    cannot be decoded, and those without a label, are left out.
+    Where they would take more than a quarter of the memory, or than `RESNET_SPACE_IMAGE_MEMORY_MB`, they go to a file
+    that ends with the process. Images that cannot be decoded, and those without a label, are left out.
 
     Args:
         files: of one split, at least one.
@@ -127,8 +128,11 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
 
 def _room_for(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Memory for so many pixels, or a file that looks like it."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if math.prod(shape) <= available * MEMORY_SHARE:
+    try:
+        room = image_memory_bytes(MEMORY_SHARE)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if math.prod(shape) <= room:
         return np.empty(shape, dtype=np.uint8)
     if math.prod(shape) > shutil.disk_usage(tempfile.gettempdir()).free * 0.9:
         raise DataError(

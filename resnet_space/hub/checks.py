@@ -24,6 +24,7 @@ from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, Metric, last_metric
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 MAX_TEXT = 200  # characters of a class's or a data set's name
 MAX_LINES = 200_000  # of metrics; a training of this app writes some thousands
+MAX_BLOCKS = 200  # with a ratio in a line of metrics; resnet110 has 54
 MAX_NUMBER = 1e15
 
 IMAGENET = "ILSVRC/imagenet-1k"
@@ -219,6 +220,30 @@ def _phases(value: object) -> bool:
     )
 
 
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_text, value))
+
+
+def _correlations(value: object) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_number(-1, 1), value))
+
+
+def _residuals(value: object) -> bool:
+    """Ratios by depth, as `residuals.history` writes them."""
+    number = _number(0)
+    if not isinstance(value, dict) or set(value) != {"images", "blocks", "ratio"}:
+        return False
+    blocks, ratio = value["blocks"], value["ratio"]
+    return (
+        _whole(1)(value["images"])
+        and isinstance(blocks, list)
+        and isinstance(ratio, list)
+        and len(blocks) == len(ratio) <= MAX_BLOCKS
+        and all(map(_text, blocks))
+        and all(isinstance(three, list) and len(three) == 3 and all(map(number, three)) for three in ratio)
+    )
+
+
 _SHARE = _number(0, 1)
 
 # What a page may read of each event without asking whether it is there.
@@ -245,6 +270,13 @@ _REQUIRED: Mapping[str, Mapping[str, Check]] = {
         "seconds": _number(0),
     },
     "test": {"split": _text, "images": _whole(1), "accuracy": _SHARE, "seconds": _number(0)},
+    "calibration": {
+        "images": _whole(1),
+        "temperature": _number(0.01, 100),
+        "ece_before": _SHARE,
+        "ece_after": _SHARE,
+    },
+    "sanity": {"method": _text, "parts": _texts, "correlations": _correlations, "images": _whole(1)},
     "end": {"status": lambda value: value in ("finished", "stopped", "failed")},
 }
 
@@ -255,6 +287,8 @@ _OPTIONAL: Mapping[str, Check] = {
     "cause": _text,
     "memory": _number(0),
     "phase": _whole(1),
+    "looks": _whole(1),
+    "residuals": _residuals,
     "step": _whole(0),
     "top5_accuracy": _SHARE,
     "ece": _SHARE,

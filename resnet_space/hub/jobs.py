@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 
-from huggingface_hub import CommitOperationAdd, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from resnet_space.config import ModelConfig, RunConfig
@@ -156,27 +156,42 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     if (run.path / START_WEIGHTS).exists():
         operations.append(CommitOperationAdd(START_FILE, run.path / START_WEIGHTS))
     with translated_errors(wanted):
-        try:  # in one that is there, what a failed job left could be taken for its result
-            api.create_repo(repo_id, private=True)
-        except HfHubHTTPError as error:
-            if error.response.status_code != 409:
-                raise
-            raise HubError(f"{repo_id} is on the Hub already: a job needs a new repository.") from None
+        _make_empty(api, repo_id)
         api.create_commit(repo_id, operations, commit_message=f"{run.name}, to be trained")
         command = ["python", "-m", "resnet_space.train", f"/tmp/{run.name}", "--hub", repo_id]
-        info = api.run_job(
-            image=f"hf.co/spaces/{space}",
-            command=command,
-            env={
-                "RESNET_SPACE_MAX_MINUTES": str(minutes - 3),  # so that it ends by itself, and pushes
-                "PYTHONPATH": APP_IN_IMAGE,
-            },
-            secrets={"HF_TOKEN": secret},
-            flavor=flavour,
-            timeout=60 * minutes,
-            labels={"resnet_space": run.name},
-        )
+        try:
+            info = api.run_job(
+                image=f"hf.co/spaces/{space}",
+                command=command,
+                env={
+                    "RESNET_SPACE_MAX_MINUTES": str(minutes - 3),  # so that it ends by itself, and pushes
+                    "PYTHONPATH": APP_IN_IMAGE,
+                    SPACE_VARIABLE: space,  # which the card links to
+                },
+                secrets={"HF_TOKEN": secret},
+                flavor=flavour,
+                timeout=60 * minutes,
+                labels={"resnet_space": run.name},
+            )
+        except HfHubHTTPError:  # refused, for want of credit perhaps: the next try finds the repository empty
+            undone = [CommitOperationDelete(operation.path_in_repo) for operation in operations]
+            api.create_commit(repo_id, undone, commit_message=f"{run.name} could not be started")
+            raise
     job = Job(info.id, info.owner.name, repo_id, flavour)
     with replaced_atomically(run.path / JOB) as file:
         file.write_text(json.dumps(asdict(job), indent=2) + "\n", encoding="utf-8")
     return job
+
+
+def _make_empty(api: HfApi, repo_id: str) -> None:
+    """Make the repository, or take an empty one that an earlier try left: in another, what is there could be taken for
+    the job's result.
+    """
+    try:
+        api.create_repo(repo_id, private=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        there = {file.rfilename for file in api.model_info(repo_id).siblings or ()}
+        if there - {".gitattributes"}:
+            raise HubError(f"{repo_id} is on the Hub already: a job needs a new repository.") from None

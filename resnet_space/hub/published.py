@@ -17,7 +17,7 @@ from pathlib import Path
 from resnet_space.config import RunConfig
 from resnet_space.hub.checks import require_valid_metrics
 from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
-from resnet_space.hub.jobs import START_FILE
+from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, RunError, last_metric
 from resnet_space.tokens import masked
@@ -102,7 +102,7 @@ class Publisher:
     def _push(self, wait: float = 0.0) -> bool:
         time.sleep(wait)
         try:
-            push_run(self.run, self.repo_id, token=job_token(), in_training=True)
+            push_run(self.run, self.repo_id, token=job_token(), space=jobs_space(), in_training=True)
         except Exception as error:  # whatever it is, what was trained is worth another try
             print(masked(str(error)), file=sys.stderr, flush=True)
             return False

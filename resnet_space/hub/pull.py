@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,7 @@ from resnet_space.hub.client import (
     sent_token,
     translated_errors,
 )
+from resnet_space.novelty import load_usual
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -43,6 +45,7 @@ from resnet_space.runs import (
     METRICS,
     NAME_PATTERN,
     SOURCE,
+    USUAL,
     WEIGHTS,
     Run,
     RunError,
@@ -55,7 +58,7 @@ TAG = "resnet_space"
 
 MAX_BYTES = 1_000_000_000  # of the weights: four times ResNet-152
 MAX_FIGURES = 20
-_LIMITS = {CONFIG: 5_000_000, CARD: 1_000_000, METRICS: 20_000_000, EVALUATION: 200_000_000}
+_LIMITS = {CONFIG: 5_000_000, CARD: 1_000_000, METRICS: 20_000_000, EVALUATION: 200_000_000, USUAL: 20_000_000}
 _MAX_FIGURE_BYTES = 5_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -208,7 +211,7 @@ def sizes_at(wanted: Wanted, token: str | None) -> tuple[str, dict[str, int], bo
             raise HubError(
                 f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
             )
-    kept = [path for path in (CONFIG, CARD, METRICS, EVALUATION, *sorted(figures)) if path in sizes]
+    kept = [path for path in (CONFIG, CARD, METRICS, EVALUATION, USUAL, *sorted(figures)) if path in sizes]
     return info.sha, {path: sizes[path] for path in (*kept, WEIGHTS)}, bool(info.private)
 
 
@@ -302,9 +305,11 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
     try:
         weights = safetensors.torch.load_file(file)
     except (SafetensorError, OSError) as error:
-        # The client's cache has the file behind a link.
+        with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
+            file.resolve().unlink()
+            file.unlink()
         raise HubError(
-            f"The {WEIGHTS} of {what.removeprefix('The model ')} is damaged ({error}): delete {file} and try again."
+            f"The {WEIGHTS} of {what.removeprefix('The model ')} is damaged ({error}): choose another, or try again."
         ) from None
     counters = {
         name: value
@@ -328,6 +333,7 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
         require_valid_metrics(what, (run.path / METRICS).read_bytes(), evaluated=EVALUATION in files)
     try:
         load_evaluation(run)
+        load_usual(run)
     except RunError as error:
         raise HubError(f"{what} cannot be used: {error}") from None
     for file in files:

@@ -30,7 +30,7 @@ from resnet_space.hub.client import (
     sent_token,
     translated_errors,
 )
-from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, WEIGHTS, Run, RunError
+from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, USUAL, WEIGHTS, Run, RunError
 from resnet_space.tokens import masked
 
 MAX_CONFIG_BYTES = 5_000_000
@@ -163,8 +163,9 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
             files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
-        if (run.path / EVALUATION).exists():
-            files[EVALUATION] = run.path / EVALUATION
+        for file in (EVALUATION, USUAL):
+            if (run.path / file).exists():
+                files[file] = run.path / file
         # Xet reads files by their paths only.
         weights = run.path / WEIGHTS
         files[WEIGHTS] = weights if is_xet_available() else opened.enter_context(_Read(weights))
@@ -196,7 +197,7 @@ def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationD
     return [
         CommitOperationDelete(path)
         for path in paths
-        if path not in files and (path in (METRICS, EVALUATION) or FIGURE_PATTERN.fullmatch(path))
+        if path not in files and (path in (METRICS, EVALUATION, USUAL) or FIGURE_PATTERN.fullmatch(path))
     ]
 
 

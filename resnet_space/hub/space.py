@@ -10,6 +10,7 @@ import argparse
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,16 +73,18 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
         head = _head(api, repo_id, private)
         there = set(api.list_repo_files(repo_id, repo_type="space", revision=head))
         gone = sorted(there - set(files) - {THE_HUBS_OWN})
-        commit = api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationDelete(path) for path in gone),
-                *(CommitOperationAdd(path, file) for path, file in files.items()),
-            ],
-            commit_message="Deploy resnet_space",
-            repo_type="space",
-            parent_commit=head,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*commit a data file")  # the bundled images are meant to go
+            commit = api.create_commit(
+                repo_id,
+                [
+                    *(CommitOperationDelete(path) for path in gone),
+                    *(CommitOperationAdd(path, file) for path, file in files.items()),
+                ],
+                commit_message="Deploy resnet_space",
+                repo_type="space",
+                parent_commit=head,
+            )
         variables = tuple(sorted(api.get_space_variables(repo_id)))
         secrets = tuple(sorted(api.get_space_secrets(repo_id)))
     return Deployed(f"{endpoint()}/spaces/{repo_id}", commit.oid, len(files), variables, secrets)

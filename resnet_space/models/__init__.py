@@ -4,7 +4,7 @@ from typing import Any
 
 from resnet_space.config import ARCHITECTURES, ModelConfig
 from resnet_space.models.cbam import CBAM, ChannelAttention, SpatialAttention
-from resnet_space.models.resnet import Add, BasicBlock, Bottleneck, ResidualBlock, ResNet
+from resnet_space.models.resnet import Add, BasicBlock, Bottleneck, NoShortcut, ResidualBlock, ResNet
 
 __all__ = [
     "CBAM",
@@ -13,6 +13,7 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "ChannelAttention",
+    "NoShortcut",
     "ResNet",
     "ResidualBlock",
     "SpatialAttention",
@@ -54,13 +55,15 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> ResNet:
         options.setdefault("shortcut", "pad")
     allowed = {
         "stem": ("imagenet", "cifar"),
-        "shortcut": ("pad", "projection"),
+        "shortcut": ("pad", "projection", "none"),
         "cbam": (None, "stage", "block"),
         "kaiming_mode": ("fan_in", "fan_out"),
     }
     for option, values in allowed.items():
         if option in options and options[option] not in values:
             raise ValueError(f"{option} is {options[option]!r}, but must be one of {', '.join(map(repr, values))}.")
+    if options.get("shortcut") == "none" and options.get("zero_init_residual"):
+        raise ValueError("A plain network (shortcut='none') cannot start with F(x) = 0: nothing would come out of it.")
     return ResNet(
         _BLOCKS[architecture.block], architecture.depths, architecture.widths, num_classes=num_classes, **options
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from resnet_space.models.cbam import CBAM
 
 Stem = Literal["imagenet", "cifar"]
-Shortcut = Literal["projection", "pad"]
+Shortcut = Literal["projection", "pad", "none"]
 CbamPlace = Literal["stage", "block"]
 
 
@@ -39,7 +39,16 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
+class NoShortcut(nn.Module):
+    """In the shortcut's place in a plain network, whose blocks are relu(F(x)) (He et al. 2015, section 3.3)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("A plain network has no shortcuts.")
+
+
 def _shortcut(in_channels: int, out_channels: int, stride: int, kind: Shortcut) -> nn.Module:
+    if kind == "none":
+        return NoShortcut()
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     if kind == "pad":
@@ -56,7 +65,7 @@ class BasicBlock(nn.Module):
         in_channels: channels of x.
         width: channels of the 3x3 convolutions; the block's output has `width * expansion`.
         stride: of the first convolution and the shortcut.
-        shortcut: what to do where the shape changes.
+        shortcut: what to do where the shape changes; "none" leaves every shortcut out.
         cbam: gate the residual branch before the addition (Woo et al. 2018, figure 3).
     """
 
@@ -87,8 +96,11 @@ class BasicBlock(nn.Module):
         return residual
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.relu(self.add(self.residual(x), self.downsample(x)))
-        return out
+        out: Tensor = self.residual(x)
+        if not isinstance(self.downsample, NoShortcut):
+            out = self.add(out, self.downsample(x))
+        activated: Tensor = self.relu(out)
+        return activated
 
 
 class Bottleneck(nn.Module):
@@ -130,8 +142,11 @@ class Bottleneck(nn.Module):
         return residual
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.relu(self.add(self.residual(x), self.downsample(x)))
-        return out
+        out: Tensor = self.residual(x)
+        if not isinstance(self.downsample, NoShortcut):
+            out = self.add(out, self.downsample(x))
+        activated: Tensor = self.relu(out)
+        return activated
 
 
 ResidualBlock = BasicBlock | Bottleneck
@@ -154,7 +169,8 @@ class ResNet(nn.Module):
         widths: 3x3 channels of each stage.
         num_classes: logits of the head.
         stem: "imagenet" is 7x7/2 and a max-pool, made for about 224 px; "cifar" is 3x3/1 without a pool, for about 32
-        px. shortcut: where the shape changes, "projection" (option B) or "pad" (option A).
+        px.
+        shortcut: where the shape changes, "projection" (option B) or "pad" (option A); "none" makes a plain network.
         cbam: none, one after every "stage", or one inside every "block" before the addition.
         zero_init_residual: start with F(x) = 0 by zeroing the last BN's scale (Goyal et al. 2017, section 5.1).
         kaiming_mode: "fan_out" (torchvision) or "fan_in" (He et al. 2015, arXiv:1502.01852, equation 10).

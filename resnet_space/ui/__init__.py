@@ -7,10 +7,14 @@ import gradio as gr
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
 from resnet_space.ui.identity import sign_in_button
-from resnet_space.ui.predict import build_predict
+from resnet_space.ui.predict import build_predict, first_picture
 from resnet_space.ui.workshop import Workshop
 
 __all__ = ["Workshop", "build_app"]
+
+
+# It may be clicked before our script is here.
+OPEN = "() => {{ window.resnetSpaceTab = '{0}'; window.resnetSpace?.open('{0}'); }}"
 
 
 def build_app(workshop: Workshop) -> gr.Blocks:
@@ -22,17 +26,17 @@ def build_app(workshop: Workshop) -> gr.Blocks:
                 "# resnet_space\nFine-tune a ResNet, see what it looks at, and see what its residual blocks do.",
                 elem_id="title",
             )
-            sign_in_button()
+            sign_in_button(app)
         # Kept by the browser, so that whoever started a run is known again after a reload. Nothing secret is in the
         # page itself: the value is, and nobody can guess it.
         visitor = gr.BrowserState(None, storage_key="resnet_space", secret="resnet_space")
         names = gr.State(workshop.trained_names())  # of the runs that can predict
         with gr.Tabs() as tabs:
-            with gr.Tab("Fine-tune", id="finetune"):
+            with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
                 finetune = build_finetune(workshop, app, visitor, names)
-            with gr.Tab("Predict", id="predict"):
-                predict = build_predict(workshop, visitor, names)
-            with gr.Tab("Explore residuals", id="explore"):
+            with gr.Tab("Predict", id="predict") as predict_tab:
+                predict = build_predict(workshop, app, predict_tab, visitor, names)
+            with gr.Tab("Explore residuals", id="explore") as explore_tab:
                 explore = build_explore(workshop, visitor, names)
 
         def show(tab: str) -> Any:
@@ -41,8 +45,31 @@ def build_app(workshop: Workshop) -> gr.Blocks:
                 gr.update(choices=[*dict.fromkeys([*known, name])], value=name),
             )
 
+        def open_tab(request: gr.Request) -> Any:
+            asked = request.query_params.get("tab")
+            return gr.Tabs(selected=asked) if asked in opened else gr.skip()
+
+        def learn_from(name: str, key: str | None) -> tuple[Any, Any, str]:
+            choices = workshop.dataset_choices(key)
+            return gr.Tabs(selected="finetune"), gr.update(choices=choices, value=name), name
+
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         asked = [finetune.followed, names]
-        finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
-        finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
+        tried = finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
+        tried.then(first_picture, predict.picture, predict.picture, preprocess=False, **private)
+        explored = finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
+        kept = predict.mistakes.kept
+        kept.change(lambda key: gr.update(choices=workshop.dataset_choices(key)), visitor, finetune.dataset, **private)
+        learned = predict.mistakes.use.click(
+            learn_from, [kept, visitor], [tabs, finetune.dataset, finetune.added], **private
+        )
+        # The open tab is in the page's address, and back from there.
+        opened = {"finetune": finetune_tab, "predict": predict_tab, "explore": explore_tab}
+        for name, tab in opened.items():
+            tab.select(None, js=OPEN.format(name), **private)
+        for name, led in {"predict": tried, "explore": explored, "finetune": learned}.items():
+            led.then(None, js=OPEN.format(name), **private)
+        # Not before: a tab that is opened without a picture chooses one.
+        arrived = predict.opened.then(open_tab, None, tabs, **private)
+        arrived.then(None, js="() => { window.resnetSpaceArrived = true; }", **private)
     return app

@@ -16,7 +16,7 @@ from resnet_space.runs import RunError
 from resnet_space.text import csv_cell
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.guard import admit
-from resnet_space.ui.predict import read_picture
+from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop

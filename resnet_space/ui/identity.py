@@ -14,10 +14,16 @@ def has_sign_in() -> bool:
     return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
-def sign_in_button() -> None:
+def sign_in_button(app: gr.Blocks) -> None:
     """Place the button, where there is a sign-in. Elsewhere Gradio would ask for the machine's own token."""
-    if has_sign_in():
-        gr.LoginButton("Sign in with Hugging Face", size="sm", elem_id="sign-in", min_width=190)
+    if not has_sign_in():
+        return
+    button = gr.LoginButton("Sign in with Hugging Face", size="sm", elem_id="sign-in", min_width=190)
+    # Gradio itself would make an endpoint for programs of what writes the visitor's name on it.
+    assert button.load_event_to_attach is not None
+    name_on_it, *_ = button.load_event_to_attach
+    button.load_event_to_attach = None
+    app.load(name_on_it, None, button, api_visibility="private", show_progress="hidden")
 
 
 def token_of(

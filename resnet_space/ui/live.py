@@ -30,7 +30,8 @@ LOOK_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
 MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
 MAX_MESSAGES = 64  # different sets of shown runs that are kept
-SCRIPTS = '<script src="plotly.min.js"></script><script src="page.js"></script>'
+OWN_SCRIPTS = ("page.js", "predict.js")
+SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *OWN_SCRIPTS))
 
 Row = tuple[Run, Status, list[Metric]]
 
@@ -63,7 +64,8 @@ class LiveFeed:
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
         self._messages: OrderedDict[tuple[str, ...], _Message] = OrderedDict()
-        self.routes = [Route("/live", self._stream), Route("/page.js", _script), Route("/plotly.min.js", _plotly)]
+        self.routes = [Route("/live", self._stream), Route("/plotly.min.js", _plotly)]
+        self.routes += [Route(f"/{name}", _script) for name in OWN_SCRIPTS]
 
     async def latest(self, names: tuple[str, ...]) -> str:
         """The message for pages that show these runs: the same object while nothing changes."""
@@ -131,8 +133,9 @@ class _Message:
         self.text = ""
 
 
-async def _script(_: Request) -> Response:
-    return Response((Path(__file__).parent / "page.js").read_bytes(), media_type="text/javascript")
+async def _script(request: Request) -> Response:
+    name = next(name for name in OWN_SCRIPTS if request.url.path.endswith(name))
+    return Response((Path(__file__).parent / name).read_bytes(), media_type="text/javascript")
 
 
 async def _plotly(_: Request) -> Response:

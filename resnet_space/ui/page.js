@@ -4,6 +4,7 @@ window.resnetSpace = (() => {
 
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
+  const MOST_ABOVE = 2; // names in the one line above a plot
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
@@ -24,15 +25,16 @@ window.resnetSpace = (() => {
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
     const { data, layout } = JSON.parse(text);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow });
-    if (narrow) legendBelow(layout);
+    const names = data.filter((trace) => trace.showlegend !== false).length;
+    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
     Plotly.react(chart, data, layout, CONFIG).then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
-  // On a phone the names of several runs take more lines than there are above the plot.
-  function legendBelow(layout) {
+  // On a phone, and of many runs, the names take more lines than there are above the plot.
+  function legendBelow(layout, names) {
     layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
-    layout.height += 40;
+    layout.height += 20 + 20 * Math.ceil(names / 2);
   }
 
   function draw(chart, figure) {
@@ -50,12 +52,33 @@ window.resnetSpace = (() => {
     place.innerHTML = html;
   }
 
-  // The shown runs are in the page's address, which can be shared and survives a reload. A key does not stay there.
-  function address(runs) {
+  // What is looked at is in the page's address, which can be shared and survives a reload: the open tab, and what that
+  // tab shows. It takes the place of the address before, so that "back" leaves the page. A key does not stay there.
+  const FIRST_TAB = "finetune";
+  const OURS = ["key", "tab", "run", "with", "example"];
+  const shown = {};
+  const asked = new URL(window.location).searchParams.get("tab");
+  let tab = asked ?? window.resnetSpaceTab ?? FIRST_TAB;
+
+  function address() {
     const url = new URL(window.location);
-    url.searchParams.delete("key");
-    if (runs) url.searchParams.set("run", runs);
-    window.history.replaceState(null, "", url);
+    for (const name of OURS) url.searchParams.delete(name);
+    const parts = { tab: tab === FIRST_TAB ? "" : tab, ...shown[tab] };
+    for (const [name, value] of Object.entries(parts)) if (value) url.searchParams.set(name, value);
+    if (url.href !== window.location.href) window.history.replaceState(null, "", url);
+  }
+
+  // A tab was opened. Before the one that the address asks for is, gradio opens the first.
+  function open(name) {
+    if (asked && name !== asked && !window.resnetSpaceArrived) return;
+    tab = name;
+    address();
+  }
+
+  // A tab shows something else, such as {run: "name"}.
+  function show(name, parts) {
+    shown[name] = { ...shown[name], ...parts };
+    if (name === tab) address();
   }
 
   // One stream of events for the runs in the component's value: {"runs": [names]}. Each event has all that is shown,
@@ -65,7 +88,7 @@ window.resnetSpace = (() => {
     let runs = null;
     let key = null;
 
-    function show(event) {
+    function receive(event) {
       const message = JSON.parse(event.data);
       put(document.querySelector("#status .live"), message.status);
       put(element.querySelector(".table"), message.table);
@@ -82,9 +105,9 @@ window.resnetSpace = (() => {
       if (wanted === runs) return;
       runs = wanted;
       source?.close();
-      address(runs);
+      show("finetune", { run: runs });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
-      source.onmessage = show;
+      source.onmessage = receive;
     }
 
     watch("value", connect);
@@ -95,16 +118,32 @@ window.resnetSpace = (() => {
   function clickable(element, props, trigger, watch) {
     const chart = element.querySelector(".chart");
 
-    function show() {
+    function redraw() {
       if (props.value?.data) draw(chart, props.value);
     }
 
     // Plotly gives a chart its own events when it is first drawn.
     const listen = () => chart.on("plotly_click", ({ points: [{ x, y }] }) => trigger("select", { x, y }));
     chart.addEventListener("drawn", listen, { once: true });
-    watch("value", show);
-    show();
+    watch("value", redraw);
+    redraw();
   }
 
-  return { live, clickable };
+  // Text with charts in it: {"html": ..., "figures": {name: chart}}, where [data-chart="name"] is the place of each.
+  function report(element, props, watch) {
+    const body = element.querySelector(".body");
+
+    function redraw() {
+      body.innerHTML = props.value?.html ?? "";
+      if (body.firstChild) body.scrollIntoView({ block: "nearest" });
+      for (const [name, figure] of Object.entries(props.value?.figures ?? {})) {
+        draw(body.querySelector(`[data-chart="${name}"]`), figure);
+      }
+    }
+
+    watch("value", redraw);
+    redraw();
+  }
+
+  return { live, clickable, report, open, show };
 })();

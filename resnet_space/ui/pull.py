@@ -36,7 +36,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     pulled = gr.State(None)
     with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
         wanted = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
-        said = gr.HTML("", apply_default_css=False)
+        said = gr.HTML("", elem_classes="told", apply_default_css=False)
         pull = gr.Button("Download", size="sm")
 
     def on_open() -> Any:

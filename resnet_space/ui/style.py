@@ -11,7 +11,8 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto;
+  overflow: clip !important; } /* as "hidden" nothing in it could be sticky */
 .html-container { padding: 0 !important; }
 #head { align-items: center; justify-content: space-between; }
 #head > * { flex: 0 1 auto; width: auto !important; }
@@ -19,6 +20,8 @@ CSS = """
 .report a { color: var(--link-text-color); text-decoration: underline; }
 #title h1 { margin-bottom: 0.1rem; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
+/* All three tabs fit on a phone, instead of the last going into a menu. */
+@media (max-width: 600px) { .tab-container button { padding: 0 0.55rem !important; font-size: 0.9rem !important; } }
 
 /* Plotly's figures carry no colours for text and grid, so that they follow the theme. */
 .js-plotly-plot text { font-family: inherit !important; }
@@ -29,6 +32,7 @@ CSS = """
 .js-plotly-plot path.xtick, .js-plotly-plot path.ytick { stroke: var(--body-text-color-subdued) !important; }
 .js-plotly-plot .modebar { display: none; }
 .js-plotly-plot:hover .modebar { display: block; }
+@media (hover: none) { .js-plotly-plot .modebar { display: none !important; } } /* it would cover the title */
 
 .status { padding: 0.75rem 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); min-height: 5.2rem; box-sizing: border-box; }
@@ -37,7 +41,7 @@ CSS = """
 .status .bar { height: 0.6rem; margin-top: 0.6rem; border-radius: 0.3rem; overflow: hidden;
   background: var(--border-color-primary); }
 .status .bar > div { height: 100%; background: var(--primary-500); transition: width 0.4s linear; }
-#going-on { align-items: end; }
+#going-on { align-items: center; }
 .status.failed { border-color: #D55E00; }
 
 .chart { min-height: 340px; }
@@ -83,6 +87,22 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .data .tiles figcaption { font-size: 0.8rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   color: var(--body-text-color-subdued); }
 @media (max-width: 600px) { .data .tiles { grid-template-columns: repeat(4, 1fr); } }
+.label-wrap { text-align: left; gap: 0.6rem; } /* a heading of two lines, on a phone */
+.label-wrap .icon { flex: none; align-self: center; }
+
+/* On a phone the form stands above all else: what trains is said at the top of it, and stays in sight. */
+@media (max-width: 700px) {
+  #finetune { flex-flow: column nowrap; }
+  #finetune > .column { display: contents; }
+  #status { order: -1; }
+  #status:has(.going) { position: sticky; top: 0; z-index: 20; }
+}
+
+/* Where it is told what came of something, and before that how far it is; without either it takes no place. */
+.block.told:has(.progress-level) { min-height: 4rem; }
+.block.told:has(.progress-level) .html-container { visibility: hidden; }
+.block.told:not(:has(.progress-level)) > .wrap { display: none; }
+.block.told:not(:has(.progress-level)):not(:has(p)) { display: none; }
 .report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }
@@ -93,10 +113,93 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .maps .subdued, .note { color: var(--body-text-color-subdued); }
 .scale { display: flex; align-items: center; gap: 0.5rem; margin: 0.2rem 0 0.8rem; font-size: 0.9rem;
   font-variant-numeric: tabular-nums; }
+.scales { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
+.scales .scale { white-space: nowrap; } .scales .ramp { flex: 0 0 8rem; }
 .scale .ramp { flex: 0 1 14rem; height: 0.7rem; border-radius: 0.35rem;
   background: linear-gradient(90deg, #440154, #3b528b, #21918c, #5ec962, #fde725); }
 .empty { padding: 1.6rem 1rem; text-align: center; color: var(--body-text-color-subdued);
   border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+
+/* Predict */
+@media (min-width: 900px) { #predict-choices { position: sticky; top: 0.5rem; align-self: flex-start; } }
+.examples { display: grid; grid-template-columns: repeat(5, 1fr); gap: 0.4rem; }
+.examples button { padding: 0; border: none; background: none; border-radius: var(--radius-md); }
+.examples img { width: 100%; aspect-ratio: 1; border-radius: var(--radius-md); display: block; }
+.examples button:hover { outline: 2px solid #0072B2; }
+#examples .note { margin: 0 0 0.3rem; font-size: 0.85rem; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 0.5rem 1.5rem; }
+.sides > section { min-width: 0; }
+#answer h3, #why h3, #gates h3, #evidence h3 { margin: 1rem 0 0.3rem; font-size: 1.1rem;
+  color: var(--body-text-color); }
+#why h4, #evidence h4 { margin: 0.7rem 0 0.4rem; font-size: 0.95rem; font-weight: 400; color: var(--body-text-color); }
+#why p, #gates p, #channel p, #evidence p { margin: 0 0 0.5rem; color: var(--body-text-color); }
+.of { margin: 0; font-size: 0.88rem; color: var(--body-text-color-subdued) !important; }
+.answer .said { margin: 0 0 0.5rem; font-size: 1.7rem; line-height: 1.25; overflow-wrap: anywhere;
+  color: var(--body-text-color); }
+.answer.doubtful .said { font-size: 1.2rem; }
+.answer .note { margin: 0.5rem 0 0; font-size: 0.85rem; }
+.classes { display: grid; gap: 4px; }
+.classes button { position: relative; display: flex; justify-content: space-between; gap: 1rem; width: 100%;
+  padding: 0.45rem 0.7rem; overflow: hidden; border: 1px solid var(--border-color-primary); text-align: left;
+  border-radius: var(--radius-md); background: var(--block-background-fill); color: var(--body-text-color); }
+.classes button::before { content: ""; position: absolute; inset: 0 auto 0 0; width: var(--share); opacity: 0.28;
+  background: #0072B2; }
+.dark .classes button::before { opacity: 0.5; }
+.doubtful .classes button::before { background: #888; }
+.classes button > span { position: relative; }
+.classes .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.classes .percent { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.classes button:hover { border-color: #0072B2; }
+.classes button[aria-pressed="true"] { border-color: #0072B2; box-shadow: inset 3px 0 0 #0072B2; font-weight: 600; }
+.dark .classes button[aria-pressed="true"] { border-color: #56B4E9; box-shadow: inset 3px 0 0 #56B4E9; }
+:is(#examples, #answer, #why, #gates, #channel, #opacity) :is(button, a, input):focus-visible {
+  outline: 3px solid #E69F00; outline-offset: 2px; }
+.opacity { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; font-size: 0.92rem;
+  color: var(--body-text-color); }
+.opacity input { flex: 0 1 16rem; accent-color: #0072B2; }
+.view { position: relative; aspect-ratio: 1; overflow: hidden; border-radius: var(--radius-md);
+  background: var(--view) center / 100% 100% no-repeat; }
+.view:has(img)::before { content: ""; position: absolute; inset: 0; background: inherit;
+  filter: grayscale(calc(2 * var(--map-opacity, 0.6))); } /* its colours would mix with the map's */
+.view img { position: absolute; inset: 0; width: 100%; height: 100%; border-radius: 0;
+  opacity: var(--map-opacity, 0.6); }
+#mistakes > .row { align-items: end; }
+#mistakes button { height: auto; flex-grow: 0; }
+#why .sides > section > .rows { display: grid; gap: 0 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); }
+.why .maps { grid-template-columns: repeat(2, minmax(0, 230px)); }
+.keep { font-size: 0.85rem; }
+.keep a { color: var(--link-text-color); text-decoration: underline; margin-right: 0.6rem; }
+.ask { margin: 0.1rem 0 0.4rem; padding: 0.35rem 0.8rem; border: 1px solid var(--border-color-primary);
+  border-radius: var(--radius-md); background: var(--button-secondary-background-fill); font-size: 0.9rem;
+  color: var(--button-secondary-text-color); }
+.ask:hover { border-color: #0072B2; }
+.bars { height: 90px; cursor: crosshair; border: 1px solid var(--border-color-primary); }
+.bars svg { height: 100%; }
+.bars .up { fill: #E69F00; } .bars .down { fill: #0072B2; } .dark .bars .down { fill: #56B4E9; }
+.bars line { stroke: #888; stroke-width: 1; vector-effect: non-scaling-stroke; }
+.channels { margin-top: 0.3rem; font-size: 0.85rem; color: var(--body-text-color-subdued); }
+.channels p { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem; margin: 0 0 0.3rem;
+  color: var(--body-text-color-subdued) !important; }
+.channels p > span { flex-basis: 100%; }
+.channels button { padding: 0.15rem 0.5rem; border: 1px solid; border-radius: 1rem; color: var(--body-text-color);
+  background: var(--block-background-fill); font-variant-numeric: tabular-nums; }
+.channels button.up { border-color: #E69F00; } .channels button.down { border-color: #0072B2; }
+.channels small { margin-left: 0.3rem; color: var(--body-text-color-subdued); }
+.channels input { width: 5.6rem; padding: 0.15rem 0.4rem; font-size: 0.85rem; border-radius: var(--radius-sm);
+  border: 1px solid var(--border-color-primary); background: var(--input-background-fill);
+  color: var(--body-text-color); }
+#channel .one { display: grid; grid-template-columns: minmax(140px, 230px) 1fr; gap: 1rem; align-items: center; }
+#channel .maps { grid-template-columns: 1fr; }
+.chart.short { min-height: 250px; }
+.evidence { margin-bottom: 1rem; color: var(--body-text-color); }
+.evidence .mark { display: inline-block; padding: 0.1rem 0.6rem; border-radius: 1rem; font-weight: 600; color: #fff;
+  background: #666; }
+.evidence.better .mark { background: #00664b; } .evidence.worse .mark { background: #b04a00; }
+.evidence ul { margin: 0.3rem 0 0; padding-left: 1.2rem; font-size: 0.9rem; }
+#many-table { overflow-x: auto; width: 0; min-width: 100% !important; }
+@media (max-width: 600px) { #channel .one { grid-template-columns: 1fr; } .answer .said { font-size: 1.4rem; }
+  .classes button { padding: 0.6rem 0.7rem; } }
 
 /* 32-pixel pictures are shown as large as photographs are. */
 #picture img, #own-picture img { width: 100%; height: 100%; object-fit: contain; }

@@ -17,7 +17,7 @@ from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, Dataset
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.client import HubError, Progress
 from resnet_space.hub.follower import Follower
-from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
+from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
@@ -25,6 +25,7 @@ from resnet_space.limits import Limits
 from resnet_space.process import Trainer
 from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.ui import visitors
+from resnet_space.ui.loaded import LoadedModels
 from resnet_space.ui.rates import RateLimit
 from resnet_space.ui.storage import EXPIRES, TIDY_SECONDS, tidy
 from resnet_space.zero import is_zero_gpu
@@ -32,7 +33,6 @@ from resnet_space.zero import is_zero_gpu
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
-MAX_LOADED = 4  # models kept in memory
 MAX_USERS = 1_000  # whose names are remembered
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
@@ -58,13 +58,12 @@ class Workshop:
         self.limits = limits or Limits()
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
-        self._classifiers: OrderedDict[tuple[Path, float], Classifier] = OrderedDict()
+        self.models = LoadedModels()
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
         self.heavy_requests = RateLimit(self.limits.requests)
-        self._lock = threading.Lock()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
 
@@ -77,18 +76,8 @@ class Workshop:
             )
 
     def classifier(self, name: str) -> "Classifier":
-        """The run's model, loaded once while its weights stay the same. Raises RunError if it cannot be."""
-        from resnet_space.inference import Classifier
-
-        run = self.library.open(name)
-        key = (run.path, run.weights_written())
-        with self._lock:
-            if key not in self._classifiers:
-                self._classifiers[key] = Classifier(run)
-                while len(self._classifiers) > MAX_LOADED:
-                    self._classifiers.popitem(last=False)
-            self._classifiers.move_to_end(key)
-            return self._classifiers[key]
+        """The run's model, loaded once while its files stay the same. Raises RunError if it cannot be."""
+        return self.models.get(self.library.open(name))
 
     # Whose runs
 
@@ -182,7 +171,7 @@ class Workshop:
     ) -> str:
         """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
         run = self.own_run(name, key)
-        space = os.environ.get("SPACE_ID")
+        space = os.environ.get("SPACE_ID") or jobs_space()
         return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
 
     def user_name(self, token: str | None) -> str | None:
@@ -259,6 +248,11 @@ class Workshop:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
             return self._summaries[ref]
+
+    def forget_summary(self, ref: DatasetRef) -> None:
+        """Of a data set that has changed."""
+        with self._summary_lock:
+            self._summaries.pop(ref, None)
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
         """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""

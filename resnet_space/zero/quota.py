@@ -63,7 +63,12 @@ def refusal(error: Exception) -> Refusal | None:
             days, hours, minutes = (int(part or 0) for part in wait.groups())
             hours += 24 * days
             when = f"there is more in {f'{hours} h ' * (hours > 0)}{minutes} min; resume it then"
-        return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", int(left[1]) if left else None)
+        seconds = int(left[1]) if left else None
+        if seconds is not None and seconds > 0:
+            return Refusal(
+                f"Only {seconds} s are left of the GPU time that ZeroGPU gives you, too few to go on: {when}.", seconds
+            )
+        return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", seconds)
     if title == "ZeroGPU illegal duration":
         asked = re.search(r"\((\d+)s\)", message)
         return Refusal("ZeroGPU does not give a GPU for so long at a time.", int(asked[1]) // 2 if asked else None)
@@ -75,7 +80,7 @@ def refusal(error: Exception) -> Refusal | None:
 
 
 def quota_words(seconds: float) -> str:
-    """What a training will ask for, beside what visitors have; nobody tells how much of theirs is left."""
+    """What a training will ask for, beside what visitors have; how much of theirs is left is told only in a refusal."""
     minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
     least = min(DAILY_MINUTES.values())
     words = (

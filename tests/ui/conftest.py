@@ -11,9 +11,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import RESUME, STOP, Run
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch
@@ -21,6 +23,7 @@ from tests.ui.browser import launch
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10")
 START_SECONDS = 120
+TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters little what is learned
 
 
 class App:
@@ -33,6 +36,10 @@ class App:
         for name in SHIPPED:
             ignored = shutil.ignore_patterns(RESUME)
             shutil.copytree(REPOSITORY / "checkpoints" / name, self.checkpoints / name, ignore=ignored)
+        for source in (BUNDLED / "cifar10-mini").rglob("*.parquet"):
+            tiny = folder / "data" / TINY / source.name
+            tiny.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pq.read_table(source).slice(0, 320 if source.name.startswith("train") else 200), tiny)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from resnet_space.evaluation import confusion_matrix, load_evaluation
 from resnet_space.runs import WEIGHTS, Run
-from tests.ui.conftest import App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep, learn
+from tests.ui.conftest import TINY, App
+from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, choose_data, keep, learn
 
 pytestmark = pytest.mark.ui
 
@@ -26,6 +26,8 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
     visitor.on("pageerror", lambda error: errors.append(str(error)))
     visitor.set_default_timeout(SHOWN_MS)
     visitor.goto(app.url)
+    choose_data(visitor, TINY)
+    visitor.get_by_label("Batch size").fill("16")
     learn(visitor, app, epochs=2)
     visitor.get_by_role("button", name="What it gets right and wrong").click()
     visitor.get_by_role("button", name="All runs").click()
@@ -96,18 +98,18 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     page.mouse.up()
     page.wait_for_timeout(500)
     zoomed = x_range(plot)
-    assert 0 < zoomed[0] < zoomed[1] < 56
     points = plot.evaluate("chart => chart.data[0].x.length")
+    assert 0 < zoomed[0] < zoomed[1] < points == 2 * (288 // 16)  # images to train with, in batches
 
     page.get_by_label("More epochs").fill("2")
     page.get_by_role("button", name="Train on").click()
-    expect(page.locator(".status.training")).to_contain_text("epoch 3 of 4", timeout=TRAINED_MS)
+    expect(page.locator(".status.training")).to_contain_text(re.compile("epoch [34] of 4"), timeout=TRAINED_MS)
     expect(page.locator(".status.finished")).to_contain_text("4 epochs in", timeout=TRAINED_MS)
     assert plot.evaluate("chart => chart.data[0].x.length") == 2 * points
     assert x_range(plot) == zoomed
     plot.locator(".nsewdrag").dblclick()
     page.wait_for_timeout(500)
-    assert x_range(plot) == [0, 112]
+    assert x_range(plot) == [0, 2 * points]
     assert app.run("fine-tune-1").config.training.more_epochs == (2,)
     assert not plot.locator(".modebar").is_hidden()  # as the mouse is over it
 
@@ -117,7 +119,7 @@ def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_o
     page.get_by_label("Strategy").click()
     page.get_by_role("option", name="linear-probe").click()
     other = learn(page, app, epochs=1)
-    expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("64.*32"))
+    expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("16.*32"))
     assert chart(page, "Accuracy:").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
     page.get_by_text("Learning rates, speed and memory").click()
     rates = chart(page, "Learning rate of every part")

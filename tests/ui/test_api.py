@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.ui.conftest import SHIPPED, App
+from tests.ui.conftest import SHIPPED, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
@@ -45,11 +45,12 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
 
 
 def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:
-    started = client.predict(epochs=2, seed=3, api_name="/start_training")
-    second = client.predict(epochs=1, api_name="/start_training")
+    started = client.predict(dataset=TINY, epochs=2, seed=3, api_name="/start_training")
+    second = client.predict(dataset=TINY, epochs=1, api_name="/start_training")
     assert (second["state"], second["place"]) == ("queued", 1)
     third = client.predict(epochs=1, api_name="/start_training")
     assert third["place"] == 2
+    assert app.run(third["run"]).config.training.dataset == "cifar10-mini"
     client.predict(third["run"], api_name="/stop_training")  # out of the queue
     assert client.predict(third["run"], api_name="/training_status")["state"] == "new"
     status = wait_until_ended(client, started["run"])

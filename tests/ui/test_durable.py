@@ -17,8 +17,8 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep, start
+from tests.ui.conftest import TINY, App
+from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, choose_data, keep, start
 
 pytestmark = pytest.mark.ui
 
@@ -76,8 +76,10 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
     page.set_default_timeout(SHOWN_MS)
     page.goto(lonely.url)
-    start(page, epochs=300)
-    expect(page.locator(".status.training")).to_contain_text("epoch 2 of 300", timeout=TRAINED_MS)
+    choose_data(page, TINY)
+    start(page, epochs=900)
+    expect(page.locator(".status.training")).to_contain_text("of 900", timeout=TRAINED_MS)
+    wait_for(lambda: shown_epoch(page) > 1)
 
     def kill_trainer() -> None:
         for pid in lonely.trainer_pids("fine-tune-1"):

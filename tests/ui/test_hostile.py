@@ -103,10 +103,13 @@ def test_an_archive_of_hostile_names_is_learned_from_and_harms_no_page(page: Pag
 
 def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> None:
     page.get_by_role("button", name="Try it in Predict").click()
+    expect(page.locator("#why .why").first).to_be_visible()  # of an example
+    page.locator("#picture").get_by_role("button", name="Clear").click()
     page.locator("#picture input[type=file]").set_input_files(
         {"name": f"{IMAGE}.jpg", "mimeType": "image/jpeg", "buffer": EXAMPLE.read_bytes()}
     )
-    expect(page.get_by_test_id("label-output-value")).to_be_visible()
+    expect(page.locator("#answer .said")).to_be_visible()
+    expect(page.locator("#why .why").first).to_be_visible()
     expect(page.get_by_text(IMAGE).filter(visible=True).first).to_be_visible()
     assert unharmed(page)
     open_tab(page, "Explore residuals")

@@ -45,7 +45,7 @@ def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zer
     assert zero.started  # the package found a GPU function, without which a ZeroGPU Space is ended
     client = Client(space.url, verbose=False, headers={HEADER: TOKEN})
     # Large batches are slower here than a GPU is expected to be: the first slice is too short for them.
-    job = client.submit(epochs=8, batch_size=512, api_name="/start_training")
+    job = client.submit(epochs=5, batch_size=512, api_name="/start_training")
     status = job.result(END_SECONDS)
     states = [output["state"] for output in job.outputs()]
     assert states[0] == "queued"

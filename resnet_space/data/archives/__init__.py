@@ -13,8 +13,9 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +36,17 @@ from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.sources import DataError
 from resnet_space.images import ImageError
 
-__all__ = ["ImportReport", "Limits", "Skipped", "import_archive", "import_folder", "read_report"]
+__all__ = [
+    "File",
+    "ImportReport",
+    "Limits",
+    "Skipped",
+    "import_archive",
+    "import_folder",
+    "is_archive",
+    "read_files",
+    "read_report",
+]
 
 Progress = Callable[[int, int], None]
 TEMPORARY = ".import-"
@@ -64,6 +75,14 @@ def import_folder(
 ) -> ImportReport:
     """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
     return _build(folder_members(source, limits), folder, limits, progress)
+
+
+def is_archive(file: Path) -> bool:
+    """Whether it begins as an archive does; of those that cannot be read here too, so that `read_files` says why."""
+    with file.open("rb") as start:
+        head = start.read(262)
+    begins = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
+    return head.startswith(begins) or head[257:262] == b"ustar"
 
 
 def _archive_members(archive: Path, limits: Limits) -> Members:
@@ -121,8 +140,55 @@ def _collect(
 ) -> list[SpooledImage]:
     """Put the usable images into the spool; their folders and names are judged when all are known."""
     found: list[SpooledImage] = []
-    total = 0
     folders: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by their images, to save memory
+    for file in _read(members, limits):
+        try:
+            if file.problem:
+                raise UnusableError(file.problem)
+            if file.parts:
+                digest = hashlib.sha256(file.data).digest()
+                kept = kept_bytes(file.data)
+                if len(found) >= limits.images:
+                    raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
+                above = folders.setdefault(file.parts[:-1], file.parts[:-1])
+                found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
+                spool.write(kept)
+        except (UnusableError, ImageError) as error:
+            skipped.add(file.name, str(error))
+        if progress:
+            progress(file.done, file.total)
+    return found
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of an archive or a folder: its bytes, or why it cannot be used.
+
+    `parts` are its folders and its own name, none for what is passed over in silence, such as hidden files. `done` of
+    `total` is how far the reading is, in members or bytes.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    data: bytes
+    problem: str | None
+    done: int
+    total: int
+
+
+def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[File]:
+    """The files of an archive, or of a folder on this machine, one at a time: only one is ever in memory.
+
+    Raises:
+        DataError: for what is no archive, a damaged one, or one that holds more than is allowed.
+    """
+    members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits)
+    with closing(members):
+        yield from _read(members, limits)
+
+
+def _read(members: Members, limits: Limits) -> Iterator[File]:
+    total = 0
 
     def read(member: Member) -> bytes:
         nonlocal total
@@ -137,6 +203,8 @@ def _collect(
         return bytes(data)
 
     for member in members:
+        parts: tuple[str, ...] = ()
+        data, problem = b"", None
         try:
             parts = path_parts(member.name)
             if parts:
@@ -145,18 +213,9 @@ def _collect(
                 if member.size > limits.bytes_per_image:  # as declared: it costs nothing to believe this
                     raise _too_large(limits)
                 data = read(member)
-                digest = hashlib.sha256(data).digest()
-                kept = kept_bytes(data)
-                if len(found) >= limits.images:
-                    raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
-                above = folders.setdefault(parts[:-1], parts[:-1])
-                found.append(SpooledImage(above, parts[-1], digest, spool.tell(), len(kept)))
-                spool.write(kept)
-        except (UnusableError, ImageError) as error:
-            skipped.add(member.name, str(error))
-        if progress:
-            progress(member.done, member.total)
-    return found
+        except UnusableError as error:
+            problem = str(error)
+        yield File(member.name, parts, data, problem, member.done, member.total)
 
 
 def _too_large(limits: Limits) -> UnusableError:

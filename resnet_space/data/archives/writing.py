@@ -3,7 +3,7 @@
 import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -45,11 +45,7 @@ def kept_bytes(data: bytes) -> bytes:
 
 def write_splits(selection: Selection, spool: IO[bytes], folder: Path) -> None:
     """Write the parquet files of all splits."""
-    features = {"image": {"_type": "Image"}, "label": {"names": list(selection.classes), "_type": "ClassLabel"}}
-    schema = pa.schema(
-        {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.int64()},
-        {"huggingface": json.dumps({"info": {"features": features}})},
-    )
+    schema = image_schema(selection.classes)
     labels = {name: label for label, name in enumerate(selection.classes)}
     for split, members in selection.images.items():
         rows = ((image, labels[name]) for name, found in members.items() for image in found)
@@ -63,6 +59,15 @@ def write_splits(selection: Selection, spool: IO[bytes], folder: Path) -> None:
                     writer.write_table(_table(group, spool, schema))
     for file in sorted(folder.glob(f"*{UNFINISHED}")):
         file.rename(file.with_suffix(""))
+
+
+def image_schema(classes: Sequence[str]) -> pa.Schema:
+    """Of a table of images and their labels, as the Hub's viewer and the `datasets` library read it."""
+    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+    return pa.schema(
+        {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.int64()},
+        {"huggingface": json.dumps({"info": {"features": features}})},
+    )
 
 
 def _runs(rows: Iterable[tuple[SpooledImage, int]], size: int) -> Iterator[list[tuple[SpooledImage, int]]]:

@@ -13,6 +13,7 @@ from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
+from resnet_space.ui.finetune.kept import keep_entries
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
@@ -38,11 +39,15 @@ LIVE = """
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the buttons that lead to them, and the run that they lead there."""
+    """What the other tabs need: the buttons that lead to them, and the run that they lead there; the choice of data,
+    and what changes to a data set that was just brought here.
+    """
 
     try_it: gr.Button
     explore_it: gr.Button
     followed: gr.State
+    dataset: gr.Dropdown
+    added: gr.State
 
 
 def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
@@ -54,7 +59,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         visitor: the key that a browser is known by.
         names: the runs that can predict, for all tabs' choices.
     """
-    with gr.Row():
+    with gr.Row(elem_id="finetune"):
         with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
             form = build_fields(workshop, visitor)
             jobs_place = gr.Column()
@@ -62,8 +67,10 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         with gr.Column(scale=2, min_width=320):
             gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
             with gr.Row(visible=False, elem_id="going-on") as going_on:
-                go_on_button = gr.Button("Resume", size="sm", min_width=200)
-                more_epochs = gr.Number(MORE_EPOCHS, label="More epochs", min_width=130, precision=0, minimum=0)
+                go_on_button = gr.Button("Resume", min_width=200)
+                more_epochs = gr.Number(
+                    MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
+                )
             with gr.Accordion("The plan: which part trains when, and at which peak rate", open=False):
                 plan_view = gr.HTML("", apply_default_css=False)
             with gr.Accordion("The data: how many, a few of them, and as the model sees them", open=False):
@@ -102,7 +109,8 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         asked = dict(request.query_params)
         key = asked.get("key") or key or visitors.new_key()
         made = [run.name for run in workshop.library.runs()]
-        linked = [name for name in asked.get("run", "").split(",") if name in made]
+        here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
+        linked = [name for name in asked.get("run", "").split(",") if name in made and here]
         names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
         return key, gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
 
@@ -128,7 +136,11 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
             gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
             gr.update(visible=offer is not None),
             gr.update(value=offer.label) if offer else gr.skip(),
-            gr.update(visible=bool(offer and offer.takes_epochs), value=MORE_EPOCHS if finished else 0),
+            gr.update(
+                visible=bool(offer and offer.takes_epochs),
+                value=MORE_EPOCHS if finished else 0,
+                info="then the test images are looked at once more" if finished else "than planned; may be 0",
+            ),
             gr.update(visible=idle and row is not None and row[0].has_weights),
             difference_html([run for run, *_ in rows]),
             row[0].name if row else None,
@@ -204,7 +216,9 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
     redraw |= {"concurrency_limit": 8}
-    app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet).then(**redraw, **quiet)
+    opened = app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet)
+    keep_entries(workshop, form, opened)
+    opened.then(**redraw, **quiet)
     live.submit(**redraw, **quiet)
     shown.input(**redraw, **quiet)
     for button, handler, inputs in (
@@ -212,7 +226,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         (form.compare_button, on_compare, [shown, visitor, followed]),
         (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        started = button.click(handler, inputs, shown, **quiet)
+        started = button.click(handler, inputs, shown, show_progress_on=form.told, **private)
         started.success(**redraw, **quiet)
         host_in_slices(workshop, started, [shown, visitor])
     job_started.success(**redraw, **quiet)
@@ -222,4 +236,4 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **quiet)
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
-    return FinetuneTab(try_it, explore_it, followed)
+    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.more_data.added)

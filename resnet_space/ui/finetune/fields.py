@@ -16,6 +16,7 @@ from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
     CBAM_CHOICES,
     DATA_SETTINGS,
+    SHORTCUT_CHOICES,
     STRATEGY_SETTINGS,
     Request,
     data_values,
@@ -54,6 +55,7 @@ class Fields:
     caution: gr.HTML
     more_data: MoreData
     suggest_button: gr.Button
+    told: gr.HTML
     start_button: gr.Button
     stop_button: gr.Button
     compare_button: gr.Button
@@ -85,6 +87,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
             list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
         )
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
+        shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
         workshop.dataset_choices(),
         value=DATASET,
@@ -110,12 +113,13 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
                 defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
             )
     suggest_button = gr.Button("Suggest a learning rate", size="sm")
+    told = gr.HTML("", elem_classes="told", apply_default_css=False)
     with gr.Row():
         start_button = gr.Button("Start", variant="primary", min_width=120)
         stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
     compare_button = gr.Button("Compare: the same from random initialisation", interactive=False)
     with gr.Accordion("Advanced", open=False):
-        fields |= advanced_fields(defaults)
+        fields |= advanced_fields(defaults) | {"shortcut": shortcut}
     return Fields(
         start,
         pulled,
@@ -128,6 +132,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         caution,
         more_data,
         suggest_button,
+        told,
         start_button,
         stop_button,
         compare_button,
@@ -140,6 +145,16 @@ def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str,
     pretrained = [name for name in workshop.start_names(key) if name not in trained]
     choices = [(name, name) for name in trained] + [(RANDOM, RANDOM)]
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
+
+
+def offered_by(workshop: Workshop, start: str) -> tuple[Any, Any, Any]:
+    """Whether the row of the architecture and CBAM is shown for a start, and the architecture and shortcuts."""
+    try:
+        takes_cbam = start == RANDOM or workshop.start_model(start).cbam is None
+    except RunError:
+        takes_cbam = False
+    random = gr.update(visible=start == RANDOM)
+    return gr.update(visible=takes_cbam), random, random
 
 
 def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
@@ -232,13 +247,9 @@ def wire_fields(
         except (ConfigError, RunError, DataError):  # the plan says why
             return suit(DATA_SETTINGS, {})
 
-    def on_start_chosen(name: str) -> tuple[Any, Any, Any]:
-        try:
-            takes_cbam = name == RANDOM or workshop.start_model(name).cbam is None
-        except RunError:
-            takes_cbam = False
-        own = "stage" if name == RANDOM else ""
-        return gr.update(visible=takes_cbam), gr.update(visible=name == RANDOM), gr.update(value=own)
+    def on_start_chosen(name: str) -> tuple[Any, ...]:
+        row, architecture, shortcut = offered_by(workshop, name)
+        return row, architecture, gr.update(value="stage" if name == RANDOM else ""), shortcut
 
     def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         admit(workshop, asked)
@@ -256,7 +267,7 @@ def wire_fields(
     offered: Any = {
         "fn": on_start_chosen,
         "inputs": form.start,
-        "outputs": [form.architecture_row, form.architecture, form.cbam],
+        "outputs": [form.architecture_row, form.architecture, form.cbam, settings["shortcut"]],
     }
     suited: Any = {
         "fn": on_data,

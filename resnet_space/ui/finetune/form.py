@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 AS_IT_IS = "as the start has it"
 CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
-MODEL_SETTINGS = ("image_size",)  # the form's fields that belong to ModelConfig
+PLAIN = "none"
+SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
+MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
 
 # What a strategy sets when it is chosen, and what the data and the start set.
 STRATEGY_SETTINGS = tuple(dict.fromkeys(name for strategy in STRATEGIES.values() for name in strategy.settings))
@@ -29,9 +31,9 @@ DATA_SETTINGS = ("image_size", "crop", "batch_size")
 
 @dataclass(frozen=True)
 class Request:
-    """What the form asks for. `architecture` counts only where `start` is random initialisation.
+    """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
-    `settings` has TrainConfig's fields and `image_size`, by their names; what is missing has its default.
+    `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
     """
 
     start: str
@@ -82,6 +84,9 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
         model = replace(model, image_size=size, resize=None)  # refuses what is not allowed
         model = sized(model, size)
     scratch = request.start == RANDOM
+    shortcut = settings.pop("shortcut", "")
+    if scratch and shortcut:
+        model = replace(model, shortcut=shortcut)  # refuses what is not allowed
     if scratch and settings.get("strategy") == "full":
         settings["strategy"] = "scratch"
     return RunConfig(

@@ -49,11 +49,14 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         with gr.Row():
             minutes = gr.Number(MINUTES, label="Time limit", info="minutes", precision=0, min_width=110)
             target = gr.Textbox(label="Repository", placeholder="user/name", info="a new one", min_width=130)
-        cost = gr.HTML("", apply_default_css=False)
+        cost = gr.HTML("", elem_classes="told", apply_default_css=False)
         start = gr.Button("Start the job", size="sm", variant="primary")
 
     def flavour_named(name: str | None, token: str | None) -> Flavour | None:
         return next((flavour for flavour in workshop.flavours(token) if flavour.name == name), None)
+
+    def new_repository(user: str) -> str:
+        return f"{user}/{workshop.library.free_name('fine-tune', secret=True)}"
 
     def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> Any:
         token = token_of(workshop, key, signed_in)
@@ -62,12 +65,11 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             return why, gr.skip(), gr.skip()
         try:
             user = workshop.user_name(token)
-            choices = [(f"{f.words}, ${f.price_per_hour:.2f} an hour", f.name) for f in workshop.flavours(token)]
+            choices = [(f"${f.price_per_hour:.2f}/h, {f.words}", f.name) for f in workshop.flavours(token)]
         except HubError as error:
             return f"{WHAT} {error}", gr.skip(), gr.skip()
         told = f"You are **{user}** there." if user else how_to_sign_in(workshop)
-        name = workshop.library.free_name("fine-tune", secret=True)
-        suggestion = f"{user}/{name}" if user else gr.skip()
+        suggestion = new_repository(user) if user else gr.skip()
         return f"{WHAT} {told}", gr.update(choices=choices, value=choices[0][1] if choices else None), suggestion
 
     def on_look(
@@ -92,6 +94,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         key: str | None,
         signed_in: gr.OAuthToken | None,
         *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         admit(workshop, asked)
         if not isinstance(limit, int | float) or not MIN_MINUTES <= limit <= MAX_MINUTES:
@@ -105,13 +108,15 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             raise refusal("Choose a machine first.")
         request = form.request(values)
         token = token_of(workshop, key, signed_in)
+        progress(0.0, desc="Sending what it starts from")
 
         def send(run: Any) -> None:
             workshop.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
 
         run = start_training(workshop, lambda: create_run(workshop, request, elsewhere=True), key, start=send)
         names = [*shown_names, run.name]
-        return gr.update(choices=names, value=names)
+        owner = (repo_id or "").strip().partition("/")[0]
+        return gr.update(choices=names, value=names), new_repository(owner)
 
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
@@ -120,6 +125,5 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
     # Not at every change of the form: three listeners to all its fields start one another again without end.
     for component in (machine, minutes, form.settings["epochs"], form.settings["batch_size"]):
         component.change(on_look, looked_at, cost, **quiet)
-    return start.click(
-        on_start, [shown, machine, minutes, target, visitor, *form.components], shown, show_progress_on=cost, **private
-    )
+    asked_for = [shown, machine, minutes, target, visitor, *form.components]
+    return start.click(on_start, asked_for, [shown, target], show_progress_on=cost, **private)

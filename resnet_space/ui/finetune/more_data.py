@@ -92,7 +92,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                     folder = gr.Textbox(
                         label="Folder on this machine", placeholder="/home/me/pictures", info="press Enter"
                     )
-        report = gr.HTML("", apply_default_css=False)
+        report = gr.HTML("", elem_classes="told", apply_default_css=False)
 
     def may_bring(request: gr.Request) -> None:
         admit(workshop, request)

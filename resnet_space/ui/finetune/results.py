@@ -24,7 +24,7 @@ from resnet_space.evaluation import (
 from resnet_space.runs import Run, RunError, last_metric, split_words
 from resnet_space.text import plotly_text
 from resnet_space.ui.finetune.data_view import tiles_html
-from resnet_space.ui.finetune.status import accuracy_words
+from resnet_space.ui.finetune.status import accuracy_words, looks_words
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
@@ -43,7 +43,7 @@ def scores_html(run: Run, test: dict[str, Any]) -> str:
         f'<p class="scores"><b>{escape(run.name)}</b> on {test["images"]:,} {split_words(test["split"])} images: '
         f"<b>{accuracy_words(test)}</b> right, the interval at 95 % (Wilson); "
         f"{test['top5_accuracy']:.1%} have their class among the top 5; macro F1 {test['macro_f1']:.1%}; "
-        f"expected calibration error {100 * test['ece']:.1f} points.</p>"
+        f"expected calibration error {100 * test['ece']:.1f} points. {looks_words(test)}</p>"
     )
 
 
@@ -87,7 +87,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             calibration = gr.HTML(
                 None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
             )
-            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=360)
+            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         try:

@@ -83,7 +83,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         kept = kept_words(workshop.limits)
         gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
-            title = gr.Markdown()
+            title = gr.Markdown(elem_classes="told")
             with gr.Row():
                 show = gr.Button("Show or hide in the plots", size="sm", min_width=150)
                 export = gr.Button("Export", size="sm", min_width=110)
@@ -131,33 +131,37 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
     def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        from resnet_space.export import export_onnx
+        from resnet_space.export import STAGES, export_onnx
+
+        def tell(stage: str) -> None:
+            progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
 
         admit(workshop, request)
-        progress(0.1, desc="Writing and checking the ONNX file")
+        progress(0.0, desc="Starting a process of its own")
         try:
             run = workshop.library.open(name)
             folder = Path(tempfile.mkdtemp(prefix="resnet_space-export-"))  # Gradio serves copies of what lies there
-            onnx = export_onnx(run, folder / f"{name}.onnx")
+            onnx = export_onnx(run, folder / f"{name}.onnx", tell)
         except RunError as error:
             raise refusal(error) from None
         copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
-        said = (
-            "On random images the ONNX file's logits differ from PyTorch's by at most "
-            f"{onnx.largest_difference:.0e} of the largest."
-        )
-        line = f"python -m resnet_space.train {run.path}-again --like {run.path}"
+        by = f"by at most {onnx.largest_difference:.0e} of the largest" if onnx.largest_difference else "by nothing"
+        said = f"On random images the ONNX file's logits differ from PyTorch's {by}."
+        # Where the app's own folders are is nobody else's business.
+        place = Path("checkpoints", name) if workshop.public else run.path
+        line = f"python -m resnet_space.train {place}-again --like {place}"
         return gr.update(visible=True), [str(path) for path in (*copies, onnx.path)], said, line
 
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
     table.select(on_select, None, [chosen, actions, title, renaming, confirming, exported], **quiet)
     show.click(on_show, [chosen, shown, changed], [shown, changed], **quiet)
-    rename.click(lambda: gr.update(visible=True), None, renaming, **quiet)
+    open_, shut = gr.update(visible=True), gr.update(visible=False)  # one question at a time
+    rename.click(lambda: (open_, shut), None, [renaming, confirming], **quiet)
     new_name.submit(
         on_rename, [chosen, new_name, shown, visitor, changed], [chosen, title, shown, renaming, changed], **quiet
     )
-    delete.click(lambda: gr.update(visible=True), None, confirming, **quiet)
+    delete.click(lambda: (shut, open_), None, [renaming, confirming], **quiet)
     keep.click(lambda: gr.update(visible=False), None, confirming, **quiet)
     sure.click(on_delete, [chosen, shown, visitor, changed], [chosen, actions, shown, confirming, changed], **quiet)
     export.click(

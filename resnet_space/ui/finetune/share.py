@@ -29,7 +29,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
             target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
             visibility = gr.Radio([PUBLIC, PRIVATE], value=PUBLIC, label="A new one is", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
-        said = gr.HTML("", apply_default_css=False)
+        said = gr.HTML("", elem_classes="told", apply_default_css=False)
 
     def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
         try:
@@ -87,6 +87,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
     quiet: Any = private | {"show_progress": "hidden"}
     panel.expand(on_open, [followed, visitor], [who, run, target], **quiet)
     run.input(on_run, [run, visitor], target, **quiet)
-    button.click(
+    # What came of the last push goes first: it must not stand beside the refusal of this one.
+    button.click(lambda: "", None, said, **quiet).then(
         on_push, [run, target, visibility, visitor], said, show_progress_on=said, concurrency_limit=2, **private
     )

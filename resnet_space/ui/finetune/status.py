@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from html import escape
 
 from resnet_space import palette
+from resnet_space.config import ModelConfig
 from resnet_space.cost import cost_words
 from resnet_space.evaluation import wilson_interval
 from resnet_space.process import Status
 from resnet_space.runs import Metric, Run, last_metric, split_words
+from resnet_space.strategies import CBAM_PARTS, HEAD, backbone_parts
 
 RANDOM = "random initialisation"
 EMPTY = (
@@ -32,6 +34,34 @@ def accuracy_words(test: Metric) -> str:
     """Of a "test" metric, with its 95 % interval (Wilson 1927): "74.2% (70.2 to 77.9%)"."""
     low, high = wilson_interval(round(test["accuracy"] * test["images"]), test["images"])
     return f"{test['accuracy']:.1%} ({100 * low:.1f} to {high:.1%})"
+
+
+def looks_words(test: Metric) -> str:
+    """What is to be minded of a "test" metric where the training went on after an earlier one; else nothing."""
+    looks = test.get("looks", 1)
+    if looks < 2:
+        return ""
+    return (
+        f"The test images were looked at {looks} times, as it was trained on after a test: "
+        "if that is how its length was chosen, the accuracy is a little too good."
+    )
+
+
+def phase_words(model: ModelConfig, start: Metric, epoch: int) -> str:
+    """What trains in the epoch 1, 2, ..., and in which phase that is; nothing where all trains all the time."""
+    phases, last = start.get("phases", []), 0
+    for number, phase in enumerate(phases, 1):
+        last += phase["epochs"]
+        if epoch <= last:
+            trained = {part.partition(".")[0] for part in phase["rates"]}  # a block belongs to its stage
+            parts = [part for part in backbone_parts(model) if part in trained]
+            parts += ["CBAM"] if trained & set(CBAM_PARTS) else []
+            whole = trained >= {*backbone_parts(model), HEAD}
+            if whole and len(phases) == 1:
+                return ""
+            told = "everything" if whole else f"{', '.join(parts)} and the head" if parts else "the head alone"
+            return f"{f'Phase {number} of {len(phases)}' if len(phases) > 1 else 'It'} trains {told}."
+    return ""
 
 
 def start_of(run: Run) -> str:
@@ -82,6 +112,7 @@ def status_html(
         if status.state == "training":
             words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}"
             words += " of a job of the Hub." if run.is_job else "."
+            words += f" {phase_words(run.config.model, start, len(epochs) + 1)}" if start else ""
         left = seconds_left(metrics)
         numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}"
         if steps:  # a stop may come before the first
@@ -96,10 +127,14 @@ def status_html(
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
         cost = cost_words(test["seconds"])
         numbers += f" · {cost}" if cost else ""
+        minded = looks_words(test)
+        words += f'<div class="subdued">{minded}</div>' if minded else ""
     elif status.state == "stopped":
         kept = f"Its {'best' if epochs else 'last'} weights are kept."
         if run.is_job and not run.has_weights:
             kept = "Its job had not pushed any weights yet."
+        elif not epochs and not run.has_weights:
+            kept = "It has no weights yet."
         words = f"{name} was stopped. {escape(status.reason)} {kept}"
         numbers = f"after {len(epochs)} of {planned} epochs"
     elif status.state == "failed":
@@ -111,9 +146,10 @@ def status_html(
         words += f" {waiting} more {'waits' if waiting == 1 else 'wait'} for {'its' if waiting == 1 else 'their'} turn."
 
     share = 100 * done / total
+    going = " going" if status.is_active or status.state == "queued" else ""
     told = f"<pre>{escape(chr(10).join(log))}</pre>" if log else ""
     return (
-        f'<div class="status {status.state}"><div class="line"><span>{words}</span>'
+        f'<div class="status {status.state}{going}"><div class="line"><span>{words}</span>'
         f'<span class="subdued">{numbers}</span></div>'
         f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{share:.0f}" aria-valuemin="0" '
         f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div>'
@@ -139,15 +175,15 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             )
         cells = [
             f'<span class="swatch" style="background: {colour}"></span>{escape(run.name)}',
+            accuracy or status.state,
+            "" if best is None else f"{best:.1%}",
             escape(start_of(run)) + _strategy_html(run),
             escape(run.config.training.dataset),
             str(run.config.training.total_epochs),
-            "" if best is None else f"{best:.1%}",
-            accuracy or status.state,
             duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
         ]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("run", "start", "data", "epochs", "validation", "test", "time")
+    heads = ("run", "test", "validation", "start", "data", "epochs", "time")  # a phone shows the first of them
     head = "".join(f"<th>{text}</th>" for text in heads)
     return (
         f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
@@ -206,7 +242,7 @@ def difference_html(runs: Sequence[Run]) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
         shown = ", ".join(map(str, value[:6]))

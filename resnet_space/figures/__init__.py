@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -15,33 +16,29 @@ from PIL import Image
 from resnet_space import palette
 from resnet_space.runs import Metric
 
-OVERLAY_SIZE = 256  # pixels
+HEAT_SIZE = 128  # pixels
 
 
-def overlay(
-    image: Image.Image, gate: NDArray[np.float32], low: float, high: float, opacity: float = 0.6
-) -> Image.Image:
-    """A spatial gate [h, w] over the image, low..high as the colours of viridis, smoothly enlarged."""
-    size = (OVERLAY_SIZE, OVERLAY_SIZE)
-    scaled = np.clip((gate - low) / max(high - low, 1e-6), 0, 1)
-    enlarged = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    heat = Image.fromarray((colormaps["viridis"](enlarged)[..., :3] * 255).astype(np.uint8))
-    grey = (
-        image.resize(size, Image.Resampling.BICUBIC).convert("L").convert("RGB")
-    )  # its colours would mix with the map's
-    return Image.blend(grey, heat, opacity)
+def heat_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
+    """A map [h, w] as a PNG of `HEAT_SIZE` pixels, low..high as the colours of viridis.
+
+    It is the values that are enlarged, smoothly, and not their colours: between the colours of a high and a low value
+    there are others than those of the values between.
+    """
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
+    enlarged = Image.fromarray(scaled).resize((HEAT_SIZE, HEAT_SIZE), Image.Resampling.BILINEAR)
+    picture = Image.fromarray((np.asarray(enlarged) * 255 + 0.5).astype(np.uint8), "L")
+    picture.putpalette(_viridis())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
 
 
-def channel_gates(gates: NDArray[np.float32], neutral: float) -> Figure:
-    """The channel gates [C] as bars from the neutral value: above it turned up, below it turned down."""
-    figure = Figure(figsize=(3.2, 1.5), layout="constrained")
-    axes = figure.add_subplot()
-    colours = [palette.TURNED_UP if gate >= neutral else palette.TURNED_DOWN for gate in gates]
-    axes.bar(np.arange(len(gates)), gates - neutral, bottom=neutral, width=0.85, color=colours)
-    axes.axhline(neutral, linewidth=0.8, color="#888888")
-    axes.set(xlim=(-0.7, len(gates) - 0.3), ylim=(0, 1), xlabel="channel", ylabel="gate", yticks=[0, 0.5, 1])
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+@lru_cache(maxsize=1)
+def _viridis() -> bytes:
+    """256 times red, green and blue."""
+    colours: NDArray[np.float64] = colormaps["viridis"](np.arange(256))[:, :3]
+    return (colours * 255 + 0.5).astype(np.uint8).tobytes()
 
 
 def learning_curves(metrics: Sequence[Metric]) -> Figure:

@@ -1,0 +1,71 @@
+"""Pictures that a model got wrong, with what they really are: a small data set that grows by one picture at a time.
+
+It has the layout of every other data set that is brought here (parquet, the Hub's metadata), so that a training can
+learn from it and the Hub's viewer shows it. Its classes are those of the run, in the run's order.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from resnet_space.data.archives.writing import UNFINISHED, image_schema, kept_bytes
+from resnet_space.data.sources import DataError, classification_columns
+
+MISTAKES = "mistakes"  # how the names of their folders begin
+FILE = "train-00000-of-00001.parquet"
+MOST = 2_000  # pictures in one; the file is written anew for each
+MOST_BYTES = 200_000_000
+
+
+def mistakes_file(folder: Path) -> Path:
+    """The parquet file of a set's folder."""
+    return folder / FILE
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    """The classes of a set; none where the folder has no such set."""
+    try:
+        return classification_columns(pq.read_schema(mistakes_file(folder))).classes
+    except (DataError, OSError, pa.ArrowException):
+        return ()
+
+
+def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str, label: str) -> int:
+    """Put a picture into the set, which is made where there is none.
+
+    Args:
+        folder: of the set.
+        classes: of the run that was wrong.
+        picture: the file as it came; a large one is kept at 512 pixels.
+        name: of the file.
+        label: what it really shows, one of the classes. The same picture given anew takes the place of the first.
+
+    Returns:
+        How many pictures the set has now.
+
+    Raises:
+        DataError: for a label that is no class, a set of other classes, or a full one.
+        ImageError: for a picture that cannot be decoded.
+    """
+    if label not in classes:
+        raise DataError(f"{label!r} is none of the run's {len(classes)} classes: choose one of them.")
+    schema = image_schema(classes)
+    rows = []
+    file = mistakes_file(folder)
+    if file.exists():
+        if classes_of(folder) != tuple(classes):
+            raise DataError(f"The data set {folder.name!r} has other classes than the run.")
+        rows = pq.read_table(file).to_pylist()
+    kept = kept_bytes(picture)
+    rows = [row for row in rows if row["image"]["bytes"] != kept]
+    rows.append({"image": {"bytes": kept, "path": name[:200]}, "label": list(classes).index(label)})
+    if len(rows) > MOST or sum(len(row["image"]["bytes"]) for row in rows) > MOST_BYTES:
+        most = f"{MOST:,} pictures, or {MOST_BYTES // 10**6} MB"
+        raise DataError(f"The data set {folder.name!r} is full: it holds at most {most}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(file.name + UNFINISHED)
+    pq.write_table(pa.Table.from_pylist(rows, schema), beside, compression="zstd")
+    beside.replace(file)
+    return len(rows)

@@ -1,0 +1,67 @@
+"""Sees x, F(x) and shortcut(x) at every addition while a model runs, and leaves no hook behind."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from resnet_space.residuals.addition import Addition
+
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one addition is made of in one forward pass.
+
+    Whoever wants them later must clone them: some networks add in place.
+    """
+
+    x: Tensor
+    residual: Tensor
+    shortcut: Tensor | None  # None in a plain network
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: Sequence[tuple[str, Hook]]) -> Iterator[None]:
+    """Forward hooks by the names of their modules, inside the `with` only, also after an exception."""
+    handles = []
+    try:
+        for name, hook in hooks:
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def parts_hooks(addition: Addition, see: Callable[[Parts], None]) -> list[tuple[str, Hook]]:
+    """Hooks that call `see` in each forward pass, as soon as all parts are there and before they are added."""
+    seen: dict[str, Tensor] = {}
+
+    def x(_module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+        seen["x"] = inputs[0]
+
+    def residual(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        seen["residual"] = output
+        if addition.gives_shortcut is None:
+            finish(None if addition.plain else seen["x"])
+        elif "shortcut" in seen:
+            finish(seen["shortcut"])
+
+    def shortcut(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        seen["shortcut"] = output
+        if "residual" in seen:
+            finish(output)
+
+    def finish(shortcut: Tensor | None) -> None:
+        parts = Parts(seen["x"], seen["residual"], shortcut)
+        seen.clear()  # nothing is kept alive for longer than the block itself keeps it
+        see(parts)
+
+    hooks: list[tuple[str, Hook]] = [(addition.sees_x, x), (addition.gives_residual, residual)]
+    if addition.gives_shortcut is not None:
+        hooks.append((addition.gives_shortcut, shortcut))
+    return hooks

@@ -1,0 +1,31 @@
+"""What a visitor has set in the form stays in it when the page is loaded anew, which Gradio does by itself when the
+app was away for a while. The browser keeps it for as long as the tab is open."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from resnet_space.ui.finetune.fields import Fields, offered_by
+from resnet_space.ui.workshop import Workshop
+
+STORE = "resnet_space.form"
+KEEP = f"(...values) => sessionStorage.setItem('{STORE}', JSON.stringify(values))"
+# Not what another version of the app has kept, with other fields.
+TAKE_BACK = f"""(...values) => {{
+  const kept = JSON.parse(sessionStorage.getItem('{STORE}') ?? '[]');
+  return kept.length === values.length ? kept : values;
+}}"""
+
+
+def keep_entries(workshop: Workshop, form: Fields, opened: Dependency) -> None:
+    """Keep what the form has at every change; take it back after the event by which the page was opened."""
+    quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.on([component.change for component in form.components], None, form.components, None, js=KEEP, **quiet)
+    opened.then(None, form.components, form.components, js=TAKE_BACK, **quiet).then(
+        lambda start: offered_by(workshop, start),
+        form.start,
+        [form.architecture_row, form.architecture, form.settings["shortcut"]],
+        preprocess=False,
+        **quiet,
+    )

@@ -1,0 +1,59 @@
+"""Pictures that visitors bring, and pictures and arrays that the page has in itself, as data: addresses."""
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.images import ImageError, open_image
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.uploads import uploaded_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+ENOUGH = 512  # pixels of the short side of a picture that is shown, and looked at by a model of usual size
+
+
+def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) -> "Image":
+    """The picture in an image component's payload, which is taken as it came (`preprocess=False`).
+
+    Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.
+
+    Args:
+        payload: of the component.
+        short_side: pixels that are enough: a JPEG of several times as many is not decoded in full.
+
+    Raises:
+        gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
+    """
+    if not payload or not payload.get("path"):
+        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
+    try:
+        return open_image(uploaded_file(payload), short_side=short_side)
+    except ImageError as error:
+        raise refusal(error) from None
+
+
+def jpeg_url(picture: "Image") -> str:
+    """A photograph; a small picture is kept as it is, to the pixel."""
+    buffer = io.BytesIO()
+    if min(picture.size) <= 64:
+        picture.save(buffer, "PNG")
+        return data_url(buffer.getvalue(), "image/png")
+    picture.save(buffer, "JPEG", quality=88)
+    return data_url(buffer.getvalue(), "image/jpeg")
+
+
+def npy_url(array: "NDArray[np.float32]") -> str:
+    """What `numpy.load` reads."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return data_url(buffer.getvalue(), "application/octet-stream")
+
+
+def data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

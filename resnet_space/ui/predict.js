@@ -1,0 +1,90 @@
+// What the predict tab does by itself: which class's maps are shown, how opaque maps are, and what a click asks for.
+window.resnetSpace.predict = (() => {
+  "use strict";
+
+  const rowsOf = (side) => [...document.querySelectorAll(`#why .why[data-side="${side}"]`)];
+
+  // The maps of the best class, and of the chosen one or the runner-up, so that there are always two to compare.
+  function choose(side, index) {
+    for (const button of document.querySelectorAll(`#answer [data-side="${side}"] [data-class]`)) {
+      button.setAttribute("aria-pressed", String(button.dataset.class === index));
+    }
+    const rows = rowsOf(side);
+    const chosen = Math.max(rows.findIndex((row) => row.dataset.class === index), 0);
+    rows.forEach((row, place) => (row.hidden = place !== 0 && place !== (chosen || 1)));
+  }
+
+  // In the other run's answer the class of the same name has another number.
+  function chooseByName(button) {
+    const name = button.querySelector(".name").textContent;
+    choose(button.closest("[data-side]").dataset.side, button.dataset.class);
+    for (const other of document.querySelectorAll("#answer [data-class]")) {
+      const side = other.closest("[data-side]").dataset.side;
+      if (side !== button.closest("[data-side]").dataset.side && other.querySelector(".name").textContent === name) {
+        choose(side, other.dataset.class);
+      }
+    }
+  }
+
+  function asked({ dataset }) {
+    return { kind: dataset.evidence, side: Number(dataset.side), index: Number(dataset.class) };
+  }
+
+  function answer(element, watch) {
+    element.addEventListener("click", ({ target }) => {
+      const button = target.closest("[data-class]");
+      if (button) chooseByName(button);
+    });
+    const tell = () => {
+      const { run, example, with: other } = element.querySelector(".answers")?.dataset ?? {};
+      if (run) window.resnetSpace.show("predict", { run, example, with: other });
+    };
+    watch("value", tell);
+    tell();
+  }
+
+  // Maps ask for evidence by "submit", and for a channel by "select".
+  function maps(element, trigger) {
+    element.addEventListener("click", (event) => {
+      const picture = event.target.closest("a.png");
+      if (picture) picture.href = picture.closest("figure").querySelector(".view img").src;
+      const ask = event.target.closest("[data-evidence]");
+      if (ask) trigger("submit", asked(ask));
+      const channel = event.target.closest("button.channel");
+      if (channel) select(channel, channel.dataset.channel);
+      const bars = event.target.closest(".bars");
+      if (bars) {
+        const { left, width } = bars.getBoundingClientRect();
+        const count = Number(bars.dataset.count);
+        select(bars, Math.min(Math.floor(((event.clientX - left) / width) * count), count - 1));
+      }
+    });
+    element.addEventListener("change", ({ target }) => {
+      if (target.matches("input.channel") && target.value !== "" && target.checkValidity()) {
+        select(target, target.value);
+      }
+    });
+
+    const select = ({ dataset }, channel) =>
+      trigger("select", { module: dataset.module, side: Number(dataset.side), channel: Number(channel) });
+  }
+
+  function opacity(element) {
+    const slider = element.querySelector("input");
+    const set = () => {
+      document.documentElement.style.setProperty("--map-opacity", slider.value / 100);
+      slider.setAttribute("aria-valuetext", `${slider.value} %`);
+    };
+    slider.addEventListener("input", set);
+    set();
+  }
+
+  function examples(element, trigger) {
+    element.addEventListener("click", ({ target }) => {
+      const button = target.closest("[data-example]");
+      if (button) trigger("select", { name: button.dataset.example });
+    });
+  }
+
+  return { examples, answer, maps, opacity };
+})();

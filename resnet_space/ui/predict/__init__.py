@@ -1,0 +1,211 @@
+"""The predict tab: a picture and a run -> the top-5, where the model finds each class, and whether that is true.
+
+Files: `looks` (what a run makes of a picture), `answer`, `maps`, `evidence` (each to HTML), `examples`, `mistakes`
+(what was wrong, kept as a data set), `batch` and `many` (many pictures). `ui/predict.js` is what the page does itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.runs import RunError
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.guard import admit
+from resnet_space.ui.live import SCRIPTS
+from resnet_space.ui.pictures import read_picture
+from resnet_space.ui.predict.answer import EMPTY, answers_html
+from resnet_space.ui.predict.evidence import evidence_value
+from resnet_space.ui.predict.examples import build_examples, example_file, example_of, first_picture
+from resnet_space.ui.predict.looks import Look, look, looks
+from resnet_space.ui.predict.many import build_many
+from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
+from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
+from resnet_space.ui.pull import build_pull, wire_pull
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+__all__ = ["PredictTab", "build_predict", "first_picture", "read_picture"]
+
+NOBODY = "nothing"  # to compare with
+OPACITY = """
+<label class="opacity">Opacity of the maps
+<input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the maps, in per cent"></label>
+"""
+MAPS = "resnetSpace.predict.maps(element, trigger)"
+PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
+NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
+
+
+@dataclass(frozen=True)
+class PredictTab:
+    """What the other tabs need: the choices, when what the page's address names was chosen (`opened`), and the
+    mistakes, which a training can learn from.
+    """
+
+    run: gr.Dropdown
+    picture: gr.Image
+    opened: gr.events.Dependency
+    mistakes: Mistakes
+
+
+def build_predict(
+    workshop: Workshop, app: gr.Blocks, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State
+) -> PredictTab:
+    """Place the tab's components and wire its events.
+
+    Args:
+        workshop: what all share.
+        app: the page.
+        tab: the tab itself.
+        visitor: the key that a browser is known by.
+        names: the runs that can predict.
+    """
+    trained = workshop.trained_names()
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300, elem_id="predict-choices"):
+            picture = gr.Image(
+                label="Picture",
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                height=320,
+                elem_id="picture",
+                buttons=["fullscreen"],
+            )
+            build_examples(picture)
+            run = run_dropdown(trained, workshop.default_name())
+            other = run_dropdown([NOBODY, *trained], NOBODY, label="Compare with")
+            pulled = build_pull(workshop, visitor)
+            button = gr.Button("Predict", variant="primary")
+        with gr.Column(scale=2, min_width=320):
+            answer = gr.HTML(EMPTY, js_on_load="resnetSpace.predict.answer(element, watch)", elem_id="answer", **PLAIN)
+            with gr.Column(visible=False) as once_answered:
+                mistakes = build_mistakes(workshop, visitor, picture, run)
+                gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
+            why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
+            evidence = gr.HTML(
+                NO_EVIDENCE,
+                html_template='<div class="body" aria-live="polite"></div>',
+                js_on_load="resnetSpace.report(element, props, watch)",
+                elem_id="evidence",
+                **PLAIN,
+            )
+            gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
+            channel = gr.HTML("", js_on_load=MAPS, elem_id="channel", **PLAIN)
+    build_many(workshop, run)
+    with gr.Column(visible=False):  # what programs get of this tab
+        label = gr.Label(num_top_classes=5)
+        maps = gr.HTML()
+        ask = gr.Button()
+
+    def predict(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:
+        """Classify a picture.
+
+        Args:
+            image: a photograph of at most 50 million pixels, uploaded or as a data: URL; JPEG, PNG, WebP, GIF, TIFF.
+            run: a trained run's name; one that is always there is resnet20-cbam-cifar10.
+
+        Returns:
+            The five most probable classes with their calibrated probabilities, and as HTML a warning where the picture
+            is unlike what the model was trained on, and the attention maps.
+        """
+        admit(workshop, request)
+        found = look(workshop, read_picture(image), run, features=False)
+        top = dict(zip(found.prediction.classes, found.prediction.probabilities, strict=True))
+        return top, program_html(found)
+
+    def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
+        return looks(workshop, image, [run, None if other == NOBODY else other])
+
+    def on_picture(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
+        """The answer first, its maps when they are drawn."""
+        nothing = (EMPTY, gr.update(visible=False), gr.skip(), "", NO_EVIDENCE, "", "")
+        if not (image and run):
+            yield nothing
+            return
+        try:
+            admit(workshop, request)
+            found = look_again(image, run, other)
+        except gr.Error:
+            yield nothing  # nobody is to take the maps of another picture for this one's
+            raise
+        classes = list(found[0].classifier.config.classes)
+        label = gr.update(choices=classes, value=None)
+        yield answers_html(found, example_of(image)), gr.update(visible=True), label, *(gr.skip(),) * 4
+        yield gr.skip(), gr.skip(), gr.skip(), class_maps_html(found), NO_EVIDENCE, gates_html(found), ""
+
+    def on_button(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
+        if not (image and image.get("path")):
+            read_picture(image)
+        yield from on_picture(image, run, other, request)
+
+    def one(image: dict[str, Any] | None, run: str, other: str | None, side: object) -> Look:
+        """The run that a click was about."""
+        found = look_again(image, run, other)
+        return found[1] if side == 1 and len(found) == 2 else found[0]
+
+    def on_evidence(
+        image: dict[str, Any] | None,
+        run: str,
+        other: str | None,
+        request: gr.Request,
+        event: gr.EventData,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> dict[str, Any]:
+        admit(workshop, request)
+        chosen = one(image, run, other, event.side)
+        if not isinstance(event.index, int):
+            raise refusal("Choose a class first.")
+        return evidence_value(
+            chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
+        )
+
+    def on_channel(
+        image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request, event: gr.EventData
+    ) -> str:
+        admit(workshop, request)
+        chosen = one(image, run, other, event.side)
+        gates = chosen.prediction.attention.channel
+        wanted, module = event.channel, str(event.module)
+        if module not in gates or not isinstance(wanted, int) or not 0 <= wanted < gates[module].shape[1]:
+            raise refusal("There is no such channel: choose one of those in the chart.")
+        return channel_html(chosen, module, wanted)
+
+    def open_link(request: gr.Request) -> Any:
+        """The runs and the example that the page's address names: whoever has it may look at them."""
+        asked = dict(request.query_params)
+        if asked.get("tab") != "predict":
+            return gr.skip(), gr.skip(), gr.skip()
+        chosen = []
+        for name in (asked.get("run"), asked.get("with")):
+            try:
+                found = workshop.library.open(name or "")
+                chosen.append(found.name if found.has_weights else None)
+            except RunError:
+                chosen.append(None)
+        known = [*dict.fromkeys([*workshop.trained_names(), *filter(None, chosen)])]
+        return (
+            gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),
+            gr.update(choices=[NOBODY, *known], value=chosen[1]) if chosen[1] else gr.skip(),
+            example_file(asked.get("example")),
+        )
+
+    private: Any = {"api_visibility": "private", "preprocess": False}
+    quiet: Any = private | {"show_progress": "hidden"}
+    seen = [picture, run, other]
+    views = [answer, once_answered, mistakes.label, why, evidence, gates, channel]
+    ask.click(predict, [picture, run], [label, maps], api_name="predict", preprocess=False)
+    shown: Any = private | {"trigger_mode": "always_last", "show_progress_on": answer}
+    gr.on([picture.change, run.change, other.change], on_picture, seen, views, **shown)
+    button.click(on_button, seen, views, **shown)
+    gr.on([why.submit, gates.submit], on_evidence, seen, evidence, concurrency_limit=1, **private)
+    gates.select(on_channel, seen, channel, show_progress="minimal", **private)
+    # An answer is there before anything is clicked, once the tab is looked at.
+    tab.select(first_picture, picture, picture, **quiet)
+    opened = app.load(open_link, None, [run, other, picture], **quiet)
+    names.change(
+        lambda known: (gr.update(choices=known), gr.update(choices=[NOBODY, *known])), names, [run, other], **quiet
+    )
+    wire_pull(pulled, names, run)
+    return PredictTab(run, picture, opened, mistakes)

@@ -1,0 +1,167 @@
+"""Many pictures: read one at a time, classified a few at a time, and a row each of what was said."""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_space.data.archives import File, is_archive, read_files
+from resnet_space.data.archives.report import SkippedFiles
+from resnet_space.evaluation import Evaluation
+from resnet_space.images import ImageError, open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from resnet_space.inference import Classifier
+
+TOP = 5
+MOST_BYTES = 50_000_000  # of a picture's file
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a run says about one picture.
+
+    Attributes:
+        file: its name, with its folders.
+        folder: the class whose name one of its folders has, or empty.
+        classes, probabilities: the top ones, best first.
+        indices: the classes' positions among the run's.
+        loss: the cross-entropy of the folder's class in nats; NaN without one.
+        unusual: whether the picture is unlike what the model was trained on.
+    """
+
+    file: str
+    folder: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    indices: tuple[int, ...]
+    loss: float
+    unusual: bool
+
+
+@dataclass
+class Reading:
+    """How far the reading is, and what could not be used."""
+
+    skipped: SkippedFiles
+    done: int = 0
+    total: int = 0
+
+
+def read_all(sources: Sequence[tuple[Path, str]]) -> Iterator[File]:
+    """The files of several (path, name): archives, folders of this machine, and single files. Raises DataError."""
+    for i, (path, name) in enumerate(sources):
+        if path.is_dir() or is_archive(path):
+            for file in read_files(path):
+                # Of several sources each counts the same, however many files are in it.
+                share = 1.0 if len(sources) == 1 else file.done / max(file.total, 1)
+                done, total = (file.done, file.total) if len(sources) == 1 else (round(100 * (i + share)), 0)
+                yield File(file.name, file.parts, file.data, file.problem, done, total or 100 * len(sources))
+        else:
+            large = path.stat().st_size > MOST_BYTES
+            problem = f"It has more than the {MOST_BYTES:,} bytes that a picture may have." if large else None
+            data = b"" if large else path.read_bytes()
+            yield File(name, (name,), data, problem, 100 * (i + 1), 100 * len(sources))
+
+
+def classified(
+    classifier: "Classifier",
+    files: Iterable[File],
+    reading: Reading,
+    *,
+    most: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Row]:
+    """A row for every picture among the files, in their order; one batch of pictures is in memory at a time.
+
+    Args:
+        classifier: the run's.
+        files: as they are read.
+        reading: is kept up to date.
+        most: pictures; what comes after them is not read.
+        stopped: is asked before each file.
+    """
+    names: deque[tuple[str, str]] = deque()
+    classes = classifier.config.classes
+    known = {name.casefold(): name for name in classes}
+    short_side = 2 * classifier.config.stored_size
+
+    def pictures() -> "Iterator[Image]":
+        taken = 0
+        for file in files:
+            if stopped():
+                return
+            reading.done, reading.total = file.done, file.total
+            if not file.parts:
+                continue
+            try:
+                if file.problem:
+                    raise ImageError(file.problem)
+                image = open_image(io.BytesIO(file.data), short_side=short_side)
+            except ImageError as error:
+                reading.skipped.add(file.name, str(error))
+                continue
+            except Exception as error:  # Pillow's decoders meet hostile bytes here: none of them may end the rest
+                reading.skipped.add(file.name, f"The image is damaged and cannot be decoded ({error}).")
+                continue
+            folder = next((known[part.casefold()] for part in file.parts[-2::-1] if part.casefold() in known), "")
+            names.append(("/".join(file.parts), folder))
+            yield image
+            taken += 1
+            if taken == most:
+                return
+
+    for prediction in classifier.predict_many(pictures(), top=TOP):
+        name, folder = names.popleft()
+        loss = float("nan")
+        if folder:
+            scaled = prediction.logits.double() / classifier.config.temperature
+            loss = float(scaled.logsumexp(0) - scaled[classes.index(folder)])
+        yield Row(
+            name,
+            folder,
+            tuple(prediction.classes),
+            tuple(prediction.probabilities),
+            tuple(prediction.indices),
+            loss,
+            bool(prediction.unusual),
+        )
+
+
+def evaluation_of(rows: Sequence[Row], classes: tuple[str, ...]) -> Evaluation | None:
+    """Of the rows whose folder is a class; None where there are none."""
+    labelled = [row for row in rows if row.folder]
+    if not labelled:
+        return None
+    return Evaluation(
+        labels=np.array([classes.index(row.folder) for row in labelled], dtype=np.int32),
+        top=np.array([row.indices for row in labelled], dtype=np.int32),
+        probabilities=np.array([row.probabilities for row in labelled], dtype=np.float32),
+        losses=np.array([row.loss for row in labelled], dtype=np.float32),
+        rows=np.arange(len(labelled), dtype=np.int32),
+        classes=classes,
+    )
+
+
+def table_columns(top: int) -> list[str]:
+    """Of `table_rows`, for so many classes a picture."""
+    ranked = [name for i in range(1, top + 1) for name in ((f"{i}.", f"{i}. %") if i > 1 else ("answer", "%"))]
+    return ["file", "folder", "right", *ranked, "unusual"]
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[Any]]:
+    """A row a picture, for the table and the CSV; the probabilities in per cent."""
+    table: list[list[Any]] = []
+    for row in rows:
+        right = "" if not row.folder else "yes" if row.folder == row.classes[0] else "no"
+        ranked: list[Any] = []
+        for name, probability in zip(row.classes, row.probabilities, strict=True):
+            ranked += [name, round(100 * probability, 2)]
+        table.append([row.file, row.folder, right, *ranked, "yes" if row.unusual else ""])
+    return table

@@ -1,0 +1,57 @@
+"""The pictures that come with the app: chosen below the picture, and by name in the page's address."""
+
+import filecmp
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.ui.live import SCRIPTS
+from resnet_space.ui.pictures import data_url
+
+EXAMPLES = Path(__file__).parents[2] / "datasets" / "examples"
+FIRST = "cat"  # what the tab shows before anything was chosen
+
+
+def example_names() -> list[str]:
+    """Their names, in alphabetical order."""
+    return sorted(path.stem for path in EXAMPLES.glob("*.jpg"))
+
+
+def example_file(name: object) -> str:
+    """The picture of an example, of the first one for an unknown name."""
+    return str(EXAMPLES / f"{name if name in example_names() else FIRST}.jpg")
+
+
+def example_of(payload: dict[str, Any] | None) -> str | None:
+    """Which example the picture in a component's payload is; None for a visitor's own."""
+    path = Path(str((payload or {}).get("path")))
+    if path.stem in example_names() and filecmp.cmp(path, EXAMPLES / f"{path.stem}.jpg", shallow=False):
+        return path.stem
+    return None
+
+
+def first_picture(payload: dict[str, Any] | None) -> Any:
+    """For a tab that is opened: an example where there is no picture yet."""
+    return gr.skip() if payload else example_file(FIRST)
+
+
+def build_examples(picture: gr.Image) -> None:
+    """Place them as small pictures, each a button that says what it is, and wire their clicks."""
+    buttons = "".join(
+        f'<button type="button" data-example="{name}" aria-label="Example: {name}" title="{name}"><img alt="" '
+        f'src="{data_url((EXAMPLES / f"{name}.jpg").read_bytes(), "image/jpeg")}"></button>'
+        for name in example_names()
+    )
+    examples = gr.HTML(
+        f'<p class="note">Examples: CIFAR-10 test images, 32 x 32 pixels</p><div class="examples">{buttons}</div>',
+        js_on_load="resnetSpace.predict.examples(element, trigger)",
+        elem_id="examples",
+        head=SCRIPTS,
+        apply_default_css=False,
+    )
+
+    def on_example(event: gr.EventData) -> str:
+        return example_file(event.name)
+
+    examples.select(on_example, None, picture, show_progress="hidden", api_visibility="private", preprocess=False)

@@ -1,0 +1,74 @@
+"""What one or two runs make of a picture: loaded once, looked at in one forward pass each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.images import to_model_size
+from resnet_space.runs import RunError
+from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.workshop import Workshop
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from resnet_space.inference import Classifier, Prediction
+    from resnet_space.saliency import ClassMaps
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run's prediction for a picture.
+
+    Attributes:
+        name: of the run.
+        classifier: its model.
+        picture: what it was shown.
+        prediction: of one forward pass, with the maps that come from the same.
+    """
+
+    name: str
+    classifier: "Classifier"
+    picture: "Image"
+    prediction: "Prediction"
+
+    @cached_property
+    def view(self) -> "Image":
+        """The part of the picture that the model sees, with as many pixels as there are, at most `ENOUGH`."""
+        config = self.classifier.config
+        side = min(*self.picture.size, ENOUGH)
+        cut = max(round(side * config.image_size / config.stored_size), 1)
+        whole = to_model_size(self.picture, side)
+        left = (side - cut) // 2
+        return whole.crop((left, left, left + cut, left + cut))
+
+    @cached_property
+    def view_url(self) -> str:
+        """The same for the page."""
+        return jpeg_url(self.view)
+
+    @cached_property
+    def class_maps(self) -> "dict[str, ClassMaps]":
+        """Where it finds each of its top classes, by the name of the method."""
+        from resnet_space.saliency import METHODS
+
+        return {
+            method: self.classifier.class_maps(self.prediction, self.prediction.indices, method) for method in METHODS
+        }
+
+
+def look(workshop: Workshop, picture: "Image", name: str, *, features: bool = True) -> Look:
+    """Raises gr.Error where the run cannot be used."""
+    try:
+        classifier = workshop.classifier(name)
+    except RunError as error:
+        raise refusal(error) from None
+    return Look(name, classifier, picture, classifier.predict(picture, features=features))
+
+
+def looks(workshop: Workshop, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
+    """A look of each of the named runs, at the picture in a component's payload. Raises gr.Error."""
+    picture = read_picture(payload)
+    return [look(workshop, picture, name) for name in dict.fromkeys(filter(None, names))]

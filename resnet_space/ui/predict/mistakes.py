@@ -1,0 +1,105 @@
+"""What the model got wrong, told by who looks at it: a data set of the visitor's own, from which a run can learn."""
+
+import threading
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistakes_file
+from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, dataset_folders
+from resnet_space.images import ImageError
+from resnet_space.runs import RunError
+from resnet_space.ui import visitors
+from resnet_space.ui.downloads import copied
+from resnet_space.ui.finetune.more_data import free_dataset_name
+from resnet_space.ui.guard import admit
+from resnet_space.ui.refusals import refusal
+from resnet_space.ui.uploads import uploaded_file
+from resnet_space.ui.workshop import Workshop
+
+_writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """`label` is what the picture really shows; `kept` changes to the data set's reference; `use` leads to it."""
+
+    label: gr.Dropdown
+    kept: gr.State
+    use: gr.Button
+
+
+def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Path | None:
+    """The visitor's data set of mistakes in these classes, if there is one."""
+    for folder in dataset_folders().values():
+        is_theirs = not workshop.public or visitors.owns(folder / DATASET_OWNER, key)
+        is_one = folder.parent == workshop.data and folder.name.startswith(MISTAKES)
+        if is_one and is_theirs and classes_of(folder) == classes:
+            return folder
+    return None
+
+
+def keep_mistake(
+    workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
+) -> Any:
+    """(the data set's folder, how many pictures it has now). Raises gr.Error."""
+    if workshop.public and not key:
+        raise refusal("The page does not know you yet: try again in a moment.")
+    if not payload or not payload.get("path"):
+        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
+    if not label:
+        raise refusal("Choose first what the picture really shows.")
+    path = uploaded_file(payload)
+    try:
+        workshop.require_writable()
+        classes = workshop.library.open(run).config.model.classes
+        with _writing:
+            folder = own_set(workshop, key, classes)
+            if folder is None:
+                folder = workshop.data / free_dataset_name(MISTAKES, secret=workshop.public)
+            name = str(payload.get("orig_name") or path.name)
+            count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
+            if key:
+                workshop.claim(folder / DATASET_OWNER, key)
+    except (RunError, DataError, ImageError) as error:
+        raise refusal(error) from None
+    workshop.forget_summary(DatasetRef(folder.name))
+    return folder, count
+
+
+def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Image, run: gr.Dropdown) -> Mistakes:
+    """Place the row and wire its events."""
+    kept = gr.State(None)
+    with gr.Column(visible=not workshop.readonly, elem_id="mistakes"):
+        with gr.Row():
+            label = gr.Dropdown([], label="Wrong? It is really a", value=None, min_width=160, scale=2)
+            keep = gr.Button("Keep as a mistake", size="sm", min_width=150)
+        said = gr.HTML("", apply_default_css=False)
+        with gr.Row(visible=False) as actions:
+            use = gr.Button("Learn from them in Fine-tune", size="sm", min_width=180)
+            export = gr.DownloadButton("Export as parquet", size="sm", min_width=150)
+
+    def on_keep(
+        payload: dict[str, Any] | None, name: str, wanted: str | None, key: str | None, request: gr.Request
+    ) -> Any:
+        admit(workshop, request)
+        folder, count = keep_mistake(workshop, payload, name, wanted, key)
+        pictures = "1 picture" if count == 1 else f"{count:,} pictures"
+        words = (
+            f'<p class="note" role="status">Kept as a <b>{escape(str(wanted))}</b> in the data set '
+            f"<b>{escape(folder.name)}</b>, which has {pictures} now.</p>"
+        )
+        return folder.name, words, gr.update(visible=True), copied(mistakes_file(folder), f"{folder.name}.parquet")
+
+    keep.click(
+        on_keep,
+        [picture, run, label, visitor],
+        [kept, said, actions, export],
+        preprocess=False,
+        api_visibility="private",
+        show_progress="minimal",
+    )
+    return Mistakes(label, kept, use)

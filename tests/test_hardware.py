@@ -1,0 +1,83 @@
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnet_space import hardware
+from resnet_space.config import TrainConfig
+from resnet_space.data.sources import DataError
+from resnet_space.data.splits import load_splits
+from resnet_space.hardware import IMAGE_MEMORY_VARIABLE, bfloat16_is_faster, image_memory_bytes, memory_bytes
+from resnet_space.training import autocast_dtype
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_container_has_the_memory_that_it_may_use_and_not_its_machine_s(name: str, tmp_path: Path) -> None:
+    whole = memory_bytes(tmp_path)
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / name
+    limit.parent.mkdir(exist_ok=True)
+    for text, expected in (("1000000\n", 1_000_000), ("max\n", whole), ("9223372036854771712\n", whole)):
+        limit.write_text(text)
+        assert memory_bytes(tmp_path) == expected
+
+
+def test_decoded_images_may_take_what_is_set_or_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(IMAGE_MEMORY_VARIABLE, raising=False)
+    assert image_memory_bytes(0.25) == int(memory_bytes() * 0.25)
+    for text, on_disk in (("1", True), ("0", True), ("10", False)):  # 2,000 images of 32 px are 6.1 MB
+        monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, text)
+        assert (load_splits(TrainConfig(dataset="cifar10-mini"), 32).train.rows is not None) == on_disk
+    monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "much")
+    with pytest.raises(DataError, match=r"^RESNET_SPACE_IMAGE_MEMORY_MB is 'much', but must be a whole number of mega"):
+        load_splits(TrainConfig(dataset="cifar10-mini"), 32)
+
+
+@pytest.mark.parametrize(("seconds", "dtype"), [([1.0, 0.5], torch.bfloat16), ([0.5, 1.0], None)])
+def test_the_cpu_computes_in_bfloat16_only_where_it_is_the_faster(
+    seconds: list[float], dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two processors, each as its measurement came out, one with the instructions and one without.
+    monkeypatch.setattr(hardware, "_convolution_seconds", lambda _dtypes: seconds)
+    for has_instructions in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_instructions: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        bfloat16_is_faster.cache_clear()
+        expected = dtype if has_instructions else None
+        assert autocast_dtype(TrainConfig(dataset="any"), torch.device("cpu")) is expected
+    bfloat16_is_faster.cache_clear()
+
+
+def test_both_precisions_are_timed_and_the_number_of_threads_stays() -> None:
+    before = torch.get_num_threads()
+    seconds = hardware._convolution_seconds((torch.float32, torch.bfloat16))
+    assert all(0 < each < math.inf for each in seconds)
+    assert torch.get_num_threads() == before
+
+
+def test_freed_memory_is_kept_once_that_is_said_and_given_back_before() -> None:
+    # 64 MB that are written to and freed: what is left of them in the process, by Linux's own count.
+    program = """
+import ctypes, psutil, sys
+from resnet_space.hardware import keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = psutil.Process().memory_info().rss
+block = libc.malloc(2**26)
+ctypes.memset(block, 1, 2**26)
+libc.free(block)
+print(psutil.Process().memory_info().rss - before)
+"""
+    left = {
+        how: int(subprocess.check_output([sys.executable, "-c", program, how], cwd=ROOT, text=True))
+        for how in ("keep", "default")
+    }
+    assert left["default"] < 2**24 < 2**25 < left["keep"]

@@ -1,0 +1,172 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from resnet_space.inference import Classifier
+from resnet_space.models import create_model
+from resnet_space.novelty import Usual, fit_usual, load_usual, looked_at, recorded_means, save_usual
+from resnet_space.runs import USUAL, Run, RunError
+
+SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
+EXAMPLES = Path(__file__).parent.parent / "resnet_space" / "datasets" / "examples"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Classifier:
+    return Classifier(Run.open(SHIPPED))
+
+
+def correlated(count: int, seed: int) -> np.ndarray:
+    """Ten channels that vary along three directions, and a little in all others."""
+    mixing = np.random.default_rng(0).normal(size=(3, 10)) * [[3], [2], [1]]
+    generator = np.random.default_rng(seed)
+    return (generator.normal(size=(count, 3)) @ mixing + 0.1 * generator.normal(size=(count, 10)) + 5).astype(
+        np.float32
+    )
+
+
+def test_the_distance_is_mahalanobis_with_all_directions_free() -> None:
+    training, new = correlated(500, 1), correlated(50, 2)
+    usual = fit_usual(training, training, directions=9)
+    assert usual is not None
+    scaled = (training - training.mean(0)) / training.std(0)
+    inverse = np.linalg.inv(np.cov(scaled.T))
+    difference = (new - training.mean(0)) / training.std(0)
+    expected = np.einsum("ni,ij,nj->n", difference, inverse, difference)
+    np.testing.assert_allclose(usual.strangeness(new) * usual.limit, expected, rtol=0.02)
+
+
+def test_a_twentieth_of_what_is_like_the_validation_images_is_unusual() -> None:
+    usual = fit_usual(correlated(2000, 1), correlated(1000, 2), directions=3)
+    assert usual is not None
+    assert 0.03 < (usual.strangeness(correlated(4000, 3)) > 1).mean() < 0.07
+    # Each channel as it often is, but not together as they are.
+    shuffled = np.random.default_rng(0).permuted(correlated(500, 4), axis=0)
+    assert (usual.strangeness(shuffled) > 1).mean() > 0.95
+
+
+@pytest.mark.parametrize(("training", "validation"), [(2, 5), (0, 5), (30, 0)])
+def test_too_few_images_tell_nothing(training: int, validation: int) -> None:
+    assert fit_usual(correlated(training, 1), correlated(validation, 2)) is None
+
+
+def test_of_few_validation_images_the_strangest_is_the_limit() -> None:
+    validation = correlated(10, 2)
+    usual = fit_usual(correlated(30, 1), validation)
+    assert usual is not None
+    assert usual.strangeness(validation).max() == pytest.approx(1)
+
+
+def test_a_channel_that_is_always_the_same_does_no_harm() -> None:
+    training = correlated(100, 1)
+    training[:, 4] = 0
+    usual = fit_usual(training, training)
+    assert usual is not None
+    assert np.isfinite(usual.strangeness(training)).all()
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
+def test_what_is_looked_at_is_the_mean_of_each_channel_after_the_stem_and_every_stage(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, 3, stem="cifar", cbam="stage").eval()
+    image = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode(), recorded_means(model) as means:
+        model(image)
+        model(image[:1])
+    with torch.inference_mode():
+        x = model.maxpool(model.relu(model.bn1(model.conv1(image))))
+        expected = [x.mean((2, 3))]
+        for stage in model.stages():
+            x = stage.cbam(stage.blocks(x))
+            expected.append(x.mean((2, 3)))
+    torch.testing.assert_close(means[0], torch.cat(expected, 1))
+    assert [len(m) for m in means] == [2, 1]
+    assert len(looked_at(model)) == len(expected)
+
+
+# The shipped model
+
+
+def blank_and_noise() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(7)
+    normal = random.standard_normal((32, 32, 3))
+    board = np.indices((32, 32)).sum(0) % 2 * 255
+    return {
+        "black": np.zeros((32, 32, 3)),
+        "white": np.full((32, 32, 3), 255),
+        "grey": np.full((32, 32, 3), 128),
+        "large and grey": np.full((300, 400, 3), 90),
+        "uniform noise": random.integers(0, 256, (32, 32, 3)),
+        "large uniform noise": random.integers(0, 256, (256, 256, 3)),
+        "Gaussian noise": np.clip(128 + 64 * normal, 0, 255),
+        "grey noise": np.repeat(random.integers(0, 256, (32, 32, 1)), 3, 2),
+        "checkerboard": np.repeat(board[..., None], 3, 2),
+        "coarse checkerboard": np.repeat(np.kron(board[:4, :4], np.ones((8, 8)))[..., None], 3, 2),
+    }
+
+
+@pytest.mark.parametrize("kind", blank_and_noise())
+def test_blank_images_and_noise_are_unusual(shipped: Classifier, kind: str) -> None:
+    prediction = shipped.predict(Image.fromarray(blank_and_noise()[kind].astype(np.uint8)))
+    assert prediction.unusual
+    assert prediction.warning.startswith("This picture is unlike")
+    assert f"{prediction.strangeness:.1f} times" in prediction.warning
+
+
+def test_the_examples_are_photographs_as_the_model_knows_them(shipped: Classifier) -> None:
+    predictions = list(shipped.predict_many(Image.open(path) for path in sorted(EXAMPLES.glob("*.jpg"))))
+    assert sum(bool(prediction.unusual) for prediction in predictions) <= 1  # of ten
+    assert all(bool(prediction.warning) == prediction.unusual for prediction in predictions)
+
+
+# The file
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    shutil.copytree(SHIPPED, tmp_path / "run", ignore=shutil.ignore_patterns("resume", "figures"))
+    return Run.open(tmp_path / "run")
+
+
+def test_a_run_without_the_file_does_not_know(run: Run) -> None:
+    (run.path / USUAL).unlink()
+    prediction = Classifier(run).predict(Image.new("RGB", (32, 32)))
+    assert (prediction.unusual, prediction.strangeness, prediction.warning) == (None, None, "")
+
+
+def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
+    usual = load_usual(run)
+    assert usual is not None
+    doubled = replace(usual, limit=2 * usual.limit)
+    save_usual(doubled, run)
+    again = load_usual(run)
+    assert isinstance(again, Usual)
+    assert all(np.array_equal(getattr(again, name), getattr(doubled, name)) for name in vars(usual))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mean": np.zeros(7, np.float32)}, r"mean is float32 \[7\]"),
+        ({"directions": np.zeros((64, 144))}, "directions is float64"),
+        ({"variances": np.zeros(64, np.float32)}, "variances must be above 0"),
+        ({"limit": np.array([np.nan], np.float32)}, "not finite"),
+        ({"more": np.zeros(1, np.float32)}, "instead of"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(run: Run, changes: dict[str, np.ndarray], reason: str) -> None:
+    save_file(load_file(run.path / USUAL) | changes, run.path / USUAL)
+    with pytest.raises(RunError, match=f"^The usual.safetensors of run does not fit its model: .*{reason}"):
+        load_usual(run)
+
+
+def test_a_damaged_file_is_refused(run: Run) -> None:
+    (run.path / USUAL).write_bytes(b"not safetensors")
+    with pytest.raises(RunError, match="cannot be read"):
+        Classifier(run)

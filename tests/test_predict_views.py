@@ -1,0 +1,348 @@
+"""What the predict tab shows, as text: no browser, and no app."""
+
+import io
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import confusion_matrix as reference_confusion
+
+from resnet_space import charts
+from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.data.archives import File, is_archive, read_files
+from resnet_space.data.archives.report import SkippedFiles
+from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
+from resnet_space.data.splits import load_split
+from resnet_space.data.summary import summarise
+from resnet_space.evaluation import confusion_matrix, summary
+from resnet_space.images import open_image, to_model_size
+from resnet_space.inference import Classifier
+from resnet_space.models import model_from_config
+from resnet_space.runs import Run
+from resnet_space.ui.downloads import csv_file
+from resnet_space.ui.predict.answer import answers_html, percent
+from resnet_space.ui.predict.batch import Reading, classified, evaluation_of, read_all, table_columns, table_rows
+from resnet_space.ui.predict.examples import example_file, example_names, example_of
+from resnet_space.ui.predict.looks import Look
+from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
+from resnet_space.ui.svg import HEIGHT, bars
+from tests.networks import alive
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+CLASSES = ("ant", "bee", HOSTILE, "=cmd", "emu", "fox")
+
+
+@pytest.fixture(scope="module", params=["stage", None], ids=["with CBAM", "without"])
+def look(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Look:
+    return looked(tmp_path_factory, request.param)
+
+
+@pytest.fixture(scope="module")
+def with_cbam(tmp_path_factory: pytest.TempPathFactory) -> Look:
+    return looked(tmp_path_factory, "stage")
+
+
+def looked(folders: pytest.TempPathFactory, cbam: Any) -> Look:
+    """A small network's look at a picture of noise, 48 x 40 pixels."""
+    torch.manual_seed(0)
+    model = ModelConfig("resnet20", CLASSES, cbam=cbam, image_size=24, resize=32)
+    run = Run.create(folders.mktemp("runs") / "small", RunConfig(model))
+    run.save_weights(alive(model_from_config(model)).state_dict())
+    classifier = Classifier(run)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8))
+    return Look("a-run", classifier, picture, classifier.predict(picture, features=True))
+
+
+# The answer
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.5, "50.0 %"), (1.0, "100.0 %"), (0.9999, "> 99.9 %"), (0.0004, "< 0.1 %"), (0.0, "0.0 %"), (0.1234, "12.3 %")],
+)
+def test_nothing_is_certain_by_rounding(probability: float, words: str) -> None:
+    assert percent(probability) == words
+
+
+def test_every_top_class_is_a_button_and_names_stay_text(look: Look) -> None:
+    html = answers_html([look], "cat")
+    assert [int(i) for i in re.findall(r'<button type="button" data-class="(\d)"', html)] == look.prediction.indices
+    assert html.count('aria-pressed="true"') == 1
+    assert 'data-run="a-run"' in html
+    assert 'data-example="cat"' in html
+    assert 'data-with=""' in html
+    assert "<img" not in html
+    assert "short side resized to 32 px, centre cropped to 24 x 24" in html.replace("Short", "short")
+
+
+def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) -> None:
+    usual = answers_html([look], None)
+    assert "caution" not in usual
+    assert "doubtful" not in usual
+    strange = Look(
+        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"strangeness": 2.5})
+    )
+    html = answers_html([strange], None)
+    assert "No answer to rely on" in html
+    assert "doubtful" in html
+    assert "unlike the pictures that the model was trained with" in html
+    assert "unlike the pictures that the model was trained with" in program_html(strange)
+
+
+# Maps
+
+
+def test_what_is_shown_is_what_the_model_sees_with_the_pixels_that_there_are(look: Look) -> None:
+    left, top, side = (48 - 30) / 2, (40 - 30) / 2, 30  # the middle 24/32 of 40 pixels
+    middle = look.picture.crop((int(left), int(top), int(left) + side, int(top) + side))
+    assert look.view.size == (side, side)
+    assert np.abs(np.asarray(look.view, dtype=int) - np.asarray(middle, dtype=int)).max() <= 1
+    small = np.asarray(look.view.resize((24, 24), Image.Resampling.BICUBIC), dtype=int)
+    assert np.abs(small - np.asarray(look.classifier.view(look.picture), dtype=int)).mean() < 8
+
+
+def test_each_top_class_has_a_map_of_each_method_and_both_files(look: Look) -> None:
+    html = class_maps_html([look])
+    rows = html.split('<div class="why"')[1:]
+    assert [int(re.search(r'data-class="(\d)"', row)[1]) for row in rows] == look.prediction.indices  # type: ignore[index]
+    assert [" hidden>" in row for row in rows] == [False, False, True, True, True]
+    for row in rows:
+        assert row.count("<figure>") == 2 == row.count('.npy"') == row.count('class="png"')
+    assert HOSTILE not in html
+    assert re.findall(r'download="([^"]+)"', html)[0] == f"a-run-{plain(look.prediction.classes[0])}-grad-cam.png"
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", name)
+
+
+def array_of(html: str, name: str) -> np.ndarray[Any, Any]:
+    import base64
+
+    found = re.search(rf'download="{re.escape(name)}" href="data:application/octet-stream;base64,([^"]+)"', html)
+    assert found is not None, name
+    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(base64.b64decode(found[1])), allow_pickle=False)
+    return loaded
+
+
+def test_the_gates_files_have_the_very_values(with_cbam: Look) -> None:
+    html = gates_html([with_cbam])
+    for module, gate in with_cbam.prediction.attention.spatial.items():
+        assert np.array_equal(array_of(html, f"a-run-{module}-spatial-gate.npy"), gate[0].numpy())
+    channels = with_cbam.prediction.attention.channel["cbam3"][0]
+    named = [
+        int(i) for i in re.findall(r'<button type="button" class="channel [^>]*data-channel="(\d+)"[^>]*cbam3', html)
+    ]
+    assert channels[named].max() == channels.max()
+    assert channels[named].min() == channels.min()
+    assert len(set(named)) == len(named) == 6
+
+
+def test_a_channel_is_shown_as_its_feature_map(with_cbam: Look) -> None:
+    html = channel_html(with_cbam, "cbam2", 5)
+    assert np.array_equal(
+        array_of(html, "a-run-cbam2-channel-5.npy"), with_cbam.prediction.features["cbam2"][5].numpy()
+    )
+
+
+def test_two_runs_share_the_scale_of_their_gates(with_cbam: Look, look: Look) -> None:
+    html = gates_html([with_cbam, look])
+    gates = [g for one in (with_cbam, look) for g in one.prediction.attention.spatial.values()]
+    low, high = min(float(g.min()) for g in gates), max(float(g.max()) for g in gates)
+    scale = re.findall(r'class="scale"><span>gate</span><span>([\d.]+)</span>.*?<span>([\d.]+)</span>', html)
+    assert scale == [(f"{low:.2f}", f"{high:.2f}")]
+    assert ("a-run has no CBAM" in html) == (not look.prediction.attention.spatial)
+
+
+def test_bars_go_from_the_neutral_value_to_each_gate() -> None:
+    drawn = bars([0.9, 0.5, 0.1], 0.5, "three")
+    up, down = re.findall(r'class="(?:up|down)" d="([^"]*)"', drawn)
+    assert [float(y) for y in re.findall(r" ([\d.]+)V", up)] == [HEIGHT * 0.5] * 2
+    assert [float(y) for y in re.findall(r"V([\d.]+)h", up + down)] == pytest.approx([9, 45, 81])
+
+
+# Evidence
+
+
+def test_the_chart_of_evidence_has_each_measure_with_what_knows_nothing() -> None:
+    measures = [
+        charts.MeasuredMap("Insertion", 0.7, (0.4, 0.5), 0.6),
+        charts.MeasuredMap("<b>Deletion", 0.1, (0.2, 0.3), 0.25),
+    ]
+    random, centre, this = charts.evidence_chart("title", measures)["data"]
+    assert list(zip(random["y"], random["x"], strict=True)) == [
+        ("Insertion", 0.4),
+        ("Insertion", 0.5),
+        ("&lt;b&gt;Deletion", 0.2),
+        ("&lt;b&gt;Deletion", 0.3),
+    ]
+    assert (centre["x"], this["x"]) == ([0.6, 0.25], [0.7, 0.1])
+
+
+# Examples
+
+
+def test_an_example_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    assert example_names()[3] == "cat"
+    assert len(example_names()) == 10
+    assert Path(example_file("../../etc/passwd")).stem == "cat"
+    assert example_of({"path": example_file("dog")}) == "dog"
+    (tmp_path / "dog.jpg").write_bytes(b"somebody's own")
+    assert example_of({"path": str(tmp_path / "dog.jpg")}) is None
+    assert example_of(None) is None
+
+
+# Many pictures
+
+
+def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] = (40, 40)) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    """Of three classes, two in no class's folder, and files that are none."""
+    found = {f"all/{name}/{i}.png": encoded(10 * i + len(name)) for name in ("ant", "BEE", "fox") for i in range(4)}
+    return found | {"all/other/x.png": encoded(7), "y.png": encoded(8), "all/ant/z.txt": b"text", ".hidden": b""}
+
+
+def zipped(folder: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return folder / "all.zip"
+
+
+def test_many_pictures_are_judged_as_each_alone_and_counted_as_sklearn_does(
+    tmp_path: Path, look: Look, pictures: dict[str, bytes]
+) -> None:
+    reading = Reading(SkippedFiles())
+    files = read_all([(zipped(tmp_path, pictures), "all.zip")])
+    rows = list(classified(look.classifier, files, reading, most=100))
+    assert [row.file for row in rows] == [name for name in pictures if name.endswith("png")]
+    assert [(skipped.name, reading.skipped.count) for skipped in reading.skipped.listed] == [("all/ant/z.txt", 1)]
+    assert (reading.done, reading.total) == (len(pictures), len(pictures))
+    for row in rows:
+        alone = look.classifier.predict(open_image(io.BytesIO(pictures[row.file])))
+        assert list(row.classes) == alone.classes
+        assert row.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    labelled = [row for row in rows if row.folder]
+    assert [row.folder for row in labelled] == ["ant"] * 4 + ["bee"] * 4 + ["fox"] * 4
+
+    evaluation = evaluation_of(rows, CLASSES)
+    assert evaluation is not None
+    truth, said = [row.folder for row in labelled], [row.classes[0] for row in labelled]
+    whole = [(look.classifier.predict(open_image(io.BytesIO(pictures[row.file])), top=6)) for row in labelled]
+    by_class = np.array([[p.probabilities[p.indices.index(i)] for i in range(6)] for p in whole], dtype=np.float64)
+    by_class /= by_class.sum(1, keepdims=True)
+    assert summary(evaluation)["accuracy"] == pytest.approx(accuracy_score(truth, said))
+    loss = log_loss([CLASSES.index(name) for name in truth], by_class, labels=range(6))
+    assert summary(evaluation)["loss"] == pytest.approx(loss, rel=1e-3)
+    assert confusion_matrix(evaluation).tolist() == reference_confusion(truth, said, labels=list(CLASSES)).tolist()
+    assert evaluation_of([row for row in rows if not row.folder], CLASSES) is None
+
+
+def test_a_table_of_hostile_names_is_harmless_as_csv_and_has_all_that_was_said(tmp_path: Path, look: Look) -> None:
+    files = [File("=1+1.png", ("=1+1.png",), encoded(1), None, 1, 1)]
+    rows = list(classified(look.classifier, files, Reading(SkippedFiles()), most=10))
+    (row,) = table_rows(rows)
+    assert row[:3] == ["=1+1.png", "", ""]
+    assert row[3::2][:5] == list(rows[0].classes)
+    assert row[4::2][:5] == pytest.approx([100 * p for p in rows[0].probabilities], abs=0.01)
+    text = Path(csv_file("a run/predictions.csv", table_columns(5), table_rows(rows))).read_text(encoding="utf-8")
+    assert len(text.splitlines()[0].split(",")) == len(row)
+    assert "'=1+1.png" in text
+    assert not re.search(r"(^|,)=", text)
+
+
+def test_reading_stops_when_asked_at_the_most_and_never_holds_more_than_a_batch(look: Look) -> None:
+    opened = []
+
+    def endless() -> Iterator[File]:
+        for i in range(10_000):
+            opened.append(i)
+            yield File(f"{i}.png", (f"{i}.png",), content, None, i, 10_000)
+
+    content = encoded(3)
+    assert len(list(classified(look.classifier, endless(), Reading(SkippedFiles()), most=40))) == 40
+    assert len(opened) == 40
+    opened.clear()
+    rows = classified(
+        look.classifier, endless(), Reading(SkippedFiles()), most=10_000, stopped=lambda: len(opened) > 50
+    )
+    next(rows)
+    assert len(opened) == 32  # a batch
+    assert len(list(rows)) == 49  # of 51 that were opened, the first was taken and the last came when it was stopped
+
+
+def test_archives_folders_and_single_files_are_read_alike(tmp_path: Path, pictures: dict[str, bytes]) -> None:
+    wanted = {name: content for name, content in pictures.items() if not name.startswith(".")}
+    archive = zipped(tmp_path, pictures)
+    folder = tmp_path / "folder"
+    for name, content in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as packed:
+        packed.add(folder, ".")
+    for source in (archive, folder, tmp_path / "all.tar.gz"):
+        assert source.is_dir() or is_archive(source)
+        assert {"/".join(file.parts): file.data for file in read_files(source) if file.parts} == wanted
+    single = folder / "y.png"
+    assert not is_archive(single)
+    (one,) = read_all([(single, "holiday.png")])
+    assert (one.parts, one.data) == (("holiday.png",), wanted["y.png"])
+    (tmp_path / "broken.zip").write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(DataError):
+        list(read_all([(tmp_path / "broken.zip", "broken.zip")]))
+
+
+# Mistakes
+
+
+def test_mistakes_are_a_data_set_that_a_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
+    folder = tmp_path / "mistakes"
+    first, second = encoded(1), encoded(2)
+    assert add_mistake(folder, CLASSES, first, "a.png", "bee") == 1
+    assert add_mistake(folder, CLASSES, second, "b.png", HOSTILE) == 2
+    assert add_mistake(folder, CLASSES, first, "again.png", "fox") == 2  # told anew: the later word counts
+    assert classes_of(folder) == CLASSES
+    found = summarise(DatasetRef("mistakes"))
+    assert found.classes == CLASSES
+    assert found.counts == {"train": [0, 0, 1, 0, 0, 1]}
+    loaded = load_split([mistakes_file(folder)], 40)
+    assert [CLASSES[i] for i in loaded.labels] == [HOSTILE, "fox"]
+    assert np.array_equal(loaded.images[1].numpy(), np.asarray(Image.open(io.BytesIO(first))))
+    assert [path.name for path in folder.iterdir()] == [mistakes_file(folder).name]
+    with pytest.raises(DataError, match="'cow' is none of the run's 6 classes"):
+        add_mistake(folder, CLASSES, first, "a.png", "cow")
+    with pytest.raises(DataError, match="has other classes"):
+        add_mistake(folder, ("fox", "ant"), first, "a.png", "ant")
+    assert pq.read_table(mistakes_file(folder)).num_rows == 2
+
+
+# Decoding
+
+
+def test_a_large_jpeg_comes_smaller_and_looks_the_same_to_a_model() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    noise.resize((1800, 1200), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=92)
+    whole, small = open_image(buffer), open_image(buffer, short_side=256)
+    assert (whole.size, small.size) == ((1800, 1200), (450, 300))
+    difference = np.abs(
+        np.asarray(to_model_size(whole, 64), dtype=int) - np.asarray(to_model_size(small, 64), dtype=int)
+    )
+    assert difference.max() <= 6

@@ -1,0 +1,82 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+from resnet_space.attention import attention_maps
+from resnet_space.models import ResNet, create_model
+from resnet_space.saliency import class_maps
+from resnet_space.sanity import GATES, SanityCheck, _maps, _rank_correlation, sanity_check, sanity_checks, sanity_metric
+from tests.networks import alive
+
+PARTS = ("head", "layer3", "layer2", "layer1", "stem")
+
+
+@pytest.fixture(scope="module")
+def model() -> ResNet:
+    torch.manual_seed(0)
+    return alive(create_model("resnet20", 6, cbam="stage"))
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "ablation-cam", GATES])
+def test_parts_become_random_from_the_head_down_and_the_model_stays(
+    model: ResNet, images: torch.Tensor, method: str
+) -> None:
+    before = copy.deepcopy(model.state_dict())
+    check = sanity_check(model, images, method)
+    assert check.parts == PARTS
+    assert check.images == 4
+    assert all(-1 <= correlation <= 1 for correlation in check.correlations)
+    assert check == sanity_check(model, images, method)  # and the same again
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_gate_does_not_depend_on_the_head_and_a_class_map_does(model: ResNet, images: torch.Tensor) -> None:
+    assert sanity_check(model, images, GATES).correlations[0] == 1
+    assert sanity_check(model, images, "grad-cam").correlations[0] < 0.9
+    assert abs(sanity_check(model, images, "grad-cam").correlations[-1]) < 0.5
+
+
+def test_the_maps_are_those_that_are_shown(model: ResNet, images: torch.Tensor) -> None:
+    classes = [3, 0, 5, 1]
+    found = _maps(model, images, classes, "grad-cam")
+    for image, c, raw in zip(images, classes, found, strict=True):
+        np.testing.assert_allclose(raw, class_maps(model, image[None], [c]).raw[0], rtol=1e-4, atol=1e-6)
+    gates = attention_maps(model, images).spatial["cbam3"].numpy()
+    np.testing.assert_array_equal(_maps(model, images, classes, GATES), gates)
+
+
+def test_the_rank_correlation_is_scipys() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.random((7, 7))
+    b = np.maximum(a + generator.normal(0, 0.3, (7, 7)) - 0.6, 0)  # many zeros, as in a class's map
+    assert _rank_correlation(a, b) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic)
+    assert _rank_correlation(a, np.zeros((7, 7))) == 0
+
+
+def test_the_words_say_what_the_number_means() -> None:
+    learned = SanityCheck("grad-cam", PARTS, (0.4, 0.3, 0.2, 0.1, 0.08), 16)
+    assert learned.passed
+    assert "0.08" in learned.words
+    assert "depend on what was learned" in learned.words
+    edges = SanityCheck(GATES, PARTS, (1.0, 0.9, 0.9, 0.8, 0.71), 16)
+    assert not edges.passed
+    assert "show the picture more than the model" in edges.words
+    assert "the same for every class" in edges.words
+
+
+def test_the_last_check_of_each_method_is_read_back_from_the_metrics() -> None:
+    old, new, gates = (
+        SanityCheck(method, PARTS, (0.5,) * 4 + (last,), 16)
+        for method, last in (("grad-cam", 0.9), ("grad-cam", 0.1), (GATES, 0.2))
+    )
+    metrics = [{"event": "start"}, *map(sanity_metric, (old, new, gates))]
+    assert sanity_checks(metrics) == [new, gates]
+    assert sanity_checks([{"event": "start"}]) == []

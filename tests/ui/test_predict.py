@@ -1,0 +1,201 @@
+"""The predict tab as a person uses it, in a real browser, and what no page would send."""
+
+import csv
+import io
+import json
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from resnet_space.data.mistakes import FILE
+from resnet_space.inference import Classifier
+from tests.hub_stub import HubStub
+from tests.ui.conftest import REPOSITORY, SHIPPED, App
+from tests.ui.test_browser import SHOWN_MS, expect_toast, keep
+
+pytestmark = pytest.mark.ui
+
+BACKBONE, SHOWPIECE = SHIPPED
+EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
+NAMES = ("cat", "dog", "ship")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
+    """A public app."""
+    running = App(tmp_path_factory.mktemp("predict"), hub, ["--host=0.0.0.0"], RESNET_SPACE_MAX_REQUESTS="1000")
+    running.start()
+    yield running
+    running.close(after_nonsense=True)
+
+
+@pytest.fixture(scope="module")
+def page(served: App, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    visitor = context.new_page()
+    errors: list[str] = []
+    visitor.on("pageerror", lambda error: errors.append(str(error)))
+    visitor.set_default_timeout(SHOWN_MS)
+    expect.set_options(timeout=SHOWN_MS)
+    visitor.goto(f"{served.url}/?tab=predict&run={SHOWPIECE}&example=dog&with={BACKBONE}")
+    yield visitor
+    expect.set_options(timeout=5_000)  # as it was
+    context.close()
+    assert not errors
+
+
+def shown_classes(page: Page, side: int) -> list[str]:
+    """Of the rows of maps that a reader sees."""
+    return page.locator(f"#why .why[data-side='{side}']:visible h4 b").all_inner_texts()
+
+
+def downloaded(page: Page, link: str) -> bytes:
+    with page.expect_download() as download:
+        page.locator(link).first.click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough_for_the_rest(
+    page: Page, served: App
+) -> None:
+    answers = page.locator("#answer .answer")
+    expect(answers).to_have_count(2)
+    expect(answers.nth(0).locator(".said")).to_have_text("dog")
+    expect(page.locator("#gates section")).to_have_count(2)
+    history = page.evaluate("window.history.length")
+
+    page.get_by_label("Compare with").click()
+    page.get_by_role("option", name="nothing").click()
+    expect(answers).to_have_count(1)
+    expect(page.locator("#gates section")).to_have_count(1)
+    assert page.url.endswith(f"/?tab=predict&run={SHOWPIECE}&example=dog")
+    page.get_by_role("button", name="Example: cat").focus()
+    page.keyboard.press("Enter")
+    expect(answers.locator(".said")).to_have_text("cat")
+    expect(page.locator("#why h4").first).to_contain_text("cat")
+    assert page.url.endswith("example=cat")
+    assert page.evaluate("window.history.length") == history
+
+    classifier = Classifier(served.run(SHOWPIECE))
+    prediction = classifier.predict(Image.open(EXAMPLES / "cat.jpg").convert("RGB"), features=True)
+    buttons = page.locator("#answer .classes button")
+    assert buttons.locator(".name").all_inner_texts() == prediction.classes
+    assert shown_classes(page, 0) == prediction.classes[:2]
+    buttons.nth(3).focus()
+    page.keyboard.press("Space")
+    assert shown_classes(page, 0) == [prediction.classes[0], prediction.classes[3]]
+    assert [b.get_attribute("aria-pressed") for b in buttons.all()] == ["false", "false", "false", "true", "false"]
+
+    values = np.load(io.BytesIO(downloaded(page, "#why a[download$='grad-cam.npy']")))
+    assert values == pytest.approx(classifier.class_maps(prediction, prediction.indices[:1]).raw[0], abs=1e-4)
+    assert downloaded(page, "#why a.png").startswith(b"\x89PNG")
+    page.get_by_label("Opacity of the maps").fill("0")
+    assert page.locator("#why .view img").first.evaluate("image => getComputedStyle(image).opacity") == "0"
+
+    page.locator("#gates input.channel").nth(2).fill("7")
+    page.keyboard.press("Enter")
+    expect(page.locator("#channel")).to_contain_text("channel 7 after stage 3")
+    page.locator("#why .ask").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#evidence .evidence")).to_have_count(2)
+    expect(page.locator("#evidence .js-plotly-plot").first).to_contain_text("Deletion")
+    keep(page, "50-predict")
+
+
+def test_a_mistake_is_kept_as_the_visitors_own_data_and_offered_to_a_training(
+    page: Page, served: App, browser: Browser
+) -> None:
+    page.get_by_role("button", name="Keep as a mistake").click()
+    expect_toast(page, "Choose first what the picture really shows.")
+    page.get_by_label("Wrong? It is really a").click()
+    page.get_by_role("option", name="deer").click()
+    page.get_by_role("button", name="Keep as a mistake").click()
+    expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
+    (folder,) = (served.checkpoints.parent / "data").glob("mistakes-*")
+    assert {path.name for path in folder.iterdir()} == {FILE, "owner", "expires"}
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export as parquet").click()
+    (row,) = pq.read_table(download.value.path()).to_pylist()
+    assert (row["image"]["bytes"], row["label"]) == ((EXAMPLES / "cat.jpg").read_bytes(), 4)
+    page.get_by_role("button", name="Learn from them in Fine-tune").click()
+    expect(page.get_by_label("Data", exact=True)).to_have_value(folder.name)
+    assert "tab=" not in page.url
+
+    other = browser.new_context()
+    stranger = other.new_page()
+    stranger.set_default_timeout(SHOWN_MS)
+    stranger.goto(served.url)
+    stranger.get_by_label("Data", exact=True).click()
+    expect(stranger.get_by_role("option", name="cifar10-mini")).to_be_visible()
+    assert stranger.get_by_role("option", name=folder.name).count() == 0
+    other.close()
+    page.get_by_role("tab", name="Predict").click()
+
+
+def test_many_pictures_are_classified_checked_by_their_folders_and_kept_as_csv(page: Page) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in NAMES:
+            archive.write(EXAMPLES / f"{name}.jpg", f"all/{name}/<b>=1.jpg")
+        archive.write(EXAMPLES / "ship.jpg", "all/cat/really-a-ship.jpg")
+        archive.writestr("all/cat/<img src=x>.txt", "no picture")
+    page.get_by_role("button", name="Many pictures at once").click()
+    page.locator("#pictures input[type=file]").set_input_files(
+        {"name": "all.zip", "mimeType": "application/zip", "buffer": packed.getvalue()}
+    )
+    expect(page.locator("#pictures")).to_contain_text("all")
+    page.get_by_role("button", name="Classify all").click()
+    report = page.locator("#many .report")
+    expect(report).to_contain_text(f"4 pictures classified by {SHOWPIECE}")
+    expect(report).to_contain_text("Of 4 in a folder named after a class, 75.0% are right")
+    expect(report).to_contain_text("1 file could not be used")
+    expect(page.locator("#many-confusion .js-plotly-plot")).to_contain_text("true class")
+    with page.expect_download() as download:
+        page.locator("#many").get_by_role("button", name="Table as CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    assert [row["answer"] for row in rows] == [*NAMES, "ship"]
+    assert [row["right"] for row in rows] == ["yes", "yes", "yes", "no"]
+    keep(page, "51-many")
+
+
+def post(app: App, name: str, data: list[Any], event: dict[str, Any] | None = None) -> str | None:
+    """A raw call of a private handler, by its place; what it was refused with."""
+    with urllib.request.urlopen(f"{app.url}/config") as answer:
+        ids = {d["api_name"]: d["id"] for d in json.load(answer)["dependencies"]}
+    body = {"data": data, "fn_index": ids[name], "session_hash": "raw", "event_data": event}
+    request = urllib.request.Request(
+        f"{app.url}/gradio_api/run/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60):
+            return None
+    except urllib.error.HTTPError as error:
+        with error:
+            said: str | None = json.loads(error.read())["error"]
+            return said
+
+
+def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App) -> None:
+    for path in ("/etc/passwd", str(EXAMPLES / "cat.jpg")):
+        picture = {"path": path}
+        click = {"side": 0, "index": 3, "kind": "class", "module": "cbam1", "channel": 0}
+        for name, data in (
+            ("on_evidence", [picture, SHOWPIECE, None]),
+            ("on_channel", [picture, SHOWPIECE, None]),
+            ("on_keep", [picture, SHOWPIECE, "cat", "key"]),
+            ("on_classify", [[picture], "", SHOWPIECE]),
+        ):
+            assert post(served, name, data, click) == "This file was not uploaded here: upload it first.", (name, path)
+    assert post(served, "on_classify", [None, "/etc", SHOWPIECE]) == "A folder can be read only by the app's owner."
+    assert post(served, "on_keep", [None, SHOWPIECE, "cat", ""]) == (
+        "The page does not know you yet: try again in a moment."
+    )
