@@ -42,7 +42,7 @@ def set_training_mode(model: ResNet) -> None:
     """Train mode for what trains; a frozen BatchNorm stays in eval mode, or its running statistics would drift."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
             module.train(module.weight.requires_grad)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,13 @@ State = Literal["new", "queued", "starting", "training", "stopping", "finished",
 
 LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
 LOG_LINES = 20  # of a failed training, for the page
+
+# Fewer images of a batch are not worth a GPU more; Goyal et al. 2017 (arXiv:1706.02677) have 32 on each, too.
+IMAGES_OF_A_GPU = 32
+
+# What torchrun says when one of its processes fails: its first line, and last of all how the first one ended.
+_TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
+_TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
 
 class BusyError(Exception):
@@ -168,6 +176,8 @@ class Trainer:
         alive = self._is_alive(run)
         child = self._children.get(run.name)
         exit_code = child.poll() if child else None
+        if exit_code:
+            exit_code = _first_exit_code(run) or exit_code
         metrics = self.library.metrics(run)
         if run.is_job and not alive and not (metrics and metrics[-1]["event"] == "end"):
             return Status("failed", "It trains as a job of the Hub, which is not followed here any more.", "job")
@@ -216,7 +226,7 @@ class Trainer:
 
     def _spawn(self, run: Run, resume: bool) -> None:
         (run.path / RESUME).mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
+        command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
         package_folder = str(Path(__file__).parent.parent)
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
@@ -236,10 +246,40 @@ class Trainer:
         return (child is not None and child.poll() is None) or run.is_training
 
 
+def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> list[str]:
+    """The arguments that train a run, in so many processes."""
+    module = ["-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
+    if processes == 1:
+        return [sys.executable, *module]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *torchrun, *module]
+
+
+def gpus_for(batch_size: int) -> int:
+    """How many of this machine's CUDA GPUs to train on with batches of this size; 1 also where there is none."""
+    most = batch_size // IMAGES_OF_A_GPU
+    if most < 2 or (sys.platform == "linux" and len(list(Path("/dev").glob("nvidia[0-9]*"))) < 2):
+        return 1  # without PyTorch, which takes seconds to import
+    import torch
+
+    return max(min(torch.cuda.device_count(), most), 1)
+
+
 def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
-    """The end of what a run's trainer said, without anything that looks like a token."""
+    """The end of what a run's trainer said, without anything that looks like a token, or torchrun's own part."""
+    lines = _log_lines(run)
+    end = next((i for i, line in enumerate(lines) if _TORCHRUN_FAILED.match(line)), len(lines))
+    return [masked(line) for line in lines[:end][-most:]]
+
+
+def _log_lines(run: Run) -> list[str]:
     try:
-        lines = (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except FileNotFoundError:
         return []
-    return [masked(line) for line in lines[-most:]]
+
+
+def _first_exit_code(run: Run) -> int | None:
+    """How the first of several processes ended, where torchrun says that one failed."""
+    found = [match for line in _log_lines(run) if (match := _TORCHRUN_EXIT.match(line))]
+    return int(found[-1].group(1)) if found else None

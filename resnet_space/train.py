@@ -1,4 +1,4 @@
-"""Train a run: `python -m resnet_space.train RUN_DIR [--resume | --like OTHER_RUN]`.
+"""Train a run: `python -m resnet_space.train RUN_DIR [--resume | --like OTHER_RUN]`; with torchrun on several GPUs.
 
 `train(run)` is a plain generator of metrics that can stop and continue at any step. Whoever iterates it is its host:
 a process of its own, here (of the app, a shell, a remote job), or slices of GPU time, in `zero/`. What all hosts do
@@ -23,22 +23,25 @@ from types import FrameType
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
+from torch import Tensor
 
+from resnet_space import distributed
 from resnet_space.calibration import calibrate
 from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
 from resnet_space.data.sources import DataError
-from resnet_space.data.splits import Splits, load_splits
+from resnet_space.data.splits import ImageSet, Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
+from resnet_space.features import unaugmented_batches
 from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
-from resnet_space.training import Training, autocast_dtype, choose_device, evaluate, memory_in_use
+from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
@@ -60,6 +63,9 @@ def train(
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
     the test images, once; a training that was made longer after that says how often they were looked at.
 
+    Several processes (see `distributed`) iterate it together and stop at the same metric; only the first writes, and
+    tests.
+
     Args:
         run: what to train.
         resume: go on where an earlier training of it ended.
@@ -71,25 +77,32 @@ def train(
         TrainingError: the training cannot go on, for instance because the loss is no longer finite.
     """
     config, model_config = run.config.training, run.config.model
-    device = device or choose_device()
-    dtype = autocast_dtype(config, device)
+    device = distributed.device_for_all(device or choose_device())
+    # What is faster is measured, and two processes might differ.
+    dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
-    splits = splits or splits_of(run)
+    splits = distributed.decoded_once(run, splits or (splits_of(run) if distributed.is_first() else None))
     keep_freed_memory()  # only now: what decoding took goes back
-    train_set, validation_set = splits.train.to(device), splits.validation.to(device)
+    train_set = splits.train.to(device)
+    validation_set = distributed.own_images(splits.validation).to(device)
+    if min(config.batch_size, len(train_set)) < distributed.count():
+        raise TrainingError(
+            f"A batch has fewer images than there are processes, {distributed.count()}: make the batch size larger."
+        )
 
     training = Training(run, device, len(train_set))
     looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
-    watched = probe_images(validation_set, model_config, len(train_set), device)
+    watched = probe_images(splits.validation, model_config, len(train_set), device)
     report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
     if training.progress.epoch == training.progress.step == 0:
         training.save()  # whenever it is killed from now on, there is a state to go on from
-    if started is None or started["epochs"] != config.total_epochs:  # new, or to go on for longer
+    # New, or to go on for longer.
+    if distributed.agreed(started is None or started["epochs"] != config.total_epochs):
         yield training.write(
             {
                 "event": "start",
@@ -98,7 +111,7 @@ def train(
                 "precision": "float32" if dtype is None else "bfloat16",
                 "parameters": sum(p.numel() for p in training.model.parameters()),
                 "train_images": len(train_set),
-                "validation_images": len(validation_set),
+                "validation_images": len(splits.validation),
                 "epochs": config.total_epochs,
                 "steps_per_epoch": epoch_steps,
                 "phases": [asdict(phase) for phase in training.plan],
@@ -106,19 +119,16 @@ def train(
             }
             | ({"looks": looks} if looks else {})
         )
-        if looks:
+        if distributed.agreed(bool(looks)):
             training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
             set_training_mode(training.model)
             training.window.started = time.monotonic()
-            epoch, step = training.progress.epoch, training.progress.step
-            for images, labels in training_batches(train_set, model_config, config, epoch, step, device):
-                if config.mixup or config.cutmix:
-                    key = (epoch, training.progress.step)
-                    images, labels = mixed(images, labels, len(model_config.classes), config, *key)
-                rates = training.step(images, labels, dtype)
+            epoch = training.progress.epoch
+            for features, targets in _batches(training, train_set, dtype):
+                rates = training.step(features, targets, dtype)
                 done = epoch * epoch_steps + training.progress.step
                 if done % report_every and training.progress.step < epoch_steps:
                     yield {"event": "tick", "step": done}
@@ -140,16 +150,23 @@ def train(
                         "memory": memory_in_use(device),
                     }
                 )
-            judged = evaluate(training.kept_model, validation_set, model_config, dtype)
-            metric = training.write(training.end_epoch(*judged) | growth_entry(training.kept_model, watched))
+            metric = training.end_epoch(*training.validate(validation_set, dtype))
+            if distributed.is_first():
+                metric |= growth_entry(training.kept_model, watched)
+            training.write(metric)
             training.save()
             yield metric
         except GeneratorExit:
             training.save()
-            if not run.has_weights:  # stopped in the first epoch: better than nothing
+            if distributed.is_first() and not run.has_weights:  # stopped in the first epoch: better than nothing
                 run.save_weights(training.kept_model.state_dict())
+            distributed.leave()
             raise
 
+    first = distributed.is_first()
+    distributed.leave()
+    if not first:
+        return
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run, fitted = calibrate(run, best_model, splits)
     for metric in fitted:
@@ -160,6 +177,26 @@ def train(
     if looks:
         rounded["looks"] = looks + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
+
+
+def _batches(training: Training, data: ImageSet, dtype: torch.dtype | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """What is left of the epoch, as `Training.step` takes it: (features, labels or shares of classes)."""
+    config, model = training.config, training.run.config.model
+    epoch, step = training.progress.epoch, training.progress.step
+    features = training.known_features(data, dtype)
+    if features is not None:
+        yield from unaugmented_batches(features, config, epoch, step)
+        return
+    mixes = bool(config.mixup or config.cutmix)
+    rows = distributed.own_rows(training.batch_images, with_neighbour=mixes)
+    for number, (images, labels) in enumerate(
+        training_batches(data, model, config, epoch, step, training.device, rows), step
+    ):
+        if mixes:
+            images, labels = mixed(images, labels, len(model.classes), config, epoch, number)
+            if rows is not None:
+                images, labels = images[1:], labels[1:]  # without the neighbour
+        yield training.features(images, dtype), labels
 
 
 def splits_of(run: Run) -> Splits:
@@ -202,6 +239,18 @@ def hosting(run: Run) -> Iterator[Metric]:
             run.append_metric(end | {"time": round(time.time(), 1)})
 
 
+@contextmanager
+def _accompanying() -> Iterator[Metric]:
+    """What the hosts of all processes but the first do instead: leave word of how they failed."""
+    end: Metric = {"status": "finished"}
+    try:
+        yield end
+    except Exception as error:
+        if distributed.reason_of_others(error) is None:
+            distributed.leave_reason(_told(error))
+        end |= failure(error)
+
+
 def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
     """What the "end" metric says if the training stops at this metric: it was asked to, or its time is over; or None.
 
@@ -239,17 +288,18 @@ def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | Non
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
 
-    with hosting(run) as end:
+    # The first process writes what there is to write; the others only keep step with it.
+    with hosting(run) if distributed.is_first() else _accompanying() as end:
         minutes = Limits.from_environment(public=False).minutes
         with closing(train(run, resume=resume)) as metrics:
             for metric in metrics:
-                if metric["event"] != "tick":
+                if metric["event"] != "tick" and distributed.is_first():
                     (tell or _print)(metric)
                 stopped = how_to_stop(run, metric, minutes)
                 if signalled and metric["event"] != "test":
                     stopped = {"status": "stopped"}
-                if stopped:
-                    end |= stopped
+                if distributed.agreed(stopped is not None):
+                    end |= stopped or {"status": "stopped"}
                     break
     if end["status"] == "failed":
         print(end["reason"], file=sys.stderr)
@@ -263,13 +313,16 @@ def _print(metric: Metric) -> None:
 
 def failure(error: Exception) -> Metric:
     """What the "end" metric says of a training that an error has ended; an unforeseen one is printed in full."""
-    if not isinstance(error, RunError | DataError | TrainingError):
+    if distributed.reason_of_others(error) is None and not isinstance(error, RunError | DataError | TrainingError):
         traceback.print_exception(error)
     return {"status": "failed", **_told(error)}
 
 
 def _told(error: Exception) -> dict[str, str]:
     """Why a training failed, in one sentence, and where it helps, what a new try should change."""
+    others = distributed.reason_of_others(error)
+    if others is not None:
+        return others
     if isinstance(error, TrainingError):
         return {"reason": str(error), "cause": error.cause}
     if isinstance(error, RunError | DataError | ConfigError):
@@ -292,14 +345,18 @@ def main() -> int:
     how.add_argument("--hub", metavar="REPO", help="make RUN_DIR of what waits in this repository, and push it there")
     arguments = parser.parse_args()
     try:
-        if arguments.hub:
-            from resnet_space.hub.published import train_published
+        with distributed.joined():
+            if distributed.count() > 1 and (arguments.like or arguments.hub):
+                raise RunError("Several processes train a run that is there already: leave out --like and --hub.")
+            if arguments.hub:
+                from resnet_space.hub.published import train_published
 
-            return train_published(Path(arguments.run), arguments.hub)
-        run = Run.open(arguments.like).again(arguments.run) if arguments.like else Run.open(arguments.run)
-        return host(run, resume=arguments.resume)
+                return train_published(Path(arguments.run), arguments.hub)
+            run = Run.open(arguments.like).again(arguments.run) if arguments.like else Run.open(arguments.run)
+            return host(run, resume=arguments.resume)
     except (RunError, HubError) as error:
-        print(error, file=sys.stderr)
+        if distributed.is_first():
+            print(error, file=sys.stderr)
         return 1
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -10,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from resnet_space import distributed
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.batches import evaluation_batches, steps_per_epoch
+from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
+from resnet_space.features import CutModel, KnownFeatures, evaluation_features, frozen_pieces, same_before
 from resnet_space.hardware import bfloat16_is_faster
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
@@ -49,7 +52,7 @@ class Window:
 
     def flush_into(self, progress: Progress) -> tuple[float, float]:
         """Add the sums to the epoch's and start anew: (mean loss, images/s) of the window."""
-        loss_sum, correct, images = self.sums.tolist()
+        loss_sum, correct, images = distributed.summed(self.sums).tolist()
         progress.loss_sum += loss_sum
         progress.correct += round(correct)
         progress.images += round(images)
@@ -135,14 +138,28 @@ def evaluate(
     """(mean cross-entropy in nats, share of correct top-1 predictions) of a model, which is left in eval mode."""
     model.eval()
     device = next(model.parameters()).device
+    return _means(model, evaluation_batches(data, config, device=device), device, dtype)
+
+
+def _means(
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> tuple[float, float]:
+    """As `evaluate`, over the batches of all processes."""
     loss = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in evaluation_batches(data, config, device=device):
+    count = 0
+    for inputs, labels in batches:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            logits = model(images)
+            logits = forward(inputs)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
-    return loss.item() / len(data), int(correct) / len(data)
+        count += len(labels)
+    sums = torch.tensor([loss.item(), int(correct), count], dtype=torch.float64)
+    loss_sum, right, images = distributed.summed(sums).tolist()
+    return loss_sum / images, right / images
 
 
 class Training:
@@ -153,10 +170,12 @@ class Training:
         self.config = run.config.training
         self.device = device
         model, new_cbam = initial_model(run)
+        model = distributed.with_shared_statistics(model, device)
         self.model: ResNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
         self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
+        self.batch_images = min(self.config.batch_size, train_images)  # of all processes
         self.progress = Progress()
         self.window = Window(device)
         self.started = time.monotonic()
@@ -167,6 +186,11 @@ class Training:
         self.phase, self.phase_start = phase_at(self.plan, self.progress.epoch)
         phase = self.plan[self.phase]
         freeze_all_but(self.model, phase.rates)
+        self.cut = CutModel(self.model, frozen_pieces(self.model))
+        self.logits: nn.Module | None = None  # the last phase's hears of no gradient any more
+        self.logits = distributed.in_parallel(self.cut)
+        self._train_features: KnownFeatures | None = None
+        self._validation_features: KnownFeatures | None = None
         self.optimizer = create_optimizer(self.model, phase, self.config)
         self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
 
@@ -178,13 +202,29 @@ class Training:
         assert isinstance(self.average.module, ResNet)
         return self.average.module
 
-    def step(self, images: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
-        """Learn from one batch; targets are labels [n] or shares of all classes [n, C]. Returns the rates used."""
+    def features(self, images: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """What the phase's frozen pieces make of images, for `step`."""
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits = self.model(images)
+            return self.cut.features(images)
+
+    def known_features(self, data: ImageSet, dtype: torch.dtype | None) -> KnownFeatures | None:
+        """The features of the training images, where the phase has some that stay the same; else None."""
+        if self._train_features is None and self.cut.frozen and is_unaugmented(self.config):
+            self._train_features = KnownFeatures(self.cut, data, self.run.config.model, dtype)
+        return self._train_features
+
+    def step(self, features: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
+        """Learn from one batch, or this process's part of it: its features, and labels [n] or shares of classes [n, C].
+
+        Returns:
+            The rates that were used.
+        """
+        assert self.logits is not None
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            logits = self.logits(features)
             loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        distributed.weighted(loss, len(targets), self.batch_images).backward()
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         rates = current_rates(self.optimizer)
@@ -197,11 +237,23 @@ class Training:
         self.progress.step += 1
         return rates
 
+    @torch.inference_mode()
+    def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
+        """As `evaluate` of the kept model, of every process's part of the validation images."""
+        self.kept_model.eval()
+        if self._validation_features is None:
+            cut = CutModel(self.kept_model, self.cut.frozen)
+            # A moving average may still be on its way to what this phase has frozen.
+            cut = cut if same_before(self.cut, cut) else CutModel(self.kept_model, 0)
+            self._validation_features = KnownFeatures(cut, data, self.run.config.model, dtype)
+        features = self._validation_features
+        return _means(features.cut, evaluation_features(features), self.device, dtype)
+
     def end_epoch(self, validation_loss: float, validation_accuracy: float) -> Metric:
         """Keep the weights if they are the best so far; go on to the next epoch, and phase."""
         done = self.progress
         best = validation_accuracy > done.best_accuracy
-        if best:
+        if best and distributed.is_first():
             self.run.save_weights(self.kept_model.state_dict())
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(validation_loss)
@@ -235,12 +287,15 @@ class Training:
 
     def write(self, metric: Metric) -> Metric:
         metric["seconds"] = round(time.monotonic() - self.started, 2)
-        self.run.append_metric(metric)
+        if distributed.is_first():
+            self.run.append_metric(metric)
         return metric
 
     def save(self) -> None:
         self.window.flush_into(self.progress)
         self.progress.seconds = time.monotonic() - self.started
+        if not distributed.is_first():
+            return
         metrics = self.run.path / METRICS
         state = {
             "model": self.model.state_dict(),
@@ -258,7 +313,8 @@ class Training:
         """Take up the saved state, if there is one, and forget the metrics written after it."""
         metrics = self.run.path / METRICS
         if not (self.run.path / STATE).exists():
-            metrics.unlink(missing_ok=True)
+            if distributed.is_first():
+                metrics.unlink(missing_ok=True)
             return
         state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
         self.progress = Progress(**state["progress"])
@@ -270,6 +326,6 @@ class Training:
             if self.phase == state["phase"]:  # not where more epochs were asked for after the last phase
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.schedule.load_state_dict(state["schedule"])
-        if metrics.exists():
+        if metrics.exists() and distributed.is_first():
             os.truncate(metrics, state["metrics_bytes"])
         self.started = time.monotonic() - self.progress.seconds

@@ -328,7 +328,16 @@ def test_a_strategy_sets_its_own_settings_and_takes_back_those_of_another(strate
     expected = recipe(strategy, "-")
     assert strategy_values(strategy) == {
         name: getattr(expected, name)
-        for name in ("optimizer", "weight_decay", "warmup", "head_lr", "backbone_lr", "schedule")
+        for name in (
+            "optimizer",
+            "weight_decay",
+            "warmup",
+            "head_lr",
+            "backbone_lr",
+            "crop_padding",
+            "flip",
+            "schedule",
+        )
     }
     assert TrainConfig(dataset="-", strategy=strategy, **strategy_values(strategy)) == expected
     assert not set(STRATEGY_SETTINGS) & set(DATA_SETTINGS)

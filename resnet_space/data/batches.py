@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +12,25 @@ from torch import Tensor
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.splits import ImageSet
 
+EVALUATION_BATCH = 500  # images
+
 
 def normalise(images: Tensor, model: ModelConfig) -> Tensor:
     """[N, H, W, 3] in 0..255 -> float32 [N, 3, H, W] in channels_last, with the model's mean and standard deviation."""
     mean = torch.tensor(model.mean, device=images.device) * 255
     scale = 1 / (torch.tensor(model.std, device=images.device) * 255)
     return ((images - mean) * scale).permute(0, 3, 1, 2)
+
+
+class Part(NamedTuple):
+    """Some images of a batch, which are augmented as they are in the whole one."""
+
+    batch: int  # images of the whole one
+    rows: Tensor | None = None  # the positions in it; None is all
+
+    def of(self, drawn: Tensor) -> Tensor:
+        """What was drawn for the whole batch [batch, ...] -> these images' share of it [n, ...]."""
+        return drawn if self.rows is None else drawn[self.rows]
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
@@ -26,7 +40,12 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
 
 
 def random_resized_crop_flip(
-    images: Tensor, size: int, min_area: float, flip: bool, generator: torch.Generator
+    images: Tensor,
+    size: int,
+    min_area: float,
+    flip: bool,
+    generator: torch.Generator,
+    part: Part | None = None,
 ) -> Tensor:
     """A random part of each image, resized, as torchvision's RandomResizedCrop draws it, and mirrored.
 
@@ -34,14 +53,16 @@ def random_resized_crop_flip(
     area and an aspect ratio of 3/4 to 4/3, cut to what the image has (Szegedy et al. 2015, section 6).
     """
     n, height, width, _ = images.shape
-    area = torch.empty(n).uniform_(min_area, 1, generator=generator)
-    aspect = torch.empty(n).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    part = part or Part(n)
+    area = part.of(torch.empty(part.batch).uniform_(min_area, 1, generator=generator))
+    log_aspect = torch.empty(part.batch).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator)
+    aspect = part.of(log_aspect).exp()
     # As shares of the image's width and height.
     wide = (area * aspect * height / width).sqrt().clamp(max=1)
     high = (area / aspect * width / height).sqrt().clamp(max=1)
-    x = (1 - wide) * (2 * torch.rand(n, generator=generator) - 1)
-    y = (1 - high) * (2 * torch.rand(n, generator=generator) - 1)
-    mirror = 1 - 2 * (torch.rand(n, generator=generator) < (0.5 if flip else 0.0)).float()
+    x, y, mirrored = (part.of(torch.rand(part.batch, generator=generator)) for _ in range(3))
+    x, y = (1 - wide) * (2 * x - 1), (1 - high) * (2 * y - 1)
+    mirror = 1 - 2 * (mirrored < (0.5 if flip else 0.0)).float()
     zero = torch.zeros(n)
     theta = torch.stack([torch.stack([wide * mirror, zero, x], 1), torch.stack([zero, high, y], 1)], 1)
     grid = F.affine_grid(theta.to(images.device), [n, 3, size, size], align_corners=False)
@@ -49,7 +70,9 @@ def random_resized_crop_flip(
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 
 
-def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+def random_crop_flip(
+    images: Tensor, padding: int, flip: bool, generator: torch.Generator, part: Part | None = None
+) -> Tensor:
     """Zero-pad, crop back to size and mirror, each image with its own draw: uint8 [N, H, W, 3] -> the same shape.
 
     torchvision's v2 transforms draw once for a whole batch, so that all of its images move together. The draws are made
@@ -57,9 +80,10 @@ def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.
     """
     n, height, width, _ = images.shape
     device = images.device
-    top = torch.randint(2 * padding + 1, (n, 1), generator=generator)
-    left = torch.randint(2 * padding + 1, (n, 1), generator=generator)
-    mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)
+    part = part or Part(n)
+    top = part.of(torch.randint(2 * padding + 1, (part.batch, 1), generator=generator))
+    left = part.of(torch.randint(2 * padding + 1, (part.batch, 1), generator=generator))
+    mirrored = part.of(torch.rand(part.batch, 1, generator=generator)) < (0.5 if flip else 0.0)
     rows = (top + torch.arange(height)).to(device)
     columns = left + torch.where(mirrored, torch.arange(width - 1, -1, -1), torch.arange(width))
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
@@ -76,32 +100,50 @@ def training_batches(
     epoch: int,
     first_step: int = 0,
     device: torch.device | None = None,
+    rows: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from `first_step` on: (images float32 [n, 3, H, W], labels int64 [n]).
 
-    They are made on `device`, or else where the data is.
+    They are made on `device`, or else where the data is. Where `rows` are given only these of each batch are made, as
+    they are in the whole one.
 
     The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that
     was interrupted continues with exactly the batches it would have seen. An incomplete last batch is left out, as one
     with very few images upsets BatchNorm; the next epoch shuffles anew.
     """
-    order = torch.randperm(len(data), generator=_generator(training.seed, epoch))
-    size = min(training.batch_size, len(data))
-    for step in range(first_step, steps_per_epoch(len(data), training.batch_size)):
-        chosen = order[step * size : (step + 1) * size].to(data.images.device)
+    for step, batch in enumerate(batch_indices(len(data), training, epoch, first_step), first_step):
+        chosen = (batch if rows is None else batch[rows]).to(data.images.device)
         pixels, labels = data.pixels(chosen).to(device), data.labels[chosen].to(device)
-        images = augmented(pixels, model, training, _generator(training.seed, epoch, step))
+        part = Part(len(batch), rows)
+        images = augmented(pixels, model, training, _generator(training.seed, epoch, step), part)
         yield normalise(images, model), labels
 
 
-def augmented(images: Tensor, model: ModelConfig, training: TrainConfig, generator: torch.Generator) -> Tensor:
+def batch_indices(images: int, training: TrainConfig, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
+    """Which of so many images each batch of an epoch has, from `first_step` on: int64 [n] on the CPU."""
+    order = torch.randperm(images, generator=_generator(training.seed, epoch))
+    size = min(training.batch_size, images)
+    for step in range(first_step, steps_per_epoch(images, training.batch_size)):
+        yield order[step * size : (step + 1) * size]
+
+
+def augmented(
+    images: Tensor, model: ModelConfig, training: TrainConfig, generator: torch.Generator, part: Part | None = None
+) -> Tensor:
     """Stored images [n, S, S, 3] as a training sees them, before their normalisation: [n, H, W, 3] in 0..255."""
     if training.crop == "resized":
-        return random_resized_crop_flip(images, model.image_size, training.min_crop_area, training.flip, generator)
+        size, min_area = model.image_size, training.min_crop_area
+        return random_resized_crop_flip(images, size, min_area, training.flip, generator, part)
     images = centre_crop(images, model.image_size)
     if training.crop_padding or training.flip:
-        images = random_crop_flip(images, training.crop_padding, training.flip, generator)
+        images = random_crop_flip(images, training.crop_padding, training.flip, generator, part)
     return images
+
+
+def is_unaugmented(training: TrainConfig) -> bool:
+    """Whether every epoch sees the same images."""
+    cropped = training.crop == "resized" or training.crop_padding > 0
+    return not (cropped or training.flip or training.mixup or training.cutmix)
 
 
 def mixed(
@@ -122,7 +164,7 @@ def mixed(
 
 
 def evaluation_batches(
-    data: ImageSet, model: ModelConfig, batch_size: int = 500, device: torch.device | None = None
+    data: ImageSet, model: ModelConfig, batch_size: int = EVALUATION_BATCH, device: torch.device | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, their centres, without augmentation: (images float32 [n, 3, H, W], labels int64 [n])."""
     for chosen in torch.arange(len(data), device=data.labels.device).split(batch_size):

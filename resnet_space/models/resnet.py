@@ -230,6 +230,11 @@ class ResNet(nn.Module):
             assert isinstance(blocks, nn.Sequential)
             yield Stage(name, blocks, self.get_submodule(name.replace("layer", "cbam")))
 
+    def pieces(self) -> tuple[nn.Module, ...]:
+        """What `forward` runs one after the other: the stem's modules, every block and CBAM, the pool, the head."""
+        stages = (piece for stage in self.stages() for piece in (*stage.blocks, stage.cbam))
+        return self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool, nn.Flatten(), self.fc
+
     def blocks(self) -> dict[str, ResidualBlock]:
         """Every residual block by its module name ("layer2.0"), in forward order."""
         return {name: module for name, module in self.named_modules() if isinstance(module, BasicBlock | Bottleneck)}
