@@ -114,9 +114,10 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .scale { display: flex; align-items: center; gap: 0.5rem; margin: 0.2rem 0 0.8rem; font-size: 0.9rem;
   font-variant-numeric: tabular-nums; }
 .scales { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
-.scales .scale { white-space: nowrap; } .scales .ramp { flex: 0 0 8rem; }
 .scale .ramp { flex: 0 1 14rem; height: 0.7rem; border-radius: 0.35rem;
   background: linear-gradient(90deg, #440154, #3b528b, #21918c, #5ec962, #fde725); }
+.scales .scale { white-space: nowrap; }
+.scales .ramp { flex: 0 0 6rem; }
 .empty { padding: 1.6rem 1rem; text-align: center; color: var(--body-text-color-subdued);
   border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
 

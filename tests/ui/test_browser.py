@@ -239,7 +239,7 @@ def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path:
 
     open_tab(page, "Predict")
     expect(page.locator("#answer .said")).to_have_text("cat")  # an example, without a click on anything
-    page.locator("#picture").get_by_role("button", name="Clear").click()
+    page.locator("#picture").get_by_role("button", name="Remove Image").click()
     page.get_by_role("button", name="Predict", exact=True).click()
     expect_toast(page, "There is no image yet")
 

@@ -104,7 +104,7 @@ def test_an_archive_of_hostile_names_is_learned_from_and_harms_no_page(page: Pag
 def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> None:
     page.get_by_role("button", name="Try it in Predict").click()
     expect(page.locator("#why .why").first).to_be_visible()  # of an example
-    page.locator("#picture").get_by_role("button", name="Clear").click()
+    page.locator("#picture").get_by_role("button", name="Remove Image").click()
     page.locator("#picture input[type=file]").set_input_files(
         {"name": f"{IMAGE}.jpg", "mimeType": "image/jpeg", "buffer": EXAMPLE.read_bytes()}
     )
