@@ -134,12 +134,7 @@ def train(
                     yield {"event": "tick", "step": done}
                     continue
                 mean_loss, speed = training.window.flush_into(training.progress)
-                if not math.isfinite(mean_loss):
-                    raise TrainingError(
-                        f"The loss is no longer a number in epoch {epoch + 1}: "
-                        "the learning rates are too high, try a tenth of them.",
-                        cause="loss",
-                    )
+                _require_finite(mean_loss, epoch)
                 yield training.write(
                     {
                         "event": "step",
@@ -150,7 +145,9 @@ def train(
                         "memory": memory_in_use(device),
                     }
                 )
-            metric = training.end_epoch(*training.validate(validation_set, dtype))
+            validation_loss, accuracy = training.validate(validation_set, dtype)
+            _require_finite(validation_loss, epoch)
+            metric = training.end_epoch(validation_loss, accuracy)
             if distributed.is_first():
                 metric |= growth_entry(training.kept_model, watched)
             training.write(metric)
@@ -197,6 +194,16 @@ def _batches(training: Training, data: ImageSet, dtype: torch.dtype | None) -> I
             if rows is not None:
                 images, labels = images[1:], labels[1:]  # without the neighbour
         yield training.features(images, dtype), labels
+
+
+def _require_finite(loss: float, epoch: int) -> None:
+    """Raises TrainingError for a loss that is no number any more: nothing is learned from there on."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The loss is no longer a number in epoch {epoch + 1}: the learning rates are too high, "
+            "try a tenth of them.",
+            cause="loss",
+        )
 
 
 def splits_of(run: Run) -> Splits:
