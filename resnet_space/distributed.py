@@ -6,9 +6,11 @@ changes no more than rounding. The first process alone writes to the run's folde
 that trains alone, nothing here does anything.
 """
 
+import gc
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -64,7 +66,16 @@ def leave() -> None:
     """End what the processes have in common, after the last thing that they do together: from now on each is alone."""
     if dist.is_initialized():
         _wait_for_all()
+        gc.collect()  # a DistributedDataParallel that outlives the group may wait for its threads for ever
         dist.destroy_process_group()
+
+
+def exit_if_joined(status: int) -> None:
+    """End this process now, where it failed and has not left the others, so that its threads wait for nobody."""
+    if count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _wait_for_all() -> None:

@@ -157,11 +157,11 @@ def train(
             training.save()
             if distributed.is_first() and not run.has_weights:  # stopped in the first epoch: better than nothing
                 run.save_weights(training.kept_model.state_dict())
-            distributed.leave()
+            training.leave()
             raise
 
     first = distributed.is_first()
-    distributed.leave()
+    training.leave()
     if not first:
         return
     best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -360,7 +360,9 @@ def main() -> int:
 
                 return train_published(Path(arguments.run), arguments.hub)
             run = Run.open(arguments.like).again(arguments.run) if arguments.like else Run.open(arguments.run)
-            return host(run, resume=arguments.resume)
+            status = host(run, resume=arguments.resume)
+            distributed.exit_if_joined(status)
+            return status
     except (RunError, HubError) as error:
         if distributed.is_first():
             print(error, file=sys.stderr)

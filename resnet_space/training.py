@@ -237,6 +237,11 @@ class Training:
         self.progress.step += 1
         return rates
 
+    def leave(self) -> None:
+        """What follows is for this process alone, or for none."""
+        self.logits = self.cut
+        distributed.leave()
+
     @torch.inference_mode()
     def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
         """As `evaluate` of the kept model, of every process's part of the validation images."""

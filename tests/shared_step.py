@@ -36,7 +36,7 @@ def main(file: Path) -> None:
         loss, _ = both.window.flush_into(both.progress)
     if distributed.is_first():
         torch.save({"loss": torch.tensor(loss), **both.model.state_dict()}, file)
-    distributed.leave()
+    both.leave()
 
 
 if __name__ == "__main__":
