@@ -360,7 +360,8 @@ def test_with_phases_and_everything_on_an_interrupted_training_ends_the_same(
                 found.append(metric)
                 if count == 4:
                     break
-    assert without_times(found) == without_times(expected)
+    # What comes after the last epoch is written anew where it was interrupted before the test.
+    assert without_times(run.metrics()) == without_times(expected)
     assert digest(run.path / WEIGHTS) == digest(whole.path / WEIGHTS)
     boundaries = [metric["phase"] for metric in expected if metric["event"] == "epoch"]
     assert boundaries == sorted(boundaries)
