@@ -96,6 +96,8 @@ def train(
         training.restore()
     epoch_steps = training.epoch_steps
     watched = probe_images(splits.validation, model_config, len(train_set), device)
+    grown: Metric = {}
+    grown_in = 0  # the phase
     report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
@@ -147,9 +149,12 @@ def train(
                 )
             validation_loss, accuracy = training.validate(validation_set, dtype)
             _require_finite(validation_loss, epoch)
+            only_head = training.only_the_head_trains
             metric = training.end_epoch(validation_loss, accuracy)
             if distributed.is_first():
-                metric |= growth_entry(training.kept_model, watched)
+                if not only_head or metric["phase"] != grown_in:  # else every block gives what it gave before
+                    grown, grown_in = growth_entry(training.kept_model, watched), metric["phase"]
+                metric |= grown
             training.write(metric)
             training.save()
             yield metric

@@ -237,6 +237,12 @@ class Training:
         self.progress.step += 1
         return rates
 
+    @property
+    def only_the_head_trains(self) -> bool:
+        """Whether what is kept is the same before the head throughout the phase; known after `validate`."""
+        features = self._validation_features
+        return features is not None and features.cut.frozen == len(self.model.pieces()) - 1
+
     def leave(self) -> None:
         """What follows is for this process alone, or for none."""
         self.logits = self.cut
