@@ -29,6 +29,7 @@ window.resnetSpace = (() => {
     // Or a double click would go back to the range that the empty chart had.
     if (wasEmpty && !empty) Plotly.purge(chart);
     const names = data.filter((trace) => trace.showlegend !== false).length;
+    if (narrow && layout.xaxis?.type === "category") layout.xaxis.tickangle = -60; // or the names overlap
     if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))

@@ -45,10 +45,8 @@ def page(served: App, browser: Browser) -> Iterator[Page]:
     errors: list[str] = []
     visitor.on("pageerror", lambda error: errors.append(str(error)))
     visitor.set_default_timeout(SHOWN_MS)
-    expect.set_options(timeout=SHOWN_MS)
     visitor.goto(f"{served.url}/?tab=predict&run={SHOWPIECE}&example=dog&with={BACKBONE}")
     yield visitor
-    expect.set_options(timeout=5_000)  # as it was
     context.close()
     assert not errors
 

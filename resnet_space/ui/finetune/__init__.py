@@ -219,7 +219,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
     redraw |= {"concurrency_limit": 8}
     opened = app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet)
-    keep_entries(workshop, form, opened)
+    keep_entries(workshop, app, form, opened)
     opened.then(**redraw, **quiet)
     live.submit(**redraw, **quiet)
     shown.input(**redraw, **quiet)
