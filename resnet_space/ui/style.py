@@ -116,8 +116,8 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .scales { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
 .scale .ramp { flex: 0 1 14rem; height: 0.7rem; border-radius: 0.35rem;
   background: linear-gradient(90deg, #440154, #3b528b, #21918c, #5ec962, #fde725); }
-.scales .scale { white-space: nowrap; }
-.scales .ramp { flex: 0 0 6rem; }
+.scales .scale { max-width: 100%; }
+.scales .ramp { flex: 0 1 6rem; min-width: 2.5rem; }
 .empty { padding: 1.6rem 1rem; text-align: center; color: var(--body-text-color-subdued);
   border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
 
