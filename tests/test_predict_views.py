@@ -268,7 +268,7 @@ def test_a_table_of_hostile_names_is_harmless_as_csv_and_has_all_that_was_said(t
     assert row[:3] == ["=1+1.png", "", ""]
     assert row[3::2][:5] == list(rows[0].classes)
     assert row[4::2][:5] == pytest.approx([100 * p for p in rows[0].probabilities], abs=0.01)
-    text = Path(csv_file("a run/predictions.csv", table_columns(5), table_rows(rows))).read_text(encoding="utf-8")
+    text = Path(csv_file("a run/predictions", table_columns(5), table_rows(rows))).read_text(encoding="utf-8")
     assert len(text.splitlines()[0].split(",")) == len(row)
     assert "'=1+1.png" in text
     assert not re.search(r"(^|,)=", text)

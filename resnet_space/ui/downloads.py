@@ -10,8 +10,8 @@ from resnet_space.text import csv_cell, file_name
 
 
 def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV; returns the file's path."""
-    path = _folder() / file_name(name)
+    """A table as CSV, under a name without its ending; returns the file's path."""
+    path = own_folder() / f"{file_name(name)}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([csv_cell(column) for column in columns])
@@ -21,8 +21,9 @@ def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
 
 def copied(source: Path, name: str) -> str:
     """A file of ours under another name; returns the copy's path."""
-    return str(shutil.copyfile(source, _folder() / file_name(name)))
+    return str(shutil.copyfile(source, own_folder() / file_name(name)))
 
 
-def _folder() -> Path:
+def own_folder() -> Path:
+    """A new one, for a file that nobody else's has to be told from."""
     return Path(tempfile.mkdtemp(prefix="resnet-space-"))

@@ -7,11 +7,12 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
 from resnet_space.ui.explore.choice import Controls, chosen_images, place_controls, wire_controls
 from resnet_space.ui.explore.compare_tab import build_compare
-from resnet_space.ui.explore.exports import csv_file, stem
+from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings, Kind, Stops, asked_for, measured
 from resnet_space.ui.explore.growth_tab import build_growth
 from resnet_space.ui.explore.keep import wire_download

@@ -7,7 +7,8 @@ import gradio as gr
 
 from resnet_space import charts
 from resnet_space.ui.choices import run_dropdown
-from resnet_space.ui.explore.exports import csv_file, stem
+from resnet_space.ui.downloads import csv_file
+from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.views import NORMS, all_values

@@ -13,7 +13,8 @@ import gradio as gr
 from gradio.components import Component
 
 from resnet_space.charts import Chart
-from resnet_space.ui.explore.exports import Format, csv_file, figure_file, save_figure
+from resnet_space.ui.downloads import csv_file
+from resnet_space.ui.explore.exports import Format, figure_file, save_figure
 from resnet_space.ui.refusals import refusal
 
 if TYPE_CHECKING:

@@ -177,7 +177,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
             elif len(rows) == most and not ended:
                 ended = f"More than {most:,} are not read at once here."
             evaluation = evaluation_of(rows, classifier.config.classes)
-            path = csv_file(f"{name}-predictions.csv", table_columns(_width(rows)), table_rows(rows)) if rows else None
+            path = csv_file(f"{name}-predictions", table_columns(_width(rows)), table_rows(rows)) if rows else None
             yield (
                 result_html(rows, reading.skipped, ended, name, evaluation),
                 _shown(rows) if rows else gr.update(visible=False),
