@@ -12,6 +12,11 @@ import secrets
 from pathlib import Path
 
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
+# The browser makes the key itself, before the server has answered anything: who presses a button at once is known, too.
+KEY_IN_BROWSER = """(kept) => {
+  const random = () => Array.from(crypto.getRandomValues(new Uint8Array(24)), (b) => b.toString(16).padStart(2, "0"));
+  return new URLSearchParams(window.location.search).get("key") || kept || random().join("");
+}"""
 
 
 def new_key() -> str:

@@ -121,6 +121,16 @@ def started_run(app: App, page: Page, epochs: int) -> str:
     return made.name
 
 
+def test_a_visitor_is_known_before_the_server_has_answered_anything(public: App, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/gradio_api/queue/**", lambda route: route.abort())
+    page.goto(public.url)
+    # The browser keeps it encrypted: no key takes 69 characters there, one of 48 takes 133.
+    page.wait_for_function("localStorage.getItem('resnet_space')?.length > 100", timeout=SHOWN_MS)
+    context.close()
+
+
 def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visitors: list[Page]) -> None:
     one, other = visitors
     ones = started_run(public, one, epochs=200)

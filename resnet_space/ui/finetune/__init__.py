@@ -104,15 +104,14 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     with jobs_place:
         job_started = build_jobs(workshop, visitor, form, shown)
 
-    def open_page(key: str | None, request: gr.Request) -> tuple[str, Any, Any]:
-        """The visitor's key, the runs to show (those in the page's address, else the newest), and their data sets."""
+    def open_page(key: str, request: gr.Request) -> tuple[Any, Any]:
+        """The runs to show (those in the page's address, else the visitor's newest), and the visitor's data sets."""
         asked = dict(request.query_params)
-        key = asked.get("key") or key or visitors.new_key()
         made = [run.name for run in workshop.library.runs()]
         here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
         linked = [name for name in asked.get("run", "").split(",") if name in made and here]
         names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
-        return key, gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
+        return gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
@@ -218,7 +217,8 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
     redraw |= {"concurrency_limit": 8}
-    opened = app.load(open_page, visitor, [visitor, shown, form.dataset], **quiet)
+    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **quiet)
+    opened = known.then(open_page, visitor, [shown, form.dataset], **quiet)
     keep_entries(workshop, app, form, opened)
     opened.then(**redraw, **quiet)
     live.submit(**redraw, **quiet)
