@@ -1,7 +1,7 @@
-"""The ratios that a training records, the images that are measured, and the lines that reproduce a view."""
+"""The ratios that a training records, and the images that are measured."""
 
 import statistics
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +10,8 @@ from resnet_space.config import ModelConfig
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import BasicBlock, ResNet
-from resnet_space.residuals import View, balanced, labels_for, probe, probe_batches, recorded_growth, residual_norms
+from resnet_space.residuals import balanced, labels_for, probe, probe_batches, recorded_growth, residual_norms
 from resnet_space.residuals.history import growth_entry, probe_images
-from resnet_space.residuals.snippets import snippet
 from resnet_space.runs import Metric
 from tests.networks import alive
 
@@ -117,25 +116,3 @@ def test_a_split_that_is_not_there_is_refused_in_a_sentence() -> None:
         DataError, match=r"^The data set cifar10-mini has no validation images: choose one of train, test\.$"
     ):
         probe("cifar10-mini", "validation", 4, MODEL)
-
-
-# The lines
-
-
-def test_the_lines_of_every_view_run_and_print_what_they_promise(capsys: pytest.CaptureFixture[str]) -> None:
-    own = "resnet_space/datasets/examples/cat.jpg"
-    for view in get_args(View):
-        lines = snippet(view, "resnet20-cbam-cifar10", images=3, block="layer2.1", picture=own)
-        compile(lines, view, "exec")
-        if view in ("norms", "lesions", "pictures", "growth"):
-            if view == "growth":
-                lines = lines.replace("print(found.epochs", "print(found, 'layer2.1') #")  # it was trained before
-            exec(lines, {})
-            assert "layer2.1" in capsys.readouterr().out or view == "pictures"
-
-
-def test_a_hostile_name_stays_a_text_in_the_lines() -> None:
-    name = "x'); print('gone') #\n"
-    lines = snippet("norms", "resnet20-cbam-cifar10", dataset=name, picture=None)
-    assert repr(name) in lines
-    assert len(lines.splitlines()) == len(snippet("norms", "resnet20-cbam-cifar10").splitlines())

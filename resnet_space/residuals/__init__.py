@@ -13,7 +13,6 @@ from resnet_space.residuals.norms import LayerResponses, Measured, ResidualNorms
 from resnet_space.residuals.pictures import BlockPictures, block_pictures
 from resnet_space.residuals.probes import balanced, labels_for, last, probe, probe_batches
 from resnet_space.residuals.reading import Readings, early_readings
-from resnet_space.residuals.snippets import View, snippet
 
 __all__ = [
     "Addition",
@@ -27,7 +26,6 @@ __all__ = [
     "NoResidualBlocksError",
     "Readings",
     "ResidualNorms",
-    "View",
     "additions",
     "balanced",
     "block_pictures",
@@ -43,6 +41,5 @@ __all__ = [
     "recorded_growth",
     "residual_norms",
     "single_drops",
-    "snippet",
     "swaps",
 ]
