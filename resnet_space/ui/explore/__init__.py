@@ -19,7 +19,8 @@ from resnet_space.ui.explore.keep import wire_download
 from resnet_space.ui.explore.pictures import look, looked_html
 from resnet_space.ui.explore.pictures_tab import PicturesTab, build_pictures
 from resnet_space.ui.explore.places import ViewPlaces, needed, place_view, wire_view
-from resnet_space.ui.explore.views import GATED, NORMS, UNGATED, VIEWS, all_values
+from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.explore.views.norms import GATED, NORMS, UNGATED, all_values
 from resnet_space.ui.guard import admit
 from resnet_space.ui.pull import wire_pull
 from resnet_space.ui.workshop import Workshop

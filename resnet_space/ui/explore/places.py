@@ -9,7 +9,8 @@ from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_keep
 from resnet_space.ui.explore.snippets import python_lines
-from resnet_space.ui.explore.views import UNGATED, View
+from resnet_space.ui.explore.views.norms import UNGATED
+from resnet_space.ui.explore.views.view import View
 from resnet_space.ui.refusals import refusal
 
 CHART = '<div class="chart"></div>'
