@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from resnet_space.config import ModelConfig
 from resnet_space.runs import EVALUATION, Run, RunError, replaced_atomically
@@ -166,12 +165,9 @@ def load_evaluation(run: Run) -> Evaluation | None:
     Raises:
         RunError: if the file is damaged, or is not an evaluation of this run's classes.
     """
-    try:
-        arrays = load_file(run.path / EVALUATION)
-    except FileNotFoundError:
+    arrays = run.load_arrays(EVALUATION)
+    if arrays is None:
         return None
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two for types that numpy lacks
-        raise RunError(f"The {EVALUATION} of {run.name} cannot be read: {error}.") from None
     problem = _problem(arrays, len(run.config.model.classes))
     if problem:
         raise RunError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")

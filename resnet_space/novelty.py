@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from resnet_space.config import ARCHITECTURES, ModelConfig
 from resnet_space.runs import USUAL, Run, RunError, replaced_atomically
@@ -127,12 +126,9 @@ def load_usual(run: Run) -> Usual | None:
     Raises:
         RunError: if the file is damaged, or does not fit the run's model.
     """
-    try:
-        arrays = load_file(run.path / USUAL)
-    except FileNotFoundError:
+    arrays = run.load_arrays(USUAL)
+    if arrays is None:
         return None
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two for types that numpy lacks
-        raise RunError(f"The {USUAL} of {run.name} cannot be read: {error}.") from None
     problem = _problem(arrays, run.config.model)
     if problem:
         raise RunError(f"The {USUAL} of {run.name} does not fit its model: {problem}.")

@@ -32,6 +32,7 @@ from safetensors.numpy import load_file, save_file
 from resnet_space.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it is needed
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from resnet_space.models import ResNet
@@ -139,23 +140,17 @@ class Run:
         """
         path = Path(path).absolute()
         _require_name("" if ".." in path.parts else path.name)
-        if start is not None and not start.has_weights:
+        weights = None
+        if start is not None and (weights := start.load_arrays(WEIGHTS)) is None:
             raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
-        weights = {}
-        if start is not None:
-            try:
-                weights = load_file(start.path / WEIGHTS)
-            except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the latter two: bfloat16, float8
-                raise RunError(f"The {WEIGHTS} of {start.name} cannot be read: {error}.") from None
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             raise RunError(f"There is a run named {path.name} already: choose another name.") from None
         (path / RESUME).mkdir()
-        if start is not None:
-            if start.config.model.classes != config.model.classes:
-                weights = without_head(weights)
-            save_file(weights, path / START_WEIGHTS)
+        if start is not None and weights is not None:
+            same = start.config.model.classes == config.model.classes
+            save_file(weights if same else without_head(weights), path / START_WEIGHTS)
         run = cls(path, replace(config, model=replace(config.model, temperature=1.0)))
         run.write_config()
         return run
@@ -232,6 +227,16 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
         except (SafetensorError, OSError) as error:
+            raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
+
+    def load_arrays(self, file: str) -> "dict[str, NDArray[Any]] | None":
+        """The arrays of a safetensors file of this run; None if there is none. Raises RunError if it is damaged."""
+        try:
+            return load_file(self.path / file)
+        except FileNotFoundError:
+            return None
+        # The last two: of types that numpy lacks.
+        except (SafetensorError, OSError, TypeError, AttributeError) as error:
             raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
 
     def load_model(self) -> "ResNet":

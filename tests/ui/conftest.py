@@ -9,11 +9,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import RESUME, STOP, Run
@@ -23,7 +24,8 @@ from tests.ui.browser import launch
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10")
 START_SECONDS = 120
-expect.set_options(timeout=60_000)  # milliseconds, where a test says nothing else: the machine may be busy
+SHOWN_MS = 60_000  # the machine may be busy
+expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
 TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters little what is learned
 
 
@@ -126,3 +128,18 @@ def browser() -> Iterator[Browser]:
         running = launch(playwright)
         yield running
         running.close()
+
+
+@contextmanager
+def visit(browser: Browser, url: str) -> Iterator[Page]:
+    """A new visitor's page at the size of a laptop, on which no script fails and nothing is kept from loading."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    page.set_default_timeout(SHOWN_MS)
+    page.goto(url)
+    yield page
+    context.close()
+    assert not errors

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from resnet_space.evaluation import confusion_matrix, load_evaluation
 from resnet_space.runs import WEIGHTS, Run
-from tests.ui.conftest import TINY, App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, choose_data, keep, learn
+from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.test_browser import TRAINED_MS, choose_data, keep, learn
 
 pytestmark = pytest.mark.ui
 
@@ -20,20 +20,13 @@ pytestmark = pytest.mark.ui
 @pytest.fixture(scope="module")
 def page(app: App, browser: Browser) -> Iterator[Page]:
     """One visitor's page for all of the module, with a run that is trained."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    visitor = context.new_page()
-    errors: list[str] = []
-    visitor.on("pageerror", lambda error: errors.append(str(error)))
-    visitor.set_default_timeout(SHOWN_MS)
-    visitor.goto(app.url)
-    choose_data(visitor, TINY)
-    visitor.get_by_label("Batch size").fill("16")
-    learn(visitor, app, epochs=2)
-    visitor.get_by_role("button", name="What it gets right and wrong").click()
-    visitor.get_by_role("button", name="All runs").click()
-    yield visitor
-    context.close()
-    assert not errors
+    with visit(browser, app.url) as visitor:
+        choose_data(visitor, TINY)
+        visitor.get_by_label("Batch size").fill("16")
+        learn(visitor, app, epochs=2)
+        visitor.get_by_role("button", name="What it gets right and wrong").click()
+        visitor.get_by_role("button", name="All runs").click()
+        yield visitor
 
 
 @pytest.fixture

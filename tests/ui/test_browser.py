@@ -18,27 +18,18 @@ from safetensors.torch import save
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import Run
-from tests.ui.conftest import App
+from tests.ui.conftest import SHOWN_MS, App, visit
 
 pytestmark = pytest.mark.ui
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 TRAINED_MS = 240_000  # for a training of a few epochs on a busy machine
-SHOWN_MS = 60_000
 
 
 @pytest.fixture
 def page(app: App, browser: Browser) -> Iterator[Page]:
-    """A visitor's page at the size of a laptop, that notes the browser's errors."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    visitor = context.new_page()
-    errors: list[str] = []
-    visitor.on("pageerror", lambda error: errors.append(str(error)))
-    visitor.set_default_timeout(SHOWN_MS)
-    visitor.goto(app.url)
-    yield visitor
-    context.close()
-    assert not errors
+    with visit(browser, app.url) as visitor:
+        yield visitor
 
 
 def keep(page: Page, name: str) -> None:

@@ -16,8 +16,8 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, App
-from tests.ui.test_browser import SHOWN_MS, keep
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App
+from tests.ui.test_browser import keep
 
 pytestmark = pytest.mark.ui
 

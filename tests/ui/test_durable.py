@@ -17,8 +17,8 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import TINY, App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, choose_data, keep, start
+from tests.ui.conftest import SHOWN_MS, TINY, App
+from tests.ui.test_browser import TRAINED_MS, choose_data, keep, start
 
 pytestmark = pytest.mark.ui
 

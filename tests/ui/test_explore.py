@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from resnet_space.residuals import last, measure, probe, probe_batches
 from resnet_space.runs import Run
-from tests.ui.conftest import REPOSITORY, SHIPPED, App
-from tests.ui.test_browser import SHOWN_MS, expect_toast, keep
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.test_browser import expect_toast, keep
 
 pytestmark = pytest.mark.ui
 
@@ -26,16 +26,9 @@ EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
 @pytest.fixture
 def page(app: App, browser: Browser) -> Iterator[Page]:
     """Opened by an address that names the tab and a run."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    visitor = context.new_page()
-    errors: list[str] = []
-    visitor.on("pageerror", lambda error: errors.append(str(error)))
-    visitor.set_default_timeout(SHOWN_MS)
-    visitor.goto(f"{app.url}/?tab=explore&run={BACKBONE}&with={SHOWPIECE}")
-    expect(visitor.get_by_role("button", name="Measure", exact=True)).to_be_visible(timeout=SHOWN_MS)
-    yield visitor
-    context.close()
-    assert not errors
+    with visit(browser, f"{app.url}/?tab=explore&run={BACKBONE}&with={SHOWPIECE}") as visitor:
+        expect(visitor.get_by_role("button", name="Measure", exact=True)).to_be_visible(timeout=SHOWN_MS)
+        yield visitor
 
 
 def view(page: Page, name: str) -> None:

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, expect
 from resnet_space.runs import Run
 from resnet_space.text import markdown_text
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep, open_tab, start
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.test_browser import TRAINED_MS, keep, open_tab, start
 
 pytestmark = pytest.mark.ui
 
@@ -46,15 +46,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[A
 
 @pytest.fixture(scope="module")
 def page(served: App, browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    visitor = context.new_page()
-    refused: list[str] = []
-    visitor.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
-    visitor.set_default_timeout(SHOWN_MS)
-    visitor.goto(served.url)
-    yield visitor
-    context.close()
-    assert not refused  # the page needs nothing that the policy forbids
+    with visit(browser, served.url) as visitor:
+        yield visitor
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from resnet_space.ui import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
-from tests.ui.conftest import REPOSITORY, App
-from tests.ui.test_browser import SHOWN_MS, TRAINED_MS, keep
+from tests.ui.conftest import REPOSITORY, SHOWN_MS, App
+from tests.ui.test_browser import TRAINED_MS, keep
 from tests.ui.test_mcp import PUBLIC
 
 pytestmark = pytest.mark.ui

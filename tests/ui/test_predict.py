@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, expect
 from resnet_space.data.mistakes import FILE
 from resnet_space.inference import Classifier
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, App
-from tests.ui.test_browser import SHOWN_MS, expect_toast, keep
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.test_browser import expect_toast, keep
 
 pytestmark = pytest.mark.ui
 
@@ -40,15 +40,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[A
 
 @pytest.fixture(scope="module")
 def page(served: App, browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    visitor = context.new_page()
-    errors: list[str] = []
-    visitor.on("pageerror", lambda error: errors.append(str(error)))
-    visitor.set_default_timeout(SHOWN_MS)
-    visitor.goto(f"{served.url}/?tab=predict&run={SHOWPIECE}&example=dog&with={BACKBONE}")
-    yield visitor
-    context.close()
-    assert not errors
+    with visit(browser, f"{served.url}/?tab=predict&run={SHOWPIECE}&example=dog&with={BACKBONE}") as visitor:
+        yield visitor
 
 
 def shown_classes(page: Page, side: int) -> list[str]:
