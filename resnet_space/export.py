@@ -169,7 +169,7 @@ def _traceable_channel_attention(module: "ChannelAttention", x: "Tensor") -> "Te
 def _largest_difference(file: Path, batches: "list[Tensor]", expected: "list[Tensor]") -> float:
     """The largest |logit - expected logit| over all images, divided by the largest |expected logit|; NaN if any is."""
     import numpy as np
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     logits = np.concatenate([session.run(["logits"], {"images": images.numpy()})[0] for images in batches])

@@ -242,7 +242,7 @@ class _Judge:
         generator: np.random.Generator,
     ) -> None:
         import torch
-        from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+        from scipy.ndimage import gaussian_filter
 
         self.model, self.class_index, self.temperature, self.dtype = model, class_index, temperature, dtype
         self.steps, self.generator = steps, generator

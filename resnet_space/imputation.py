@@ -54,7 +54,7 @@ def imputed(
 
 def _solved(cells: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Cells [C, h, w] with the missing ones [h, w] filled in; with zeros where all are missing."""
-    from scipy.linalg import solve_banded  # type: ignore[import-untyped]
+    from scipy.linalg import solve_banded
 
     channels, height, width = cells.shape
     if missing.all():

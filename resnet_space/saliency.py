@@ -137,10 +137,10 @@ def _library_maps(
     rest: "nn.Sequential", features: "Tensor", classes: Sequence[int], method: str
 ) -> NDArray[np.float32]:
     """The library's maps [K, h, w] before it scales each to 0..1 on its own."""
-    # Takes 3 s to import, and is not needed before.
-    from pytorch_grad_cam import GradCAM  # type: ignore[import-untyped]
-    from pytorch_grad_cam.base_cam import BaseCAM  # type: ignore[import-untyped]
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # type: ignore[import-untyped]
+    # Takes 3 s to import: the app does it when its page is up.
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.base_cam import BaseCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     class AblationCAM(BaseCAM):  # type: ignore[misc]
         """The library's own divides by the logit, which turns the map around where that is negative; takes a channel

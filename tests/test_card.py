@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
-from scipy.stats import binomtest  # type: ignore[import-untyped]
+from scipy.stats import binomtest
 
 from resnet_space.card import CONFUSION, CURVES, RESIDUALS, card_files, card_text, write_card
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig

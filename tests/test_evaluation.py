@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from scipy.special import log_softmax, softmax  # type: ignore[import-untyped]
-from scipy.stats import binomtest  # type: ignore[import-untyped]
-from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
+from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
+from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1Score
 

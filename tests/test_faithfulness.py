@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights  # type: ignore[import-untyped]
-from scipy.sparse import csc_matrix  # type: ignore[import-untyped]
-from scipy.sparse.linalg import spsolve  # type: ignore[import-untyped]
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
+from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
 
 from resnet_space.faithfulness import MEASURES, RANDOM_MAPS, ROAD_SHARES, Evidence, Measure, evidence

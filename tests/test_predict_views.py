@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import accuracy_score, log_loss  # type: ignore[import-untyped]
+from sklearn.metrics import accuracy_score, log_loss
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from resnet_space import charts

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr  # type: ignore[import-untyped]
+from scipy.stats import spearmanr
 
 from resnet_space.attention import attention_maps
 from resnet_space.models import ResNet, create_model

@@ -310,8 +310,9 @@ class Workshop:
         return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
 
     def warm_up(self) -> None:
-        """Load what the first visitor will need, so that they do not wait for torch."""
+        """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
         name = self.default_name()
         if name is not None:
             with suppress(RunError):  # whoever chooses a broken run is told
                 self.classifier(name)
+        import pytorch_grad_cam  # noqa: F401
