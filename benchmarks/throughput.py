@@ -8,8 +8,9 @@ Three ways to train the same model at the same batch size and thread count, in i
   Timed from its first step to its last epoch; start and decoding are told apart, and validation images do not count.
 
 The last two compute in bf16 where the trainer would, and with its allocator settings (huge pages, kept memory). Beside
-them stands the rate of large matrix products here, and the share of it that the trainer's model computations reach (the
-model FLOPs utilisation): 3 x 2 x multiplications of the forward pass an image.
+them stand two limits. The rate of large matrix products here, and the share of it that the trainer's model computations
+reach (the model FLOPs utilisation): 3 x 2 x multiplications of the forward pass an image. And on a CPU the images/s if
+the library's convolutions, forward and backward, were all that takes time, by PyTorch's profiler in the bare step.
 """
 
 import argparse
@@ -107,6 +108,16 @@ def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], flo
     return several
 
 
+def convolutions_alone(several: Callable[[], float], images: int) -> float | None:
+    """Images/s if nothing but the convolutions of `several`, which trains on so many images, took time; on a CPU."""
+    if torch.cuda.is_available():
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profiled:
+        several()
+    spent = sum(event.self_cpu_time_total for event in profiled.key_averages() if "convolution" in event.key)
+    return float(1e6 * images / spent)  # from microseconds
+
+
 def trainer(config: RunConfig) -> tuple[float, float]:
     """Train a temporary run: (images/s from the first step to the last epoch, seconds before the first metric)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -191,7 +202,8 @@ def measure(
     in_loop = replace(training, batch_size=loop_batch_size or training.batch_size)
     plain_0 = PlainLoop(model, in_loop, 0)
     plain_more = PlainLoop(model, in_loop, workers) if workers else plain_0
-    bare = bare_step(config, data, steps=training.epochs * steps_per_epoch(len(data), training.batch_size))
+    steps = training.epochs * steps_per_epoch(len(data), training.batch_size)
+    bare = bare_step(config, data, steps)
     measured: list[Round] = []
     start_seconds, rates = [], []
     dtype = autocast_dtype(training, choose_device()) or torch.float32
@@ -204,6 +216,7 @@ def measure(
             rates.append(matrix_rate(dtype, matrix_size))
             measured.append(Round(in_plain_0, in_plain_more, in_bare, in_trainer))
             start_seconds.append(seconds)
+    limit = convolutions_alone(bare, steps * training.batch_size)
     plain_0.end()
     if workers:
         plain_more.end()
@@ -222,6 +235,9 @@ def measure(
     print(f"  trainer / bare     {medians['trainer_over_bare']:7.2f}")
     print(f"  {str(dtype).removeprefix('torch.')} matrix products: {max(rates) / 1e9:,.0f} GFLOP/s", end=", ")
     print(f"of which the trainer's model computations reach {utilisation:.0%}")
+    if limit is not None:
+        loop = max(medians["plain_0_workers"], medians["plain_more_workers"])
+        print(f"  the convolutions alone: {limit:.0f} images/s, {limit / loop:.2f} times the loop")
     print(f"  the trainer's start {statistics.median(start_seconds):.2f} s, of which decoding {decode_seconds:.2f} s")
     return {
         "architecture": model.architecture,
@@ -230,6 +246,7 @@ def measure(
         "loop_batch_size": in_loop.batch_size,
         "precision": str(dtype).removeprefix("torch."),
         "medians": {name: round(value, 3) for name, value in medians.items()},
+        "convolutions_alone": None if limit is None else round(limit, 1),
         "matrix_gflops_per_second": round(max(rates) / 1e9, 1),
         "model_flops_utilisation": round(utilisation, 3),
         "start_seconds": round(statistics.median(start_seconds), 3),

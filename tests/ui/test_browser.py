@@ -16,9 +16,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from safetensors.torch import save
 
-from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import Run
-from tests.ui.conftest import SHOWN_MS, App, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 
 pytestmark = pytest.mark.ui
 
@@ -134,12 +133,17 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     keep(page, "5-explore")
 
 
+def tiny(app: App, split: str) -> Path:
+    (file,) = (app.checkpoints.parent / "data" / TINY).glob(f"{split}-*.parquet")
+    return file
+
+
 def photographs(folder: Path) -> Path:
     """A zip of two classes of pictures of 128 x 96 pixels, and of two files that are none."""
     generator = np.random.default_rng(0)
     archive = folder / "pond.zip"
     with zipfile.ZipFile(archive, "w") as packed:
-        for i in range(48):
+        for i in range(24):
             kind = ("frogs", "fish")[i % 2]
             colour = np.array([60, 160, 60] if kind == "frogs" else [60, 60, 160])
             pixels = np.clip(colour + generator.normal(0, 40, (96, 128, 3)), 0, 255).astype(np.uint8)
@@ -155,7 +159,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
     page.get_by_role("button", name="Other images").click()
     page.locator("#archive input[type=file]").set_input_files(photographs(tmp_path))
     report = page.locator(".report")
-    expect(report).to_contain_text("pond is ready: 48 images of 2 classes", timeout=SHOWN_MS)
+    expect(report).to_contain_text("pond is ready: 24 images of 2 classes", timeout=SHOWN_MS)
     expect(report).to_contain_text("2 files were left out")
     expect(page.get_by_label("Data", exact=True)).to_have_value("pond")
     expect(page.get_by_label("Batch size")).to_have_value("16")  # photographs are shown at 224 pixels
@@ -179,10 +183,9 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
 
 
 def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, page: Page) -> None:
-    (test_file,) = BUNDLED.rglob("cifar10-mini/**/test-*.parquet")
     commit = app.hub.add_dataset(
         "uoft-cs/cifar10",
-        {f"plain_text/{split}-00000-of-00001.parquet": test_file for split in ("train", "test")},
+        {f"plain_text/{split}-00000-of-00001.parquet": tiny(app, split) for split in ("train", "test")},
     )
     torch.manual_seed(0)
     weights = torchvision.models.resnet18().state_dict()
@@ -245,6 +248,7 @@ def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path:
 
 
 def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App, page: Page) -> None:
+    choose_data(page, TINY)
     start(page, epochs=200)
     expect(page.locator(".status.training")).to_contain_text("epoch 2 of 200", timeout=TRAINED_MS)
     name = page.locator(".status b").first.inner_text()
