@@ -10,8 +10,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
+from resnet_space.hardware import sleep_while_waiting
 from resnet_space.zero import is_zero_gpu
 
+sleep_while_waiting()  # read by torch when it is imported
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 

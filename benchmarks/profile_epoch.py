@@ -54,6 +54,7 @@ FUNCTIONS: list[tuple[Any, str, str]] = [
     (batches, "augmented", "augmentation"),
     (batches, "normalise", "augmentation"),
     (train, "mixed", "augmentation"),
+    (Training, "features", "forward"),
     (Training, "step", "forward"),  # but for what follows
     (torch.Tensor, "backward", "backward"),
     (torch.optim.SGD, "step", "optimizer"),
@@ -62,7 +63,7 @@ FUNCTIONS: list[tuple[Any, str, str]] = [
     (Training, "write", "metrics"),
     (Training, "save", "checkpoint"),
     (Run, "save_weights", "checkpoint"),
-    (train, "evaluate", VALIDATION),
+    (Training, "validate", VALIDATION),
 ]
 PARTS = [*dict.fromkeys(part for *_, part in FUNCTIONS), "other"]
 ONCE = "decode"  # a training, not an epoch

@@ -1,4 +1,4 @@
-"""What this machine has and is fast at: its memory, and whether its CPU gains from bfloat16."""
+"""What this machine has and is fast at: its memory and cores, and whether its CPU gains from bfloat16."""
 
 import ctypes
 import math
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 IMAGE_MEMORY_VARIABLE = "RESNET_SPACE_IMAGE_MEMORY_MB"
 
+_WAIT_POLICY_VARIABLE = "OMP_WAIT_POLICY"
+_sleeps_by_choice = False
+_CORES = os.sched_getaffinity(0) if sys.platform == "linux" else set()  # before torch keeps this thread to one of them
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2, of version 1
@@ -58,6 +61,49 @@ def keep_freed_memory() -> None:
         if not mallopt(_M_MMAP_THRESHOLD, 2**30):
             mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that older versions take
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def sleep_while_waiting() -> None:
+    """Have PyTorch's threads sleep while they wait for one another, in a process beside which another one trains.
+
+    Has to be called before torch is imported. By default such threads spin for a while, which is fastest alone; but two
+    processes that spin on the same cores take each other's time (`benchmarks/beside.py`). What the environment says
+    already is obeyed.
+    """
+    global _sleeps_by_choice
+    if _WAIT_POLICY_VARIABLE not in os.environ:
+        os.environ[_WAIT_POLICY_VARIABLE] = "PASSIVE"
+        _sleeps_by_choice = True
+
+
+def training_environment() -> dict[str, str]:
+    """The environment for a process that trains: this one's, without what `sleep_while_waiting` has set in it."""
+    return {
+        name: value for name, value in os.environ.items() if not (_sleeps_by_choice and name == _WAIT_POLICY_VARIABLE)
+    }
+
+
+def keep_threads_apart() -> None:
+    """Have each of PyTorch's threads keep to a core of its own, in a process that does nothing but train on the CPU.
+
+    Has to be called before torch is imported. Otherwise the system may put two on one core where another process
+    computes, too; each then spins for as long as it may while the other cannot go on, and a training takes 30 times as
+    long (`benchmarks/beside.py`). Not where a GPU computes, nor where several processes share the cores.
+    """
+    alone = os.environ.get("LOCAL_WORLD_SIZE", "1") == "1"  # by torchrun
+    if sys.platform == "linux" and alone and not nvidia_gpus():
+        os.environ.setdefault("OMP_PROC_BIND", "true")
+
+
+def use_any_core() -> None:
+    """Let the calling thread run on all cores of this process, where the one that made it keeps to a core."""
+    if _CORES:
+        os.sched_setaffinity(0, _CORES)
+
+
+def nvidia_gpus() -> int:
+    """How many NVIDIA GPUs this Linux machine shows; without PyTorch, which takes seconds to import."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 @cache

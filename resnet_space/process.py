@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from resnet_space.hardware import nvidia_gpus, training_environment
 from resnet_space.runs import LOG, QUEUED, RESUME, Library, Metric, Run, replaced_atomically
 from resnet_space.tokens import masked
 
@@ -228,7 +229,7 @@ class Trainer:
         (run.path / RESUME).mkdir(exist_ok=True)
         command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
         package_folder = str(Path(__file__).parent.parent)
-        environment = os.environ | {
+        environment = training_environment() | {
             "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
         }
         with (run.path / LOG).open("wb") as log:
@@ -258,8 +259,8 @@ def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> l
 def gpus_for(batch_size: int) -> int:
     """How many of this machine's CUDA GPUs to train on with batches of this size; 1 also where there is none."""
     most = batch_size // IMAGES_OF_A_GPU
-    if most < 2 or (sys.platform == "linux" and len(list(Path("/dev").glob("nvidia[0-9]*"))) < 2):
-        return 1  # without PyTorch, which takes seconds to import
+    if most < 2 or (sys.platform == "linux" and nvidia_gpus() < 2):
+        return 1
     import torch
 
     return max(min(torch.cuda.device_count(), most), 1)

@@ -19,8 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
+from resnet_space.hardware import keep_freed_memory, keep_threads_apart
+
 # Read once, when torch first allocates: huge pages for large CPU tensors save the page faults of every step.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+if __name__ == "__main__":
+    keep_threads_apart()
 
 import torch
 from torch import Tensor
@@ -35,7 +39,6 @@ from resnet_space.data.splits import ImageSet, Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
 from resnet_space.features import unaugmented_batches
-from resnet_space.hardware import keep_freed_memory
 from resnet_space.hub.client import HubError
 from resnet_space.limits import Limits
 from resnet_space.optim import set_training_mode

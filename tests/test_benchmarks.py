@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.profile_epoch import Stopwatch
+from benchmarks.profile_epoch import FUNCTIONS, Stopwatch, watching
 from benchmarks.scaling import curve
 from tests.test_rows import png
 
@@ -30,6 +30,13 @@ def test_a_moment_counts_to_the_innermost_part_and_all_of_a_validation_to_it(mon
     stopwatch.timed(inner, "forward")()  # other 1, forward 1, backward 1, forward 1
     stopwatch.timed(inner, "validation")()  # other 1, validation 3
     assert stopwatch.seconds == {"other": 2, "forward": 2, "backward": 1, "validation": 3}
+
+
+def test_the_functions_that_a_profile_watches_are_there_and_are_left_as_they_were() -> None:
+    before = [getattr(owner, name) for owner, name, _ in FUNCTIONS]
+    with watching(Stopwatch()):
+        assert all(getattr(owner, name) is not was for (owner, name, _), was in zip(FUNCTIONS, before, strict=True))
+    assert [getattr(owner, name) for owner, name, _ in FUNCTIONS] == before
 
 
 def test_the_gpu_benchmark_runs_to_its_end_here(tmp_path: Path, write_split) -> None:

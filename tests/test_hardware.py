@@ -11,7 +11,15 @@ from resnet_space import hardware
 from resnet_space.config import TrainConfig
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import load_splits
-from resnet_space.hardware import IMAGE_MEMORY_VARIABLE, bfloat16_is_faster, image_memory_bytes, memory_bytes
+from resnet_space.hardware import (
+    IMAGE_MEMORY_VARIABLE,
+    bfloat16_is_faster,
+    image_memory_bytes,
+    keep_threads_apart,
+    memory_bytes,
+    sleep_while_waiting,
+    training_environment,
+)
 from resnet_space.training import autocast_dtype
 
 ROOT = Path(__file__).parent.parent
@@ -81,3 +89,54 @@ print(psutil.Process().memory_info().rss - before)
         for how in ("keep", "default")
     }
     assert left["default"] < 2**24 < 2**25 < left["keep"]
+
+
+def test_the_threads_of_the_app_sleep_while_they_wait_and_those_of_its_trainer_spin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for before, in_app, in_trainer in ((None, "PASSIVE", None), ("ACTIVE", "ACTIVE", "ACTIVE")):
+        monkeypatch.setattr(os, "environ", {} if before is None else {"OMP_WAIT_POLICY": before})
+        monkeypatch.setattr(hardware, "_sleeps_by_choice", False)
+        sleep_while_waiting()
+        assert os.environ["OMP_WAIT_POLICY"] == in_app
+        assert training_environment().get("OMP_WAIT_POLICY") == in_trainer
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "bound"),
+    [(0, {}, "true"), (1, {}, None), (0, {"LOCAL_WORLD_SIZE": "2"}, None), (0, {"OMP_PROC_BIND": "close"}, "close")],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads cannot be kept to a core")
+def test_a_training_on_the_cpu_alone_keeps_its_threads_apart(
+    gpus: int, environment: dict[str, str], bound: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(environment))
+    monkeypatch.setattr(hardware, "nvidia_gpus", lambda: gpus)
+    keep_threads_apart()
+    assert os.environ.get("OMP_PROC_BIND") == bound
+
+
+@pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="needs cores to choose from")
+def test_a_trainer_keeps_to_a_core_and_decodes_on_all() -> None:
+    program = """
+import os, runpy, sys, threading
+cores = os.sched_getaffinity(0)
+from resnet_space.hardware import keep_threads_apart, use_any_core
+keep_threads_apart()
+import torch
+torch.randn(300, 300) @ torch.randn(300, 300)
+assert torch.get_num_threads() == len(cores), torch.get_num_threads()
+assert len(os.sched_getaffinity(0)) == 1, "this thread keeps to a core"
+def decode():
+    use_any_core()
+    assert os.sched_getaffinity(0) == cores
+    print("decoded")
+thread = threading.Thread(target=decode)
+thread.start()
+thread.join()
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "decoded\n"

@@ -20,7 +20,7 @@ from torch import Tensor
 from resnet_space.config import TrainConfig
 from resnet_space.data.sources import DataError, classification_columns, split_files
 from resnet_space.data.summary import TEST_SHARE
-from resnet_space.hardware import image_memory_bytes
+from resnet_space.hardware import image_memory_bytes, use_any_core
 from resnet_space.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
@@ -106,7 +106,8 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
         labels[i] = -1 if label is None or label >= len(columns.classes) else label
 
     done = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock while it decodes
+    # Pillow releases the interpreter's lock while it decodes.
+    with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
         for file in files:
             with pq.ParquetFile(file) as parquet:
                 for rows in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
