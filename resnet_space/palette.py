@@ -3,8 +3,8 @@
 # Okabe & Ito 2008, "Color Universal Design", without black and yellow, which vanish on one of the grounds.
 CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
-# Viridis (van der Walt & Smith 2015) without its darkest and lightest parts.
-_VIRIDIS = ("#443983", "#31688E", "#21918C", "#35B779", "#90D743", "#D8E219")
+# Viridis (van der Walt & Smith 2015) without its darkest and lightest parts, which vanish on dark and on light ground.
+_VIRIDIS = ("#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#84D44B")
 
 
 def category(index: int) -> str:

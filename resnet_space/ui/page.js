@@ -4,6 +4,7 @@ window.resnetSpace = (() => {
 
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
+  const ROOM_FOR_TOOLS = 450; // in narrower charts they would cover the title
   const MOST_ABOVE = 2; // names in the one line above a plot
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
@@ -29,16 +30,20 @@ window.resnetSpace = (() => {
     // Or a double click would go back to the range that the empty chart had.
     if (wasEmpty && !empty) Plotly.purge(chart);
     const names = data.filter((trace) => trace.showlegend !== false).length;
-    if (narrow && layout.xaxis?.type === "category") layout.xaxis.tickangle = -60; // or the names overlap
-    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names);
-    Plotly.react(chart, data, layout, CONFIG)
+    const steep = narrow && layout.xaxis?.type === "category"; // or the names overlap
+    if (steep) layout.xaxis.tickangle = -60;
+    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, steep ? 90 : 56);
+    const tools = chart.offsetWidth < ROOM_FOR_TOOLS ? false : "hover";
+    Plotly.react(chart, data, layout, { ...CONFIG, displayModeBar: tools })
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
-  // On a phone, and of many runs, the names take more lines than there are above the plot.
-  function legendBelow(layout, names) {
-    layout.legend = { ...layout.legend, y: -0.28, yanchor: "top" };
+  // On a phone, and of many runs, the names take more lines than there are above the plot. So many pixels under it is
+  // room for what the axis says.
+  function legendBelow(layout, names, pixels) {
+    const { t, b } = layout.margin;
+    layout.legend = { ...layout.legend, y: -pixels / (layout.height - t - b), yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
     layout.height += 20 + 20 * Math.ceil(names / 2);
   }
