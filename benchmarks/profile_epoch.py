@@ -4,12 +4,12 @@ Runs the real trainer on cifar10-mini with a stopwatch around its functions, whi
 one (a validation's moments to the validation), and waits for a GPU at each. Prints the seconds of one epoch by part;
 with --save it writes a table and a picture.
 
-Then the three largest costs that could be avoided, each before and after: a process for each way, as what was
-allocated once leaves its traces, whose epochs take turns.
+Then the three largest costs that could be avoided, each before and after: a process for each way, whose epochs take
+turns.
 
-- kept memory: glibc keeps what is freed, instead of giving it back and asking for it anew at every step.
+- decoded once: the images are decoded before the first epoch, instead of in every one.
+- augmented as a batch: on tensors, instead of PIL images one at a time.
 - measured precision: bfloat16 only where this machine computes faster in it. (No change where it does.)
-- fused optimizer: one pass over every parameter, instead of one for each of the rule's terms.
 """
 
 import argparse
@@ -31,18 +31,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, save
-from resnet_space import palette, train, training
+from resnet_space import palette, train
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import batches
+from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import dataset_classes
-from resnet_space.data.splits import ImageSet
+from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.figures import save_png
-from resnet_space.models import ResNet
-from resnet_space.optim import create_optimizer
 from resnet_space.runs import Run
 from resnet_space.training import Training, Window, autocast_dtype, choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
+from PIL import Image  # isort: skip
+from torch import Tensor  # isort: skip
+from torchvision import transforms  # isort: skip
 
 DATASET = "cifar10-mini"
 VALIDATION = "validation"
@@ -67,7 +69,7 @@ FUNCTIONS: list[tuple[Any, str, str]] = [
 ]
 PARTS = [*dict.fromkeys(part for *_, part in FUNCTIONS), "other"]
 ONCE = "decode"  # a training, not an epoch
-CHANGES = ("kept memory", "measured precision", "fused optimizer")
+CHANGES = ("decoded once", "augmented as a batch", "measured precision")
 
 
 class Stopwatch:
@@ -151,19 +153,22 @@ def profile(config: RunConfig, rounds: int) -> dict[str, float]:
 def serve(change: str, config: RunConfig) -> None:
     """Train as before a change ("" is before none), an epoch for every line that comes; print its seconds."""
 
-    def unfused(model: ResNet, *arguments: Any) -> torch.optim.Optimizer:
-        optimizer = create_optimizer(model, *arguments)
-        for group in optimizer.param_groups:
-            group["fused"] = False
-        return optimizer
+    def decoding(*arguments: Any, **named: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        load_splits(config.training, config.model.stored_size)
+        yield from training_batches(*arguments, **named)
+
+    def one_at_a_time(images: Tensor, model: ModelConfig, training: TrainConfig, *_: Any) -> Tensor:
+        padded = transforms.RandomCrop(model.image_size, padding=training.crop_padding)
+        augment = transforms.Compose([padded, transforms.RandomHorizontalFlip(), transforms.PILToTensor()])
+        return torch.stack([augment(Image.fromarray(image.numpy())) for image in images]).permute(0, 2, 3, 1)
 
     if change == "measured precision":
         config = replace(config, training=replace(config.training, precision="bfloat16"))
     with ExitStack() as stack:
-        if change == "fused optimizer":
-            stack.enter_context(patch.object(training, "create_optimizer", unfused))
-        if change == "kept memory":
-            stack.enter_context(patch.object(train, "keep_freed_memory", lambda: None))
+        if change == "decoded once":
+            stack.enter_context(patch.object(train, "training_batches", decoding))
+        if change == "augmented as a batch":
+            stack.enter_context(patch.object(batches, "augmented", one_at_a_time))
         for _ in sys.stdin:
             print(epoch_seconds(config), flush=True)
 
