@@ -1,7 +1,7 @@
 """The numbers and figures of docs/residuals.md: `python benchmarks/studies.py [--images N]`.
 
-Measures the shipped runs, and those that `benchmarks/train_studies.py` trains where they are in checkpoints/, on test
-images of cifar10-mini, which come with the repository. Writes benchmarks/results/residuals.json and docs/residuals/.
+Measures the shipped runs on test images of cifar10-mini, which come with the repository. Writes
+benchmarks/results/residuals.json and docs/residuals/.
 """
 
 import argparse
@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
-from benchmarks.train_studies import CHECKPOINTS, NETWORKS
 from resnet_space.figures import save_png
 from resnet_space.figures.depth import Curve, Panel, by_depth
 from resnet_space.residuals import (
@@ -32,12 +31,11 @@ from resnet_space.residuals import (
     single_drops,
     swaps,
 )
-from resnet_space.runs import BACKBONE, SHOWPIECE, Run, last_metric
+from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHIPPED, SHOWPIECE, Run, last_metric
 
 FIGURES = ROOT / "docs" / "residuals"
 DATASET = "cifar10-mini"
 DRAWN = (1, 2, 3, 5, 8)  # blocks dropped at random
-SHALLOW, DEEP, PLAIN, _ = NETWORKS
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -140,12 +138,11 @@ def draw(measured: dict[str, Measured], results: dict[str, dict[str, Any]]) -> N
         curves = [ratio_curve(name, measured[name]) for name in names]
         return Panel(title, ratio, block, curves, first.norms.blocks, ends_of(first), level=1)
 
-    own = [name for name in (SHALLOW, DEEP) if name in measured]
-    panels = [panel(name, [name]) for name in [SHOWPIECE, *own]]
+    panels = [panel(name, [name]) for name in (SHOWPIECE, SHALLOW, DEEP)]
     save_png(by_depth(panels), FIGURES / "ratio.png")
 
     panels = []
-    for name in [SHOWPIECE, *(name for name in (SHALLOW, DEEP, PLAIN) if name in measured)]:
+    for name in (SHOWPIECE, SHALLOW, DEEP, PLAIN):
         lesions = results[name]["lesions"]
         curves = [Curve("one block dropped", [100 * a for a in lesions["accuracy_without"]])]
         whole = 100 * lesions["accuracy"]
@@ -156,20 +153,18 @@ def draw(measured: dict[str, Measured], results: dict[str, dict[str, Any]]) -> N
 
     save_png(by_depth([panel("before and after fine-tuning", [BACKBONE, SHOWPIECE])]), FIGURES / "finetuning.png")
 
-    if len(own) == 2:
-        compared = [name for name in (SHALLOW, DEEP, PLAIN) if name in measured]
-        responses = {name: measured[name].responses.std.tolist() for name in compared}
-        y = "standard deviation of the response"
-        panels = [
-            Panel("in layer order", y, "3x3 layer, by relative depth", [Curve(n, v) for n, v in responses.items()]),
-            Panel(
-                "sorted by size",
-                y,
-                "3x3 layer, from the largest to the smallest",
-                [Curve(name, sorted(values, reverse=True)) for name, values in responses.items()],
-            ),
-        ]
-        save_png(by_depth(panels), FIGURES / "responses.png")
+    responses = {name: measured[name].responses.std.tolist() for name in (SHALLOW, DEEP, PLAIN)}
+    y = "standard deviation of the response"
+    panels = [
+        Panel("in layer order", y, "3x3 layer, by relative depth", [Curve(n, v) for n, v in responses.items()]),
+        Panel(
+            "sorted by size",
+            y,
+            "3x3 layer, from the largest to the smallest",
+            [Curve(name, sorted(values, reverse=True)) for name, values in responses.items()],
+        ),
+    ]
+    save_png(by_depth(panels), FIGURES / "responses.png")
 
 
 def main() -> None:
@@ -178,12 +173,8 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[str, dict[str, Any]] = {}
     measured: dict[str, Measured] = {}
-    for name in (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN):
-        path = CHECKPOINTS / name
-        run = Run.open(path) if path.is_dir() else None
-        if run is None or not run.has_weights:
-            print(f"{name} is not here: benchmarks/train_studies.py trains it")
-            continue
+    for name in SHIPPED:
+        run = Run.open(ROOT / "checkpoints" / name)
         batches = batches_for(run, arguments.images)
         norms, measured[name] = study_norms(run, batches)
         results[name] = {"training": trained(run), "norms": norms}

@@ -1,10 +1,13 @@
-"""Train what docs/residuals.md compares, with the product's trainer: `python benchmarks/train_studies.py [NAME ...]`.
+"""Train the networks that docs/residuals.md compares, with the product's own trainer: `python
+benchmarks/train_studies.py DATA_FOLDER [NAME ...]`.
 
-From random initialisation on the bundled cifar10-mini, all with one recipe, one after the other, into checkpoints/. An
-interrupted training goes on where it was when the command is repeated.
+Deep and shallow, with shortcuts and without, from random initialisation on CIFAR-10, all with one recipe, one after the
+other, into checkpoints/: they ship, so that these can be compared at once. DATA_FOLDER holds `cifar10/`, parquet files
+in the Hub's layout. An interrupted training goes on where it was when the command is repeated.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,28 +16,22 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import dataset_classes
-from resnet_space.runs import Run, last_metric
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes
+from resnet_space.runs import DEEP, PLAIN, SHALLOW, Run, last_metric
 
 CHECKPOINTS = ROOT / "checkpoints"
-DATASET = "cifar10-mini"
+DATASET = "cifar10"
 TRAINING = TrainConfig(
     dataset=DATASET,
     strategy="scratch",
-    epochs=40,
-    batch_size=64,
+    epochs=4,
+    batch_size=128,
     backbone_lr=0.1,
     head_lr=0.1,
     weight_decay=1e-4,  # as He et al. 2015, section 4.2
 )
 # Name -> architecture, shortcut.
-NETWORKS = {
-    "resnet20-mini": ("resnet20", "pad"),
-    "resnet56-mini": ("resnet56", "pad"),
-    "plain56-mini": ("resnet56", "none"),
-    "plain20-mini": ("resnet20", "none"),
-}
-UNLESS_NAMED = ("resnet20-mini", "resnet56-mini", "plain56-mini")
+NETWORKS = {SHALLOW: ("resnet20", "pad"), DEEP: ("resnet56", "pad"), PLAIN: ("resnet56", "none")}
 
 
 def train(name: str) -> int:
@@ -51,9 +48,11 @@ def train(name: str) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_folder", type=Path)
     parser.add_argument("names", nargs="*", choices=[*NETWORKS, []], default=[], metavar="NAME")
     arguments = parser.parse_args()
-    return max(train(name) for name in arguments.names or UNLESS_NAMED)
+    os.environ[DATA_FOLDER_VARIABLE] = str(arguments.data_folder.resolve())
+    return max(train(name) for name in arguments.names or NETWORKS)
 
 
 if __name__ == "__main__":

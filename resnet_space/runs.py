@@ -61,10 +61,12 @@ JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
-# Those that come with the app: the backbone to fine-tune from, and a model whose classes everybody knows.
+# Those that come with the app: the backbone to fine-tune from, a model whose classes everybody knows, and three of one
+# recipe to compare in the Explore tab.
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
-SHIPPED = (BACKBONE, SHOWPIECE)
+SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
+SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
 
 MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
 

@@ -150,6 +150,10 @@ def test_networks_are_compared_and_one_without_residual_blocks_gets_a_sentence(p
     keep(page, "51-explore-compare")
     with kept(page, "Table as CSV").open(encoding="utf-8") as file:
         assert {row["network"] for row in csv.DictReader(file)} == {BACKBONE, SHOWPIECE}
+    shown = page.locator("#explore-views .tab-container:not(.visually-hidden) > button").all_inner_texts()
+    assert len(shown) == len(set(shown)) == 9
+    page.get_by_role("button", name="Untrained and trained").click()  # at once, with nothing chosen
+    expect(page.get_by_text(f"From {SHOWPIECE} (untrained) to {SHOWPIECE} these blocks changed most")).to_be_visible()
     view(page, "Norms")
     choose(page, "Run", "torchvision vgg16 (random weights)")
     page.get_by_role("button", name="Measure", exact=True).click()

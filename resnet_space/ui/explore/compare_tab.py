@@ -1,10 +1,11 @@
 """The sub-tab in which networks are laid over one another."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
+from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
 from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
 from resnet_space.ui.explore.exports import stem
@@ -16,6 +17,14 @@ from resnet_space.ui.explore.subjects import UNTRAINED, subject_names
 from resnet_space.ui.guard import admit
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
+
+# What can be compared at once, with what ships: the button's words -> the networks.
+AT_ONCE = {
+    "Untrained and trained": (f"{SHOWPIECE}{UNTRAINED}", SHOWPIECE),
+    "Before and after fine-tuning": (BACKBONE, SHOWPIECE),
+    "Shallow and deep": (SHALLOW, DEEP),
+    "With and without shortcuts": (DEEP, PLAIN),
+}
 
 
 def build_compare(
@@ -39,9 +48,9 @@ def build_compare(
     Returns:
         The choice of networks.
     """
-    compared = gr.State(None, time_to_live=1_800)
     default = workshop.default_name()
     with gr.Tab("Compare", id="compare"):
+        compared = gr.State(None, time_to_live=1_800)  # beside the tab, gradio would count it as one and show it twice
         gr.Markdown(ABOUT, elem_classes="about")
         chosen = gr.Dropdown(
             subject_names(workshop.trained_names()),
@@ -50,6 +59,13 @@ def build_compare(
             max_choices=MOST,
             label="Networks",
         )
+        here = set(subject_names(workshop.trained_names()))
+        with gr.Row(elem_classes="keep"):
+            at_once = {
+                networks: gr.Button(words, size="sm", min_width=120)
+                for words, networks in AT_ONCE.items()
+                if here.issuperset(networks)
+            }
         vars(chosen)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
         with gr.Row(elem_classes="keep"):
             button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks")
@@ -90,10 +106,17 @@ def build_compare(
         stops.stop(str(request.session_hash))
 
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
-    button.click(
-        on_compare, [visitor, chosen, *images], [compared, progress, said, stop, *charts], **quiet, **limits
-    ).failure(lambda: ("", gr.update(visible=False)), None, [progress, stop], **quiet)
+    asked = [button.click]
+    asked += [pressed.click(_answer(networks), None, chosen, **quiet).then for networks, pressed in at_once.items()]
+    for event in asked:
+        event(
+            on_compare, [visitor, chosen, *images], [compared, progress, said, stop, *charts], **quiet, **limits
+        ).failure(lambda: ("", gr.update(visible=False)), None, [progress, stop], **quiet)
     stop.click(on_stop, None, None, queue=False, **quiet)
     gr.on([names.change, chosen.focus], on_names, names, chosen, **quiet)
     wire_keep(keep, [compared], provide)
     return chosen
+
+
+def _answer(networks: Sequence[str]) -> Callable[[], list[str]]:
+    return lambda: list(networks)
