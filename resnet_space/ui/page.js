@@ -4,7 +4,7 @@ window.resnetSpace = (() => {
 
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
-  const ROOM_FOR_TOOLS = 450; // in narrower charts they would cover the title
+  const ROOM_FOR_TOOLS = 400; // in narrower charts they would cover the title
   const MOST_ABOVE = 2; // names in the one line above a plot
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
