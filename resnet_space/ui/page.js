@@ -4,7 +4,6 @@ window.resnetSpace = (() => {
 
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
-  const ROOM_FOR_TOOLS = 400; // in narrower charts they would cover the title
   const MOST_ABOVE = 2; // names in the one line above a plot
 
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
@@ -33,8 +32,7 @@ window.resnetSpace = (() => {
     const steep = narrow && layout.xaxis?.type === "category"; // or the names overlap
     if (steep) layout.xaxis.tickangle = -60;
     if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, steep ? 90 : 56);
-    const tools = chart.offsetWidth < ROOM_FOR_TOOLS ? false : "hover";
-    Plotly.react(chart, data, layout, { ...CONFIG, displayModeBar: tools })
+    Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
   }
