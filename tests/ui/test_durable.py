@@ -115,7 +115,6 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
 def started_run(app: App, page: Page, epochs: int) -> str:
     """The name of the run that is started on the page: on a public app nobody can guess it."""
     before = set(app.checkpoints.iterdir())
-    choose_data(page, TINY)
     start(page, epochs=epochs)
     wait_for(lambda: set(app.checkpoints.iterdir()) - before)
     (made,) = set(app.checkpoints.iterdir()) - before
