@@ -91,20 +91,22 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     page.mouse.up()
     page.wait_for_timeout(500)
     zoomed = x_range(plot)
-    points = plot.evaluate("chart => chart.data[0].x.length")
-    assert 0 < zoomed[0] < zoomed[1] < points == 2 * (288 // 16)  # images to train with, in batches
+    points = 2 * (288 // 16)  # images to train with, in batches
+    has_points = "([chart, count]) => chart.data[0].x.length === count"  # it is drawn twice a second at most
+    page.wait_for_function(has_points, arg=[plot.element_handle(), points])
+    assert 0 < zoomed[0] < zoomed[1] < points
 
     page.get_by_label("More epochs").fill("2")
     page.get_by_role("button", name="Train on").click()
     expect(page.locator(".status.training")).to_contain_text(re.compile("epoch [34] of 4"), timeout=TRAINED_MS)
     expect(page.locator(".status.finished")).to_contain_text("4 epochs in", timeout=TRAINED_MS)
-    assert plot.evaluate("chart => chart.data[0].x.length") == 2 * points
+    page.wait_for_function(has_points, arg=[plot.element_handle(), 2 * points])
     assert x_range(plot) == zoomed
     plot.locator(".nsewdrag").dblclick()
     page.wait_for_timeout(500)
     assert x_range(plot) == [0, 2 * points]
     assert app.run("fine-tune-1").config.training.more_epochs == (2,)
-    assert not plot.locator(".modebar").is_hidden()  # as the mouse is over it
+    expect(plot.locator(".modebar")).to_be_visible()  # as the mouse is over it
 
 
 def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_one(page: Page, app: App) -> None:
