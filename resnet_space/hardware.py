@@ -87,11 +87,13 @@ def keep_threads_apart() -> None:
     """Have each of PyTorch's threads keep to a core of its own, in a process that does nothing but train on the CPU.
 
     Has to be called before torch is imported. Otherwise the system may put two on one core where another process
-    computes, too; each then spins for as long as it may while the other cannot go on, and a training takes 30 times as
-    long (`benchmarks/beside.py`). Not where a GPU computes, nor where several processes share the cores.
+    computes, too; each then spins for as long as it may while the other cannot go on, and a training takes 26 times as
+    long (`benchmarks/beside.py`). Not where a GPU computes, nor where processes or settings leave it some of the cores:
+    all such processes would keep to the first ones.
     """
     alone = os.environ.get("LOCAL_WORLD_SIZE", "1") == "1"  # by torchrun
-    if sys.platform == "linux" and alone and not nvidia_gpus():
+    has_all_cores = "OMP_NUM_THREADS" not in os.environ
+    if sys.platform == "linux" and alone and has_all_cores and not nvidia_gpus():
         os.environ.setdefault("OMP_PROC_BIND", "true")
 
 

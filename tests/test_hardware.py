@@ -104,7 +104,13 @@ def test_the_threads_of_the_app_sleep_while_they_wait_and_those_of_its_trainer_s
 
 @pytest.mark.parametrize(
     ("gpus", "environment", "bound"),
-    [(0, {}, "true"), (1, {}, None), (0, {"LOCAL_WORLD_SIZE": "2"}, None), (0, {"OMP_PROC_BIND": "close"}, "close")],
+    [
+        (0, {}, "true"),
+        (1, {}, None),
+        (0, {"LOCAL_WORLD_SIZE": "2"}, None),
+        (0, {"OMP_NUM_THREADS": "1"}, None),
+        (0, {"OMP_PROC_BIND": "close"}, "close"),
+    ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads cannot be kept to a core")
 def test_a_training_on_the_cpu_alone_keeps_its_threads_apart(
@@ -119,16 +125,17 @@ def test_a_training_on_the_cpu_alone_keeps_its_threads_apart(
 @pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="needs cores to choose from")
 def test_a_trainer_keeps_to_a_core_and_decodes_on_all() -> None:
     program = """
-import os, runpy, sys, threading
+import os, threading
 cores = os.sched_getaffinity(0)
-from resnet_space.hardware import keep_threads_apart, use_any_core
-keep_threads_apart()
+from resnet_space import hardware
+hardware.nvidia_gpus = lambda: 0
+hardware.keep_threads_apart()
 import torch
 torch.randn(300, 300) @ torch.randn(300, 300)
 assert torch.get_num_threads() == len(cores), torch.get_num_threads()
 assert len(os.sched_getaffinity(0)) == 1, "this thread keeps to a core"
 def decode():
-    use_any_core()
+    hardware.use_any_core()
     assert os.sched_getaffinity(0) == cores
     print("decoded")
 thread = threading.Thread(target=decode)

@@ -17,12 +17,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
-from resnet_space.runs import RESUME, STOP, Run
+from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch
 
 REPOSITORY = Path(__file__).parents[2]
-SHIPPED = ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10")
+SHIPPED = (BACKBONE, SHOWPIECE)  # of them, what the tests' apps have
 START_SECONDS = 120
 SHOWN_MS = 60_000  # the machine may be busy
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else

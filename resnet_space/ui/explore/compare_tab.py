@@ -48,25 +48,24 @@ def build_compare(
     Returns:
         The choice of networks.
     """
-    default = workshop.default_name()
+    default, subjects = workshop.default_name(), subject_names(workshop.trained_names())
     with gr.Tab("Compare", id="compare"):
         compared = gr.State(None, time_to_live=1_800)  # beside the tab, gradio would count it as one and show it twice
         gr.Markdown(ABOUT, elem_classes="about")
         chosen = gr.Dropdown(
-            subject_names(workshop.trained_names()),
+            subjects,
             value=[default, f"{default}{UNTRAINED}"] if default else [],
             multiselect=True,
             max_choices=MOST,
             label="Networks",
         )
-        here = set(subject_names(workshop.trained_names()))
+        vars(chosen)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
         with gr.Row(elem_classes="keep"):
             at_once = {
                 networks: gr.Button(words, size="sm", min_width=120)
                 for words, networks in AT_ONCE.items()
-                if here.issuperset(networks)
+                if set(networks) <= set(subjects)
             }
-        vars(chosen)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
         with gr.Row(elem_classes="keep"):
             button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks")
             stop = gr.Button("Stop comparing", size="sm", visible=False)
