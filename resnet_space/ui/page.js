@@ -29,19 +29,19 @@ window.resnetSpace = (() => {
     // Or a double click would go back to the range that the empty chart had.
     if (wasEmpty && !empty) Plotly.purge(chart);
     const names = data.filter((trace) => trace.showlegend !== false).length;
-    const steep = narrow && layout.xaxis?.type === "category"; // or the names overlap
-    if (steep) layout.xaxis.tickangle = -60;
-    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, steep ? 90 : 56);
+    const category = layout.xaxis?.type === "category";
+    if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
+    const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
+    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, room);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
   }
 
-  // On a phone, and of many runs, the names take more lines than there are above the plot. So many pixels under it is
-  // room for what the axis says.
-  function legendBelow(layout, names, pixels) {
+  // On a phone, and of many runs, the names take more lines than there are above the plot. The axis has `room` pixels.
+  function legendBelow(layout, names, room) {
     const { t, b } = layout.margin;
-    layout.legend = { ...layout.legend, y: -pixels / (layout.height - t - b), yanchor: "top" };
+    layout.legend = { ...layout.legend, y: -room / (layout.height - t - b), yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
     layout.height += 20 + 20 * Math.ceil(names / 2);
   }
