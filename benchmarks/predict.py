@@ -3,7 +3,8 @@
 Starts the app as the README says and sends a 4-megapixel JPEG to `/predict` over plain HTTP (upload, call, answer),
 maps included, in turns with the same done by hand in this process: decode, resize, forward pass, figure of the maps.
 Then so many clients at once, in turns with the same number of requests one after the other. Last, whether the app's
-memory grows over many predictions (`--many` without a number: 10,000): each is a session of its own, of which it keeps 400.
+memory grows over many predictions (`--many` without a number: 10,000): each is a session of its own, of which it keeps
+400.
 """
 
 import argparse

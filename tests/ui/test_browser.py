@@ -227,6 +227,37 @@ def test_a_learning_rate_is_suggested_and_drawn(page: Page) -> None:
     keep(page, "11-suggested")
 
 
+SLOW_NETWORK = """() => {
+  const fetched = window.fetch;
+  window.fetch = async (url, options) => {
+    if (String(url).includes("/queue/join")) await new Promise((done) => setTimeout(done, 2000));
+    return fetched(url, options);
+  };
+}"""
+
+
+def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(page: Page) -> None:
+    page.evaluate(SLOW_NETWORK)
+    backbone, head = page.get_by_label("Backbone rate"), page.get_by_label("Head rate")
+    before = backbone.input_value()
+    choose_data(page, TINY)
+    page.get_by_label("Batch size").fill("16")
+    page.get_by_label("Strategy").click()
+    page.get_by_role("option", name="discriminative").click()
+    head.fill("0.0123")
+    assert backbone.input_value() == before
+    expect(backbone).not_to_have_value(before)
+    expect(head).to_have_value("0.0123")
+    expect(page.get_by_label("Batch size")).to_have_value("16")
+
+    page.add_init_script(f"({SLOW_NETWORK})()")
+    page.reload()
+    page.get_by_label("Batch size").fill("24")
+    expect(head).not_to_have_value("0.0123")
+    expect(head).to_have_value("0.0123")  # taken back, as the server has answered
+    expect(page.get_by_label("Batch size")).to_have_value("24")
+
+
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:
     start(page, epochs=0)
     expect_toast(page, "The number of epochs is 0, but must be a whole number from 1 to 1,000.")

@@ -28,6 +28,7 @@ from resnet_space.ui.finetune.form import (
 )
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
+from resnet_space.ui.finetune.proposals import wire_proposal
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.guard import admit
@@ -237,19 +238,12 @@ def wire_fields(
         except (ConfigError, RunError, DataError):
             return data_html(summary, None)
 
-    def suit(names: Sequence[str], values: dict[str, Any]) -> list[Any]:
-        return [values.get(name, gr.skip()) for name in names]
-
-    def on_data(start_name: str, dataset_name: str, architecture_name: str) -> list[Any]:
+    def on_data(start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
             summary = workshop.summary(workshop.pinned(DatasetRef.parse(dataset_name or "")))
-            return suit(DATA_SETTINGS, data_values(workshop, summary, start_name, architecture_name))
+            return data_values(workshop, summary, start_name, architecture_name)
         except (ConfigError, RunError, DataError):  # the plan says why
-            return suit(DATA_SETTINGS, {})
-
-    def on_start_chosen(name: str) -> tuple[Any, ...]:
-        row, architecture, shortcut = offered_by(workshop, name)
-        return row, architecture, gr.update(value="stage" if name == RANDOM else ""), shortcut
+            return {}
 
     def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         admit(workshop, asked)
@@ -263,39 +257,53 @@ def wire_fields(
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
     settings, components = form.settings, form.components
-    # At what a visitor chooses, not at any change: one that comes late would take back what they have set since.
-    offered: Any = {
-        "fn": on_start_chosen,
-        "inputs": form.start,
-        "outputs": [form.architecture_row, form.architecture, form.cbam, settings["shortcut"]],
-    }
-    suited: Any = {
-        "fn": on_data,
-        "inputs": [form.start, form.dataset, form.architecture],
-        "outputs": [settings[name] for name in DATA_SETTINGS],
-    }
-    form.start.input(**offered, **quiet).then(**suited, **quiet)
-    form.architecture.input(**suited, **quiet)
-    form.dataset.input(**suited, **quiet)
-    form.pulled.change(
+    places = [form.start, form.dataset, form.architecture]
+
+    def suit(listen: Any) -> Any:
+        return wire_proposal(listen, on_data, places, {name: settings[name] for name in DATA_SETTINGS}, quiet)
+
+    def suit_start(listen: Any) -> Any:
+        offered = listen(
+            lambda name: offered_by(workshop, name),
+            form.start,
+            [form.architecture_row, form.architecture, settings["shortcut"]],
+            **quiet,
+        )
+        chosen = wire_proposal(
+            offered.then,
+            lambda name: {"cbam": "stage" if name == RANDOM else ""},
+            [form.start],
+            {"cbam": form.cbam},
+            quiet,
+        )
+        return suit(chosen.then)
+
+    # At what a visitor chooses, not at any change: the form also changes when it is taken back after a reload.
+    suit_start(form.start.input)
+    suit(form.architecture.input)
+    suit(form.dataset.input)
+    pulled = form.pulled.change(
         lambda name, key: gr.update(choices=start_choices(workshop, key), value=name),
         [form.pulled, visitor],
         form.start,
         **quiet,
-    ).then(**offered, **quiet).then(**suited, **quiet)
-    form.strategy.input(
-        lambda name: suit(STRATEGY_SETTINGS, strategy_values(name)),
-        form.strategy,
-        [settings[name] for name in STRATEGY_SETTINGS],
-        **quiet,
+    )
+    suit_start(pulled.then)
+    wire_proposal(
+        form.strategy.input,
+        strategy_values,
+        [form.strategy],
+        {name: settings[name] for name in STRATEGY_SETTINGS},
+        quiet,
     )
     added = form.more_data.added
-    added.change(
+    chosen = added.change(
         lambda ref, key: gr.update(choices=workshop.dataset_choices(key), value=ref),
         [added, visitor],
         form.dataset,
         **quiet,
-    ).then(**suited, **quiet)
+    )
+    suit(chosen.then)
 
     ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]

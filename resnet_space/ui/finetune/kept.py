@@ -12,18 +12,20 @@ from resnet_space.ui.workshop import Workshop
 STORE = "resnet_space.form"
 KEEP = f"(...values) => sessionStorage.setItem('{STORE}', JSON.stringify(values))"
 # At once, as what a fast visitor sets while the page is still opening is kept, too, field by field.
-FIND = f"() => {{ window.resnetSpaceKept = sessionStorage.getItem('{STORE}'); }}"
-# Not what another version of the app has kept, with other fields.
+FIND = f"""(...values) => {{
+  window.resnetSpaceForm = {{ first: values, kept: JSON.parse(sessionStorage.getItem('{STORE}') ?? '[]') }};
+}}"""
+# Neither what another version of the app has kept, with other fields, nor over what was set since the page came up.
 TAKE_BACK = """(...values) => {
-  const kept = JSON.parse(window.resnetSpaceKept ?? '[]');
-  return kept.length === values.length ? kept : values;
+  const { first, kept } = window.resnetSpaceForm;
+  return kept.length === values.length ? values.map((value, i) => (value === first[i] ? kept[i] : value)) : values;
 }"""
 
 
 def keep_entries(workshop: Workshop, app: gr.Blocks, form: Fields, opened: Dependency) -> None:
     """Keep what the form has at every change; take it back after the event by which the page was opened."""
     quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
-    app.load(None, js=FIND, **quiet)
+    app.load(None, form.components, None, js=FIND, **quiet)
     gr.on([component.change for component in form.components], None, form.components, None, js=KEEP, **quiet)
     opened.then(None, form.components, form.components, js=TAKE_BACK, **quiet).then(
         lambda start: offered_by(workshop, start),
