@@ -17,6 +17,7 @@ import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -146,6 +147,8 @@ class Guard:
         self.sign_ins = RateLimit(SIGN_INS)
         self.streams: Counter[str] = Counter()
         self._secret = secrets.token_hex(16).encode()
+        # Gradio sends half a megabyte of it as it is. Streams and downloads are better left alone.
+        self._page = GZipMiddleware(app, compresslevel=6)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -171,8 +174,8 @@ class Guard:
             await _refuse(413, _too_large_words(limit))(scope, receive, send)
         elif STREAMS.fullmatch(path):
             await self._stream(scope, receive, send, address)
-        elif not signed_in and path == "/":
-            await self.app(scope, receive, _without_api_info(send))
+        elif path == "/":
+            await (self._page(scope, receive, send) if signed_in else self.app(scope, receive, _without_api_info(send)))
         else:
             await self.app(scope, receive if limit is None else _limited(receive, limit), send)
 

@@ -6,6 +6,10 @@ window.resnetSpace = (() => {
   const NARROW = 370; // pixels
   const MOST_ABOVE = 2; // names in the one line above a plot
 
+  // Gradio's, which changes no address. With it, Plotly names what cuts a plot at its axes by the page's address of the
+  // moment: after a change of that, nothing is cut, and the browser fetches the whole page anew to look for it.
+  document.querySelector('base[href="./"]')?.remove();
+
   // What a chart is to show, by its element. Drawing costs the reader's machine, which may be the one that trains, more
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
   const figures = new WeakMap();

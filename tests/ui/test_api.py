@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -42,6 +43,15 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
         "/predict",
         "/explore_residuals",
     }
+
+
+def test_the_page_is_sent_compressed_to_who_can_read_it_so(app: App) -> None:
+    plain, small = (httpx.get(app.url, headers={"Accept-Encoding": encoding}) for encoding in ("identity", "gzip"))
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert 5 * int(small.headers["content-length"]) < int(plain.headers["content-length"]) == len(plain.content)
+    assert small.text == plain.text
+    assert "content-security-policy" in small.headers
 
 
 def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:

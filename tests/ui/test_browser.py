@@ -131,6 +131,10 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     assert len(lines) == 1 + 9
     assert lines[1].startswith("layer1.0,identity,")
     keep(page, "5-explore")
+    # A chart that is cut at its axes by something in the page of another address would have that page fetched.
+    assert not page.evaluate(
+        "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('#'))"
+    )
 
 
 def tiny(app: App, split: str) -> Path:
