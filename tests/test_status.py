@@ -394,7 +394,8 @@ def test_the_interval_stands_beside_the_accuracy() -> None:
 
 def test_of_two_runs_the_settings_that_differ_are_listed_and_no_others() -> None:
     changes = {"batch_size": 7, "start": None, "strategy": "scratch", "more_epochs": (2,)}
-    other = replace(CONFIG, training=replace(CONFIG.training, **changes))
+    # The temperature is what a training found, not what was set.
+    other = RunConfig(replace(CONFIG.model, temperature=1.5), replace(CONFIG.training, **changes))
     found = rows(page.difference_html([a_run("one"), a_run("two", other)]))
     assert sorted(found) == [
         ["batch_size", "64", "7"],

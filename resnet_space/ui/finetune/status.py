@@ -1,7 +1,9 @@
 """What the fine-tune tab says about runs, as HTML: the progress line and the table that compares them."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from html import escape
+from typing import Any
 
 from resnet_space import palette
 from resnet_space.config import ModelConfig
@@ -15,7 +17,7 @@ RANDOM = "random initialisation"
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
-    "in about half a minute on a laptop. Then compare it with the same training from random initialisation.</div></div>"
+    "in about a minute on a CPU. Then compare it with the same training from random initialisation.</div></div>"
 )
 
 
@@ -226,7 +228,7 @@ def difference_html(runs: Sequence[Run]) -> str:
     """What differs between the settings of two runs, as a table; nothing for any other number of runs."""
     if len(runs) != 2:
         return ""
-    first, second = ({**vars(run.config.model), **vars(run.config.training)} for run in runs)
+    first, second = ({**_settings(run.config.model), **_settings(run.config.training)} for run in runs)
     rows = "".join(
         f"<tr><td>{name}</td><td>{escape(_value(first[name]))}</td><td>{escape(_value(second[name]))}</td></tr>"
         for name in first
@@ -239,6 +241,11 @@ def difference_html(runs: Sequence[Run]) -> str:
         f'<div class="runs"><table><thead><tr><th>what differs</th>{heads}</tr></thead><tbody>{rows}</tbody>'
         "</table></div>"
     )
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """A part of a run's configuration, without what its training found out."""
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.compare}
 
 
 def _value(value: object) -> str:
