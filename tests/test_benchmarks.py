@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.profile_epoch import FUNCTIONS, Stopwatch, watching
 from benchmarks.scaling import curve
-from tests.test_rows import png
+from tests.trainings import png
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,7 @@
 import io
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,11 @@ from resnet_space.data.sources import (
     split_files,
 )
 from resnet_space.data.splits import ImageSet, Splits, load_split, load_splits, stratified_indices
+from tests.conftest import WriteSplit
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODEL = ModelConfig("resnet20", CIFAR10)
 TRAINING = TrainConfig(dataset="cifar10-mini", batch_size=50)
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
 
 
 @pytest.fixture(scope="module")

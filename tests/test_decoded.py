@@ -1,4 +1,3 @@
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ from resnet_space.data import splits as splits_module
 from resnet_space.data.decoded import load_decoded, save_decoded
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_splits
-from tests.test_rows import png
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
+from tests.trainings import png
 
 CLASSES = ("dark", "bright")
 

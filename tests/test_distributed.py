@@ -2,13 +2,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import torch
@@ -22,9 +21,8 @@ from resnet_space.data.splits import ImageSet
 from resnet_space.process import Status, Trainer, gpus_for, last_log_lines, training_command
 from resnet_space.runs import DECODED, LOG, Library, Run
 from resnet_space.train import train
-from tests.test_rows import png
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
+from tests.trainings import GREYS, write_greys
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300  # seconds; a start takes some 8 on a quiet machine
@@ -34,7 +32,7 @@ PATIENCE = 300  # seconds; a start takes some 8 on a quiet machine
 EVERYTHING = RunConfig(
     ModelConfig("resnet20", ("dark", "bright"), cbam="stage", image_size=8),
     TrainConfig(
-        dataset="greys",
+        dataset=GREYS,
         strategy="three-stage",
         epochs=4,
         batch_size=15,
@@ -54,7 +52,7 @@ EVERYTHING = RunConfig(
 LONG = replace(
     EVERYTHING,
     training=TrainConfig(
-        dataset="greys", strategy="linear-probe", epochs=1_000, batch_size=15, crop_padding=0, flip=False
+        dataset=GREYS, strategy="linear-probe", epochs=1_000, batch_size=15, crop_padding=0, flip=False
     ),
 )
 
@@ -63,11 +61,7 @@ LONG = replace(
 def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Iterator[None]:
     """`greys`: 88 training images, of which 11 are held out, and 10 test images."""
     folder = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 88), ("test", 10)):
-        labels = [i % 2 for i in range(count)]
-        noise = np.random.default_rng(count).integers(0, 90, count)
-        images = [png(int(60 * label + grey)) for label, grey in zip(labels, noise, strict=True)]
-        write_split(folder / "greys", split, images, labels, EVERYTHING.model.classes)
+    write_greys(write_split, folder, train=88, test=10, noise=90)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(DATA_FOLDER_VARIABLE, str(folder))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")

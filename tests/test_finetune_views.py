@@ -3,7 +3,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,8 +26,7 @@ from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html
 from resnet_space.ui.finetune.more_data import SHOWN_SKIPPED, free_dataset_name, report_html
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.workshop import HUB_DATASETS
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
 RESNET18 = ModelConfig("resnet18", ("cat", "dog"), stem="imagenet", cbam="stage", image_size=224)

@@ -3,7 +3,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,7 @@ from resnet_space.ui.finetune.form import (
 )
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
 
 PETS = ("cat", "dog", "hamster")
 OWN = ModelConfig(

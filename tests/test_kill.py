@@ -6,34 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.runs import EVALUATION, METRICS, WEIGHTS, Metric, Run, last_metric
-from tests.test_rows import png
+from resnet_space.runs import EVALUATION, METRICS, WEIGHTS, Run, last_metric
+from tests.conftest import WriteSplit
+from tests.trainings import with_everything, without_times, write_greys
 
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
-
-VARYING = ("seconds", "time", "images_per_second", "memory")
-# Two phases, a moving average, mixing and momentum: everything that has a state. 24 epochs of 10 steps.
-CONFIG = RunConfig(
-    ModelConfig("resnet20", ("dark", "bright"), cbam="stage", image_size=16),
-    TrainConfig(
-        dataset="greys",
-        strategy="three-stage",
-        epochs=24,
-        batch_size=16,
-        optimizer="adamw",
-        ema=0.9,
-        mixup=0.2,
-        crop_padding=2,
-    ),
-)
+CONFIG = with_everything(epochs=24)
 
 
 def trainer(run: Run, folder: Path, *options: str) -> "subprocess.Popen[bytes]":
@@ -59,19 +41,11 @@ def kill_at_a_random_moment(run: Run, process: "subprocess.Popen[bytes]", second
     return alive
 
 
-def without_times(metrics: list[Metric]) -> list[Metric]:
-    return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
-
-
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_a_training_that_is_killed_at_random_moments_ends_with_the_same_bits(
     kills: int, tmp_path: Path, write_split: WriteSplit
 ) -> None:
-    for split, count in (("train", 180), ("test", 40)):
-        labels = [i % 2 for i in range(count)]
-        noise = np.random.default_rng(count).integers(0, 60, count)
-        images = [png(int(60 * label + grey)) for label, grey in zip(labels, noise, strict=True)]
-        write_split(tmp_path / "greys", split, images, labels, CONFIG.model.classes)
+    write_greys(write_split, tmp_path, train=180, test=40)
     undisturbed, run = (Run.create(tmp_path / name, CONFIG) for name in ("undisturbed", "killed"))
     started = time.monotonic()
     assert trainer(undisturbed, tmp_path).wait() == 0

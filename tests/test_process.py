@@ -3,7 +3,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.process import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
 from resnet_space.runs import CONFIG, LOG, QUEUED, Library, Metric, Run
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
 
 # 9 steps of 4 images of 8 pixels an epoch.
 SHORT = RunConfig(

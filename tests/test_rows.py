@@ -1,5 +1,4 @@
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,8 @@ from PIL import Image
 
 from resnet_space.data.rows import read_images
 from resnet_space.data.splits import load_split, stratified_indices
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
-
-
-def png(grey: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 4), (grey,) * 3).save(file, "PNG")
-    return file.getvalue()
+from tests.conftest import WriteSplit
+from tests.trainings import png
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,13 +37,12 @@ from resnet_space.sanity import sanity_checks
 from resnet_space.strategies import CBAM_RATES, rate_at
 from resnet_space.train import TrainingError, host, main, train
 from resnet_space.training import Training, autocast_dtype, evaluate, initial_model
-
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
+from tests.conftest import WriteSplit
+from tests.trainings import without_times
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CHANCE = 1 / 3
 AFTER = ["calibration", "sanity", "sanity", "test"]  # of a model with CBAM
-VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal trainings may differ in
 
 # 480 images to learn from and 120 to choose the best epoch by, at 16 pixels: a step takes some 30 ms.
 LEARNING = RunConfig(
@@ -130,10 +129,6 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_to_the_end(Run.create(tmp_path_factory.mktemp("runs") / "short", SHORT))
-
-
-def without_times(metrics: list[Metric]) -> list[Metric]:
-    return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
 
 
 def read_state(run: Run) -> dict[str, Any]:

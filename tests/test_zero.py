@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.limits import VARIABLES
 from resnet_space.models import model_from_config
@@ -37,37 +35,18 @@ from resnet_space.zero.quota import (
     seconds_to_ask,
     steps_per_second,
 )
-from tests.test_rows import png
+from tests.conftest import WriteSplit
+from tests.trainings import with_everything, without_times, write_greys
 from tests.zero_stub import REPOSITORY, SPACE, ZeroGPUStub, visitor_request, visitor_token
 
-WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]], None]
-
-VARYING = ("seconds", "time", "images_per_second", "memory")
 END_SECONDS = 120
-# Two phases, a moving average, mixing and momentum: everything that has a state. 20 epochs of 10 steps.
-CONFIG = RunConfig(
-    ModelConfig("resnet20", ("dark", "bright"), cbam="stage", image_size=16),
-    TrainConfig(
-        dataset="greys",
-        strategy="three-stage",
-        epochs=20,
-        batch_size=16,
-        optimizer="adamw",
-        ema=0.9,
-        mixup=0.2,
-        crop_padding=2,
-    ),
-)
+CONFIG = with_everything(epochs=20)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 180), ("test", 40)):
-        labels = [i % 2 for i in range(count)]
-        noise = np.random.default_rng(count).integers(0, 60, count)
-        images = [png(int(60 * label + grey)) for label, grey in zip(labels, noise, strict=True)]
-        write_split(folder / "greys", split, images, labels, CONFIG.model.classes)
+    write_greys(write_split, folder, train=180, test=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(DATA_FOLDER_VARIABLE, str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")  # so that sums are made in the same order everywhere
@@ -129,10 +108,6 @@ class Page:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
-
-
-def without_times(metrics: list[Metric]) -> list[Metric]:
-    return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
 
 
 def assert_same_training(run: Run, other: Run) -> None:

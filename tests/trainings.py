@@ -1,0 +1,52 @@
+"""Small trainings: of grey pictures, dark and bright; and what two equal ones have in common."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.runs import Metric
+from tests.conftest import WriteSplit
+
+GREYS = "greys"  # the data set
+VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal trainings have differently
+
+
+def without_times(metrics: Sequence[Metric]) -> list[Metric]:
+    return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
+
+
+def png(grey: int) -> bytes:
+    """A picture of 4 x 4 pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (grey,) * 3).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_greys(write_split: WriteSplit, folder: Path, *, train: int, test: int, noise: int = 60) -> None:
+    """So many pictures of each split; above a noise of 60 grey levels some bright ones are darker than some dark."""
+    for split, count in (("train", train), ("test", test)):
+        labels = [i % 2 for i in range(count)]
+        levels = np.random.default_rng(count).integers(0, noise, count)
+        images = [png(int(60 * label + level)) for label, level in zip(labels, levels, strict=True)]
+        write_split(folder / GREYS, split, images, labels, ("dark", "bright"))
+
+
+def with_everything(epochs: int) -> RunConfig:
+    """All that a training can have a state of: phases, a moving average, mixing, momentum; 10 steps an epoch."""
+    return RunConfig(
+        ModelConfig("resnet20", ("dark", "bright"), cbam="stage", image_size=16),
+        TrainConfig(
+            dataset=GREYS,
+            strategy="three-stage",
+            epochs=epochs,
+            batch_size=16,
+            optimizer="adamw",
+            ema=0.9,
+            mixup=0.2,
+            crop_padding=2,
+        ),
+    )
