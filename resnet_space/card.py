@@ -1,6 +1,5 @@
 """The model card of a run: its `README.md` and the figures in it, generated from its configuration and metrics."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -373,5 +372,5 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
         norms = residual_norms(classifier.model, classifier.prepare(pictures))
     except NoResidualBlocksError:  # a plain network
         return None
-    quartiles = [statistics.quantiles(ratios, n=4, method="inclusive") for ratios in norms.ratio.tolist()]
-    return figures.residual_profile(norms.blocks, norms.identity, quartiles, len(pictures))
+    quartiles = np.quantile(norms.ratio.numpy(), (0.25, 0.5, 0.75), axis=1).T
+    return figures.residual_profile(norms.blocks, norms.identity, quartiles.tolist(), len(pictures))

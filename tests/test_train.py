@@ -38,7 +38,7 @@ from resnet_space.strategies import CBAM_RATES, rate_at
 from resnet_space.train import TrainingError, host, main, train
 from resnet_space.training import Training, autocast_dtype, evaluate, initial_model
 from tests.conftest import WriteSplit
-from tests.trainings import without_times
+from tests.trainings import with_everything, without_times, write_greys
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CHANCE = 1 / 3
@@ -822,6 +822,22 @@ def test_the_command_repeats_another_runs_training_to_the_bit(
 
 
 # Limits and failures
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("strategy", ["full", "three-stage", "linear-probe"])
+def test_the_command_trains_to_its_end_with_as_few_images_as_there_can_be(
+    strategy: str, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after somebody has kept a few mistakes: 2 images to train with, 1 to validate, 1 to test."""
+    write_greys(write_split, tmp_path, train=3, test=1)
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
+    config = with_everything(epochs=6)
+    run = Run.create(tmp_path / "run", replace(config, training=replace(config.training, strategy=strategy)))
+    monkeypatch.setattr(sys, "argv", ["train", str(run.path)])
+    assert main() == 0, run.metrics()[-1]
+    assert run.metrics()[-1]["status"] == "finished"
+    assert (run.path / CARD).exists()
 
 
 @pytest.mark.usefixtures("signals")
