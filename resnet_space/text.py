@@ -22,6 +22,11 @@ def csv_cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """For a label of so many letters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 def file_name(text: str) -> str:
     """For a file that a visitor keeps: letters, digits and a few signs, on any system."""
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from resnet_space import palette
 from resnet_space.charts.base import Chart, chart
-from resnet_space.text import plotly_text
+from resnet_space.text import plotly_text, shortened
 
+LONGEST_TICK = 18  # letters
 MOST_CELLS_WITH_NUMBERS = 15  # classes of a confusion matrix whose counts fit into its cells
 
 
@@ -17,11 +18,14 @@ def confusion_chart(
 
     A square root between share and colour: a few per cent of mistakes are what one looks for.
     """
+    names = list(map(plotly_text, classes))
+    # An upload's folders may have any names; the matrix needs the room.
+    ticks = {"tickvals": names, "ticktext": [plotly_text(shortened(name, LONGEST_TICK)) for name in classes]}
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
     cells = {
         "type": "heatmap",
-        "x": list(map(plotly_text, classes)),
-        "y": list(map(plotly_text, classes)),
+        "x": names,
+        "y": names,
         "z": [[round(math.sqrt(share), 4) for share in row] for row in shares],
         "customdata": [
             [[count, share] for count, share in zip(*rows, strict=True)] for rows in zip(counts, shares, strict=True)
@@ -38,8 +42,8 @@ def confusion_chart(
     return chart(
         title,
         [cells],
-        {"title": "predicted class", "type": "category", "showgrid": False, "tickangle": -45},
-        {"title": "true class", "type": "category", "showgrid": False, "autorange": "reversed"},
+        {"title": "predicted class", "type": "category", "showgrid": False, "tickangle": -45} | ticks,
+        {"title": "true class", "type": "category", "showgrid": False, "autorange": "reversed"} | ticks,
         height=side,
         showlegend=False,
         margin={"l": 70, "r": 16, "t": 44, "b": 70},

@@ -15,6 +15,7 @@ from PIL import Image
 
 from resnet_space import palette
 from resnet_space.runs import Metric
+from resnet_space.text import shortened
 
 HEAT_SIZE = 128  # pixels
 
@@ -96,8 +97,8 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
     # Names are drawn as they are: a "$" is no formula.
     ticks = np.arange(len(classes))
-    axes.set_xticks(ticks, [_plain(name) for name in classes], rotation=90, parse_math=False)
-    axes.set_yticks(ticks, [_plain(name) for name in classes], parse_math=False)
+    axes.set_xticks(ticks, [shortened(name) for name in classes], rotation=90, parse_math=False)
+    axes.set_yticks(ticks, [shortened(name) for name in classes], parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(classes) <= 15:
         for row, column in np.ndindex(matrix.shape):
@@ -138,7 +139,3 @@ def residual_profile(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.4)
     return figure
-
-
-def _plain(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"

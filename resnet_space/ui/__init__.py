@@ -7,7 +7,7 @@ import gradio as gr
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
 from resnet_space.ui.identity import sign_in_button
-from resnet_space.ui.predict import build_predict, first_picture
+from resnet_space.ui.predict import build_predict
 from resnet_space.ui.workshop import Workshop
 
 __all__ = ["Workshop", "build_app"]
@@ -56,8 +56,9 @@ def build_app(workshop: Workshop) -> gr.Blocks:
         private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         asked = [finetune.followed, names]
         tried = finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
-        tried.then(first_picture, predict.picture, predict.picture, preprocess=False, **private)
+        predict.with_example(tried.then)
         explored = finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
+        explore.with_own_data(explored.then, finetune.followed)
         kept = predict.mistakes.kept
         kept.change(lambda key: gr.update(choices=workshop.dataset_choices(key)), visitor, finetune.dataset, **private)
         learned = predict.mistakes.use.click(

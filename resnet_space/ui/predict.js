@@ -35,9 +35,12 @@ window.resnetSpace.predict = (() => {
       const button = target.closest("[data-class]");
       if (button) chooseByName(button);
     });
+    let answered = false;
     const tell = () => {
       const { run, example, with: other } = element.querySelector(".answers")?.dataset ?? {};
       if (run) window.resnetSpace.show("predict", { run, example, with: other });
+      else if (answered) window.resnetSpace.show("predict", { example: "" });
+      answered ||= Boolean(run);
     };
     watch("value", tell);
     tell();
@@ -60,13 +63,30 @@ window.resnetSpace.predict = (() => {
       }
     });
     element.addEventListener("change", ({ target }) => {
-      if (target.matches("input.channel") && target.value !== "" && target.checkValidity()) {
+      if (target.matches("input.channel") && target.value !== "" && target.reportValidity()) {
         select(target, target.value);
       }
     });
 
     const select = ({ dataset }, channel) =>
       trigger("select", { module: dataset.module, side: Number(dataset.side), channel: Number(channel) });
+  }
+
+  // What was asked for a picture and its runs, and comes when others are wanted, is not shown.
+  const isWanted = (of) => of === window.resnetSpaceWanted;
+
+  function evidence(element, props, watch) {
+    const told = { get value() { return isWanted(props.value?.of) ? props.value : null; } };
+    window.resnetSpace.report(element, told, watch);
+  }
+
+  function channel(element, trigger, watch) {
+    maps(element, trigger);
+    const check = () => {
+      const one = element.querySelector(".one");
+      if (one) one.hidden = !isWanted(one.dataset.of);
+    };
+    watch("value", check);
   }
 
   function opacity(element) {
@@ -82,9 +102,11 @@ window.resnetSpace.predict = (() => {
   function examples(element, trigger) {
     element.addEventListener("click", ({ target }) => {
       const button = target.closest("[data-example]");
-      if (button) trigger("select", { name: button.dataset.example });
+      if (!button) return;
+      window.resnetSpaceExample = button.dataset.example;
+      trigger("select", { name: button.dataset.example });
     });
   }
 
-  return { examples, answer, maps, opacity };
+  return { examples, answer, maps, evidence, channel, opacity };
 })();

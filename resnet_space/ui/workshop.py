@@ -118,8 +118,12 @@ class Workshop:
         return self.library.root / self.library.free_name(kind, secret=self.public)
 
     def delete_run(self, name: str, key: str | None) -> None:
-        """Delete a visitor's run; one that is another's too goes from their sight only. Raises RunError."""
+        """Delete a visitor's run; one that is another's too goes from their sight only. One that waits for its turn
+        waits no more. Raises RunError.
+        """
         run = self.own_run(name, key)
+        if self.trainer.status(run).state == "queued":
+            self.trainer.stop(run)
         if not (self.public and key and visitors.release(run.path / OWNER, key)):
             self.library.delete(run)
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from safetensors.torch import save
 
 from resnet_space.runs import Run
+from resnet_space.strategies import recipe
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 
 pytestmark = pytest.mark.ui
@@ -260,6 +261,15 @@ def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(
     expect(head).not_to_have_value("0.0123")
     expect(head).to_have_value("0.0123")  # taken back, as the server has answered
     expect(page.get_by_label("Batch size")).to_have_value("24")
+
+
+def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
+    page.evaluate(SLOW_NETWORK)
+    for strategy in ("linear-probe", "discriminative"):
+        page.get_by_label("Strategy").click()
+        page.get_by_role("option", name=strategy).click()
+    expect(page.get_by_label("Backbone rate")).to_have_value(f"{recipe('discriminative', '-').backbone_lr:.5f}")
+    expect(page.get_by_label("Head rate")).to_have_value(f"{recipe('discriminative', '-').head_lr:g}")
 
 
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from resnet_space.data.mistakes import FILE
 from resnet_space.inference import Classifier
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
-from tests.ui.test_browser import expect_toast, keep
+from tests.ui.test_browser import SLOW_NETWORK, expect_toast, keep
 
 pytestmark = pytest.mark.ui
 
@@ -102,6 +102,39 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     keep(page, "50-predict")
 
 
+def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, browser: Browser) -> None:
+    with visit(browser, served.url) as page:
+        page.evaluate(SLOW_NETWORK)
+        said = page.locator("#answer .said")
+        page.get_by_role("tab", name="Predict").click()
+        horse = (EXAMPLES / "horse.jpg").read_bytes()
+        page.locator(
+            "#picture input[type=file]"
+        ).set_input_files(  # before the example that the tab opens with is there
+            {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": horse}
+        )
+        expect(said).to_have_text("horse")
+        page.get_by_role("button", name="Example: dog").click()
+        page.get_by_role("button", name="Example: ship").click()
+        expect(said).to_have_text("ship")
+        page.wait_for_timeout(3_000)  # what was asked before would be here by now
+        expect(said).to_have_text("ship")
+
+        channels = page.locator("#gates button.channel")
+        channels.nth(0).click()
+        channels.nth(1).click()
+        second = channels.nth(1).get_attribute("data-channel")
+        expect(page.locator("#channel b")).to_have_text(f"channel {second} after stage 1")
+
+        page.locator("#why .ask").first.click()
+        page.get_by_role("button", name="Example: cat").click()
+        expect(said).to_have_text("cat")
+        page.wait_for_timeout(6_000)
+        expect(page.locator("#evidence .evidence")).to_have_count(0)  # it would be the ship's
+        page.locator("#why .ask").first.click()
+        expect(page.locator("#evidence h4").first).to_contain_text("cat")
+
+
 def test_a_mistake_is_kept_as_the_visitors_own_data_and_offered_to_a_training(
     page: Page, served: App, browser: Browser
 ) -> None:
@@ -180,8 +213,8 @@ def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App
         picture = {"path": path}
         click = {"side": 0, "index": 3, "kind": "class", "module": "cbam1", "channel": 0}
         for name, data in (
-            ("on_evidence", [picture, SHOWPIECE, None]),
-            ("on_channel", [picture, SHOWPIECE, None]),
+            ("on_evidence", ["", picture, SHOWPIECE, None]),
+            ("on_channel", ["", picture, SHOWPIECE, None]),
             ("on_keep", [picture, SHOWPIECE, "cat", "key"]),
             ("on_classify", [[{**picture, "meta": {"_type": "gradio.FileData"}}], "", SHOWPIECE]),
         ):

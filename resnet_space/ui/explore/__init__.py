@@ -1,6 +1,6 @@
 """The explore tab: what the residual blocks of a network do to their input, measured on images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class ExploreTab:
 
     run: gr.Dropdown
     opened: Dependency  # what the page's address names was chosen
+    with_own_data: Callable[..., Dependency]  # `(listen, run)`: after an event, the images are those of the run's data
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
             compared = build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
 
     page = _Page(workshop, stops, controls, found, gate, progress, stop, places, pictures, clicked)
-    wire_controls(workshop, visitor, controls, names)
+    with_own_data = wire_controls(workshop, visitor, controls, names)
     _wire_measure(page, measure, visitor)
     for place in places.values():
         wire_view(place, found, gate)
@@ -99,7 +100,7 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
     _wire_norms(page, values_button)
     wire_pull(controls.pulled, names, controls.run)
     build_api(workshop, LIMITS)
-    return ExploreTab(controls.run, wire_address(workshop, app, controls.run, compared))
+    return ExploreTab(controls.run, wire_address(workshop, app, controls.run, compared), with_own_data)
 
 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
@@ -109,13 +110,13 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
         request: gr.Request, name: str | None, key: str | None, chosen: str, *values: Any
     ) -> Iterator[dict[Any, Any]]:
         admit(page.workshop, request)
-        session = str(request.session_hash)
-        page.stops.stop(session)  # what goes on with other images
         images = chosen_images(page.workshop, key, values)
         findings = None
-        with page.stops.asked(session) as event:
+        with page.stops.asked(str(request.session_hash), instead=True) as event:
             yield {page.stop: gr.update(visible=True), page.progress: READING}
             for told, findings, draws in measured(page.workshop, name, images, event):
+                if event.replaced:
+                    return
                 yield {page.progress: told.html} | (norms.update(findings, False) if draws else {})
         assert findings is not None  # without images it would have been refused
         gates = findings.measured.has_gates
@@ -130,7 +131,9 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
     outputs = [page.found, page.progress, page.stop, page.gate, page.clicked, *page.pictures.outputs]
     outputs += [component for place in page.places.values() for component in place.outputs]
     inputs = [page.controls.run, visitor, page.gate, *page.controls.images]
-    _clear_where_refused(page, measure.click(on_measure, inputs, outputs, **QUIET, **LIMITS))
+    # Of several presses the last one counts: it ends those before.
+    pressed = measure.click(on_measure, inputs, outputs, trigger_mode="multiple", **QUIET, **LIMITS)
+    _clear_where_refused(page, pressed)
     page.stop.click(on_stop, None, None, queue=False, **QUIET)
 
 
@@ -144,6 +147,8 @@ def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
         with page.stops.asked(str(request.session_hash)) as event:
             yield {page.stop: gr.update(visible=True)}
             for told, result, draws in asked_for(page.workshop, findings, kind, event):
+                if event.replaced:
+                    return
                 findings.asked[kind] = result
                 update = {page.progress: told.html}
                 for place in fed if draws else ():
@@ -184,4 +189,6 @@ def _wire_norms(page: _Page, values_button: gr.Button) -> None:
     page.gate.input(on_gate, [page.found, page.gate], norms.outputs, **QUIET)
     wire_download(values_button, values, [page.found], norms.keep.file)
     for chart in norms.charts:
-        chart.select(on_point, page.found, [page.clicked, pictures.block, pictures.image], **QUIET)
+        chart.select(
+            on_point, page.found, [page.clicked, pictures.block, pictures.image], trigger_mode="multiple", **QUIET
+        )

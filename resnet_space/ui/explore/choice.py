@@ -1,11 +1,14 @@
 """The left column: which network, and which images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
+from resnet_space.data.sources import DatasetRef
+from resnet_space.runs import RunError
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.explore.images import (
     FROM_DATA,
@@ -65,8 +68,14 @@ def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
     return Controls(run, pulled, source, dataset, split, count, pictures)
 
 
-def wire_controls(workshop: Workshop, visitor: gr.BrowserState, controls: Controls, names: gr.State) -> None:
-    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured."""
+def wire_controls(
+    workshop: Workshop, visitor: gr.BrowserState, controls: Controls, names: gr.State
+) -> Callable[..., Dependency]:
+    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured.
+
+    Returns:
+        `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where it is here.
+    """
 
     def on_source(kind: str) -> Any:
         of_data = gr.update(visible=kind == FROM_DATA)
@@ -80,7 +89,21 @@ def wire_controls(workshop: Workshop, visitor: gr.BrowserState, controls: Contro
     def on_names(known: Sequence[str], key: str | None) -> Any:
         return gr.update(choices=subject_names(known)), gr.update(choices=workshop.dataset_choices(key))
 
+    def on_led(run: str, key: str | None) -> Any:
+        known = workshop.dataset_choices(key)
+        try:
+            training = workshop.library.open(run).config.training
+        except RunError:
+            return (gr.skip(),) * 4
+        own = (training.dataset, training.dataset_config)
+        refs = [DatasetRef.parse(value) for _, value in known]
+        reference = next((str(ref) for ref in refs if (ref.name, ref.config) == own), None)
+        if reference is None:
+            return (gr.skip(),) * 4
+        return FROM_DATA, gr.update(choices=known, value=reference), *on_dataset(reference, None, key)
+
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+    quiet |= {"trigger_mode": "always_last"}
     of_data = [controls.dataset, controls.split, controls.count]
     controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **quiet)
     gr.on(
@@ -97,6 +120,8 @@ def wire_controls(workshop: Workshop, visitor: gr.BrowserState, controls: Contro
         [controls.run, controls.dataset],
         **quiet,
     )
+    led = [controls.source, controls.dataset, controls.split, controls.count]
+    return lambda listen, run: listen(on_led, [run, visitor], led, **quiet)
 
 
 def chosen_images(workshop: Workshop, key: str | None, values: Sequence[Any]) -> Images:

@@ -103,19 +103,32 @@ class Progress:
         )
 
 
+UNLABELLED = "This needs to know what is right: choose images whose classes are those that the network was trained on."
+
+
+class Stop(threading.Event):
+    """It is set when a measurement is to end; `replaced`: what it has found is not wanted any more."""
+
+    replaced = False
+
+
 class Stops:
     """Who measures, and who asked to stop: a visitor's page is known by its session."""
 
     def __init__(self) -> None:
-        self._running: dict[str, list[threading.Event]] = {}
+        self._running: dict[str, list[Stop]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def asked(self, session: str) -> Iterator[threading.Event]:
-        """An event that is set when the page's Stop is pressed meanwhile."""
-        event = threading.Event()
+    def asked(self, session: str, *, instead: bool = False) -> Iterator[Stop]:
+        """An event that is set when the page's Stop is pressed meanwhile, or something is measured `instead`."""
+        event = Stop()
         with self._lock:
-            self._running.setdefault(session, []).append(event)
+            running = self._running.setdefault(session, [])
+            for other in running if instead else ():
+                other.replaced = True
+                other.set()
+            running.append(event)
         try:
             yield event
         finally:
@@ -207,9 +220,7 @@ def asked_for(
     from resnet_space import residuals
 
     if not findings.labelled:
-        raise refusal(
-            "This needs to know what is right: choose images whose classes are those that the network was trained on."
-        )
+        raise refusal(UNLABELLED)
     subject = opened(workshop, findings.subject)
     data = image_set(findings.images, subject.config)
     total = min(findings.measured.images, len(data))
@@ -225,8 +236,8 @@ def asked_for(
             results = residuals.lesioned(model, labelled, _lesions(subject, kind))
     except ValueError as error:
         raise refusal(error) from None
-    what = {"gradients": "Gradients", "readings": "Early readings"}.get(kind, "Lesions")
-    yield from followed(subject, results, what, total, _images_of, stop)
+    what = {"gradients": "gradients", "readings": "early readings"}.get(kind, "lesions")
+    yield from followed(subject, results, f"{subject.name}, {what}", total, _images_of, stop)
 
 
 def _lesions(subject: Subject, kind: Kind) -> "list[Lesion]":

@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.text import markdown_text
 from resnet_space.ui.explore.exports import stem
-from resnet_space.ui.explore.findings import Findings
+from resnet_space.ui.explore.findings import UNLABELLED, Findings
 from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_keep
 from resnet_space.ui.explore.snippets import python_lines
 from resnet_space.ui.explore.views.norms import UNGATED
@@ -16,7 +17,7 @@ from resnet_space.ui.refusals import refusal
 CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"
 NOT_YET = "*Press **Measure** first.*"
-PRESS = "*The images are measured: press a button above.*"
+PRESS = "*Measured: {}. Press a button above.*"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class ViewPlaces:
         charts = self.view.draw(found, ungated)
         _, rows = self.view.table(found, ungated)
         columns, _ = self.view.table(found, ungated)
+        words = self.view.words(found, ungated)
+        # Beside a network that was chosen since, and is not measured yet.
+        measured = markdown_text(found.words)
+        named = words if not words or measured in words else f"**{measured}.** {words}"
         return {
-            self.words: self.view.words(found, ungated) or PRESS,
+            self.words: named or PRESS.format(measured),
             **{
                 place: gr.update(value=chart or {}, visible=chart is not None)
                 for place, chart in zip(self.charts, charts, strict=True)
@@ -87,6 +92,8 @@ def wire_view(place: ViewPlaces, found: gr.State, gate: gr.Radio) -> None:
 
     def provide(findings: Findings | None, chosen: str) -> Kept:
         findings, ungated = needed(findings), chosen == UNGATED
+        if view.kinds and not findings.labelled:
+            raise refusal(UNLABELLED)
         columns, rows = view.table(findings, ungated)
         name = "residual-norms" if view.key == "norms" else view.key
         gated = " (before the gate of its CBAM)" if ungated and view.key == "norms" else ""

@@ -71,6 +71,8 @@ def build_api(workshop: Workshop) -> None:
         key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
+        if not isinstance(more, dict | None):
+            raise refusal('The other settings must be an object such as {"mixup": 0.2}.')
 
         def create() -> Any:
             request = Request(start, dataset, architecture, cbam, {"strategy": strategy})

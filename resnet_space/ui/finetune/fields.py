@@ -255,7 +255,8 @@ def wire_fields(
 
     # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
     private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
+    # The last choice counts, also when it comes before the answer to the one before.
+    quiet: Any = private | {"show_progress": "hidden", "trigger_mode": "always_last"}
     settings, components = form.settings, form.components
     places = [form.start, form.dataset, form.architecture]
 
@@ -305,7 +306,7 @@ def wire_fields(
     )
     suit(chosen.then)
 
-    ahead: Any = quiet | {"trigger_mode": "always_last", "concurrency_limit": 2}
+    ahead: Any = quiet | {"concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
     for handler, triggers, views in (
         (look_at_plan, components, [plan_view, form.caution]),

@@ -1,7 +1,7 @@
 """What a choice sets in other fields, but never over what the visitor has set in them since.
 
 An answer takes its time, over a slow network or while a data set of the Hub is looked up. Only the browser knows what
-its fields have by then, so it has the last word.
+its fields have by then, and which of it was proposed, so it has the last word.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,11 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-TAKE = "(proposal, ...now) => now.map((value, i) => value === proposal[i].seen ? proposal[i].proposed : value)"
+TAKE = """(proposals, ...now) => now.map((value, i) => {
+  const { field, seen, proposed } = proposals[i];
+  const before = (window.resnetSpaceProposed ??= {});
+  return value === seen || value === before[field] ? (before[field] = proposed) : value;
+})"""
 
 
 def wire_proposal(
@@ -30,16 +34,17 @@ def wire_proposal(
         fields: by their names.
         options: of both events.
     """
-    proposal = gr.JSON(visible=False)
+    proposals = gr.JSON(visible=False)
     outputs = list(fields.values())
 
     def propose(*values: Any) -> list[dict[str, Any]]:
         seen = values[len(inputs) :]
         proposed = handler(*values[: len(inputs)])
         return [
-            {"seen": value, "proposed": proposed.get(name, value)} for name, value in zip(fields, seen, strict=True)
+            {"field": name, "seen": value, "proposed": proposed.get(name, value)}
+            for name, value in zip(fields, seen, strict=True)
         ]
 
-    asked = listen(propose, [*inputs, *outputs], proposal, **options)
-    taken: Dependency = asked.success(None, [proposal, *outputs], outputs, js=TAKE, **options)
+    asked = listen(propose, [*inputs, *outputs], proposals, **options)
+    taken: Dependency = asked.success(None, [proposals, *outputs], outputs, js=TAKE, **options)
     return taken

@@ -87,7 +87,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             calibration = gr.HTML(
                 None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
             )
-            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
+            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440, wrap=True)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         try:
@@ -161,6 +161,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
         return gr.update(choices=choices, value=value), pictures(name, value)
 
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
-    judged.change(on_judged, judged, [scores, panel, confusion, cell, tiles, calibration, table], **quiet)
-    cell.input(pictures, [judged, cell], tiles, **quiet)
-    confusion.select(on_cell, judged, [cell, tiles], **quiet)
+    last: Any = quiet | {"trigger_mode": "always_last"}
+    judged.change(on_judged, judged, [scores, panel, confusion, cell, tiles, calibration, table], **last)
+    cell.input(pictures, [judged, cell], tiles, **last)
+    confusion.select(on_cell, judged, [cell, tiles], trigger_mode="multiple", **quiet)

@@ -154,7 +154,9 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
 
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
-    table.select(on_select, None, [chosen, actions, title, renaming, confirming, exported], **quiet)
+    table.select(
+        on_select, None, [chosen, actions, title, renaming, confirming, exported], trigger_mode="multiple", **quiet
+    )
     show.click(on_show, [chosen, shown, changed], [shown, changed], **quiet)
     open_, shut = gr.update(visible=True), gr.update(visible=False)  # one question at a time
     rename.click(lambda: (open_, shut), None, [renaming, confirming], **quiet)

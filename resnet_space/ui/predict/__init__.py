@@ -4,11 +4,12 @@ Files: `looks` (what a run makes of a picture), `answer`, `maps`, `evidence` (ea
 (what was wrong, kept as a data set), `batch` and `many` (many pictures). `ui/predict.js` is what the page does itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from resnet_space.runs import RunError
 from resnet_space.ui.choices import run_dropdown
@@ -17,7 +18,7 @@ from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import EMPTY, answers_html
 from resnet_space.ui.predict.evidence import evidence_value
-from resnet_space.ui.predict.examples import build_examples, example_file, example_of, first_picture
+from resnet_space.ui.predict.examples import build_examples, example_file, example_of
 from resnet_space.ui.predict.looks import Look, look, looks
 from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
@@ -26,7 +27,7 @@ from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
-__all__ = ["PredictTab", "build_predict", "first_picture", "read_picture"]
+__all__ = ["PredictTab", "build_predict", "read_picture"]
 
 NOBODY = "nothing"  # to compare with
 OPACITY = """
@@ -36,17 +37,20 @@ OPACITY = """
 MAPS = "resnetSpace.predict.maps(element, trigger)"
 PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
 NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
+# A picture's component says several times that it has changed. The page keeps it, too: what comes late is of another.
+WANTED = "(picture, ...runs) => (window.resnetSpaceWanted = JSON.stringify([picture?.path ?? null, ...runs]))"
 
 
 @dataclass(frozen=True)
 class PredictTab:
-    """What the other tabs need: the choices, when what the page's address names was chosen (`opened`), and the
-    mistakes, which a training can learn from.
+    """What the other tabs need: the choice of the run, what shows an example after an event where there is no picture
+    yet (`with_example`), when what the page's address names was chosen (`opened`), and the mistakes, which a training
+    can learn from.
     """
 
     run: gr.Dropdown
-    picture: gr.Image
-    opened: gr.events.Dependency
+    with_example: Callable[[Callable[..., Dependency]], Dependency]
+    opened: Dependency
     mistakes: Mistakes
 
 
@@ -73,7 +77,7 @@ def build_predict(
                 elem_id="picture",
                 buttons=["fullscreen"],
             )
-            build_examples(picture)
+            with_example = build_examples(picture)
             run = run_dropdown(trained, workshop.default_name())
             other = run_dropdown([NOBODY, *trained], NOBODY, label="Compare with")
             pulled = build_pull(workshop, visitor)
@@ -87,17 +91,20 @@ def build_predict(
             evidence = gr.HTML(
                 NO_EVIDENCE,
                 html_template='<div class="body" aria-live="polite"></div>',
-                js_on_load="resnetSpace.report(element, props, watch)",
+                js_on_load="resnetSpace.predict.evidence(element, props, watch)",
                 elem_id="evidence",
                 **PLAIN,
             )
             gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
-            channel = gr.HTML("", js_on_load=MAPS, elem_id="channel", **PLAIN)
+            channel = gr.HTML(
+                "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
+            )
     build_many(workshop, run)
     with gr.Column(visible=False):  # what programs get of this tab
         label = gr.Label(label="Top 5", num_top_classes=5)
         maps = gr.HTML(label="Attention maps")
         ask = gr.Button()
+    wanted = gr.Textbox(visible="hidden")  # the picture and the runs, in one
 
     def predict(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:
         """Classify a picture.
@@ -131,7 +138,7 @@ def build_predict(
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
         classes = list(found[0].classifier.config.classes)
-        label = gr.update(choices=classes, value=None)
+        label = gr.update(choices=classes)
         yield answers_html(found, example_of(image)), gr.update(visible=True), label, *(gr.skip(),) * 4
         yield gr.skip(), gr.skip(), gr.skip(), class_maps_html(found), NO_EVIDENCE, gates_html(found), ""
 
@@ -146,6 +153,7 @@ def build_predict(
         return found[1] if side == 1 and len(found) == 2 else found[0]
 
     def on_evidence(
+        of: str,
         image: dict[str, Any] | None,
         run: str,
         other: str | None,
@@ -157,20 +165,21 @@ def build_predict(
         chosen = one(image, run, other, event.side)
         if not isinstance(event.index, int):
             raise refusal("Choose a class first.")
-        return evidence_value(
+        told = evidence_value(
             chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
         )
+        return told | {"of": of}
 
     def on_channel(
-        image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request, event: gr.EventData
+        of: str, image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request, event: gr.EventData
     ) -> str:
         admit(workshop, request)
         chosen = one(image, run, other, event.side)
         gates = chosen.prediction.attention.channel
-        wanted, module = event.channel, str(event.module)
-        if module not in gates or not isinstance(wanted, int) or not 0 <= wanted < gates[module].shape[1]:
+        channel, module = event.channel, str(event.module)
+        if module not in gates or not isinstance(channel, int) or not 0 <= channel < gates[module].shape[1]:
             raise refusal("There is no such channel: choose one of those in the chart.")
-        return channel_html(chosen, module, wanted)
+        return channel_html(chosen, module, channel, of)
 
     def open_link(request: gr.Request) -> Any:
         """The runs and the example that the page's address names: whoever has it may look at them."""
@@ -184,6 +193,8 @@ def build_predict(
                 chosen.append(found.name if found.has_weights else None)
             except RunError:
                 chosen.append(None)
+            if name and not chosen[-1]:
+                gr.Warning(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
         known = [*dict.fromkeys([*workshop.trained_names(), *filter(None, chosen)])]
         return (
             gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),
@@ -193,19 +204,23 @@ def build_predict(
 
     private: Any = {"api_visibility": "private", "preprocess": False}
     quiet: Any = private | {"show_progress": "hidden"}
-    seen = [picture, run, other]
+    seen: list[Any] = [picture, run, other]
     views = [answer, once_answered, mistakes.label, why, evidence, gates, channel]
     ask.click(predict, [picture, run], [label, maps], api_name="predict", preprocess=False)
-    shown: Any = private | {"trigger_mode": "always_last", "show_progress_on": answer}
-    gr.on([picture.change, run.change, other.change], on_picture, seen, views, **shown)
-    button.click(on_button, seen, views, **shown)
-    gr.on([why.submit, gates.submit], on_evidence, seen, evidence, concurrency_limit=1, **private)
-    gates.select(on_channel, seen, channel, show_progress="minimal", **private)
+    last: Any = private | {"trigger_mode": "always_last"}
+    gr.on([picture.change, run.change, other.change], None, seen, wanted, js=WANTED, **quiet)
+    wanted.change(None, None, [mistakes.label, mistakes.said], js="() => [null, '']", **quiet)
+    wanted.change(on_picture, seen, views, show_progress_on=answer, **last)
+    button.click(on_button, seen, views, show_progress_on=answer, **last)
+    # One after the other: "always_last" would give the handler the first of several clicks once more.
+    each: Any = private | {"trigger_mode": "multiple", "concurrency_limit": 1}
+    gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], evidence, **each)
+    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **each)
     # An answer is there before anything is clicked, once the tab is looked at.
-    tab.select(first_picture, picture, picture, **quiet)
+    with_example(tab.select)
     opened = app.load(open_link, None, [run, other, picture], **quiet)
     names.change(
         lambda known: (gr.update(choices=known), gr.update(choices=[NOBODY, *known])), names, [run, other], **quiet
     )
     wire_pull(pulled, names, run)
-    return PredictTab(run, picture, opened, mistakes)
+    return PredictTab(run, with_example, opened, mistakes)

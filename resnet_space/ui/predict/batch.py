@@ -62,7 +62,9 @@ def read_all(sources: Sequence[tuple[Path, str]]) -> Iterator[File]:
                 # Of several sources each counts the same, however many files are in it.
                 share = 1.0 if len(sources) == 1 else file.done / max(file.total, 1)
                 done, total = (file.done, file.total) if len(sources) == 1 else (round(100 * (i + share)), 0)
-                yield File(file.name, file.parts, file.data, file.problem, done, total or 100 * len(sources))
+                # A folder of this machine may be one of a class.
+                parts = (path.name, *file.parts) if path.is_dir() and file.parts else file.parts
+                yield File(file.name, parts, file.data, file.problem, done, total or 100 * len(sources))
         else:
             large = path.stat().st_size > MOST_BYTES
             problem = f"It has more than the {MOST_BYTES:,} bytes that a picture may have." if large else None

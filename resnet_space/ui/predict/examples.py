@@ -1,16 +1,21 @@
 """The pictures that come with the app: chosen below the picture, and by name in the page's address."""
 
 import filecmp
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.pictures import data_url
 
 EXAMPLES = Path(__file__).parents[2] / "datasets" / "examples"
 FIRST = "cat"  # what the tab shows before anything was chosen
+# An example comes from the server; what was chosen meanwhile is what is wanted.
+TAKE = "(example, name, now) => (name === window.resnetSpaceExample ? example : now)"
+TAKE_FIRST = "(example, name, now) => now ?? example"
 
 
 def example_names() -> list[str]:
@@ -31,13 +36,12 @@ def example_of(payload: dict[str, Any] | None) -> str | None:
     return None
 
 
-def first_picture(payload: dict[str, Any] | None) -> Any:
-    """For a tab that is opened: an example where there is no picture yet."""
-    return gr.skip() if payload else example_file(FIRST)
+def build_examples(picture: gr.Image) -> Callable[[Callable[..., Dependency]], Dependency]:
+    """Place them as small pictures, each a button that says what it is, and wire their clicks.
 
-
-def build_examples(picture: gr.Image) -> None:
-    """Place them as small pictures, each a button that says what it is, and wire their clicks."""
+    Returns:
+        What shows the first one after an event, `then` after one or at one, where there is no picture yet.
+    """
     buttons = "".join(
         f'<button type="button" data-example="{name}" aria-label="Example: {name}" title="{name}"><img alt="" '
         f'src="{data_url((EXAMPLES / f"{name}.jpg").read_bytes(), "image/jpeg")}"></button>'
@@ -51,7 +55,18 @@ def build_examples(picture: gr.Image) -> None:
         apply_default_css=False,
     )
 
-    def on_example(event: gr.EventData) -> str:
-        return example_file(event.name)
+    example, wanted = gr.Image(type="filepath", visible=False), gr.Textbox(visible=False)
+    quiet: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
-    examples.select(on_example, None, picture, show_progress="hidden", api_visibility="private", preprocess=False)
+    def on_example(event: gr.EventData) -> tuple[str, str]:
+        return example_file(event.name), str(event.name)
+
+    def offer(listen: Callable[..., Dependency], handler: Callable[..., Any], js: str) -> Dependency:
+        # Not "always_last", which gives the handler the first of several clicks once more.
+        asked = listen(handler, None, [example, wanted], trigger_mode="multiple", **quiet)
+        shown: Dependency = asked.success(None, [example, wanted, picture], picture, js=js, **quiet)
+        return shown
+
+    offer(examples.select, on_example, TAKE)
+    picture.input(None, None, None, js="() => { window.resnetSpaceExample = null; }", **quiet)
+    return lambda listen: offer(listen, lambda: (example_file(FIRST), FIRST), TAKE_FIRST)

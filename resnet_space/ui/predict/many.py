@@ -39,6 +39,7 @@ SHOW_SECONDS = 1.0  # between two looks at what is there already
 SHOWN = 1_000  # rows on the page; the CSV has all
 LISTED = 20  # skipped files
 WHAT = "Pictures, or a zip or tar"
+WAITING = '<div class="status"><div class="line"><span>Waiting: other pictures are classified first.</span></div></div>'
 HOW = "Where they are in folders that are named after classes of the run, it is checked how many are right."
 
 
@@ -66,9 +67,10 @@ def result_html(rows: Sequence[Row], skipped: SkippedFiles, ended: str, run: str
         )
     unusual = sum(row.unusual for row in rows)
     if unusual:
+        are = "is" if unusual == 1 else "are"
         parts.append(
-            f'<p class="caution">{unusual:,} are unlike the pictures that the model was trained on: do not rely on its '
-            "answers there.</p>"
+            f'<p class="caution">{unusual:,} {are} unlike the pictures that the model was trained on: do not rely on '
+            "its answers there.</p>"
         )
     if skipped.count:
         listed = "".join(f"<li>{escape(s.name)}: {escape(s.reason)}</li>" for s in skipped.listed[:LISTED])
@@ -117,7 +119,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
                 headers=table_columns(TOP),
                 interactive=False,
                 max_height=420,
-                label="Click a heading to sort",
+                label="The \u22ee of a heading sorts",
                 visible=False,
                 elem_id="many-table",
             )
@@ -131,15 +133,14 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
             )
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
-        wanted = (text or "").strip()
-        if wanted:
+        found = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]
+        if wanted := (text or "").strip():
             if workshop.public:  # hidden is not protected
                 raise refusal("A folder can be read only by the app's owner.")
             path = Path(wanted).expanduser()
             if not path.is_dir():
                 raise refusal(f"There is no folder {wanted!r} on this machine.")
-            return [(path, path.name)]
-        found = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]
+            found.append((path, path.name))
         if not found:
             raise refusal("There are no pictures yet: upload some, or a zip or tar of them.")
         return [(path, name or path.name) for path, name in found]
@@ -195,15 +196,16 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
             event.set()
 
     private: Any = {"api_visibility": "private", "preprocess": False}
-    start.click(
-        on_classify,
-        [files, folder, run],
-        [said, table, keep, confusion, start, stop],
-        show_progress="hidden",
-        concurrency_limit=1,
-        **private,
+    quiet: Any = private | {"show_progress": "hidden"}
+    closed, off = gr.update(visible=False), gr.update(interactive=False)
+    waiting = start.click(
+        lambda: (WAITING, closed, None, off), None, [said, keep, confusion, start], queue=False, **quiet
     )
-    stop.click(on_halt, None, None, show_progress="hidden", **private)
+    done = waiting.then(
+        on_classify, [files, folder, run], [said, table, keep, confusion, start, stop], concurrency_limit=1, **quiet
+    )
+    done.failure(lambda: ("", gr.update(interactive=True), off), None, [said, start, stop], **quiet)
+    stop.click(on_halt, None, None, **quiet)
 
 
 def _counted(count: int, what: str) -> str:

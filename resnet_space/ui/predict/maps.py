@@ -162,8 +162,8 @@ def _channels(gates: "NDArray[np.float32]", neutral: float, module: str, side: i
     )
 
 
-def channel_html(look: Look, module: str, channel: int) -> str:
-    """One channel's feature map, as it leaves its gates, over the picture."""
+def channel_html(look: Look, module: str, channel: int, of: str = "") -> str:
+    """One channel's feature map, as it leaves its gates, over the picture; `of` tells the page what it belongs to."""
     values = look.prediction.features[module][channel].numpy()
     low, high = float(values.min()), float(values.max())
     gate = float(look.prediction.attention.channel[module][0][channel])
@@ -172,7 +172,7 @@ def channel_html(look: Look, module: str, channel: int) -> str:
     said = f"Feature map of {where}, {low:.2f} to {high:.2f}: {_where(values)}"
     card = _map_card(values, low, high, words, said, f"{look.name}-{module}-channel-{channel}")
     return (
-        f'<div class="one" style="--view: url({look.view_url})"><div class="maps">{card}</div>'
+        f'<div class="one" data-of="{escape(of)}" style="--view: url({look.view_url})"><div class="maps">{card}</div>'
         f"<div><p>What {escape(look.name)} hands on in this channel, after both gates, on a scale of its own.</p>"
         f"{scale_html('feature', low, high)}</div></div>"
     )

@@ -25,9 +25,12 @@ _writing = threading.Lock()  # one after the other: each reads what is there and
 
 @dataclass(frozen=True)
 class Mistakes:
-    """`label` is what the picture really shows; `kept` changes to the data set's reference; `use` leads to it."""
+    """`label` is what the picture really shows, `said` what was kept; `kept` changes to the data set's reference; `use`
+    leads to it.
+    """
 
     label: gr.Dropdown
+    said: gr.HTML
     kept: gr.State
     use: gr.Button
 
@@ -102,4 +105,4 @@ def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Ima
         api_visibility="private",
         show_progress="minimal",
     )
-    return Mistakes(label, kept, use)
+    return Mistakes(label, said, kept, use)
