@@ -37,7 +37,7 @@ def view(page: Page, name: str) -> None:
 
 def measure_now(page: Page, sentence: str) -> None:
     page.get_by_role("button", name="Measure", exact=True).click()
-    expect(page.get_by_text(sentence)).to_be_visible(timeout=SHOWN_MS)
+    expect(page.get_by_text(sentence).filter(visible=True).first).to_be_visible(timeout=SHOWN_MS)
 
 
 def choose(page: Page, label: str, value: str) -> None:
@@ -71,7 +71,7 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
     view(page, "Norms")
     choose(page, "Run", SHOWPIECE)
     measure_now(page, "Of the 7 blocks that keep x's shape")
-    expect(page.get_by_text(f"{SHOWPIECE} on 64 test images of cifar10-mini.")).to_be_visible()
+    expect(page.get_by_text(f"{SHOWPIECE} on 64 test images of cifar10-mini.").filter(visible=True)).to_be_visible()
 
     # A click shows the image and the block's pictures.
     points = chart(page, "norms-0").locator(".scatterlayer .points path")
@@ -173,6 +173,10 @@ def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page
     view(page, "Early")
     page.get_by_role("button", name="Read early").click()
     expect_toast(page, "This needs to know what is right")
+    page.get_by_test_id("toast-close").click()
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
+    page.get_by_role("button", name="Copy as Python").filter(visible=True).click()
+    expect_toast(page, "This needs to know what is right")
     view(page, "Norms")
     page.get_by_role("button", name="Copy as Python").click()
     code = page.locator(".cm-content").filter(visible=True)
@@ -192,5 +196,23 @@ def test_a_long_measurement_is_stopped_and_keeps_what_it_has(page: Page) -> None
     done = re.search(r"([\d,]+) of 2,000 images", page.locator(".measuring").inner_text())
     assert done is not None
     assert 0 < int(done[1].replace(",", "")) < 2_000
-    expect(page.get_by_text(f"(random weights) on {done[1]} train images of cifar10-mini.")).to_be_visible()
+    kept = page.get_by_text(f"(random weights) on {done[1]} train images of cifar10-mini.").filter(visible=True)
+    expect(kept).to_be_visible()
     expect(page.get_by_role("button", name="Stop measuring")).to_be_hidden()
+
+
+def test_measuring_something_else_meanwhile_ends_what_goes_on_and_its_views_say_of_what_they_are(page: Page) -> None:
+    choose(page, "Run", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
+    choose(page, "Split", "train")
+    page.get_by_label("number input for How many").fill("2000")
+    page.get_by_role("button", name="Measure", exact=True).click()
+    expect(page.locator(".measuring")).to_contain_text("of 2,000 images")
+    choose(page, "Run", SHOWPIECE)
+    page.get_by_label("number input for How many").fill("32")
+    measure_now(page, f"{SHOWPIECE} on 32 train images of cifar10-mini.")
+    expect(page.get_by_role("button", name="Stop measuring")).to_be_hidden()
+    choose(page, "Run", BACKBONE)  # and not measured
+    view(page, "Lesion")
+    page.get_by_role("button", name="Drop each block").click()
+    expect(page.locator(".prose.said:visible")).to_contain_text(f"{SHOWPIECE} on 32 train images of cifar10-mini.")
+    expect(page.locator(".prose.said:visible")).to_contain_text("right for")
