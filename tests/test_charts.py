@@ -204,6 +204,10 @@ def test_the_confusion_chart_has_shares_of_the_true_class_as_colours_and_counts_
     assert cells["text"] == [["6", "2"], ["", ""]]
     assert cells["customdata"] == [[[6, 0.75], [2, 0.25]], [[0, 0], [0, 0]]]
     assert chart["layout"]["yaxis"]["autorange"] == "reversed"  # the first class at the top, as in a table
+    long = as_json(confusion_chart([[1, 0], [0, 1]], ["a" * 180, "<b>"]))
+    assert long["data"][0]["x"] == ["a" * 180, "&lt;b&gt;"]  # a click tells the whole name
+    for axis in ("xaxis", "yaxis"):
+        assert long["layout"][axis]["ticktext"] == ["a" * 17 + "…", "&lt;b&gt;"]
     many = [[i] * 20 for i in range(20)]
     assert "text" not in as_json(confusion_chart(many, [str(i) for i in range(20)]))["data"][0]
 

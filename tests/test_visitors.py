@@ -156,3 +156,16 @@ def test_on_ones_own_machine_a_run_is_deleted_from_any_browser(tmp_path: Path) -
     workshop.claim(run.path / OWNER, "one browser")
     workshop.delete_run("mine", "another browser")
     assert not run.path.exists()
+
+
+def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    training, waiting = (Run.create(tmp_path / name, CONFIG) for name in ("training", "waiting"))
+    with training.training_lock():
+        workshop.trainer.start(waiting)
+        assert workshop.trainer.status(waiting).state == "queued"
+        workshop.delete_run("waiting", None)
+        assert not waiting.path.exists()
+        assert workshop.trainer.queue() == []
+        with pytest.raises(RunError, match="stop it before it is deleted"):
+            workshop.delete_run("training", None)

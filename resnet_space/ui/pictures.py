@@ -28,12 +28,26 @@ def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) ->
     Raises:
         gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
     """
-    if not payload or not payload.get("path"):
+    source = (payload or {}).get("path") or (payload or {}).get("url")
+    if not payload or not source:
         raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
     try:
-        return open_image(uploaded_file(payload), short_side=short_side)
+        inline = str(source).startswith("data:")
+        return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=short_side)
     except ImageError as error:
         raise refusal(error) from None
+
+
+def _inline(url: str) -> io.BytesIO:
+    """What a data: URL has in it. Raises ImageError."""
+    kind, _, content = url.partition(",")
+    try:
+        if not kind.endswith(";base64"):
+            raise ValueError
+        return io.BytesIO(base64.b64decode(content, validate=True))
+    except ValueError:
+        form = "data:image/...;base64, and the file in base64"
+        raise ImageError(f"The data: URL cannot be read: it must be {form}.") from None
 
 
 def jpeg_url(picture: "Image") -> str:

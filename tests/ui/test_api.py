@@ -1,5 +1,6 @@
 """The app's endpoints, by the client that others will use."""
 
+import base64
 import io
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.ui.conftest import SHIPPED, TINY, App
+from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
@@ -61,6 +62,8 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     third = client.predict(epochs=1, api_name="/start_training")
     assert third["place"] == 2
     assert app.run(third["run"]).config.training.dataset == "cifar10-mini"
+    with pytest.raises(AppError, match="The other settings must be an object such as"):
+        client.predict(epochs=1, more=[1], api_name="/start_training")
     client.predict(third["run"], api_name="/stop_training")  # out of the queue
     assert client.predict(third["run"], api_name="/training_status")["state"] == "new"
     status = wait_until_ended(client, started["run"])
@@ -163,6 +166,20 @@ def test_unusable_pictures_get_a_sentence(client: Client, tmp_path: Path) -> Non
         assert sentence in str(refused.value), name
     with pytest.raises(AppError, match="There is no image yet"):
         client.predict(None, SHOWPIECE, api_name="/predict")
+
+
+def test_a_picture_comes_as_a_data_url_by_plain_http(app: App) -> None:
+    def asked(image: object) -> str:
+        call = f"{app.url}/gradio_api/call/predict"
+        event = httpx.post(call, json={"data": [image, SHOWPIECE]}).json()["event_id"]
+        return httpx.get(f"{call}/{event}", timeout=SHOWN_MS / 1000).text
+
+    encoded = base64.b64encode(EXAMPLE.read_bytes()).decode()
+    for name in ("url", "path"):
+        assert '"label": "horse"' in asked({name: f"data:image/jpeg;base64,{encoded}"})
+    for wrong in ("data:image/jpeg;base64,&&&", "data:image/jpeg,plain", "data:"):
+        assert "The data: URL cannot be read" in asked({"url": wrong})
+    assert "This file was not uploaded here" in asked({"path": "/etc/passwd"})
 
 
 def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -> None:

@@ -185,6 +185,11 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
         "adamw",
         "resized",
     )
+    page.get_by_role("button", name="Explore its residuals").click()
+    expect(page.get_by_label("Which data")).to_have_value("pond")
+    expect(page.get_by_label("Split", exact=True)).to_have_value("train")  # there are no test images
+    page.get_by_role("button", name="Measure", exact=True).click()
+    expect(page.get_by_text("images of pond.").filter(visible=True)).to_be_visible()
 
 
 def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, page: Page) -> None:

@@ -81,15 +81,17 @@ def wire_controls(
         of_data = gr.update(visible=kind == FROM_DATA)
         return of_data, of_data, of_data, gr.update(visible=kind == OWN)
 
-    def on_dataset(reference: str, split: str | None, key: str | None) -> Any:
+    def on_dataset(reference: str, split: str | None, count: float | None, key: str | None) -> Any:
         counts = split_counts(workshop, key, reference)
         chosen = split if split in counts else "test" if "test" in counts else next(iter(counts))
-        return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most_images(counts[chosen]))
+        most = most_images(counts[chosen])
+        fewer: Any = {"value": most} if (count or 0) > most else {}
+        return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
 
     def on_names(known: Sequence[str], key: str | None) -> Any:
         return gr.update(choices=subject_names(known)), gr.update(choices=workshop.dataset_choices(key))
 
-    def on_led(run: str, key: str | None) -> Any:
+    def on_led(run: str, count: float | None, key: str | None) -> Any:
         known = workshop.dataset_choices(key)
         try:
             training = workshop.library.open(run).config.training
@@ -100,7 +102,7 @@ def wire_controls(
         reference = next((str(ref) for ref in refs if (ref.name, ref.config) == own), None)
         if reference is None:
             return (gr.skip(),) * 4
-        return FROM_DATA, gr.update(choices=known, value=reference), *on_dataset(reference, None, key)
+        return FROM_DATA, gr.update(choices=known, value=reference), *on_dataset(reference, None, count, key)
 
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
     quiet |= {"trigger_mode": "always_last"}
@@ -109,7 +111,7 @@ def wire_controls(
     gr.on(
         [controls.dataset.input, controls.split.input],
         on_dataset,
-        [controls.dataset, controls.split, visitor],
+        [controls.dataset, controls.split, controls.count, visitor],
         [controls.split, controls.count],
         **quiet,
     )
@@ -121,7 +123,7 @@ def wire_controls(
         **quiet,
     )
     led = [controls.source, controls.dataset, controls.split, controls.count]
-    return lambda listen, run: listen(on_led, [run, visitor], led, **quiet)
+    return lambda listen, run: listen(on_led, [run, controls.count, visitor], led, **quiet)
 
 
 def chosen_images(workshop: Workshop, key: str | None, values: Sequence[Any]) -> Images:
