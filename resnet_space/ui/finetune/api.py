@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from resnet_space.config import ConfigError
 from resnet_space.hub.client import HubError
 from resnet_space.runs import BACKBONE, RunError, last_metric
 from resnet_space.ui import visitors
@@ -71,10 +72,10 @@ def build_api(workshop: Workshop) -> None:
         key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
-        if not isinstance(more, dict | None):
-            raise refusal('The other settings must be an object such as {"mixup": 0.2}.')
 
         def create() -> Any:
+            if not isinstance(more, dict | None):
+                raise ConfigError('The other settings must be an object such as {"mixup": 0.2}.')
             request = Request(start, dataset, architecture, cbam, {"strategy": strategy})
             settings = {"strategy": strategy, **own_settings(workshop, request), **given}
             settings |= {"epochs": epochs, "seed": seed, **(more or {})}
