@@ -22,7 +22,7 @@ from resnet_space.evaluation import (
     reliability,
 )
 from resnet_space.runs import Run, RunError, last_metric, split_words
-from resnet_space.text import plotly_text
+from resnet_space.text import plotly_text, shortened
 from resnet_space.ui.finetune.data_view import tiles_html
 from resnet_space.ui.finetune.status import accuracy_words, looks_words
 from resnet_space.ui.refusals import refusal
@@ -87,7 +87,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             calibration = gr.HTML(
                 None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
             )
-            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440, wrap=True)
+            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         try:
@@ -132,7 +132,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             for true, predicted, count in most_confused(evaluation)
         ]
         rows = [
-            [s.name, s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
+            [shortened(s.name), s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
             for s in per_class(evaluation)
         ]
         choices = [(HIGHEST_LOSSES.capitalize(), HIGHEST_LOSSES), *confused]
