@@ -122,10 +122,11 @@ class Workshop:
         waits no more. Raises RunError.
         """
         run = self.own_run(name, key)
+        if self.public and key and visitors.release(run.path / OWNER, key):
+            return
         if self.trainer.status(run).state == "queued":
             self.trainer.stop(run)
-        if not (self.public and key and visitors.release(run.path / OWNER, key)):
-            self.library.delete(run)
+        self.library.delete(run)
 
     def rename_run(self, name: str, key: str | None, wanted: str) -> Run:
         """Rename a visitor's run. Raises RunError; also for a name that stands for something that came with the app."""

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from resnet_space.evaluation import confusion_matrix, load_evaluation
 from resnet_space.runs import WEIGHTS, Run
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
-from tests.ui.test_browser import TRAINED_MS, choose_data, keep, learn
+from tests.ui.test_browser import TRAINED_MS, choose_data, choose_strategy, keep, learn
 
 pytestmark = pytest.mark.ui
 
@@ -111,8 +111,7 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
 
 def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_one(page: Page, app: App) -> None:
     page.get_by_label("Batch size").fill("32")
-    page.get_by_label("Strategy").click()
-    page.get_by_role("option", name="linear-probe").click()
+    choose_strategy(page, "linear-probe")
     other = learn(page, app, epochs=1)
     expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("16.*32"))
     assert chart(page, "Accuracy:").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test

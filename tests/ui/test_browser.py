@@ -49,6 +49,11 @@ def choose_data(page: Page, name: str) -> None:
     expect(page.get_by_label("Data", exact=True)).to_have_value(name)
 
 
+def choose_strategy(page: Page, name: str) -> None:
+    page.get_by_label("Strategy").click()
+    page.get_by_role("option", name=name).click()
+
+
 def start(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs", exact=True).fill(str(epochs))
     page.get_by_role("button", name="Start", exact=True).click()
@@ -172,8 +177,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
     page.get_by_role("button", name="The data").click()
     expect(page.locator(".data .tiles img")).to_have_count(24)  # as they are, and as they are seen
     page.get_by_role("button", name="The plan").click()
-    page.get_by_label("Strategy").click()
-    page.get_by_role("option", name="last-stage").click()
+    choose_strategy(page, "last-stage")
     expect(page.locator(".plan .frozen")).to_have_count(5)  # the stem, two stages, CBAM's two parts
     keep(page, "9-photographs")
 
@@ -252,8 +256,7 @@ def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(
     before = backbone.input_value()
     choose_data(page, TINY)
     page.get_by_label("Batch size").fill("16")
-    page.get_by_label("Strategy").click()
-    page.get_by_role("option", name="discriminative").click()
+    choose_strategy(page, "discriminative")
     head.fill("0.0123")
     assert backbone.input_value() == before
     expect(backbone).not_to_have_value(before)
@@ -271,8 +274,7 @@ def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(
 def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
     page.evaluate(SLOW_NETWORK)
     for strategy in ("linear-probe", "discriminative"):
-        page.get_by_label("Strategy").click()
-        page.get_by_role("option", name=strategy).click()
+        choose_strategy(page, strategy)
     expect(page.get_by_label("Backbone rate")).to_have_value(f"{recipe('discriminative', '-').backbone_lr:.5f}")
     expect(page.get_by_label("Head rate")).to_have_value(f"{recipe('discriminative', '-').head_lr:g}")
 

@@ -40,6 +40,13 @@ def measure_now(page: Page, sentence: str) -> None:
     expect(page.get_by_text(sentence).filter(visible=True).first).to_be_visible(timeout=SHOWN_MS)
 
 
+def measure_for_long(page: Page) -> None:
+    choose(page, "Run", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
+    choose(page, "Split", "train")
+    page.get_by_label("number input for How many").fill("2000")
+    page.get_by_role("button", name="Measure", exact=True).click()
+
+
 def choose(page: Page, label: str, value: str) -> None:
     page.get_by_label(label, exact=True).filter(visible=True).first.fill(value)
     page.get_by_role("option", name=value, exact=True).click()
@@ -186,10 +193,7 @@ def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page
 
 
 def test_a_long_measurement_is_stopped_and_keeps_what_it_has(page: Page) -> None:
-    choose(page, "Run", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
-    choose(page, "Split", "train")
-    page.get_by_label("number input for How many").fill("2000")
-    page.get_by_role("button", name="Measure", exact=True).click()
+    measure_for_long(page)
     expect(page.locator(".measuring")).to_be_visible()
     page.get_by_role("button", name="Stop measuring").click()
     expect(page.locator(".measuring")).to_contain_text("were measured, and what they tell is kept", timeout=SHOWN_MS)
@@ -202,10 +206,7 @@ def test_a_long_measurement_is_stopped_and_keeps_what_it_has(page: Page) -> None
 
 
 def test_measuring_something_else_meanwhile_ends_what_goes_on_and_its_views_say_of_what_they_are(page: Page) -> None:
-    choose(page, "Run", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
-    choose(page, "Split", "train")
-    page.get_by_label("number input for How many").fill("2000")
-    page.get_by_role("button", name="Measure", exact=True).click()
+    measure_for_long(page)
     expect(page.locator(".measuring")).to_contain_text("of 2,000 images")
     choose(page, "Run", SHOWPIECE)
     page.get_by_label("number input for How many").fill("32")

@@ -117,7 +117,9 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
             for told, findings, draws in measured(page.workshop, name, images, event):
                 if event.replaced:
                     return
-                yield {page.progress: told.html} | (norms.update(findings, False) if draws else {})
+                # Stop each time: another press of Measure that is refused takes it away.
+                shown = {page.stop: gr.update(visible=True), page.progress: told.html}
+                yield shown | (norms.update(findings, False) if draws else {})
         assert findings is not None  # without images it would have been refused
         gates = findings.measured.has_gates
         update = {page.found: findings, page.clicked: "", page.gate: gr.update(visible=gates)}

@@ -1,6 +1,5 @@
 """What one block does to one image, as pictures: x, F(x) and their sum, in one colour scale."""
 
-import base64
 import io
 from dataclasses import dataclass
 from html import escape, unescape
@@ -11,6 +10,7 @@ import numpy as np
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings, opened
 from resnet_space.ui.explore.images import image_set
+from resnet_space.ui.pictures import data_url
 from resnet_space.ui.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
@@ -140,5 +140,5 @@ def pictures_rows(looked: Looked) -> tuple[list[str], list[list[Any]]]:
 
 
 def _card(png: bytes, caption: str, alt: str) -> str:
-    url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    url = data_url(png, "image/png")
     return f'<figure><img src="{url}" alt="{escape(alt)}"><figcaption>{caption}</figcaption></figure>'

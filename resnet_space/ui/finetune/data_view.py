@@ -1,6 +1,5 @@
 """A data set as one looks at it before a training: its classes, a few images, and how the model will see them."""
 
-import base64
 import io
 from collections.abc import Sequence
 from html import escape
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from resnet_space.config import RunConfig
 from resnet_space.data.summary import DatasetSummary, Sample
 from resnet_space.images import to_model_size
+from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -95,4 +95,4 @@ def _data_url(picture: "Image") -> str:
     small.thumbnail((TILE, TILE))
     buffer = io.BytesIO()
     small.convert("RGB").save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(buffer.getvalue(), "image/png")

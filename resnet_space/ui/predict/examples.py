@@ -55,16 +55,16 @@ def build_examples(picture: gr.Image) -> Callable[[Callable[..., Dependency]], D
         apply_default_css=False,
     )
 
-    example, wanted = gr.Image(type="filepath", visible=False), gr.Textbox(visible=False)
+    example, named = gr.Image(type="filepath", visible=False), gr.Textbox(visible=False)
     quiet: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
     def on_example(event: gr.EventData) -> tuple[str, str]:
         return example_file(event.name), str(event.name)
 
     def offer(listen: Callable[..., Dependency], handler: Callable[..., Any], js: str) -> Dependency:
-        # Not "always_last", which gives the handler the first of several clicks once more.
-        asked = listen(handler, None, [example, wanted], trigger_mode="multiple", **quiet)
-        shown: Dependency = asked.success(None, [example, wanted, picture], picture, js=js, **quiet)
+        # Each click: "always_last" would give the handler the first of several once more.
+        asked = listen(handler, None, [example, named], trigger_mode="multiple", **quiet)
+        shown: Dependency = asked.success(None, [example, named, picture], picture, js=js, **quiet)
         return shown
 
     offer(examples.select, on_example, TAKE)

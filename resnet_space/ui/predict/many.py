@@ -119,7 +119,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
                 headers=table_columns(TOP),
                 interactive=False,
                 max_height=420,
-                label="The \u22ee of a heading sorts",
+                label="The ⋮ of a heading sorts",
                 visible=False,
                 elem_id="many-table",
             )
@@ -137,7 +137,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
         if wanted := (text or "").strip():
             if workshop.public:  # hidden is not protected
                 raise refusal("A folder can be read only by the app's owner.")
-            path = Path(wanted).expanduser()
+            path = Path(wanted).expanduser().resolve()  # which has a name
             if not path.is_dir():
                 raise refusal(f"There is no folder {wanted!r} on this machine.")
             found.append((path, path.name))
