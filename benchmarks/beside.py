@@ -26,7 +26,7 @@ from benchmarks.machine import save
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.hardware import sleep_while_waiting
-from resnet_space.process import Trainer
+from resnet_space.runs.queue import Trainer
 from resnet_space.runs import SHOWPIECE, Library, Run
 
 DATASET = "cifar10-mini"

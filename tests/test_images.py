@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from resnet_space.images import MAX_PIXELS, ImageError, open_image, to_model_size
+from resnet_space.data.images import MAX_PIXELS, ImageError, open_image, to_model_size
 
 
 def smooth_image(width: int, height: int) -> Image.Image:

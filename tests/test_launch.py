@@ -7,7 +7,7 @@ import pytest
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
-from resnet_space.launch import (
+from resnet_space.serve.launch import (
     AUTH_VARIABLE,
     REPOSITORY,
     STORAGE_VARIABLE,
@@ -18,7 +18,7 @@ from resnet_space.launch import (
     parsed_options,
     tell_the_trainer,
 )
-from resnet_space.limits import PUBLIC, VARIABLES, Limits
+from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 from resnet_space.runs import SHIPPED, WEIGHTS, Run
 
 LOCAL = "http://127.0.0.1:7860/"

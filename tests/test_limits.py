@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resnet_space.config import ConfigError, TrainConfig
-from resnet_space.limits import PUBLIC, VARIABLES, Limits
+from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 
 TRAINING = TrainConfig(dataset="-", epochs=10)
 

@@ -25,7 +25,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRe
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
 from resnet_space.evaluation import confusion_matrix, summary
-from resnet_space.images import open_image, to_model_size
+from resnet_space.data.images import open_image, to_model_size
 from resnet_space.inference import Classifier
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run

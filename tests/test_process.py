@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.process import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
+from resnet_space.runs.queue import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
 from resnet_space.runs import CONFIG, LOG, QUEUED, Library, Metric, Run
 from tests.conftest import WriteSplit
 

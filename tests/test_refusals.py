@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import resnet_space.ui
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.refusals import refusal
 
 
 def test_a_refusal_has_no_token_and_no_tag() -> None:

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.limits import VARIABLES
+from resnet_space.serve.limits import VARIABLES
 from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, DECODED, EVALUATION, WEIGHTS, Metric, Run, RunError, last_metric
 from resnet_space.training import choose_device
-from resnet_space.zero import is_zero_gpu
-from resnet_space.zero.host import ABORTED, LEFT, train_in_slices, train_slice
-from resnet_space.zero.quota import (
+from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.serve.zero.host import ABORTED, LEFT, train_in_slices, train_slice
+from resnet_space.serve.zero.quota import (
     FIRST_SECONDS,
     LEAVING_SECONDS,
     MOST_SECONDS,

@@ -159,7 +159,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from gradio.context import LocalContext
 
     from resnet_space.runs import Run
-    from resnet_space.zero.host import train_in_slices
+    from resnet_space.serve.zero.host import train_in_slices
 
     LocalContext.request.set(visitor_request())
     progress = train_in_slices(Run.open(arguments.run), resume=arguments.resume, most=arguments.most)

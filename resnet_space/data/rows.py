@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.data.sources import classification_columns
-from resnet_space.images import ImageError, open_image
+from resnet_space.data.images import ImageError, open_image
 
 
 def read_images(files: Sequence[Path], rows: Sequence[int]) -> list[Image.Image | None]:

@@ -4,9 +4,9 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.images import ImageError, open_image
-from resnet_space.ui.refusals import refusal
-from resnet_space.ui.uploads import uploaded_file
+from resnet_space.data.images import ImageError, open_image
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.uploads import uploaded_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.runs import RunError
-from resnet_space.ui.guard import admit
-from resnet_space.ui.identity import token_of
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.guard import admit
+from resnet_space.serve.identity import token_of
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"

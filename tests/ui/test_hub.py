@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from resnet_space.inference import Classifier
 from resnet_space.runs import OWNER, Run
-from resnet_space.ui import visitors
+from resnet_space.serve import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read

@@ -9,7 +9,7 @@ from gradio_client import Client
 from playwright.sync_api import Browser, expect
 
 from resnet_space.runs import Library, Run, last_metric
-from resnet_space.zero.host import LEFT
+from resnet_space.serve.zero.host import LEFT
 from tests.hub_stub import HubStub
 from tests.ui.conftest import App
 from tests.zero_stub import HEADER, SPACE, ZeroGPUStub, visitor_token

@@ -34,7 +34,7 @@ from resnet_space.data.archives.tars import tar_members
 from resnet_space.data.archives.writing import kept_bytes, write_splits
 from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.sources import DataError
-from resnet_space.images import ImageError
+from resnet_space.data.images import ImageError
 
 __all__ = [
     "File",

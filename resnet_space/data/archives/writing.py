@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.data.archives.layout import Selection, SpooledImage
-from resnet_space.images import ImageError, open_image
+from resnet_space.data.images import ImageError, open_image
 
 MAX_SHORT_SIDE = 512  # pixels; more than a ResNet looks at, and a phone's photograph takes a fiftieth of its bytes
 ROW_GROUP_BYTES = 32_000_000

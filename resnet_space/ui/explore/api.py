@@ -12,7 +12,7 @@ from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.views.norms import NORMS, all_values
-from resnet_space.ui.guard import admit
+from resnet_space.serve.guard import admit
 from resnet_space.ui.workshop import Workshop
 
 SOURCE = "test images of cifar10-mini"

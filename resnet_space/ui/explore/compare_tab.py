@@ -14,8 +14,8 @@ from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import several_lines
 from resnet_space.ui.explore.subjects import UNTRAINED, subject_names
-from resnet_space.ui.guard import admit
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.guard import admit
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 # What can be compared at once, with what ships: the button's words -> the networks.

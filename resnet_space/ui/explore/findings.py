@@ -14,7 +14,7 @@ from resnet_space.runs import RunError
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.subjects import Subject, open_subject
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from resnet_space.ui.explore.growth import ABOUT, growth_caption, growth_of, gro
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import growth_lines
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 LOOK_SECONDS = 2.0

@@ -12,7 +12,7 @@ from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_kee
 from resnet_space.ui.explore.snippets import python_lines
 from resnet_space.ui.explore.views.norms import UNGATED
 from resnet_space.ui.explore.views.view import View
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.refusals import refusal
 
 CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"

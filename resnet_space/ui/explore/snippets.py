@@ -100,7 +100,7 @@ def _batches(images: Images, *, labelled: bool) -> tuple[list[str], list[str]]:
         names = [Path(file).name for file in images.files]
         imports = [
             "from resnet_space.data.batches import centre_crop, normalise",
-            "from resnet_space.images import open_image, to_model_size",
+            "from resnet_space.data.images import open_image, to_model_size",
             "from torchvision.transforms.functional import pil_to_tensor",
         ]
         stored = f"[pil_to_tensor(to_model_size(open_image(name), config.stored_size)) for name in {names!r}]"

@@ -31,7 +31,7 @@ from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.proposals import wire_proposal
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.guard import admit
+from resnet_space.serve.guard import admit
 from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import Workshop
 

@@ -15,9 +15,9 @@ from resnet_space.data.archives import ImportReport, import_archive, import_fold
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.runs import RunError
-from resnet_space.ui.guard import admit
-from resnet_space.ui.refusals import refusal
-from resnet_space.ui.uploads import uploaded_file
+from resnet_space.serve.guard import admit
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]

@@ -8,9 +8,9 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.push import suggested_repo_id
 from resnet_space.runs import RunError
-from resnet_space.ui.guard import admit
-from resnet_space.ui.identity import how_to_sign_in, token_of
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.guard import admit
+from resnet_space.serve.identity import how_to_sign_in, token_of
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 PUBLIC, PRIVATE = "public", "private"

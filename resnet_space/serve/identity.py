@@ -5,7 +5,7 @@ import os
 import gradio as gr
 from huggingface_hub import get_token
 
-from resnet_space.ui import visitors
+from resnet_space.serve import visitors
 from resnet_space.ui.workshop import Workshop
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.hub.client import NO_SAVED_TOKEN
-from resnet_space.limits import VARIABLES, Limits
+from resnet_space.serve.limits import VARIABLES, Limits
 from resnet_space.runs import SHIPPED
 
 AUTH_VARIABLE = "RESNET_SPACE_AUTH"

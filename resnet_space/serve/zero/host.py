@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from resnet_space.runs import DECODED, Metric, Run
-from resnet_space.zero import is_zero_gpu
-from resnet_space.zero.quota import (
+from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.serve.zero.quota import (
     LEAST_SECONDS,
     LEAVING_SECONDS,
     MOST_SECONDS,
@@ -95,7 +95,7 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
     import torch
 
     from resnet_space.data.decoded import load_decoded
-    from resnet_space.limits import Limits
+    from resnet_space.serve.limits import Limits
     from resnet_space.train import how_to_stop, train
 
     minutes = Limits.from_environment(public=False).minutes

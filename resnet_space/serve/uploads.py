@@ -7,7 +7,7 @@ from gradio import processing_utils
 from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 
-from resnet_space.ui.refusals import refusal
+from resnet_space.serve.refusals import refusal
 
 NOT_UPLOADED = "This file was not uploaded here: upload it first."
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.data.sources import DATASET_OWNER, dataset_folders
-from resnet_space.limits import Limits
+from resnet_space.serve.limits import Limits
 from resnet_space.runs import OWNER, Run, RunError
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resnet_space.limits import Limits
-from resnet_space.ui.rates import RateLimit
-from resnet_space.ui.refusals import refusal
-from resnet_space.ui.uploads import close_other_ways
+from resnet_space.serve.limits import Limits
+from resnet_space.serve.rates import RateLimit
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.uploads import close_other_ways
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
-    from resnet_space.launch import Options
+    from resnet_space.serve.launch import Options
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
 UPLOAD = "/gradio_api/upload"
