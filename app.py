@@ -17,9 +17,9 @@ sleep_while_waiting()  # read by torch when it is imported
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
+from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import addresses, bring_shipped, parsed_options, refuse, tell_the_trainer
 from resnet_space.ui import Workshop, build_app
-from resnet_space.serve.guard import protection
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
 

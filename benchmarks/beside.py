@@ -26,8 +26,8 @@ from benchmarks.machine import save
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.hardware import sleep_while_waiting
-from resnet_space.runs.queue import Trainer
 from resnet_space.runs import SHOWPIECE, Library, Run
+from resnet_space.runs.queue import Trainer
 
 DATASET = "cifar10-mini"
 WAYS = ("defaults", "here")

@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
 from resnet_space.data.batches import normalise
+from resnet_space.data.images import open_image, to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, split_files
 from resnet_space.data.splits import load_split, load_splits
-from resnet_space.data.images import open_image, to_model_size
 from resnet_space.inference import Classifier
 from resnet_space.novelty import WITHIN, recorded_means
 from resnet_space.runs import SHOWPIECE, Run

@@ -14,9 +14,9 @@ from PIL import Image
 
 from resnet_space.attention import AttentionMaps, recorded_attention
 from resnet_space.data.batches import centre_crop, normalise
+from resnet_space.data.images import to_model_size
 from resnet_space.faithfulness import Evidence, evidence
 from resnet_space.hooks import recorded
-from resnet_space.data.images import to_model_size
 from resnet_space.models import CBAM
 from resnet_space.novelty import load_usual, recorded_means
 from resnet_space.runs import Run

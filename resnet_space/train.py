@@ -40,10 +40,10 @@ from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
 from resnet_space.features import unaugmented_batches
 from resnet_space.hub.client import HubError
-from resnet_space.serve.limits import Limits
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
+from resnet_space.serve.limits import Limits
 from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last

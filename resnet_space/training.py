@@ -20,8 +20,8 @@ from resnet_space.hardware import bfloat16_is_faster
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
-from resnet_space.strategies import phase_at, plan
 from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.strategies import phase_at, plan
 
 
 @dataclass

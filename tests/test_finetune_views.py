@@ -17,9 +17,9 @@ from resnet_space import palette
 from resnet_space.charts import Chart, accuracy_chart, figure, loss_chart, range_chart
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import ImportReport, Skipped, import_archive
+from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
-from resnet_space.data.images import to_model_size
 from resnet_space.runs import Metric
 from resnet_space.strategies import STRATEGIES, Phase, phases, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html

@@ -22,13 +22,13 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRe
 from resnet_space.data.summary import cautions
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
-from resnet_space.serve.limits import Limits
 from resnet_space.models import model_from_config
-from resnet_space.runs.queue import Status
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
+from resnet_space.runs.queue import Status
+from resnet_space.serve import visitors
+from resnet_space.serve.limits import Limits
 from resnet_space.strategies import CBAM_RATES, recipe
 from resnet_space.training import initial_model
-from resnet_space.serve import visitors
 from resnet_space.ui import workshop as workshop_module
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,

@@ -12,9 +12,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from resnet_space.serve.limits import Limits
-from resnet_space.ui import guard
+from resnet_space.serve import guard
 from resnet_space.serve.guard import Guard, address_of, admit
+from resnet_space.serve.limits import Limits
 from resnet_space.ui.workshop import Workshop
 
 LIMITS = Limits(upload_mb=1, requests=1, streams=2)

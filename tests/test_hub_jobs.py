@@ -26,8 +26,8 @@ from resnet_space.hub.jobs import (
     start_job,
 )
 from resnet_space.hub.published import heard, said
-from resnet_space.runs.queue import Trainer
 from resnet_space.runs import CARD, JOB, LOG, METRICS, START_WEIGHTS, WEIGHTS, Library, Run
+from resnet_space.runs.queue import Trainer
 from resnet_space.ui.finetune.jobs import cost_html
 from tests.hub_stub import HubStub, isolate_client
 

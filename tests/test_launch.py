@@ -7,6 +7,7 @@ import pytest
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
+from resnet_space.runs import SHIPPED, WEIGHTS, Run
 from resnet_space.serve.launch import (
     AUTH_VARIABLE,
     REPOSITORY,
@@ -19,7 +20,6 @@ from resnet_space.serve.launch import (
     tell_the_trainer,
 )
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
-from resnet_space.runs import SHIPPED, WEIGHTS, Run
 
 LOCAL = "http://127.0.0.1:7860/"
 OFFLINE = (

@@ -7,9 +7,9 @@ import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.serve.limits import Limits
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, Run
 from resnet_space.serve import visitors
+from resnet_space.serve.limits import Limits
 from resnet_space.serve.storage import DAY, Kept, kept_words, tidy, to_delete
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit

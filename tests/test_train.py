@@ -28,12 +28,12 @@ from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.evaluation import evaluate_test, load_evaluation
-from resnet_space.serve.limits import VARIABLES
 from resnet_space.models import create_model, model_from_config
 from resnet_space.novelty import load_usual
 from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
 from resnet_space.sanity import sanity_checks
+from resnet_space.serve.limits import VARIABLES
 from resnet_space.strategies import CBAM_RATES, rate_at
 from resnet_space.train import TrainingError, host, main, train
 from resnet_space.training import Training, autocast_dtype, evaluate, initial_model

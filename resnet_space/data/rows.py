@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from resnet_space.data.sources import classification_columns
 from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.sources import classification_columns
 
 
 def read_images(files: Sequence[Path], rows: Sequence[int]) -> list[Image.Image | None]:

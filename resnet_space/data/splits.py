@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.config import TrainConfig
+from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.sources import DataError, classification_columns, split_files
 from resnet_space.data.summary import TEST_SHARE
 from resnet_space.hardware import image_memory_bytes, use_any_core
-from resnet_space.data.images import ImageError, open_image, to_model_size
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.sources import Columns, DataError, DatasetRef, classification_columns, split_files
 from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.sources import Columns, DataError, DatasetRef, classification_columns, split_files
 
 SAMPLES = 12
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem

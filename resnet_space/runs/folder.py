@@ -12,24 +12,23 @@ checkpoints/<run>/
   resume/              what training needs to go on; stays on this machine
 """
 
-import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.config import ConfigError, RunConfig
+from resnet_space.runs.metrics import Metric, read_metrics
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it is needed
     from numpy.typing import NDArray
@@ -68,9 +67,6 @@ SHOWPIECE = "resnet20-cbam-cifar10"
 SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
 SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
 
-MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
-
-Metric = dict[str, Any]
 W = TypeVar("W")  # a tensor of any library
 
 _looking = threading.Lock()  # two threads that look at a lock at once would each take the other for a trainer
@@ -141,7 +137,7 @@ class Run:
             RunError: if the name cannot be used or is taken, or `start` has no weights.
         """
         path = Path(path).absolute()
-        _require_name("" if ".." in path.parts else path.name)
+        require_name("" if ".." in path.parts else path.name)
         weights = None
         if start is not None and (weights := start.load_arrays(WEIGHTS)) is None:
             raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
@@ -341,7 +337,7 @@ def _written(file: Path) -> float:
         return 0.0
 
 
-def _require_name(name: object) -> None:
+def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise RunError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
 
@@ -349,137 +345,3 @@ def _require_name(name: object) -> None:
 def without_head(weights: dict[str, W]) -> dict[str, W]:
     """All but the last, linear layer, which other classes need anew."""
     return {name: value for name, value in weights.items() if not name.startswith("fc.")}
-
-
-def read_metrics(file: IO[bytes]) -> list[Metric]:
-    """The complete lines from the file's position on; leaves the position after the last complete one."""
-    start = file.tell()
-    content = file.read()
-    complete = content[: content.rfind(b"\n") + 1]
-    file.seek(start + len(complete))
-    return [json.loads(line) for line in complete.splitlines() if line.strip()]
-
-
-def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
-    """The last one of a kind; None before there is one.
-
-    The kinds: "start", "step", "epoch", "calibration", "sanity", "test" and "end".
-    """
-    return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
-
-
-def looks_so_far(metrics: Sequence[Metric]) -> int:
-    """How often the test images were looked at already: each time that a training ended which later went on."""
-    looks: int = (last_metric(metrics, "start") or {}).get("looks", 0)
-    return looks + any(metric["event"] == "test" for metric in metrics)
-
-
-def fewer_steps(metrics: list[Metric]) -> list[Metric]:
-    """The metrics, of whose steps every other is left out where they are too many to keep. The last one stays."""
-    steps = [i for i, metric in enumerate(metrics) if metric.get("event") == "step"]
-    if len(steps) <= MOST_STEPS:
-        return metrics
-    dropped = set(steps[-2::-2])
-    return [metric for i, metric in enumerate(metrics) if i not in dropped]
-
-
-def split_words(split: str) -> str:
-    """What the images are called that a run was judged by: its "test" metric names the data set's split."""
-    return {"test": "test", "train": "held-out training"}.get(split, "held-out validation")
-
-
-class Library:
-    """The runs below one folder, for many readers at once: each file is read once, however many look at it."""
-
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).absolute()
-        self._lock = threading.Lock()
-        self._opened: dict[Path, tuple[float, Run]] = {}
-        self._renamed: dict[str, str] = {}
-        self._metrics: dict[Path, tuple[int, bytes, list[Metric]]] = {}
-
-    def runs(self) -> list[Run]:
-        """The valid runs, newest first."""
-        found: dict[Path, tuple[float, Run]] = {}
-        for path in self.root.iterdir() if self.root.is_dir() else ():
-            if not NAME_PATTERN.fullmatch(path.name):  # for instance one that is being deleted
-                continue
-            try:
-                written = (path / CONFIG).stat().st_mtime
-                known = self._opened.get(path)
-                found[path] = known if known and known[0] == written else (written, Run.open(path))
-            except (OSError, RunError):
-                continue
-        self._opened = found
-        return [run for _, run in sorted(found.values(), key=lambda entry: (-entry[0], entry[1].name))]
-
-    def open(self, name: str) -> Run:
-        """Raises RunError if there is no such run, or it is broken."""
-        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-            raise RunError("Choose a run first.")
-        if not (self.root / name).is_dir():
-            raise RunError(f"There is no run named {name} any more: choose another.")
-        return Run.open(self.root / name)
-
-    def delete(self, run: Run) -> None:
-        """Delete a run's folder for good. Raises RunError while it trains or waits."""
-        self._require_idle(run, "deleted")
-        gone = run.path.with_name(f".deleted-{run.name}")
-        run.path.rename(gone)  # at once, so that nobody meets half a run
-        shutil.rmtree(gone)
-
-    def rename(self, run: Run, name: str) -> Run:
-        """Give a run's folder another name. Raises RunError where that cannot be, or while it trains or waits."""
-        _require_name(name)
-        self._require_idle(run, "renamed")
-        if (self.root / name).exists():
-            raise RunError(f"There is a run named {name} already: choose another name.")
-        run.path.rename(self.root / name)
-        self._renamed[run.name] = name
-        return Run.open(self.root / name)
-
-    def names_now(self, names: Sequence[str]) -> list[str]:
-        """The same runs by the names that they have now, each once, without those that are gone."""
-        found = []
-        for name in names:
-            for _ in self._renamed:  # at most so many times, should names have been swapped
-                if (self.root / name).is_dir() or name not in self._renamed:
-                    break
-                name = self._renamed[name]
-            found.append(name)
-        here = {run.name for run in self.runs()}
-        return [name for name in dict.fromkeys(found) if name in here]
-
-    @staticmethod
-    def _require_idle(run: Run, done: str) -> None:
-        if run.is_training or run.is_queued:
-            raise RunError(f"{run.name} is training or waiting: stop it before it is {done}.")
-
-    def free_name(self, kind: str, *, secret: bool = False) -> str:
-        """The first of kind-1, kind-2, ... that no folder has; a secret one ends in what nobody can guess."""
-        if secret:
-            return f"{kind}-{secrets.token_hex(5)}"
-        return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
-
-    def metrics(self, run: Run) -> list[Metric]:
-        """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list."""
-        path = run.path / METRICS
-        with self._lock:  # two readers moving one offset would tear lines
-            offset, tail, metrics = self._metrics.get(path, (0, b"", []))
-            try:
-                with path.open("rb") as file:
-                    file.seek(offset - len(tail))
-                    # Not what was there: a resumed training went back to its saved state, and perhaps on from there.
-                    if file.read(len(tail)) != tail:
-                        offset, metrics = 0, []
-                    file.seek(offset)
-                    new = read_metrics(file)
-                    end = file.tell()
-                    begin = max(end - 256, 0)
-                    file.seek(begin)
-                    # A new list, so that nobody's iteration meets a growing one.
-                    self._metrics[path] = (end, file.read(end - begin), fewer_steps(metrics + new) if new else metrics)
-            except FileNotFoundError:
-                self._metrics.pop(path, None)
-                return []
-            return self._metrics[path][2]

@@ -228,7 +228,7 @@ class Trainer:
     def _spawn(self, run: Run, resume: bool) -> None:
         (run.path / RESUME).mkdir(exist_ok=True)
         command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
-        package_folder = str(Path(__file__).parent.parent)
+        package_folder = str(Path(__file__).parent.parent.parent)
         environment = training_environment() | {
             "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
         }

@@ -13,13 +13,13 @@ from pathlib import Path
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.hub.client import NO_SAVED_TOKEN
-from resnet_space.serve.limits import VARIABLES, Limits
 from resnet_space.runs import SHIPPED
+from resnet_space.serve.limits import VARIABLES, Limits
 
 AUTH_VARIABLE = "RESNET_SPACE_AUTH"
 STORAGE_VARIABLE = "RESNET_SPACE_STORAGE"
 LOCAL_HOSTS = (None, "127.0.0.1", "localhost", "::1")
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.data.sources import DATASET_OWNER, dataset_folders
-from resnet_space.serve.limits import Limits
 from resnet_space.runs import OWNER, Run, RunError
+from resnet_space.serve.limits import Limits
 
 if TYPE_CHECKING:
     from resnet_space.ui.workshop import Workshop

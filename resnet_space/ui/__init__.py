@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.serve.identity import sign_in_button
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
-from resnet_space.serve.identity import sign_in_button
 from resnet_space.ui.predict import build_predict
 from resnet_space.ui.workshop import Workshop
 

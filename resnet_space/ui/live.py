@@ -21,8 +21,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from resnet_space import charts
-from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.runs import Metric, Run
+from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
 from resnet_space.ui.workshop import Workshop
 

@@ -21,14 +21,14 @@ from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, st
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.serve.limits import Limits
-from resnet_space.runs.queue import Trainer
 from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
+from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
-from resnet_space.ui.loaded import LoadedModels
+from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
 from resnet_space.serve.storage import EXPIRES, TIDY_SECONDS, tidy
 from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.ui.loaded import LoadedModels
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier

@@ -33,8 +33,8 @@ from resnet_space.data.archives.report import ImportReport, Skipped, SkippedFile
 from resnet_space.data.archives.tars import tar_members
 from resnet_space.data.archives.writing import kept_bytes, write_splits
 from resnet_space.data.archives.zips import zip_members
-from resnet_space.data.sources import DataError
 from resnet_space.data.images import ImageError
+from resnet_space.data.sources import DataError
 
 __all__ = [
     "File",

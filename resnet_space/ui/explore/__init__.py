@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from resnet_space.serve.guard import admit
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
@@ -21,7 +22,6 @@ from resnet_space.ui.explore.pictures_tab import PicturesTab, build_pictures
 from resnet_space.ui.explore.places import ViewPlaces, needed, place_view, wire_view
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.norms import GATED, NORMS, UNGATED, all_values
-from resnet_space.serve.guard import admit
 from resnet_space.ui.pull import wire_pull
 from resnet_space.ui.workshop import Workshop
 

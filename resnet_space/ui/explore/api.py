@@ -6,13 +6,13 @@ from typing import Any
 import gradio as gr
 
 from resnet_space import charts
+from resnet_space.serve.guard import admit
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.views.norms import NORMS, all_values
-from resnet_space.serve.guard import admit
 from resnet_space.ui.workshop import Workshop
 
 SOURCE = "test images of cifar10-mini"

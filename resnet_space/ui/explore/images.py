@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ModelConfig
+from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.sources import (
     SPLITS,
     DataError,
@@ -16,10 +17,9 @@ from resnet_space.data.sources import (
     dataset_folders,
     split_files,
 )
-from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.text import plotly_text
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.text import plotly_text
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:

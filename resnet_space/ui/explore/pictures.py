@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings, opened
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.pictures import data_url
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:

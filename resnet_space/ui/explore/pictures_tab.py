@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.serve.guard import admit
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.pictures import look, looked_html, pictures_caption, pictures_rows
 from resnet_space.ui.explore.places import needed
 from resnet_space.ui.explore.snippets import python_lines
-from resnet_space.serve.guard import admit
 from resnet_space.ui.workshop import Workshop
 
 ABOUT = (

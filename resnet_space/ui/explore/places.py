@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.serve.refusals import refusal
 from resnet_space.text import markdown_text
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import UNLABELLED, Findings
@@ -12,7 +13,6 @@ from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_kee
 from resnet_space.ui.explore.snippets import python_lines
 from resnet_space.ui.explore.views.norms import UNGATED
 from resnet_space.ui.explore.views.view import View
-from resnet_space.serve.refusals import refusal
 
 CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"

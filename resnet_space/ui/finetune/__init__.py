@@ -9,6 +9,9 @@ import gradio as gr
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import RunError
 from resnet_space.serve import visitors
+from resnet_space.serve.guard import admit
+from resnet_space.serve.identity import token_of
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
@@ -19,10 +22,7 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
-from resnet_space.serve.guard import admit
-from resnet_space.serve.identity import token_of
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs

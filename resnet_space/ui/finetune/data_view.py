@@ -6,8 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from resnet_space.config import RunConfig
-from resnet_space.data.summary import DatasetSummary, Sample
 from resnet_space.data.images import to_model_size
+from resnet_space.data.summary import DatasetSummary, Sample
 from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from resnet_space.config import ARCHITECTURES, ConfigError
 from resnet_space.data.sources import DataError, DatasetRef
 from resnet_space.data.summary import cautions
 from resnet_space.runs import BACKBONE, RunError
+from resnet_space.serve.guard import admit
 from resnet_space.strategies import STRATEGIES
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
@@ -31,7 +32,6 @@ from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.proposals import wire_proposal
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.serve.guard import admit
 from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import Workshop
 

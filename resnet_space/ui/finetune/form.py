@@ -8,11 +8,11 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs.queue import BusyError, Status
 from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
+from resnet_space.runs.queue import BusyError, Status
+from resnet_space.serve.refusals import refusal
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from resnet_space.evaluation import (
     reliability,
 )
 from resnet_space.runs import Run, RunError, last_metric, split_words
+from resnet_space.serve.refusals import refusal
 from resnet_space.text import plotly_text, shortened
 from resnet_space.ui.finetune.data_view import tiles_html
 from resnet_space.ui.finetune.status import accuracy_words, looks_words
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 MOST_IMAGES = 24  # behind a cell, on the page

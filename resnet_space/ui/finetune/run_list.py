@@ -10,11 +10,11 @@ from typing import Any, Literal
 import gradio as gr
 
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
-from resnet_space.ui.finetune.status import start_of
 from resnet_space.serve.guard import admit
-from resnet_space.ui.live import MAX_SHOWN
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.storage import kept_words
+from resnet_space.ui.finetune.status import start_of
+from resnet_space.ui.live import MAX_SHOWN
 from resnet_space.ui.workshop import Workshop
 
 COLUMNS: dict[str, Literal["str", "number"]] = {

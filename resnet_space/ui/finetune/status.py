@@ -9,8 +9,8 @@ from resnet_space import palette
 from resnet_space.config import ModelConfig
 from resnet_space.cost import cost_words
 from resnet_space.evaluation import wilson_interval
-from resnet_space.runs.queue import Status
 from resnet_space.runs import Metric, Run, last_metric, split_words
+from resnet_space.runs.queue import Status
 from resnet_space.strategies import CBAM_PARTS, HEAD, backbone_parts
 
 RANDOM = "random initialisation"

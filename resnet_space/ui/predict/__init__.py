@@ -12,8 +12,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.runs import RunError
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.serve.guard import admit
+from resnet_space.serve.refusals import refusal
+from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import EMPTY, answers_html
@@ -24,7 +25,6 @@ from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.pull import build_pull, wire_pull
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
 
 __all__ = ["PredictTab", "build_predict", "read_picture"]

@@ -11,8 +11,8 @@ import numpy as np
 
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.evaluation import Evaluation
 from resnet_space.data.images import ImageError, open_image
+from resnet_space.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from PIL.Image import Image

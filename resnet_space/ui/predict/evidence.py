@@ -5,9 +5,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from resnet_space import charts
+from resnet_space.serve.refusals import refusal
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import place
-from resnet_space.serve.refusals import refusal
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.data.images import to_model_size
 from resnet_space.runs import RunError
-from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
 from resnet_space.serve.refusals import refusal
+from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:

@@ -15,10 +15,12 @@ from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.sources import DataError
 from resnet_space.evaluation import Evaluation, confusion_matrix, most_mistaken, summary, wilson_interval
 from resnet_space.runs import RunError
+from resnet_space.serve.guard import admit
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.finetune.more_data import ARCHIVES
 from resnet_space.ui.finetune.results import CHART, CLICKABLE, MOST_CLASSES
-from resnet_space.serve.guard import admit
 from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.predict.batch import (
     TOP,
@@ -30,8 +32,6 @@ from resnet_space.ui.predict.batch import (
     table_columns,
     table_rows,
 )
-from resnet_space.serve.refusals import refusal
-from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import Workshop
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all

@@ -8,16 +8,16 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.data.images import ImageError
 from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistakes_file
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, dataset_folders
-from resnet_space.data.images import ImageError
 from resnet_space.runs import RunError
 from resnet_space.serve import visitors
-from resnet_space.ui.downloads import copied
-from resnet_space.ui.finetune.more_data import free_dataset_name
 from resnet_space.serve.guard import admit
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.ui.downloads import copied
+from resnet_space.ui.finetune.more_data import free_dataset_name
 from resnet_space.ui.workshop import Workshop
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
