@@ -27,10 +27,10 @@ from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import close_other_ways
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
     from resnet_space.serve.launch import Options
+    from resnet_space.ui.workshop import Workshop
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
 UPLOAD = "/gradio_api/upload"
@@ -95,7 +95,7 @@ def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
     return [str(path.absolute()) for path in (checkpoints, data, *hidden)]
 
 
-def admit(workshop: Workshop, request: gr.Request | None) -> None:
+def admit(workshop: "Workshop", request: gr.Request | None) -> None:
     """Count a request that takes the machine's time. Raises gr.Error where an address has had too many."""
     client = request.client if request is not None else None
     wait = workshop.heavy_requests.seconds_to_wait(client.host if client is not None else "")

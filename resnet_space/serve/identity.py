@@ -1,12 +1,15 @@
 """In whose name the Hub is asked: a visitor's own, or nobody's; never in that of who runs the app for others."""
 
 import os
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from huggingface_hub import get_token
 
 from resnet_space.serve import visitors
-from resnet_space.ui.workshop import Workshop
+
+if TYPE_CHECKING:
+    from resnet_space.ui.workshop import Workshop
 
 
 def has_sign_in() -> bool:
@@ -27,7 +30,7 @@ def sign_in_button(app: gr.Blocks) -> None:
 
 
 def token_of(
-    workshop: Workshop, key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
+    workshop: "Workshop", key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
 ) -> str | None:
     """The token with which to ask the Hub for a visitor.
 
@@ -50,7 +53,7 @@ def token_of(
     return None
 
 
-def how_to_sign_in(workshop: Workshop) -> str:
+def how_to_sign_in(workshop: "Workshop") -> str:
     """What somebody without an account at hand can do about it, in a sentence."""
     if has_sign_in():
         return "Sign in with Hugging Face, at the top of the page, to push with your own account."
