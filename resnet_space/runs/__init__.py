@@ -1,4 +1,4 @@
-"""Runs: a run is a folder (`folder`) with metrics (`metrics`, `checks`); all runs (`library`); their trainers (`queue`)."""
+"""Runs: a run is a folder (`folder`) with `metrics` (and their `checks`); a `library` of them, and their `queue`."""
 
 from resnet_space.runs.checks import Metric, MetricError, is_shown, metric_of
 from resnet_space.runs.folder import (
@@ -33,6 +33,7 @@ from resnet_space.runs.folder import (
     Run,
     RunError,
     Source,
+    Ticket,
     in_a_sentence,
     is_passing,
     replaced_atomically,
@@ -85,6 +86,7 @@ __all__ = [
     "Run",
     "RunError",
     "Source",
+    "Ticket",
     "fewer_steps",
     "in_a_sentence",
     "is_passing",
