@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_space.background import tell_once
-from resnet_space.runs.checks import Metric
+from resnet_space.runs.checks import Metric, is_shown
 from resnet_space.runs.folder import (
     CONFIG,
     METRICS,
@@ -27,12 +27,15 @@ from resnet_space.runs.metrics import fewer_steps, read_lines
 
 @dataclass(frozen=True)
 class _Read:
-    """What is known of a run's metrics: up to which byte and line, the bytes before it, and what they say."""
+    """What is known of a run's metrics: up to which byte and line, the bytes before it, and what they say; which of
+    them can be shown beside others', and what is wrong with the rest.
+    """
 
     offset: int = 0
     tail: bytes = b""
     lines: int = 0
     metrics: list[Metric] = field(default_factory=list)
+    shown: list[Metric] = field(default_factory=list)
     wrong: tuple[str, ...] = ()
 
 
@@ -132,8 +135,12 @@ class Library:
         """
         return self._read(run).metrics
 
+    def shown_metrics(self, run: Run) -> list[Metric]:
+        """Those of `metrics` that have all that a page of several runs reads of them."""
+        return self._read(run).shown
+
     def unreadable(self, run: Run) -> str:
-        """What of a run's metrics cannot be read, in one sentence; nothing where all can be."""
+        """What of a run's metrics cannot be read, in a sentence; nothing where all can be."""
         wrong = self._read(run).wrong
         more = f" So are {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return f"{wrong[0]}{more}" if wrong else ""
@@ -153,13 +160,12 @@ class Library:
                     end = file.tell()
                     begin = max(end - 256, 0)
                     file.seek(begin)
+                    metrics, shown = known.metrics, known.shown
+                    if new.metrics:  # new lists, so that nobody's iteration meets a growing one
+                        metrics = fewer_steps(metrics + new.metrics)
+                        shown = metrics if all(map(is_shown, metrics)) else list(filter(is_shown, metrics))
                     self._metrics[path] = _Read(
-                        end,
-                        file.read(end - begin),
-                        known.lines + new.count,
-                        # A new list, so that nobody's iteration meets a growing one.
-                        fewer_steps(known.metrics + new.metrics) if new.metrics else known.metrics,
-                        known.wrong + new.wrong,
+                        end, file.read(end - begin), known.lines + new.count, metrics, shown, known.wrong + new.wrong
                     )
             except FileNotFoundError:
                 self._metrics.pop(path, None)

@@ -1,5 +1,6 @@
 """Start, queue, stop and watch trainer processes: one trains at a time, the others wait their turn."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from filelock import FileLock, Timeout
 
 from resnet_space.background import keep_doing, tell_once
 from resnet_space.hardware import nvidia_gpus, training_environment
@@ -37,8 +37,7 @@ State = Literal["new", "queued", "starting", "training", "stopping", "finished",
 
 LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
 LOG_LINES = 20  # of a failed training, for the page
-TURN = ".turn"  # the file beside the runs that is locked by who starts, queues or takes one: one app, one thread
-TURN_SECONDS = 10.0  # for which another app is waited for
+TURN_SECONDS = 10.0  # for which another app is waited for that starts, queues or takes a run of the same folder
 
 # After Stop was pressed. A trainer obeys it at its next step, so one that does not was halted, or hangs.
 WAKE_SECONDS = 30.0  # until it is sent SIGCONT and SIGTERM
@@ -257,15 +256,19 @@ class Trainer:
         """
         with self._lock, in_a_sentence(what, BusyError):
             self.library.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.library.root / TURN)
+            # The folder itself is locked: that leaves no file behind, and ends however the app does.
+            folder = os.open(self.library.root, os.O_RDONLY)
             try:
-                lock.acquire(timeout=TURN_SECONDS, poll_interval=0.02)
-            except Timeout:
-                raise BusyError(f"{what}: another app that uses this folder is at it: try again in a moment.") from None
-            try:
+                until = time.monotonic() + TURN_SECONDS
+                while not _has_locked(folder):
+                    if time.monotonic() > until:
+                        raise BusyError(f"{what}: another app that uses this folder is at it: try again in a moment.")
+                    time.sleep(0.02)
                 yield
             finally:
-                lock.release()
+                with suppress(OSError):
+                    fcntl.flock(folder, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep it open
+                os.close(folder)
 
     def _check_room(self) -> None:
         waiting = len(self._tickets())
@@ -375,6 +378,16 @@ class _Stopping:
 
     since: float
     woken: bool = False
+
+
+def _has_locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, such as some of networks: then one app alone is to use it
+        pass
+    return True
 
 
 def trainer_process(run: Run) -> psutil.Process | None:

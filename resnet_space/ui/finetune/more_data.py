@@ -175,10 +175,10 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
             dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
             megabytes = dataset.bytes / 1e6
             fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
+            ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
+            workshop.remember(ref)
         except DataError as error:
             raise refusal(error) from None
-        ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
-        workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
         said = (
             f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '
