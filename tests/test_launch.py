@@ -12,12 +12,13 @@ from resnet_space.serve.launch import (
     AUTH_VARIABLE,
     REPOSITORY,
     STORAGE_VARIABLE,
+    TRUSTED_PROXIES,
     Options,
     accounts,
     addresses,
     bring_shipped,
     parsed_options,
-    tell_the_trainer,
+    prepare,
 )
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 
@@ -178,11 +179,11 @@ def test_without_a_storage_nothing_is_copied(tmp_path: Path, monkeypatch: pytest
 def test_a_public_app_and_its_trainers_do_not_use_the_login_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in (DATA_FOLDER_VARIABLE, NO_SAVED_TOKEN):
+    for variable in (DATA_FOLDER_VARIABLE, NO_SAVED_TOKEN, TRUSTED_PROXIES):
         monkeypatch.setenv(variable, "")  # so that it is put back as it was
-    tell_the_trainer(parsed_options([f"--data={tmp_path}"]))
+    prepare(parsed_options([f"--data={tmp_path}"]))
     assert os.environ[DATA_FOLDER_VARIABLE] == str(tmp_path)
     assert sent_token(None) is None
-    tell_the_trainer(parsed_options([f"--data={tmp_path}", "--share"]))
+    prepare(parsed_options([f"--data={tmp_path}", "--share"]))
     assert sent_token(None) is False
     assert sent_token("hf_a_visitors") == "hf_a_visitors"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.storage import kept_words
 from resnet_space.ui.finetune.status import start_of
@@ -130,13 +130,13 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         closed = gr.update(visible=False)
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
-    def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    @costly
+    def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         from resnet_space.export import STAGES, export_onnx
 
         def tell(stage: str) -> None:
             progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
 
-        admit(workshop, request)
         progress(0.0, desc="Starting a process of its own")
         try:
             run = workshop.library.open(name)
