@@ -10,6 +10,7 @@ from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
 from resnet_space.runs import SHIPPED, WEIGHTS, Run
 from resnet_space.serve.launch import (
     AUTH_VARIABLE,
+    HOSTS,
     REPOSITORY,
     STORAGE_VARIABLE,
     TRUSTED_PROXIES,
@@ -187,3 +188,26 @@ def test_a_public_app_and_its_trainers_do_not_use_the_login_of_the_machine(
     prepare(parsed_options([f"--data={tmp_path}", "--share"]))
     assert sent_token(None) is False
     assert sent_token("hf_a_visitors") == "hf_a_visitors"
+
+
+def test_only_where_a_proxy_is_named_somebodys_word_counts_for_where_they_ask_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (DATA_FOLDER_VARIABLE, TRUSTED_PROXIES):
+        monkeypatch.setenv(variable, "")
+    options = parsed_options([f"--data={tmp_path}", "--host=0.0.0.0"])
+    assert not options.proxied
+    prepare(options)
+    assert os.environ[TRUSTED_PROXIES] == ""  # or uvicorn believes whatever comes from 127.0.0.1
+    monkeypatch.setenv(TRUSTED_PROXIES, "127.0.0.1")
+    assert options.proxied
+    prepare(options)
+    assert os.environ[TRUSTED_PROXIES] == "127.0.0.1"
+    monkeypatch.setenv(TRUSTED_PROXIES, "")
+    assert parsed_options(["--share"]).proxied
+
+
+def test_ones_own_machine_answers_by_its_own_names_and_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOSTS, "pc.lan, Tunnel.Example")
+    assert parsed_options([]).hosts == {"localhost", "127.0.0.1", "[::1]", "pc.lan", "tunnel.example"}
+    assert parsed_options(["--host=0.0.0.0"]).hosts == frozenset()
