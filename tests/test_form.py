@@ -803,7 +803,7 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
     assert public.dataset("pets", "my key") == DatasetRef("pets")
 
 
-@pytest.mark.parametrize("key", [5, "\ud800", ["key"], "k" * 201, {"key": 1}])
+@pytest.mark.parametrize("key", [5, "\ud800", "half \ufffd", ["key"], "k" * 201, {"key": 1}])
 def test_a_key_by_which_nobody_could_be_known_is_refused_before_anything_is_made(public: Workshop, key: Any) -> None:
     before = sorted(public.library.root.iterdir())
     with pytest.raises(gr.Error, match="The key must be a text of 1 to 200 letters"):

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import anyio
@@ -259,3 +260,18 @@ def test_a_request_in_which_nothing_comes_any_more_is_given_up(monkeypatch: pyte
 
     answer = Served(Limits(requests=10)).ask("POST", "/gradio_api/run/predict", content=pieces())
     assert (answer.status_code, answer.json()["detail"]) == (408, "Nothing of the request came for 0 s.")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (r'"\ud800"', "\ufffd"),
+        (r'"a\uDFFFb"', "a\ufffdb"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (r'"\\ud800"', r"\ud800"),  # a backslash and letters
+        (r'"\u00e9"', "\u00e9"),
+    ],
+)
+def test_half_letters_come_no_further_than_the_guard(sent: str, read: str) -> None:
+    assert json.loads(guard._whole_letters(sent.encode())) == read

@@ -71,6 +71,8 @@ UNFIT_ERRORS = (
 )
 # All that may be open for long.
 STREAMS = re.compile(r"/live|/gradio_api/((heartbeat|mcp)/.*|queue/data|call/(v2/)?[^/]+/[^/]+|upload(_progress)?)/?")
+# In JSON: an escaped backslash, a letter in two halves, or, as group 1, a half alone.
+ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 NO_SAME_SITE = re.compile(rb"SameSite=none", re.I)
 MCP = "/gradio_api/mcp"
 API_INFO = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.S)
@@ -287,7 +289,7 @@ class Guard:
                 words = f"That is too much at once: at most {MAX_VALUES:,} values, and {MAX_FILES:,} files, are read."
                 await _refuse(413, words)(scope, receive, send)
                 return
-            await self.app(scope, _replayed(body, receive), send)
+            await self.app(scope, _replayed(_whole_letters(body), receive), send)
         finally:
             self.bodies[address] -= length
             if not self.bodies[address]:
@@ -337,6 +339,13 @@ async def _whole(receive: Receive, limit: int) -> bytes | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _whole_letters(body: bytes) -> bytes:
+    """JSON in which no escape is half a letter: such text can be neither written nor sent on."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -238,6 +238,8 @@ class Guarded(gr.Blocks):
         asked = options.get("request")
         address = address_of_request(asked)
         block_fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if block_fn.fn is None:  # what the browser does by itself
+            raise refusal(UNFIT)
         beside_the_queue = block_fn.queue and options.get("event_id") is None
         try:
             with asked_by(address):

@@ -59,7 +59,8 @@ def is_key(key: object) -> bool:
     """Whether somebody could be known by it."""
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
         return False
-    return not any("\ud800" <= letter <= "\udfff" for letter in key)  # which no file can have
+    # Halves of letters, which no file can have, and what the guard puts in their place.
+    return not any("\ud800" <= letter <= "\udfff" or letter == "\ufffd" for letter in key)
 
 
 def require_key(key: object, *, public: bool) -> str | None:
