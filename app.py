@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import threading
 
 # Read by gradio when it is imported. Its summary of past events costs 34 ms of every event once there are many.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -17,6 +16,7 @@ sleep_while_waiting()  # read by torch when it is imported
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
+from resnet_space.background import in_background
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import (
     addresses,
@@ -60,7 +60,7 @@ def main() -> None:
         refuse(error)
     if not options.readonly:
         workshop.tend()
-    threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used
+    in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
     print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()
 

@@ -6,7 +6,6 @@ around it is `hosting`, and when they leave off is `how_to_stop`.
 """
 
 import argparse
-import errno
 import math
 import os
 import signal
@@ -42,10 +41,11 @@ from resnet_space.features import unaugmented_batches
 from resnet_space.hub.client import HubError
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
+from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far, system_words
 from resnet_space.serve.limits import Limits
 from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
+MOST_OF_A_REASON = 1_000  # characters; some libraries tell a page
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
 
@@ -249,7 +249,8 @@ def hosting(run: Run) -> Iterator[Metric]:
                 write_card(run)
         except Exception as error:
             end |= failure(error)
-        run.withdraw_stop()  # only now: one that came while this host was starting counts too
+        with suppress(OSError):  # only now: one that came while this host was starting counts too
+            run.withdraw_stop()
         with suppress(OSError):  # a full disk: the exit status and the log still tell
             run.append_metric(end | {"time": round(time.time(), 1)})
 
@@ -317,12 +318,15 @@ def host(run: Run, *, resume: bool = False, tell: Callable[[Metric], None] | Non
                     end |= stopped or {"status": "stopped"}
                     break
     if end["status"] == "failed":
-        print(end["reason"], file=sys.stderr)
+        with suppress(OSError):
+            print(end["reason"], file=sys.stderr)
     return int(end["status"] == "failed")
 
 
 def _print(metric: Metric) -> None:
-    if metric["event"] != "step":
+    if metric["event"] == "step":
+        return
+    with suppress(OSError):  # a log on a full disk is no reason to end
         print(" ".join(f"{name}={value}" for name, value in metric.items() if name != "residuals"), flush=True)
 
 
@@ -346,9 +350,9 @@ def _told(error: Exception) -> dict[str, str]:
     if out_of_memory or "can't allocate memory" in str(error):  # which is what torch says of the CPU's
         device = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
         return {"reason": f"The {device} ran out of memory: halve the batch size.", "cause": "memory"}
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return {"reason": "The disk is full: delete runs or data sets that nobody needs, then go on."}
-    return {"reason": f"Something unforeseen happened: {type(error).__name__}: {error}"}
+    if isinstance(error, OSError):
+        return {"reason": system_words(error)}
+    return {"reason": f"Something unforeseen happened: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}
 
 
 def main() -> int:

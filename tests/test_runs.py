@@ -293,36 +293,44 @@ def test_a_start_with_damaged_weights_is_refused_and_nothing_is_made(run: Run) -
 
 
 def test_metrics_come_back_as_they_were_appended(run: Run) -> None:
-    metrics: list[dict[str, Any]] = [{"event": "start", "name": "犬\n"}, {"event": "step", "loss": 0.1}, {"step": None}]
+    metrics: list[dict[str, Any]] = [
+        {"event": "start", "name": "犬\n"},
+        {"event": "step", "loss": 0.1},
+        {"event": "other", "step": 0},
+    ]
     for metric in metrics:
         run.append_metric(metric)
     assert run.metrics() == metrics
     assert (run.path / METRICS).read_bytes().count(b"\n") == 3
 
 
+def step(number: int) -> dict[str, Any]:
+    return {"event": "step", "step": number}
+
+
 def test_an_unfinished_last_line_is_left_out_until_it_is_finished(run: Run) -> None:
-    run.append_metric({"step": 1})
-    line = b'{"step": 2}\n'
+    run.append_metric(step(1))
+    line = b'{"event": "step", "step": 2}\n'
     for written in range(len(line)):
         with (run.path / METRICS).open("r+b") as file:
-            file.truncate(12)
-            file.seek(12)
+            file.truncate(29)
+            file.seek(29)
             file.write(line[:written])
-        assert run.metrics() == [{"step": 1}]
+        assert run.metrics() == [step(1)]
     with (run.path / METRICS).open("ab") as file:
         file.write(line[-1:])
-    assert run.metrics() == [{"step": 1}, {"step": 2}]
+    assert run.metrics() == [step(1), step(2)]
 
 
 def test_a_reader_goes_on_after_the_last_complete_line(run: Run) -> None:
-    run.append_metric({"step": 1})
+    run.append_metric(step(1))
     with (run.path / METRICS).open("ab", buffering=0) as writer, (run.path / METRICS).open("rb") as reader:
-        assert read_metrics(reader) == [{"step": 1}]
+        assert read_metrics(reader) == [step(1)]
         assert read_metrics(reader) == []
-        writer.write(b'{"step": 2}\n{"st')
-        assert read_metrics(reader) == [{"step": 2}]
-        writer.write(b'ep": 3}\n')
-        assert read_metrics(reader) == [{"step": 3}]
+        writer.write(b'{"event": "step", "step": 2}\n{"event": "st')
+        assert read_metrics(reader) == [step(2)]
+        writer.write(b'ep", "step": 3}\n')
+        assert read_metrics(reader) == [step(3)]
 
 
 # Replacing files
@@ -537,23 +545,24 @@ def test_a_library_finds_a_free_name(tmp_path: Path) -> None:
 def test_a_library_reads_what_is_new_and_notices_when_metrics_start_over(run: Run) -> None:
     library = Library(run.path.parent)
     assert library.metrics(run) == []
-    run.append_metric({"step": 1})
+    run.append_metric(step(1))
     first = library.metrics(run)
-    run.append_metric({"step": 2})
+    run.append_metric(step(2))
     with (run.path / METRICS).open("ab") as file:
         file.write(b'{"step"')
-    assert library.metrics(run) == [{"step": 1}, {"step": 2}]
-    assert first == [{"step": 1}]  # what was handed out does not grow
-    os.truncate(run.path / METRICS, 12)
-    assert library.metrics(run) == [{"step": 1}]
-    run.append_metric({"step": 3})
-    assert library.metrics(run) == [{"step": 1}, {"step": 3}]
-    (run.path / METRICS).write_text('{"step": 5}\n{"step": 6}\n{"step": 7}\n')  # rewound, and longer again than it was
-    assert library.metrics(run) == [{"step": 5}, {"step": 6}, {"step": 7}]
+    assert library.metrics(run) == [step(1), step(2)]
+    assert first == [step(1)]  # what was handed out does not grow
+    os.truncate(run.path / METRICS, 29)
+    assert library.metrics(run) == [step(1)]
+    run.append_metric(step(3))
+    assert library.metrics(run) == [step(1), step(3)]
+    rewound = "".join(json.dumps(step(number)) + "\n" for number in (5, 6, 7))  # and longer again than it was
+    (run.path / METRICS).write_text(rewound)
+    assert library.metrics(run) == [step(5), step(6), step(7)]
     (run.path / METRICS).unlink()
     assert library.metrics(run) == []
-    run.append_metric({"step": 4})
-    assert library.metrics(run) == [{"step": 4}]
+    run.append_metric(step(4))
+    assert library.metrics(run) == [step(4)]
 
 
 # Again, for longer, by another name, gone

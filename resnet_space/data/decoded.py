@@ -1,5 +1,6 @@
 """Decoded splits in a folder, for other processes to read without decoding them again."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -8,14 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.runs import RunError, in_a_sentence
 
 INDEX = "splits.json"
 SETS = ("train", "validation", "test")
 
 
 def save_decoded(splits: Splits, folder: Path) -> None:
-    """Write or replace the folder. Images that two sets share are written once."""
+    """Write or replace the folder. Images that two sets share are written once.
+
+    Raises:
+        DataError: where it cannot be written; then there is no folder.
+    """
+    try:
+        with in_a_sentence("The decoded images cannot be kept"):
+            _save(splits, folder)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, RunError):
+            raise DataError(str(error)) from error
+        raise
+
+
+def _save(splits: Splits, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     written: dict[tuple[int, tuple[int, ...]], str] = {}
@@ -26,7 +44,12 @@ def save_decoded(splits: Splits, folder: Path) -> None:
         key = (tensor.data_ptr(), tuple(tensor.shape))
         if key not in written:
             written[key] = f"{name}.npy"
-            np.save(folder / written[key], tensor.numpy(), allow_pickle=False)
+            try:
+                np.save(folder / written[key], tensor.numpy(), allow_pickle=False)
+            except OSError as error:
+                if error.errno is None:  # which is how numpy says that less was written than it was to
+                    error.errno = errno.ENOSPC
+                raise
         return written[key]
 
     index = {

@@ -9,6 +9,8 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resnet_space.background import tell_once
+
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
 DATASET_OWNER = "owner"  # a file in the folder of one that a visitor brought
@@ -62,8 +64,12 @@ def dataset_folders() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir())):
         # An import in progress is hidden.
-        if not folder.name.startswith(".") and any(folder.rglob("*.parquet")):
-            found.setdefault(folder.name, folder)
+        if folder.name.startswith(".") or not any(folder.rglob("*.parquet")):
+            continue
+        if (readable := folder.name.encode("utf-8", "replace").decode()) != folder.name:
+            tell_once(f"Left out: the folder {readable} in {folder.parent} has a name that is not UTF-8: rename it.")
+            continue
+        found.setdefault(folder.name, folder)
     return found
 
 

@@ -1,5 +1,6 @@
-"""Runs: a run is a folder (`folder`), its metrics (`metrics`), all runs (`library`), their trainers (`queue`)."""
+"""Runs: a run is a folder (`folder`) with `metrics` (and their `checks`); a `library` of them, and their `queue`."""
 
+from resnet_space.runs.checks import Metric, MetricError, is_shown, metric_of
 from resnet_space.runs.folder import (
     BACKBONE,
     CARD,
@@ -26,18 +27,22 @@ from resnet_space.runs.folder import (
     START_WEIGHTS,
     STATE,
     STOP,
+    TRAINER,
     USUAL,
     WEIGHTS,
     Run,
     RunError,
     Source,
+    Ticket,
+    in_a_sentence,
+    is_passing,
     replaced_atomically,
+    system_words,
     without_head,
 )
 from resnet_space.runs.library import Library
 from resnet_space.runs.metrics import (
     MOST_STEPS,
-    Metric,
     fewer_steps,
     last_metric,
     looks_so_far,
@@ -72,18 +77,26 @@ __all__ = [
     "START_WEIGHTS",
     "STATE",
     "STOP",
+    "TRAINER",
     "USUAL",
     "WEIGHTS",
     "Library",
     "Metric",
+    "MetricError",
     "Run",
     "RunError",
     "Source",
+    "Ticket",
     "fewer_steps",
+    "in_a_sentence",
+    "is_passing",
+    "is_shown",
     "last_metric",
     "looks_so_far",
+    "metric_of",
     "read_metrics",
     "replaced_atomically",
     "split_words",
+    "system_words",
     "without_head",
 ]

@@ -11,17 +11,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_space.background import in_background, tell_once
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
-from resnet_space.hub.client import HubError, Progress
+from resnet_space.hub.client import HubError, Progress, is_repo_id, is_revision
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
+from resnet_space.runs import (
+    GUESTS,
+    OWNER,
+    SHIPPED,
+    SHOWPIECE,
+    Library,
+    Run,
+    RunError,
+    replaced_atomically,
+    system_words,
+)
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
@@ -36,6 +47,7 @@ MAX_USERS = 1_000  # whose names are remembered
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 MOST_NAMED = 8  # data sets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
+AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
@@ -315,48 +327,75 @@ class Workshop:
         return DatasetRef(found.repo_id, found.config, found.revision)
 
     def remember(self, ref: DatasetRef) -> None:
-        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision."""
+        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
+
+        Raises:
+            DataError: where that cannot be written down.
+        """
         with self._remember_lock:
             kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
-            with replaced_atomically(self.data / HUB_DATASETS) as file:
-                file.write_text(json.dumps([str(other) for other in [*kept, ref]], indent=2), encoding="utf-8")
+            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
+            try:
+                with replaced_atomically(self.data / HUB_DATASETS) as file:
+                    file.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise DataError(f"The data set {ref.name} cannot be kept: {system_words(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
+        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
         try:
-            return [DatasetRef.parse(text) for text in json.loads((self.data / HUB_DATASETS).read_text("utf-8"))]
-        except (OSError, ValueError, TypeError, AttributeError):
+            found = json.loads((self.data / HUB_DATASETS).read_text("utf-8"))
+        except FileNotFoundError:
             return []
+        except (OSError, ValueError, RecursionError) as error:
+            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
+            return []
+        entries = found if isinstance(found, list) else [found]
+        refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
+        if len(refs) < len(entries):
+            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
+        return list(dict.fromkeys(refs))
 
     def tend(self) -> None:
         """From now on start what waits when its turn comes, and delete what is not kept any longer."""
         if self.trainer.spawns:
-            threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+            threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
         else:  # the pages that were to host what waited are gone
-            for run in self.trainer.queue():
-                self.trainer.take(run)
+            in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
-            for run in self.library.runs():
-                if self.trainer.status(run).cause == "job":
-                    self.follow_job(run, None)
+            in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
         if self.limits.days is not None or self.limits.gigabytes is not None:
-            threading.Thread(target=self._keep_tidy, daemon=True).start()
+            in_background("Tidying up", self._tidy, TIDY_SECONDS)
 
-    def _keep_tidy(self) -> None:
-        while True:
-            try:
-                tidy(self)
-            except OSError as error:  # something went while it was looked at: there is a next time
-                print(f"Not tidied: {error}", flush=True)
-            time.sleep(TIDY_SECONDS)
+    def _empty_queue(self) -> bool:
+        for run in self.trainer.queue():
+            self.trainer.take(run)
+        return True
+
+    def _follow_jobs(self) -> bool:
+        for run in self.library.runs():
+            if run.is_job and self.trainer.status(run).cause == "job":
+                self.follow_job(run, None)
+        return True
+
+    def _tidy(self) -> None:
+        tidy(self)
 
     def default_name(self) -> str | None:
         names = self.trained_names()
         return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> bool:
         """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
         name = self.default_name()
         if name is not None:
             with suppress(RunError):  # whoever chooses a broken run is told
                 self.classifier(name)
         import pytorch_grad_cam  # noqa: F401
+
+        return True
+
+
+def _is_on_hub(ref: DatasetRef) -> bool:
+    named = ref.is_on_hub and is_repo_id(ref.name) and (ref.revision is None or is_revision(ref.revision))
+    return named and (ref.config or "").isprintable()

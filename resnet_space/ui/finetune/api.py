@@ -23,12 +23,13 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     """How a run's training stands, for programs: its state and its last metrics."""
     try:
         run = workshop.library.open(name)
+        status = workshop.trainer.status(run)
     except RunError as error:
         raise refusal(error) from None
     metrics = workshop.library.metrics(run)
-    status = workshop.trainer.status(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
-    return {"run": name, "state": status.state, "place": status.place, "reason": status.reason, **last}
+    reason = " ".join(filter(None, (status.reason, status.note)))
+    return {"run": name, "state": status.state, "place": status.place, "reason": reason, **last}
 
 
 def build_api(workshop: Workshop) -> None:

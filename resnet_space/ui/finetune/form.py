@@ -1,5 +1,6 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence, without_head
 from resnet_space.runs.queue import BusyError, Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
@@ -155,8 +156,13 @@ def start_training(
             workshop.take_place()
         run = create()
         workshop.take_place(run)
-        if key:
-            workshop.claim(run.path / OWNER, key)
+        try:
+            with in_a_sentence(f"{run.name} cannot be made"):
+                if key:
+                    workshop.claim(run.path / OWNER, key)
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
         return run
 
     try:

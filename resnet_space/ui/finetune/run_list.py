@@ -44,7 +44,7 @@ def run_rows(workshop: Workshop, key: str | None) -> list[list[Any]]:
     """A row for every run that the visitor sees, the newest first: `COLUMNS`."""
     rows = []
     for run in workshop.runs(key):
-        metrics = workshop.library.metrics(run)
+        metrics = workshop.library.shown_metrics(run)
         test, end = last_metric(metrics, "test"), last_metric(metrics, "end")
         best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
         training = run.config.training

@@ -146,6 +146,8 @@ def status_html(
         words = f"{name} has not been trained yet."
     if waiting and status.is_active:
         words += f" {waiting} more {'waits' if waiting == 1 else 'wait'} for {'its' if waiting == 1 else 'their'} turn."
+    if status.note:
+        words += f'<div class="subdued">{escape(status.note)}</div>'
 
     share = 100 * done / total
     going = " going" if status.is_active or status.state == "queued" else ""
