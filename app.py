@@ -11,14 +11,17 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 from resnet_space.hardware import sleep_while_waiting
+from resnet_space.serve.temporary import take_folder
 from resnet_space.serve.zero import is_zero_gpu
 
 sleep_while_waiting()  # read by torch when it is imported
+take_folder()  # by gradio
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import addresses, bring_shipped, parsed_options, refuse, tell_the_trainer
+from resnet_space.serve.uploads import Uploads
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
@@ -50,10 +53,11 @@ def main() -> None:
                 ssr_mode=False,
                 state_session_capacity=MAX_SESSIONS,
                 prevent_thread_lock=True,
-                **protection(options, routes=LiveFeed(workshop).routes),
+                **protection(options, routes=[*LiveFeed(workshop).routes, *Uploads(workshop).routes]),
             )
     except OSError as error:
         refuse(error)
+    workshop.storage.keep_tidy()
     if not options.readonly:
         workshop.tend()
     threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used

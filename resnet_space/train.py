@@ -42,7 +42,7 @@ from resnet_space.features import unaugmented_batches
 from resnet_space.hub.client import HubError
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far
+from resnet_space.runs import EVALUATION, RESUME, STATE, Metric, Run, RunError, last_metric, looks_so_far
 from resnet_space.serve.limits import Limits
 from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
@@ -216,7 +216,7 @@ def _require_finite(loss: float, epoch: int) -> None:
 
 def splits_of(run: Run) -> Splits:
     """The decoded images that a run is trained with. Raises DataError, or RunError where they have other classes."""
-    splits = load_splits(run.config.training, run.config.model.stored_size)
+    splits = load_splits(run.config.training, run.config.model.stored_size, folder=run.path / RESUME)
     if splits.train.classes != run.config.model.classes:
         raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
     return splits

@@ -26,7 +26,7 @@ from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
-from resnet_space.serve.storage import EXPIRES, TIDY_SECONDS, tidy
+from resnet_space.serve.storage import EXPIRES, Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 
@@ -59,6 +59,7 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
+        self.storage = Storage(self)
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
@@ -289,7 +290,7 @@ class Workshop:
             return []
 
     def tend(self) -> None:
-        """From now on start what waits when its turn comes, and delete what is not kept any longer."""
+        """From now on start what waits when its turn comes."""
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
         else:  # the pages that were to host what waited are gone
@@ -299,16 +300,6 @@ class Workshop:
             for run in self.library.runs():
                 if self.trainer.status(run).cause == "job":
                     self.follow_job(run, None)
-        if self.limits.days is not None or self.limits.gigabytes is not None:
-            threading.Thread(target=self._keep_tidy, daemon=True).start()
-
-    def _keep_tidy(self) -> None:
-        while True:
-            try:
-                tidy(self)
-            except OSError as error:  # something went while it was looked at: there is a next time
-                print(f"Not tidied: {error}", flush=True)
-            time.sleep(TIDY_SECONDS)
 
     def default_name(self) -> str | None:
         names = self.trained_names()
