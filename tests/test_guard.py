@@ -126,6 +126,9 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_its_length_or_not(
         "/gradio_api/vibe-edit",
         "/gradio_api/dev/reload",
         "/monitoring",
+        "/gradio_api/process_recording",
+        "/gradio_api/component_server/",
+        "/gradio_api/deep_link",
     ],
 )
 def test_what_would_fetch_an_address_or_is_for_development_is_closed(path: str) -> None:

@@ -43,8 +43,13 @@ WITHOUT_PASSWORD = re.compile(
     r"/|/login/?|/(gradio_api/)?theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.*"
     r"|/gradio_api/(startup-events|app_id|user|login_check)/?"
 )
-# Gradio's tools of development, and its two ways to fetch an address for whoever asks.
-CLOSED = re.compile(r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/).*|/monitoring.*", re.I)
+# Gradio's tools of development, its two ways to fetch an address for whoever asks, and what the page has no use for but
+# would fill the disk.
+CLOSED = re.compile(
+    r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/|process_recording|component_server|deep_link).*"
+    r"|/monitoring.*",
+    re.I,
+)
 STREAMS = re.compile(r"/live|/gradio_api/(heartbeat/.*|queue/data|mcp/sse/?)")
 MCP = "/gradio_api/mcp"
 API_INFO = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.S)

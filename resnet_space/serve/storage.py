@@ -41,7 +41,8 @@ MEASURED_SECONDS = 10.0  # for which what was measured is believed
 LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of a killed process, and goes
 UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
 IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
-TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together, and of this what one address may
+TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together; never less than the largest upload
+ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
 LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
 SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
 SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `Library.free_name` ends it on a public app
@@ -236,7 +237,7 @@ class Storage:
         with self._lock:
             left = self._left_of(where or self.workshop.library.root)
             if wanted > left:
-                self._make_room(self._measure(0.0), wanted - left)
+                self._make_room(wanted - left)
                 left = self._left_of(where or self.workshop.library.root)
         if wanted > left:
             raise RunError(
@@ -248,10 +249,10 @@ class Storage:
         """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
         with self._lock:
             share = self._temporary_share()
-            for whose, most in ((address, max(share * TEMPORARY_SHARE, self._largest_upload())), (None, share)):
+            for whose, most in ((address, max(share * ADDRESS_SHARE, self._largest_upload())), (None, share)):
                 too_much = self._temporary_bytes(whose) + wanted - most
                 if too_much > 0:
-                    self._make_room([t for t in self._measure(0.0) if _is_temporary(t, whose)], too_much)
+                    self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))  # type: ignore[misc]
                     too_much = self._temporary_bytes(whose) + wanted - most
                 if too_much > 0:
                     raise RunError(
@@ -334,21 +335,27 @@ class Storage:
             return free
         return min(gigabytes * 1e9 - sum(thing.bytes for thing in self._measure()) - reserved, free)
 
-    def _make_room(self, things: list[Kept], wanted: float) -> None:
-        """Delete of these what is longest unused, if that is enough."""
-        gone: list[Kept] = []
-        for thing in _oldest_first(things):
-            if sum(thing.bytes for thing in gone) >= wanted:
-                break
-            gone.append(thing)
-        if sum(thing.bytes for thing in gone) >= wanted and self.workshop.limits.gigabytes is not None:
-            self._delete(gone)
+    def _make_room(self, wanted: float, among: Callable[[Kept], bool] = lambda _thing: True) -> None:
+        """Delete what is longest unused, if that is enough."""
+        if self.workshop.limits.gigabytes is None:
+            return
+        for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
+            gone: list[Kept] = []
+            for thing in _oldest_first(filter(among, self._measure(believed))):
+                if sum(thing.bytes for thing in gone) >= wanted:
+                    break
+                gone.append(thing)
+            if sum(thing.bytes for thing in gone) < wanted:
+                return
+        self._delete(gone)
 
     # What goes
 
     def tidy(self) -> list[str]:
         """Delete what is to go by the app's limits. Returns the names of what went."""
         with self._lock:
+            if temporary.is_own():  # of apps that ended a moment before this one began
+                temporary.remove_left(temporary.folder().parent)
             found = self._measure(0.0)
             return self._delete(to_delete(found, self.workshop.limits, time.time()))
 

@@ -81,7 +81,7 @@ def new_folder(prefix: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=prefix, dir=folder()))
 
 
-def used_now(file: Path) -> None:
-    """What is used is not deleted soon."""
+def used(file: Path, seconds_ago: float = 0.0) -> None:
+    """Say when an upload was used: what is in use is not deleted."""
     with suppress(OSError):
-        os.utime(file)
+        os.utime(file, (time.time() - seconds_ago,) * 2)

@@ -71,7 +71,7 @@ def uploaded_file(payload: dict[str, Any]) -> Path:
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
         raise refusal(NOT_UPLOADED)
-    temporary.used_now(path)
+    temporary.used(path)
     return path
 
 
@@ -193,6 +193,8 @@ class Uploads:
             files = found.getlist("files")
             if not files or not all(isinstance(file, route_utils.GradioUploadFile) for file in files):
                 raise UploadError(HTTPStatus.BAD_REQUEST, "The form has no files: send them in fields named 'files'.")
+            if not all(file.file.closed for file in files):
+                raise UploadError(HTTPStatus.BAD_REQUEST, "The form ends within a file: send it again.")
             return await self._in_thread(self._keep, files, address)
         except MultiPartException as error:
             raise _form_error(error, megabytes) from None
@@ -216,6 +218,8 @@ class Uploads:
         """The body as it comes, while there is room for it and it keeps coming."""
         deadline = time.monotonic() + LONGEST
         reserved, taken = length, 0
+        megabytes = self.workshop.limits.upload_mb
+        more = UNKNOWN if megabytes is None else min(UNKNOWN, (megabytes + 1) * 1_000_000)
         stream = request.stream()
         while True:
             try:
@@ -227,9 +231,9 @@ class Uploads:
                 words = "The upload took too long, or nothing arrived for a while: send it again."
                 raise UploadError(HTTPStatus.REQUEST_TIMEOUT, words) from None
             taken += len(chunk)
-            if taken > reserved:
-                await self._in_thread(self.workshop.storage.reserve, name, address, UNKNOWN)
-                reserved += UNKNOWN
+            while taken > reserved:
+                await self._in_thread(self.workshop.storage.reserve, name, address, more)
+                reserved += more
             yield chunk
 
     def _keep(self, files: list[route_utils.GradioUploadFile], address: str) -> list[str]:
@@ -283,7 +287,7 @@ def close_other_ways() -> None:
                 raise
             raise refusal(NOT_UPLOADED) from None
         if check_in_upload_folder:
-            temporary.used_now(Path(path))
+            temporary.used(Path(path))
 
     functions["async_ssrf_protected_download"] = fetch
     functions["_check_allowed"] = checked

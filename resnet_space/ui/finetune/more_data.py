@@ -15,8 +15,10 @@ from resnet_space.data.archives import ImportReport, import_archive, import_fold
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.runs import RunError
+from resnet_space.serve import temporary
 from resnet_space.serve.guard import admit
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
@@ -125,7 +127,13 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
         name = str(payload.get("orig_name") or path.name)
-        return bring(name, key, lambda target: import_archive(path, target, progress=told))
+        try:
+            limits = workshop.storage.import_limits(path)
+        except RunError as error:
+            raise refusal(error) from None
+        brought = bring(name, key, lambda target: import_archive(path, target, limits=limits, progress=told))
+        temporary.used(path, IN_USE)  # no longer
+        return brought
 
     def on_folder(
         text: str,
