@@ -169,3 +169,17 @@ def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp
         assert workshop.trainer.queue() == []
         with pytest.raises(RunError, match="stop it before it is deleted"):
             workshop.delete_run("training", None)
+
+
+def test_the_owners_key_cannot_be_guessed_in_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
+    with visitors.asked_by("192.0.2.99"):
+        for i in range(visitors.KEYS_A_MINUTE):
+            assert not visitors.is_owner_of_all(f"guess {i}")
+            assert not visitors.is_owner_of_all("guess 0")  # a browser asks with its key again and again
+        assert not visitors.is_owner_of_all("the owner's")
+        mine = tmp_path / "owner"
+        visitors.claim(mine, "a key of mine")
+        assert visitors.owns(mine, "a key of mine")  # what is one's own stays so
+    with visitors.asked_by("192.0.2.98"):
+        assert visitors.is_owner_of_all("the owner's")

@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from resnet_space.runs import RunError
 from resnet_space.serve import temporary
-from resnet_space.serve.refusals import disk_words, refusal
+from resnet_space.serve.refusals import refusal, system_words
 
 if TYPE_CHECKING:
     from resnet_space.ui.workshop import Workshop
@@ -151,7 +151,7 @@ class Uploads:
         except RunError as error:
             return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
         except OSError as error:
-            if words := disk_words(error):
+            if words := system_words(error):
                 return _refused(HTTPStatus.INSUFFICIENT_STORAGE, words)
             raise
         except ClientDisconnect:  # nobody is there to be told
@@ -231,6 +231,8 @@ class Uploads:
                 words = "The upload took too long, or nothing arrived for a while: send it again."
                 raise UploadError(HTTPStatus.REQUEST_TIMEOUT, words) from None
             taken += len(chunk)
+            if megabytes is not None and taken > (megabytes + 1) * 1_000_000:  # beside the file there is its form
+                raise _too_large(megabytes)
             while taken > reserved:
                 await self._in_thread(self.workshop.storage.reserve, name, address, more)
                 reserved += more
@@ -255,11 +257,14 @@ def _forget(upload_id: str) -> None:
     statuses._signals.pop(upload_id, None)
 
 
+def _too_large(megabytes: int | None) -> UploadError:
+    sentence = f"That is too large: here at most {megabytes} MB can be sent."
+    return UploadError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+
+
 def _form_error(error: MultiPartException, megabytes: int | None) -> UploadError:
     if "File size exceeded" in error.message:
-        return UploadError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"That is too large: here at most {megabytes} MB can be sent."
-        )
+        return _too_large(megabytes)
     if "fields have more" in error.message:
         return UploadError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.message)
     return UploadError(HTTPStatus.BAD_REQUEST, f"The form cannot be read: {error.message.rstrip('.')}.")

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gradio.context import LocalContext
-
-from resnet_space.runs import RunError
 from resnet_space.serve import temporary
-from resnet_space.serve.refusals import disk_words, refusal
+from resnet_space.serve.visitors import asking
 from resnet_space.text import csv_cell, file_name
 
 LEAST = 1_000_000  # bytes that there must be room for
@@ -36,23 +33,16 @@ def own_folder(size: int = 0) -> Iterator[Path]:
     """A new one, for files of about so many bytes that nobody else's have to be told from. It goes where they fail.
 
     Raises:
-        gr.Error: where there is no room for them, or the disk is full.
+        RunError: where there is no room for them.
     """
-    request = LocalContext.request.get(None)
-    address = str(request.client.host) if request is not None and request.client else ""
-    folder = None
+    if temporary.storage is not None:
+        temporary.storage.room_for_upload(max(size, LEAST), asking())
+    folder = temporary.new_folder("export-")
     try:
-        if temporary.storage is not None:
-            temporary.storage.room_for_upload(max(size, LEAST), address)
-        folder = temporary.new_folder("export-")
         yield folder
-        if temporary.storage is not None:
-            for file in folder.iterdir():
-                temporary.storage.note(file, address)
-    except BaseException as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        words = str(error) if isinstance(error, RunError) else disk_words(error)
-        if words is None:
-            raise
-        raise refusal(words) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if temporary.storage is not None:
+        for file in folder.iterdir():
+            temporary.storage.note(file, asking())

@@ -25,7 +25,6 @@ from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, R
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.rates import RateLimit
 from resnet_space.serve.storage import EXPIRES, Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_USERS = 1_000  # whose names are remembered
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
+MOST_NAMED = 8  # data sets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
@@ -64,9 +64,9 @@ class Workshop:
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
-        self.heavy_requests = RateLimit(self.limits.requests)
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
+        self._places: dict[Path, str] = {}  # of runs: the address that started them
 
     def require_writable(self) -> None:
         """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
@@ -139,6 +139,30 @@ class Workshop:
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE
 
+    # Places for trainings
+
+    def take_place(self, run: Run | None = None) -> None:
+        """Count a training for the address that asks, of which one may have a third of all places.
+
+        Args:
+            run: that trains or waits from now on; None only asks whether one more may.
+
+        Raises:
+            RunError: where it has as many as may be.
+        """
+        address, longest = visitors.asking(), self.limits.queue
+        if longest is None or not address:
+            return
+        if run is not None:
+            self._places[run.path] = address
+            return
+        own = {path for path, whose in self._places.items() if whose == address}
+        busy = [other for other in self.library.runs() if other.path in own and (other.is_queued or other.is_training)]
+        self._places = {path: whose for path, whose in self._places.items() if path.exists()}
+        most = max((longest + 1) // 3, 1)
+        if len(busy) >= most:
+            raise RunError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+
     # The Hub
 
     def pull(
@@ -152,8 +176,7 @@ class Workshop:
     ) -> Run:
         """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
         self.require_writable()
-        if self.public and not key:
-            raise RunError("The page does not know you yet: try again in a moment.")
+        key = visitors.require_key(key, public=self.public)
         before = {run.path for run in self.library.runs()}
         run = pull_run(
             repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
@@ -239,14 +262,30 @@ class Workshop:
 
     def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
         """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
-        own = [
-            name
-            for name, folder in dataset_folders().items()
-            if folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
-        ]
+        own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
         return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
+
+    def dataset(self, text: object, key: str | None) -> DatasetRef:
+        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+
+        Raises:
+            DataError: for one that is not there, or is another visitor's: a refusal does not tell which.
+        """
+        ref = DatasetRef.parse(text if isinstance(text, str) else "")
+        if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
+            seen = [label for label, _ in self.dataset_choices(key)]
+            more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
+            names = f"{', '.join(seen[:MOST_NAMED])}{more}"
+            raise DataError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+        return self.pinned(ref)
+
+    def _may_see(self, name: str, key: str | None) -> bool:
+        folder = dataset_folders().get(name)
+        if folder is None:
+            return False
+        return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
         """What a data set has, read once. Raises DataError."""

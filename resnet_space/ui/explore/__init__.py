@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
@@ -106,10 +106,10 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
     norms = page.places[NORMS.key]
 
+    @costly
     def on_measure(
         request: gr.Request, name: str | None, key: str | None, chosen: str, *values: Any
     ) -> Iterator[dict[Any, Any]]:
-        admit(page.workshop, request)
         images = chosen_images(page.workshop, key, values)
         findings = None
         with page.stops.asked(str(request.session_hash), instead=True) as event:
@@ -143,8 +143,8 @@ def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
     """A button that measures more, of the same network and images."""
     fed = [place for place in page.places.values() if kind in dict(place.view.kinds)]
 
+    @costly
     def on_asked(request: gr.Request, findings: Findings | None, chosen: str) -> Iterator[dict[Any, Any]]:
-        admit(page.workshop, request)
         findings = needed(findings)
         with page.stops.asked(str(request.session_hash)) as event:
             yield {page.stop: gr.update(visible=True)}
@@ -177,9 +177,9 @@ def _wire_norms(page: _Page, values_button: gr.Button) -> None:
         findings = needed(findings)
         return csv_file(stem(findings.subject, "residual-norms-all-images"), *all_values(findings))
 
-    def on_point(request: gr.Request, findings: Findings | None, event: gr.EventData) -> Any:
+    @costly
+    def on_point(findings: Findings | None, event: gr.EventData) -> Any:
         findings = needed(findings)
-        admit(page.workshop, request)
         try:
             block, index = (int(number) for number in event.point)
             name = findings.measured.norms.blocks[block]

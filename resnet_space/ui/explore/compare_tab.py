@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
@@ -74,10 +74,10 @@ def build_compare(
         charts = [chart_place(f"compare-{i}") for i in range(3)]
         keep = place_keep()
 
+    @costly
     def on_compare(
         request: gr.Request, key: str | None, subjects: list[str] | None, *values: Any
     ) -> Iterator[dict[Any, Any]]:
-        admit(workshop, request)
         asked = chosen_images(workshop, key, values)
         with stops.asked(str(request.session_hash)) as event:
             yield {stop: gr.update(visible=True)}

@@ -14,7 +14,6 @@ from resnet_space.data.sources import (
     DataError,
     DatasetRef,
     classification_columns,
-    dataset_folders,
     split_files,
 )
 from resnet_space.serve.refusals import refusal
@@ -53,11 +52,12 @@ class Images:
 
 def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
     """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises gr.Error."""
-    ref = DatasetRef.parse(str(dataset))
     here = {reference for _, reference in workshop.dataset_choices(key)}
-    if str(ref) not in here and (ref.is_on_hub or ref.name not in dataset_folders()):
+    ref = DatasetRef.parse(str(dataset))
+    if ref.is_on_hub and str(ref) not in here:
         raise refusal(f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab.")
     try:
+        workshop.dataset(dataset, key)
         return {split: sum(counts) for split, counts in workshop.summary(ref).counts.items()}
     except DataError as error:
         raise refusal(error) from None

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
@@ -56,10 +56,10 @@ def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
         keep = place_keep()
     chosen = [found, block, image, channel]
 
-    def on_change(request: gr.Request, findings: Findings | None, *values: Any) -> Any:
+    @costly
+    def on_change(findings: Findings | None, *values: Any) -> Any:
         if not isinstance(findings, Findings):
             return gr.skip()
-        admit(workshop, request)
         return looked_html(look(workshop, findings, *values))
 
     def provide(findings: Findings | None, *values: Any) -> Kept:

@@ -10,6 +10,7 @@ from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
 from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
 from resnet_space.runs.queue import BusyError, Status
+from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
@@ -34,6 +35,7 @@ class Request:
     """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
     `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
+    `key` is of the visitor who asks: of the data sets only those count that they may see.
     """
 
     start: str
@@ -41,6 +43,7 @@ class Request:
     architecture: str
     cbam: str
     settings: Mapping[str, Any]
+    key: str | None = None
 
 
 def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
@@ -63,7 +66,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     Raises:
         ConfigError, RunError, DataError: one sentence on what is not allowed.
     """
-    ref = workshop.pinned(DatasetRef.parse(request.dataset or ""))
+    ref = workshop.dataset(request.dataset, request.key)
     model = model_of(
         workshop,
         request.start,
@@ -119,16 +122,23 @@ def create_run(
     return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
-def create_comparison(workshop: Workshop, name: str) -> Run:
-    """A new run like another one, but from random initialisation. Raises RunError.
+def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> Run:
+    """A new run like another one, but from random initialisation. Raises RunError, DataError.
 
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
     config = workshop.library.open(name).config
+    _require_own_data(workshop, config, key)
     _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
     path = workshop.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
+
+
+def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
+    """Raises DataError: whoever was given a run's address may look at it, but not learn from its pictures."""
+    training = config.training
+    workshop.dataset(str(DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)), key)
 
 
 def start_training(
@@ -141,18 +151,17 @@ def start_training(
     """
 
     def create_own() -> Run:
+        if start is None:
+            workshop.take_place()
         run = create()
+        workshop.take_place(run)
         if key:
             workshop.claim(run.path / OWNER, key)
         return run
 
     try:
         workshop.require_writable()
-    except RunError as error:
-        raise refusal(error) from None
-    if workshop.public and not key:
-        raise refusal("The page does not know you yet: try again in a moment.")
-    try:
+        key = visitors.require_key(key, public=workshop.public)
         if start is None:
             return workshop.trainer.start_new(create_own)
         run = create_own()
@@ -219,6 +228,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         if status.cause == "job":
             workshop.follow_job(run, token)
             return run
+        _require_own_data(workshop, run.config, key)
         if offer.settings is not None:
             settings = offer.settings
             _check_limits(workshop, replace(run.config, training=replace(run.config.training, **settings)))
@@ -229,7 +239,9 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         added = (more,) if more else ()
         longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
         _check_limits(workshop, replace(run.config, training=longer))
+        workshop.take_place()
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
+        workshop.take_place(run)
         return run
     except (RunError, BusyError, ValueError) as error:
         raise refusal(error) from None
@@ -292,7 +304,7 @@ def suggest(
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+    summary = workshop.summary(workshop.dataset(request.dataset, request.key))
     strategy = request.settings["strategy"]
     return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
 
