@@ -10,9 +10,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 from resnet_space.hardware import sleep_while_waiting
+from resnet_space.serve.temporary import take_folder
 from resnet_space.serve.zero import is_zero_gpu
 
 sleep_while_waiting()  # read by torch when it is imported
+take_folder()  # by gradio
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
@@ -26,6 +28,7 @@ from resnet_space.serve.launch import (
     prepare,
     refuse,
 )
+from resnet_space.serve.uploads import Uploads
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
@@ -54,10 +57,11 @@ def main() -> None:
                 run_history=False,
                 ssr_mode=False,
                 prevent_thread_lock=True,
-                **protection(options, routes=LiveFeed(workshop).routes),
+                **protection(options, routes=[*LiveFeed(workshop).routes, *Uploads(workshop).routes]),
             )
     except OSError as error:
         refuse(error)
+    workshop.storage.keep_tidy()
     if not options.readonly:
         workshop.tend()
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.config import ConfigError, RunConfig
+from resnet_space.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, MetricError, metric_of
 from resnet_space.runs.metrics import read_metrics
 
@@ -72,21 +73,6 @@ SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
 
 W = TypeVar("W")  # a tensor of any library
 
-# What may be otherwise in a moment: nothing of what was read or not read then tells anything of the files themselves.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
-_FULL = "The disk is full: delete runs or data sets that nobody needs, then go on."
-_FILES = "Too many files are open: try again in a moment."
-_NOT_WRITABLE = "The folder cannot be written to: make it writable, or have the app keep its runs elsewhere."
-_SYSTEM_WORDS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _NOT_WRITABLE),
-    errno.ENOMEM: "The machine ran out of memory: try again when less is going on.",
-    errno.EAGAIN: "The machine has too many processes: try again when less is going on.",
-    errno.EISDIR: "There is a folder in the place of a file: remove it.",
-    errno.ENOTDIR: "There is a file in the place of a folder: remove it.",
-}
-
 
 class RunError(Exception):
     """A run folder that cannot be used; the message says which and why, in one sentence.
@@ -98,26 +84,13 @@ class RunError(Exception):
     passing = False
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether it may be gone in a moment by itself, or when there is room again."""
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING
-
-
-def system_words(error: OSError | MemoryError) -> str:
-    """Why the system refused something and what helps, in one sentence, without any path."""
-    if isinstance(error, MemoryError):
-        return _SYSTEM_WORDS[errno.ENOMEM]
-    known = _SYSTEM_WORDS.get(error.errno or 0)
-    return known or f"The system says: {error.strerror or type(error).__name__}."
-
-
 @contextmanager
 def in_a_sentence(what: str, kind: type[RunError] = RunError) -> Iterator[None]:
     """Raise what the system refuses within it as a RunError, or another `kind` of one: "`what`: the disk is full"."""
     try:
         yield
     except (OSError, MemoryError) as error:
-        words = system_words(error)
+        words = words_of(error)
         told = kind(f"{what}: {words[0].lower()}{words[1:]}")
         told.passing = is_passing(error)
         raise told from error

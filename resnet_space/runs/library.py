@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_space.background import tell_once
+from resnet_space.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, is_shown
 from resnet_space.runs.folder import (
     CONFIG,
@@ -18,9 +19,7 @@ from resnet_space.runs.folder import (
     Run,
     RunError,
     in_a_sentence,
-    is_passing,
     require_name,
-    system_words,
 )
 from resnet_space.runs.metrics import fewer_steps, read_lines
 
@@ -173,6 +172,6 @@ class Library:
             except (OSError, MemoryError) as error:
                 if is_passing(error):
                     return known
-                words = system_words(error)
+                words = words_of(error)
                 return _Read(wrong=(f"Its metrics cannot be read: {words[0].lower()}{words[1:]}",))
             return self._metrics[path]

@@ -24,12 +24,13 @@ from gradio.utils import error_payload
 from resnet_space.config import ConfigError
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DataError
+from resnet_space.faults import system_words
 from resnet_space.hub.client import HubError
 from resnet_space.runs import RunError
 from resnet_space.runs.queue import BusyError
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
-from resnet_space.serve.refusals import refusal, system_words
+from resnet_space.serve.refusals import refusal
 from resnet_space.serve.visitors import asked_by
 
 F = TypeVar("F", bound=Callable[..., Any])

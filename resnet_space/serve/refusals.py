@@ -4,8 +4,6 @@ All text that comes to the page as a message goes through here, and nothing else
 and what it says often repeats what was asked, which may be markup, a token in the wrong field, or twenty megabytes.
 """
 
-import errno
-
 import gradio as gr
 from gradio.context import LocalContext
 
@@ -15,15 +13,6 @@ LONGEST = 600  # letters of a message
 
 # The page shows a message as HTML, and a program as it is: so it has no tags, and no entities either.
 _NO_TAGS = {ord("<"): "\u2039", ord(">"): "\u203a"}  # single angle quotation marks
-_OF_THE_SYSTEM = {
-    errno.ENOSPC: "The disk is full: delete runs or data sets that nobody needs, then try again.",
-    errno.EDQUOT: "The disk is full: delete runs or data sets that nobody needs, then try again.",
-    errno.EROFS: "The disk can only be read: choose another folder with --checkpoints and --data.",
-    errno.EMFILE: "The app has too many files and connections open: try again in a moment.",
-    errno.ENFILE: "The machine has too many files open: try again in a moment.",
-    errno.ENOMEM: "The machine has too little memory left: try again in a moment.",
-    errno.EACCES: "The app may not write there: the folder belongs to another user of this machine.",
-}
 
 
 def plain(reason: object) -> str:
@@ -43,10 +32,3 @@ def warn(sentence: object) -> None:
     """Show a sentence in the page's corner; what is under way goes on."""
     if LocalContext.event_id.get(None) is not None:  # a call beside the queue has no page to show it on
         gr.Warning(plain(sentence))
-
-
-def system_words(error: BaseException) -> str | None:
-    """What a visitor is told where the machine is the reason: its disk, files or memory; else None."""
-    if isinstance(error, MemoryError):
-        return _OF_THE_SYSTEM[errno.ENOMEM]
-    return _OF_THE_SYSTEM.get(error.errno or 0) if isinstance(error, OSError) else None

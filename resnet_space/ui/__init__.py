@@ -20,7 +20,7 @@ OPEN = "() => {{ window.resnetSpaceTab = '{0}'; window.resnetSpace?.open('{0}');
 
 def build_app(workshop: Workshop) -> gr.Blocks:
     """The app, ready to launch."""
-    app = Guarded(workshop.limits, title="resnet_space", delete_cache=(3600, 86400))
+    app = Guarded(workshop.limits, title="resnet_space")
     with app:
         with gr.Row(elem_id="head"):
             gr.Markdown(

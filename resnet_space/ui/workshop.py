@@ -16,6 +16,7 @@ from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
+from resnet_space.faults import words_of
 from resnet_space.hub.client import HubError, Progress, is_repo_id, is_revision
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
@@ -31,12 +32,11 @@ from resnet_space.runs import (
     Run,
     RunError,
     replaced_atomically,
-    system_words,
 )
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import EXPIRES, TIDY_SECONDS, tidy
+from resnet_space.serve.storage import EXPIRES, Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 
@@ -71,6 +71,7 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
+        self.storage = Storage(self)
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
@@ -339,7 +340,7 @@ class Workshop:
                 with replaced_atomically(self.data / HUB_DATASETS) as file:
                     file.write_text(text, encoding="utf-8")
             except OSError as error:
-                raise DataError(f"The data set {ref.name} cannot be kept: {system_words(error)}") from None
+                raise DataError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
         """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
@@ -357,15 +358,13 @@ class Workshop:
         return list(dict.fromkeys(refs))
 
     def tend(self) -> None:
-        """From now on start what waits when its turn comes, and delete what is not kept any longer."""
+        """From now on start what waits when its turn comes."""
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
         else:  # the pages that were to host what waited are gone
             in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
             in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
-        if self.limits.days is not None or self.limits.gigabytes is not None:
-            in_background("Tidying up", self._tidy, TIDY_SECONDS)
 
     def _empty_queue(self) -> bool:
         for run in self.trainer.queue():
@@ -377,9 +376,6 @@ class Workshop:
             if run.is_job and self.trainer.status(run).cause == "job":
                 self.follow_job(run, None)
         return True
-
-    def _tidy(self) -> None:
-        tidy(self)
 
     def default_name(self) -> str | None:
         names = self.trained_names()

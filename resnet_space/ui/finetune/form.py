@@ -268,6 +268,7 @@ def training_images(workshop: Workshop, config: RunConfig) -> int:
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
     images = 0 if workshop.limits.images is None else training_images(workshop, config)
     workshop.limits.check(config.training, images)
+    workshop.storage.room_for_training(config)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:

@@ -14,9 +14,10 @@ import gradio as gr
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, DatasetRef, data_folder, dataset_folders
-from resnet_space.serve import visitors
+from resnet_space.serve import temporary, visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
@@ -115,7 +116,10 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
         name = str(payload.get("orig_name") or path.name)
-        return bring(name, key, lambda target: import_archive(path, target, progress=told))
+        limits = workshop.storage.import_limits(path)
+        brought = bring(name, key, lambda target: import_archive(path, target, limits=limits, progress=told))
+        temporary.used(path, IN_USE)  # no longer
+        return brought
 
     @costly
     def on_folder(
