@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
+OWNER_KEY_LENGTH = 16  # characters, with fewer of which a key could be guessed
 # The browser makes the key itself, before the server has answered anything: who presses a button at once is known, too.
 KEY_IN_BROWSER = """(kept) => {
   const random = () => Array.from(crypto.getRandomValues(new Uint8Array(24)), (b) => b.toString(16).padStart(2, "0"));
@@ -22,6 +23,17 @@ KEY_IN_BROWSER = """(kept) => {
 def new_key() -> str:
     """A key that nobody can guess."""
     return secrets.token_urlsafe(24)
+
+
+def weak_owner_key() -> str | None:
+    """A sentence on an owner's key that strangers could guess; None for a good one, and where there is none."""
+    length = len(os.environ.get(OWNER_KEY_VARIABLE, ""))
+    if not 0 < length < OWNER_KEY_LENGTH:
+        return None
+    return (
+        f"{OWNER_KEY_VARIABLE} has {length} characters, so strangers could guess it: use at least {OWNER_KEY_LENGTH}, "
+        f"such as {new_key()}"
+    )
 
 
 def is_owner_of_all(key: object) -> bool:
