@@ -141,7 +141,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         try:
             run = workshop.library.open(name)
             folder = Path(tempfile.mkdtemp(prefix="resnet_space-export-"))  # Gradio serves copies of what lies there
-            onnx = export_onnx(run, folder / f"{name}.onnx", tell)
+            with workshop.slots.taken("exports"):
+                onnx = export_onnx(run, folder / f"{name}.onnx", tell)
         except RunError as error:
             raise refusal(error) from None
         copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
