@@ -5,11 +5,14 @@ import os
 import secrets
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_space.runs.folder import CONFIG, METRICS, NAME_PATTERN, Run, RunError, require_name
 from resnet_space.runs.metrics import Metric, fewer_steps, read_metrics
+
+METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
 
 
 class Library:
@@ -20,7 +23,7 @@ class Library:
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[float, Run]] = {}
         self._renamed: dict[str, str] = {}
-        self._metrics: dict[Path, tuple[int, bytes, list[Metric]]] = {}
+        self._metrics: OrderedDict[Path, tuple[int, bytes, list[Metric]]] = OrderedDict()  # the last read is last
 
     def runs(self) -> list[Run]:
         """The valid runs, newest first."""
@@ -106,4 +109,7 @@ class Library:
             except FileNotFoundError:
                 self._metrics.pop(path, None)
                 return []
+            self._metrics.move_to_end(path)
+            while len(self._metrics) > 1 and sum(end for end, *_ in self._metrics.values()) > METRICS_BYTES:
+                self._metrics.popitem(last=False)
             return self._metrics[path][2]
