@@ -39,6 +39,7 @@ from resnet_space.runs import (
     read_metrics,
     replaced_atomically,
 )
+from resnet_space.runs import library as library_module
 
 CONFIG_A = RunConfig(
     ModelConfig("resnet20", ("cat", "dög", "犬"), cbam="stage"), TrainConfig(dataset="cifar10-mini", epochs=2, seed=3)
@@ -559,6 +560,20 @@ def test_a_library_finds_a_free_name(tmp_path: Path) -> None:
     Run.create(tmp_path / "finetune-1", CONFIG_A)
     (tmp_path / "finetune-2").touch()
     assert library.free_name("finetune") == "finetune-3"
+
+
+def test_a_library_forgets_the_metrics_that_were_read_longest_ago_where_they_are_too_many(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(run.path.parent)
+    others = [Run.create(run.path.with_name(f"other-{i}"), run.config) for i in range(3)]
+    for one in (run, *others):
+        one.append_metric({"step": 1})
+    size = (run.path / METRICS).stat().st_size
+    monkeypatch.setattr(library_module, "METRICS_BYTES", 2 * size)
+    for one in (run, *others, run):
+        assert library.metrics(one) == [{"step": 1}]
+    assert [path.parent.name for path in library._metrics] == ["other-2", run.name]
 
 
 def test_a_library_reads_what_is_new_and_notices_when_metrics_start_over(run: Run) -> None:

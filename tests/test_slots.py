@@ -1,11 +1,16 @@
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pytest
 
 from resnet_space.serve.slots import WIDTHS, Slots, Width
+from resnet_space.ui.explore.findings import measured
+from resnet_space.ui.explore.images import Images
+from resnet_space.ui.predict.looks import looks
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -70,6 +75,16 @@ def test_a_slot_is_free_again_however_its_work_ended_and_each_kind_has_its_own()
             raise ZeroDivisionError
     with slots.taken("exports"):
         pass
+
+
+def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> None:
+    workshop: Any = SimpleNamespace(slots=Slots(dict.fromkeys(WIDTHS, Width(0, 0))), public=True)
+    for kind, work in (
+        ("predictions", lambda: looks(workshop, None, ["a-run"])),
+        ("measurements", lambda: next(measured(workshop, "a-run", Images(), threading.Event()))),
+    ):
+        with pytest.raises(gr.Error, match=f"As many {kind} are under way here as can be at once: try again soon"):
+            work()
 
 
 def test_all_that_run_and_wait_leave_some_of_gradios_forty_threads() -> None:
