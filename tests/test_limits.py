@@ -74,14 +74,14 @@ def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fit
 
 
 @pytest.mark.parametrize(("gpus", "refused"), [(0, True), (1, False)])
-def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds_in_bfloat16(
+def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds(
     gpus: int, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits_module, "memory_bytes", lambda: 4_000_000_000)
     monkeypatch.setattr(limits_module, "nvidia_gpus", lambda: gpus)
-    Limits().check(replace(TRAINING, batch_size=200), 1, RESNET18)  # 7.9 GB
-    with pytest.raises(ConfigError, match=r"on this machine at most 8\.0 GB") if refused else nullcontext():
-        Limits().check(replace(TRAINING, batch_size=208), 1, RESNET18)
+    Limits().check(replace(TRAINING, batch_size=100), 1, RESNET18)  # 3.97 GB
+    with pytest.raises(ConfigError, match=r"on this machine at most 4\.0 GB") if refused else nullcontext():
+        Limits().check(replace(TRAINING, batch_size=101), 1, RESNET18)
 
 
 @pytest.mark.parametrize(

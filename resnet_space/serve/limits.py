@@ -86,7 +86,7 @@ class Limits:
         elif nvidia_gpus():
             return  # whose memory nobody knows before PyTorch is there; it says itself when it is too little
         else:
-            most, where = 2 * memory_bytes(), "on this machine"  # as in bfloat16 a batch takes half of what is told
+            most, where = memory_bytes(), "on this machine"
         wanted = batch_bytes(model, training)
         if wanted > most:
             fits = most // batch_bytes(model, training, 1)
