@@ -3,7 +3,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -503,6 +503,11 @@ def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(workshop
 @pytest.fixture
 def _four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_module, "STEPS", 4)
+
+    def apart(config: RunConfig, start: Path | None, *, seconds: float) -> Iterator[range_module.Point]:
+        return range_module.points_here(config, start, 4)  # a process of its own takes seconds to start
+
+    monkeypatch.setattr(range_module, "points_apart", apart)
     monkeypatch.setattr(range_module, "choose_device", lambda: torch.device("cpu"))
 
 
@@ -512,11 +517,10 @@ def test_a_range_test_starts_from_what_a_training_would_and_leaves_nothing(
     workshop: Workshop, tmp_path: Path, start: str, cbam: str
 ) -> None:
     before = digests(tmp_path)
-    told: list[float] = []
     request = ask(start, cbam=cbam, strategy="full", batch_size=8, image_size=16, crop_padding=0)
-    points, found = suggest(workshop, request, told.append)
+    *told, (points, found) = filter(None, suggest(workshop, request))
     assert len(points) == 4
-    assert told == [0.25, 0.5, 0.75, 1]
+    assert [(len(so_far) / 4, nothing) for so_far, nothing in told] == [(share, None) for share in (0.25, 0.5, 0.75, 1)]
     assert found is None or found.backbone_lr == found.head_lr
     assert digests(tmp_path) == before
 
@@ -526,7 +530,7 @@ def test_a_range_test_that_cannot_be_done_is_one_sentence_on_the_page(workshop: 
     Run.create(workshop.library.root / "untrained", RunConfig(OWN))
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("untrained")):
         with pytest.raises(gr.Error) as caught:
-            suggest(workshop, request, lambda _: None)
+            list(suggest(workshop, request))
         assert "\n" not in caught.value.message
 
 

@@ -183,3 +183,17 @@ def test_the_owners_key_cannot_be_guessed_in_a_row(monkeypatch: pytest.MonkeyPat
         assert visitors.owns(mine, "a key of mine")  # what is one's own stays so
     with visitors.asked_by("192.0.2.98"):
         assert visitors.is_owner_of_all("the owner's")
+
+
+@pytest.mark.parametrize(("length", "weak"), [(0, False), (1, True), (15, True), (16, False), (40, False)])
+def test_an_owners_key_that_could_be_guessed_is_told_with_a_good_one(
+    length: int, weak: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "k" * length)
+    said = visitors.weak_owner_key()
+    assert (said is not None) == weak
+    if said is not None:
+        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has {length} characters")
+        assert "kk" not in said
+        monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, said.split()[-1])
+        assert visitors.weak_owner_key() is None

@@ -22,6 +22,7 @@ from resnet_space.runs import RunError
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
 LONGEST_KEY = 200
 KEYS_A_MINUTE = 20  # that are tried from one address; a browser has one
+OWNER_KEY_LENGTH = 16  # characters, with fewer of which a key could be guessed
 # The browser makes the key itself, before the server has answered anything: who presses a button at once is known, too.
 KEY_IN_BROWSER = """(kept) => {
   const random = () => Array.from(crypto.getRandomValues(new Uint8Array(24)), (b) => b.toString(16).padStart(2, "0"));
@@ -72,6 +73,17 @@ def require_key(key: object, *, public: bool) -> str | None:
     if not is_key(key):
         raise RunError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
     return str(key)
+
+
+def weak_owner_key() -> str | None:
+    """A sentence on an owner's key that strangers could guess; None for a good one, and where there is none."""
+    length = len(os.environ.get(OWNER_KEY_VARIABLE, ""))
+    if not 0 < length < OWNER_KEY_LENGTH:
+        return None
+    return (
+        f"{OWNER_KEY_VARIABLE} has {length} characters, so strangers could guess it: use at least {OWNER_KEY_LENGTH}, "
+        f"such as {new_key()}"
+    )
 
 
 def is_owner_of_all(key: object) -> bool:

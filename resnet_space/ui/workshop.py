@@ -36,6 +36,7 @@ from resnet_space.runs import (
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
+from resnet_space.serve.slots import Slots
 from resnet_space.serve.storage import EXPIRES, Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
@@ -76,6 +77,7 @@ class Workshop:
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self.slots = Slots()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
         self._places: dict[Path, str] = {}  # of runs: the address that started them

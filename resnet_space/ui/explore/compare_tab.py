@@ -12,6 +12,7 @@ from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Stops
+from resnet_space.ui.explore.held import HOLDING, Held
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import several_lines
@@ -84,15 +85,16 @@ def build_compare(
             for told, result in compare(workshop, subjects, asked, event):
                 yield {progress: told.html}
                 if result is not None:
-                    yield {compared: result, said: result.words} | {
+                    yield {compared: HOLDING.hold(Held(result)), said: result.words} | {
                         place: gr.update(value=chart or {}, visible=chart is not None)
                         for place, chart in zip(charts, result.charts, strict=True)
                     }
         yield {stop: gr.update(visible=False)}
 
-    def provide(result: Compared | None) -> Kept:
-        if not isinstance(result, Compared):
-            raise refusal("There is nothing compared yet: press Compare first.")
+    def provide(held: Held[Compared] | None) -> Kept:
+        result = held.thing if isinstance(held, Held) else None
+        if result is None:
+            raise refusal("There is nothing compared yet, or it is not kept any longer: press Compare first.")
         columns, rows = result.table
         names = [found.subject for found in result.found]
         lines = several_lines("norms", names, result.found[0].images)

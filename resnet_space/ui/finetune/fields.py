@@ -1,6 +1,7 @@
 """The fine-tune tab's form on the page: its components, what they set in one another, and what they look ahead to."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import Workshop
 
 DATASET = "cifar10-mini"
+TOLD_SECONDS = 1.0  # between two words on a range test
 
 # What the drawn samples depend on, besides the start and the data.
 SEEN_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed", "validation_fraction")
@@ -233,10 +235,11 @@ def wire_fields(
             summary = workshop.summary(workshop.dataset(request.dataset, key))
         except DataError:  # the plan says why
             return ""
-        try:
-            return data_html(summary, requested_config(workshop, request))
-        except (ConfigError, RunError, DataError):
-            return data_html(summary, None)
+        with workshop.slots.taken("previews"):
+            try:
+                return data_html(summary, requested_config(workshop, request))
+            except (ConfigError, RunError, DataError):
+                return data_html(summary, None)
 
     def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
@@ -246,12 +249,23 @@ def wire_fields(
             return {}
 
     @costly
-    def on_suggest(key: str | None, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        request = form.request(key, values)
-        points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
+    def on_suggest(key: str | None, *values: Any) -> Iterator[Any]:
+        from resnet_space.range_test import STEPS
+
+        # Whose it is is nobody else's business.
+        beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
+        told, points, found = 0.0, list[Any](), None
+        waiting = (gr.skip(), gr.skip(), gr.skip())
+        yield *waiting, f'<p class="note">The images are decoded for a range test{beside}.</p>'
+        for latest in suggest(workshop, form.request(key, values)):
+            points, found = latest or (points, found)
+            if time.monotonic() - told > TOLD_SECONDS:
+                told = time.monotonic()
+                words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
+                yield *waiting, f'<p class="note">{words}</p>' if points else gr.skip()
         chart = charts.figure(charts.range_chart(points, found.tested if found else None))
         rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
-        return gr.update(value=chart, visible=True), *rates
+        yield gr.update(value=chart, visible=True), *rates, ""
 
     # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
     private: Any = {"api_visibility": "private", "preprocess": False}
@@ -315,11 +329,8 @@ def wire_fields(
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
         app.load(handler, asked, views, **ahead)
-    form.suggest_button.click(
-        on_suggest,
-        asked,
-        [suggestion_plot, settings["backbone_lr"], settings["head_lr"]],
-        concurrency_limit=1,
-        show_progress_on=suggestion_plot,
-        **private,
+    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.told]
+    suggesting = form.suggest_button.click(
+        on_suggest, asked, suggested, concurrency_limit=1, **private | {"show_progress": "hidden"}
     )
+    suggesting.failure(lambda: "", None, form.told, **private | {"show_progress": "hidden"})

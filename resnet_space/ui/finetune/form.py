@@ -1,7 +1,7 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence
 from resnet_space.runs.queue import BusyError, Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
@@ -24,6 +24,7 @@ AS_IT_IS = "as the start has it"
 CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
 PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
+TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
 
 # What a strategy sets when it is chosen, and what the data and the start set.
@@ -267,7 +268,7 @@ def training_images(workshop: Workshop, config: RunConfig) -> int:
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
     images = 0 if workshop.limits.images is None else training_images(workshop, config)
-    workshop.limits.check(config.training, images)
+    workshop.limits.check(config.training, images, config.model)
     workshop.storage.room_for_training(config)
 
 
@@ -283,28 +284,34 @@ def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], R
 
 
 def suggest(
-    workshop: Workshop, request: Request, progress: Callable[[float], None]
-) -> "tuple[list[Point], Suggestion | None]":
-    """A range test of what the form describes. Raises gr.Error with one sentence."""
-    from resnet_space.data.splits import load_splits
-    from resnet_space.range_test import STEPS, range_test, suggestion
+    workshop: Workshop, request: Request
+) -> "Generator[tuple[list[Point], Suggestion | None] | None, None, None]":
+    """A range test of what the form describes, in a process of its own; closed, it ends that process.
+
+    Yields:
+        (the points so far, None) with each point, None now and then while there is no new one, and at last (all points,
+        the suggestion).
+
+    Raises:
+        gr.Error: with one sentence.
+    """
+    from resnet_space.range_test import points_apart, suggestion
 
     try:
         workshop.require_writable()
         config = requested_config(workshop, request)
-        weights = None
-        if config.training.start is not None:
-            start = workshop.start_run(config.training.start)
-            weights = start.load_weights()
-            if start.config.model.classes != config.model.classes:
-                weights = without_head(weights)
-        data = load_splits(config.training, config.model.stored_size).train
+        _check_limits(workshop, config)
+        start = None if config.training.start is None else workshop.start_run(config.training.start)
+        if start is not None and not start.has_weights:
+            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         points = []
-        for point in range_test(config, weights, data):
-            points.append(point)
-            progress(len(points) / STEPS)
-        return points, suggestion(config, points)
-    except (RunError, ValueError) as error:
+        seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
+        with workshop.slots.taken("range tests"):
+            for point in points_apart(config, None if start is None else start.path, seconds=seconds):
+                points += [] if point is None else [point]
+                yield None if point is None else (list(points), None)
+        yield points, suggestion(config, points)
+    except (RunError, OSError, ValueError) as error:
         raise refusal(error) from None
 
 

@@ -143,7 +143,8 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             run = workshop.library.open(name)
             # With the ONNX file, which is as large as the weights.
             with own_folder(2 * (run.path / WEIGHTS).stat().st_size if run.has_weights else 0) as folder:
-                onnx = export_onnx(run, folder / f"{name}.onnx", tell)
+                with workshop.slots.taken("exports"):
+                    onnx = export_onnx(run, folder / f"{name}.onnx", tell)
                 copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
         except RunError as error:  # perhaps the last line of the process that writes it
             raise refusal(system_words(error) or error) from None

@@ -118,7 +118,8 @@ def build_predict(
             The five most probable classes with their calibrated probabilities, and as HTML a warning where the picture
             is unlike what the model was trained on, and the attention maps.
         """
-        found = look(workshop, read_picture(image), run, features=False)
+        with workshop.slots.taken("predictions"):
+            found = look(workshop, read_picture(image), run, features=False)
         top = dict(zip(found.prediction.classes, found.prediction.probabilities, strict=True))
         return top, program_html(found)
 
@@ -140,7 +141,9 @@ def build_predict(
         classes = list(found[0].classifier.config.classes)
         label = gr.update(choices=classes)
         yield answers_html(found, example_of(image)), gr.update(visible=True), label, *(gr.skip(),) * 4
-        yield gr.skip(), gr.skip(), gr.skip(), class_maps_html(found), NO_EVIDENCE, gates_html(found), ""
+        with workshop.slots.taken("predictions"):
+            maps = class_maps_html(found)
+        yield gr.skip(), gr.skip(), gr.skip(), maps, NO_EVIDENCE, gates_html(found), ""
 
     @costly
     def on_button(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[Any]:
@@ -165,9 +168,10 @@ def build_predict(
         chosen = one(image, run, other, event.side)
         if not isinstance(event.index, int):
             raise refusal("Choose a class first.")
-        told = evidence_value(
-            chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
-        )
+        with workshop.slots.taken("tests of maps"):
+            told = evidence_value(
+                chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
+            )
         return told | {"of": of}
 
     @costly
