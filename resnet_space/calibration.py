@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_space.data.batches import evaluation_batches
+from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.evaluation import calibration_error, evaluate_test
@@ -97,7 +97,7 @@ def _passed(model: ResNet, data: ImageSet, config: "ModelConfig") -> tuple[Tenso
     logits, labels = [], []
     device = next(model.parameters()).device
     with torch.inference_mode(), recorded_means(model) as means:
-        for images, truth in evaluation_batches(data, config, batch_size=100, device=device):
+        for images, truth in evaluation_batches(data, config, min(100, evaluation_batch(config)), device):
             logits.append(model(images).float().cpu())
             labels.append(truth.cpu())
     return torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels)
@@ -108,7 +108,7 @@ def _sanity(model: ResNet, data: ImageSet, config: "ModelConfig") -> list[Metric
     if count < 2:  # of one image, norm layers have no statistics
         return []
     chosen = torch.linspace(0, len(data) - 1, count).long()
-    ((images, _),) = evaluation_batches(data.subset(chosen), config)
+    ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
     methods = ["grad-cam", *([GATES] if config.cbam else [])]
     return [sanity_metric(sanity_check(model, images, method)) for method in methods]

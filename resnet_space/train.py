@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
+from resnet_space.faults import words_of
 from resnet_space.hardware import keep_freed_memory, keep_threads_apart
 
 # Read once, when torch first allocates: huge pages for large CPU tensors save the page faults of every step.
@@ -41,7 +42,16 @@ from resnet_space.features import unaugmented_batches
 from resnet_space.hub.client import HubError
 from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
-from resnet_space.runs import EVALUATION, STATE, Metric, Run, RunError, last_metric, looks_so_far, system_words
+from resnet_space.runs import (
+    EVALUATION,
+    RESUME,
+    STATE,
+    Metric,
+    Run,
+    RunError,
+    last_metric,
+    looks_so_far,
+)
 from resnet_space.serve.limits import Limits
 from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
 
@@ -216,7 +226,7 @@ def _require_finite(loss: float, epoch: int) -> None:
 
 def splits_of(run: Run) -> Splits:
     """The decoded images that a run is trained with. Raises DataError, or RunError where they have other classes."""
-    splits = load_splits(run.config.training, run.config.model.stored_size)
+    splits = load_splits(run.config.training, run.config.model.stored_size, folder=run.path / RESUME)
     if splits.train.classes != run.config.model.classes:
         raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
     return splits
@@ -351,7 +361,7 @@ def _told(error: Exception) -> dict[str, str]:
         device = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
         return {"reason": f"The {device} ran out of memory: halve the batch size.", "cause": "memory"}
     if isinstance(error, OSError):
-        return {"reason": system_words(error)}
+        return {"reason": words_of(error)}
     return {"reason": f"Something unforeseen happened: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from resnet_space import palette
 from resnet_space.charts import Chart, accuracy_chart, figure, loss_chart, range_chart
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import ImportReport, Skipped, import_archive
+from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
@@ -297,6 +299,17 @@ def test_it_sees_them_augmented_the_same_way_every_time(model: dict[str, Any], c
         assert shown.size == (config.model.image_size,) * 2
         stored = to_model_size(sample.image, config.model.image_size)
         assert not np.array_equal(np.asarray(shown), np.asarray(stored))
+
+
+@pytest.mark.parametrize("crop", ["padded", "resized"])
+def test_each_is_augmented_as_in_the_whole_batch_although_one_at_a_time(crop: Any) -> None:
+    config = RunConfig(replace(RESNET20, image_size=24), TrainConfig(dataset="pets", crop=crop))
+    summary = a_summary()
+    stored = [np.array(to_model_size(sample.image, 24)) for sample in summary.samples]
+    generator = torch.Generator().manual_seed(config.training.seed)
+    whole = augmented(torch.from_numpy(np.stack(stored)), config.model, config.training, generator)
+    for shown, expected in zip(pictures(Page(data_html(summary, config)))[2:], whole, strict=True):
+        assert np.array_equal(np.asarray(shown), expected.round().clamp(0, 255).to(torch.uint8).numpy())
 
 
 def test_names_are_never_markup() -> None:

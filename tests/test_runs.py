@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
@@ -38,6 +39,7 @@ from resnet_space.runs import (
     read_metrics,
     replaced_atomically,
 )
+from resnet_space.runs import library as library_module
 
 CONFIG_A = RunConfig(
     ModelConfig("resnet20", ("cat", "dög", "犬"), cbam="stage"), TrainConfig(dataset="cifar10-mini", epochs=2, seed=3)
@@ -287,6 +289,32 @@ def test_a_start_with_damaged_weights_is_refused_and_nothing_is_made(run: Run) -
     sentence = refusal(Run.create, run.path.with_name("new"), run.config, start=run)
     assert sentence.startswith("The model.safetensors of a-run cannot be read: ")
     assert not run.path.with_name("new").exists()
+
+
+def of_type(run: Run, kind: torch.dtype) -> None:
+    """Weights of this type, but for the norm layers' counters."""
+    state = random_model(run.config).state_dict()
+    kept = {name: value.to(kind) if value.is_floating_point() else value for name, value in state.items()}
+    safetensors.torch.save_file(kept, run.path / WEIGHTS)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.uint16, torch.float8_e4m3fn, torch.complex64])
+def test_weights_of_a_type_that_weights_do_not_have_are_refused_by_name(run: Run, kind: torch.dtype) -> None:
+    of_type(run, kind)
+    for use in (run.load_model, run.load_weights, lambda: Run.create(run.path.with_name("new"), run.config, start=run)):
+        said = refusal(use)
+        assert said.startswith("The model.safetensors of a-run cannot be used, as its ")
+        assert said.endswith(": weights have to be F32, F16, BF16, F64, and not quantised.")
+    assert not run.path.with_name("new").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_precision_are_loaded_and_started_from_as_float32(run: Run, kind: torch.dtype) -> None:
+    of_type(run, kind)
+    expected = run.load_model().conv1.weight
+    assert expected.dtype == torch.float32
+    new = Run.create(run.path.with_name("new"), run.config, start=run)
+    assert torch.equal(new.load_weights(START_WEIGHTS)["conv1.weight"], expected)
 
 
 # Metrics
@@ -540,6 +568,20 @@ def test_a_library_finds_a_free_name(tmp_path: Path) -> None:
     Run.create(tmp_path / "finetune-1", CONFIG_A)
     (tmp_path / "finetune-2").touch()
     assert library.free_name("finetune") == "finetune-3"
+
+
+def test_a_library_forgets_the_metrics_that_were_read_longest_ago_where_they_are_too_many(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(run.path.parent)
+    others = [Run.create(run.path.with_name(f"other-{i}"), run.config) for i in range(3)]
+    for one in (run, *others):
+        one.append_metric({"step": 1})
+    size = (run.path / METRICS).stat().st_size
+    monkeypatch.setattr(library_module, "METRICS_BYTES", 2 * size)
+    for one in (run, *others, run):
+        assert library.metrics(one) == [{"step": 1}]
+    assert [path.parent.name for path in library._metrics] == ["other-2", run.name]
 
 
 def test_a_library_reads_what_is_new_and_notices_when_metrics_start_over(run: Run) -> None:

@@ -1,7 +1,7 @@
 """A few images of a data set by their row numbers, without decoding the others."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,15 @@ from resnet_space.data.images import ImageError, open_image
 from resnet_space.data.sources import classification_columns
 
 
-def read_images(files: Sequence[Path], rows: Sequence[int]) -> list[Image.Image | None]:
+def read_images(
+    files: Sequence[Path], rows: Sequence[int], seen: Callable[[Image.Image], Image.Image] = lambda image: image
+) -> list[Image.Image | None]:
     """The images of a split in the order of `rows`, in their own sizes; None where one cannot be decoded.
 
     Args:
         files: the parquet files of the split, in order.
         rows: row numbers, counted through all files.
+        seen: what to keep of each: many in their own sizes take much memory.
 
     Raises:
         IndexError: for a row that there is not.
@@ -33,7 +36,8 @@ def read_images(files: Sequence[Path], rows: Sequence[int]) -> list[Image.Image 
             values = parquet.read_row_group(group, columns=[column])[column]
             for row in rows:
                 if first <= row < first + count:
-                    found[row] = _decoded(values[row - first].as_py())
+                    image = _decoded(values[row - first].as_py())
+                    found[row] = None if image is None else seen(image)
     return [found[row] for row in rows]
 
 

@@ -77,7 +77,7 @@ def dataset_folder(name: str) -> Path:
     """The folder of a data set on this machine. Raises DataError."""
     found = dataset_folders()
     if name not in found:
-        raise DataError(f"There is no data set named {name!r}: choose one of {', '.join(sorted(found))}.")
+        raise DataError(f"There is no data set named {name!r} on this machine: choose another, or bring it again.")
     return found[name]
 
 

@@ -1,15 +1,18 @@
 """From a data set's files to the decoded images that a training learns from, chooses by and is judged by."""
 
+import errno
 import io
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +28,7 @@ from resnet_space.hardware import image_memory_bytes, use_any_core
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
+DECODING = ".images-"  # begins the names of files of decoded images, which end with their process
 MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
 
 
@@ -79,23 +83,27 @@ class Splits:
     test_name: str  # which split of the data set that is: "test", "validation" or "train"
 
 
-def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int], None] | None = None) -> ImageSet:
+def load_split(
+    files: Sequence[Path], size: int, *, progress: Callable[[int, int], None] | None = None, folder: Path | None = None
+) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
     Where they would take more than a quarter of the memory, or than `RESNET_SPACE_IMAGE_MEMORY_MB`, they go to a file
-    that ends with the process. Images that cannot be decoded, and those without a label, are left out.
+    that ends with them, or with the process. Images that cannot be decoded, and those without a label, are left out.
 
     Args:
         files: of one split, at least one.
         size: height and width in pixels: of the model's image before its centre crop.
         progress: is told (decoded, all) now and then.
+        folder: for the file; that of the system for temporary files where it is left out.
 
     Raises:
-        DataError: for a data set that is not for image classification, or has no image that can be decoded.
+        DataError: for a data set that is not for image classification, or has no image that can be decoded, or where
+            the disk has no room for them.
     """
     columns = classification_columns(pq.read_schema(files[0]))
     count = sum(pq.read_metadata(file).num_rows for file in files)
-    images = _room_for((count, size, size, 3))
+    images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
 
     def decode(i: int, value: dict[str, bytes], label: int | None) -> None:
@@ -127,21 +135,58 @@ def load_split(files: Sequence[Path], size: int, *, progress: Callable[[int, int
     return data if len(usable) == count else data.subset(usable)
 
 
-def _room_for(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Memory for so many pixels, or a file that looks like it."""
+def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:
+    """What the decoded images of splits take on the disk, with so many images of `size` pixels in each.
+
+    `handed_on` to other processes they are written once more, also those that memory has room for.
+    """
+    sizes = [count * size * size * 3 for count in counts]
+    return sum(taken for taken in sizes if taken > _memory()) + handed_on * sum(sizes)
+
+
+def _memory() -> int:
     try:
-        room = image_memory_bytes(MEMORY_SHARE)
+        return image_memory_bytes(MEMORY_SHARE)
     except ValueError as error:
         raise DataError(str(error)) from None
-    if math.prod(shape) <= room:
+
+
+def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
+    """Memory for so many pixels, or a file that looks like it."""
+    size = math.prod(shape)
+    if size <= _memory():
         return np.empty(shape, dtype=np.uint8)
-    if math.prod(shape) > shutil.disk_usage(tempfile.gettempdir()).free * 0.9:
-        raise DataError(
-            f"The data set's {shape[0]:,} images take {math.prod(shape) / 1e9:,.0f} GB at {shape[1]} x {shape[2]} "
-            "pixels, and the disk has less: choose a smaller image size or a smaller data set."
-        )
-    with tempfile.TemporaryFile(prefix="resnet_space-images-") as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    # It has a name, so that whoever measures the folder finds it.
+    with tempfile.NamedTemporaryFile(prefix=DECODING, suffix=".tmp", dir=folder, delete=False) as file:
+        try:
+            _claim_room(file, size)
+            images = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+        except OSError as error:
+            os.unlink(file.name)
+            raise DataError(
+                f"The data set's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
+                f"the disk has no room for them ({error.strerror or error}): choose a smaller image size or a smaller "
+                "data set."
+            ) from None
+    weakref.finalize(images, Path(file.name).unlink, missing_ok=True)
+    return images
+
+
+def _claim_room(file: IO[bytes], size: int) -> None:
+    """Have the disk keep so many bytes for the file: a process that writes to mapped memory is killed where it is full.
+
+    Raises:
+        OSError: where it has less.
+    """
+    free = shutil.disk_usage(file.name).free
+    if size > free * 0.9:
+        raise OSError(errno.ENOSPC, f"it has {free / 1e9:,.1f} GB")
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", errno.EOPNOTSUPP) not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.truncate(file.fileno(), size)  # of a system that cannot promise it
 
 
 def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -161,24 +206,35 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 
-def load_splits(training: TrainConfig, size: int, *, progress: Callable[[int, int], None] | None = None) -> Splits:
+def load_splits(
+    training: TrainConfig,
+    size: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    folder: Path | None = None,
+) -> Splits:
     """The splits of the configured data set, decoded to `size` pixels.
 
     Validation images are drawn from the training images (stratified, seeded) unless the data set has validation and
     test images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet,
     whose test labels are secret; where it has neither, a fifth of the training images.
 
+    Where memory has no room for them they go to files in `folder`, which nobody else uses, and where a process that
+    was killed may have left its own.
+
     Raises:
-        DataError: where the data set cannot be read or has too few images.
+        DataError: where the data set cannot be read or has too few images, or the disk has no room for them.
     """
+    for left in folder.glob(f"{DECODING}*") if folder is not None else ():
+        left.unlink(missing_ok=True)
     files = split_files(training.dataset, training.dataset_config, training.dataset_revision)
     if "train" not in files:
         raise DataError(f"The data set {training.dataset!r} has no training images.")
-    sets = {split: load_split(paths, size, progress=progress) for split, paths in files.items() if split == "train"}
+    sets = {"train": load_split(files["train"], size, progress=progress, folder=folder)}
     for split in ("validation", "test"):
         if split in files:
             with suppress(UnlabelledError):  # as the tests of competitions are
-                sets[split] = load_split(files[split], size, progress=progress)
+                sets[split] = load_split(files[split], size, progress=progress, folder=folder)
     train = sets["train"]
     test_name = next((split for split in ("test", "validation") if split in sets), "train")
     if test_name == "train":

@@ -35,9 +35,7 @@ from resnet_space.runs.folder import (
     Source,
     Ticket,
     in_a_sentence,
-    is_passing,
     replaced_atomically,
-    system_words,
     without_head,
 )
 from resnet_space.runs.library import Library
@@ -89,7 +87,6 @@ __all__ = [
     "Ticket",
     "fewer_steps",
     "in_a_sentence",
-    "is_passing",
     "is_shown",
     "last_metric",
     "looks_so_far",
@@ -97,6 +94,5 @@ __all__ = [
     "read_metrics",
     "replaced_atomically",
     "split_words",
-    "system_words",
     "without_head",
 ]

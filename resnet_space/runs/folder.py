@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.config import ConfigError, RunConfig
+from resnet_space.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, MetricError, metric_of
 from resnet_space.runs.metrics import read_metrics
 
@@ -70,22 +71,10 @@ SHOWPIECE = "resnet20-cbam-cifar10"
 SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
 SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
 
-W = TypeVar("W")  # a tensor of any library
+# By safetensors' names: of weights, and of what counts the batches that a norm layer has seen.
+FLOATS, INTEGERS, COUNTER = ("F32", "F16", "BF16", "F64"), ("I64", "I32", "I16", "I8"), ".num_batches_tracked"
 
-# What may be otherwise in a moment: nothing of what was read or not read then tells anything of the files themselves.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
-_FULL = "The disk is full: delete runs or data sets that nobody needs, then go on."
-_FILES = "Too many files are open: try again in a moment."
-_NOT_WRITABLE = "The folder cannot be written to: make it writable, or have the app keep its runs elsewhere."
-_SYSTEM_WORDS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _NOT_WRITABLE),
-    errno.ENOMEM: "The machine ran out of memory: try again when less is going on.",
-    errno.EAGAIN: "The machine has too many processes: try again when less is going on.",
-    errno.EISDIR: "There is a folder in the place of a file: remove it.",
-    errno.ENOTDIR: "There is a file in the place of a folder: remove it.",
-}
+W = TypeVar("W")  # a tensor of any library
 
 
 class RunError(Exception):
@@ -98,26 +87,13 @@ class RunError(Exception):
     passing = False
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether it may be gone in a moment by itself, or when there is room again."""
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING
-
-
-def system_words(error: OSError | MemoryError) -> str:
-    """Why the system refused something and what helps, in one sentence, without any path."""
-    if isinstance(error, MemoryError):
-        return _SYSTEM_WORDS[errno.ENOMEM]
-    known = _SYSTEM_WORDS.get(error.errno or 0)
-    return known or f"The system says: {error.strerror or type(error).__name__}."
-
-
 @contextmanager
 def in_a_sentence(what: str, kind: type[RunError] = RunError) -> Iterator[None]:
     """Raise what the system refuses within it as a RunError, or another `kind` of one: "`what`: the disk is full"."""
     try:
         yield
     except (OSError, MemoryError) as error:
-        words = system_words(error)
+        words = words_of(error)
         told = kind(f"{what}: {words[0].lower()}{words[1:]}")
         told.passing = is_passing(error)
         raise told from error
@@ -218,7 +194,7 @@ class Run:
         path = Path(path).absolute()
         require_name("" if ".." in path.parts else path.name)
         weights = None
-        if start is not None and (weights := start.load_arrays(WEIGHTS)) is None:
+        if start is not None and (weights := start._start_arrays()) is None:
             raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         run = cls(path, replace(config, model=replace(config.model, temperature=1.0)))
         with run.made_whole():
@@ -313,11 +289,17 @@ class Run:
             file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
 
     def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
-        """The tensors of a safetensors file of this run, on the CPU. Raises RunError if it is missing or damaged."""
+        """The tensors of a safetensors file of this run, on the CPU: float32, and the norm layers' counters.
+
+        Raises:
+            RunError: if it is missing or damaged, or has numbers of a kind that weights are not.
+        """
         import safetensors.torch
 
         try:
-            return safetensors.torch.load_file(self.path / file)
+            weight_types(self.path / file, self.name)
+            found = safetensors.torch.load_file(self.path / file)
+            return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
         except FileNotFoundError:
             raise RunError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
         except (SafetensorError, OSError) as error:
@@ -332,6 +314,18 @@ class Run:
         # The last two: of types that numpy lacks.
         except (SafetensorError, OSError, TypeError, AttributeError) as error:
             raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
+
+    def _start_arrays(self) -> "dict[str, NDArray[Any]] | None":
+        """The weights for another run to start from, without torch where numpy has their types. Raises RunError."""
+        if not self.has_weights:
+            return None
+        try:
+            known_to_numpy = "BF16" not in weight_types(self.path / WEIGHTS, self.name)
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"The {WEIGHTS} of {self.name} cannot be read: {error}.") from None
+        if known_to_numpy:
+            return self.load_arrays(WEIGHTS)
+        return {name: value.numpy() for name, value in self.load_weights().items()}
 
     def load_model(self) -> "ResNet":
         """The trained model in eval mode on the CPU. The weights must fit exactly; RunError says what does not."""
@@ -556,6 +550,24 @@ def _written(file: Path) -> float:
 def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise RunError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+
+
+def weight_types(file: Path, whose: str) -> set[str]:
+    """The types of numbers in a safetensors file of weights, by safetensors' names; nothing of it is loaded.
+
+    Raises:
+        RunError: for others than weights have.
+        SafetensorError, OSError: for a file that cannot be read.
+    """
+    with safe_open(file, "numpy") as opened:
+        types = {name: str(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
+    for name, kind in types.items():
+        if kind not in FLOATS and not (name.endswith(COUNTER) and kind in INTEGERS):
+            raise RunError(
+                f"The {WEIGHTS} of {whose} cannot be used, as its {name} is {kind}: weights have to be "
+                f"{', '.join(FLOATS)}, and not quantised."
+            )
+    return set(types.values())
 
 
 def without_head(weights: dict[str, W]) -> dict[str, W]:

@@ -5,11 +5,13 @@ import os
 import secrets
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_space.background import tell_once
+from resnet_space.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, is_shown
 from resnet_space.runs.folder import (
     CONFIG,
@@ -18,9 +20,7 @@ from resnet_space.runs.folder import (
     Run,
     RunError,
     in_a_sentence,
-    is_passing,
     require_name,
-    system_words,
 )
 from resnet_space.runs.metrics import fewer_steps, read_lines
 
@@ -39,6 +39,9 @@ class _Read:
     wrong: tuple[str, ...] = ()
 
 
+METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
+
+
 class Library:
     """The runs below one folder, for many readers at once: each file is read once, however many look at it."""
 
@@ -47,7 +50,7 @@ class Library:
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[float, Run | None]] = {}  # None: it has a configuration, but no valid one
         self._renamed: dict[str, str] = {}
-        self._metrics: dict[Path, _Read] = {}
+        self._metrics: OrderedDict[Path, _Read] = OrderedDict()  # the last read is last
 
     def runs(self) -> list[Run]:
         """The valid runs, newest first. One that cannot be used is left out, and said so once where the app runs.
@@ -173,6 +176,9 @@ class Library:
             except (OSError, MemoryError) as error:
                 if is_passing(error):
                     return known
-                words = system_words(error)
+                words = words_of(error)
                 return _Read(wrong=(f"Its metrics cannot be read: {words[0].lower()}{words[1:]}",))
+            self._metrics.move_to_end(path)
+            while len(self._metrics) > 1 and sum(read.offset for read in self._metrics.values()) > METRICS_BYTES:
+                self._metrics.popitem(last=False)
             return self._metrics[path]

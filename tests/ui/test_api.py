@@ -195,7 +195,7 @@ def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -
     with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 1,000"):
         client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
     for source, sentence in {
-        "train images of mnist": "There is no data set 'mnist' here",
+        "train images of mnist": "There is no data set named 'mnist': choose one of cifar10-mini, ",
         "train images of owner/name": "There is no data set 'owner/name' here",  # and none is downloaded
         "validation images of cifar10-mini": "The split is 'validation', but must be one of train, test.",
         "some images": "The source is 'some images', but must be 'one picture of your own', or such as",

@@ -9,7 +9,7 @@ import gradio as gr
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import RunError
 from resnet_space.serve import visitors
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.finetune.api import build_api
@@ -168,15 +168,14 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
+    @costly
     def on_start(
-        asked: gr.Request,
         shown_names: list[str],
         key: str,
         *values: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        admit(workshop, asked)
-        request = form.request(values)
+        request = form.request(key, values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
@@ -184,19 +183,20 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
                 raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
-        admit(workshop, asked)
-        return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
+    @costly
+    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+        return shown_with(
+            shown_names, start_training(workshop, lambda: create_comparison(workshop, name, key), key).name
+        )
 
+    @costly
     def on_go_on(
-        asked: gr.Request,
         shown_names: list[str],
         key: str,
         name: str,
         epochs: object,
         signed_in: gr.OAuthToken | None,
     ) -> Any:
-        admit(workshop, asked)
         token = token_of(workshop, key, signed_in)
         return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
 

@@ -1,7 +1,7 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +9,9 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, dataset_classes
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence
 from resnet_space.runs.queue import BusyError, Status
+from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
@@ -23,6 +24,7 @@ AS_IT_IS = "as the start has it"
 CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
 PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
+TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
 
 # What a strategy sets when it is chosen, and what the data and the start set.
@@ -35,6 +37,7 @@ class Request:
     """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
     `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
+    `key` is of the visitor who asks: of the data sets only those count that they may see.
     """
 
     start: str
@@ -42,6 +45,7 @@ class Request:
     architecture: str
     cbam: str
     settings: Mapping[str, Any]
+    key: str | None = None
 
 
 def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
@@ -64,7 +68,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     Raises:
         ConfigError, RunError, DataError: one sentence on what is not allowed.
     """
-    ref = workshop.pinned(DatasetRef.parse(request.dataset or ""))
+    ref = workshop.dataset(request.dataset, request.key)
     model = model_of(
         workshop,
         request.start,
@@ -120,16 +124,23 @@ def create_run(
     return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
-def create_comparison(workshop: Workshop, name: str) -> Run:
-    """A new run like another one, but from random initialisation. Raises RunError.
+def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> Run:
+    """A new run like another one, but from random initialisation. Raises RunError, DataError.
 
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
     config = workshop.library.open(name).config
+    _require_own_data(workshop, config, key)
     _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
     path = workshop.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
+
+
+def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
+    """Raises DataError: whoever was given a run's address may look at it, but not learn from its pictures."""
+    training = config.training
+    workshop.dataset(str(DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)), key)
 
 
 def start_training(
@@ -142,7 +153,10 @@ def start_training(
     """
 
     def create_own() -> Run:
+        if start is None:
+            workshop.take_place()
         run = create()
+        workshop.take_place(run)
         try:
             with in_a_sentence(f"{run.name} cannot be made"):
                 if key:
@@ -154,11 +168,7 @@ def start_training(
 
     try:
         workshop.require_writable()
-    except RunError as error:
-        raise refusal(error) from None
-    if workshop.public and not key:
-        raise refusal("The page does not know you yet: try again in a moment.")
-    try:
+        key = visitors.require_key(key, public=workshop.public)
         if start is None:
             return workshop.trainer.start_new(create_own)
         run = create_own()
@@ -225,6 +235,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         if status.cause == "job":
             workshop.follow_job(run, token)
             return run
+        _require_own_data(workshop, run.config, key)
         if offer.settings is not None:
             settings = offer.settings
             _check_limits(workshop, replace(run.config, training=replace(run.config.training, **settings)))
@@ -235,7 +246,9 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         added = (more,) if more else ()
         longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
         _check_limits(workshop, replace(run.config, training=longer))
+        workshop.take_place()
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
+        workshop.take_place(run)
         return run
     except (RunError, BusyError, ValueError) as error:
         raise refusal(error) from None
@@ -255,7 +268,8 @@ def training_images(workshop: Workshop, config: RunConfig) -> int:
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
     images = 0 if workshop.limits.images is None else training_images(workshop, config)
-    workshop.limits.check(config.training, images)
+    workshop.limits.check(config.training, images, config.model)
+    workshop.storage.room_for_training(config)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
@@ -270,34 +284,40 @@ def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], R
 
 
 def suggest(
-    workshop: Workshop, request: Request, progress: Callable[[float], None]
-) -> "tuple[list[Point], Suggestion | None]":
-    """A range test of what the form describes. Raises gr.Error with one sentence."""
-    from resnet_space.data.splits import load_splits
-    from resnet_space.range_test import STEPS, range_test, suggestion
+    workshop: Workshop, request: Request
+) -> "Generator[tuple[list[Point], Suggestion | None] | None, None, None]":
+    """A range test of what the form describes, in a process of its own; closed, it ends that process.
+
+    Yields:
+        (the points so far, None) with each point, None now and then while there is no new one, and at last (all points,
+        the suggestion).
+
+    Raises:
+        gr.Error: with one sentence.
+    """
+    from resnet_space.range_test import points_apart, suggestion
 
     try:
         workshop.require_writable()
         config = requested_config(workshop, request)
-        weights = None
-        if config.training.start is not None:
-            start = workshop.start_run(config.training.start)
-            weights = start.load_weights()
-            if start.config.model.classes != config.model.classes:
-                weights = without_head(weights)
-        data = load_splits(config.training, config.model.stored_size).train
+        _check_limits(workshop, config)
+        start = None if config.training.start is None else workshop.start_run(config.training.start)
+        if start is not None and not start.has_weights:
+            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         points = []
-        for point in range_test(config, weights, data):
-            points.append(point)
-            progress(len(points) / STEPS)
-        return points, suggestion(config, points)
-    except (RunError, ValueError) as error:
+        seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
+        with workshop.slots.taken("range tests"):
+            for point in points_apart(config, None if start is None else start.path, seconds=seconds):
+                points += [] if point is None else [point]
+                yield None if point is None else (list(points), None)
+        yield points, suggestion(config, points)
+    except (RunError, OSError, ValueError) as error:
         raise refusal(error) from None
 
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+    summary = workshop.summary(workshop.dataset(request.dataset, request.key))
     strategy = request.settings["strategy"]
     return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
 

@@ -13,10 +13,11 @@ import gradio as gr
 
 from resnet_space.data.archives import ImportReport, import_archive, import_folder
 from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
-from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
-from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
+from resnet_space.data.sources import DATASET_OWNER, DatasetRef, data_folder, dataset_folders
+from resnet_space.serve import temporary, visitors
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
@@ -94,46 +95,39 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                     )
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
 
-    def may_bring(request: gr.Request) -> None:
-        admit(workshop, request)
-        try:
-            workshop.require_writable()
-        except RunError as error:
-            raise refusal(error) from None
-
     def bring(wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
-        if workshop.public and not key:
-            raise refusal("The page does not know you yet: try again in a moment.")
+        workshop.require_writable()
+        key = visitors.require_key(key, public=workshop.public)
         name = free_dataset_name(wanted, secret=workshop.public)
-        try:
-            result = bringing(workshop.data / name)
-        except DataError as error:
-            raise refusal(error) from None
+        result = bringing(workshop.data / name)
         if key:
             workshop.claim(workshop.data / name / DATASET_OWNER, key)
         return name, report_html(name, result)
 
+    @costly
     def on_upload(
         payload: dict[str, Any] | None,
         key: str | None,
-        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        may_bring(request)
+        workshop.require_writable()
         if not payload or not payload.get("path"):
             return gr.skip(), ""
         path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
         name = str(payload.get("orig_name") or path.name)
-        return bring(name, key, lambda target: import_archive(path, target, progress=told))
+        limits = workshop.storage.import_limits(path)
+        brought = bring(name, key, lambda target: import_archive(path, target, limits=limits, progress=told))
+        temporary.used(path, IN_USE)  # no longer
+        return brought
 
+    @costly
     def on_folder(
         text: str,
         key: str | None,
-        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        may_bring(request)
+        workshop.require_writable()
         if workshop.public:  # hidden is not protected
             raise refusal("A folder can be read only by the app's owner.")
         path = Path((text or "").strip()).expanduser()
@@ -142,12 +136,9 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         told = _told(progress, "Reading the folder")
         return bring(path.name, key, lambda target: import_folder(path, target, progress=told))
 
-    def on_search(text: str, request: gr.Request) -> Any:
-        admit(workshop, request)
-        try:
-            ids = search_datasets(text or "")
-        except DataError as error:
-            raise refusal(error) from None
+    @costly
+    def on_search(text: str) -> Any:
+        ids = search_datasets(text or "")
         if not ids:
             raise refusal(f"The Hub knows no data set for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
@@ -155,30 +146,24 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
     def on_chosen(repo_id: str | None) -> Any:
         if not repo_id:
             return gr.update(visible=False)
-        try:
-            dataset = describe_dataset(repo_id.strip())
-        except DataError as error:
-            raise refusal(error) from None
+        dataset = describe_dataset(repo_id.strip())
         return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
 
+    @costly
     def on_load(
         repo_id: str | None,
         chosen: str | None,
-        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        may_bring(request)
+        workshop.require_writable()
         if not repo_id:
             raise refusal("Choose a data set first, or type its id.")
-        try:
-            known = describe_dataset(repo_id.strip())
-            dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
-            megabytes = dataset.bytes / 1e6
-            fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
-            ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
-            workshop.remember(ref)
-        except DataError as error:
-            raise refusal(error) from None
+        known = describe_dataset(repo_id.strip())
+        dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
+        megabytes = dataset.bytes / 1e6
+        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
+        ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
+        workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
         said = (
             f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '

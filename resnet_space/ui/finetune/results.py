@@ -24,7 +24,7 @@ from resnet_space.evaluation import (
 from resnet_space.runs import Run, RunError, last_metric, split_words
 from resnet_space.serve.refusals import refusal
 from resnet_space.text import plotly_text, shortened
-from resnet_space.ui.finetune.data_view import tiles_html
+from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import accuracy_words, looks_words
 from resnet_space.ui.workshop import Workshop
 
@@ -61,7 +61,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
     try:
         files = split_files(training.dataset, training.dataset_config, training.dataset_revision)
         rows = [int(evaluation.rows[i]) for i in positions]
-        images = read_images(files[test["split"]], rows) if test and rows else []
+        images = read_images(files[test["split"]], rows, tile) if test and rows else []
     except (DataError, KeyError, IndexError, OSError):
         return '<p class="caution">The test images are not on this machine any more, so they cannot be shown.</p>'
     names = evaluation.classes

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def classified(
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes
     known = {name.casefold(): name for name in classes}
-    short_side = 2 * classifier.config.stored_size
+    stored_size = classifier.config.stored_size
+    short_side = 2 * stored_size
 
     def pictures() -> "Iterator[Image]":
         taken = 0
@@ -105,7 +106,8 @@ def classified(
             try:
                 if file.problem:
                     raise ImageError(file.problem)
-                image = open_image(io.BytesIO(file.data), short_side=short_side)
+                # At once, as a batch of them would take as many times what the largest picture does.
+                image = to_model_size(open_image(io.BytesIO(file.data), short_side=short_side), stored_size)
             except ImageError as error:
                 reading.skipped.add(file.name, str(error))
                 continue
