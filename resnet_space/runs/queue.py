@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from resnet_space.runs import (
     Run,
     RunError,
     Ticket,
+    discard,
     in_a_sentence,
 )
 from resnet_space.tokens import masked
@@ -165,7 +165,7 @@ class Trainer:
             try:
                 self._start_or_enqueue(run, resume=False)
             except BaseException:
-                shutil.rmtree(run.path, ignore_errors=True)
+                discard(run.path)
                 raise
             return run
 

@@ -183,7 +183,7 @@ class LiveFeed:
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
         row = followed_row(rows)
-        waiting = len(self.workshop.trainer.queue())
+        waiting = len(self.workshop.trainer.queue() if self._look is None else self._look.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,

@@ -106,11 +106,11 @@ def _build(members: Members, folder: Path, limits: Limits, progress: Progress | 
     taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder.parent)
+        temporary.mkdir()
         skipped = SkippedFiles()
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:
