@@ -115,7 +115,10 @@ def fault(kind: str, *, below: Path, at: int = 1, lasts: int = 1) -> Iterator[Se
             put(io, "open", opens)
             put(os, "open", opens)
         if kind in ("ENOSPC", "EROFS", "STOP", "KILL"):
-            for name in ("mkdir", "replace", "rename", "fsync"):
+            for name in ("mkdir", "fsync"):
+                put(os, name, here)
+        if kind in ("EROFS", "STOP", "KILL"):  # to replace a file takes no room
+            for name in ("replace", "rename"):
                 put(os, name, here)
         if kind == "EROFS":
             for name in ("unlink", "rmdir", "truncate", "utime"):

@@ -212,7 +212,8 @@ LONG_MATRIX = [
     for kind in KINDS
     for at in operations(action, kind)
     for lasts in (1, FOR_EVER)
-    if not (action == "tidy" and lasts == FOR_EVER)
+    # A disk that becomes read-only in the middle cannot be cleaned up; and tidying goes on until it has its way.
+    if lasts == 1 or not (action == "tidy" or (kind == "EROFS" and at > 1))
 ]
 
 

@@ -258,6 +258,22 @@ class Run:
         changed.write_config()
         return changed
 
+    @contextmanager
+    def unchanged_if_refused(self) -> Iterator[None]:
+        """What fails within it leaves the configuration as it was, also on a disk that is full."""
+        before = self.path / f".{CONFIG}.before.{os.getpid()}.tmp"
+        try:
+            shutil.copyfile(self.path / CONFIG, before)
+            try:
+                yield
+            except BaseException:
+                with suppress(OSError):
+                    before.replace(self.path / CONFIG)  # which takes neither room nor an open file
+                raise
+        finally:
+            with suppress(OSError):
+                before.unlink(missing_ok=True)
+
     def write_config(self) -> None:
         with replaced_atomically(self.path / CONFIG) as file:
             file.write_text(json.dumps(self.config.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

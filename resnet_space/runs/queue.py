@@ -148,14 +148,8 @@ class Trainer:
             if self._is_alive(run) or run.is_queued:
                 raise BusyError(f"{run.name} is training or waiting already.")
             self._check_room()
-            longer = run.with_more_epochs(more_epochs) if more_epochs else run
-            try:
-                self._start_or_enqueue(longer, resume)
-            except BaseException:
-                if more_epochs:
-                    with suppress(OSError):
-                        run.write_config()
-                raise
+            with run.unchanged_if_refused():
+                self._start_or_enqueue(run.with_more_epochs(more_epochs) if more_epochs else run, resume)
 
     def start_new(self, create: Callable[[], Run]) -> Run:
         """Create a run and start it, as one step: a refused start leaves no run behind. Raises as `start`, `create`."""
