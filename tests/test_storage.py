@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
 from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
 from resnet_space.serve import storage, temporary, visitors
@@ -339,6 +339,24 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop,
     archive.write_bytes(bytes(300_000))
     with pytest.raises(RunError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
         limited.storage.import_limits(archive)
+
+
+@pytest.mark.parametrize("on_space", [True, False])
+def test_a_download_needs_room_unless_it_is_here_already(
+    limited: Workshop, monkeypatch: pytest.MonkeyPatch, on_space: bool
+) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if on_space:
+        monkeypatch.setenv("SPACE_ID", "ann/the-space")
+    else:
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+        monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
+    with pytest.raises(
+        RunError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+    ):
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+    limited.remember(DatasetRef("ann/pets"))
+    limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
 
 
 # What is nobody's, and what is broken

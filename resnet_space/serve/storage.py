@@ -240,10 +240,7 @@ class Storage:
                 self._make_room(wanted - left)
                 left = self._left_of(where or self.workshop.library.root)
         if wanted > left:
-            raise RunError(
-                f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} "
-                "here: bring or ask for less, or try again later."
-            )
+            raise _no_room(what, wanted, left)
 
     def room_for_upload(self, wanted: int, address: str) -> None:
         """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
@@ -304,6 +301,22 @@ class Storage:
         # On ZeroGPU they are handed on in files.
         if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
             self.room_for(wanted, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+
+    def room_for_download(self, ref: DatasetRef, size: int) -> None:
+        """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
+
+        Raises:
+            RunError: as `room_for`.
+        """
+        from huggingface_hub import constants
+
+        if any(str(ref) == here for _, here in self.workshop.dataset_choices()):
+            return
+        cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
+        if "SPACE_ID" in os.environ:
+            self.room_for(size, what, cache)
+        elif size > _free(cache) - SPARE:
+            raise _no_room(what, size, _free(cache) - SPARE)
 
     def import_limits(self, archive: Path) -> ImportLimits:
         """What may come out of an archive, which is written twice before the import is done.
@@ -515,6 +528,13 @@ def _free(folder: Path) -> int:
         except OSError:
             continue
     return 0
+
+
+def _no_room(what: str, wanted: int, left: float) -> RunError:
+    return RunError(
+        f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
+        "bring or ask for less, or try again later."
+    )
 
 
 def _size_words(size: float) -> str:

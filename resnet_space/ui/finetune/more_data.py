@@ -161,8 +161,9 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         known = describe_dataset(repo_id.strip())
         dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
         megabytes = dataset.bytes / 1e6
-        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
+        workshop.storage.room_for_download(ref, dataset.bytes)
+        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
         said = (
