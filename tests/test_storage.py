@@ -15,8 +15,9 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, Datas
 from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
 from resnet_space.serve import storage, temporary, visitors
+from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import DAY, HOUR, Kept, kept_words, tidy, to_delete, usage
+from resnet_space.serve.storage import kept_words, tidy, usage
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
@@ -260,7 +261,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
 ) -> None:
     monkeypatch.setattr(temporary, "storage", workshop.storage)
     csv_file("table", ["a"], [[1]])
-    assert usage(workshop)["temporary"] == storage.LEAST_FILE
+    assert usage(workshop)["temporary"] == LEAST_FILE
     workshop.limits = replace(LIMITED, upload_mb=None)
     with pytest.raises(RunError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])

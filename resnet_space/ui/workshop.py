@@ -24,8 +24,9 @@ from resnet_space.hub.push import push_run, who_am_i
 from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import EXPIRES, Storage
+from resnet_space.serve.storage import Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 

@@ -16,8 +16,8 @@ from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datase
 from resnet_space.data.sources import DATASET_OWNER, DatasetRef, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.kept import IN_USE
 from resnet_space.serve.refusals import refusal
-from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
