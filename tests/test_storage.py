@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
 from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
 from resnet_space.serve import storage, temporary, visitors
+from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import DAY, HOUR, Kept, kept_words, tidy, to_delete, usage
+from resnet_space.serve.storage import kept_words, tidy, usage
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
@@ -260,7 +261,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
 ) -> None:
     monkeypatch.setattr(temporary, "storage", workshop.storage)
     csv_file("table", ["a"], [[1]])
-    assert usage(workshop)["temporary"] == storage.LEAST_FILE
+    assert usage(workshop)["temporary"] == LEAST_FILE
     workshop.limits = replace(LIMITED, upload_mb=None)
     with pytest.raises(RunError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
@@ -339,6 +340,24 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop,
     archive.write_bytes(bytes(300_000))
     with pytest.raises(RunError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
         limited.storage.import_limits(archive)
+
+
+@pytest.mark.parametrize("on_space", [True, False])
+def test_a_download_needs_room_unless_it_is_here_already(
+    limited: Workshop, monkeypatch: pytest.MonkeyPatch, on_space: bool
+) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if on_space:
+        monkeypatch.setenv("SPACE_ID", "ann/the-space")
+    else:
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+        monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
+    with pytest.raises(
+        RunError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+    ):
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+    limited.remember(DatasetRef("ann/pets"))
+    limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
 
 
 # What is nobody's, and what is broken

@@ -35,9 +35,10 @@ from resnet_space.runs import (
 )
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.slots import Slots
-from resnet_space.serve.storage import EXPIRES, Storage
+from resnet_space.serve.storage import Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 

@@ -16,8 +16,8 @@ from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datase
 from resnet_space.data.sources import DATASET_OWNER, DatasetRef, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.kept import IN_USE
 from resnet_space.serve.refusals import refusal
-from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
@@ -161,8 +161,9 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         known = describe_dataset(repo_id.strip())
         dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
         megabytes = dataset.bytes / 1e6
-        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
+        workshop.storage.room_for_download(ref, dataset.bytes)
+        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
         workshop.remember(ref)
         cut = " The Hub converted only its beginning." if dataset.partial else ""
         said = (
