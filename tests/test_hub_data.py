@@ -409,7 +409,7 @@ def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
     [
         "",
         "/",
-        "mnist",
+        "nobody-knows-it",
         "a/b/c",
         "../etc",
         "a//b",
@@ -457,7 +457,7 @@ def test_a_missing_revision_is_named(stub: HubStub) -> None:
         ),
         (
             {"img": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}},
-            "as it has no column of class labels (ClassLabel; text and plain numbers do not count)",
+            "as it has no column of class labels (the column 'label' has 6 different values in 6 rows)",
         ),
     ],
 )
@@ -472,7 +472,7 @@ def test_a_data_set_for_something_else_is_refused(stub: HubStub, features: dict[
 
 
 def test_a_data_set_without_parquet_or_conversion_is_refused(stub: HubStub) -> None:
-    commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet()})
+    commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet(), "validation.parquet": b""})
     assert refusal(describe_dataset, "a/b") == (
         "The data set a/b has no parquet files with training images and the Hub has not converted it to any, "
         "as it does not for unusual or very large ones: choose another."
