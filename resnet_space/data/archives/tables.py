@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from resnet_space.data.archives.layout import Placed, SpooledImage, keyword_split
@@ -23,21 +23,9 @@ FILE_NAMES = ("file_name", "filename", "file", "image_id", "image", "image_name"
 USUAL_LABELS = (*LABEL_NAMES, "category", "class_name", "label_name", "species", "breed", "diagnosis", "dx")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 NUMBERED = re.compile(r"(.*?[^\W\d_].*?)[\W_]*\d+[\W_]*", re.S)  # a name that ends in a number: "cat.0", "dog (12)"
-CAMERAS = {"img", "image", "images", "dsc", "dscn", "dscf", "pxl", "photo", "picture", "pic", "frame", "scan", "isic"}
-CAMERAS |= {
-    "screenshot",
-    "whatsapp image",
-    "file",
-    "train",
-    "test",
-    "val",
-    "id",
-    "part",
-    "page",
-    "sample",
-    "gopr",
-    "mvi",
-}
+NO_LABELS = {"img", "image", "images", "photo", "picture", "pic", "file", "frame", "scan", "page", "part", "sample"}
+NO_LABELS |= {"dsc", "dscn", "dscf", "pxl", "gopr", "mvi", "screenshot", "whatsapp image", "train", "test", "val", "id"}
+PARTS = re.compile(r"part|batch|fold|chunk|shard|images", re.I)
 
 
 @dataclass(frozen=True)
@@ -100,19 +88,16 @@ def _decoded(data: bytes) -> str:
 
 def _of_rows(rows: Iterable[object]) -> dict[str, list[str | None]]:
     columns: dict[str, list[str | None]] = {}
-    count = 0
-    for row in rows:
+    for count, row in enumerate(rows):
         if not isinstance(row, dict):
             return {}
         for name, value in row.items():
             if name not in columns and len(columns) < MAX_COLUMNS:
                 columns[name] = [None] * count
-            plain = isinstance(value, str | int | float)
             if name in columns:
-                columns[name].append(str(value).strip() or None if plain else None)
-        count += 1
+                columns[name].append(str(value).strip() or None if isinstance(value, str | int | float) else None)
         for values in columns.values():
-            if len(values) < count:
+            if len(values) == count:
                 values.append(None)
     return columns
 
@@ -167,12 +152,8 @@ def _best(
     def candidates(read: _Read) -> list[str]:
         files = file_column(read)
         rows = [i for i, image in enumerate(read.files[files]) if image >= 0]
-        able = [
-            name
-            for name in read.columns
-            if name not in read.files and _are_labels([read.columns[name][i] for i in rows])
-        ]
-        able = [name for name in able if name.lower() not in SPLIT_COLUMNS]
+        others = [name for name in read.columns if name not in read.files and name.lower() not in SPLIT_COLUMNS]
+        able = [name for name in others if _are_labels([read.columns[name][i] for i in rows])]
         return sorted(able, key=lambda name: (_place(name, USUAL_LABELS), _are_numbers(read.columns[name])))
 
     able = {id(read): candidates(read) for read in reads}
@@ -205,7 +186,6 @@ def _best(
                 said = keyword_split(split_values[row] or "") if split_values else None
                 splits[image] = said or placed[image].split or own_split
     without = labels.count(None)
-    usual = label.lower() in USUAL_LABELS
     all_labels = candidates(main)
     others = [name for name in all_labels if name != label]
     sentence = (
@@ -215,19 +195,15 @@ def _best(
     )
     decisions = [Decision("table", sentence)]
     if others:
-        decisions.append(
-            Decision("label column", f"The column {label!r} was taken; {named(others)} could be taken too.")
-        )
+        said = f"The column {label!r} was taken; {named(others)} could be taken too."
+        decisions.append(Decision("label column", said))
     if contradicting:
-        decisions.append(
-            Decision("table", f"{contradicting:,} rows give a picture another label: its first one counts.")
-        )
+        said = f"{contradicting:,} rows give a picture another label: its first one counts."
+        decisions.append(Decision("table", said))
     choices = {"label_column": all_labels, "image_column": list(main.files)}
-    wanted = (
-        label_column is not None
-        or not _has_classes(placed)
-        or (usual and _are_parts(placed) and _cross(labels, placed))
-    )
+    usual = label.lower() in USUAL_LABELS
+    parts = usual and _are_parts(placed) and _cross(labels, placed)
+    wanted = label_column is not None or not _has_classes(placed) or parts
     return Labels(
         labels,
         splits,
@@ -247,7 +223,7 @@ def labels_from_names(found: Sequence[SpooledImage], placed: Sequence[Placed]) -
     train = [i for i, where in enumerate(placed) if where.split == ("train" if has_train else None)]
     counts = Counter(labels[i] for i in train)
     names = [name for name in counts if name is not None]
-    numbered = {name.casefold() for name in names} & CAMERAS
+    numbered = {name.casefold() for name in names} & NO_LABELS
     if None in counts or numbered or not 2 <= len(names) <= MAX_CLASSES or min(counts.values()) < 2:
         return None
     labels = [label if label in counts else None for label in labels]
@@ -287,21 +263,20 @@ class _Lookup:
         if folders:
             end = tuple(folders)
             several = [i for i in several if self._found[i].folders[-len(end) :] == end]
-        for narrower in (
+        narrower: tuple[Callable[[int], bool], ...] = (
             lambda i: self._found[i].folders == (*table.folders, *folders),
             lambda i: split is not None and self._placed[i].split == split,
             lambda i: self._found[i].folders[: len(table.folders)] == table.folders,
-        ):
-            if len(several) > 1:
-                several = [i for i in several if narrower(i)] or several
+        )
+        for fits in narrower if len(several) > 1 else ():
+            several = [i for i in several if fits(i)] or several
         return several[0] if len(several) == 1 else -1
 
 
 def _names_files(rows: Sequence[int], images: int) -> bool:
     """Whether half of the rows have an image, or half of the images a row."""
-    return (bool(rows) and 2 * (sum(row >= 0 for row in rows)) >= len(rows)) or 2 * len({*rows} - {-1}) >= max(
-        images, 1
-    )
+    there = [row for row in rows if row >= 0]
+    return bool(there) and (2 * len(there) >= len(rows) or 2 * len(set(there)) >= images)
 
 
 def _place(name: str, names: Sequence[str]) -> int:
@@ -331,7 +306,9 @@ def _are_parts(placed: Sequence[Placed]) -> bool:
 
 
 def _cross(labels: Sequence[str | None], placed: Sequence[Placed]) -> bool:
-    """Whether some label is in more than one folder."""
+    """Whether some label is in more than one folder, or the folders are called parts."""
+    if all(PARTS.search(where.names[0]) for where in placed if where.names):
+        return True
     folders: Mapping[str, set[str]] = defaultdict(set)
     for label, where in zip(labels, placed, strict=True):
         if label is not None and where.names:
