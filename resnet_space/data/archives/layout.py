@@ -85,7 +85,7 @@ def select(
     placed, decisions = locate([image.folders for image in found])
     choices: dict[str, list[str]] = {}
     labelled = labels_from_tables(found, placed, tables, wishes.label_column, wishes.image_column)
-    if labelled is None and not any(where.names for where in placed):
+    if labelled is None and len({names[1] for names in _classes(placed) if names}) < 2:
         labelled = labels_from_names(found, placed)
     if labelled is not None:
         choices |= labelled.choices

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from resnet_space.data.archives.layout import Placed, SpooledImage, keyword_split
-from resnet_space.data.archives.report import Decision, images, named
+from resnet_space.data.archives.report import Decision, named
 from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -152,8 +152,8 @@ def _best(
     def candidates(read: _Read) -> list[str]:
         files = file_column(read)
         rows = [i for i, image in enumerate(read.files[files]) if image >= 0]
-        others = [name for name in read.columns if name not in read.files and name.lower() not in SPLIT_COLUMNS]
-        able = [name for name in others if _are_labels([read.columns[name][i] for i in rows])]
+        others = [name for name in read.columns if name != files and name.lower() not in SPLIT_COLUMNS]
+        able = [name for name in others if _are_labels(name, [read.columns[name][i] for i in rows])]
         return sorted(able, key=lambda name: (_place(name, USUAL_LABELS), _are_numbers(read.columns[name])))
 
     able = {id(read): candidates(read) for read in reads}
@@ -190,8 +190,7 @@ def _best(
     others = [name for name in all_labels if name != label]
     sentence = (
         f"The labels are those of the column {label!r} of {named(read.table.name for read in used)}, whose column "
-        f"{files!r} names the files; {missing:,} of its rows have no picture, and {images(without)} "
-        f"{'has' if without == 1 else 'have'} no row."
+        f"{files!r} names the files; rows without a picture: {missing:,}, pictures without a row: {without:,}."
     )
     decisions = [Decision("table", sentence)]
     if others:
@@ -200,7 +199,7 @@ def _best(
     if contradicting:
         said = f"{contradicting:,} rows give a picture another label: its first one counts."
         decisions.append(Decision("table", said))
-    choices = {"label_column": all_labels, "image_column": list(main.files)}
+    choices = {"label_column": all_labels, "image_column": [name for name in main.files if name not in all_labels]}
     usual = label.lower() in USUAL_LABELS
     parts = usual and _are_parts(placed) and _cross(labels, placed)
     wanted = label_column is not None or not _has_classes(placed) or parts
@@ -283,9 +282,11 @@ def _place(name: str, names: Sequence[str]) -> int:
     return names.index(name.lower()) if name.lower() in names else len(names)
 
 
-def _are_labels(values: Sequence[str | None]) -> bool:
+def _are_labels(name: str, values: Sequence[str | None]) -> bool:
+    """Whether a column's values could be classes: two to 1,000; with two rows each, but where its name says it."""
     counts = Counter(value for value in values if value is not None)
-    return 2 <= len(counts) <= MAX_CLASSES and 2 * len(counts) <= sum(counts.values()) and not _are_fractions(counts)
+    repeated = 2 * len(counts) <= sum(counts.values()) and not _are_fractions(counts)
+    return 2 <= len(counts) <= MAX_CLASSES and (repeated or name.lower() in USUAL_LABELS)
 
 
 def _are_fractions(values: Iterable[str]) -> bool:
