@@ -43,6 +43,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     assert names == {"/start_training", "/training_status", "/stop_training", "/push", "/pull"} | {
         "/predict",
         "/explore_residuals",
+        "/add_data",
     }
 
 
