@@ -283,7 +283,7 @@ def test_the_columns_are_told_and_can_be_changed_and_what_is_missing_is_counted(
     assert other.classes == ("f", "m")
     for wish, reason in (
         ({"label_column": "lesion"}, "The tables have no label column 'lesion': choose one of dx, sex."),
-        ({"image_column": "sex"}, "There is no table that names the images in that column: leave the columns out."),
+        ({"image_column": "sex"}, "No table has a column 'sex' that names the images: leave it out."),
     ):
         with pytest.raises(DataError) as refused:
             import_archive(tmp_path / "archive.zip", tmp_path / "no", **wish)

@@ -129,15 +129,15 @@ def labels_from_tables(
         files = {name: rows for name, rows in files.items() if _names_files(rows, len(found))}
         if files:
             reads.append(_Read(table, columns, files))
+    if not reads and (label_column or image_column):
+        raise DataError("There is no table that names the images: leave the columns out.")
     if image_column is not None:
         for read in reads:
             read.files = {name: rows for name, rows in read.files.items() if name == image_column}
         reads = [read for read in reads if read.files]
-    if not reads:
-        if label_column is not None or image_column is not None:
-            raise DataError("There is no table that names the images in that column: leave the columns out.")
-        return None
-    return _best(reads, found, placed, label_column)
+        if not reads:
+            raise DataError(f"No table has a column {image_column!r} that names the images: leave it out.")
+    return _best(reads, found, placed, label_column) if reads else None
 
 
 def _best(

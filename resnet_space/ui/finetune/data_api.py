@@ -38,7 +38,7 @@ def build_data_api(workshop: Workshop) -> None:
         """Bring images here as a data set: an archive of class folders, or a data set of the Hugging Face Hub.
 
         Args:
-            archive: a zip or tar of class folders, or of images and a table of their labels.
+            archive: a zip or tar of class folders, or of images and a table of their labels; or null.
             repo_id: instead of an archive, a data set of the Hub, "owner/name".
             config: its configuration; the first that can be used where it is left out.
             label_column: of the table or the data set; found where it is left out.
