@@ -156,7 +156,7 @@ def test_texts_and_whole_numbers_become_classes(folder: Path, values: Any, class
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (["a caption of its own %d" % i for i in range(12)], "the column 'label' has 12 different values in 12 rows"),
+        ([f"a caption of its own {i}" for i in range(12)], "the column 'label' has 12 different values in 12 rows"),
         ([0.5] * 6 + [1.5] * 6, "the column 'label' has numbers that are not whole"),
         (["same"] * 12, "the column 'label' has only one value"),
         ([None] * 12, "no column of class labels"),

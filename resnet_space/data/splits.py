@@ -244,7 +244,7 @@ class Members:
     def load(cls, file: Path) -> "Members | None":
         """None where there is no such file, or a damaged one."""
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
                 return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
