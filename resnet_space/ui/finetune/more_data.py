@@ -79,7 +79,7 @@ def decisions_html(decisions: Sequence[Decision]) -> str:
     if not decisions:
         return ""
     rows = "".join(f"<li>{escape(decision.sentence)}</li>" for decision in decisions)
-    return f"<details><summary>How it was read: {len(decisions)} decisions</summary><ul>{rows}</ul></details>"
+    return f"<details><summary>How it was read ({len(decisions)})</summary><ul>{rows}</ul></details>"
 
 
 def other_choices(report: ImportReport) -> list[tuple[str, str]]:
@@ -97,7 +97,8 @@ def chosen_otherwise(value: str | None) -> dict[str, Any]:
         chosen = json.loads(value or "{}")
     except ValueError:
         chosen = None
-    if not isinstance(chosen, dict) or not set(chosen) <= set(CHOICES):
+    known = isinstance(chosen, dict) and set(chosen) <= set(CHOICES)
+    if not known or not all(isinstance(part, str) for part in chosen.values()):
         raise refusal(f"{value!r} cannot be chosen: take one of the list.")
     return chosen
 
