@@ -73,7 +73,11 @@ def write_named(folder: Path, split: str, classes: Sequence[str], colours: Seque
         (("red", "green", "blue"), "red green blue", ""),
         (("blue", "red", "green"), "red green blue", ""),
         (("green", "red"), "red green", "The test split has no class 'blue'."),
-        (("Blue", "RED", "green"), "red green blue", ""),
+        (
+            ("Blue", "RED", "green"),
+            "red green blue",
+            "The classes 'Blue', 'RED' of the test split stand for 'blue', 'red'.",
+        ),
     ],
 )
 def test_a_splits_classes_are_matched_by_name(

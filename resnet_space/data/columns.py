@@ -270,8 +270,12 @@ def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[st
             reason = f"as {named(unknown)} is none of the run's classes"
         told.append(f"{left_out(sum(unknown.values()), split)}, {reason}.")
     own = class_names(features_of(schema).get(columns.label, {})) if columns.values is None else ()
-    there = matched(dict(enumerate(own)), columns.classes).values()
-    lacking = [name for i, name in enumerate(columns.classes) if own and i not in there]
+    there = matched(dict(enumerate(own)), columns.classes)
+    alike = {own[i]: columns.classes[j] for i, j in there.items() if own[i] != columns.classes[j]}
+    if alike:
+        said = "class" if len(alike) == 1 else "classes"
+        told.append(f"The {said} {named(alike)} of the {split} split stand for {named(alike.values())}.")
+    lacking = [name for i, name in enumerate(columns.classes) if own and i not in there.values()]
     if lacking:
         told.append(f"The {split} split has no class {named(lacking)}.")
     return told

@@ -274,7 +274,7 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
 
 
 def test_a_hub_set_is_brought_with_the_columns_that_were_asked_for(client: Client, app: App) -> None:
-    features = {"image": {"_type": "Image"}}
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
     features |= {name: {"_type": "ClassLabel", "names": names} for name, names in FACES.items()}
     file = io.BytesIO()
     table = pq.read_table(next((app.checkpoints.parent / "data" / TINY).glob("train-*"))).slice(0, 40)

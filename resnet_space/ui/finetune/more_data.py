@@ -93,14 +93,14 @@ def other_choices(report: ImportReport) -> list[tuple[str, str]]:
 
 def chosen_otherwise(value: str | None) -> dict[str, Any]:
     """The parameter of `import_archive` that a value of `other_choices` stands for. Raises gr.Error."""
+    chosen: Any
     try:
         chosen = json.loads(value or "{}")
     except ValueError:
         chosen = None
-    known = isinstance(chosen, dict) and set(chosen) <= set(CHOICES)
-    if not known or not all(isinstance(part, str) for part in chosen.values()):
-        raise refusal(f"{value!r} cannot be chosen: take one of the list.")
-    return chosen
+    if isinstance(chosen, dict) and set(chosen) <= set(CHOICES) and all(isinstance(v, str) for v in chosen.values()):
+        return chosen
+    raise refusal(f"{value!r} cannot be chosen: take one of the list.")
 
 
 def described(repo_id: str, config: str | None, label: str | None = None, image: str | None = None) -> HubDataset:
