@@ -76,7 +76,7 @@ def write_named(folder: Path, split: str, classes: Sequence[str], colours: Seque
         (
             ("Blue", "RED", "green"),
             "red green blue",
-            "The classes 'Blue', 'RED' of the test split stand for 'blue', 'red'.",
+            "The classes 'Blue', 'RED' of the test split were taken for 'blue', 'red'.",
         ),
     ],
 )
@@ -162,6 +162,7 @@ def test_texts_and_whole_numbers_become_classes(folder: Path, values: Any, class
     [
         ([f"a caption of its own {i}" for i in range(12)], "the column 'label' has 12 different values in 12 rows"),
         ([0.5] * 6 + [1.5] * 6, "the column 'label' has numbers that are not whole"),
+        (["long" * 60, "x"] * 6, "the column 'label' has long texts"),
         (["same"] * 12, "the column 'label' has only one value"),
         ([None] * 12, "no column of class labels"),
         ([[1]] * 12, "no column of class labels"),

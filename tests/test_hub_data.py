@@ -752,7 +752,13 @@ def test_types_that_only_the_readme_has_are_read(stub: HubStub) -> None:
     assert "the types are the README's" in decided(dataset, "classes")
     fetch_dataset(dataset)
     assert open_dataset(dataset.reference).columns.classes == ("cat", "cow", "dog")
-    for readme in (b"", b"---\n: [\n---\n", b"---\ndataset_info: 3\n---\n", b"no front matter", b"\xff\xfe"):
+    bomb = b"".join(b"%c: &%c [%s]\n" % (c + 1, c + 1, b", ".join([b"*%c" % c] * 9)) for c in range(97, 107))
+    bomb = (
+        b"---\na: &a [x]\n"
+        + bomb
+        + b"dataset_info: {features: [{name: label, dtype: {class_label: {names: *k}}}]}\n---\n"
+    )
+    for readme in (bomb, b"", b"---\n: [\n---\n", b"---\ndataset_info: 3\n---\n", b"no front matter", b"\xff\xfe"):
         stub.add_dataset("a/b", {"train.parquet": content, "README.md": readme})
         assert describe_dataset("a/b").classes == ("0", "1", "2")
 

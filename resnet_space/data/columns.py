@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo")  # preferred in this order, in any case
 LABEL_NAMES = ("label", "labels", "class", "target")
 MAX_CLASSES = 1_000  # of labels without names; more are numbers or texts of another kind
+MAX_NAME = 200  # characters of a class
 
 Features = Mapping[str, Mapping[str, Any]]  # by column: its type as the `datasets` library writes it
 ReadColumn = Callable[[str], "pa.ChunkedArray"]
@@ -119,14 +120,18 @@ def features_of(schema: pa.Schema) -> Features:
 def class_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
     """Of a ClassLabel; none of anything else."""
     names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    # Not whatever a README's YAML may nest there: its text could be endless.
+    if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
+        return ()
+    return tuple(map(str, names))
 
 
 def image_columns(schema: pa.Schema, features: Features | None = None) -> list[str]:
     """The columns of images, the one to take first; without the Hub's metadata by the form that it gives images."""
-    features = features_of(schema) or features or {}
+    own = features_of(schema)
+    features = own or features or {}
     found = [name for name, feature in features.items() if feature.get("_type") == "Image" and name in schema.names]
-    if not found and not any("_type" in feature for feature in features.values()):
+    if not found and not own:
         found = [field.name for field in schema if _holds_images(field.type)]
     return sorted(found, key=lambda name: _preference(name, IMAGE_NAMES))
 
@@ -231,6 +236,8 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
         raise DataError(f"has {'only one value' if found else 'no values'}")
     if len(found) > MAX_CLASSES or 2 * len(found) > rows:
         raise DataError(f"has {len(found):,} different values in {rows:,} rows")
+    if any(isinstance(value, str) and len(value) > MAX_NAME for value in found):
+        raise DataError("has long texts")
     if isinstance(found[0], str):
         return tuple(sorted(found, key=natural_order))
     if isinstance(found[0], bool):
@@ -273,8 +280,9 @@ def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[st
     there = matched(dict(enumerate(own)), columns.classes)
     alike = {own[i]: columns.classes[j] for i, j in there.items() if own[i] != columns.classes[j]}
     if alike:
-        said = "class" if len(alike) == 1 else "classes"
-        told.append(f"The {said} {named(alike)} of the {split} split stand for {named(alike.values())}.")
+        one = len(alike) == 1
+        said = f"The {'class' if one else 'classes'} {named(alike)} of the {split} split"
+        told.append(f"{said} {'was' if one else 'were'} taken for {named(alike.values())}.")
     lacking = [name for i, name in enumerate(columns.classes) if own and i not in there.values()]
     if lacking:
         told.append(f"The {split} split has no class {named(lacking)}.")

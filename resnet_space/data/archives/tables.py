@@ -8,13 +8,14 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from resnet_space.data.archives.layout import Placed, SpooledImage, keyword_split
 from resnet_space.data.archives.report import Decision, named
-from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, DataError
+from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, MAX_NAME, DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 MAX_TABLE_BYTES = 20_000_000  # of all tables together; as lists of texts they take some ten times that
@@ -95,7 +96,8 @@ def _of_rows(rows: Iterable[object]) -> dict[str, list[str | None]]:
             if name not in columns and len(columns) < MAX_COLUMNS:
                 columns[name] = [None] * count
             if name in columns:
-                columns[name].append(str(value).strip() or None if isinstance(value, str | int | float) else None)
+                text = unicodedata.normalize("NFC", str(value)).strip() if isinstance(value, str | int | float) else ""
+                columns[name].append(text or None)
         for values in columns.values():
             if len(values) == count:
                 values.append(None)
@@ -285,6 +287,8 @@ def _place(name: str, names: Sequence[str]) -> int:
 def _are_labels(name: str, values: Sequence[str | None]) -> bool:
     """Whether a column's values could be classes: two to 1,000; with two rows each, but where its name says it."""
     counts = Counter(value for value in values if value is not None)
+    if any(len(value) > MAX_NAME or not value.isprintable() for value in counts):
+        return False
     repeated = 2 * len(counts) <= sum(counts.values()) and not _are_fractions(counts)
     return 2 <= len(counts) <= MAX_CLASSES and (repeated or name.lower() in USUAL_LABELS)
 
