@@ -147,7 +147,7 @@ class Storage:
         from resnet_space.data.splits import decoded_bytes
 
         training = config.training
-        ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
+        ref = DatasetRef.of(training)
         counts = map(sum, self.workshop.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):

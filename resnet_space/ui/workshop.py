@@ -8,6 +8,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -280,7 +281,7 @@ class Workshop:
         own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
-        return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
+        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
 
     def dataset(self, text: object, key: str | None) -> DatasetRef:
         """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
@@ -319,7 +320,11 @@ class Workshop:
         if not ref.is_on_hub:
             return ref
         known = [
-            other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
+            other
+            for other in self._hub_datasets()
+            if other.name == ref.name
+            and ref.config in (None, other.config)
+            and (ref.label, ref.image) == (other.label, other.image)
         ]
         if ref.revision is None and known:
             return known[-1]
@@ -327,8 +332,7 @@ class Workshop:
             raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
         if ref.revision is not None:
             return ref
-        found = describe_dataset(ref.name, config=ref.config)
-        return DatasetRef(found.repo_id, found.config, found.revision)
+        return describe_dataset(ref.name, ref.config, ref.label, ref.image).reference
 
     def remember(self, ref: DatasetRef) -> None:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
@@ -337,7 +341,8 @@ class Workshop:
             DataError: where that cannot be written down.
         """
         with self._remember_lock:
-            kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
+            same = replace(ref, revision=None)
+            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
             text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
             try:
                 with replaced_atomically(self.data / HUB_DATASETS) as file:

@@ -20,10 +20,19 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What was decided about an import, and is shown: `what` it is about, and one sentence."""
+
+    what: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class ImportReport:
     """A data set as it was made: `counts` is split -> class -> images, without the splits that it does not have.
 
     `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only.
+    `choices` has what can be decided otherwise, by the name of `import_archive`'s parameter.
     """
 
     classes: tuple[str, ...]
@@ -31,6 +40,8 @@ class ImportReport:
     skipped: tuple[Skipped, ...]
     skipped_count: int
     warnings: tuple[str, ...]
+    decisions: list[Decision] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,8 +72,10 @@ def read_report(folder: Path) -> ImportReport | None:
             tuple(Skipped(**skipped) for skipped in report["skipped"]),
             report["skipped_count"],
             tuple(report["warnings"]),
+            [Decision(**decision) for decision in report.get("decisions", ())],
+            report.get("choices", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
