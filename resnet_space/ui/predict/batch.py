@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_space.data.archives import File, is_archive, read_files
+from resnet_space.data.archives.members import DEFAULT_LIMITS, Budget
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.images import ImageError, Picture
 from resnet_space.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -88,11 +89,15 @@ def classified(
         reading: is kept up to date.
         most: pictures; what comes after them is not read.
         stopped: is asked before each file.
+
+    Raises:
+        DataError: where the pictures have too many pixels in all, or take too long; see `archives.members.Limits`.
     """
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes
     known = {name.casefold(): name for name in classes}
     short_side = 2 * classifier.config.stored_size
+    budget = Budget(DEFAULT_LIMITS)
 
     def pictures() -> "Iterator[Image]":
         taken = 0
@@ -105,12 +110,11 @@ def classified(
             try:
                 if file.problem:
                     raise ImageError(file.problem)
-                image = open_image(io.BytesIO(file.data), short_side=short_side)
+                with Picture(io.BytesIO(file.data), short_side=short_side) as picture:
+                    budget.spend(picture.cost, len(file.data))
+                    image = picture.decode().image
             except ImageError as error:
                 reading.skipped.add(file.name, str(error))
-                continue
-            except Exception as error:  # Pillow's decoders meet hostile bytes here: none of them may end the rest
-                reading.skipped.add(file.name, f"The image is damaged and cannot be decoded ({error}).")
                 continue
             folder = next((known[part.casefold()] for part in file.parts[-2::-1] if part.casefold() in known), "")
             names.append(("/".join(file.parts), folder))
