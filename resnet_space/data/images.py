@@ -32,8 +32,8 @@ MAX_PIXELS = 50_000_000  # to decode: of a 50-megapixel photograph; as RGB they 
 MAX_JPEG_PIXELS = 150_000_000
 ORIENTATION, SAMPLES = 274, 277  # tags of EXIF and TIFF
 GREY = ("L", "I", "I;16", "I;16B", "F")
-# What a pixel costs, in others': OpenJPEG takes 20 bytes for one, and that much more time.
-COSTS = {"JPEG2000": 4}
+# What a pixel costs, in a PNG's or a JPEG's: time, and memory of the decoder's own, up to 20 bytes for JPEG 2000.
+COSTS = {"JPEG2000": 4, "WEBP": 2, "AVIF": 2, "HEIF": 2}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -326,7 +326,9 @@ def _in_strips(image: Image.Image, factor: int) -> Image.Image:
         strip = image.crop((0, top, image.width, end))
         if strip.has_transparency_data:
             strip = on_white(strip.convert("RGBA"))
-        result.paste(strip.convert("RGB").reduce(factor), (0, top // factor))
+        grey = strip.mode in ("1", "L")  # a third of the work
+        strip = strip.convert("L" if grey else "RGB").reduce(factor)
+        result.paste(strip.convert("RGB"), (0, top // factor))
     return result
 
 

@@ -19,6 +19,7 @@ from resnet_space.data.images import Picture
 
 MAX_SHORT_SIDE = 512  # pixels; more than a ResNet looks at, and a phone's photograph takes a fiftieth of its bytes
 ENOUGH = 2 * MAX_SHORT_SIDE  # pixels that a large picture is decoded to before it is resized
+MAX_JPEG_SIDE = 65_500  # pixels, of the format
 ROW_GROUP_BYTES = 32_000_000
 SHARD_BYTES = 500_000_000  # as on the Hub; Arrow cannot read more than 2 GB of nested bytes at once
 UNFINISHED = ".partial"  # no data set yet to those who look for *.parquet
@@ -102,11 +103,11 @@ def _kept(data: bytes, image: Image.Image, usual: bool) -> bytes:
     short = min(image.size)
     if short > MAX_SHORT_SIDE:
         width, height = (round(side * MAX_SHORT_SIDE / short) for side in image.size)
-        image.resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     elif usual:
         return data
-    else:
-        image.save(file, "PNG")
+    lossless = short <= MAX_SHORT_SIDE or max(image.size) > MAX_JPEG_SIDE
+    image.save(file, "PNG" if lossless else "JPEG", quality=90)
     return file.getvalue()
 
 

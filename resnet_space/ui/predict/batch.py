@@ -12,7 +12,7 @@ import numpy as np
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.members import DEFAULT_LIMITS, Budget
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.data.images import ImageError, Picture
+from resnet_space.data.images import ImageError, Picture, to_model_size
 from resnet_space.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def classified(
                     raise ImageError(file.problem)
                 with Picture(io.BytesIO(file.data), short_side=short_side) as picture:
                     budget.spend(picture.cost, len(file.data))
-                    image = picture.decode().image
+                    image = to_model_size(picture.decode().image, classifier.config.stored_size)
             except ImageError as error:
                 reading.skipped.add(file.name, str(error))
                 continue
