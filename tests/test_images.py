@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 from resnet_space.data import images as module
 from resnet_space.data.deep import Scale
 from resnet_space.data.images import MAX_PIXELS, ImageError, Picture, open_image, to_model_size
-from tests.odd_pictures import exif, png16, png_chunk, tiff
+from tests.odd_pictures import HEIC, HEIC_TURNED, exif, png16, png_chunk, tiff
 
 
 def smooth_image(width: int, height: int) -> Image.Image:
@@ -425,29 +425,6 @@ def test_a_scale_that_was_chosen_for_all_is_taken() -> None:
 
 
 # Other formats, and files that are hard to read
-
-# 32 x 16 pixels, red and blue, by pillow-heif; the second is to be turned, and says so twice, as telephones do.
-HEIC = (
-    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAAAA"
-    "AERAAAEAAQAAAAABoAABAAAAAAAAAOUAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/GlwcnAAAADc"
-    "aXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAA"
-    "AwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFw"
-    "AAAAIAAAAAEAAAAQAAAAAf///+AAAAAC////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAA7W1kYXQAAADh"
-    "KAGvBPIdBAeQcWTS3/yXf///K03sv5LqPDA/s6KH3+B73//xkBRGMjfoLWF5a4oVgXOH4X8n4//JiUKNncss9wi1pCS6CW83zw81mGYW0Gspte2u"
-    "W1k5LPTAGDC8WUrnkXV4nsKFxLa9C0BHAcLIcMx3+rGIkvbAiUvU7sLpM2Cl3j8YsedBLuaqme4jva0lcjt6wrGukNttH1abuKpdErYOweyRG9YY"
-    "ARmG1P/Fk37lV53zz75VmShdkw8cBOznMzqd+FFVuI7wJd+Nugy/B1aYYP2RqS4c1XxserzrFGQG"
-)
-HEIC_TURNED = (
-    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAcdtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAADRpbG9jAAAA"
-    "AERAAAIAAQAAAAAB4QABAAAACgAAAOUAAgAAAAACxgABAAAACgAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAAABVpbmZl"
-    "AgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABBmlwcnAAAADlaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH/"
-    "/wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xy"
-    "bmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAIAAAAAEAAAAQAAAAAf///+AAAAAC////0AAAAAIAAAAQcGl4aQAAAAAD"
-    "CAgIAAAACWlyb3QDAAAAGWlwbWEAAAAAAAAAAQABBoECAwWEhgAAABppcmVmAAAAAAAAAA5jZHNjAAIAAQABAAABEW1kYXQAAADhKAGvBPIdBAeQ"
-    "cWTS3/yXf///K03sv5LqPDA/s6KH3+B73//xkBRGMjfoLWF5a4oVgXOH4X8n4//JiUKNncss9wi1pCS6CW83zw81mGYW0Gspte2uW1k5LPTAGDC8"
-    "WUrnkXV4nsKFxLa9C0BHAcLIcMx3+rGIkvbAiUvU7sLpM2Cl3j8YsedBLuaqme4jva0lcjt6wrGukNttH1abuKpdErYOweyRG9YYARmG1P/Fk37l"
-    "V53zz75VmShdkw8cBOznMzqd+FFVuI7wJd+Nugy/B1aYYP2RqS4c1XxserzrFGQGAAAABkV4aWYAAE1NACoAAAAIAAEBEgADAAAAAQAGAAAAAAAA"
-)
 
 
 @pytest.mark.parametrize(("data", "size", "last"), [(HEIC, (32, 16), (28, 8)), (HEIC_TURNED, (16, 32), (8, 28))])
