@@ -13,10 +13,11 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.columns import Columns, DataError, image_bytes, misfits, read_column, readable
-from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.images import ImageError, Picture
 from resnet_space.data.sources import DatasetRef, open_dataset
 
 SAMPLES = 12
+SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
 PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
 TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
@@ -27,7 +28,7 @@ MAX_IMBALANCE = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of the training split and its class."""
+    """An image of the training split, small enough to be kept, and its class."""
 
     image: Image.Image
     label: str
@@ -35,7 +36,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """`counts` has the images of every class by split; `side` is the median short side in pixels of the samples.
+    """`counts` has the images of every class by split; `side` is the samples' median short side in pixels, as in the
+    files. All that is kept takes at most 10 MB.
 
     `warnings` say what of the splits does not fit the training images' classes.
     """
@@ -71,15 +73,15 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
             warnings += misfits(split, columns, schema, unknown)
             if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
                 counts[split] = [found[i] for i in range(len(columns.classes))]
-        samples = _samples(files["train"], columns)
-    if not samples:
+        drawn = _samples(files["train"], columns)
+    if not drawn:
         raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
-    side = round(median(min(sample.image.size) for sample in samples))
-    return DatasetSummary(ref, columns.classes, counts, side, samples, tuple(warnings))
+    side = round(median(side for _, side in drawn))
+    return DatasetSummary(ref, columns.classes, counts, side, [sample for sample, _ in drawn], tuple(warnings))
 
 
-def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
-    """Images of as many classes as there are, from row groups that are spread over the split."""
+def _samples(files: Sequence[Path], columns: Columns) -> list[tuple[Sample, int]]:
+    """Images of as many classes as there are, from row groups that are spread over the split; their own short sides."""
     groups = [(file, i) for file in files for i in range(pq.read_metadata(file).num_row_groups)]
     chosen = [groups[round(i)] for i in np.linspace(0, len(groups) - 1, min(len(groups), SAMPLES))]
     by_class: dict[int, list[bytes]] = {}
@@ -92,17 +94,31 @@ def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
             encoded = image_bytes(rows[columns.image][int(i)].as_py())
             if labels[i] >= 0 and encoded:
                 by_class.setdefault(int(labels[i]), []).append(encoded)
-    samples: list[Sample] = []
+    samples: list[tuple[Sample, int]] = []
     while by_class and len(samples) < SAMPLES:
         for label in sorted(by_class):
             try:
-                samples.append(Sample(open_image(io.BytesIO(by_class[label].pop(0))), columns.classes[label]))
+                image, side = _thumbnail(by_class[label].pop(0))
+                samples.append((Sample(image, columns.classes[label]), side))
             except ImageError:
                 continue
             finally:
                 if not by_class[label]:
                     del by_class[label]
     return samples[:SAMPLES]
+
+
+def _thumbnail(encoded: bytes) -> tuple[Image.Image, int]:
+    """An image of at most 320 x 640 pixels, cut from the centre of a longer one, and its own short side."""
+    with Picture(io.BytesIO(encoded), short_side=SAMPLE_SIDE) as picture:
+        image, side = picture.decode().image, min(picture.size)
+    scale = min(SAMPLE_SIDE / min(image.size), 1)
+    width, height = (min(length, 2 * min(image.size)) for length in image.size)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    if scale == 1 and (width, height) == image.size:
+        return image, side
+    size = (round(width * scale), round(height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height)), side
 
 
 def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str, object]]:

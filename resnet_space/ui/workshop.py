@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_USERS = 1_000  # whose names are remembered
+MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 MOST_NAMED = 8  # data sets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
@@ -78,7 +79,7 @@ class Workshop:
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
-        self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
         self.slots = Slots()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
@@ -308,6 +309,9 @@ class Workshop:
         with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
+            self._summaries.move_to_end(ref)
+            while len(self._summaries) > MAX_SUMMARIES:
+                self._summaries.popitem(last=False)
             return self._summaries[ref]
 
     def forget_summary(self, ref: DatasetRef) -> None:

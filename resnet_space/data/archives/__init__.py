@@ -6,8 +6,8 @@ Files: `members` (one file of an untrusted source at a time, and the limits), `z
 
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
-MB) and one image: twice its file (100 MB), and its pixels at some 12 bytes while it is decoded (600 MB for the largest
-that is allowed). On disk an import takes twice the size of the data set while it is written.
+MB) and one image: twice its file (100 MB), and its pixels while it is decoded (see `images`). On disk an import takes
+twice the size of the data set while it is written; pictures of 16 bits wait there as they came.
 """
 
 import hashlib
@@ -35,12 +35,13 @@ from resnet_space.data.archives.report import (
     ImportReport,
     Skipped,
     SkippedFiles,
+    lost_folders,
     read_report,
     write_report,
 )
 from resnet_space.data.archives.tables import MAX_TABLE_BYTES, SUFFIXES, Table
 from resnet_space.data.archives.tars import tar_members
-from resnet_space.data.archives.writing import kept_bytes, write_splits
+from resnet_space.data.archives.writing import Keeper, write_splits
 from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DataError
@@ -61,6 +62,7 @@ __all__ = [
 Progress = Callable[[int, int], None]
 TEMPORARY = ".import-"
 ABANDONED = 24 * 3600  # seconds without a change after which a temporary folder is that of a killed import
+ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how they begin; the last when split, even into one part
 OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"\x28\xb5\x2f\xfd": "Zstandard data"}
 
 
@@ -87,8 +89,9 @@ def import_archive(
     Raises:
         DataError: for what cannot be made a data set of. Single unusable files are skipped and reported.
     """
-    wishes = Wishes(label_column, image_column, folders)
-    return _build(_archive_members(Path(archive), limits), Path(folder), limits, progress, wishes)
+    wishes, decisions = Wishes(label_column, image_column, folders), list[Decision]()
+    members = _archive_members(Path(archive), limits, decisions)
+    return _build(members, Path(folder), limits, progress, wishes, decisions)
 
 
 def import_folder(
@@ -103,18 +106,18 @@ def import_folder(
 ) -> ImportReport:
     """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
     wishes = Wishes(label_column, image_column, folders)
-    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, wishes)
+    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, wishes, [])
 
 
 def is_archive(file: Path) -> bool:
     """Whether it begins as an archive does; of those that cannot be read here too, so that `read_files` says why."""
     with file.open("rb") as start:
         head = start.read(262)
-    begins = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
+    begins = (*ZIPS, b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
     return head.startswith(begins) or head[257:262] == b"ustar"
 
 
-def _archive_members(archive: Path, limits: Limits) -> Members:
+def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -> Members:
     if not archive.is_file():
         raise DataError(f"There is no file {archive.name!r}.")
     with archive.open("rb") as file:
@@ -127,11 +130,17 @@ def _archive_members(archive: Path, limits: Limits) -> Members:
             ".tar.gz, .tar.bz2 or .tar.xz."
         )
     # By its start: a zip is known by its end too, but so would be a tar whose last member is a zip.
-    members = zip_members if start in (b"PK\x03\x04", b"PK\x05\x06") else tar_members
-    yield from members(archive, limits)
+    yield from zip_members(archive, limits, decisions) if start in ZIPS else tar_members(archive, limits)
 
 
-def _build(members: Members, folder: Path, limits: Limits, progress: Progress | None, wishes: Wishes) -> ImportReport:
+def _build(
+    members: Members,
+    folder: Path,
+    limits: Limits,
+    progress: Progress | None,
+    wishes: Wishes,
+    decisions: list[Decision],
+) -> ImportReport:
     taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
@@ -140,17 +149,21 @@ def _build(members: Members, folder: Path, limits: Limits, progress: Progress | 
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
-        skipped = SkippedFiles()
+        skipped, keeper = SkippedFiles(), Keeper(limits)
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:
             tables: list[Table] = []
-            found = _collect(members, spool, skipped, tables, limits, progress)
+            found = _collect(members, spool, skipped, tables, limits, progress, keeper)
             if not found:
                 for table in tables:
                     skipped.add("/".join((*table.folders, table.name)), table.problem)
                 raise _nothing_found(skipped)
-            selection = select(found, skipped, limits, tables, wishes)
-            write_splits(selection, spool, temporary)
+            lost = lost_folders(skipped, (image.folders for image in found))
+            try:
+                selection = select(found, skipped, limits, tables, wishes)
+            except DataError as error:
+                raise DataError(" ".join([str(error), *lost])) from None
+            write_splits(selection, spool, temporary, keeper.finish)
         spool_file.unlink()
         counts = {
             split: {name: len(images) for name, images in sets.items()} for split, sets in selection.images.items()
@@ -160,8 +173,8 @@ def _build(members: Members, folder: Path, limits: Limits, progress: Progress | 
             counts,
             tuple(skipped.listed),
             skipped.count,
-            selection.warnings,
-            selection.decisions,
+            (*selection.warnings, *lost),
+            [*decisions, *selection.decisions, *keeper.decisions],
             selection.choices,
         )
         write_report(report, temporary)
@@ -182,6 +195,7 @@ def _collect(
     tables: list[Table],
     limits: Limits,
     progress: Progress | None,
+    keeper: Keeper,
 ) -> list[SpooledImage]:
     """Put the usable images into the spool, and set tables aside; they are judged when all are known."""
     found: list[SpooledImage] = []
@@ -192,7 +206,7 @@ def _collect(
                 raise UnusableError(file.problem)
             if file.parts:
                 digest = hashlib.sha256(file.data).digest()
-                kept = kept_bytes(file.data)
+                kept = keeper.keep(file.data)
                 if len(found) >= limits.images:
                     raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
@@ -231,7 +245,7 @@ def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Fil
     Raises:
         DataError: for what is no archive, a damaged one, or one that holds more than is allowed.
     """
-    members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits)
+    members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits, [])
     with closing(members):
         yield from _read(members, limits)
 
