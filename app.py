@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import threading
 
 # Read by gradio when it is imported. Its summary of past events costs 34 ms of every event once there are many.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -11,29 +10,39 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 from resnet_space.hardware import sleep_while_waiting
+from resnet_space.serve.temporary import take_folder
 from resnet_space.serve.zero import is_zero_gpu
 
 sleep_while_waiting()  # read by torch when it is imported
+take_folder()  # by gradio
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
+from resnet_space.background import in_background
 from resnet_space.serve.guard import protection
-from resnet_space.serve.launch import addresses, bring_shipped, parsed_options, refuse, tell_the_trainer
+from resnet_space.serve.launch import (
+    addresses,
+    allow_many_connections,
+    bring_shipped,
+    parsed_options,
+    prepare,
+    refuse,
+)
+from resnet_space.serve.uploads import Uploads
+from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
 
-# Every page is one, and every call by plain HTTP; of each gradio keeps a copy of the page's configuration, 0.8 MB.
-MAX_SESSIONS = 400
-
 
 def main() -> None:
     options = parsed_options()
-    tell_the_trainer(options)
+    prepare(options)
+    allow_many_connections()
     bring_shipped(options.checkpoints)
     workshop = Workshop(options.checkpoints, public=options.public, readonly=options.readonly, limits=options.limits)
     app = build_app(workshop)
-    app.queue(max_size=64, default_concurrency_limit=2)
+    app.queue(default_concurrency_limit=2)
     mcp = not options.accounts  # Gradio's MCP server calls the app without a visitor's cookie
     said = io.StringIO()  # what gradio prints, so that the address can be the last line
     try:
@@ -48,15 +57,17 @@ def main() -> None:
                 css=CSS,
                 run_history=False,
                 ssr_mode=False,
-                state_session_capacity=MAX_SESSIONS,
                 prevent_thread_lock=True,
-                **protection(options, routes=LiveFeed(workshop).routes),
+                **protection(options, routes=[*LiveFeed(workshop).routes, *Uploads(workshop).routes]),
             )
     except OSError as error:
         refuse(error)
+    workshop.storage.keep_tidy()
     if not options.readonly:
         workshop.tend()
-    threading.Thread(target=workshop.warm_up, daemon=True).start()  # after the page is up, before it is used
+    in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
+    if options.public and (weak := weak_owner_key()):
+        print(weak, flush=True)
     print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()
 

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_space.data.batches import evaluation_batches
+from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.evaluation import calibration_error, evaluate_test
@@ -97,7 +97,7 @@ def _passed(model: ResNet, data: ImageSet, config: "ModelConfig") -> tuple[Tenso
     logits, labels = [], []
     device = next(model.parameters()).device
     with torch.inference_mode(), recorded_means(model) as means:
-        for images, truth in evaluation_batches(data, config, batch_size=100, device=device):
+        for images, truth in evaluation_batches(data, config, min(100, evaluation_batch(config)), device):
             logits.append(model(images).float().cpu())
             labels.append(truth.cpu())
     return torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels)
@@ -108,7 +108,7 @@ def _sanity(model: ResNet, data: ImageSet, config: "ModelConfig") -> list[Metric
     if count < 2:  # of one image, norm layers have no statistics
         return []
     chosen = torch.linspace(0, len(data) - 1, count).long()
-    ((images, _),) = evaluation_batches(data.subset(chosen), config)
+    ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
     methods = ["grad-cam", *([GATES] if config.cbam else [])]
     return [sanity_metric(sanity_check(model, images, method)) for method in methods]
@@ -124,13 +124,11 @@ def refit(run: Run) -> list[Metric]:
         The new metrics. Raises RunError, DataError where the run or its images are not here, or it trains.
     """
     from resnet_space.card import write_card
-    from resnet_space.data.splits import load_splits
+    from resnet_space.train import splits_of
 
     model = run.load_model()
     with run.training_lock():
-        splits = load_splits(run.config.training, run.config.model.stored_size)
-        if splits.train.classes != run.config.model.classes:
-            raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+        splits = splits_of(run)
         run, new = calibrate(run, model, splits)
         metrics = run.metrics()
         test = last_metric(metrics, "test")

@@ -1,5 +1,6 @@
 """What a run is made of: the model, its preprocessing, and how it is trained. Stored as the run's `config.json`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -9,6 +10,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _IMAGENET_WIDTHS = (64, 128, 256, 512)
 _CIFAR_WIDTHS = (16, 32, 64)
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class Architecture(NamedTuple):
@@ -59,6 +61,11 @@ class ConfigError(ValueError):
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _is_text(value: object) -> bool:
+    """Some characters, none of them half of one (a lone surrogate), which can be neither written nor sent."""
+    return isinstance(value, str) and bool(value) and not _HALVES.search(value)
 
 
 def _require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -122,6 +129,8 @@ class ModelConfig:
             and all(isinstance(name, str) and name for name in self.classes),
             "A model needs at least two classes, each with a name.",
         )
+        unreadable = next((name for name in self.classes if not _is_text(name)), "")
+        _require(not unreadable, f"The class {unreadable!r} has half a character in its name: rename it.")
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
         _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
@@ -141,6 +150,8 @@ class TrainConfig:
         dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
         dataset_config: which of the Hub data set's configurations, where it has several.
         dataset_revision: the Hub's commit, so that a repetition learns from the same images.
+        dataset_label: the label column, where another was chosen than the one that is taken by itself.
+        dataset_image: the image column, likewise.
         start: the run whose weights training starts from, or None for random initialisation.
         strategy: what trains when; see `resnet_space.strategies`.
         epochs: passes over the training images.
@@ -174,6 +185,8 @@ class TrainConfig:
     dataset: str
     dataset_config: str | None = None
     dataset_revision: str | None = None
+    dataset_label: str | None = None
+    dataset_image: str | None = None
     start: str | None = None
     strategy: str = "full"
     epochs: int = 10
@@ -203,12 +216,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
+        _require(_is_text(self.dataset), f"The data set's name {self.dataset!r} has half a character in it: rename it.")
         _require(
-            self.start is None or isinstance(self.start, str), f"The start is {self.start!r}, but must be a run's name."
+            self.start is None or self.start == "" or _is_text(self.start),
+            f"The start is {self.start!r}, but must be a run's name.",
         )
-        for what, name in (("configuration", self.dataset_config), ("revision", self.dataset_revision)):
+        for what, name in (
+            ("configuration", self.dataset_config),
+            ("revision", self.dataset_revision),
+            ("label column", self.dataset_label),
+            ("image column", self.dataset_image),
+        ):
             _require(
-                name is None or (isinstance(name, str) and bool(name)),
+                name is None or _is_text(name),
                 f"The data set's {what} is {name!r}, but must be a name.",
             )
         _require_choice("The strategy", self.strategy, STRATEGY_NAMES)
@@ -277,7 +297,8 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
     assert isinstance(data, Mapping)
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(map(str, data)) - known)
-    _require(not unknown, f'The part "{part}" has the unknown entries {", ".join(unknown)}.')
+    named = ", ".join(unknown).encode("utf-8", "backslashreplace").decode()
+    _require(not unknown, f'The part "{part}" has the unknown entries {named}.')
     try:
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return kind(**arguments)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from resnet_space import distributed
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.batches import EVALUATION_BATCH, batch_indices, centre_crop, normalise
+from resnet_space.data.batches import batch_indices, centre_crop, evaluation_batch, normalise
 from resnet_space.data.splits import ImageSet
 from resnet_space.hardware import memory_bytes
 from resnet_space.models import ResNet
@@ -121,9 +121,9 @@ def unaugmented_batches(
 
 def evaluation_features(features: KnownFeatures) -> Iterator[tuple[Tensor, Tensor]]:
     """`data.batches.evaluation_batches`, as (features, labels)."""
-    images = len(features.data)
-    for first in range(0, images, EVALUATION_BATCH):
-        rows = torch.arange(first, min(first + EVALUATION_BATCH, images))
+    images, size = len(features.data), evaluation_batch(features.model)
+    for first in range(0, images, size):
+        rows = torch.arange(first, min(first + size, images))
         yield features.of(rows), features.data.labels[rows.to(features.data.labels.device)].to(features.device)
 
 

@@ -1,6 +1,6 @@
 """Everything of a training that changes, and one step of it."""
 
-import os
+import pickle
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -19,9 +19,9 @@ from resnet_space.features import CutModel, KnownFeatures, evaluation_features, 
 from resnet_space.hardware import bfloat16_is_faster
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
-from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, replaced_atomically
+from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, in_a_sentence, replaced_atomically
 from resnet_space.serve.zero import is_zero_gpu
-from resnet_space.strategies import phase_at, plan
+from resnet_space.strategies import phase_at, plan, stage_names
 
 
 @dataclass
@@ -88,6 +88,23 @@ def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype |
     else:
         supported = False
     return torch.bfloat16 if supported else None
+
+
+def require_enough(config: RunConfig, images: int) -> None:
+    """Refuse a training in which some BatchNorm would see one value a channel: one image, of which one pixel is left.
+
+    Raises:
+        RunError: saying what to change.
+    """
+    model = config.model
+    stride = (4 if model.stem == "imagenet" else 1) * 2 ** (len(stage_names(model)) - 1)
+    trains = any(part.startswith("layer") for phase in plan(config.training, model) for part in phase.rates)
+    if min(images, config.training.batch_size) < 2 and model.image_size <= stride and trains:
+        raise RunError(
+            f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
+            f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
+            f"above {stride} px."
+        )
 
 
 def memory_in_use(device: torch.device) -> int:
@@ -321,13 +338,20 @@ class Training:
             torch.save(state, file)
 
     def restore(self) -> None:
-        """Take up the saved state, if there is one, and forget the metrics written after it."""
-        metrics = self.run.path / METRICS
+        """Take up the saved state, if there is one, and forget the metrics written after it.
+
+        Raises:
+            RunError: where it cannot be read, or the metrics cannot be cut.
+        """
         if not (self.run.path / STATE).exists():
             if distributed.is_first():
-                metrics.unlink(missing_ok=True)
+                self.run.forget_metrics_after(0)
             return
-        state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
+        with in_a_sentence(f"The {STATE} of {self.run.name} cannot be read"):
+            try:
+                state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
+            except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                raise RunError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:
@@ -337,6 +361,6 @@ class Training:
             if self.phase == state["phase"]:  # not where more epochs were asked for after the last phase
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.schedule.load_state_dict(state["schedule"])
-        if metrics.exists() and distributed.is_first():
-            os.truncate(metrics, state["metrics_bytes"])
+        if distributed.is_first():
+            self.run.forget_metrics_after(state["metrics_bytes"])
         self.started = time.monotonic() - self.progress.seconds

@@ -1,6 +1,9 @@
+import errno
 import io
 import itertools
 import math
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -252,7 +255,9 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         table.drop_columns("label").replace_schema_metadata(
             {"huggingface": '{"info": {"features": {"img": {"_type": "Image"}}}}'}
         ),
-        table.replace_schema_metadata(None),
+        table.set_column(1, "label", pa.array(["a cat", "a dog", "a red car", "the sea"])).replace_schema_metadata(
+            None
+        ),
     ):
         pq.write_table(content, file)
         for use in (dataset_classes, lambda name: load(name, "train")):
@@ -316,6 +321,40 @@ def test_what_memory_has_no_room_for_is_read_from_disk_the_same(monkeypatch: pyt
         assert torch.equal(found.pixels(torch.arange(len(found))), expected.images)
         assert torch.equal(found.labels, expected.labels)
         assert found.to(torch.device("cpu")) is found
+
+
+def test_images_on_disk_lie_where_they_are_counted_and_go_with_what_reads_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    (tmp_path / f"{splits_module.DECODING}of-a-killed-process.tmp").touch()
+    data = load_splits(TRAINING, 32, folder=tmp_path)
+    sizes = sorted(file.stat().st_size for file in tmp_path.iterdir())
+    assert sizes == [1_000 * 32 * 32 * 3, 2_000 * 32 * 32 * 3]
+    assert splits_module.decoded_bytes((1_000, 2_000), 32) == sum(sizes)
+    assert splits_module.decoded_bytes((1_000, 2_000), 32, handed_on=True) == 2 * sum(sizes)
+    del data
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["before", "while it is claimed"])
+def test_a_disk_without_room_for_decoded_images_is_told_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    if where == "before":
+        usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(
+        DataError, match=r"^The data set's 2,000 images take 0\.0 GB at 32 x 32 pixels, and the disk has no"
+    ):
+        load_splits(TRAINING, 32, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_decoding_tells_how_far_it_is() -> None:

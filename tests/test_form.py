@@ -3,7 +3,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from PIL import Image
 from resnet_space import range_test as range_module
 from resnet_space.config import STRATEGY_NAMES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import hub as hub_module
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, split_files
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DataError, DatasetRef, split_files
 from resnet_space.data.summary import cautions
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
@@ -30,6 +30,7 @@ from resnet_space.serve.limits import Limits
 from resnet_space.strategies import CBAM_RATES, recipe
 from resnet_space.training import initial_model
 from resnet_space.ui import workshop as workshop_module
+from resnet_space.ui.explore.images import split_counts
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,
     DATA_SETTINGS,
@@ -123,8 +124,15 @@ class Hub:
         return run
 
 
-def ask(start: str = "plain", dataset: str = "pets", architecture: str = "resnet20", cbam: str = "", **settings: Any):
-    return Request(start, dataset, architecture, cbam, settings)
+def ask(
+    start: str = "plain",
+    dataset: str = "pets",
+    architecture: str = "resnet20",
+    cbam: str = "",
+    key: Any = None,
+    **settings: Any,
+):
+    return Request(start, dataset, architecture, cbam, settings, key)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -495,6 +503,11 @@ def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(workshop
 @pytest.fixture
 def _four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_module, "STEPS", 4)
+
+    def apart(config: RunConfig, start: Path | None, *, seconds: float) -> Iterator[range_module.Point]:
+        return range_module.points_here(config, start, 4)  # a process of its own takes seconds to start
+
+    monkeypatch.setattr(range_module, "points_apart", apart)
     monkeypatch.setattr(range_module, "choose_device", lambda: torch.device("cpu"))
 
 
@@ -504,11 +517,10 @@ def test_a_range_test_starts_from_what_a_training_would_and_leaves_nothing(
     workshop: Workshop, tmp_path: Path, start: str, cbam: str
 ) -> None:
     before = digests(tmp_path)
-    told: list[float] = []
     request = ask(start, cbam=cbam, strategy="full", batch_size=8, image_size=16, crop_padding=0)
-    points, found = suggest(workshop, request, told.append)
+    *told, (points, found) = filter(None, suggest(workshop, request))
     assert len(points) == 4
-    assert told == [0.25, 0.5, 0.75, 1]
+    assert [(len(so_far) / 4, nothing) for so_far, nothing in told] == [(share, None) for share in (0.25, 0.5, 0.75, 1)]
     assert found is None or found.backbone_lr == found.head_lr
     assert digests(tmp_path) == before
 
@@ -518,7 +530,7 @@ def test_a_range_test_that_cannot_be_done_is_one_sentence_on_the_page(workshop: 
     Run.create(workshop.library.root / "untrained", RunConfig(OWN))
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("untrained")):
         with pytest.raises(gr.Error) as caught:
-            suggest(workshop, request, lambda _: None)
+            list(suggest(workshop, request))
         assert "\n" not in caught.value.message
 
 
@@ -758,28 +770,77 @@ def test_what_came_with_the_app_or_is_gone_cannot_go_on(workshop: Workshop, star
 def public(workshop: Workshop) -> Workshop:
     limited = Workshop(workshop.library.root, public=True, limits=Limits(epochs=5, images=60))
     limited.trainer._spawn = lambda run, resume: None  # type: ignore[method-assign]
+    limited.claim(limited.data / "pets" / DATASET_OWNER, "my key")
     return limited
 
 
 def test_a_started_run_is_the_visitors(public: Workshop) -> None:
-    run = start_training(public, lambda: create_run(public, ask(epochs=2)), "my key")
+    run = start_training(public, lambda: create_run(public, ask(epochs=2, key="my key")), "my key")
     assert visitors.owns(run.path / OWNER, "my key")
     with pytest.raises(gr.Error, match="is not yours"):
         go_on(public, run.name, "another key", 1)
     with pytest.raises(gr.Error, match="does not know you yet"):
-        start_training(public, lambda: create_run(public, ask(epochs=2)), None)
-    other = start_training(public, lambda: create_comparison(public, run.name), "another key")
-    assert visitors.owns(other.path / OWNER, "another key")
+        start_training(public, lambda: create_run(public, ask(epochs=2, key=None)), None)
+    other = start_training(public, lambda: create_comparison(public, run.name, "my key"), "my key")
+    assert visitors.owns(other.path / OWNER, "my key")
+
+
+@pytest.mark.parametrize("key", [None, "", "another key", "\ud800", 5, ["my key"]])
+def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_their_name(
+    public: Workshop, key: Any
+) -> None:
+    run = start_training(public, lambda: create_run(public, ask(epochs=2, key="my key")), "my key")
+    for ask_for in (
+        lambda: requested_config(public, ask(key=key)),
+        lambda: requested_plan(public, ask(key=key)),
+        lambda: own_settings(public, ask(key=key, strategy="full")),
+        lambda: create_comparison(public, run.name, key),  # whose address they were given
+        lambda: split_counts(public, key, "pets"),
+    ):
+        with pytest.raises(
+            (DataError, gr.Error), match="There is no data set named 'pets': choose one of cifar10-mini,"
+        ):
+            ask_for()
+    with pytest.raises(DataError) as refused:
+        public.dataset("gone", key)
+    assert "pets" not in str(refused.value)
+    assert public.dataset("pets", "my key") == DatasetRef("pets")
+
+
+@pytest.mark.parametrize("key", [5, "\ud800", "half \ufffd", ["key"], "k" * 201, {"key": 1}])
+def test_a_key_by_which_nobody_could_be_known_is_refused_before_anything_is_made(public: Workshop, key: Any) -> None:
+    before = sorted(public.library.root.iterdir())
+    with pytest.raises(gr.Error, match="The key must be a text of 1 to 200 letters"):
+        start_training(public, lambda: create_run(public, ask(epochs=2, dataset="cifar10-mini")), key)
+    assert sorted(public.library.root.iterdir()) == before
+
+
+def test_one_address_takes_a_third_of_the_places_for_trainings(public: Workshop) -> None:
+    public.limits = Limits(queue=8)
+
+    def start() -> Run:
+        run = start_training(public, lambda: create_run(public, ask(key="my key")), "my key")
+        (run.path / QUEUED).write_text('{"time": 0, "resume": false}')
+        return run
+
+    with visitors.asked_by("192.0.2.1"):
+        runs = [start() for _ in range(3)]
+        with pytest.raises(gr.Error, match="3 trainings from your address train or wait: wait until one has ended"):
+            start()
+        with visitors.asked_by("192.0.2.2"):
+            start()
+        public.trainer.stop(runs[0])
+        start()
 
 
 def test_limits_are_kept_by_everything_that_starts_a_training(public: Workshop) -> None:
     before = {run.name for run in public.library.runs()}
     with pytest.raises(gr.Error, match="6 epochs are asked for, but here at most 5 may be"):
-        start_training(public, lambda: create_run(public, ask(epochs=6)), "key")
+        start_training(public, lambda: create_run(public, ask(epochs=6, key="my key")), "my key")
     assert {run.name for run in public.library.runs()} == before
-    run = ended(start_training(public, lambda: create_run(public, ask(epochs=4)), "key"), "finished")
+    run = ended(start_training(public, lambda: create_run(public, ask(epochs=4, key="my key")), "my key"), "finished")
     with pytest.raises(gr.Error, match="6 epochs are asked for"):
-        go_on(public, run.name, "key", 2)
+        go_on(public, run.name, "my key", 2)
     public.limits = Limits(images=59)
     with pytest.raises(gr.Error, match="60 training images, but here at most 59"):
-        start_training(public, lambda: create_comparison(public, run.name), "key")
+        start_training(public, lambda: create_comparison(public, run.name, "my key"), "my key")

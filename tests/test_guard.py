@@ -1,8 +1,7 @@
-from pathlib import Path
+import json
 from typing import Any
 
 import anyio
-import gradio as gr
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -13,9 +12,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from resnet_space.serve import guard
-from resnet_space.serve.guard import Guard, address_of, admit
+from resnet_space.serve.guard import Guard, address_of
 from resnet_space.serve.limits import Limits
-from resnet_space.ui.workshop import Workshop
 
 LIMITS = Limits(upload_mb=1, requests=1, streams=2)
 
@@ -48,18 +46,20 @@ def test_a_request_is_counted_for_the_one_whom_nobody_can_invent(
 class Served:
     """An app behind the guard that tells whom it was asked by, and its client."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: Limits = LIMITS, *, auth: object = None, **options: Any) -> None:
         async def say(request: Request) -> PlainTextResponse:
             await request.body()
             assert request.client is not None
-            return PlainTextResponse(request.client.host)
+            answer = PlainTextResponse(request.client.host)
+            answer.set_cookie("access-token-x", "secret", samesite="none", secure=True)
+            return answer
 
         paths = ("/", "/gradio_api/{rest:path}", "/login", "/monitoring", "/live")
         app = Starlette(
             routes=[Route(path, say, methods=["GET", "POST"]) for path in paths],
-            middleware=[Middleware(self._guard, limits=limits, proxied=True)],
+            middleware=[Middleware(self._guard, limits=limits, proxied=True, **options)],
         )
-        vars(app)["auth"] = None  # as gradio's have it without a password
+        vars(app).update(auth=auth, cookie_id="x", tokens={"secret": "ann"})  # as gradio's have it
         self.transport = httpx.ASGITransport(app, client=("10.0.0.1", 1))
         self.ask("GET", "/")  # starlette makes its middleware at the first request
 
@@ -125,6 +125,10 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_its_length_or_not(
         "/gradio_api/proxy=http://192.0.2.1/",
         "/gradio_api/vibe-edit",
         "/gradio_api/dev/reload",
+        "/gradio_api/process_recording",
+        "/gradio_api/component_server",
+        "/gradio_api/deep_link",
+        "/gradio_api/run-history/connect",
         "/monitoring",
     ],
 )
@@ -132,12 +136,25 @@ def test_what_would_fetch_an_address_or_is_for_development_is_closed(path: str) 
     assert Served().ask("GET", path).json() == {"detail": "This address is closed."}
 
 
-def test_only_so_many_streams_are_open_for_one_address() -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/live"),
+        ("GET", "/gradio_api/queue/data"),
+        ("GET", "/gradio_api/heartbeat/x"),
+        ("GET", "/gradio_api/call/predict/some-event"),
+        ("GET", "/gradio_api/mcp/"),
+        ("POST", "/gradio_api/mcp/"),
+        ("POST", "/gradio_api/upload"),
+        ("GET", "/gradio_api/upload_progress"),
+    ],
+)
+def test_only_so_many_streams_are_open_for_one_address(method: str, path: str) -> None:
     served = Served()
     served.guard.streams["8.8.8.8"] = 2
-    refused = served.ask("GET", "/live")
+    refused = served.ask(method, path)
     assert (refused.status_code, refused.json()["detail"][:8]) == (429, "Too many")
-    assert served.ask("GET", "/live", "1.1.1.1").status_code == 200
+    assert served.ask(method, path, "1.1.1.1").status_code == 200
     assert served.guard.streams == {"8.8.8.8": 2}  # a stream that has ended is not counted any more
 
 
@@ -167,14 +184,94 @@ def test_every_answer_has_the_headers_that_keep_a_browser_from_doing_what_the_pa
     assert "frame-ancestors 'self' https://huggingface.co" in policy  # a Space is shown in a frame
 
 
-def test_what_takes_the_machines_time_is_limited_for_each_address(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path, limits=Limits(requests=2))
+# Who may ask at all
 
-    def ask(address: str) -> None:
-        admit(workshop, gr.Request(Request(scope(address) | {"method": "POST", "path": "/"})))
+OWN_MACHINE: dict[str, Any] = {"limits": Limits(), "hosts": frozenset(("localhost", "127.0.0.1", "[::1]"))}
 
-    ask("192.0.2.1")
-    ask("192.0.2.1")
-    with pytest.raises(gr.Error, match=r"here one may ask 2 times a minute; try again in 30 s\."):
-        ask("192.0.2.1")
-    ask("192.0.2.2")
+
+@pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1:7860", "127.0.0.1", "LOCALHOST", "[::1]:7860"])
+def test_ones_own_machine_is_asked_by_its_own_names(host: str) -> None:
+    assert Served(**OWN_MACHINE).ask("GET", "/live", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""])
+def test_a_name_that_somebody_made_to_lead_to_ones_own_machine_is_not_answered(host: str) -> None:
+    answer = Served(**OWN_MACHINE).ask("GET", "/live", headers={"Host": host})
+    assert answer.status_code == 403
+    assert "Nothing is served by the name" in answer.json()["detail"]
+
+
+SIGNED_IN = {"Cookie": "access-token-x=secret"}
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "https://other.app.example"},  # a sibling
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+@pytest.mark.parametrize(
+    "options", [{"auth": {"ann": "password"}}, OWN_MACHINE], ids=["with a password", "on one's own machine"]
+)
+def test_a_page_of_another_server_may_not_ask(options: dict[str, Any], headers: dict[str, str]) -> None:
+    served = Served(**options)
+    host = {"Host": "localhost"}
+    for method, path in (("GET", "/live"), ("POST", "/gradio_api/run/predict"), ("GET", "/logout")):
+        answer = served.ask(method, path, headers=SIGNED_IN | host | headers)
+        assert answer.status_code == 403
+        assert "A page of another server asked for this" in answer.json()["detail"]
+    assert served.ask("GET", "/live", headers=SIGNED_IN | host).status_code == 200  # a program
+
+
+def test_the_apps_own_page_and_a_link_to_it_are_answered_with_a_password() -> None:
+    served = Served(auth={"ann": "password"})
+    own = {"Host": "app.example", "Origin": "https://app.example", "Sec-Fetch-Site": "same-origin"}
+    assert served.ask("POST", "/gradio_api/run/predict", headers=SIGNED_IN | own).status_code == 200
+    link = {"Host": "app.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert served.ask("GET", "/", headers=SIGNED_IN | link).status_code == 200
+    assert served.ask("GET", "/logout", headers=SIGNED_IN | link).status_code == 403
+
+
+@pytest.mark.parametrize(("framed", "kept"), [(False, "SameSite=Lax"), (True, "SameSite=none")])
+def test_no_other_site_sends_the_password_s_cookie_but_where_the_hub_frames_the_page(framed: bool, kept: str) -> None:
+    assert kept in Served(framed=framed).ask("GET", "/").headers["set-cookie"]
+
+
+# What a request may be made of
+
+
+def test_large_requests_of_one_address_are_read_one_after_the_other() -> None:
+    served = Served(Limits(requests=10))
+    served.guard.bodies["8.8.8.8"] = 1
+    large = bytes(guard.MAX_BODY)
+    assert served.ask("POST", "/gradio_api/run/predict", content=large).status_code == 429
+    assert served.ask("POST", "/gradio_api/run/predict", "1.1.1.1", content=large).status_code == 200
+    assert served.guard.bodies == {"8.8.8.8": 1}
+
+
+def test_a_request_in_which_nothing_comes_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SILENCE_SECONDS", 0.05)
+
+    async def pieces() -> Any:
+        yield b"{"
+        await anyio.sleep(5)
+
+    answer = Served(Limits(requests=10)).ask("POST", "/gradio_api/run/predict", content=pieces())
+    assert (answer.status_code, answer.json()["detail"]) == (408, "Nothing of the request came for 0 s.")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (r'"\ud800"', "\ufffd"),
+        (r'"a\uDFFFb"', "a\ufffdb"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (r'"\\ud800"', r"\ud800"),  # a backslash and letters
+        (r'"\u00e9"', "\u00e9"),
+    ],
+)
+def test_half_letters_come_no_further_than_the_guard(sent: str, read: str) -> None:
+    assert json.loads(guard._whole_letters(sent.encode())) == read

@@ -342,6 +342,15 @@ def test_half_precision_becomes_float32(stub: HubStub, root: Path) -> None:
     assert torch.equal(kept["conv1.weight"], half["conv1.weight"].float())
 
 
+def test_quantised_weights_are_refused_in_one_sentence_and_nothing_is_left(stub: HubStub, root: Path) -> None:
+    _, files = timm_repository(None, 3)
+    whole = {name: value.to(torch.int8) for name, value in safetensors.torch.load(files[WEIGHTS]).items()}
+    stub.add_model(REPO, files | {WEIGHTS: safetensors.torch.save(whole)})
+    with pytest.raises(HubError, match=rf"^The model\.safetensors of {REPO} cannot be used, as its \S+ is I8: weights"):
+        pull_run(REPO, root=root)
+    assert list(root.iterdir()) == []
+
+
 def test_the_known_weights_own_configuration_is_understood_as_it_is_listed() -> None:
     """What the Hub has for timm/resnet18.tv_in1k, as timm 1.0 writes it."""
     pretrained = {"tag": "tv_in1k", "custom_load": False, "input_size": [3, 224, 224], "fixed_input_size": False}

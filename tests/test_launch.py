@@ -10,14 +10,16 @@ from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
 from resnet_space.runs import SHIPPED, WEIGHTS, Run
 from resnet_space.serve.launch import (
     AUTH_VARIABLE,
+    HOSTS,
     REPOSITORY,
     STORAGE_VARIABLE,
+    TRUSTED_PROXIES,
     Options,
     accounts,
     addresses,
     bring_shipped,
     parsed_options,
-    tell_the_trainer,
+    prepare,
 )
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 
@@ -178,11 +180,34 @@ def test_without_a_storage_nothing_is_copied(tmp_path: Path, monkeypatch: pytest
 def test_a_public_app_and_its_trainers_do_not_use_the_login_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in (DATA_FOLDER_VARIABLE, NO_SAVED_TOKEN):
+    for variable in (DATA_FOLDER_VARIABLE, NO_SAVED_TOKEN, TRUSTED_PROXIES):
         monkeypatch.setenv(variable, "")  # so that it is put back as it was
-    tell_the_trainer(parsed_options([f"--data={tmp_path}"]))
+    prepare(parsed_options([f"--data={tmp_path}"]))
     assert os.environ[DATA_FOLDER_VARIABLE] == str(tmp_path)
     assert sent_token(None) is None
-    tell_the_trainer(parsed_options([f"--data={tmp_path}", "--share"]))
+    prepare(parsed_options([f"--data={tmp_path}", "--share"]))
     assert sent_token(None) is False
     assert sent_token("hf_a_visitors") == "hf_a_visitors"
+
+
+def test_only_where_a_proxy_is_named_somebodys_word_counts_for_where_they_ask_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (DATA_FOLDER_VARIABLE, TRUSTED_PROXIES):
+        monkeypatch.setenv(variable, "")
+    options = parsed_options([f"--data={tmp_path}", "--host=0.0.0.0"])
+    assert not options.proxied
+    prepare(options)
+    assert os.environ[TRUSTED_PROXIES] == ""  # or uvicorn believes whatever comes from 127.0.0.1
+    monkeypatch.setenv(TRUSTED_PROXIES, "127.0.0.1")
+    assert options.proxied
+    prepare(options)
+    assert os.environ[TRUSTED_PROXIES] == "127.0.0.1"
+    monkeypatch.setenv(TRUSTED_PROXIES, "")
+    assert parsed_options(["--share"]).proxied
+
+
+def test_ones_own_machine_answers_by_its_own_names_and_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOSTS, "pc.lan, Tunnel.Example")
+    assert parsed_options([]).hosts == {"localhost", "127.0.0.1", "[::1]", "pc.lan", "tunnel.example"}
+    assert parsed_options(["--host=0.0.0.0"]).hosts == frozenset()

@@ -1,10 +1,13 @@
 import re
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from resnet_space.config import ConfigError, TrainConfig
+from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, TrainConfig
+from resnet_space.data.summary import image_settings
+from resnet_space.serve import limits as limits_module
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 
 TRAINING = TrainConfig(dataset="-", epochs=10)
@@ -42,13 +45,54 @@ def test_what_is_no_whole_number_above_zero_is_refused_by_the_variables_name(
 
 def test_the_readme_tells_every_variable_with_what_a_public_app_has_without_it() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(RESNET_SPACE_\w+)` \|.*\| ([^|]+) \| any \|$", readme, re.M))
+    rows = dict(re.findall(r"^\| `(RESNET_SPACE_\w+)` \|.*\| ([^|]+) \| (?:any|what fits) \|$", readme, re.M))
     assert rows == {VARIABLES[name]: f"{value:,}" for name, value in asdict(PUBLIC).items()}
 
 
 def test_a_training_within_its_limits_is_let_through() -> None:
     Limits().check(replace(TRAINING, epochs=1_000), 10**9)
     Limits(epochs=10, images=2_000).check(TRAINING, 2_000)
+
+
+RESNET18 = ModelConfig("resnet18", ("a", "b"), stem="imagenet", shortcut="projection", image_size=224)
+
+
+def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fits() -> None:
+    for limits in (Limits(batch_mb=1_000), Limits(batch_mb=1)):
+        with pytest.raises(
+            ConfigError, match=r"^A batch of 1,024 images at 224 px takes about 40\.7 GB with "
+        ) as caught:
+            limits.check(replace(TRAINING, batch_size=1_024), 1, RESNET18)
+        fits = re.search(r"a batch size of at most (\d+)", str(caught.value))
+        if limits.batch_mb == 1:
+            assert fits is None
+            continue
+        assert fits
+        limits.check(replace(TRAINING, batch_size=int(fits[1])), 1, RESNET18)
+        with pytest.raises(ConfigError):
+            limits.check(replace(TRAINING, batch_size=int(fits[1]) + 1), 1, RESNET18)
+
+
+@pytest.mark.parametrize(("gpus", "refused"), [(0, True), (1, False)])
+def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds(
+    gpus: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_module, "memory_bytes", lambda: 4_000_000_000)
+    monkeypatch.setattr(limits_module, "nvidia_gpus", lambda: gpus)
+    Limits().check(replace(TRAINING, batch_size=100), 1, RESNET18)  # 3.97 GB
+    with pytest.raises(ConfigError, match=r"on this machine at most 4\.0 GB") if refused else nullcontext():
+        Limits().check(replace(TRAINING, batch_size=101), 1, RESNET18)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side"),
+    [(name, 64 if known.is_cifar_family else 224) for name, known in ARCHITECTURES.items()] + [("resnet32", 224)],
+)
+def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str, side: int) -> None:
+    family = ARCHITECTURES[architecture].is_cifar_family
+    plain = ModelConfig(architecture, ("a", "b"), stem="cifar" if family else "imagenet", shortcut="projection")
+    model, settings = image_settings(side, plain)
+    PUBLIC.check(replace(TRAINING, batch_size=settings["batch_size"]), 1, model)
 
 
 def test_too_many_epochs_or_images_are_refused_with_what_is_allowed() -> None:

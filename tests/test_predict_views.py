@@ -294,6 +294,22 @@ def test_reading_stops_when_asked_at_the_most_and_never_holds_more_than_a_batch(
     assert len(list(rows)) == 49  # of 51 that were opened, the first was taken and the last came when it was stopped
 
 
+def test_of_a_batch_no_picture_is_held_in_its_own_size(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[int, int]] = []
+
+    def prepare(images: list[Image.Image]) -> torch.Tensor:
+        held.extend(image.size for image in images)
+        return prepared(images)
+
+    prepared = look.classifier.prepare
+    monkeypatch.setattr(look.classifier, "prepare", prepare)
+    file = io.BytesIO()
+    Image.new("RGB", (900, 700)).save(file, "PNG")
+    files = [File("a.png", ("a.png",), file.getvalue(), None, 1, 1)]
+    assert len(list(classified(look.classifier, files, Reading(SkippedFiles()), most=10))) == 1
+    assert held == [(look.classifier.config.stored_size,) * 2]
+
+
 def test_archives_folders_and_single_files_are_read_alike(tmp_path: Path, pictures: dict[str, bytes]) -> None:
     wanted = {name: content for name, content in pictures.items() if not name.startswith(".")}
     archive = zipped(tmp_path, pictures)

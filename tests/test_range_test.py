@@ -1,5 +1,10 @@
+import io
 import itertools
+import json
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +28,18 @@ from resnet_space.range_test import (
     STEPS,
     Point,
     Suggestion,
+    points_apart,
+    points_here,
     range_test,
     suggested_rate,
     suggestion,
 )
-from resnet_space.runs import RunError
+from resnet_space.runs import Run, RunError
 from resnet_space.strategies import CBAM_RATES, HEAD, plan, recipe
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PATIENCE = 300  # seconds; a process takes some 5 on a quiet machine
 CONFIG = RunConfig(
     ModelConfig("resnet20", tuple(CLASSES), cbam="stage", image_size=8),
     TrainConfig(dataset="slice", batch_size=32, precision="float32", crop_padding=1),
@@ -376,3 +385,99 @@ def test_a_suggestion_is_allowed_by_the_form_that_it_is_written_to() -> None:
     training = replace(CONFIG.training, backbone_lr=0.5, head_lr=1e-4)
     found = suggestion(replace(CONFIG, training=training), curve(falling(40)))
     assert found is None or found.backbone_lr <= 10
+
+
+# In a process of its own
+
+
+def saying(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Another program in the place of the test's process; `say(i)` is its i-th point."""
+    say = (
+        "import json, os, signal, sys, time\ndef say(i): print(json.dumps({'rate': i / 8, 'loss': 1.5}), flush=True)\n"
+    )
+    monkeypatch.setattr(range_module, "_command", lambda _start, _steps: [sys.executable, "-c", say + program])
+
+
+def apart(seconds: float = 60) -> Generator[Point | None, None, None]:
+    return points_apart(CONFIG, None, seconds=seconds)
+
+
+def test_a_process_of_its_own_gives_the_same_points(tmp_path: Path) -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, dataset="cifar10-mini"))
+    config = replace(config, model=replace(config.model, classes=CIFAR10))
+    start = Run.create(tmp_path / "start", config)
+    start.save_weights(weights_for(config.model))
+    points = [*filter(None, points_apart(config, start.path, seconds=PATIENCE, steps=3))]
+    here = [*points_here(config, start.path, 3)]
+    assert [point.rate for point in points] == [point.rate for point in here]
+    assert [point.loss for point in points] == pytest.approx([point.loss for point in here], rel=1e-3)
+
+
+def test_the_points_come_one_by_one_whatever_else_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, "say(1); print('a warning'); print('5'); say(2)")
+    assert [*filter(None, apart())] == [Point(1 / 8, 1.5), Point(2 / 8, 1.5)]
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            r"^The range test was ended .* signal 9, perhaps because memory ran out:",
+        ),
+        ("os.kill(os.getpid(), signal.SIGTERM)", r"^The range test was ended from outside by signal 15\.$"),
+        ("sys.exit(3)", r"^The range test ended with the status 3\.$"),
+        ("print('A long story', file=sys.stderr); sys.exit('The disk is full.')", r"^The disk is full\.$"),
+        (
+            "say(1); time.sleep(600)",
+            r"^The range test was ended after 1 s, at step 1 of 80: choose a smaller batch size, ",
+        ),
+    ],
+)
+def test_a_process_that_fails_or_takes_too_long_is_one_sentence(
+    program: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saying(monkeypatch, program)
+    with pytest.raises(RunError, match=sentence):
+        list(apart(seconds=1 if "sleep" in program else 60))
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        ([], "The machine ran out of memory: halve the batch size."),
+        (["nothing"], "nothing is not a run: it has no config.json."),
+    ],
+)
+def test_what_the_process_lacks_is_the_last_line_that_it_says(
+    start: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def too_much(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(range_module, "load_splits", too_much)
+    monkeypatch.setattr(sys, "argv", ["range_test", *start])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(CONFIG.to_json())))
+    assert range_module.main() == 1
+    assert capsys.readouterr().err.splitlines()[-1] == sentence
+
+
+def test_whoever_leaves_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Popen(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(range_module.subprocess, "Popen", Popen)
+    saying(monkeypatch, "time.sleep(600)")
+    left = apart()
+    assert next(left) is None
+    left.close()
+    assert started[0].returncode == -signal.SIGKILL

@@ -1,7 +1,8 @@
+import re
 from pathlib import Path
 
-import resnet_space.ui
-from resnet_space.serve.refusals import refusal
+import resnet_space
+from resnet_space.serve.refusals import plain, refusal
 
 
 def test_a_refusal_has_no_token_and_no_tag() -> None:
@@ -12,7 +13,14 @@ def test_a_refusal_has_no_token_and_no_tag() -> None:
     assert "hf_aToken" not in said
 
 
-def test_every_refusal_of_the_page_is_made_in_one_place() -> None:
-    folder = Path(resnet_space.ui.__file__).parent
-    direct = [path.name for path in folder.rglob("*.py") if "gr.Error(" in path.read_text(encoding="utf-8")]
+def test_what_is_said_is_short_and_can_be_sent_whatever_was_asked() -> None:
+    said = plain(f"There is no run {'x' * 20_000_000!r} with \ud800.")
+    assert len(said) < 700
+    assert plain("\ud800").encode() == b"?"
+
+
+def test_every_message_to_the_page_is_made_in_one_place() -> None:
+    folder = Path(resnet_space.__file__).parent
+    made = re.compile(r"gr\.(Error|Warning|Info|Success)\(")
+    direct = [path.name for path in folder.rglob("*.py") if made.search(path.read_text(encoding="utf-8"))]
     assert direct == ["refusals.py"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
@@ -38,6 +39,7 @@ from resnet_space.runs import (
     read_metrics,
     replaced_atomically,
 )
+from resnet_space.runs import library as library_module
 
 CONFIG_A = RunConfig(
     ModelConfig("resnet20", ("cat", "dög", "犬"), cbam="stage"), TrainConfig(dataset="cifar10-mini", epochs=2, seed=3)
@@ -289,40 +291,74 @@ def test_a_start_with_damaged_weights_is_refused_and_nothing_is_made(run: Run) -
     assert not run.path.with_name("new").exists()
 
 
+def of_type(run: Run, kind: torch.dtype) -> None:
+    """Weights of this type, but for the norm layers' counters."""
+    state = random_model(run.config).state_dict()
+    kept = {name: value.to(kind) if value.is_floating_point() else value for name, value in state.items()}
+    safetensors.torch.save_file(kept, run.path / WEIGHTS)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.uint16, torch.float8_e4m3fn, torch.complex64])
+def test_weights_of_a_type_that_weights_do_not_have_are_refused_by_name(run: Run, kind: torch.dtype) -> None:
+    of_type(run, kind)
+    for use in (run.load_model, run.load_weights, lambda: Run.create(run.path.with_name("new"), run.config, start=run)):
+        said = refusal(use)
+        assert said.startswith("The model.safetensors of a-run cannot be used, as its ")
+        assert said.endswith(": weights have to be F32, F16, BF16, F64, and not quantised.")
+    assert not run.path.with_name("new").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_precision_are_loaded_and_started_from_as_float32(run: Run, kind: torch.dtype) -> None:
+    of_type(run, kind)
+    expected = run.load_model().conv1.weight
+    assert expected.dtype == torch.float32
+    new = Run.create(run.path.with_name("new"), run.config, start=run)
+    assert torch.equal(new.load_weights(START_WEIGHTS)["conv1.weight"], expected)
+
+
 # Metrics
 
 
 def test_metrics_come_back_as_they_were_appended(run: Run) -> None:
-    metrics: list[dict[str, Any]] = [{"event": "start", "name": "犬\n"}, {"event": "step", "loss": 0.1}, {"step": None}]
+    metrics: list[dict[str, Any]] = [
+        {"event": "start", "name": "犬\n"},
+        {"event": "step", "loss": 0.1},
+        {"event": "other", "step": 0},
+    ]
     for metric in metrics:
         run.append_metric(metric)
     assert run.metrics() == metrics
     assert (run.path / METRICS).read_bytes().count(b"\n") == 3
 
 
+def step(number: int) -> dict[str, Any]:
+    return {"event": "step", "step": number}
+
+
 def test_an_unfinished_last_line_is_left_out_until_it_is_finished(run: Run) -> None:
-    run.append_metric({"step": 1})
-    line = b'{"step": 2}\n'
+    run.append_metric(step(1))
+    line = b'{"event": "step", "step": 2}\n'
     for written in range(len(line)):
         with (run.path / METRICS).open("r+b") as file:
-            file.truncate(12)
-            file.seek(12)
+            file.truncate(29)
+            file.seek(29)
             file.write(line[:written])
-        assert run.metrics() == [{"step": 1}]
+        assert run.metrics() == [step(1)]
     with (run.path / METRICS).open("ab") as file:
         file.write(line[-1:])
-    assert run.metrics() == [{"step": 1}, {"step": 2}]
+    assert run.metrics() == [step(1), step(2)]
 
 
 def test_a_reader_goes_on_after_the_last_complete_line(run: Run) -> None:
-    run.append_metric({"step": 1})
+    run.append_metric(step(1))
     with (run.path / METRICS).open("ab", buffering=0) as writer, (run.path / METRICS).open("rb") as reader:
-        assert read_metrics(reader) == [{"step": 1}]
+        assert read_metrics(reader) == [step(1)]
         assert read_metrics(reader) == []
-        writer.write(b'{"step": 2}\n{"st')
-        assert read_metrics(reader) == [{"step": 2}]
-        writer.write(b'ep": 3}\n')
-        assert read_metrics(reader) == [{"step": 3}]
+        writer.write(b'{"event": "step", "step": 2}\n{"event": "st')
+        assert read_metrics(reader) == [step(2)]
+        writer.write(b'ep", "step": 3}\n')
+        assert read_metrics(reader) == [step(3)]
 
 
 # Replacing files
@@ -534,26 +570,41 @@ def test_a_library_finds_a_free_name(tmp_path: Path) -> None:
     assert library.free_name("finetune") == "finetune-3"
 
 
+def test_a_library_forgets_the_metrics_that_were_read_longest_ago_where_they_are_too_many(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(run.path.parent)
+    others = [Run.create(run.path.with_name(f"other-{i}"), run.config) for i in range(3)]
+    for one in (run, *others):
+        one.append_metric({"step": 1})
+    size = (run.path / METRICS).stat().st_size
+    monkeypatch.setattr(library_module, "METRICS_BYTES", 2 * size)
+    for one in (run, *others, run):
+        assert library.metrics(one) == [{"step": 1}]
+    assert [path.parent.name for path in library._metrics] == ["other-2", run.name]
+
+
 def test_a_library_reads_what_is_new_and_notices_when_metrics_start_over(run: Run) -> None:
     library = Library(run.path.parent)
     assert library.metrics(run) == []
-    run.append_metric({"step": 1})
+    run.append_metric(step(1))
     first = library.metrics(run)
-    run.append_metric({"step": 2})
+    run.append_metric(step(2))
     with (run.path / METRICS).open("ab") as file:
         file.write(b'{"step"')
-    assert library.metrics(run) == [{"step": 1}, {"step": 2}]
-    assert first == [{"step": 1}]  # what was handed out does not grow
-    os.truncate(run.path / METRICS, 12)
-    assert library.metrics(run) == [{"step": 1}]
-    run.append_metric({"step": 3})
-    assert library.metrics(run) == [{"step": 1}, {"step": 3}]
-    (run.path / METRICS).write_text('{"step": 5}\n{"step": 6}\n{"step": 7}\n')  # rewound, and longer again than it was
-    assert library.metrics(run) == [{"step": 5}, {"step": 6}, {"step": 7}]
+    assert library.metrics(run) == [step(1), step(2)]
+    assert first == [step(1)]  # what was handed out does not grow
+    os.truncate(run.path / METRICS, 29)
+    assert library.metrics(run) == [step(1)]
+    run.append_metric(step(3))
+    assert library.metrics(run) == [step(1), step(3)]
+    rewound = "".join(json.dumps(step(number)) + "\n" for number in (5, 6, 7))  # and longer again than it was
+    (run.path / METRICS).write_text(rewound)
+    assert library.metrics(run) == [step(5), step(6), step(7)]
     (run.path / METRICS).unlink()
     assert library.metrics(run) == []
-    run.append_metric({"step": 4})
-    assert library.metrics(run) == [{"step": 4}]
+    run.append_metric(step(4))
+    assert library.metrics(run) == [step(4)]
 
 
 # Again, for longer, by another name, gone

@@ -1,16 +1,24 @@
+import errno
 import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.runs import BACKBONE, OWNER, QUEUED, Run
-from resnet_space.serve import visitors
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
+from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
+from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
+from resnet_space.serve import storage, temporary, visitors
+from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import DAY, Kept, kept_words, tidy, to_delete
+from resnet_space.serve.storage import kept_words, tidy, usage
+from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
@@ -159,3 +167,281 @@ def test_on_a_space_what_the_hubs_client_keeps_counts_and_goes_too(
     age(Path(constants.HF_HUB_CACHE), 8)
     assert tidy(workshop) == ["somebody/pets"]
     assert not file.exists()
+
+
+# Uploads and exports
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The app's own folder for what is temporary."""
+    own = tmp_path / "temporary"
+    own.mkdir()
+    (own / temporary.LOCK).touch()
+    monkeypatch.setenv(temporary.FOLDER_VARIABLE, str(own))
+    return own
+
+
+def put(folder: Path, name: str, *, hours_ago: float = 0.0, size: int = 1) -> Path:
+    file = folder / name / "file"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(size))
+    temporary.used(file, hours_ago * HOUR)
+    return file.parent
+
+
+@pytest.mark.parametrize(("public", "gone"), [(True, ["old", "older"]), (False, ["older"])])
+def test_an_upload_goes_an_hour_after_its_last_use_on_ones_own_machine_a_day(
+    folder: Path, tmp_path: Path, public: bool, gone: list[str]
+) -> None:
+    put(folder, "new")
+    put(folder, "old", hours_ago=1.1)
+    put(folder, "older", hours_ago=25)
+    put(folder, f"{temporary.UNFINISHED}/on its way", hours_ago=25)
+    app = Workshop(tmp_path / "runs", public=public, readonly=True)  # where nothing else is looked at
+    assert sorted(tidy(app)) == gone
+    assert {path.name for path in folder.iterdir()} == {"lock", "unfinished", "new", "old", "older"} - set(gone)
+
+
+def test_a_folder_that_other_programs_use_too_is_never_tidied(folder: Path, workshop: Workshop) -> None:
+    (folder / temporary.LOCK).unlink()
+    put(folder, "anybodys", hours_ago=100)
+    assert tidy(workshop) == []
+
+
+def test_the_folders_of_dead_apps_are_removed_and_no_others(tmp_path: Path) -> None:
+    script = "from resnet_space.serve.temporary import take_folder; print(take_folder(), flush=True); input()"
+    environment = os.environ | {temporary.FOLDER_VARIABLE: str(tmp_path)}
+
+    def start() -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    killed, left = start()
+    lives, kept = start()
+    with killed, lives:
+        (left / "upload").mkdir()
+        killed.kill()
+        killed.wait()
+        (tmp_path / "somebody-elses").mkdir()
+        for path in (left, kept):
+            temporary.used(path, temporary.NEW + 1)
+        third, own = start()
+        with third:
+            assert {path.name for path in tmp_path.iterdir()} == {kept.name, own.name, "somebody-elses"}
+            for process in (third, lives):
+                process.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody-elses"]
+
+
+def test_an_app_that_can_write_nowhere_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(temporary.FOLDER_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(
+        SystemExit, match=r"^The app cannot write below .*/file \(File exists\): make room there, or name"
+    ):
+        temporary.take_folder()
+
+
+def test_an_export_that_fails_leaves_nothing(folder: Path) -> None:
+    def rows() -> Iterator[list[object]]:
+        yield [1]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        csv_file("table", ["a"], rows())
+    assert [path.name for path in folder.iterdir()] == [temporary.LOCK]
+
+
+def test_an_export_is_counted_and_refused_where_there_is_no_room(
+    folder: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporary, "storage", workshop.storage)
+    csv_file("table", ["a"], [[1]])
+    assert usage(workshop)["temporary"] == LEAST_FILE
+    workshop.limits = replace(LIMITED, upload_mb=None)
+    with pytest.raises(RunError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
+        csv_file("table", ["a"], [[1]])
+
+
+# Room for more
+
+LIMITED = Limits(gigabytes=0.001)  # a megabyte
+
+
+@pytest.fixture
+def limited(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    workshop.limits = LIMITED
+    monkeypatch.setattr(storage, "SPARE", 0)
+    return workshop
+
+
+def grow(run: Run, size: int, days_ago: float) -> Run:
+    (run.path / WEIGHTS).write_bytes(bytes(size))
+    age(run.path, days_ago)
+    return run
+
+
+def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: Workshop, make: Callable[..., Run]) -> None:
+    for name, days_ago in (("old", 3), ("older", 4), ("new", 0)):
+        grow(make(name, days_ago), 300_000, days_ago)
+    waits = grow(make("waits", 5, queued=True), 50_000, 5)
+    make("of-nobody", 9, owned=False)
+    limited.storage.room_for(40_000)
+    with pytest.raises(RunError, match=r"^This takes 1 MB of the disk, and there is room for 0 MB here: bring or ask"):
+        limited.storage.room_for(960_000)
+    names = {"old", "older", "new", "waits", "of-nobody"}
+    assert {path.name for path in limited.library.root.iterdir()} == names
+    limited.storage.room_for(500_000)
+    assert {path.name for path in limited.library.root.iterdir()} == names - {"old", "older"}
+    assert usage(limited)["total"] < 400_000
+    assert waits.path.exists()
+
+
+def test_what_a_training_takes_counts_while_it_trains(limited: Workshop, make: Callable[..., Run]) -> None:
+    run = make("trains", 0)
+    with run.training_lock():
+        (run.path / DECODED).mkdir()
+        (run.path / DECODED / "train-images.npy").write_bytes(bytes(900_000))
+        assert usage(limited)["runs"] > 900_000
+        with pytest.raises(RunError, match="there is room for 0 MB here"):
+            limited.storage.room_for(200_000)
+        age(run.path, 100)
+        assert tidy(limited) == []
+    assert run.path.exists()
+
+
+def test_ones_own_machine_is_asked_for_free_disk_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Workshop(tmp_path / "runs")
+    own.storage.room_for(10_000_000)
+    monkeypatch.setattr(storage, "_free", lambda _folder: 5_000_000)
+    with pytest.raises(RunError, match=r"^This takes 10 MB of the disk, and there is room for 0 MB here"):
+        own.storage.room_for(10_000_000)
+
+
+def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_starts(
+    limited: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(ModelConfig("resnet20", ("a", "b")), TrainConfig(dataset="cifar10-mini"))
+    limited.storage.room_for_training(config)  # in memory
+    monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "1")
+    words = r"^The data set cifar10-mini, decoded at 32 pixels, takes 9 MB of the disk, and there is room for 1 MB here"
+    with pytest.raises(RunError, match=words):
+        limited.storage.room_for_training(config)
+
+
+def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop, tmp_path: Path) -> None:
+    archive = tmp_path / "pets.zip"
+    archive.write_bytes(bytes(1_000))
+    assert limited.storage.import_limits(archive).total_bytes == 500_000  # it is written twice
+    archive.write_bytes(bytes(300_000))
+    with pytest.raises(RunError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
+        limited.storage.import_limits(archive)
+
+
+@pytest.mark.parametrize("on_space", [True, False])
+def test_a_download_needs_room_unless_it_is_here_already(
+    limited: Workshop, monkeypatch: pytest.MonkeyPatch, on_space: bool
+) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if on_space:
+        monkeypatch.setenv("SPACE_ID", "ann/the-space")
+    else:
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+        monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
+    with pytest.raises(
+        RunError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+    ):
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+    limited.remember(DatasetRef("ann/pets"))
+    limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+
+
+# What is nobody's, and what is broken
+
+
+def test_what_has_a_visitors_mark_or_name_but_no_owner_goes_after_an_hour(
+    workshop: Workshop, make: Callable[..., Run], tmp_path: Path, write_split: WriteSplit
+) -> None:
+    marked = make("marked", 0)
+    (marked.path / OWNER).unlink()
+    secret = make("fine-tune-0123456789", 0, owned=False)
+    (secret.path / OWNER).touch()
+    copied = make("copied-0123456789", 0, owned=False)
+    own = make("own", 0, owned=False)
+    (own.path / OWNER).touch()
+    pets = tmp_path / "data" / "pets-0123456789"
+    write_split(pets, "train", [b"a"], [0], ["cat", "dog"])
+    (pets / DATASET_OWNER).touch()
+    folders = (marked.path, secret.path, copied.path, own.path, pets)
+    assert tidy(workshop) == []
+    for folder in folders:
+        age(folder, 1.1 / 24)
+    assert sorted(tidy(workshop)) == ["fine-tune-0123456789", "marked", "pets-0123456789"]
+    assert [path.exists() for path in folders] == [False, False, True, True, False]
+
+
+def test_what_killed_processes_left_goes_after_an_hour_also_on_ones_own_machine(
+    workshop: Workshop, make: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make("run", 0, owned=False)
+    names = (".deleted-run-1", ".pull-ab", ".shipped-cd", ".mine")
+    left = [workshop.library.root / name for name in names] + [tmp_path / "data" / ".import-ef"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x")
+    left += [run.path / DECODED / "a.npy", run.path / f".{WEIGHTS}.12.tmp", run.path / RESUME / ".images-a.tmp"]
+    (run.path / DECODED).mkdir()
+    for file in left[-3:]:
+        file.write_bytes(b"x")
+    own = Workshop(workshop.library.root)
+    assert tidy(own) == []
+    for folder in (workshop.library.root, tmp_path / "data"):
+        age(folder, 1.1 / 24)
+    with run.training_lock():
+        assert len(tidy(own)) == 4
+        assert (run.path / DECODED).exists()
+    assert len(tidy(own)) == 3
+    assert {path.name for path in left if path.exists()} == {".mine"}
+    assert run.path.exists()
+
+
+def test_a_run_whose_configuration_is_broken_counts_and_goes_too(workshop: Workshop, make: Callable[..., Run]) -> None:
+    (make("broken", 0).path / "config.json").write_text("{")
+    assert usage(workshop)["runs"] > 0
+    age(workshop.library.root / "broken", 8)
+    assert tidy(workshop) == ["broken"]
+
+
+def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
+    workshop: Workshop, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second", "third"):
+        make(name, 8)
+    rmtree = shutil.rmtree
+
+    def fail(path: Path) -> None:
+        if path.name == ".deleted-second":
+            raise PermissionError(errno.EACCES, "not yours")
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    assert sorted(tidy(workshop)) == ["first", "third"]
+    tidy(workshop)
+    assert capsys.readouterr().out.count("Not deleted: 'second' (PermissionError") == 1
+
+
+def test_one_thing_that_cannot_be_looked_at_does_not_keep_the_others(
+    workshop: Workshop, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("first", 8)
+    strange = make("strange", 8)
+    lock = strange.path / "resume" / "lock"
+    lock.mkdir()  # which can never be held
+    odd = os.fsdecode(b"odd-\xff")
+    (workshop.library.root / odd).mkdir()
+    assert tidy(workshop) == ["first"]
+    assert usage(workshop)["runs"] > 0

@@ -8,7 +8,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run, RunError
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
-from resnet_space.serve.storage import EXPIRES
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
@@ -169,3 +169,31 @@ def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp
         assert workshop.trainer.queue() == []
         with pytest.raises(RunError, match="stop it before it is deleted"):
             workshop.delete_run("training", None)
+
+
+def test_the_owners_key_cannot_be_guessed_in_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
+    with visitors.asked_by("192.0.2.99"):
+        for i in range(visitors.KEYS_A_MINUTE):
+            assert not visitors.is_owner_of_all(f"guess {i}")
+            assert not visitors.is_owner_of_all("guess 0")  # a browser asks with its key again and again
+        assert not visitors.is_owner_of_all("the owner's")
+        mine = tmp_path / "owner"
+        visitors.claim(mine, "a key of mine")
+        assert visitors.owns(mine, "a key of mine")  # what is one's own stays so
+    with visitors.asked_by("192.0.2.98"):
+        assert visitors.is_owner_of_all("the owner's")
+
+
+@pytest.mark.parametrize(("length", "weak"), [(0, False), (1, True), (15, True), (16, False), (40, False)])
+def test_an_owners_key_that_could_be_guessed_is_told_with_a_good_one(
+    length: int, weak: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "k" * length)
+    said = visitors.weak_owner_key()
+    assert (said is not None) == weak
+    if said is not None:
+        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has {length} characters")
+        assert "kk" not in said
+        monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, said.split()[-1])
+        assert visitors.weak_owner_key() is None

@@ -12,7 +12,7 @@ from torch import Tensor
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.splits import ImageSet
 
-EVALUATION_BATCH = 500  # images
+EVALUATION_BATCH, EVALUATION_PIXELS = 500, 1_000 * 32**2  # at most; 500 photographs take resnet50 6 GB
 
 
 def normalise(images: Tensor, model: ModelConfig) -> Tensor:
@@ -164,12 +164,17 @@ def mixed(
 
 
 def evaluation_batches(
-    data: ImageSet, model: ModelConfig, batch_size: int = EVALUATION_BATCH, device: torch.device | None = None
+    data: ImageSet, model: ModelConfig, batch_size: int | None = None, device: torch.device | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, their centres, without augmentation: (images float32 [n, 3, H, W], labels int64 [n])."""
-    for chosen in torch.arange(len(data), device=data.labels.device).split(batch_size):
+    for chosen in torch.arange(len(data), device=data.labels.device).split(batch_size or evaluation_batch(model)):
         pixels = data.pixels(chosen).to(device)
         yield normalise(centre_crop(pixels, model.image_size), model), data.labels[chosen].to(device)
+
+
+def evaluation_batch(model: ModelConfig) -> int:
+    """How many images to evaluate at a time, so that a forward pass takes little memory beside a step of training."""
+    return max(min(EVALUATION_BATCH, EVALUATION_PIXELS // model.image_size**2), 1)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

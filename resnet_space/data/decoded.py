@@ -1,5 +1,6 @@
 """Decoded splits in a folder, for other processes to read without decoding them again."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -8,14 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.runs import RunError, in_a_sentence
 
 INDEX = "splits.json"
 SETS = ("train", "validation", "test")
 
 
 def save_decoded(splits: Splits, folder: Path) -> None:
-    """Write or replace the folder. Images that two sets share are written once."""
+    """Write or replace the folder. Images that two sets share are written once.
+
+    Raises:
+        DataError: where it cannot be written; then there is no folder.
+    """
+    try:
+        with in_a_sentence("The decoded images cannot be kept"):
+            _save(splits, folder)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, RunError):
+            raise DataError(str(error)) from error
+        raise
+
+
+def _save(splits: Splits, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     written: dict[tuple[int, tuple[int, ...]], str] = {}
@@ -26,14 +44,25 @@ def save_decoded(splits: Splits, folder: Path) -> None:
         key = (tensor.data_ptr(), tuple(tensor.shape))
         if key not in written:
             written[key] = f"{name}.npy"
-            np.save(folder / written[key], tensor.numpy(), allow_pickle=False)
+            try:
+                np.save(folder / written[key], tensor.numpy(), allow_pickle=False)
+            except OSError as error:
+                if error.errno is None:  # which is how numpy says that less was written than it was to
+                    error.errno = errno.ENOSPC
+                raise
         return written[key]
 
     index = {
         name: {part: write(getattr(images, part), f"{name}-{part}") for part in ("images", "labels", "rows", "source")}
         for name, images in ((name, getattr(splits, name)) for name in SETS)
     }
-    about = {"test_name": splits.test_name, "classes": splits.train.classes, "sets": index}
+    about = {
+        "test_name": splits.test_name,
+        "validation_name": splits.validation_name,
+        "warnings": splits.warnings,
+        "classes": splits.train.classes,
+        "sets": index,
+    }
     (folder / INDEX).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
@@ -54,4 +83,6 @@ def load_decoded(folder: Path) -> Splits:
         return ImageSet(images, labels, tuple(about["classes"]), rows, source)
 
     train, validation, test = map(read_set, SETS)
-    return Splits(train, validation, test, about["test_name"])
+    return Splits(
+        train, validation, test, about["test_name"], about["validation_name"], warnings=tuple(about["warnings"])
+    )

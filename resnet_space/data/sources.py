@@ -1,13 +1,38 @@
 """Where a data set's files are, and what is in them: parquet in the Hub's layout. Without torch, for a quick page."""
 
-import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from urllib.parse import parse_qsl, urlencode
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from resnet_space.data.columns import Columns, DataError, classification_columns, columns_of_files
+
+if TYPE_CHECKING:
+    from resnet_space.config import TrainConfig
+
+__all__ = [
+    "BUNDLED",
+    "DATASET_OWNER",
+    "DATA_FOLDER_VARIABLE",
+    "SPLITS",
+    "SPLIT_NAMES",
+    "Columns",
+    "DataError",
+    "Dataset",
+    "DatasetRef",
+    "classification_columns",
+    "data_folder",
+    "dataset_classes",
+    "dataset_folder",
+    "dataset_folders",
+    "open_dataset",
+    "split_files",
+]
+
+from resnet_space.background import tell_once
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
@@ -20,34 +45,57 @@ SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
 }
 
 
-class DataError(ValueError):
-    """A data set that cannot be read; the message says which and why, in one sentence."""
-
-
 @dataclass(frozen=True)
 class DatasetRef:
-    """Which data set: one on this machine by its name, or one of the Hub: "owner/name@revision#config"."""
+    """Which data set: one on this machine by its name, or one of the Hub.
+
+    The latter is written "owner/name@revision#config?label=column&image=column", where all but the name may be missing;
+    `label` and `image` are the columns to take where the rule of `classification_columns` would take others.
+    """
 
     name: str
     config: str | None = None
     revision: str | None = None
+    label: str | None = None
+    image: str | None = None
 
     @property
     def is_on_hub(self) -> bool:
         return "/" in self.name
 
+    @property
+    def words(self) -> str:
+        """Its name with what tells it from others of that name."""
+        parts = ", ".join(part for part in (self.config, self.label, self.image) if part)
+        return f"{self.name} ({parts})" if parts else self.name
+
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str`; revision and configuration may be missing."""
+        """The inverse of `str`."""
         if "/" not in text:  # a folder's name may have anything in it
             return cls(text)
-        rest, _, config = text.partition("#")
+        rest, _, columns = text.partition("?")
+        rest, _, config = rest.partition("#")
         name, _, revision = rest.partition("@")
-        return cls(name, config or None, revision or None)
+        chosen = dict(parse_qsl(columns))
+        return cls(name, config or None, revision or None, chosen.get("label"), chosen.get("image"))
+
+    @classmethod
+    def of(cls, training: "TrainConfig") -> Self:
+        """The data set that a run is trained with."""
+        return cls(
+            training.dataset,
+            training.dataset_config,
+            training.dataset_revision,
+            training.dataset_label,
+            training.dataset_image,
+        )
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.name}{revision}{f'#{self.config}' if self.config else ''}"
+        columns = urlencode({k: v for k, v in (("label", self.label), ("image", self.image)) if v})
+        config = f"#{self.config}" if self.config else ""
+        return f"{self.name}{revision}{config}{f'?{columns}' if columns else ''}"
 
 
 def data_folder() -> Path | None:
@@ -62,8 +110,12 @@ def dataset_folders() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir())):
         # An import in progress is hidden.
-        if not folder.name.startswith(".") and any(folder.rglob("*.parquet")):
-            found.setdefault(folder.name, folder)
+        if folder.name.startswith(".") or not any(folder.rglob("*.parquet")):
+            continue
+        if (readable := folder.name.encode("utf-8", "replace").decode()) != folder.name:
+            tell_once(f"Left out: the folder {readable} in {folder.parent} has a name that is not UTF-8: rename it.")
+            continue
+        found.setdefault(folder.name, folder)
     return found
 
 
@@ -71,7 +123,7 @@ def dataset_folder(name: str) -> Path:
     """The folder of a data set on this machine. Raises DataError."""
     found = dataset_folders()
     if name not in found:
-        raise DataError(f"There is no data set named {name!r}: choose one of {', '.join(sorted(found))}.")
+        raise DataError(f"There is no data set named {name!r} on this machine: choose another, or bring it again.")
     return found[name]
 
 
@@ -96,48 +148,45 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a table that classification learns from."""
+class Dataset:
+    """The parquet files of each split, and which of their columns classification learns from."""
 
-    image: str
-    label: str
-    classes: tuple[str, ...]
+    files: dict[str, list[Path]]
+    columns: Columns
 
 
-def classification_columns(schema: pa.Schema, what: str = "The data set") -> Columns:
-    """The image and the label column, found by the types in the Hub's metadata, never by name.
+def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
+    """Find a data set's files and columns, without reading its images; download one of the Hub where it is missing.
 
-    Of several image columns it is the first; of several of class labels the one with the most classes: CIFAR-100's fine
-    labels, not its coarse.
+    Args:
+        ref: which data set.
+        classes: of a run that learned from it: of several label columns the one that has them is taken, unless one was
+            chosen. So runs keep theirs that were made when another was preferred.
 
     Raises:
-        DataError: where either is missing; `what` names the data set.
+        DataError: for a data set that is not there, has no training images, or is not for classification.
     """
-    try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        features = {name: value for name, value in found.items() if isinstance(value, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):  # none, or not the Hub's
-        features = {}
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-    classes = {
-        name: tuple(feature["names"])
-        for name, feature in features.items()
-        if feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
-    if not images:
-        raise DataError(f"{what} is not one for image classification, as it has no image column: choose another.")
-    if not classes:
-        raise DataError(
-            f"{what} is not one for image classification, as it has no column of class labels "
-            "(ClassLabel; text and plain numbers do not count): choose another."
-        )
-    label = max(classes, key=lambda name: len(classes[name]))
-    return Columns(images[0], label, classes[label])
+    if ref.is_on_hub:
+        from resnet_space.data.hub import fetch_dataset, known_dataset
+
+        known = known_dataset(ref)
+        found = Dataset(fetch_dataset(known), known.columns)
+    else:
+        files = split_files(ref.name)
+        if "train" not in files:
+            raise DataError(f"The data set {ref.name!r} has no training images.")
+        found = Dataset(files, columns_of_files(files["train"], label=ref.label, image=ref.image))
+    if classes and ref.label is None and found.columns.classes != tuple(classes):
+        for label in found.columns.labels:
+            with suppress(DataError):
+                other = columns_of_files(found.files["train"], label=label, image=found.columns.image)
+                if other.classes == tuple(classes):
+                    return Dataset(found.files, other)
+    return found
 
 
-def dataset_classes(name: str, config: str | None = None, revision: str | None = None) -> tuple[str, ...]:
+def dataset_classes(
+    name: str, config: str | None = None, revision: str | None = None, label: str | None = None
+) -> tuple[str, ...]:
     """The class names of a data set, without reading its images."""
-    files = split_files(name, config, revision).get("train")
-    if not files:
-        raise DataError(f"The data set {name!r} has no training images.")
-    return classification_columns(pq.read_schema(files[0])).classes
+    return open_dataset(DatasetRef(name, config, revision, label)).columns.classes

@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data.columns import Columns, DataError, image_bytes, misfits, read_column, readable
 from resnet_space.data.images import ImageError, Picture
-from resnet_space.data.sources import Columns, DataError, DatasetRef, classification_columns, split_files
+from resnet_space.data.sources import DatasetRef, open_dataset
 
 SAMPLES = 12
 SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more
@@ -37,13 +37,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """`counts` has the images of every class by split; `side` is the median short side in pixels of the samples."""
+    """`counts` has the images of every class by split; `side` is the samples' median short side in pixels, as in the
+    files. All that is kept takes at most 10 MB.
+
+    `warnings` say what of the splits does not fit the training images' classes.
+    """
 
     ref: DatasetRef
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
     side: int
     samples: list[Sample]
+    warnings: tuple[str, ...] = ()
 
 
 def summarise(ref: DatasetRef) -> DatasetSummary:
@@ -52,31 +57,28 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     Raises:
         DataError: for a data set that cannot be read, or has no image that can be decoded.
     """
-    try:
-        return _summarise(ref)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"The data set {ref.name!r} cannot be read: {str(error).splitlines()[0].rstrip('.')}."
-        ) from None
-
-
-def _summarise(ref: DatasetRef) -> DatasetSummary:
-    files = split_files(ref.name, ref.config, ref.revision)
-    if "train" not in files:
-        raise DataError(f"The data set {ref.name!r} has no training images.")
-    columns = classification_columns(pq.read_schema(files["train"][0]))
-    counts = {}
-    for split, paths in files.items():
-        found: Counter[int] = Counter()
-        for path in paths:
-            found.update(pq.read_table(path, columns=[columns.label])[columns.label].to_pylist())
-        if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
-            counts[split] = [found[i] for i in range(len(columns.classes))]
-    samples = _samples(files["train"], columns)
+    with readable(f"The data set {ref.name!r}"):
+        dataset = open_dataset(ref)
+        files, columns = dataset.files, dataset.columns
+        counts: dict[str, list[int]] = {}
+        warnings: list[str] = []
+        for split, paths in files.items():
+            schema = pq.read_schema(paths[0])
+            if columns.label not in schema.names:  # a test of a competition
+                continue
+            found, unknown = Counter[int](), Counter[str]()
+            for path in paths:
+                numbers, strange = columns.match(read_column([path], columns.label), pq.read_schema(path))
+                found.update(numbers.tolist())
+                unknown += strange
+            warnings += misfits(split, columns, schema, unknown)
+            if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
+                counts[split] = [found[i] for i in range(len(columns.classes))]
+        samples = _samples(files["train"], columns)
     if not samples:
         raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
     side = round(median(sample.side for sample in samples))
-    return DatasetSummary(ref, columns.classes, counts, side, samples)
+    return DatasetSummary(ref, columns.classes, counts, side, samples, tuple(warnings))
 
 
 def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
@@ -88,11 +90,11 @@ def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
     for file, group in chosen:
         with pq.ParquetFile(file) as parquet:
             rows = parquet.read_row_group(group, columns=[columns.image, columns.label])
+        labels, _ = columns.match(rows[columns.label], rows.schema)
         for i in generator.permutation(len(rows))[: 20 * SAMPLES]:
-            label = rows[columns.label][int(i)].as_py()
-            encoded = rows[columns.image][int(i)].as_py()
-            if label is not None and 0 <= label < len(columns.classes) and encoded and encoded["bytes"]:
-                by_class.setdefault(label, []).append(encoded["bytes"])
+            encoded = image_bytes(rows[columns.image][int(i)].as_py())
+            if labels[i] >= 0 and encoded:
+                by_class.setdefault(int(labels[i]), []).append(encoded)
     samples: list[Sample] = []
     while by_class and len(samples) < SAMPLES:
         for label in sorted(by_class):
@@ -138,7 +140,7 @@ def sized(model: ModelConfig, size: int) -> ModelConfig:
 
 def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
     """What will hurt this training, each in one sentence that says what to do about it."""
-    found = []
+    found = list(summary.warnings)
     train = summary.counts["train"]
     named = zip(summary.classes, train, strict=True)
     few = [f"{name} ({count})" for name, count in named if count < MIN_IMAGES_PER_CLASS]

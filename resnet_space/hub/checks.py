@@ -6,7 +6,7 @@ Everything is checked once, when it is pulled, so that the rest of the app can r
 import json
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from resnet_space.config import (
@@ -19,13 +19,11 @@ from resnet_space.config import (
     TrainConfig,
 )
 from resnet_space.hub.client import HubError
-from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, Metric, last_metric
+from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 MAX_TEXT = 200  # characters of a class's or a data set's name
 MAX_LINES = 200_000  # of metrics; a training of this app writes some thousands
-MAX_BLOCKS = 200  # with a ratio in a line of metrics; resnet110 has 54
-MAX_NUMBER = 1e15
 
 IMAGENET = "ILSVRC/imagenet-1k"
 
@@ -96,7 +94,8 @@ def _checked(config: RunConfig) -> RunConfig:
     model, training = config.model, config.training
     if len(model.classes) > MAX_CLASSES:
         raise _WrongError(f"it has {len(model.classes):,} classes, and at most {MAX_CLASSES:,} are allowed")
-    for name in (*model.classes, training.dataset, training.dataset_config or "", training.dataset_revision or ""):
+    chosen = (training.dataset_config, training.dataset_revision, training.dataset_label, training.dataset_image)
+    for name in (*model.classes, training.dataset, *(part or "" for part in chosen)):
         # Line breaks and other control characters, and halves of characters, which cannot be written.
         if len(name) > MAX_TEXT or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise _WrongError(f"a name in its {CONFIG} is too long or unreadable ({_short(repr(name))})")
@@ -175,151 +174,12 @@ def require_valid_metrics(what: str, content: bytes, *, evaluated: bool = False)
     metrics = []
     for number, line in enumerate(lines, 1):
         try:
-            metrics.append(_metric(line))
-        except _WrongError as error:
+            metrics.append(metric_of(line, whole=True))
+        except MetricError as error:
             raise HubError(f"{what} cannot be used, as line {number} of its {METRICS} {error}.") from None
     test = last_metric(metrics, "test")
     if evaluated and (test is None or not {"top5_accuracy", "ece", "macro_f1"} <= set(test)):
         raise HubError(f"{what} cannot be used, as its {METRICS} lacks the scores of its test.")
-
-
-Check = Callable[[object], bool]
-
-
-def _number(low: float, high: float = MAX_NUMBER) -> Check:
-    """A finite number from `low` to `high`."""
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _whole(low: int) -> Check:
-    within = _number(low, 1e12)
-    return lambda value: isinstance(value, int) and within(value)
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 2_000
-
-
-def _rates(value: object) -> bool:
-    rate = _number(0)
-    return isinstance(value, dict) and len(value) <= 500 and all(_text(part) and rate(value[part]) for part in value)
-
-
-def _phases(value: object) -> bool:
-    whole = _whole(1)
-    return (
-        isinstance(value, list)
-        and len(value) <= 1_000
-        and all(
-            isinstance(phase, dict)
-            and set(phase) == {"epochs", "rates"}
-            and whole(phase["epochs"])
-            and _rates(phase["rates"])
-            for phase in value
-        )
-    )
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_text, value))
-
-
-def _correlations(value: object) -> bool:
-    return isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_number(-1, 1), value))
-
-
-def _residuals(value: object) -> bool:
-    """Ratios by depth, as `residuals.history` writes them."""
-    number = _number(0)
-    if not isinstance(value, dict) or set(value) != {"images", "blocks", "ratio"}:
-        return False
-    blocks, ratio = value["blocks"], value["ratio"]
-    return (
-        _whole(1)(value["images"])
-        and isinstance(blocks, list)
-        and isinstance(ratio, list)
-        and len(blocks) == len(ratio) <= MAX_BLOCKS
-        and all(map(_text, blocks))
-        and all(isinstance(three, list) and len(three) == 3 and all(map(number, three)) for three in ratio)
-    )
-
-
-_SHARE = _number(0, 1)
-
-# What a page may read of each event without asking whether it is there.
-_REQUIRED: Mapping[str, Mapping[str, Check]] = {
-    "start": {
-        "epochs": _whole(1),
-        "steps_per_epoch": _whole(1),
-        "device": _text,
-        "precision": _text,
-        "parameters": _whole(1),
-        "train_images": _whole(1),
-        "validation_images": _whole(1),
-    },
-    "step": {
-        "step": _whole(1),
-        "loss": _number(-1e6),
-        "images_per_second": _number(0),
-        "seconds": _number(0),
-    },
-    "epoch": {
-        "epoch": _whole(1),
-        "train_accuracy": _SHARE,
-        "validation_accuracy": _SHARE,
-        "seconds": _number(0),
-    },
-    "test": {"split": _text, "images": _whole(1), "accuracy": _SHARE, "seconds": _number(0)},
-    "calibration": {
-        "images": _whole(1),
-        "temperature": _number(0.01, 100),
-        "ece_before": _SHARE,
-        "ece_after": _SHARE,
-    },
-    "sanity": {"method": _text, "parts": _texts, "correlations": _correlations, "images": _whole(1)},
-    "end": {"status": lambda value: value in ("finished", "stopped", "failed")},
-}
-
-_OPTIONAL: Mapping[str, Check] = {
-    "phases": _phases,
-    "rates": _rates,
-    "reason": _text,
-    "cause": _text,
-    "memory": _number(0),
-    "phase": _whole(1),
-    "looks": _whole(1),
-    "residuals": _residuals,
-    "step": _whole(0),
-    "top5_accuracy": _SHARE,
-    "ece": _SHARE,
-    "ece_uncalibrated": _SHARE,
-    "macro_f1": _SHARE,
-    "time": _number(0, 1e11),
-    "seconds": _number(0),
-}
-
-
-def _metric(line: bytes) -> Metric:
-    try:
-        metric = json.loads(line)
-    except (ValueError, RecursionError):
-        raise _WrongError("is not JSON") from None
-    if not isinstance(metric, dict) or not isinstance(metric.get("event"), str) or metric["event"] not in _REQUIRED:
-        raise _WrongError(f"is none of the events {', '.join(_REQUIRED)}")
-    required = _REQUIRED[metric["event"]]
-    missing = [name for name in required if name not in metric]
-    if missing:
-        raise _WrongError(f"has no {missing[0]!r}")
-    for name, value in metric.items():
-        check = required.get(name) or _OPTIONAL.get(name) or _plain
-        if not check(value):
-            raise _WrongError(f"has {_short(repr(value))} as {_short(repr(name))}")
-    return metric
-
-
-def _plain(value: object) -> bool:
-    """What another version of this app may write besides."""
-    return value is None or isinstance(value, bool) or _text(value) or _number(-MAX_NUMBER)(value)
 
 
 def _short(text: str) -> str:

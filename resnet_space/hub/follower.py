@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import JobStage
 
+from resnet_space.background import in_background, keep_doing
 from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import heard
@@ -50,25 +51,35 @@ class Follower(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
+        try:
+            keep_doing(f"Following the job of {self.followed.name}", self._follow_to_its_end, AGAIN_SECONDS[-1])
+        finally:
+            self.has_begun.set()
+
+    def _follow_to_its_end(self) -> bool:
+        """Whether it is over, as the job ended, cannot be reached or is followed by another; else once more."""
         run = self.followed
         try:
             with run.training_lock():
                 self.has_begun.set()
-                threading.Thread(target=self._watch_for_stop, daemon=True).start()
+                self._over.clear()
+                in_background(f"Stopping the job of {run.name}", self._stop_where_asked, STOP_LOOK_SECONDS)
                 try:
                     end = self._follow_on()
                 except RunError as error:  # what it brought does not fit
+                    if error.passing:
+                        raise
                     end = {"status": "failed", "reason": str(error)}
                 finally:
                     self._over.set()
                 run.withdraw_stop()
                 run.append_metric({"event": "end", **end, "time": round(time.time(), 1)})
-        except RunError:  # another one follows it already
-            return
+        except RunError as error:  # another one follows it already, or the machine lacks something for the moment
+            if error.passing:
+                raise
         except HubError as error:  # the job may still train: without an end the page offers to follow it anew
             self._note(str(error))
-        finally:
-            self.has_begun.set()
+        return True
 
     def _follow_on(self) -> Metric:
         """Follow the job over what breaks the connection for a while."""
@@ -81,7 +92,7 @@ class Follower(threading.Thread):
         return self._follow()
 
     def _note(self, words: str) -> None:
-        with (self.followed.path / LOG).open("a", encoding="utf-8") as log:
+        with suppress(OSError), (self.followed.path / LOG).open("a", encoding="utf-8") as log:
             log.write(masked(words.rstrip()) + "\n")
 
     def _follow(self) -> Metric:
@@ -122,12 +133,13 @@ class Follower(threading.Thread):
         with translated_errors(self._wanted()):
             yield from api.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
 
-    def _watch_for_stop(self) -> None:
-        while not self._over.wait(STOP_LOOK_SECONDS):
-            if self.followed.stop_requested():
-                with suppress(HubError), translated_errors(self._wanted()):  # else once more in a moment
-                    hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
-                    return
+    def _stop_where_asked(self) -> bool:
+        """Whether nothing is left to be stopped."""
+        if not self._over.is_set() and self.followed.stop_requested():
+            with suppress(HubError), translated_errors(self._wanted()):  # else once more in a moment
+                hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
+                return True
+        return self._over.is_set()
 
     def _bring(self) -> list[Metric]:
         """Fetch what the job pushed, if it came so far, and check it as any pull is. Returns its metrics.

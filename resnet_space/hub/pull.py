@@ -51,6 +51,7 @@ from resnet_space.runs import (
     RunError,
     Source,
 )
+from resnet_space.runs.folder import weight_types
 from resnet_space.tokens import masked
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -302,15 +303,17 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
 
     from resnet_space.models import model_from_config
 
+    name = what.removeprefix("The model ")
     try:
+        weight_types(file, name)
         weights = safetensors.torch.load_file(file)
+    except RunError as error:
+        raise HubError(str(error)) from None
     except (SafetensorError, OSError) as error:
         with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
             file.resolve().unlink()
             file.unlink()
-        raise HubError(
-            f"The {WEIGHTS} of {what.removeprefix('The model ')} is damaged ({error}): choose another, or try again."
-        ) from None
+        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another, or try again.") from None
     counters = {
         name: value
         for name, value in model_from_config(run.config.model).state_dict().items()

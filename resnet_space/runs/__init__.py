@@ -1,5 +1,6 @@
-"""Runs: a run is a folder (`folder`), its metrics (`metrics`), all runs (`library`), their trainers (`queue`)."""
+"""Runs: a run is a folder (`folder`) with `metrics` (and their `checks`); a `library` of them, and their `queue`."""
 
+from resnet_space.runs.checks import Metric, MetricError, is_shown, metric_of
 from resnet_space.runs.folder import (
     BACKBONE,
     CARD,
@@ -13,6 +14,7 @@ from resnet_space.runs.folder import (
     JOB,
     LOCK,
     LOG,
+    MEMBERS,
     METRICS,
     NAME_PATTERN,
     OWNER,
@@ -26,18 +28,20 @@ from resnet_space.runs.folder import (
     START_WEIGHTS,
     STATE,
     STOP,
+    TRAINER,
     USUAL,
     WEIGHTS,
     Run,
     RunError,
     Source,
+    Ticket,
+    in_a_sentence,
     replaced_atomically,
     without_head,
 )
 from resnet_space.runs.library import Library
 from resnet_space.runs.metrics import (
     MOST_STEPS,
-    Metric,
     fewer_steps,
     last_metric,
     looks_so_far,
@@ -58,6 +62,7 @@ __all__ = [
     "JOB",
     "LOCK",
     "LOG",
+    "MEMBERS",
     "METRICS",
     "MOST_STEPS",
     "NAME_PATTERN",
@@ -72,16 +77,22 @@ __all__ = [
     "START_WEIGHTS",
     "STATE",
     "STOP",
+    "TRAINER",
     "USUAL",
     "WEIGHTS",
     "Library",
     "Metric",
+    "MetricError",
     "Run",
     "RunError",
     "Source",
+    "Ticket",
     "fewer_steps",
+    "in_a_sentence",
+    "is_shown",
     "last_metric",
     "looks_so_far",
+    "metric_of",
     "read_metrics",
     "replaced_atomically",
     "split_words",

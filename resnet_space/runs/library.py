@@ -5,11 +5,41 @@ import os
 import secrets
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnet_space.runs.folder import CONFIG, METRICS, NAME_PATTERN, Run, RunError, require_name
-from resnet_space.runs.metrics import Metric, fewer_steps, read_metrics
+from resnet_space.background import tell_once
+from resnet_space.faults import is_passing, words_of
+from resnet_space.runs.checks import Metric, is_shown
+from resnet_space.runs.folder import (
+    CONFIG,
+    METRICS,
+    NAME_PATTERN,
+    Run,
+    RunError,
+    in_a_sentence,
+    require_name,
+)
+from resnet_space.runs.metrics import fewer_steps, read_lines
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is known of a run's metrics: up to which byte and line, the bytes before it, and what they say; which of
+    them can be shown beside others', and what is wrong with the rest.
+    """
+
+    offset: int = 0
+    tail: bytes = b""
+    lines: int = 0
+    metrics: list[Metric] = field(default_factory=list)
+    shown: list[Metric] = field(default_factory=list)
+    wrong: tuple[str, ...] = ()
+
+
+METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
 
 
 class Library:
@@ -18,24 +48,37 @@ class Library:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
         self._lock = threading.Lock()
-        self._opened: dict[Path, tuple[float, Run]] = {}
+        self._opened: dict[Path, tuple[float, Run | None]] = {}  # None: it has a configuration, but no valid one
         self._renamed: dict[str, str] = {}
-        self._metrics: dict[Path, tuple[int, bytes, list[Metric]]] = {}
+        self._metrics: OrderedDict[Path, _Read] = OrderedDict()  # the last read is last
 
     def runs(self) -> list[Run]:
-        """The valid runs, newest first."""
-        found: dict[Path, tuple[float, Run]] = {}
-        for path in self.root.iterdir() if self.root.is_dir() else ():
+        """The valid runs, newest first. One that cannot be used is left out, and said so once where the app runs.
+
+        Raises:
+            RunError: where the machine cannot read the folder now.
+        """
+        with in_a_sentence("The runs cannot be read"):
+            paths = list(self.root.iterdir()) if self.root.is_dir() else []
+        found: dict[Path, tuple[float, Run | None]] = {}
+        for path in paths:
             if not NAME_PATTERN.fullmatch(path.name):  # for instance one that is being deleted
                 continue
+            known = self._opened.get(path)
             try:
                 written = (path / CONFIG).stat().st_mtime
-                known = self._opened.get(path)
                 found[path] = known if known and known[0] == written else (written, Run.open(path))
-            except (OSError, RunError):
+            except OSError:
                 continue
+            except RunError as error:
+                if not error.passing:
+                    found[path] = written, None
+                    tell_once(f"Left out: {error}")
+                elif known:
+                    found[path] = known
         self._opened = found
-        return [run for _, run in sorted(found.values(), key=lambda entry: (-entry[0], entry[1].name))]
+        newest_first = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0].name))
+        return [run for _, (_, run) in newest_first if run is not None]
 
     def open(self, name: str) -> Run:
         """Raises RunError if there is no such run, or it is broken."""
@@ -62,16 +105,19 @@ class Library:
         self._renamed[run.name] = name
         return Run.open(self.root / name)
 
-    def names_now(self, names: Sequence[str]) -> list[str]:
-        """The same runs by the names that they have now, each once, without those that are gone."""
+    def names_now(self, names: Sequence[str], runs: Sequence[Run] | None = None) -> list[str]:
+        """The same runs by the names that they have now, each once, without those that are gone.
+
+        `runs`: those that there are, where that is known already.
+        """
+        here = {run.name for run in (self.runs() if runs is None else runs)}
         found = []
         for name in names:
             for _ in self._renamed:  # at most so many times, should names have been swapped
-                if (self.root / name).is_dir() or name not in self._renamed:
+                if name in here or name not in self._renamed:
                     break
                 name = self._renamed[name]
             found.append(name)
-        here = {run.name for run in self.runs()}
         return [name for name in dict.fromkeys(found) if name in here]
 
     @staticmethod
@@ -86,24 +132,53 @@ class Library:
         return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
 
     def metrics(self, run: Run) -> list[Metric]:
-        """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list."""
+        """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list.
+
+        Never fails: what cannot be read is left out, and told by `unreadable`.
+        """
+        return self._read(run).metrics
+
+    def shown_metrics(self, run: Run) -> list[Metric]:
+        """Those of `metrics` that have all that a page of several runs reads of them."""
+        return self._read(run).shown
+
+    def unreadable(self, run: Run) -> str:
+        """What of a run's metrics cannot be read, in a sentence; nothing where all can be."""
+        wrong = self._read(run).wrong
+        more = f" So are {len(wrong) - 1} more." if len(wrong) > 1 else ""
+        return f"{wrong[0]}{more}" if wrong else ""
+
+    def _read(self, run: Run) -> _Read:
         path = run.path / METRICS
         with self._lock:  # two readers moving one offset would tear lines
-            offset, tail, metrics = self._metrics.get(path, (0, b"", []))
+            known = self._metrics.get(path, _Read())
             try:
                 with path.open("rb") as file:
-                    file.seek(offset - len(tail))
+                    file.seek(known.offset - len(known.tail))
                     # Not what was there: a resumed training went back to its saved state, and perhaps on from there.
-                    if file.read(len(tail)) != tail:
-                        offset, metrics = 0, []
-                    file.seek(offset)
-                    new = read_metrics(file)
+                    if file.read(len(known.tail)) != known.tail:
+                        known = _Read()
+                    file.seek(known.offset)
+                    new = read_lines(file, known.lines + 1)
                     end = file.tell()
                     begin = max(end - 256, 0)
                     file.seek(begin)
-                    # A new list, so that nobody's iteration meets a growing one.
-                    self._metrics[path] = (end, file.read(end - begin), fewer_steps(metrics + new) if new else metrics)
+                    metrics, shown = known.metrics, known.shown
+                    if new.metrics:  # new lists, so that nobody's iteration meets a growing one
+                        metrics = fewer_steps(metrics + new.metrics)
+                        shown = metrics if all(map(is_shown, metrics)) else list(filter(is_shown, metrics))
+                    self._metrics[path] = _Read(
+                        end, file.read(end - begin), known.lines + new.count, metrics, shown, known.wrong + new.wrong
+                    )
             except FileNotFoundError:
                 self._metrics.pop(path, None)
-                return []
-            return self._metrics[path][2]
+                return _Read()
+            except (OSError, MemoryError) as error:
+                if is_passing(error):
+                    return known
+                words = words_of(error)
+                return _Read(wrong=(f"Its metrics cannot be read: {words[0].lower()}{words[1:]}",))
+            self._metrics.move_to_end(path)
+            while len(self._metrics) > 1 and sum(read.offset for read in self._metrics.values()) > METRICS_BYTES:
+                self._metrics.popitem(last=False)
+            return self._metrics[path]

@@ -1,21 +1,44 @@
 """What a run appends while it trains: one JSON object a line, and how it is read back."""
 
-import json
 from collections.abc import Sequence
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO
+
+from resnet_space.runs.checks import Metric, MetricError, metric_of
 
 MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
 
-Metric = dict[str, Any]
+
+@dataclass(frozen=True)
+class Lines:
+    """Complete lines of metrics: what could be read, how many lines there were, and what is wrong with the others."""
+
+    metrics: list[Metric]
+    count: int
+    wrong: tuple[str, ...]
 
 
-def read_metrics(file: IO[bytes]) -> list[Metric]:
-    """The complete lines from the file's position on; leaves the position after the last complete one."""
+def read_lines(file: IO[bytes], first: int = 1) -> Lines:
+    """The complete lines from the file's position on, the first of which has the number `first`; leaves the position
+    after the last complete one.
+    """
     start = file.tell()
     content = file.read()
     complete = content[: content.rfind(b"\n") + 1]
     file.seek(start + len(complete))
-    return [json.loads(line) for line in complete.splitlines() if line.strip()]
+    lines = complete.split(b"\n")[:-1]
+    metrics, wrong = [], []
+    for number, line in enumerate(lines, first):
+        try:
+            metrics += [metric_of(line)] if line.strip() else []
+        except MetricError as error:
+            wrong.append(f"Line {number} of its metrics cannot be read and is left out: it {error}.")
+    return Lines(metrics, len(lines), tuple(wrong))
+
+
+def read_metrics(file: IO[bytes]) -> list[Metric]:
+    """The metrics of `read_lines`: a line that cannot be read is left out."""
+    return read_lines(file).metrics
 
 
 def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:

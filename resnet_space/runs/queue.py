@@ -1,26 +1,48 @@
 """Start, queue, stop and watch trainer processes: one trains at a time, the others wait their turn."""
 
-import json
+import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
+from resnet_space.background import keep_doing, tell_once
 from resnet_space.hardware import nvidia_gpus, training_environment
-from resnet_space.runs import LOG, QUEUED, RESUME, Library, Metric, Run, replaced_atomically
+from resnet_space.runs import (
+    LOG,
+    QUEUED,
+    RESUME,
+    TRAINER,
+    Library,
+    Metric,
+    Run,
+    RunError,
+    Ticket,
+    in_a_sentence,
+)
 from resnet_space.tokens import masked
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
 LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
 LOG_LINES = 20  # of a failed training, for the page
+TURN_SECONDS = 10.0  # for which another app is waited for that starts, queues or takes a run of the same folder
+
+# After Stop was pressed. A trainer obeys it at its next step, so one that does not was halted, or hangs.
+WAKE_SECONDS = 30.0  # until it is sent SIGCONT and SIGTERM
+KILL_SECONDS = 300.0  # until it is killed; a long validation on a slow machine may take minutes
+MODULE = "resnet_space.train"
 
 # Fewer images of a batch are not worth a GPU more; Goyal et al. 2017 (arXiv:1706.02677) have 32 on each, too.
 IMAGES_OF_A_GPU = 32
@@ -30,8 +52,8 @@ _TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
 _TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
 
-class BusyError(Exception):
-    """A run cannot be started or queued; the message says why."""
+class BusyError(RunError):
+    """A run cannot be started or queued; the message says why, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +65,14 @@ class Status:
         cause: what a failed one's new try should change: "memory", "loss"; "job" for one that may still train
             elsewhere, but is not followed here; or nothing.
         place: in the queue, 1 is the next; 0 for one that does not wait.
+        note: what of the run's files cannot be read, and is left out; mostly nothing.
     """
 
     state: State
     reason: str = ""
     cause: str = ""
     place: int = 0
+    note: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -74,7 +98,7 @@ def status_of(
         return Status("training" if any(metric["event"] == "step" for metric in metrics) else "starting")
     if place:
         return Status("queued", place=place)
-    if metrics and metrics[-1]["event"] == "end":
+    if metrics and metrics[-1]["event"] == "end" and "status" in metrics[-1]:
         end = metrics[-1]
         return Status(end["status"], end.get("reason", ""), end.get("cause", ""))
     kept = "; its best weights are kept" if any(metric["event"] == "epoch" for metric in metrics) else ""
@@ -107,6 +131,7 @@ class Trainer:
         self.spawns = spawns
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+        self._stopping: dict[Path, _Stopping] = {}
 
     def start(self, run: Run, *, resume: bool = False, more_epochs: int = 0) -> None:
         """Train a run in a process that outlives this one: now, or when those that wait already have trained.
@@ -117,72 +142,102 @@ class Trainer:
             more_epochs: than its configuration has; they are added to it.
 
         Raises:
-            BusyError: if it trains or waits already, or too many wait.
+            BusyError: if it trains or waits already, too many wait, or the system refuses; then nothing has changed.
         """
-        with self._lock:
+        with self._alone(f"{run.name} cannot be started"):
             if self._is_alive(run) or run.is_queued:
                 raise BusyError(f"{run.name} is training or waiting already.")
             self._check_room()
-            if more_epochs:
-                run = run.with_more_epochs(more_epochs)
-            self._start_or_enqueue(run, resume)
+            longer = run.with_more_epochs(more_epochs) if more_epochs else run
+            try:
+                self._start_or_enqueue(longer, resume)
+            except BaseException:
+                if more_epochs:
+                    with suppress(OSError):
+                        run.write_config()
+                raise
 
     def start_new(self, create: Callable[[], Run]) -> Run:
         """Create a run and start it, as one step: a refused start leaves no run behind. Raises as `start`, `create`."""
-        with self._lock:
+        with self._alone("The training cannot be started"):
             self._check_room()
             run = create()
-            self._start_or_enqueue(run, resume=False)
+            try:
+                self._start_or_enqueue(run, resume=False)
+            except BaseException:
+                shutil.rmtree(run.path, ignore_errors=True)
+                raise
             return run
 
     def queue(self) -> list[Run]:
         """The runs that wait, the next one first."""
-        return [run for _, run in sorted(self._tickets(), key=lambda entry: (entry[0]["time"], entry[1].name))]
+        return [run for _, run in self._tickets()]
 
     def advance(self) -> None:
-        """Start the run that has waited longest, unless one trains."""
-        with self._lock:
-            self._advance()
+        """Start the run that has waited longest, unless one trains; end a trainer that does not answer Stop."""
+        self._press_stops()
+        if self.spawns and self._tickets():
+            with self._alone("The next training cannot be started"):
+                self._advance()
 
     def keep_advancing(self, seconds: float = 0.5) -> None:
-        """`advance` now and then, for ever: a thread's work."""
-        while True:
-            time.sleep(seconds)
-            self.advance()
+        """`advance` now and then, for ever, whatever goes wrong: a thread's work."""
+        keep_doing("The queue of trainings", self.advance, seconds)
 
     def take(self, run: Run) -> bool | None:
-        """Take a run from the queue to host it elsewhere: whether it resumes; None if it does not wait (any more)."""
-        with self._lock:
-            resumes = next(
-                (bool(ticket["resume"]) for ticket, other in self._tickets() if other.path == run.path), None
-            )
-            (run.path / QUEUED).unlink(missing_ok=True)
+        """Take a run from the queue to host it elsewhere: whether it resumes; None if it does not wait (any more).
+
+        Raises:
+            BusyError: where the system refuses.
+        """
+        with self._alone(f"{run.name} cannot be taken from the queue"):
+            resumes = next((ticket.resume for ticket, other in self._tickets() if other.path == run.path), None)
+            run.withdraw_ticket()
             return resumes
 
     def stop(self, run: Run) -> None:
-        """Take a run from the queue, or ask its trainer to stop at its next step; its best weights are kept."""
-        with self._lock:
-            (run.path / QUEUED).unlink(missing_ok=True)
+        """Take a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
+
+        A trainer that has not answered after `WAKE_SECONDS` is woken and ended by `advance`, whoever started it.
+
+        Raises:
+            BusyError: where the system refuses.
+        """
+        with self._alone(f"{run.name} cannot be stopped"):
+            run.withdraw_ticket()
         if self.status(run).is_active:
-            run.request_stop()
+            with in_a_sentence(f"{run.name} cannot be stopped", BusyError):
+                try:
+                    run.request_stop()
+                except OSError:  # a full disk, for instance: a signal needs no file
+                    if not _signal(run, signal.SIGTERM):
+                        raise
 
     def active(self) -> str | None:
         """The name of the run that trains on this machine now, if any."""
         return next((run.name for run in self.library.runs() if not run.is_job and self._is_alive(run)), None)
 
     def status(self, run: Run) -> Status:
-        """How a run's training stands."""
+        """How a run's training stands. Raises RunError where the machine cannot see it now."""
+        return self.status_in(self.queue(), run)
+
+    def status_in(self, queue: Sequence[Run], run: Run) -> Status:
+        """As `status`, where it is known who waits."""
         # In this order: a trainer that ends in between has then written how.
-        place = next((i for i, other in enumerate(self.queue(), 1) if other.path == run.path), 0)
+        place = next((i for i, other in enumerate(queue, 1) if other.path == run.path), 0)
         alive = self._is_alive(run)
         child = self._children.get(run.name)
         exit_code = child.poll() if child else None
         if exit_code:
             exit_code = _first_exit_code(run) or exit_code
         metrics = self.library.metrics(run)
+        note = self.library.unreadable(run)
+        if not place and not alive and (run.path / QUEUED).exists() and not run.is_queued:
+            note = f"{note} Its place in the queue cannot be read: start it again.".strip()
         if run.is_job and not alive and not (metrics and metrics[-1]["event"] == "end"):
-            return Status("failed", "It trains as a job of the Hub, which is not followed here any more.", "job")
-        return status_of(
+            reason = "It trains as a job of the Hub, which is not followed here any more."
+            return Status("failed", reason, "job", note=note)
+        status = status_of(
             metrics,
             alive=alive,
             stopping=run.stop_requested(),
@@ -190,40 +245,79 @@ class Trainer:
             last_log_line="" if exit_code is None else "".join(last_log_lines(run, 1)),
             place=place,
         )
+        return replace(status, note=note)
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """Within it no other thread, and no other app that uses this folder, starts, queues or takes a run.
+
+        Raises:
+            BusyError: "`what`: ...", for what the system refuses in it, and where another app does not come to its end.
+        """
+        with self._lock, in_a_sentence(what, BusyError):
+            self.library.root.mkdir(parents=True, exist_ok=True)
+            # The folder itself is locked: that leaves no file behind, and ends however the app does.
+            folder = os.open(self.library.root, os.O_RDONLY)
+            try:
+                until = time.monotonic() + TURN_SECONDS
+                while not _has_locked(folder):
+                    if time.monotonic() > until:
+                        raise BusyError(f"{what}: another app that uses this folder is at it: try again in a moment.")
+                    time.sleep(0.02)
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(folder, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep it open
+                os.close(folder)
 
     def _check_room(self) -> None:
         waiting = len(self._tickets())
         if self.longest_queue is not None and waiting >= self.longest_queue and self.active() is not None:
             raise BusyError(f"{waiting} trainings wait already, which is as many as may: try again later.")
 
-    def _tickets(self) -> list[tuple[dict[str, float], Run]]:
+    def _tickets(self) -> list[tuple[Ticket, Run]]:
+        """Who waits, the next one first."""
         tickets = []
         for run in self.library.runs():
-            try:
-                ticket = json.loads((run.path / QUEUED).read_text("utf-8"))
-                if not self.spawns and time.time() - ticket["time"] > LAPSE_SECONDS:
-                    (run.path / QUEUED).unlink()
-                    continue
-                tickets.append((ticket, run))
-            except (OSError, ValueError, KeyError, TypeError):
+            ticket = run.ticket()
+            if ticket is None:
                 continue
-        return tickets
+            if not self.spawns and time.time() - ticket.time > LAPSE_SECONDS:
+                with suppress(OSError):
+                    run.withdraw_ticket()
+                continue
+            tickets.append((ticket, run))
+        return sorted(tickets, key=lambda entry: (entry[0], entry[1].name))
 
     def _start_or_enqueue(self, run: Run, resume: bool) -> None:
         run.withdraw_stop()
-        if self.spawns and self.active() is None and not self._tickets():
+        tickets = self._tickets()
+        if self.spawns and self.active() is None and not tickets:
             self._spawn(run, resume)
             return
-        with replaced_atomically(run.path / QUEUED) as file:
-            file.write_text(json.dumps({"time": time.time(), "resume": resume}), encoding="utf-8")
+        number = 1 + max((ticket.number for ticket, _ in tickets), default=0)
+        run.write_ticket(Ticket(number, time.time(), resume))
 
     def _advance(self) -> None:
-        tickets = self._tickets() if self.spawns else []
-        if not tickets or self.active() is not None:
+        waiting = []
+        for ticket, run in self._tickets():
+            if self._is_alive(run):  # an app was ended after it had started it
+                run.withdraw_ticket()
+            else:
+                waiting.append((ticket, run))
+        if not waiting or self.active() is not None:
             return
-        ticket, run = min(tickets, key=lambda entry: (entry[0]["time"], entry[1].name))
-        self._spawn(run, bool(ticket["resume"]))
-        (run.path / QUEUED).unlink(missing_ok=True)
+        for ticket, run in waiting:
+            try:
+                with in_a_sentence(f"{run.name} cannot be started", BusyError):
+                    self._spawn(run, ticket.resume)
+            except BusyError as error:
+                if error.passing:  # its turn comes when there is room again
+                    raise
+                tell_once(str(error))  # and the others do not wait for it
+                continue
+            run.withdraw_ticket()
+            return
 
     def _spawn(self, run: Run, resume: bool) -> None:
         (run.path / RESUME).mkdir(exist_ok=True)
@@ -233,7 +327,7 @@ class Trainer:
             "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
         }
         with (run.path / LOG).open("wb") as log:
-            self._children[run.name] = subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -241,15 +335,91 @@ class Trainer:
                 env=environment,
                 start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
             )
+        try:  # it takes seconds until it holds the run's lock, and another app must not start one meanwhile
+            run.note_trainer(child.pid)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        self._children[run.name] = child
 
     def _is_alive(self, run: Run) -> bool:
         child = self._children.get(run.name)
-        return (child is not None and child.poll() is None) or run.is_training
+        return (child is not None and child.poll() is None) or run.is_training or trainer_process(run) is not None
+
+    def _press_stops(self) -> None:
+        """Wake, and later kill, trainers that do not answer Stop: a halted one would keep its place for ever."""
+        for run in self.library.runs():
+            if not run.stop_requested() or run.is_job or not self._is_alive(run):
+                self._stopping.pop(run.path, None)
+                continue
+            stopping = self._stopping.setdefault(run.path, _Stopping(time.monotonic()))
+            waited = time.monotonic() - stopping.since
+            if waited > KILL_SECONDS and _signal(run, signal.SIGKILL):
+                self._note_end(run)
+            elif waited > WAKE_SECONDS and not stopping.woken:
+                stopping.woken = _signal(run, signal.SIGTERM)
+
+    def _note_end(self, run: Run) -> None:
+        """Say in the metrics why they end here, as the trainer cannot any more."""
+        child = self._children.get(run.name)
+        if child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(5)
+        reason = f"It did not answer Stop for {KILL_SECONDS:.0f} seconds, and was killed."
+        with run.training_lock():
+            run.append_metric({"event": "end", "status": "stopped", "reason": reason, "time": round(time.time(), 1)})
+            run.withdraw_stop()
+
+
+@dataclass
+class _Stopping:
+    """A trainer that was asked to stop: since when, by the monotonic clock, and whether it was woken."""
+
+    since: float
+    woken: bool = False
+
+
+def _has_locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, such as some of networks: then one app alone is to use it
+        pass
+    return True
+
+
+def trainer_process(run: Run) -> psutil.Process | None:
+    """The process that trains a run, whoever started it; None where there is none, or it is not known for sure."""
+    try:
+        process = psutil.Process(int((run.path / TRAINER).read_text(encoding="ascii")))
+        words, folder = process.cmdline(), process.cwd()
+    except (OSError, ValueError, OverflowError, psutil.Error):
+        return None
+    # A number may be another process's by now.
+    if MODULE not in words:
+        return None
+    paths = (os.path.join(folder, word) for word in words if Path(word).name == run.name)
+    return process if any(os.path.realpath(path) == os.path.realpath(run.path) for path in paths) else None
+
+
+def _signal(run: Run, number: signal.Signals) -> bool:
+    """Send a signal to a run's trainer and the processes that it started, and wake them. Whether there was one."""
+    process = trainer_process(run)
+    if process is None:
+        return False
+    with suppress(psutil.Error):
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(number)
+                one.send_signal(signal.SIGCONT)
+    return True
 
 
 def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> list[str]:
     """The arguments that train a run, in so many processes."""
-    module = ["-m", "resnet_space.train", str(run.path), *(["--resume"] if resume else [])]
+    module = ["-m", MODULE, str(run.path), *(["--resume"] if resume else [])]
     if processes == 1:
         return [sys.executable, *module]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -276,7 +446,7 @@ def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
 def _log_lines(run: Run) -> list[str]:
     try:
         return (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return []
 
 

@@ -4,35 +4,44 @@ Gradio protects most of its own addresses with the password, but neither those t
 its endpoints in the page; and it has no limits but that of a file's size.
 """
 
+import asyncio
 import ipaddress
 import json
 import re
 import secrets
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
-import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnet_space.serve.handlers import UNFIT
+from resnet_space.serve.launch import HOSTS
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
-from resnet_space.serve.refusals import refusal
+from resnet_space.serve.sessions import SESSIONS, keep_little_of_sessions
 from resnet_space.serve.uploads import close_other_ways
+from resnet_space.serve.visitors import asked_by
 
 if TYPE_CHECKING:
     from resnet_space.serve.launch import Options
-    from resnet_space.ui.workshop import Workshop
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
+MAX_VALUES = 30_000  # in one request of a stranger: about as many as its commas
+MAX_FILES = 2_000  # the same: Gradio looks at each on the one thread that answers everybody
+SILENCE_SECONDS = 30.0  # in the middle of a request
 UPLOAD = "/gradio_api/upload"
 CLICKS = 20  # requests of any kind for one that takes the machine's time; a page makes about one a click
 SIGN_INS = 10  # tries of a password a minute
@@ -43,9 +52,28 @@ WITHOUT_PASSWORD = re.compile(
     r"/|/login/?|/(gradio_api/)?theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.*"
     r"|/gradio_api/(startup-events|app_id|user|login_check)/?"
 )
-# Gradio's tools of development, and its two ways to fetch an address for whoever asks.
-CLOSED = re.compile(r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/).*|/monitoring.*", re.I)
-STREAMS = re.compile(r"/live|/gradio_api/(heartbeat/.*|queue/data|mcp/sse/?)")
+# Gradio's tools of development, its two ways to fetch an address for whoever asks, and what no page of this app uses.
+CLOSED = re.compile(
+    r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/|deep_link|process_recording"
+    r"|component_server|stream/|run-history).*|/monitoring.*",
+    re.I,
+)
+# Raised by Gradio's routes for a request of another form than a page's.
+UNFIT_ERRORS = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    FnIndexInferError,
+    RequestValidationError,
+)
+# All that may be open for long.
+STREAMS = re.compile(r"/live|/gradio_api/((heartbeat|mcp)/.*|queue/data|call/(v2/)?[^/]+/[^/]+|upload(_progress)?)/?")
+# In JSON: an escaped backslash, a letter in two halves, or, as group 1, a half alone.
+ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
+NO_SAME_SITE = re.compile(rb"SameSite=none", re.I)
 MCP = "/gradio_api/mcp"
 API_INFO = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.S)
 
@@ -76,10 +104,18 @@ HEADERS = {
 def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]:
     """The arguments of `launch` that protect the app; `routes` are served with it, behind the same password."""
     close_other_ways()
-    guard = Middleware(Guard, limits=options.limits, proxied=options.share or options.on_space)
+    keep_little_of_sessions()
+    guard = Middleware(
+        Guard, limits=options.limits, proxied=options.proxied, hosts=options.hosts, framed=options.on_space
+    )
     megabytes = options.limits.upload_mb
     return {
-        "app_kwargs": {"routes": list(routes), "middleware": [guard]},
+        "app_kwargs": {
+            "routes": list(routes),
+            "middleware": [guard],
+            "exception_handlers": dict.fromkeys(UNFIT_ERRORS, _unfit),
+        },
+        "state_session_capacity": SESSIONS,
         "allowed_paths": [],  # what pages show are copies in gradio's cache
         "blocked_paths": blocked_paths(options.checkpoints, options.data),
         "max_file_size": None if megabytes is None else megabytes * 1_000_000,
@@ -93,17 +129,6 @@ def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
     shown = (".gradio", ".venv")  # gradio's cache, and its own icons where it is installed
     hidden = [path for path in Path.cwd().glob(".*") if path.name not in shown]
     return [str(path.absolute()) for path in (checkpoints, data, *hidden)]
-
-
-def admit(workshop: "Workshop", request: gr.Request | None) -> None:
-    """Count a request that takes the machine's time. Raises gr.Error where an address has had too many."""
-    client = request.client if request is not None else None
-    wait = workshop.heavy_requests.seconds_to_wait(client.host if client is not None else "")
-    if wait:
-        raise refusal(
-            f"That was often in a short time: here one may ask {workshop.limits.requests} times a minute; try again in "
-            f"{wait} s."
-        )
 
 
 def address_of(scope: Scope, *, proxied: bool) -> str:
@@ -137,15 +162,23 @@ class Guard:
         app: what it guards.
         limits: of an address.
         proxied: whether requests come through a proxy that says whom they are from.
+        hosts: the names by which the app is asked, in lower case; empty: any. On one's own machine it keeps pages of
+            other servers out whose name was made to lead here.
+        framed: whether pages of other servers may show it, and their visitors sign in: on a Space.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, proxied: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, limits: Limits, proxied: bool, hosts: frozenset[str] = frozenset(), framed: bool = False
+    ) -> None:
         self.app = app
         self.limits = limits
         self.proxied = proxied
-        self.posts = RateLimit(None if limits.requests is None else limits.requests * CLICKS)
+        self.hosts = hosts
+        self.framed = framed
+        self.posts = RateLimit(None if limits.requests is None else CLICKS * limits.requests)
         self.sign_ins = RateLimit(SIGN_INS)
-        self.streams: Counter[str] = Counter()
+        self.streams: Counter[str] = Counter()  # that are open, by address
+        self.bodies: Counter[str] = Counter()  # bytes of what is being read, by address
         self._secret = secrets.token_hex(16).encode()
         # Gradio sends half a megabyte of it as it is. Streams and downloads are better left alone.
         self._page = GZipMiddleware(app, compresslevel=6)
@@ -156,28 +189,35 @@ class Guard:
         elif scope["type"] == "websocket":  # gradio has none
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, _with_headers(send))
+            await self._answer(scope, receive, _with_headers(send, framed=self.framed))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = self._visitor(scope)
         path, method = scope["path"], scope["method"]
         signed_in = is_signed_in(scope)
         limit = self._body_limit(path)
-        if not signed_in and not WITHOUT_PASSWORD.fullmatch(path):
-            await _refuse(401, "Not authenticated: sign in on the app's page first.")(scope, receive, send)
-        elif CLOSED.fullmatch(path):
-            await _refuse(403, "This address is closed.")(scope, receive, send)
-        elif method == "POST" and (wait := self._wait(path, address)):
-            words = f"Too many requests came from your address: try again in {wait} s."
-            await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
-        elif limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
-            await _refuse(413, _too_large_words(limit))(scope, receive, send)
-        elif STREAMS.fullmatch(path):
-            await self._stream(scope, receive, send, address)
-        elif path == "/":
-            await (self._page(scope, receive, send) if signed_in else self.app(scope, receive, _without_api_info(send)))
-        else:
-            await self.app(scope, receive if limit is None else _limited(receive, limit), send)
+        refused = self._stranger(scope)
+        with asked_by(address):
+            if refused:
+                await _refuse(403, refused)(scope, receive, send)
+            elif not signed_in and not WITHOUT_PASSWORD.fullmatch(path):
+                await _refuse(401, "Not authenticated: sign in on the app's page first.")(scope, receive, send)
+            elif CLOSED.fullmatch(path):
+                await _refuse(403, "This address is closed.")(scope, receive, send)
+            elif method == "POST" and (wait := self._wait(path, address)):
+                words = f"Too many requests came from your address: try again in {wait} s."
+                await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
+            elif limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
+                await _refuse(413, _too_large_words(limit))(scope, receive, send)
+            elif STREAMS.fullmatch(path):
+                await self._stream(scope, receive if limit is None else _limited(receive, limit), send, address)
+            elif path == "/":
+                page = self._page if signed_in else self.app
+                await page(scope, receive, send if signed_in else _without_api_info(send))
+            elif method == "POST":
+                await self._with_body(scope, receive, send, address)
+            else:
+                await self.app(scope, receive, send)
 
     def _visitor(self, scope: Scope) -> str:
         """Whom the request is from; from here on it is what handlers find as the client's address.
@@ -196,6 +236,22 @@ class Guard:
         scope["client"] = (address, 0)
         return address
 
+    def _stranger(self, scope: Scope) -> str | None:
+        """Why the request is not answered whatever it asks for, in a sentence, where another server's page made it."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        if self.hosts and _without_port(host) not in self.hosts:
+            return f"Nothing is served by the name {host[:100]!r}: open http://127.0.0.1 and the port, or set {HOSTS}."
+        if not self.hosts and cast(Any, scope["app"]).auth is None:
+            return None  # a page for everybody, on which a visitor's key is kept from other pages by the browser
+        origin = headers.get("origin")
+        own = origin is None or _without_port(urlsplit(origin).netloc.lower()) in (self.hosts or {_without_port(host)})
+        opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["path"] == "/"
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page
+        if own and not foreign:
+            return None
+        return "A page of another server asked for this, and that is not allowed: open the app's own page."
+
     def _wait(self, path: str, address: str) -> int:
         if path.startswith("/login"):
             return self.sign_ins.seconds_to_wait(address)
@@ -206,6 +262,38 @@ class Guard:
             return MAX_BODY
         # Beside the file there are the form's own lines; gradio measures the file itself.
         return None if self.limits.upload_mb is None else (self.limits.upload_mb + 1) * 1_000_000
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
+        """Read the body whole and look at it before gradio spends time on it: many values cost far more than bytes."""
+        limited = self.limits.requests is not None
+        length = int(Headers(scope=scope).get("content-length") or MAX_BODY)
+        if limited and self.bodies[address] and self.bodies[address] + length > MAX_BODY:
+            await _refuse(429, "Another large request from your address is being read: wait for it.")(
+                scope, receive, send
+            )
+            return
+        self.bodies[address] += length
+        try:
+            try:
+                body = await _whole(receive, MAX_BODY)
+            except TimeoutError:
+                words = f"Nothing of the request came for {SILENCE_SECONDS:.0f} s."
+                await _refuse(408, words)(scope, receive, send)
+                return
+            except HTTPException as error:
+                await _refuse(error.status_code, error.detail)(scope, receive, send)
+                return
+            if body is None:  # whoever asked has left
+                return
+            if limited and (body.count(b",") > MAX_VALUES or body.count(b'"path"') > MAX_FILES):
+                words = f"That is too much at once: at most {MAX_VALUES:,} values, and {MAX_FILES:,} files, are read."
+                await _refuse(413, words)(scope, receive, send)
+                return
+            await self.app(scope, _replayed(_whole_letters(body), receive), send)
+        finally:
+            self.bodies[address] -= length
+            if not self.bodies[address]:
+                del self.bodies[address]
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         if self.limits.streams is not None and self.streams[address] >= self.limits.streams:
@@ -240,6 +328,51 @@ def _too_large_words(limit: int) -> str:
     return f"That is too large: here at most {limit // 1_000_000} MB can be sent."
 
 
+async def _whole(receive: Receive, limit: int) -> bytes | None:
+    """The body; None where whoever sent it has left. Raises HTTPException for too large a one, TimeoutError."""
+    parts = []
+    receive = _limited(receive, limit)
+    while True:
+        message = await asyncio.wait_for(receive(), SILENCE_SECONDS)
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _whole_letters(body: bytes) -> bytes:
+    """JSON in which no escape is half a letter: such text can be neither written nor sent on."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """As the server gives it, in one piece; then what comes after it."""
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying
+
+
+def _unfit(request: Request, error: Exception) -> Response:
+    """What Gradio answers with a bare 500, or a list: a request whose form it does not know."""
+    if not isinstance(error, RequestValidationError | FnIndexInferError):
+        traceback.print_exception(error)
+    return PlainTextResponse(json.dumps({"detail": UNFIT}), 422, media_type="application/json")
+
+
+def _without_port(host: str) -> str:
+    return re.sub(r":\d+$", "", host)
+
+
 def _limited(receive: Receive, limit: int) -> Receive:
     """For a body that did not say how long it is."""
     taken = 0
@@ -255,13 +388,16 @@ def _limited(receive: Receive, limit: int) -> Receive:
     return counting
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, *, framed: bool) -> Send:
     async def adding(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            message["headers"] = headers.raw
+            message["headers"] = [
+                (name, value if framed or name != b"set-cookie" else NO_SAME_SITE.sub(b"SameSite=Lax", value))
+                for name, value in headers.raw
+            ]
         await send(message)
 
     return adding

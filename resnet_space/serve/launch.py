@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from resnet_space.serve.limits import VARIABLES, Limits
 
 AUTH_VARIABLE = "RESNET_SPACE_AUTH"
 STORAGE_VARIABLE = "RESNET_SPACE_STORAGE"
+HOSTS = "RESNET_SPACE_HOSTS"
+TRUSTED_PROXIES = "FORWARDED_ALLOW_IPS"  # of uvicorn
 LOCAL_HOSTS = (None, "127.0.0.1", "localhost", "::1")
+MANY = 65_536  # files and connections
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -55,6 +59,19 @@ class Options:
     @property
     def on_space(self) -> bool:
         return "SPACE_ID" in os.environ
+
+    @property
+    def proxied(self) -> bool:
+        """Whether a proxy stands before the app, which says whom requests are from."""
+        return self.share or self.on_space or bool(os.environ.get(TRUSTED_PROXIES))
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names by which the app may be asked; empty where it is public: any."""
+        if self.public:
+            return frozenset()
+        others = os.environ.get(HOSTS, "").lower().replace(",", " ").split()
+        return frozenset(("localhost", "127.0.0.1", "[::1]", *others))
 
 
 def parsed_options(arguments: Sequence[str] | None = None) -> Options:
@@ -107,6 +124,17 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     return Options(**vars(options) | {"limits": limits})
 
 
+def allow_many_connections() -> None:
+    """Raise the number of files and connections that may be open to what the system allows: each page has some."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MANY if hard == resource.RLIM_INFINITY else min(MANY, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
 def _kept() -> Path:
     """Where runs and data are kept: on a Space whatever is not on a mounted storage is lost at a restart."""
     return Path(os.environ.get(STORAGE_VARIABLE) or REPOSITORY)
@@ -147,9 +175,11 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     return tuple(found.items())
 
 
-def tell_the_trainer(options: Options) -> None:
-    """Set what the trainer, a process of its own, finds in its environment."""
+def prepare(options: Options) -> None:
+    """Set what the server, and the trainer, a process of its own, find in their environment."""
     os.environ[DATA_FOLDER_VARIABLE] = str(options.data)
+    if not options.proxied:  # or uvicorn believes whoever asks from this machine where they ask from
+        os.environ[TRUSTED_PROXIES] = ""
     if options.public:  # nor may it, or the app itself, ask the Hub in the name of whoever runs it
         os.environ[NO_SAVED_TOKEN] = "1"
     if options.limits.minutes is not None:

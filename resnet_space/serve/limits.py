@@ -4,12 +4,15 @@ import os
 from dataclasses import dataclass, fields
 from typing import Self
 
-from resnet_space.config import ConfigError, TrainConfig
+from resnet_space.config import ConfigError, ModelConfig, TrainConfig
+from resnet_space.footprint import batch_bytes
+from resnet_space.hardware import memory_bytes, nvidia_gpus
 
 VARIABLES = {
     "epochs": "RESNET_SPACE_MAX_EPOCHS",
     "minutes": "RESNET_SPACE_MAX_MINUTES",
     "images": "RESNET_SPACE_MAX_IMAGES",
+    "batch_mb": "RESNET_SPACE_MAX_BATCH_MB",
     "queue": "RESNET_SPACE_MAX_QUEUE",
     "days": "RESNET_SPACE_KEEP_DAYS",
     "gigabytes": "RESNET_SPACE_MAX_STORAGE_GB",
@@ -27,6 +30,8 @@ class Limits:
         epochs: passes over the training images.
         minutes: of training; then it stops and keeps its best weights.
         images: training images of the data set.
+        batch_mb: megabytes that a batch takes while the model learns from it, as `footprint.batch_bytes` tells; without
+            it what this machine's memory allows.
         queue: how many trainings may wait.
         days: since its last change, after which a visitor's run or data set is deleted.
         gigabytes: of all that visitors made or brought; where it is more, the oldest go.
@@ -38,6 +43,7 @@ class Limits:
     epochs: int | None = None
     minutes: int | None = None
     images: int | None = None
+    batch_mb: int | None = None
     queue: int | None = None
     days: int | None = None
     gigabytes: int | None = None
@@ -62,8 +68,8 @@ class Limits:
             limits[field.name] = int(text) if text else getattr(defaults, field.name)
         return cls(**limits)
 
-    def check(self, training: TrainConfig, images: int) -> None:
-        """Raises ConfigError if a training of so many images is too much."""
+    def check(self, training: TrainConfig, images: int, model: ModelConfig | None = None) -> None:
+        """Raises ConfigError if a training of so many images is too much, or a batch of it for this model."""
         if self.epochs is not None and training.total_epochs > self.epochs:
             raise ConfigError(f"{training.total_epochs} epochs are asked for, but here at most {self.epochs} may be.")
         if self.images is not None and images > self.images:
@@ -71,8 +77,36 @@ class Limits:
                 f"The data set has {images:,} training images, but here at most {self.images:,} may be: "
                 "choose a smaller one, or run the app on your own machine."
             )
+        if model is not None:
+            self._check_batch(training, model)
+
+    def _check_batch(self, training: TrainConfig, model: ModelConfig) -> None:
+        if self.batch_mb is not None:
+            most, where = self.batch_mb * 1_000_000, "here"
+        elif nvidia_gpus():
+            return  # whose memory nobody knows before PyTorch is there; it says itself when it is too little
+        else:
+            most, where = memory_bytes(), "on this machine"
+        wanted = batch_bytes(model, training)
+        if wanted > most:
+            fits = most // batch_bytes(model, training, 1)
+            smaller = f"a batch size of at most {fits:,}, or a smaller" if fits >= 2 else "a smaller"
+            asked = f"A batch of {training.batch_size:,} images at {model.image_size} px"
+            raise ConfigError(
+                f"{asked} takes about {wanted / 1e9:,.1f} GB with {model.architecture}, but {where} at most "
+                f"{most / 1e9:,.1f} GB may be: choose {smaller} image size or network."
+            )
 
 
 PUBLIC = Limits(
-    epochs=50, minutes=30, images=60_000, queue=8, days=7, gigabytes=20, upload_mb=300, requests=30, streams=100
+    epochs=50,
+    minutes=30,
+    images=60_000,
+    batch_mb=6_000,
+    queue=8,
+    days=7,
+    gigabytes=20,
+    upload_mb=300,
+    requests=30,
+    streams=100,
 )

@@ -1,62 +1,258 @@
 """What visitors' things may take of a shared machine, and for how long they are kept.
 
-Only what a visitor of a public app made or brought is ever deleted here: it is marked when it is made. What was made
-while the app was its owner's alone is never touched, also when the app is shared later. On a Space, whose disk is the
-app's, the Hub client's cache goes too, from which all can be had again. What trains or waits stays, and its data.
+All that visitors cause on the disk is counted here, has one limit, and is tidied here: runs with what training them
+takes, data sets, uploads and exports (`temporary`), what killed processes have left, and on a Space, whose disk is the
+app's, the Hub client's cache, from which all can be had again. `kept` finds it.
 """
 
+import math
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_space.data.sources import DATASET_OWNER, dataset_folders
-from resnet_space.runs import OWNER, Run, RunError
+from resnet_space.background import in_background, tell_once
+from resnet_space.config import RunConfig
+from resnet_space.data.archives import Limits as ImportLimits
+from resnet_space.data.sources import DatasetRef
+from resnet_space.runs import RunError
+from resnet_space.serve import temporary
+from resnet_space.serve.kept import IN_USE, LEAST_FILE, Inventory, Kept, oldest_first, to_delete, tree
 from resnet_space.serve.limits import Limits
+from resnet_space.serve.zero import is_zero_gpu
 
 if TYPE_CHECKING:
     from resnet_space.ui.workshop import Workshop
 
-EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
-DAY = 24 * 3600.0
 TIDY_SECONDS = 600.0  # between two looks
+MEASURED_SECONDS = 10.0  # for which what was measured is believed
+TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together; never less than the largest upload
+ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
+SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Something that may go: what it is, when it was changed or used last (seconds since 1970), and its bytes."""
-
-    name: str
-    used: float
-    bytes: int
-    delete: Callable[[], None]
+def _is_temporary(thing: Kept, whose: str | None) -> bool:
+    return thing.kind == "temporary" and whose in (None, thing.whose)
 
 
-def to_delete(kept: list[Kept], limits: Limits, now: float) -> list[Kept]:
-    """What has not been used for too long, and of the rest the longest unused, until it all fits."""
-    oldest_first = sorted(kept, key=lambda thing: thing.used)
-    left = sum(thing.bytes for thing in kept)
-    gone = []
-    for thing in oldest_first:
-        expired = limits.days is not None and now - thing.used > limits.days * DAY
-        too_much = limits.gigabytes is not None and left > limits.gigabytes * 1e9
-        if expired or too_much:
-            gone.append(thing)
-            left -= thing.bytes
-    return gone
+class Storage:
+    """What all visitors' things take, and room for more. Its methods may be called from any thread."""
+
+    def __init__(self, workshop: "Workshop") -> None:
+        self.workshop = workshop
+        self._lock = threading.RLock()
+        self._kept: list[Kept] = []
+        self._measured = -MEASURED_SECONDS  # when, by the monotonic clock
+        self._whose: dict[str, str] = {}  # addresses by the names of uploads and exports
+        self._reserved: dict[str, tuple[str, int]] = {}  # (address, bytes) of uploads on their way, by their names
+        self._inventory = Inventory(workshop)
+
+    # What there is
+
+    def usage(self) -> dict[str, int]:
+        """Bytes by kind ("runs", "datasets", "temporary", "left", "hub"), in all ("total"), and free on the disk."""
+        found: Counter[str] = Counter()
+        for thing in self._measure(0.0):
+            found[thing.kind] += thing.bytes
+        if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
+            found["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
+        kinds = {kind: found[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
+        return {**kinds, "total": found.total(), "free": _free(self.workshop.library.root)}
+
+    def _measure(self, believed: float = MEASURED_SECONDS) -> list[Kept]:
+        with self._lock:
+            if time.monotonic() - self._measured >= believed:
+                self._kept = list(self._inventory.everything(self._whose))
+                self._measured = time.monotonic()
+                names = {thing.name for thing in self._kept if thing.kind == "temporary"}
+                self._whose = {name: address for name, address in self._whose.items() if name in names}
+            return self._kept
+
+    # Room for more
+
+    def room_for(self, wanted: int, what: str = "This", where: Path | None = None) -> None:
+        """Make room for so many bytes: of what may go, the longest unused goes.
+
+        Args:
+            wanted: bytes that are about to be written.
+            what: begins the sentence.
+            where: the folder on whose disk; that of the runs where it is left out.
+
+        Raises:
+            RunError: one sentence, where they would not fit beside what is in use. Then nothing was deleted.
+        """
+        with self._lock:
+            left = self._left_of(where or self.workshop.library.root)
+            if wanted > left:
+                self._make_room(wanted - left)
+                left = self._left_of(where or self.workshop.library.root)
+        if wanted > left:
+            raise _no_room(what, wanted, left)
+
+    def room_for_upload(self, wanted: int, address: str) -> None:
+        """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
+        with self._lock:
+            share = self._temporary_share()
+            for whose, most in ((address, max(share * ADDRESS_SHARE, self._largest_upload())), (None, share)):
+                too_much = self._temporary_bytes(whose) + wanted - most
+                if too_much > 0:
+                    self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))  # type: ignore[misc]
+                    too_much = self._temporary_bytes(whose) + wanted - most
+                if too_much > 0:
+                    raise RunError(
+                        "There is no room for more uploads and downloads now: try again in "
+                        f"{IN_USE / 60:.0f} minutes, or with less."
+                    )
+            self.room_for(wanted, "This file", temporary.folder())
+
+    def reserve(self, name: str, address: str, more: int) -> None:
+        """Keep room for more bytes of an upload that is on its way. Raises RunError as `room_for_upload`."""
+        with self._lock:
+            self.room_for_upload(more, address)
+            self._reserved[name] = (address, self._reserved.get(name, ("", 0))[1] + more)
+
+    def release(self, name: str) -> None:
+        """The upload has ended, one way or the other."""
+        with self._lock:
+            self._reserved.pop(name, None)
+
+    def keep(self, source: Path, path: Path, address: str) -> None:
+        """Move an upload that is complete to its place, in a folder of the temporary one, and count it."""
+        with self._lock:  # or the folder might be tidied away at this moment
+            path.parent.mkdir(exist_ok=True)
+            source.replace(path)
+            self.note(path, address)
+
+    def note(self, path: Path, address: str) -> None:
+        """Count a new file, in a folder of the temporary one, for an address."""
+        with self._lock:
+            name, size = path.parent.name, max(path.stat().st_size, LEAST_FILE)
+            self._whose[name] = address
+            # Until all is measured anew.
+            self._kept.append(Kept(name, time.time(), size, lambda: None, "temporary", stays=True, whose=address))
+
+    def room_for_training(self, config: RunConfig) -> None:
+        """Room for the decoded images of a training: those of splits that are too large for memory.
+
+        Raises:
+            RunError: as `room_for`.
+            DataError: for a data set that cannot be read.
+        """
+        if self.workshop.limits.gigabytes is None:
+            return  # the trainer asks the disk itself
+        from resnet_space.data.splits import decoded_bytes
+
+        training = config.training
+        ref = DatasetRef.of(training)
+        counts = map(sum, self.workshop.summary(ref).counts.values())
+        # On ZeroGPU they are handed on in files.
+        if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
+            self.room_for(wanted, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+
+    def room_for_download(self, ref: DatasetRef, size: int) -> None:
+        """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
+
+        Raises:
+            RunError: as `room_for`.
+        """
+        from huggingface_hub import constants
+
+        if any(str(ref) == here for _, here in self.workshop.dataset_choices()):
+            return
+        cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
+        if "SPACE_ID" in os.environ:
+            self.room_for(size, what, cache)
+        elif size > _free(cache) - SPARE:
+            raise _no_room(what, size, _free(cache) - SPARE)
+
+    def import_limits(self, archive: Path) -> ImportLimits:
+        """What may come out of an archive, which is written twice before the import is done.
+
+        Raises:
+            RunError: as `room_for`.
+        """
+        self.room_for(4 * archive.stat().st_size, "To import this archive", self.workshop.data)
+        left = self._left_of(self.workshop.data) / 2
+        return ImportLimits(total_bytes=max(min(ImportLimits().total_bytes, int(min(left, 1e15))), 1))
+
+    def _temporary_bytes(self, whose: str | None) -> int:
+        reserved = sum(size for address, size in self._reserved.values() if whose in (None, address))
+        return reserved + sum(thing.bytes for thing in self._measure() if _is_temporary(thing, whose))
+
+    def _temporary_share(self) -> float:
+        gigabytes = self.workshop.limits.gigabytes
+        return math.inf if gigabytes is None else max(gigabytes * 1e9 * TEMPORARY_SHARE, self._largest_upload())
+
+    def _largest_upload(self) -> float:
+        return ((self.workshop.limits.upload_mb or 0) + 1) * 1e6
+
+    def _left_of(self, folder: Path) -> float:
+        """Bytes that may still be written."""
+        gigabytes = self.workshop.limits.gigabytes
+        reserved = sum(size for _, size in self._reserved.values())
+        free = _free(folder) - SPARE - reserved
+        if gigabytes is None:
+            return free
+        return min(gigabytes * 1e9 - sum(thing.bytes for thing in self._measure()) - reserved, free)
+
+    def _make_room(self, wanted: float, among: Callable[[Kept], bool] = lambda _thing: True) -> None:
+        """Delete what is longest unused, if that is enough."""
+        if self.workshop.limits.gigabytes is None:
+            return
+        for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
+            gone: list[Kept] = []
+            for thing in oldest_first(filter(among, self._measure(believed))):
+                if sum(thing.bytes for thing in gone) >= wanted:
+                    break
+                gone.append(thing)
+            if sum(thing.bytes for thing in gone) < wanted:
+                return
+        self._delete(gone)
+
+    # What goes
+
+    def tidy(self) -> list[str]:
+        """Delete what is to go by the app's limits. Returns the names of what went."""
+        with self._lock:
+            if temporary.is_own():  # of apps that ended a moment before this one began
+                temporary.remove_left(temporary.folder().parent)
+            found = self._measure(0.0)
+            return self._delete(to_delete(found, self.workshop.limits, time.time()))
+
+    def keep_tidy(self) -> None:
+        """From now on tidy every ten minutes, and count what the app's handlers export."""
+        temporary.storage = self
+        in_background("Tidying up", self._tidy, TIDY_SECONDS)
+
+    def _tidy(self) -> None:
+        self.tidy()
+
+    def _delete(self, things: list[Kept]) -> list[str]:
+        gone = []
+        for thing in things:
+            try:
+                thing.delete()
+                gone.append(thing.name)
+            except FileNotFoundError:
+                pass  # it went meanwhile
+            except (RunError, OSError) as error:  # it began to train meanwhile, or is not to be deleted
+                tell_once(f"Not deleted: {thing.name!r} ({error!r})")
+        self._measured = -MEASURED_SECONDS
+        return gone
 
 
 def tidy(workshop: "Workshop") -> list[str]:
     """Delete what is to go by the app's limits. Returns the names of what went."""
-    gone = to_delete(list(_kept(workshop)), workshop.limits, time.time())
-    for thing in gone:
-        with suppress(RunError, OSError):  # it began to train meanwhile, or went
-            thing.delete()
-    return [thing.name for thing in gone]
+    return workshop.storage.tidy()
+
+
+def usage(workshop: "Workshop") -> dict[str, int]:
+    """As `Storage.usage`."""
+    return workshop.storage.usage()
 
 
 def kept_words(limits: Limits) -> str:
@@ -69,47 +265,22 @@ def kept_words(limits: Limits) -> str:
     return f"Runs are kept here{joined}. Push what you want to keep to the Hub."
 
 
-def _kept(workshop: "Workshop") -> Iterator[Kept]:
-    busy_data = set()
-    for run in workshop.library.runs():
-        if run.is_training or run.is_queued:
-            busy_data.add(run.config.training.dataset)
-        elif (run.path / OWNER).with_name(EXPIRES).exists():
-            yield Kept(run.name, _used(run.path), _size(run.path), _deletion(workshop, run))
-    for name, folder in dataset_folders().items():
-        if (folder / DATASET_OWNER).with_name(EXPIRES).exists() and name not in busy_data:
-            yield Kept(name, _used(folder), _size(folder), lambda folder=folder: shutil.rmtree(folder))  # type: ignore[misc]
-    if "SPACE_ID" in os.environ:
-        yield from _cached(busy_data)
+def _free(folder: Path) -> int:
+    """Bytes on the disk of a folder, which may not exist yet."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(path).free
+        except OSError:
+            continue
+    return 0
 
 
-def _deletion(workshop: "Workshop", run: Run) -> Callable[[], None]:
-    return lambda: workshop.library.delete(run)
+def _no_room(what: str, wanted: int, left: float) -> RunError:
+    return RunError(
+        f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
+        "bring or ask for less, or try again later."
+    )
 
 
-def _cached(busy_data: set[str]) -> Iterator[Kept]:
-    """The repositories in the Hub client's cache."""
-    from huggingface_hub import constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        found = scan_cache_dir(constants.HF_HUB_CACHE)
-    except CacheNotFound:
-        return
-    for repository in found.repos:
-        if repository.repo_id not in busy_data:
-            commits = [revision.commit_hash for revision in repository.revisions]
-            deletion = found.delete_revisions(*commits)
-            yield Kept(repository.repo_id, repository.last_accessed, repository.size_on_disk, deletion.execute)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _used(folder: Path) -> float:
-    return max((path.stat().st_mtime for path in _files(folder)), default=0.0)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
+def _size_words(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

@@ -9,9 +9,20 @@ import hashlib
 import hmac
 import os
 import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
+from resnet_space.runs import RunError
+
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
+LONGEST_KEY = 200
+KEYS_A_MINUTE = 20  # that are tried from one address; a browser has one
+OWNER_KEY_LENGTH = 16  # characters, with fewer of which a key could be guessed
 # The browser makes the key itself, before the server has answered anything: who presses a button at once is known, too.
 KEY_IN_BROWSER = """(kept) => {
   const random = () => Array.from(crypto.getRandomValues(new Uint8Array(24)), (b) => b.toString(16).padStart(2, "0"));
@@ -19,15 +30,85 @@ KEY_IN_BROWSER = """(kept) => {
 }"""
 
 
+# The address that the call under way comes from; empty where no visitor asks.
+_address: ContextVar[str] = ContextVar("address", default="")
+_tried: "OrderedDict[str, tuple[float, set[str]]]" = OrderedDict()  # by address: since when, and hashes of which keys
+_trying = threading.Lock()
+
+
+@contextmanager
+def asked_by(address: str) -> Iterator[None]:
+    """What is called within is called for whoever asks from this address."""
+    token = _address.set(address)
+    try:
+        yield
+    finally:
+        _address.reset(token)
+
+
+def asking() -> str:
+    """The address that the call under way comes from; empty where no visitor asks."""
+    return _address.get()
+
+
 def new_key() -> str:
     """A key that nobody can guess."""
     return secrets.token_urlsafe(24)
 
 
+def is_key(key: object) -> bool:
+    """Whether somebody could be known by it."""
+    if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
+        return False
+    # Halves of letters, which no file can have, and what the guard puts in their place.
+    return not any("\ud800" <= letter <= "\udfff" or letter == "\ufffd" for letter in key)
+
+
+def require_key(key: object, *, public: bool) -> str | None:
+    """The key of somebody who is about to make something. Raises RunError before it is made."""
+    if not key and isinstance(key, str | None):
+        if public:
+            raise RunError("The page does not know you yet: try again in a moment.")
+        return None
+    if not is_key(key):
+        raise RunError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
+    return str(key)
+
+
+def weak_owner_key() -> str | None:
+    """A sentence on an owner's key that strangers could guess; None for a good one, and where there is none."""
+    length = len(os.environ.get(OWNER_KEY_VARIABLE, ""))
+    if not 0 < length < OWNER_KEY_LENGTH:
+        return None
+    return (
+        f"{OWNER_KEY_VARIABLE} has {length} characters, so strangers could guess it: use at least {OWNER_KEY_LENGTH}, "
+        f"such as {new_key()}"
+    )
+
+
 def is_owner_of_all(key: object) -> bool:
-    """Whether it is the key of the machine's owner."""
+    """Whether it is the key of the machine's owner. An address that tries many keys is told that none is."""
     owner = os.environ.get(OWNER_KEY_VARIABLE)
-    return bool(owner) and isinstance(key, str) and hmac.compare_digest(key.encode(), str(owner).encode())
+    if not owner or not is_key(key) or _guesses(str(key)):
+        return False
+    return hmac.compare_digest(str(key).encode(), owner.encode())
+
+
+def _guesses(key: str) -> bool:
+    """Whether so many keys come from the address that asks that somebody seems to be guessing."""
+    address, now = asking(), time.monotonic()
+    if not address:
+        return False
+    with _trying:
+        since, keys = _tried.pop(address, (now, set()))
+        if now - since > 60:
+            since, keys = now, set()
+        if len(keys) <= KEYS_A_MINUTE:
+            keys.add(_hash(key))
+        _tried[address] = since, keys
+        while len(_tried) > 10_000:
+            _tried.popitem(last=False)
+    return len(keys) > KEYS_A_MINUTE
 
 
 def claim(file: Path, key: str) -> None:
@@ -40,8 +121,9 @@ def claim(file: Path, key: str) -> None:
 
 def owns(file: Path, key: object) -> bool:
     """Whether the visitor is one of the owners that this file names, or owns the machine."""
-    if not isinstance(key, str) or not key:
+    if not is_key(key):
         return False
+    assert isinstance(key, str)
     return is_owner_of_all(key) or any(hmac.compare_digest(_hash(key), owner) for owner in _owners(file))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
@@ -19,7 +20,7 @@ OPEN = "() => {{ window.resnetSpaceTab = '{0}'; window.resnetSpace?.open('{0}');
 
 def build_app(workshop: Workshop) -> gr.Blocks:
     """The app, ready to launch."""
-    app = gr.Blocks(title="resnet_space", delete_cache=(3600, 86400))
+    app = Guarded(workshop.limits, title="resnet_space")
     with app:
         with gr.Row(elem_id="head"):
             gr.Markdown(

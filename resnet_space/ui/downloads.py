@@ -1,29 +1,48 @@
-"""Files that a visitor keeps, in folders from which gradio serves copies."""
+"""Files that a visitor keeps, in folders of the temporary one, from which gradio serves them."""
 
 import csv
 import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from resnet_space.serve import temporary
+from resnet_space.serve.visitors import asking
 from resnet_space.text import csv_cell, file_name
+
+LEAST = 1_000_000  # bytes that there must be room for
 
 
 def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table as CSV, under a name without its ending; returns the file's path."""
-    path = own_folder() / f"{file_name(name)}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with own_folder() as folder, (folder / f"{file_name(name)}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([csv_cell(column) for column in columns])
         writer.writerows([csv_cell(cell) for cell in row] for row in rows)
-    return str(path)
+    return file.name
 
 
 def copied(source: Path, name: str) -> str:
     """A file of ours under another name; returns the copy's path."""
-    return str(shutil.copyfile(source, own_folder() / file_name(name)))
+    with own_folder(source.stat().st_size) as folder:
+        return str(shutil.copyfile(source, folder / file_name(name)))
 
 
-def own_folder() -> Path:
-    """A new one, for a file that nobody else's has to be told from."""
-    return Path(tempfile.mkdtemp(prefix="resnet-space-"))
+@contextmanager
+def own_folder(size: int = 0) -> Iterator[Path]:
+    """A new one, for files of about so many bytes that nobody else's have to be told from. It goes where they fail.
+
+    Raises:
+        RunError: where there is no room for them.
+    """
+    if temporary.storage is not None:
+        temporary.storage.room_for_upload(max(size, LEAST), asking())
+    folder = temporary.new_folder("export-")
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if temporary.storage is not None:
+        for file in folder.iterdir():
+            temporary.storage.note(file, asking())

@@ -11,7 +11,10 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from resnet_space import charts
-from resnet_space.runs import Metric, Run
+from resnet_space.background import tell_once
+from resnet_space.runs import NAME_PATTERN, Metric, Run, RunError
 from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
 from resnet_space.ui.workshop import Workshop
@@ -36,11 +40,56 @@ SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js"
 Row = tuple[Run, Status, list[Metric]]
 
 
+class Look:
+    """What all messages share, read once: the runs, who waits, who trains. How a run stands is read when it is shown.
+
+    Raises:
+        RunError: where the machine cannot read it now.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        self.made = time.monotonic()
+        self.runs = {run.name: run for run in workshop.library.runs()}
+        self.queue = workshop.trainer.queue()
+        self._shared = [
+            [(run.name, run.has_weights) for run in self.runs.values()],
+            workshop.trainer.active(),
+            [run.name for run in self.queue],
+        ]
+        self._rows: dict[str, Row] = {}
+
+    def rows(self, names: Sequence[str]) -> list[Row]:
+        """The shown runs that there still are, with how they stand and what they wrote."""
+        found = self.workshop.library.names_now(names, list(self.runs.values()))
+        return [self._row(name) for name in found[-MAX_SHOWN:]]
+
+    def _row(self, name: str) -> Row:
+        if name not in self._rows:
+            run = self.runs[name]
+            status = self.workshop.trainer.status_in(self.queue, run)
+            metrics = self.workshop.library.metrics(run)  # first, as more may come in between
+            shown = self.workshop.library.shown_metrics(run)
+            if len(metrics) > len(shown) and not status.note:
+                lacking = len(metrics) - len(shown)
+                status = replace(status, note=f"{lacking} of its metrics lack what is shown here, and are left out.")
+            self._rows[name] = (run, status, shown)
+        return self._rows[name]
+
+    def structure(self, rows: Sequence[Row]) -> str:
+        """What the buttons and choices of a page depend on: it changes when a run starts, ends, or comes and goes."""
+        states = [(run.name, status.state) for run, status, _ in rows]
+        return hashlib.sha1(repr((self._shared, states)).encode()).hexdigest()
+
+
 def rows_of(workshop: Workshop, names: Sequence[str]) -> list[Row]:
-    """The shown runs that there still are, with how they stand and what they wrote."""
-    runs = {run.name: run for run in workshop.library.runs()}
-    shown = [runs[name] for name in workshop.library.names_now(names) if name in runs][-MAX_SHOWN:]
-    return [(run, workshop.trainer.status(run), workshop.library.metrics(run)) for run in shown]
+    """As `Look.rows`, of a look of its own."""
+    return Look(workshop).rows(names)
+
+
+def structure(workshop: Workshop, rows: Sequence[Row]) -> str:
+    """As `Look.structure`, of a look of its own."""
+    return Look(workshop).structure(rows)
 
 
 def followed_row(rows: Sequence[Row]) -> Row | None:
@@ -50,19 +99,15 @@ def followed_row(rows: Sequence[Row]) -> Row | None:
     return next(iter([*active, *queued, *rows[-1:]]), None)
 
 
-def structure(workshop: Workshop, rows: Sequence[Row]) -> str:
-    """What the buttons and choices of a page depend on: it changes when a run starts, ends, or comes and goes."""
-    runs = [(run.name, run.has_weights) for run in workshop.library.runs()]
-    waiting = [run.name for run in workshop.trainer.queue()]
-    states = [(run.name, status.state) for run, status, _ in rows]
-    return hashlib.sha1(repr((runs, workshop.trainer.active(), waiting, states)).encode()).hexdigest()
-
-
 class LiveFeed:
     """The messages to the pages. `routes` are for the server that the app runs in."""
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
+        self._look: Look | None = None
+        # One thread, as several would only take each other's time; and however many streams there are, the rest of the
+        # app has its own.
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._messages: OrderedDict[tuple[str, ...], _Message] = OrderedDict()
         self.routes = [Route("/live", self._stream), Route("/plotly.min.js", _plotly)]
         self.routes += [Route(f"/{name}", _script) for name in OWN_SCRIPTS]
@@ -75,17 +120,52 @@ class LiveFeed:
             self._messages.popitem(last=False)
         async with message.lock:  # of many pages one makes it, the others wait
             if time.monotonic() - message.looked > LOOK_SECONDS / 2:
-                await asyncio.to_thread(self._renew, message, names)
+                await asyncio.get_running_loop().run_in_executor(self._maker, self._renew, message, names)
             return message.text
 
     def _renew(self, message: "_Message", names: tuple[str, ...]) -> None:
-        rows = rows_of(self.workshop, names)
-        key = structure(self.workshop, rows)
-        version = (key, tuple(len(metrics) for _, _, metrics in rows), rows and rows[-1][2][-1:])
-        if version != message.version:
-            message.version = version
-            message.text = json.dumps(self._content(rows, key))
-        message.looked = time.monotonic()
+        """Make the message anew where something changed. It always has one afterwards: what goes wrong is in it, and
+        the next look may go well.
+        """
+        try:
+            if self._look is None or time.monotonic() - self._look.made > LOOK_SECONDS / 2:
+                self._look = Look(self.workshop)
+            look = self._look
+            rows = look.rows(names)
+            key = look.structure(rows)
+            version = (key, [(len(metrics), metrics[-1:], status.note) for _, status, metrics in rows])
+            if version != message.version:
+                message.content = self._told(rows, key)
+                message.text = json.dumps(message.content)
+                message.version = version
+            message.looked = look.made
+        except Exception as error:
+            self._look = None
+            tell_once(f"A page's runs could not be read: {type(error).__name__}: {error}")
+            told = str(error) if isinstance(error, RunError) else f"They cannot be read now ({type(error).__name__})."
+            message.text = json.dumps(message.content | {"status": _subdued(told), "figures": {}})  # the charts stay
+            message.version, message.looked = None, time.monotonic()
+
+    def _told(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
+        """The message's content; a run of which it cannot be made is only named in it."""
+        try:
+            return self._content(rows, key)
+        except Exception as error:
+            sound = [row for row in rows if self._can_be_shown(row)]
+            if len(sound) == len(rows):
+                raise
+            names = ", ".join(row[0].name for row in rows if row not in sound)
+            tell_once(f"Cannot be shown: {names} ({type(error).__name__}: {error})")
+            content = self._content(sound, key)
+            said = f"{names} cannot be shown: what it wrote is not what a training writes."
+            return content | {"status": f"{content['status']}{_subdued(said)}"}
+
+    def _can_be_shown(self, row: Row) -> bool:
+        try:
+            self._content([row], "")
+        except Exception:
+            return False
+        return True
 
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
@@ -106,7 +186,8 @@ class LiveFeed:
         }
 
     async def _stream(self, request: Request) -> StreamingResponse:
-        names = tuple(filter(None, request.query_params.get("runs", "").split(",")))[-MAX_SHOWN:]
+        asked = request.query_params.get("runs", "").split(",")
+        names = tuple(dict.fromkeys(filter(NAME_PATTERN.fullmatch, asked)))[-MAX_SHOWN:]
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._events(names), media_type="text/event-stream", headers=headers)
 
@@ -125,11 +206,16 @@ class LiveFeed:
             await asyncio.sleep(LOOK_SECONDS)
 
 
+def _subdued(words: str) -> str:
+    return f'<div class="status"><div class="subdued">{escape(words)}</div></div>'
+
+
 class _Message:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.looked = -1.0  # when, by the monotonic clock
         self.version: object = None
+        self.content: dict[str, Any] = {"key": "", "table": ""}
         self.text = ""
 
 

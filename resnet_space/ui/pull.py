@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
@@ -63,14 +63,13 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
             return gr.skip(), f'<p class="caution">{escape(none)}</p>'
         return gr.update(choices=found, value=found[0]), ""
 
+    @costly
     def on_pull(
-        asked: gr.Request,
         text: str | None,
         key: str | None,
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        admit(workshop, asked)
         repo_id, revision = split_revision(text or "")
         if not repo_id:
             raise refusal("Choose a model first, or type its name: user/name.")

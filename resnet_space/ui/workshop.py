@@ -8,25 +8,38 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_space.background import in_background, tell_once
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
-from resnet_space.hub.client import HubError, Progress
+from resnet_space.faults import words_of
+from resnet_space.hub.client import HubError, Progress, is_repo_id, is_revision
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run, RunError, replaced_atomically
+from resnet_space.runs import (
+    GUESTS,
+    OWNER,
+    SHIPPED,
+    SHOWPIECE,
+    Library,
+    Run,
+    RunError,
+    replaced_atomically,
+)
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.rates import RateLimit
-from resnet_space.serve.storage import EXPIRES, TIDY_SECONDS, tidy
+from resnet_space.serve.slots import Slots
+from resnet_space.serve.storage import Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 
@@ -36,7 +49,9 @@ if TYPE_CHECKING:
 MAX_USERS = 1_000  # whose names are remembered
 MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
+MOST_NAMED = 8  # data sets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
+AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
@@ -60,13 +75,15 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
+        self.storage = Storage(self)
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
-        self.heavy_requests = RateLimit(self.limits.requests)
+        self.slots = Slots()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
+        self._places: dict[Path, str] = {}  # of runs: the address that started them
 
     def require_writable(self) -> None:
         """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
@@ -139,6 +156,30 @@ class Workshop:
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE
 
+    # Places for trainings
+
+    def take_place(self, run: Run | None = None) -> None:
+        """Count a training for the address that asks, of which one may have a third of all places.
+
+        Args:
+            run: that trains or waits from now on; None only asks whether one more may.
+
+        Raises:
+            RunError: where it has as many as may be.
+        """
+        address, longest = visitors.asking(), self.limits.queue
+        if longest is None or not address:
+            return
+        if run is not None:
+            self._places[run.path] = address
+            return
+        own = {path for path, whose in self._places.items() if whose == address}
+        busy = [other for other in self.library.runs() if other.path in own and (other.is_queued or other.is_training)]
+        self._places = {path: whose for path, whose in self._places.items() if path.exists()}
+        most = max((longest + 1) // 3, 1)
+        if len(busy) >= most:
+            raise RunError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+
     # The Hub
 
     def pull(
@@ -152,8 +193,7 @@ class Workshop:
     ) -> Run:
         """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
         self.require_writable()
-        if self.public and not key:
-            raise RunError("The page does not know you yet: try again in a moment.")
+        key = visitors.require_key(key, public=self.public)
         before = {run.path for run in self.library.runs()}
         run = pull_run(
             repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
@@ -239,14 +279,30 @@ class Workshop:
 
     def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
         """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
-        own = [
-            name
-            for name, folder in dataset_folders().items()
-            if folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
-        ]
+        own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
-        return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
+        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
+
+    def dataset(self, text: object, key: str | None) -> DatasetRef:
+        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+
+        Raises:
+            DataError: for one that is not there, or is another visitor's: a refusal does not tell which.
+        """
+        ref = DatasetRef.parse(text if isinstance(text, str) else "")
+        if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
+            seen = [label for label, _ in self.dataset_choices(key)]
+            more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
+            names = f"{', '.join(seen[:MOST_NAMED])}{more}"
+            raise DataError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+        return self.pinned(ref)
+
+    def _may_see(self, name: str, key: str | None) -> bool:
+        folder = dataset_folders().get(name)
+        if folder is None:
+            return False
+        return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
         """What a data set has, read once. Raises DataError."""
@@ -268,7 +324,11 @@ class Workshop:
         if not ref.is_on_hub:
             return ref
         known = [
-            other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
+            other
+            for other in self._hub_datasets()
+            if other.name == ref.name
+            and ref.config in (None, other.config)
+            and (ref.label, ref.image) == (other.label, other.image)
         ]
         if ref.revision is None and known:
             return known[-1]
@@ -276,52 +336,74 @@ class Workshop:
             raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
         if ref.revision is not None:
             return ref
-        found = describe_dataset(ref.name, config=ref.config)
-        return DatasetRef(found.repo_id, found.config, found.revision)
+        return describe_dataset(ref.name, ref.config, ref.label, ref.image).reference
 
     def remember(self, ref: DatasetRef) -> None:
-        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision."""
+        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
+
+        Raises:
+            DataError: where that cannot be written down.
+        """
         with self._remember_lock:
-            kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
-            with replaced_atomically(self.data / HUB_DATASETS) as file:
-                file.write_text(json.dumps([str(other) for other in [*kept, ref]], indent=2), encoding="utf-8")
+            same = replace(ref, revision=None)
+            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
+            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
+            try:
+                with replaced_atomically(self.data / HUB_DATASETS) as file:
+                    file.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise DataError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
+        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
         try:
-            return [DatasetRef.parse(text) for text in json.loads((self.data / HUB_DATASETS).read_text("utf-8"))]
-        except (OSError, ValueError, TypeError, AttributeError):
+            found = json.loads((self.data / HUB_DATASETS).read_text("utf-8"))
+        except FileNotFoundError:
             return []
+        except (OSError, ValueError, RecursionError) as error:
+            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
+            return []
+        entries = found if isinstance(found, list) else [found]
+        refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
+        if len(refs) < len(entries):
+            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
+        return list(dict.fromkeys(refs))
 
     def tend(self) -> None:
-        """From now on start what waits when its turn comes, and delete what is not kept any longer."""
+        """From now on start what waits when its turn comes."""
         if self.trainer.spawns:
-            threading.Thread(target=self.trainer.keep_advancing, daemon=True).start()
+            threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
         else:  # the pages that were to host what waited are gone
-            for run in self.trainer.queue():
-                self.trainer.take(run)
+            in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
-            for run in self.library.runs():
-                if self.trainer.status(run).cause == "job":
-                    self.follow_job(run, None)
-        if self.limits.days is not None or self.limits.gigabytes is not None:
-            threading.Thread(target=self._keep_tidy, daemon=True).start()
+            in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
 
-    def _keep_tidy(self) -> None:
-        while True:
-            try:
-                tidy(self)
-            except OSError as error:  # something went while it was looked at: there is a next time
-                print(f"Not tidied: {error}", flush=True)
-            time.sleep(TIDY_SECONDS)
+    def _empty_queue(self) -> bool:
+        for run in self.trainer.queue():
+            self.trainer.take(run)
+        return True
+
+    def _follow_jobs(self) -> bool:
+        for run in self.library.runs():
+            if run.is_job and self.trainer.status(run).cause == "job":
+                self.follow_job(run, None)
+        return True
 
     def default_name(self) -> str | None:
         names = self.trained_names()
         return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> bool:
         """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
         name = self.default_name()
         if name is not None:
             with suppress(RunError):  # whoever chooses a broken run is told
                 self.classifier(name)
         import pytorch_grad_cam  # noqa: F401
+
+        return True
+
+
+def _is_on_hub(ref: DatasetRef) -> bool:
+    named = ref.is_on_hub and is_repo_id(ref.name) and (ref.revision is None or is_revision(ref.revision))
+    return named and (ref.config or "").isprintable()

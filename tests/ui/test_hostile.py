@@ -17,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from resnet_space.runs import Run
+from resnet_space.serve.handlers import UNFIT
 from resnet_space.text import markdown_text
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
@@ -185,9 +186,9 @@ def test_no_path_and_no_address_in_a_request_is_opened(served: App, endpoint: st
         assert sentence in (
             "This file was not uploaded here: upload it first.",
             "A file is uploaded, not fetched from an address: upload it.",
-            None,  # gradio's own refusal of what is no file
+            UNFIT,
         ), path
-        assert (sentence is None) is (endpoint == "on_upload" and not mark)
+        assert (sentence == UNFIT) is (endpoint == "on_upload" and not mark)  # what is no file for the component
     assert len(served.hub.requests) == asked
 
 

@@ -1,7 +1,8 @@
 """A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
 
 Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
-`layout` (from folders to splits and classes; copies), `writing` (images and parquet files), `report`.
+`layout` (from folders to splits and classes; copies), `tables` (labels from a table, or from the files' names),
+`writing` (images and parquet files), `report`.
 
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
@@ -17,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from resnet_space.data.archives.layout import EXPECTED, SpooledImage, select
+from resnet_space.data.archives.layout import EXPECTED, SpooledImage, Wishes, select
 from resnet_space.data.archives.members import (
     DEFAULT_LIMITS,
     Limits,
@@ -38,6 +39,7 @@ from resnet_space.data.archives.report import (
     read_report,
     write_report,
 )
+from resnet_space.data.archives.tables import MAX_TABLE_BYTES, SUFFIXES, Table
 from resnet_space.data.archives.tars import tar_members
 from resnet_space.data.archives.writing import Keeper, write_splits
 from resnet_space.data.archives.zips import zip_members
@@ -45,6 +47,7 @@ from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DataError
 
 __all__ = [
+    "Decision",
     "File",
     "ImportReport",
     "Limits",
@@ -64,27 +67,46 @@ OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"
 
 
 def import_archive(
-    archive: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+    archive: Path,
+    folder: Path,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    folders: Literal["merge", "keep"] | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
 
     Args:
         archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.place`.
         folder: of the data set; it appears when all is done, and not at all if anything fails.
+        label_column: of a table beside the images, such as metadata.csv, to take the labels from.
+        image_column: of the table, which names the files.
+        folders: "keep" makes classes of folders that all hold the same folders, such as cameras; else these are merged.
         progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
 
     Raises:
         DataError: for what cannot be made a data set of. Single unusable files are skipped and reported.
     """
-    decisions: list[Decision] = []
-    return _build(_archive_members(archive, limits, decisions), folder, limits, progress, decisions)
+    wishes, decisions = Wishes(label_column, image_column, folders), list[Decision]()
+    members = _archive_members(Path(archive), limits, decisions)
+    return _build(members, Path(folder), limits, progress, wishes, decisions)
 
 
 def import_folder(
-    source: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+    source: Path,
+    folder: Path,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    folders: Literal["merge", "keep"] | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
-    return _build(folder_members(source, limits), folder, limits, progress, [])
+    wishes = Wishes(label_column, image_column, folders)
+    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, wishes, [])
 
 
 def is_archive(file: Path) -> bool:
@@ -112,7 +134,12 @@ def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -
 
 
 def _build(
-    members: Members, folder: Path, limits: Limits, progress: Progress | None, decisions: list[Decision]
+    members: Members,
+    folder: Path,
+    limits: Limits,
+    progress: Progress | None,
+    wishes: Wishes,
+    decisions: list[Decision],
 ) -> ImportReport:
     taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
@@ -125,12 +152,15 @@ def _build(
         skipped, keeper = SkippedFiles(), Keeper(limits)
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:
-            found = _collect(members, spool, skipped, limits, progress, keeper)
+            tables: list[Table] = []
+            found = _collect(members, spool, skipped, tables, limits, progress, keeper)
             if not found:
+                for table in tables:
+                    skipped.add("/".join((*table.folders, table.name)), table.problem)
                 raise _nothing_found(skipped)
             lost = lost_folders(skipped, (image.folders for image in found))
             try:
-                selection = select(found, skipped, limits)
+                selection = select(found, skipped, limits, tables, wishes)
             except DataError as error:
                 raise DataError(" ".join([str(error), *lost])) from None
             write_splits(selection, spool, temporary, keeper.finish)
@@ -144,7 +174,8 @@ def _build(
             tuple(skipped.listed),
             skipped.count,
             (*selection.warnings, *lost),
-            [*decisions, *keeper.decisions],
+            [*decisions, *selection.decisions, *keeper.decisions],
+            selection.choices,
         )
         write_report(report, temporary)
         if folder.exists():  # made by another in the meantime; an empty one would be replaced silently
@@ -161,11 +192,12 @@ def _collect(
     members: Members,
     spool: IO[bytes],
     skipped: SkippedFiles,
+    tables: list[Table],
     limits: Limits,
     progress: Progress | None,
     keeper: Keeper,
 ) -> list[SpooledImage]:
-    """Put the usable images into the spool; their folders and names are judged when all are known."""
+    """Put the usable images into the spool, and set tables aside; they are judged when all are known."""
     found: list[SpooledImage] = []
     folders: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by their images, to save memory
     for file in _read(members, limits):
@@ -181,7 +213,11 @@ def _collect(
                 found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
                 spool.write(kept)
         except (UnusableError, ImageError) as error:
-            skipped.add(file.name, str(error))
+            room = MAX_TABLE_BYTES - sum(len(table.data) for table in tables)
+            if file.data and file.name.lower().endswith(SUFFIXES) and len(file.data) <= room:
+                tables.append(Table(file.parts[:-1], file.parts[-1], file.data, str(error)))
+            else:
+                skipped.add(file.name, str(error))
         if progress:
             progress(file.done, file.total)
     return found

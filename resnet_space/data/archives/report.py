@@ -47,6 +47,7 @@ class ImportReport:
     """A data set as it was made: `counts` is split -> class -> images, without the splits that it does not have.
 
     `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only.
+    `choices` has what can be decided otherwise, by the name of `import_archive`'s parameter.
     """
 
     classes: tuple[str, ...]
@@ -55,6 +56,7 @@ class ImportReport:
     skipped_count: int
     warnings: tuple[str, ...]
     decisions: list[Decision] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,8 +120,9 @@ def read_report(folder: Path) -> ImportReport | None:
             report["skipped_count"],
             tuple(report["warnings"]),
             [Decision(**decision) for decision in report.get("decisions", ())],
+            report.get("choices", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

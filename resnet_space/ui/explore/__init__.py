@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
@@ -16,6 +16,7 @@ from resnet_space.ui.explore.compare_tab import build_compare
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings, Kind, Stops, asked_for, measured
 from resnet_space.ui.explore.growth_tab import build_growth
+from resnet_space.ui.explore.held import HOLDING, Held
 from resnet_space.ui.explore.keep import wire_download
 from resnet_space.ui.explore.pictures import look, looked_html
 from resnet_space.ui.explore.pictures_tab import PicturesTab, build_pictures
@@ -54,7 +55,7 @@ class _Page:
     workshop: Workshop
     stops: Stops
     controls: Controls
-    found: gr.State  # the Findings of the last press of Measure
+    found: gr.State  # a handle of the Findings of the last press of Measure
     gate: gr.Radio
     progress: gr.HTML
     stop: gr.Button
@@ -106,10 +107,10 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
     norms = page.places[NORMS.key]
 
+    @costly
     def on_measure(
         request: gr.Request, name: str | None, key: str | None, chosen: str, *values: Any
     ) -> Iterator[dict[Any, Any]]:
-        admit(page.workshop, request)
         images = chosen_images(page.workshop, key, values)
         findings = None
         with page.stops.asked(str(request.session_hash), instead=True) as event:
@@ -122,7 +123,7 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
                 yield shown | (norms.update(findings, False) if draws else {})
         assert findings is not None  # without images it would have been refused
         gates = findings.measured.has_gates
-        update = {page.found: findings, page.clicked: "", page.gate: gr.update(visible=gates)}
+        update = {page.found: HOLDING.hold(Held(findings)), page.clicked: "", page.gate: gr.update(visible=gates)}
         for place in page.places.values():
             update |= place.update(findings, gates and chosen == UNGATED)
         yield update | page.pictures.update(findings) | {page.stop: gr.update(visible=False)}
@@ -143,9 +144,9 @@ def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
     """A button that measures more, of the same network and images."""
     fed = [place for place in page.places.values() if kind in dict(place.view.kinds)]
 
-    def on_asked(request: gr.Request, findings: Findings | None, chosen: str) -> Iterator[dict[Any, Any]]:
-        admit(page.workshop, request)
-        findings = needed(findings)
+    @costly
+    def on_asked(request: gr.Request, held: Held[Findings] | None, chosen: str) -> Iterator[dict[Any, Any]]:
+        findings = needed(held)
         with page.stops.asked(str(request.session_hash)) as event:
             yield {page.stop: gr.update(visible=True)}
             for told, result, draws in asked_for(page.workshop, findings, kind, event):
@@ -156,6 +157,8 @@ def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
                 for place in fed if draws else ():
                     update |= place.update(findings, chosen == UNGATED)
                 yield update
+        assert held is not None
+        HOLDING.hold(held)  # it has grown
         yield {page.stop: gr.update(visible=False)}
 
     outputs = [page.progress, page.stop, *(component for place in fed for component in place.outputs)]
@@ -170,16 +173,16 @@ def _wire_norms(page: _Page, values_button: gr.Button) -> None:
     """What only the first view has: the gate's switch, all values, and a click on a point."""
     norms, pictures = page.places[NORMS.key], page.pictures
 
-    def on_gate(findings: Findings | None, chosen: str) -> Any:
-        return norms.update(needed(findings), chosen == UNGATED)
+    def on_gate(held: Held[Findings] | None, chosen: str) -> Any:
+        return norms.update(needed(held), chosen == UNGATED)
 
-    def values(findings: Findings | None) -> str:
-        findings = needed(findings)
+    def values(held: Held[Findings] | None) -> str:
+        findings = needed(held)
         return csv_file(stem(findings.subject, "residual-norms-all-images"), *all_values(findings))
 
-    def on_point(request: gr.Request, findings: Findings | None, event: gr.EventData) -> Any:
-        findings = needed(findings)
-        admit(page.workshop, request)
+    @costly
+    def on_point(held: Held[Findings] | None, event: gr.EventData) -> Any:
+        findings = needed(held)
         try:
             block, index = (int(number) for number in event.point)
             name = findings.measured.norms.blocks[block]

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space import charts
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import stem
@@ -31,12 +31,12 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         table_file, values_file = gr.File(label="Table"), gr.File(label="All values")
         button = gr.Button()
 
+    @costly
     def explore_residuals(
         run: str,
         source: str,
         count: float,
         image: dict[str, Any] | None,
-        request: gr.Request,
     ) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
@@ -49,7 +49,6 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         Returns:
             Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
         """
-        admit(workshop, request)
         images = images_from(workshop, source, count, image)
         *_, (_, found, _) = measured(workshop, run, images, threading.Event())
         columns, rows = NORMS.table(found, False)

@@ -6,12 +6,12 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
-from resnet_space.serve.guard import admit
-from resnet_space.serve.refusals import refusal
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Stops
+from resnet_space.ui.explore.held import HOLDING, Held, kept
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import several_lines
@@ -74,25 +74,24 @@ def build_compare(
         charts = [chart_place(f"compare-{i}") for i in range(3)]
         keep = place_keep()
 
+    @costly
     def on_compare(
         request: gr.Request, key: str | None, subjects: list[str] | None, *values: Any
     ) -> Iterator[dict[Any, Any]]:
-        admit(workshop, request)
         asked = chosen_images(workshop, key, values)
         with stops.asked(str(request.session_hash)) as event:
             yield {stop: gr.update(visible=True)}
             for told, result in compare(workshop, subjects, asked, event):
                 yield {progress: told.html}
                 if result is not None:
-                    yield {compared: result, said: result.words} | {
+                    yield {compared: HOLDING.hold(Held(result)), said: result.words} | {
                         place: gr.update(value=chart or {}, visible=chart is not None)
                         for place, chart in zip(charts, result.charts, strict=True)
                     }
         yield {stop: gr.update(visible=False)}
 
-    def provide(result: Compared | None) -> Kept:
-        if not isinstance(result, Compared):
-            raise refusal("There is nothing compared yet: press Compare first.")
+    def provide(held: Held[Compared] | None) -> Kept:
+        result: Compared = kept(held, "There is nothing compared yet: press Compare first.")
         columns, rows = result.table
         names = [found.subject for found in result.found]
         lines = several_lines("norms", names, result.found[0].images)

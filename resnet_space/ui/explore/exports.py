@@ -29,9 +29,10 @@ def save_figure(name: str, figure: "Figure", kind: Format) -> str:
     """Returns the file's path."""
     from resnet_space import figures
 
-    path = own_folder() / f"{name}.{kind}"
-    if kind == "png":
-        figures.save_png(figure, path)
-    else:
-        figures.save_svg(figure, path)
+    with own_folder() as folder:
+        path = folder / f"{name}.{kind}"
+        if kind == "png":
+            figures.save_png(figure, path)
+        else:
+            figures.save_svg(figure, path)
     return str(path)

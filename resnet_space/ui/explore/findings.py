@@ -203,14 +203,15 @@ def measured(
     """The one pass that gives norms, cosines and responses."""
     from resnet_space.residuals import labels_for, measure
 
-    subject = opened(workshop, name)
-    data = image_set(images, subject.config)
-    names = image_names(images, data)
-    labelled = labels_for(data, subject.config.classes) is not None
-    pixels = (batch for batch, _ in batches(data, subject))
-    results = measure(subject.model, pixels)
-    for progress, found, draws in followed(subject, results, name or "", len(data), lambda r: r.images, stop):
-        yield progress, Findings(subject.name, images, names[: found.images], found, labelled), draws
+    with workshop.slots.taken("measurements"):
+        subject = opened(workshop, name)
+        data = image_set(images, subject.config, public=workshop.public)
+        names = image_names(images, data)
+        labelled = labels_for(data, subject.config.classes) is not None
+        pixels = (batch for batch, _ in batches(data, subject))
+        results = measure(subject.model, pixels)
+        for progress, found, draws in followed(subject, results, name or "", len(data), lambda r: r.images, stop):
+            yield progress, Findings(subject.name, images, names[: found.images], found, labelled), draws
 
 
 def asked_for(
@@ -221,23 +222,24 @@ def asked_for(
 
     if not findings.labelled:
         raise refusal(UNLABELLED)
-    subject = opened(workshop, findings.subject)
-    data = image_set(findings.images, subject.config)
-    total = min(findings.measured.images, len(data))
-    chosen = data if total == len(data) else _first(data, total)
-    labelled = batches(chosen, subject)
-    model = subject.model
-    try:
-        if kind == "gradients":
-            results: Iterator[object] = residuals.gradients(model, labelled)
-        elif kind == "readings":
-            results = residuals.early_readings(model, labelled)
-        else:
-            results = residuals.lesioned(model, labelled, _lesions(subject, kind))
-    except ValueError as error:
-        raise refusal(error) from None
-    what = {"gradients": "gradients", "readings": "early readings"}.get(kind, "lesions")
-    yield from followed(subject, results, f"{subject.name}, {what}", total, _images_of, stop)
+    with workshop.slots.taken("measurements"):
+        subject = opened(workshop, findings.subject)
+        data = image_set(findings.images, subject.config, public=workshop.public)
+        total = min(findings.measured.images, len(data))
+        chosen = data if total == len(data) else _first(data, total)
+        labelled = batches(chosen, subject)
+        model = subject.model
+        try:
+            if kind == "gradients":
+                results: Iterator[object] = residuals.gradients(model, labelled)
+            elif kind == "readings":
+                results = residuals.early_readings(model, labelled)
+            else:
+                results = residuals.lesioned(model, labelled, _lesions(subject, kind))
+        except ValueError as error:
+            raise refusal(error) from None
+        what = {"gradients": "gradients", "readings": "early readings"}.get(kind, "lesions")
+        yield from followed(subject, results, f"{subject.name}, {what}", total, _images_of, stop)
 
 
 def _lesions(subject: Subject, kind: Kind) -> "list[Lesion]":

@@ -3,33 +3,28 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import (
-    SPLITS,
-    DataError,
-    DatasetRef,
-    classification_columns,
-    dataset_folders,
-    split_files,
-)
+from resnet_space.data.sources import SPLITS, DataError, DatasetRef, open_dataset
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.text import plotly_text
 from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from resnet_space.data.splits import ImageSet
 
 FROM_DATA, OWN = "of a data set", "pictures of your own"
 MAX_IMAGES = 10_000
 MAX_PICTURES = 64  # of one's own
-KEPT_BYTES = 50_000_000
-FEW = 0.25  # of a split: of more all is decoded, by several threads
+KEPT_BYTES = 50_000_000  # of each of the sets that are kept
+PUBLIC_BYTES = 150_000_000  # of a set on a public app: 10,000 images at 64 pixels, or 762 photographs
 SOURCE = re.compile(rf"({'|'.join(SPLITS)}) images of (.+)", re.S)
 ONE_OWN = "one picture of your own"
 
@@ -53,11 +48,12 @@ class Images:
 
 def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
     """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises gr.Error."""
-    ref = DatasetRef.parse(str(dataset))
     here = {reference for _, reference in workshop.dataset_choices(key)}
-    if str(ref) not in here and (ref.is_on_hub or ref.name not in dataset_folders()):
+    ref = DatasetRef.parse(str(dataset))
+    if ref.is_on_hub and str(ref) not in here:
         raise refusal(f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab.")
     try:
+        workshop.dataset(dataset, key)
         return {split: sum(counts) for split, counts in workshop.summary(ref).counts.items()}
     except DataError as error:
         raise refusal(error) from None
@@ -104,12 +100,17 @@ def images_from(workshop: Workshop, source: str, count: object, picture: dict[st
     return dataset_images(workshop, None, found[2], found[1], count)
 
 
-def image_set(images: Images, config: ModelConfig) -> "ImageSet":
-    """The pixels at the size that the model stores. Raises gr.Error."""
-    count = len(images.files) or images.count
-    small = count * config.stored_size**2 * 3 <= KEPT_BYTES
+def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "ImageSet":
+    """The pixels at the size that the model stores. Raises gr.Error; on a `public` app also for too many of them."""
+    count, each = len(images.files) or images.count, config.stored_size**2 * 3
+    if public and count * each > PUBLIC_BYTES:
+        size = f"{config.stored_size} x {config.stored_size} pixels"
+        raise refusal(
+            f"{count:,} images of {size} are more than are measured at once here: choose at most "
+            f"{PUBLIC_BYTES // each:,}."
+        )
     try:
-        return (_kept_image_set if small else _image_set)(images, config)
+        return (_kept_image_set if count * each <= KEPT_BYTES else _image_set)(images, config)
     except DataError as error:
         raise refusal(error) from None
 
@@ -127,31 +128,38 @@ def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
 
 
 def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
-    """The images that `resnet_space.residuals.probe` gives, without decoding the others of a large split."""
+    """The images that `resnet_space.residuals.probe` gives, without keeping the others of a large split."""
     import numpy as np
     import pyarrow.parquet as pq
     import torch
 
+    from resnet_space.data.columns import read_column
     from resnet_space.data.rows import read_images
     from resnet_space.data.splits import ImageSet
-    from resnet_space.residuals import balanced, probe
+    from resnet_space.residuals import balanced
 
     ref = DatasetRef.parse(images.dataset)
-    files = split_files(ref.name, ref.config, ref.revision)[images.split]
-    columns = classification_columns(pq.read_schema(files[0]))
-    labels = np.concatenate([pq.read_table(f, columns=[columns.label])[columns.label].to_numpy() for f in files])
-    usable = np.flatnonzero((labels >= 0) & (labels < len(columns.classes)))  # no label is not a number
-    if images.count > len(usable) * FEW:
-        return probe(images.dataset, images.split, images.count, config)
-    source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable].astype(np.int64))
-    nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
-    chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
-    assert chosen.source is not None
-    decoded = read_images(files, chosen.source.tolist())
+    dataset = open_dataset(ref)
+    files, columns = dataset.files[images.split], dataset.columns
+    labels = np.concatenate([columns.match(read_column([f], columns.label), pq.read_schema(f))[0] for f in files])
+    usable = np.flatnonzero(labels >= 0)
+
+    def read() -> "tuple[ImageSet, list[Image | None]]":
+        source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable])
+        nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
+        chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
+        assert chosen.source is not None
+        small = partial(to_model_size, size=config.stored_size)
+        return chosen, read_images(files, chosen.source.tolist(), columns.image, small)
+
+    chosen, decoded = read()
     if any(image is None for image in decoded):  # damaged: others take its place
-        return probe(images.dataset, images.split, images.count, config)
-    pixels = np.stack([np.array(to_model_size(image, config.stored_size)) for image in decoded if image is not None])
-    return replace(chosen, images=torch.from_numpy(pixels))
+        all_ = read_images(files, usable.tolist(), columns.image, partial(to_model_size, size=1))
+        usable = usable[[image is not None for image in all_]]
+        if not len(usable):
+            raise DataError("None of the data set's images can be decoded, or none has a label.")
+        chosen, decoded = read()
+    return replace(chosen, images=torch.from_numpy(np.stack([np.array(image) for image in decoded])))
 
 
 _kept_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again

@@ -69,14 +69,15 @@ def look(workshop: Workshop, found: Findings, block: object, index: object, chan
         raise refusal(f"There is no block {str(block)!r}: choose one of {blocks[0]} to {blocks[-1]}.")
     n = _whole("image", index, found.measured.images)
     c = None if channel is None or not str(channel).strip() else _whole("channel", channel, 1_000_000)
-    subject = opened(workshop, found.subject)
-    data = image_set(found.images, subject.config)
-    pixels = centre_crop(data.pixels(torch.tensor([n])), subject.config.image_size)
-    try:
-        with subject.lock:
-            pictures = block_pictures(subject.model, normalise(pixels, subject.config), str(block), c)
-    except ValueError as error:
-        raise refusal(error) from None
+    with workshop.slots.taken("pictures of blocks"):
+        subject = opened(workshop, found.subject)
+        data = image_set(found.images, subject.config, public=workshop.public)
+        pixels = centre_crop(data.pixels(torch.tensor([n])), subject.config.image_size)
+        try:
+            with subject.lock:
+                pictures = block_pictures(subject.model, normalise(pixels, subject.config), str(block), c)
+        except ValueError as error:
+            raise refusal(error) from None
     return Looked(found, n, Image.fromarray(pixels[0].numpy()), pictures)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings
+from resnet_space.ui.explore.held import Held
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.pictures import look, looked_html, pictures_caption, pictures_rows
 from resnet_space.ui.explore.places import needed
@@ -45,7 +46,7 @@ def _info(found: Findings) -> str:
 
 
 def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
-    """Place the sub-tab and wire its events; `found` are the Findings."""
+    """Place the sub-tab and wire its events; `found` is a handle of the Findings."""
     with gr.Tab("Pictures", id="pictures") as tab:
         gr.Markdown(ABOUT, elem_classes="about")
         with gr.Row():
@@ -56,16 +57,16 @@ def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
         keep = place_keep()
     chosen = [found, block, image, channel]
 
-    def on_change(request: gr.Request, findings: Findings | None, *values: Any) -> Any:
-        if not isinstance(findings, Findings):
+    @costly
+    def on_change(held: Held[Findings] | None, *values: Any) -> Any:
+        if not isinstance(held, Held):
             return gr.skip()
-        admit(workshop, request)
-        return looked_html(look(workshop, findings, *values))
+        return looked_html(look(workshop, needed(held), *values))
 
-    def provide(findings: Findings | None, *values: Any) -> Kept:
+    def provide(held: Held[Findings] | None, *values: Any) -> Kept:
         from resnet_space.figures.pictures import pictures_figure
 
-        looked = look(workshop, needed(findings), *values)
+        looked = look(workshop, needed(held), *values)
         p, caption = looked.pictures, pictures_caption(looked)
         columns, rows = pictures_rows(looked)
         return Kept(

@@ -9,6 +9,7 @@ from resnet_space.serve.refusals import refusal
 from resnet_space.text import markdown_text
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import UNLABELLED, Findings
+from resnet_space.ui.explore.held import Held, kept
 from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_keep
 from resnet_space.ui.explore.snippets import python_lines
 from resnet_space.ui.explore.views.norms import UNGATED
@@ -79,19 +80,18 @@ def place_view(view: View) -> ViewPlaces:
     return ViewPlaces(view, said, charts, buttons, more, table, keep)
 
 
-def needed(found: Findings | None) -> Findings:
+def needed(found: Held[Findings] | None) -> Findings:
     """Raises gr.Error before the first Measure, and for a page that was left for long."""
-    if not isinstance(found, Findings):
-        raise refusal("There is nothing measured yet: press Measure first.")
-    return found
+    findings: Findings = kept(found, "There is nothing measured yet: press Measure first.")
+    return findings
 
 
 def wire_view(place: ViewPlaces, found: gr.State, gate: gr.Radio) -> None:
     """Wire the buttons below a view."""
     view = place.view
 
-    def provide(findings: Findings | None, chosen: str) -> Kept:
-        findings, ungated = needed(findings), chosen == UNGATED
+    def provide(held: Held[Findings] | None, chosen: str) -> Kept:
+        findings, ungated = needed(held), chosen == UNGATED
         if view.kinds and not findings.labelled:
             raise refusal(UNLABELLED)
         columns, rows = view.table(findings, ungated)

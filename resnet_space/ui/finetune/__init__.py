@@ -9,10 +9,11 @@ import gradio as gr
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import RunError
 from resnet_space.serve import visitors
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.finetune.api import build_api
+from resnet_space.ui.finetune.data_api import build_data_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -168,15 +169,14 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
         return gr.update(choices=names, value=names)
 
+    @costly
     def on_start(
-        asked: gr.Request,
         shown_names: list[str],
         key: str,
         *values: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        admit(workshop, asked)
-        request = form.request(values)
+        request = form.request(key, values)
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
@@ -184,19 +184,20 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
                 raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
-    def on_compare(asked: gr.Request, shown_names: list[str], key: str, name: str) -> Any:
-        admit(workshop, asked)
-        return shown_with(shown_names, start_training(workshop, lambda: create_comparison(workshop, name), key).name)
+    @costly
+    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
+        return shown_with(
+            shown_names, start_training(workshop, lambda: create_comparison(workshop, name, key), key).name
+        )
 
+    @costly
     def on_go_on(
-        asked: gr.Request,
         shown_names: list[str],
         key: str,
         name: str,
         epochs: object,
         signed_in: gr.OAuthToken | None,
     ) -> Any:
-        admit(workshop, asked)
         token = token_of(workshop, key, signed_in)
         return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
 
@@ -238,4 +239,5 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **quiet)
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
+    build_data_api(workshop)
     return FinetuneTab(try_it, explore_it, followed, form.dataset, form.more_data.added)

@@ -9,7 +9,7 @@ from resnet_space.config import ConfigError
 from resnet_space.hub.client import HubError
 from resnet_space.runs import BACKBONE, RunError, last_metric
 from resnet_space.serve import visitors
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.zero import is_zero_gpu
@@ -23,17 +23,19 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     """How a run's training stands, for programs: its state and its last metrics."""
     try:
         run = workshop.library.open(name)
+        status = workshop.trainer.status(run)
     except RunError as error:
         raise refusal(error) from None
     metrics = workshop.library.metrics(run)
-    status = workshop.trainer.status(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
-    return {"run": name, "state": status.state, "place": status.place, "reason": status.reason, **last}
+    reason = " ".join(filter(None, (status.reason, status.note)))
+    return {"run": name, "state": status.state, "place": status.place, "reason": reason, **last}
 
 
 def build_api(workshop: Workshop) -> None:
     """The endpoints /start_training, /training_status, /stop_training, /push and /pull."""
 
+    @costly
     def start_training_endpoint(
         start: str = BACKBONE,
         dataset: str = "cifar10-mini",
@@ -68,7 +70,6 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The run's name and state, as training_status gives them, and the key.
         """
-        admit(workshop, request)
         key = key or (visitors.new_key() if workshop.public else "")
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
@@ -76,10 +77,10 @@ def build_api(workshop: Workshop) -> None:
         def create() -> Any:
             if not isinstance(more, dict | None):
                 raise ConfigError('The other settings must be an object such as {"mixup": 0.2}.')
-            request = Request(start, dataset, architecture, cbam, {"strategy": strategy})
+            request = Request(start, dataset, architecture, cbam, {"strategy": strategy}, key)
             settings = {"strategy": strategy, **own_settings(workshop, request), **given}
             settings |= {"epochs": epochs, "seed": seed, **(more or {})}
-            return create_run(workshop, Request(start, dataset, architecture, cbam, settings))
+            return create_run(workshop, Request(start, dataset, architecture, cbam, settings, key))
 
         return training_status(workshop, start_training(workshop, create, key).name) | {"key": key}
 
@@ -113,8 +114,8 @@ def build_api(workshop: Workshop) -> None:
             raise refusal(error) from None
         return training_status(workshop, run)
 
+    @costly
     def push_endpoint(
-        asked: gr.Request,
         run: str,
         repo_id: str,
         private: bool = False,
@@ -135,15 +136,14 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The commit's address.
         """
-        admit(workshop, asked)
         try:
             token = token_of(workshop, key, signed_in, x_hf_token)
             return workshop.push(run, repo_id, key, token=token, private=private)
         except (HubError, RunError) as error:
             raise refusal(error) from None
 
+    @costly
     def pull_endpoint(
-        asked: gr.Request,
         repo_id: str,
         key: str = "",
         signed_in: gr.OAuthToken | None = None,
@@ -160,7 +160,6 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             As training_status gives them, and the key.
         """
-        admit(workshop, asked)
         try:
             key = key or (visitors.new_key() if workshop.public else "")
             name, revision = split_revision(repo_id)

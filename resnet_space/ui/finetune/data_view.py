@@ -70,12 +70,15 @@ def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
     import torch
     from PIL import Image
 
-    from resnet_space.data.batches import augmented
+    from resnet_space.data.batches import Part, augmented
 
-    stored = [np.array(to_model_size(sample.image, config.model.stored_size)) for sample in samples]
-    generator = torch.Generator().manual_seed(config.training.seed)
-    seen = augmented(torch.from_numpy(np.stack(stored)), config.model, config.training, generator)
-    pictures = [Image.fromarray(pixels) for pixels in seen.round().clamp(0, 255).to(torch.uint8).numpy()]
+    pictures = []
+    for i, sample in enumerate(samples):  # one after the other: all of them at 1,024 pixels would take 1 GB
+        stored = torch.from_numpy(np.array(to_model_size(sample.image, config.model.stored_size)))[None]
+        generator = torch.Generator().manual_seed(config.training.seed)
+        part = Part(len(samples), torch.tensor([i]))
+        seen = augmented(stored, config.model, config.training, generator, part)[0]
+        pictures.append(tile(Image.fromarray(seen.round().clamp(0, 255).to(torch.uint8).numpy())))
     size = config.model.image_size
     title = f"As the model sees them in training, at {size} x {size} pixels, cut and mirrored by chance"
     return tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
@@ -91,8 +94,13 @@ def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
 
 
 def _data_url(picture: "Image") -> str:
-    small = picture.copy()
-    small.thumbnail((TILE, TILE))
     buffer = io.BytesIO()
-    small.convert("RGB").save(buffer, "PNG")
+    tile(picture).convert("RGB").save(buffer, "PNG")
     return data_url(buffer.getvalue(), "image/png")
+
+
+def tile(picture: "Image") -> "Image":
+    """At most a tile; without a copy of a large one."""
+    from PIL import ImageOps
+
+    return picture if max(picture.size) <= TILE else ImageOps.contain(picture, (TILE, TILE))

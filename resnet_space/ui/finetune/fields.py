@@ -1,6 +1,7 @@
 """The fine-tune tab's form on the page: its components, what they set in one another, and what they look ahead to."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,10 @@ import gradio as gr
 
 from resnet_space import charts
 from resnet_space.config import ARCHITECTURES, ConfigError
-from resnet_space.data.sources import DataError, DatasetRef
+from resnet_space.data.sources import DataError
 from resnet_space.data.summary import cautions
 from resnet_space.runs import BACKBONE, RunError
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.strategies import STRATEGIES
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
@@ -36,6 +37,7 @@ from resnet_space.ui.pull import build_pull
 from resnet_space.ui.workshop import Workshop
 
 DATASET = "cifar10-mini"
+TOLD_SECONDS = 1.0  # between two words on a range test
 
 # What the drawn samples depend on, besides the start and the data.
 SEEN_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed", "validation_fraction")
@@ -66,11 +68,11 @@ class Fields:
         """What a handler that calls `request` needs as its inputs."""
         return [self.start, self.dataset, self.architecture, self.cbam, self.strategy, *self.settings.values()]
 
-    def request(self, values: Sequence[Any]) -> Request:
-        """What the form asks for, from the values of `components`."""
+    def request(self, key: str | None, values: Sequence[Any]) -> Request:
+        """What the form asks for, for the visitor of this key, from the values of `components`."""
         start, dataset, architecture, cbam, strategy, *rest = values
         settings = {"strategy": strategy, **dict(zip(self.settings, rest, strict=True))}
-        return Request(start, dataset, architecture, cbam, settings)
+        return Request(start, dataset, architecture, cbam, settings, key)
 
 
 def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
@@ -211,11 +213,11 @@ def wire_fields(
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
-    def look_at_plan(*values: Any) -> tuple[str, Any]:
+    def look_at_plan(key: str | None, *values: Any) -> tuple[str, Any]:
         """(the plan, what to mind) of the form as it stands, or why it cannot be."""
-        request = form.request(values)
+        request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+            summary = workshop.summary(workshop.dataset(request.dataset, key))
             phases, config = requested_plan(workshop, request)
         except (ConfigError, RunError, DataError) as error:
             refused = cautions_html([str(error)])
@@ -227,38 +229,50 @@ def wire_fields(
             gr.update(value=cautions_html(sentences), visible=bool(sentences)),
         )
 
-    def look_at_data(*values: Any) -> str:
-        request = form.request(values)
+    def look_at_data(key: str | None, *values: Any) -> str:
+        request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+            summary = workshop.summary(workshop.dataset(request.dataset, key))
         except DataError:  # the plan says why
             return ""
-        try:
-            return data_html(summary, requested_config(workshop, request))
-        except (ConfigError, RunError, DataError):
-            return data_html(summary, None)
+        with workshop.slots.taken("previews"):
+            try:
+                return data_html(summary, requested_config(workshop, request))
+            except (ConfigError, RunError, DataError):
+                return data_html(summary, None)
 
-    def on_data(start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
+    def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
-            summary = workshop.summary(workshop.pinned(DatasetRef.parse(dataset_name or "")))
+            summary = workshop.summary(workshop.dataset(dataset_name, key))
             return data_values(workshop, summary, start_name, architecture_name)
         except (ConfigError, RunError, DataError):  # the plan says why
             return {}
 
-    def on_suggest(asked: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        admit(workshop, asked)
-        request = form.request(values)
-        points, found = suggest(workshop, request, lambda share: progress(share, desc="Training a few steps"))
+    @costly
+    def on_suggest(key: str | None, *values: Any) -> Iterator[Any]:
+        from resnet_space.range_test import STEPS
+
+        # Whose it is is nobody else's business.
+        beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
+        told, points, found = 0.0, list[Any](), None
+        waiting = (gr.skip(), gr.skip(), gr.skip())
+        yield *waiting, f'<p class="note">The images are decoded for a range test{beside}.</p>'
+        for latest in suggest(workshop, form.request(key, values)):
+            points, found = latest or (points, found)
+            if time.monotonic() - told > TOLD_SECONDS:
+                told = time.monotonic()
+                words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
+                yield *waiting, f'<p class="note">{words}</p>' if points else gr.skip()
         chart = charts.figure(charts.range_chart(points, found.tested if found else None))
         rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
-        return gr.update(value=chart, visible=True), *rates
+        yield gr.update(value=chart, visible=True), *rates, ""
 
     # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
     private: Any = {"api_visibility": "private", "preprocess": False}
     # The last choice counts, also when it comes before the answer to the one before.
     quiet: Any = private | {"show_progress": "hidden", "trigger_mode": "always_last"}
     settings, components = form.settings, form.components
-    places = [form.start, form.dataset, form.architecture]
+    places = [visitor, form.start, form.dataset, form.architecture]
 
     def suit(listen: Any) -> Any:
         return wire_proposal(listen, on_data, places, {name: settings[name] for name in DATA_SETTINGS}, quiet)
@@ -308,17 +322,15 @@ def wire_fields(
 
     ahead: Any = quiet | {"concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
+    asked = [visitor, *components]
     for handler, triggers, views in (
         (look_at_plan, components, [plan_view, form.caution]),
         (look_at_data, seen_by, [data_view]),
     ):
-        gr.on([component.change for component in triggers], handler, components, views, **ahead)
-        app.load(handler, components, views, **ahead)
-    form.suggest_button.click(
-        on_suggest,
-        components,
-        [suggestion_plot, settings["backbone_lr"], settings["head_lr"]],
-        concurrency_limit=1,
-        show_progress_on=suggestion_plot,
-        **private,
+        gr.on([component.change for component in triggers], handler, asked, views, **ahead)
+        app.load(handler, asked, views, **ahead)
+    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.told]
+    suggesting = form.suggest_button.click(
+        on_suggest, asked, suggested, concurrency_limit=1, **private | {"show_progress": "hidden"}
     )
+    suggesting.failure(lambda: "", None, form.told, **private | {"show_progress": "hidden"})

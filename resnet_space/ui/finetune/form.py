@@ -1,15 +1,17 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DatasetRef, dataset_classes
+from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs import OWNER, STATE, Run, RunError, without_head
+from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence
 from resnet_space.runs.queue import BusyError, Status
+from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
 from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
@@ -22,6 +24,7 @@ AS_IT_IS = "as the start has it"
 CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
 PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
+TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
 
 # What a strategy sets when it is chosen, and what the data and the start set.
@@ -34,6 +37,7 @@ class Request:
     """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
     `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
+    `key` is of the visitor who asks: of the data sets only those count that they may see.
     """
 
     start: str
@@ -41,6 +45,7 @@ class Request:
     architecture: str
     cbam: str
     settings: Mapping[str, Any]
+    key: str | None = None
 
 
 def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
@@ -63,14 +68,9 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     Raises:
         ConfigError, RunError, DataError: one sentence on what is not allowed.
     """
-    ref = workshop.pinned(DatasetRef.parse(request.dataset or ""))
-    model = model_of(
-        workshop,
-        request.start,
-        request.architecture,
-        request.cbam,
-        dataset_classes(ref.name, ref.config, ref.revision),
-    )
+    ref = workshop.dataset(request.dataset, request.key)
+    classes = open_dataset(ref).columns.classes
+    model = model_of(workshop, request.start, request.architecture, request.cbam, classes)
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
     unknown = sorted(set(request.settings) - set(training_fields()) - set(MODEL_SETTINGS))
     if unknown:
@@ -95,6 +95,8 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
             dataset=ref.name,
             dataset_config=ref.config,
             dataset_revision=ref.revision,
+            dataset_label=ref.label,
+            dataset_image=ref.image,
             start=None if scratch else request.start,
             **settings,
         ),
@@ -119,16 +121,22 @@ def create_run(
     return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
-def create_comparison(workshop: Workshop, name: str) -> Run:
-    """A new run like another one, but from random initialisation. Raises RunError.
+def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> Run:
+    """A new run like another one, but from random initialisation. Raises RunError, DataError.
 
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
     config = workshop.library.open(name).config
+    _require_own_data(workshop, config, key)
     _check_limits(workshop, config)
     own = {} if config.training.strategy == "full" else strategy_values("scratch")
     path = workshop.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
+
+
+def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
+    """Raises DataError: whoever was given a run's address may look at it, but not learn from its pictures."""
+    workshop.dataset(str(DatasetRef.of(config.training)), key)
 
 
 def start_training(
@@ -141,18 +149,22 @@ def start_training(
     """
 
     def create_own() -> Run:
+        if start is None:
+            workshop.take_place()
         run = create()
-        if key:
-            workshop.claim(run.path / OWNER, key)
+        workshop.take_place(run)
+        try:
+            with in_a_sentence(f"{run.name} cannot be made"):
+                if key:
+                    workshop.claim(run.path / OWNER, key)
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
         return run
 
     try:
         workshop.require_writable()
-    except RunError as error:
-        raise refusal(error) from None
-    if workshop.public and not key:
-        raise refusal("The page does not know you yet: try again in a moment.")
-    try:
+        key = visitors.require_key(key, public=workshop.public)
         if start is None:
             return workshop.trainer.start_new(create_own)
         run = create_own()
@@ -219,6 +231,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         if status.cause == "job":
             workshop.follow_job(run, token)
             return run
+        _require_own_data(workshop, run.config, key)
         if offer.settings is not None:
             settings = offer.settings
             _check_limits(workshop, replace(run.config, training=replace(run.config.training, **settings)))
@@ -229,7 +242,9 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         added = (more,) if more else ()
         longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
         _check_limits(workshop, replace(run.config, training=longer))
+        workshop.take_place()
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
+        workshop.take_place(run)
         return run
     except (RunError, BusyError, ValueError) as error:
         raise refusal(error) from None
@@ -242,14 +257,13 @@ def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, An
 
 def training_images(workshop: Workshop, config: RunConfig) -> int:
     """How many the data set has to train with, before validation images are held out. Raises DataError."""
-    training = config.training
-    ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
-    return sum(workshop.summary(ref).counts["train"])
+    return sum(workshop.summary(DatasetRef.of(config.training)).counts["train"])
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
     images = 0 if workshop.limits.images is None else training_images(workshop, config)
-    workshop.limits.check(config.training, images)
+    workshop.limits.check(config.training, images, config.model)
+    workshop.storage.room_for_training(config)
 
 
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
@@ -264,34 +278,40 @@ def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], R
 
 
 def suggest(
-    workshop: Workshop, request: Request, progress: Callable[[float], None]
-) -> "tuple[list[Point], Suggestion | None]":
-    """A range test of what the form describes. Raises gr.Error with one sentence."""
-    from resnet_space.data.splits import load_splits
-    from resnet_space.range_test import STEPS, range_test, suggestion
+    workshop: Workshop, request: Request
+) -> "Generator[tuple[list[Point], Suggestion | None] | None, None, None]":
+    """A range test of what the form describes, in a process of its own; closed, it ends that process.
+
+    Yields:
+        (the points so far, None) with each point, None now and then while there is no new one, and at last (all points,
+        the suggestion).
+
+    Raises:
+        gr.Error: with one sentence.
+    """
+    from resnet_space.range_test import points_apart, suggestion
 
     try:
         workshop.require_writable()
         config = requested_config(workshop, request)
-        weights = None
-        if config.training.start is not None:
-            start = workshop.start_run(config.training.start)
-            weights = start.load_weights()
-            if start.config.model.classes != config.model.classes:
-                weights = without_head(weights)
-        data = load_splits(config.training, config.model.stored_size).train
+        _check_limits(workshop, config)
+        start = None if config.training.start is None else workshop.start_run(config.training.start)
+        if start is not None and not start.has_weights:
+            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         points = []
-        for point in range_test(config, weights, data):
-            points.append(point)
-            progress(len(points) / STEPS)
-        return points, suggestion(config, points)
-    except (RunError, ValueError) as error:
+        seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
+        with workshop.slots.taken("range tests"):
+            for point in points_apart(config, None if start is None else start.path, seconds=seconds):
+                points += [] if point is None else [point]
+                yield None if point is None else (list(points), None)
+        yield points, suggestion(config, points)
+    except (RunError, OSError, ValueError) as error:
         raise refusal(error) from None
 
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.summary(workshop.pinned(DatasetRef.parse(request.dataset or "")))
+    summary = workshop.summary(workshop.dataset(request.dataset, request.key))
     strategy = request.settings["strategy"]
     return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
 
@@ -311,6 +331,10 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs")
+    own = ("start", "precision", "more_epochs")
     defaults = TrainConfig(dataset="-")
-    return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}
+    return {
+        field.name: getattr(defaults, field.name)
+        for field in fields(TrainConfig)
+        if field.name not in own and not field.name.startswith("dataset")
+    }

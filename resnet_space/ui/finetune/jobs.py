@@ -11,7 +11,7 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
 from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.finetune.fields import Fields
@@ -79,14 +79,14 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             flavour = flavour_named(name, token_of(workshop, key, signed_in))
             if flavour is None or not limit:
                 return ""
-            config = requested_config(workshop, form.request(values))
+            config = requested_config(workshop, form.request(key, values))
             seconds = estimated_seconds(config, training_images(workshop, config), flavour)
             return cost_html(flavour, seconds, limit)
         except (HubError, RunError, ValueError) as error:
             return f'<p class="caution">{escape(str(error))}</p>'
 
+    @costly
     def on_start(
-        asked: gr.Request,
         shown_names: list[str],
         name: str | None,
         limit: float | None,
@@ -96,7 +96,6 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         *values: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        admit(workshop, asked)
         if not isinstance(limit, int | float) or not MIN_MINUTES <= limit <= MAX_MINUTES:
             raise refusal(f"The time limit must be from {MIN_MINUTES} to {MAX_MINUTES} minutes.")
         left = math.inf if signed_in is None else (signed_in.expires_at - time.time()) / 60 - MIN_MINUTES
@@ -106,7 +105,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             )
         if not name:
             raise refusal("Choose a machine first.")
-        request = form.request(values)
+        request = form.request(key, values)
         token = token_of(workshop, key, signed_in)
         progress(0.0, desc="Sending what it starts from")
 

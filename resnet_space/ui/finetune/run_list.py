@@ -1,7 +1,6 @@
 """All runs in a table that is sorted and filtered, and what can be done with one: show, rename, delete, export."""
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from resnet_space.faults import system_words
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.storage import kept_words
+from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.finetune.status import start_of
 from resnet_space.ui.live import MAX_SHOWN
 from resnet_space.ui.workshop import Workshop
@@ -44,7 +45,7 @@ def run_rows(workshop: Workshop, key: str | None) -> list[list[Any]]:
     """A row for every run that the visitor sees, the newest first: `COLUMNS`."""
     rows = []
     for run in workshop.runs(key):
-        metrics = workshop.library.metrics(run)
+        metrics = workshop.library.shown_metrics(run)
         test, end = last_metric(metrics, "test"), last_metric(metrics, "end")
         best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
         training = run.config.training
@@ -130,21 +131,23 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         closed = gr.update(visible=False)
         return None, closed, gr.update(choices=names, value=names), closed, count + 1
 
-    def on_export(name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    @costly
+    def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         from resnet_space.export import STAGES, export_onnx
 
         def tell(stage: str) -> None:
             progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
 
-        admit(workshop, request)
         progress(0.0, desc="Starting a process of its own")
         try:
             run = workshop.library.open(name)
-            folder = Path(tempfile.mkdtemp(prefix="resnet_space-export-"))  # Gradio serves copies of what lies there
-            onnx = export_onnx(run, folder / f"{name}.onnx", tell)
-        except RunError as error:
-            raise refusal(error) from None
-        copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
+            # With the ONNX file, which is as large as the weights.
+            with own_folder(2 * (run.path / WEIGHTS).stat().st_size if run.has_weights else 0) as folder:
+                with workshop.slots.taken("exports"):
+                    onnx = export_onnx(run, folder / f"{name}.onnx", tell)
+                copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
+        except RunError as error:  # perhaps the last line of the process that writes it
+            raise refusal(system_words(error) or error) from None
         by = f"by at most {onnx.largest_difference:.0e} of the largest" if onnx.largest_difference else "by nothing"
         said = f"On random images the ONNX file's logits differ from PyTorch's {by}."
         # Where the app's own folders are is nobody else's business.

@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_space.hub.client import HubError
 from resnet_space.hub.push import suggested_repo_id
 from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.workshop import Workshop
@@ -54,8 +54,8 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
     def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
         return suggestion(name, name_of(key, signed_in))
 
+    @costly
     def on_push(
-        asked: gr.Request,
         name: str | None,
         repo_id: str | None,
         seen_by: str,
@@ -63,7 +63,6 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
-        admit(workshop, asked)
         progress(0.0, desc="Writing the card")
         try:
             url = workshop.push(

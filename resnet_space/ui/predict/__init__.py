@@ -12,8 +12,8 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
-from resnet_space.serve.refusals import refusal
+from resnet_space.serve.handlers import costly
+from resnet_space.serve.refusals import refusal, warn
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.pictures import read_picture
@@ -106,7 +106,8 @@ def build_predict(
         ask = gr.Button()
     wanted = gr.Textbox(visible="hidden")  # the picture and the runs, in one
 
-    def predict(image: dict[str, Any] | None, run: str, request: gr.Request) -> tuple[dict[str, float], str]:
+    @costly
+    def predict(image: dict[str, Any] | None, run: str) -> tuple[dict[str, float], str]:
         """Classify a picture.
 
         Args:
@@ -117,63 +118,64 @@ def build_predict(
             The five most probable classes with their calibrated probabilities, and as HTML a warning where the picture
             is unlike what the model was trained on, and the attention maps.
         """
-        admit(workshop, request)
-        found = look(workshop, read_picture(image), run, features=False)
+        with workshop.slots.taken("predictions"):
+            found = look(workshop, read_picture(image), run, features=False)
         top = dict(zip(found.prediction.classes, found.prediction.probabilities, strict=True))
         return top, program_html(found)
 
     def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
         return looks(workshop, image, [run, None if other == NOBODY else other])
 
-    def on_picture(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
+    @costly
+    def on_picture(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[Any]:
         """The answer first, its maps when they are drawn."""
         nothing = (EMPTY, gr.update(visible=False), gr.skip(), "", NO_EVIDENCE, "", "")
         if not (image and run):
             yield nothing
             return
         try:
-            admit(workshop, request)
             found = look_again(image, run, other)
-        except gr.Error:
+        except Exception:
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
         classes = list(found[0].classifier.config.classes)
         label = gr.update(choices=classes)
         yield answers_html(found, example_of(image)), gr.update(visible=True), label, *(gr.skip(),) * 4
-        yield gr.skip(), gr.skip(), gr.skip(), class_maps_html(found), NO_EVIDENCE, gates_html(found), ""
+        with workshop.slots.taken("predictions"):
+            maps = class_maps_html(found)
+        yield gr.skip(), gr.skip(), gr.skip(), maps, NO_EVIDENCE, gates_html(found), ""
 
-    def on_button(image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request) -> Iterator[Any]:
+    @costly
+    def on_button(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[Any]:
         if not (image and image.get("path")):
             read_picture(image)
-        yield from on_picture(image, run, other, request)
+        yield from on_picture(image, run, other)
 
     def one(image: dict[str, Any] | None, run: str, other: str | None, side: object) -> Look:
         """The run that a click was about."""
         found = look_again(image, run, other)
         return found[1] if side == 1 and len(found) == 2 else found[0]
 
+    @costly
     def on_evidence(
         of: str,
         image: dict[str, Any] | None,
         run: str,
         other: str | None,
-        request: gr.Request,
         event: gr.EventData,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[str, Any]:
-        admit(workshop, request)
         chosen = one(image, run, other, event.side)
         if not isinstance(event.index, int):
             raise refusal("Choose a class first.")
-        told = evidence_value(
-            chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
-        )
+        with workshop.slots.taken("tests of maps"):
+            told = evidence_value(
+                chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
+            )
         return told | {"of": of}
 
-    def on_channel(
-        of: str, image: dict[str, Any] | None, run: str, other: str | None, request: gr.Request, event: gr.EventData
-    ) -> str:
-        admit(workshop, request)
+    @costly
+    def on_channel(of: str, image: dict[str, Any] | None, run: str, other: str | None, event: gr.EventData) -> str:
         chosen = one(image, run, other, event.side)
         gates = chosen.prediction.attention.channel
         channel, module = event.channel, str(event.module)
@@ -194,7 +196,7 @@ def build_predict(
             except RunError:
                 chosen.append(None)
             if name and not chosen[-1]:
-                gr.Warning(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
+                warn(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
         known = [*dict.fromkeys([*workshop.trained_names(), *filter(None, chosen)])]
         return (
             gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),

@@ -96,7 +96,8 @@ def classified(
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes
     known = {name.casefold(): name for name in classes}
-    short_side = 2 * classifier.config.stored_size
+    stored_size = classifier.config.stored_size
+    short_side = 2 * stored_size
     budget = Budget(DEFAULT_LIMITS)
 
     def pictures() -> "Iterator[Image]":
@@ -110,9 +111,10 @@ def classified(
             try:
                 if file.problem:
                     raise ImageError(file.problem)
+                # At once, as a batch of them would take as many times what the largest picture does.
                 with Picture(io.BytesIO(file.data), short_side=short_side) as picture:
                     budget.spend(picture.cost, len(file.data))
-                    image = to_model_size(picture.decode().image, classifier.config.stored_size)
+                    image = to_model_size(picture.decode().image, stored_size)
             except ImageError as error:
                 reading.skipped.add(file.name, str(error))
                 continue

@@ -70,5 +70,6 @@ def look(workshop: Workshop, picture: "Image", name: str, *, features: bool = Tr
 
 def looks(workshop: Workshop, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
     """A look of each of the named runs, at the picture in a component's payload. Raises gr.Error."""
-    picture = read_picture(payload)
-    return [look(workshop, picture, name) for name in dict.fromkeys(filter(None, names))]
+    with workshop.slots.taken("predictions"):
+        picture = read_picture(payload)
+        return [look(workshop, picture, name) for name in dict.fromkeys(filter(None, names))]

@@ -15,7 +15,7 @@ from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.sources import DataError
 from resnet_space.evaluation import Evaluation, confusion_matrix, most_mistaken, summary, wilson_interval
 from resnet_space.runs import RunError
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.downloads import csv_file
@@ -145,10 +145,10 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
             raise refusal("There are no pictures yet: upload some, or a zip or tar of them.")
         return [(path, name or path.name) for path, name in found]
 
+    @costly
     def on_classify(
         payload: list[dict[str, Any]] | None, text: str | None, name: str, request: gr.Request
     ) -> Iterator[Any]:
-        admit(workshop, request)
         found = sources(payload, text)
         try:
             classifier = workshop.classifier(name)

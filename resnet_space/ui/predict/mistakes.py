@@ -13,7 +13,7 @@ from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistak
 from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, dataset_folders
 from resnet_space.runs import RunError
 from resnet_space.serve import visitors
-from resnet_space.serve.guard import admit
+from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.downloads import copied
@@ -49,8 +49,6 @@ def keep_mistake(
     workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> Any:
     """(the data set's folder, how many pictures it has now). Raises gr.Error."""
-    if workshop.public and not key:
-        raise refusal("The page does not know you yet: try again in a moment.")
     if not payload or not payload.get("path"):
         raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
     if not label:
@@ -58,6 +56,7 @@ def keep_mistake(
     path = uploaded_file(payload)
     try:
         workshop.require_writable()
+        key = visitors.require_key(key, public=workshop.public)
         classes = workshop.library.open(run).config.model.classes
         with _writing:
             folder = own_set(workshop, key, classes)
@@ -85,10 +84,13 @@ def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Ima
             use = gr.Button("Learn from them in Fine-tune", size="sm", min_width=180)
             export = gr.DownloadButton("Export as parquet", size="sm", min_width=150)
 
+    @costly
     def on_keep(
-        payload: dict[str, Any] | None, name: str, wanted: str | None, key: str | None, request: gr.Request
+        payload: dict[str, Any] | None,
+        name: str,
+        wanted: str | None,
+        key: str | None,
     ) -> Any:
-        admit(workshop, request)
         folder, count = keep_mistake(workshop, payload, name, wanted, key)
         pictures = "1 picture" if count == 1 else f"{count:,} pictures"
         words = (

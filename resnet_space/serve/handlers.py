@@ -1,0 +1,256 @@
+"""The one place through which every handler runs, whatever the route: the queue, `/run`, `/call`, MCP.
+
+It knows who asks, what that costs, how much at once there may be of it, and how a visitor is told what went wrong. A
+handler says by `costly` that it takes the machine's time. Without limits, on one's own machine, nobody is held up.
+"""
+
+import asyncio
+import random
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Event, EventQueue, Queue
+from gradio.route_utils import get_fn
+from gradio.server_messages import ProcessCompletedMessage
+from gradio.utils import error_payload
+
+from resnet_space.config import ConfigError
+from resnet_space.data.images import ImageError
+from resnet_space.data.sources import DataError
+from resnet_space.faults import system_words
+from resnet_space.hub.client import HubError
+from resnet_space.runs import RunError
+from resnet_space.runs.queue import BusyError
+from resnet_space.serve.limits import Limits
+from resnet_space.serve.rates import RateLimit
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.visitors import asked_by
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What a person may cause: each says in one sentence what was wrong and what is allowed.
+SAID = (RunError, DataError, ConfigError, HubError, BusyError, ImageError)
+
+COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
+COSTLY_OF_ONE = 2  # of them, of one address
+COSTLY_CALLS_OF_ONE = 6  # that an address may have waiting or running
+CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
+CALLS = 1_000  # of all addresses
+
+UNFIT = "The values of this request do not fit the endpoint: its description is on the app's API page."
+UNFORESEEN = "Something went wrong in the app, and is written in its log: try again, or tell whoever runs it."
+
+
+def costly(handler: F) -> F:
+    """Mark a handler that takes the machine's time: predictions, measurements, trainings, imports, exports, the Hub."""
+    vars(handler)["costly"] = True
+    return handler
+
+
+def is_costly(block_fn: Any) -> bool:
+    return bool(getattr(block_fn.fn, "costly", False))
+
+
+def told(error: Exception) -> gr.Error:
+    """What a visitor is told of it, whatever it is; an unforeseen one is printed in full."""
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, SAID):
+        return refusal(error)
+    words = system_words(error)
+    if words is None:
+        traceback.print_exception(error)
+    return refusal(words or UNFORESEEN)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a handler that waits or runs, and for whom."""
+
+    address: str
+    costly: bool
+
+    @classmethod
+    def of(cls, event: Event) -> "Job":
+        return cls(address_of_request(event.request), is_costly(event.fn))
+
+
+class FairQueue(Queue):
+    """Gradio's queue, in which nobody stands in everybody's way.
+
+    What an address may not have is refused before it waits. What is quick never waits for what is costly, and the next
+    one of a kind is of the address of which least runs.
+    """
+
+    blocks: "Guarded"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sleep_when_free = 0.01  # of Gradio it is 0.001: a look at all that waits costs more here
+        self._beside: list[Job] = []  # calls by `/run`, which pass the queue by
+        self._running_beside: list[Job] = []
+
+    def jobs(self) -> Iterator[Job]:
+        """All that waits or runs."""
+        yield from self._beside
+        for queue in self.event_queue_per_concurrency_id.values():
+            yield from map(Job.of, queue.queue)
+        yield from (Job.of(event) for events in self.active_jobs for event in events or ())
+
+    async def push(
+        self, body: PredictBodyInternal, request: Any, username: str | None
+    ) -> tuple[bool, Any, Literal["success", "error", "queue_full", "validator_error"]]:
+        block_fn = get_fn(self.blocks, None, body)
+        reason = self.blocks.reason_against(block_fn, address_of_request(request))
+        if reason is None:
+            return await super().push(body, request, username)
+        # Told as the handler itself would, so that every page and program shows it as it shows any refusal.
+        event = Event(body.session_hash, block_fn, request, username)
+        async with self.pending_message_lock:
+            unread = self.pending_event_ids_session.setdefault(event.session_hash, set())
+            if len(unread) >= CALLS_OF_ONE:  # nobody reads them
+                return False, reason, "error"
+            unread.add(event._id)
+            if event.session_hash not in self.pending_messages_per_session:
+                self.pending_messages_per_session[event.session_hash] = asyncio.Queue()
+        self.send_message(event, ProcessCompletedMessage(output=error_payload(refusal(reason), True), success=False))
+        return True, event._id, "success"
+
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        running = list(self._running())
+        costly = Counter(job.address for job in running if job.costly)
+        calls = Counter(job.address for job in running)
+        names = list(self.event_queue_per_concurrency_id)
+        random.shuffle(names)
+        for name in names:
+            queue = self.event_queue_per_concurrency_id[name]
+            may_run = [event for event in queue.queue if self._has_room(queue, Job.of(event), costly)]
+            if may_run:
+                event = min(may_run, key=lambda event: calls[Job.of(event).address])
+                queue.queue.remove(event)
+                return [event], False, name
+        return None
+
+    @asynccontextmanager
+    async def place(self, block_fn: BlockFunction, address: str) -> AsyncIterator[None]:
+        """For a call that passes the queue by: wait for room as if it had not. Raises gr.Error."""
+        reason = self.blocks.reason_against(block_fn, address)
+        if reason is not None:
+            raise refusal(reason)
+        self.create_event_queue_for_fn(block_fn)
+        queue = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
+        job = Job(address, is_costly(block_fn))
+        self._beside.append(job)
+        try:
+            while not self._has_room(queue, job, Counter(job.address for job in self._running() if job.costly)):
+                await asyncio.sleep(self.sleep_when_free)
+            self._running_beside.append(job)
+            queue.current_concurrency += 1
+            try:
+                yield
+            finally:
+                queue.current_concurrency -= 1
+                self._running_beside.remove(job)
+        finally:
+            self._beside.remove(job)
+
+    def _running(self) -> Iterator[Job]:
+        yield from self._running_beside
+        yield from (Job.of(event) for events in self.active_jobs for event in events or ())
+
+    def _has_room(self, queue: EventQueue, job: Job, running: "Counter[str]") -> bool:
+        """Whether it may begin; `running` counts the costly ones by address."""
+        if queue.concurrency_limit is not None and queue.current_concurrency >= queue.concurrency_limit:
+            return False
+        if not job.costly or not self.blocks.is_limited:
+            return True
+        return running.total() < COSTLY_AT_ONCE and running[job.address] < COSTLY_OF_ONE
+
+
+class Guarded(gr.Blocks):
+    """The app: a `gr.Blocks` whose handlers all run through `process_api` below.
+
+    Args:
+        limits: of what visitors may ask for.
+        options: as of `gr.Blocks`.
+    """
+
+    _queue: FairQueue
+
+    def __init__(self, limits: Limits, **options: Any) -> None:
+        self._often = RateLimit(limits.requests)
+        super().__init__(**options)
+
+    def queue(self, *args: Any, **options: Any) -> "Guarded":
+        super().queue(*args, **options)
+        made = self._queue
+        self._queue = FairQueue(
+            made.live_updates,
+            made.max_thread_count,
+            made.update_intervals,
+            None,  # `reason_against` has the limits
+            self,
+            made.default_concurrency_limit,
+        )
+        return self
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether strangers ask, of whom none may take everything."""
+        return self._often.per_minute is not None
+
+    def reason_against(self, block_fn: BlockFunction, address: str) -> str | None:
+        """Why an address may not call this handler now, in one sentence; None where it may, and the call is counted."""
+        if not self.is_limited:
+            return None
+        jobs = list(self._queue.jobs())
+        own = [job for job in jobs if job.address == address]
+        if len(own) >= CALLS_OF_ONE or len(jobs) >= CALLS:
+            return "Too much is asked for at once: wait until some of it is done."
+        if not is_costly(block_fn):
+            return None
+        if sum(job.costly for job in own) >= COSTLY_CALLS_OF_ONE:
+            return f"{COSTLY_CALLS_OF_ONE} requests from your address wait or run already: wait until one is done."
+        wait = self._often.seconds_to_wait(address)
+        if not wait:
+            return None
+        often = f"here one may ask {self._often.per_minute} times a minute"
+        return f"That was often in a short time: {often}; try again in {wait} s."
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **options: Any
+    ) -> list[Any]:
+        try:
+            values: list[Any] = await super().preprocess_data(block_fn, inputs, *args, **options)
+        except gr.Error:
+            raise
+        except Exception:  # whatever does not fit the components
+            raise refusal(UNFIT) from None
+        return values
+
+    async def process_api(self, block_fn: Any, inputs: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        asked = options.get("request")
+        address = address_of_request(asked)
+        block_fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if block_fn.fn is None:  # what the browser does by itself
+            raise refusal(UNFIT)
+        beside_the_queue = block_fn.queue and options.get("event_id") is None
+        try:
+            with asked_by(address):
+                async with self._queue.place(block_fn, address) if beside_the_queue else nullcontext():
+                    return await super().process_api(block_fn, inputs, *args, **options)
+        except Exception as error:
+            raise told(error) from None
+
+
+def address_of_request(request: Any) -> str:
+    """Whom a call is counted for: what the guard found out about the HTTP request that it came with."""
+    client = getattr(request, "client", None)
+    return str(client.host) if client is not None else ""

@@ -1,0 +1,78 @@
+"""How much of each kind of heavy work the app's process does at once, whichever way it was asked for.
+
+Gradio's own limits hold in its queue only, and each for one handler; a plain POST passes by all of them. Here is the
+last place before the memory is taken.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+from resnet_space.serve.refusals import refusal
+
+Kind = Literal[
+    "exports", "range tests", "measurements", "pictures of blocks", "predictions", "tests of maps", "previews"
+]
+
+WAIT_SECONDS = 30.0
+BUSY = "As many {} are under way here as can be at once: try again soon."
+
+
+class Width(NamedTuple):
+    """How many run at once, and how many more may wait; whoever waits holds one of gradio's 40 threads."""
+
+    at_once: int
+    waiting: int
+
+
+# All that run and wait, 30 in all, leave gradio threads for Stop and for what is quick.
+WIDTHS: Mapping[Kind, Width] = {
+    "exports": Width(1, 1),  # a process of 0.8 GB
+    "range tests": Width(1, 1),  # a process like the trainer's
+    "measurements": Width(2, 2),
+    "pictures of blocks": Width(2, 2),
+    "predictions": Width(4, 7),
+    "tests of maps": Width(1, 1),
+    "previews": Width(1, 4),
+}
+
+
+class Slots:
+    """One per app. Its methods may be called from any thread."""
+
+    def __init__(self, widths: Mapping[Kind, Width] = WIDTHS, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.widths = widths
+        self.wait_seconds = wait_seconds
+        self._running: Counter[Kind] = Counter()
+        self._waiting: Counter[Kind] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, kind: Kind) -> Iterator[None]:
+        """Hold one of a kind's slots; where all are taken, wait for one a while, if not too many wait already.
+
+        Within it take no other of the same kind: two that did would wait for one another.
+
+        Raises:
+            gr.Error: one sentence, where there is none to be had.
+        """
+        at_once, waiting = self.widths[kind]
+        with self._changed:
+            if self._running[kind] >= at_once:
+                if self._waiting[kind] >= waiting:
+                    raise refusal(BUSY.format(kind))
+                self._waiting[kind] += 1
+                try:
+                    if not self._changed.wait_for(lambda: self._running[kind] < at_once, self.wait_seconds):
+                        raise refusal(BUSY.format(kind))
+                finally:
+                    self._waiting[kind] -= 1
+            self._running[kind] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running[kind] -= 1
+                self._changed.notify_all()

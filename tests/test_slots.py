@@ -1,0 +1,91 @@
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from resnet_space.serve.slots import WIDTHS, Slots, Width
+from resnet_space.ui.explore.findings import measured
+from resnet_space.ui.explore.images import Images
+from resnet_space.ui.predict.looks import looks
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Work:
+    """Threads that each want a slot, and hold it until `done` is set."""
+
+    def __init__(self, slots: Slots, threads: int) -> None:
+        self.done, self.running, self.most, self.refused = threading.Event(), 0, 0, list[str]()
+        self._lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._work, args=(slots,)) for _ in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def _work(self, slots: Slots) -> None:
+        try:
+            with slots.taken("exports"):
+                with self._lock:
+                    self.running += 1
+                    self.most = max(self.most, self.running)
+                self.done.wait(30)
+                with self._lock:
+                    self.running -= 1
+        except gr.Error as error:
+            self.refused.append(error.message)
+
+
+def test_as_many_run_and_wait_as_may_and_the_others_are_refused_at_once() -> None:
+    slots = Slots({"exports": Width(2, 3)})
+    work = Work(slots, 9)
+    eventually(lambda: len(work.refused) == 4)
+    assert work.running == 2
+    work.done.set()
+    for thread in work.threads:
+        thread.join(30)
+    assert (work.most, work.running, len(work.refused)) == (2, 0, 4)
+    assert set(work.refused) == {"As many exports are under way here as can be at once: try again soon."}
+
+
+def test_who_waits_too_long_is_refused_and_takes_no_place() -> None:
+    slots = Slots({"exports": Width(1, 1)}, wait_seconds=0.05)
+    work = Work(slots, 1)
+    eventually(lambda: work.running == 1)
+    for _ in range(3):
+        with pytest.raises(gr.Error), slots.taken("exports"):
+            pass
+    work.done.set()
+    work.threads[0].join(30)
+    with slots.taken("exports"):
+        pass
+
+
+def test_a_slot_is_free_again_however_its_work_ended_and_each_kind_has_its_own() -> None:
+    slots = Slots({"exports": Width(1, 0), "previews": Width(1, 0)})
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), slots.taken("exports"), slots.taken("previews"):
+            raise ZeroDivisionError
+    with slots.taken("exports"):
+        pass
+
+
+def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> None:
+    workshop: Any = SimpleNamespace(slots=Slots(dict.fromkeys(WIDTHS, Width(0, 0))), public=True)
+    for kind, work in (
+        ("predictions", lambda: looks(workshop, None, ["a-run"])),
+        ("measurements", lambda: next(measured(workshop, "a-run", Images(), threading.Event()))),
+    ):
+        with pytest.raises(gr.Error, match=f"As many {kind} are under way here as can be at once: try again soon"):
+            work()
+
+
+def test_all_that_run_and_wait_leave_some_of_gradios_forty_threads() -> None:
+    assert sum(width.at_once + width.waiting for width in WIDTHS.values()) <= 30
