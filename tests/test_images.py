@@ -307,6 +307,15 @@ def test_of_exif_only_the_orientation_matters(block: bytes, kind: str) -> None:
     assert opened.getpixel((8, 28))[2] > 200
 
 
+def test_an_avif_that_is_turned_and_has_odd_exif_is_read() -> None:
+    written = exif(TURNED, inner=[(0x9204, 10, 1, ratio(-1, 3))])
+    file = encoded(blocks(["red", "blue"], (16, 16)), "AVIF", exif=written).getvalue()
+    assert file.count(ratio(-1, 3)) == 1
+    opened = open_image(io.BytesIO(file.replace(ratio(-1, 3), ratio(-1, 0))))
+    assert opened.size == (16, 32)
+    assert opened.getpixel((8, 4))[0] > 200
+
+
 @pytest.mark.parametrize("block", NO_ORIENTATION.values(), ids=NO_ORIENTATION)
 def test_an_orientation_that_is_none_is_passed_over(block: bytes) -> None:
     assert open_image(encoded(Image.new("RGB", (32, 16)), "JPEG", exif=block)).size == (32, 16)

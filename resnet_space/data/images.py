@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, _avif
 from PIL.ImageFile import ImageFile
 
 from resnet_space.data.bands import TiffBands
@@ -263,16 +263,32 @@ def _identified(file: IO[bytes]) -> ImageFile | TiffBands:
                 return TiffBands(file)
         return image
     except UnidentifiedImageError:
-        if start[:2] not in (b"II", b"MM"):
+        kind = TiffBands if start[:2] in (b"II", b"MM") else _Avif if start[4:8] == b"ftyp" else None
+        if kind is None:
             raise
         try:
-            return TiffBands(file)
-        except Exception:  # it is no TIFF, or one of a kind that is not read
+            file.seek(0)
+            return kind(file)
+        except Exception:  # it is neither, or one of a kind that is not read
             raise UnidentifiedImageError from None
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
             raise
         return Image.open(_without_texts(file), formats=("PNG",))
+
+
+class _Avif(AvifImagePlugin.AvifImageFile):
+    """Of its EXIF nothing is read: Pillow writes it anew as it opens one that is turned."""
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", AvifImagePlugin._get_default_max_threads())
+        self._size, self.n_frames, self._mode, _, _, orientation, _ = self._decoder.get_info()
+        self.is_animated = self.n_frames > 1
+        turned = Image.Exif()
+        turned[ORIENTATION] = orientation
+        self.info["exif"] = turned.tobytes()
+        self.seek(0)
 
 
 def _without_texts(file: IO[bytes]) -> io.BytesIO:
