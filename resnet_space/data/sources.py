@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, urlencode
 
-from resnet_space.data.columns import Columns, DataError, classification_columns, columns_of_files
+import pyarrow.parquet as pq
+
+from resnet_space.data.columns import Columns, DataError, classification_columns, columns_of_files, features_of
 
 if TYPE_CHECKING:
     from resnet_space.config import TrainConfig
@@ -93,7 +95,8 @@ class DatasetRef:
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        columns = urlencode({k: v for k, v in (("label", self.label), ("image", self.image)) if v})
+        chosen = {name: column for name, column in (("label", self.label), ("image", self.image)) if column}
+        columns = urlencode(chosen) if self.is_on_hub else ""  # a folder's name may have anything in it
         config = f"#{self.config}" if self.config else ""
         return f"{self.name}{revision}{config}{f'?{columns}' if columns else ''}"
 
@@ -141,7 +144,7 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
         return dataset_files(name, config, revision)
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
-        split = SPLIT_NAMES.get(file.name.split("-")[0])
+        split = SPLIT_NAMES.get(file.name.removesuffix(".parquet").split("-")[0])
         if split:
             files.setdefault(split, []).append(file)
     return {split: files[split] for split in SPLITS if split in files}
@@ -167,10 +170,7 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
         DataError: for a data set that is not there, has no training images, or is not for classification.
     """
     if ref.is_on_hub:
-        from resnet_space.data.hub import fetch_dataset, known_dataset
-
-        known = known_dataset(ref)
-        found = Dataset(fetch_dataset(known), known.columns)
+        found = _of_hub(ref)
     else:
         files = split_files(ref.name)
         if "train" not in files:
@@ -183,6 +183,19 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
                 if other.classes == tuple(classes):
                     return Dataset(found.files, other)
     return found
+
+
+def _of_hub(ref: DatasetRef) -> Dataset:
+    from resnet_space.data import hub
+
+    if ref.label or ref.image:
+        known = hub.known_dataset(ref)
+        return Dataset(hub.fetch_dataset(known), known.columns)
+    files = hub.dataset_files(ref.name, ref.config, ref.revision)
+    recorded = hub.recorded_dataset(ref.name, ref.config, ref.revision) if ref.revision else None
+    if recorded is None and not features_of(pq.read_schema(files["train"][0])):  # the README may have them
+        recorded = hub.known_dataset(ref)
+    return Dataset(files, columns_of_files(files["train"]) if recorded is None else recorded.columns)
 
 
 def dataset_classes(

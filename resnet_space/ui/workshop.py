@@ -336,7 +336,9 @@ class Workshop:
             raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
         if ref.revision is not None:
             return ref
-        return describe_dataset(ref.name, ref.config, ref.label, ref.image).reference
+        chosen = {"label_column": ref.label, "image_column": ref.image}
+        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
+        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
 
     def remember(self, ref: DatasetRef) -> None:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.

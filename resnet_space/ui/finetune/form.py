@@ -25,6 +25,7 @@ PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
 TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
+COLUMN_SETTINGS = ("dataset_label", "dataset_image")  # of a data set of the Hub they are in its reference
 
 # What a strategy sets when it is chosen, and what the data and the start set.
 STRATEGY_SETTINGS = tuple(dict.fromkeys(name for strategy in STRATEGIES.values() for name in strategy.settings))
@@ -68,15 +69,18 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
         ConfigError, RunError, DataError: one sentence on what is not allowed.
     """
     ref = workshop.dataset(request.dataset, request.key)
+    label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
+    ref = replace(ref, label=label or ref.label, image=image or ref.image)
     classes = open_dataset(ref).columns.classes
     model = model_of(workshop, request.start, request.architecture, request.cbam, classes)
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
-    unknown = sorted(set(request.settings) - set(training_fields()) - set(MODEL_SETTINGS))
+    unknown = sorted(set(request.settings) - {*training_fields(), *MODEL_SETTINGS, *COLUMN_SETTINGS})
     if unknown:
         raise ConfigError(f"There is no setting named {', '.join(unknown)}.")
     settings: dict[str, Any] = {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in request.settings.items()
+        if name not in COLUMN_SETTINGS
     }
     size = settings.pop("image_size", model.image_size)
     if size != model.image_size:
@@ -330,10 +334,6 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("start", "precision", "more_epochs")
+    own = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS, "start", "precision", "more_epochs")
     defaults = TrainConfig(dataset="-")
-    return {
-        field.name: getattr(defaults, field.name)
-        for field in fields(TrainConfig)
-        if field.name not in own and not field.name.startswith("dataset")
-    }
+    return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}
