@@ -576,11 +576,11 @@ def test_a_library_forgets_the_metrics_that_were_read_longest_ago_where_they_are
     library = Library(run.path.parent)
     others = [Run.create(run.path.with_name(f"other-{i}"), run.config) for i in range(3)]
     for one in (run, *others):
-        one.append_metric({"step": 1})
+        one.append_metric(step(1))
     size = (run.path / METRICS).stat().st_size
     monkeypatch.setattr(library_module, "METRICS_BYTES", 2 * size)
     for one in (run, *others, run):
-        assert library.metrics(one) == [{"step": 1}]
+        assert library.metrics(one) == [step(1)]
     assert [path.parent.name for path in library._metrics] == ["other-2", run.name]
 
 

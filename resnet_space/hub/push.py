@@ -19,6 +19,7 @@ from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils._runtime import is_xet_available
 
 from resnet_space.card import card_files
+from resnet_space.faults import words_of
 from resnet_space.hub.client import (
     TIMEOUT,
     HubError,
@@ -170,7 +171,8 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         weights = run.path / WEIGHTS
         files[WEIGHTS] = weights if is_xet_available() else opened.enter_context(_Read(weights))
     except (OSError, RunError) as error:
-        raise HubError(f"{run.name} cannot be read: {error}") from None
+        words = str(error) if isinstance(error, RunError) else words_of(error)
+        raise HubError(f"{run.name} cannot be read: {words}") from None
     return files
 
 

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -133,6 +134,16 @@ def _as_os_error() -> Iterator[None]:
         raise
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder, or what of it can be removed now. Its name is free at once: the rest is hidden, as what is being
+    deleted, and tidied later.
+    """
+    gone = folder.with_name(f".deleted-{folder.name}-{uuid.uuid4().hex[:8]}")
+    with suppress(OSError):
+        folder = folder.rename(gone)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove(path: Path) -> None:
     """Remove a file that may not be there, or a folder that was put in its place."""
     try:
@@ -218,7 +229,7 @@ class Run:
             try:
                 yield
             except BaseException:
-                shutil.rmtree(self.path, ignore_errors=True)
+                discard(self.path)
                 raise
 
     def again(self, path: str | os.PathLike[str], config: RunConfig | None = None) -> "Run":
@@ -237,7 +248,7 @@ class Run:
             with in_a_sentence(f"{made.name} cannot be made"), replaced_atomically(made.path / START_WEIGHTS) as file:
                 shutil.copyfile(self.path / START_WEIGHTS, file)
         except BaseException:
-            shutil.rmtree(made.path, ignore_errors=True)
+            discard(made.path)
             raise
         return made
 

@@ -40,6 +40,7 @@ class _Read:
 
 
 METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
+MOST_TOLD = 1_000  # lines of one run that cannot be read, of which it is remembered what is wrong
 
 
 class Library:
@@ -91,9 +92,10 @@ class Library:
     def delete(self, run: Run) -> None:
         """Delete a run's folder for good. Raises RunError while it trains or waits."""
         self._require_idle(run, "deleted")
-        gone = run.path.with_name(f".deleted-{run.name}")
-        run.path.rename(gone)  # at once, so that nobody meets half a run
-        shutil.rmtree(gone)
+        with in_a_sentence(f"{run.name} cannot be deleted"):
+            # At once, so that nobody meets half a run.
+            gone = run.path.rename(run.path.with_name(f".deleted-{run.name}-{secrets.token_hex(4)}"))
+        shutil.rmtree(gone, ignore_errors=True)
 
     def rename(self, run: Run, name: str) -> Run:
         """Give a run's folder another name. Raises RunError where that cannot be, or while it trains or waits."""
@@ -101,7 +103,8 @@ class Library:
         self._require_idle(run, "renamed")
         if (self.root / name).exists():
             raise RunError(f"There is a run named {name} already: choose another name.")
-        run.path.rename(self.root / name)
+        with in_a_sentence(f"{run.name} cannot be renamed"):
+            run.path.rename(self.root / name)
         self._renamed[run.name] = name
         return Run.open(self.root / name)
 
@@ -168,7 +171,12 @@ class Library:
                         metrics = fewer_steps(metrics + new.metrics)
                         shown = metrics if all(map(is_shown, metrics)) else list(filter(is_shown, metrics))
                     self._metrics[path] = _Read(
-                        end, file.read(end - begin), known.lines + new.count, metrics, shown, known.wrong + new.wrong
+                        end,
+                        file.read(end - begin),
+                        known.lines + new.count,
+                        metrics,
+                        shown,
+                        (known.wrong + new.wrong)[:MOST_TOLD],
                     )
             except FileNotFoundError:
                 self._metrics.pop(path, None)

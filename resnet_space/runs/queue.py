@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from resnet_space.runs import (
     Run,
     RunError,
     Ticket,
+    discard,
     in_a_sentence,
 )
 from resnet_space.tokens import masked
@@ -165,13 +165,13 @@ class Trainer:
             try:
                 self._start_or_enqueue(run, resume=False)
             except BaseException:
-                shutil.rmtree(run.path, ignore_errors=True)
+                discard(run.path)
                 raise
             return run
 
-    def queue(self) -> list[Run]:
-        """The runs that wait, the next one first."""
-        return [run for _, run in self._tickets()]
+    def queue(self, runs: Sequence[Run] | None = None) -> list[Run]:
+        """The runs that wait, the next one first. `runs`: all that there are, where that is known already."""
+        return [run for _, run in self._tickets(runs)]
 
     def advance(self) -> None:
         """Start the run that has waited longest, unless one trains; end a trainer that does not answer Stop."""
@@ -213,9 +213,10 @@ class Trainer:
                     if not _signal(run, signal.SIGTERM):
                         raise
 
-    def active(self) -> str | None:
-        """The name of the run that trains on this machine now, if any."""
-        return next((run.name for run in self.library.runs() if not run.is_job and self._is_alive(run)), None)
+    def active(self, runs: Sequence[Run] | None = None) -> str | None:
+        """The name of the run that trains on this machine now, if any; `runs` as in `queue`."""
+        runs = self.library.runs() if runs is None else runs
+        return next((run.name for run in runs if self._is_alive(run) and not run.is_job), None)
 
     def status(self, run: Run) -> Status:
         """How a run's training stands. Raises RunError where the machine cannot see it now."""
@@ -275,10 +276,10 @@ class Trainer:
         if self.longest_queue is not None and waiting >= self.longest_queue and self.active() is not None:
             raise BusyError(f"{waiting} trainings wait already, which is as many as may: try again later.")
 
-    def _tickets(self) -> list[tuple[Ticket, Run]]:
+    def _tickets(self, runs: Sequence[Run] | None = None) -> list[tuple[Ticket, Run]]:
         """Who waits, the next one first."""
         tickets = []
-        for run in self.library.runs():
+        for run in self.library.runs() if runs is None else runs:
             ticket = run.ticket()
             if ticket is None:
                 continue

@@ -18,6 +18,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -33,7 +34,7 @@ from resnet_space.ui.workshop import Workshop
 LOOK_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
 MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
-MAX_MESSAGES = 64  # different sets of shown runs that are kept
+MAX_MESSAGES = 64  # different sets of shown runs that are kept where no page shows them
 OWN_SCRIPTS = ("page.js", "predict.js")
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *OWN_SCRIPTS))
 
@@ -50,23 +51,26 @@ class Look:
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
         self.made = time.monotonic()
-        self.runs = {run.name: run for run in workshop.library.runs()}
-        self.queue = workshop.trainer.queue()
-        self._shared = [
-            [(run.name, run.has_weights) for run in self.runs.values()],
-            workshop.trainer.active(),
-            [run.name for run in self.queue],
-        ]
+        self.runs = workshop.library.runs()
+        self.queue = workshop.trainer.queue(self.runs)
+        self._shared = repr(
+            (
+                [(run.name, run.has_weights) for run in self.runs],
+                workshop.trainer.active(self.runs),
+                [run.name for run in self.queue],
+            )
+        )
+        self._by_name = {run.name: run for run in self.runs}
         self._rows: dict[str, Row] = {}
 
     def rows(self, names: Sequence[str]) -> list[Row]:
         """The shown runs that there still are, with how they stand and what they wrote."""
-        found = self.workshop.library.names_now(names, list(self.runs.values()))
+        found = self.workshop.library.names_now(names, self.runs)
         return [self._row(name) for name in found[-MAX_SHOWN:]]
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
-            run = self.runs[name]
+            run = self._by_name[name]
             status = self.workshop.trainer.status_in(self.queue, run)
             metrics = self.workshop.library.metrics(run)  # first, as more may come in between
             shown = self.workshop.library.shown_metrics(run)
@@ -109,15 +113,24 @@ class LiveFeed:
         # app has its own.
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._messages: OrderedDict[tuple[str, ...], _Message] = OrderedDict()
+        self._shown: WeakValueDictionary[tuple[str, ...], _Message] = WeakValueDictionary()
         self.routes = [Route("/live", self._stream), Route("/plotly.min.js", _plotly)]
         self.routes += [Route(f"/{name}", _script) for name in OWN_SCRIPTS]
 
     async def latest(self, names: tuple[str, ...]) -> str:
         """The message for pages that show these runs: the same object while nothing changes."""
-        message = self._messages.setdefault(names, _Message())
+        return await self._newest(self._message(names), names)
+
+    def _message(self, names: tuple[str, ...]) -> "_Message":
+        """The one message for these runs: kept while a stream shows it, and of the others the last ones."""
+        message = self._shown.get(names) or _Message()
+        self._shown[names] = self._messages[names] = message
         self._messages.move_to_end(names)
         while len(self._messages) > MAX_MESSAGES:
             self._messages.popitem(last=False)
+        return message
+
+    async def _newest(self, message: "_Message", names: tuple[str, ...]) -> str:
         async with message.lock:  # of many pages one makes it, the others wait
             if time.monotonic() - message.looked > LOOK_SECONDS / 2:
                 await asyncio.get_running_loop().run_in_executor(self._maker, self._renew, message, names)
@@ -170,7 +183,7 @@ class LiveFeed:
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
         row = followed_row(rows)
-        waiting = len(self.workshop.trainer.queue())
+        waiting = len(self.workshop.trainer.queue() if self._look is None else self._look.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,
@@ -195,8 +208,9 @@ class LiveFeed:
         """Without end: the server cancels it when the page is closed."""
         yield "retry: 1000\n\n"
         sent, sent_at = "", time.monotonic()
+        message = self._message(names)  # with more streams than are remembered, each still makes its own but once
         while True:
-            text = await self.latest(names)
+            text = await self._newest(message, names)
             if text is not sent:
                 sent, sent_at = text, time.monotonic()
                 yield f"data: {text}\n\n"

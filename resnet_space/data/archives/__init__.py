@@ -144,11 +144,11 @@ def _build(
     taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder.parent)
+        temporary.mkdir()
         skipped, keeper = SkippedFiles(), Keeper(limits)
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:

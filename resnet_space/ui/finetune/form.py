@@ -1,6 +1,5 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
-import shutil
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConf
 from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
-from resnet_space.runs import OWNER, STATE, Run, RunError, in_a_sentence
+from resnet_space.runs import OWNER, STATE, Run, RunError, discard, in_a_sentence
 from resnet_space.runs.queue import BusyError, Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
@@ -158,7 +157,7 @@ def start_training(
                 if key:
                     workshop.claim(run.path / OWNER, key)
         except BaseException:
-            shutil.rmtree(run.path, ignore_errors=True)
+            discard(run.path)
             raise
         return run
 
