@@ -6,6 +6,7 @@ bytes of its channels where it has 16 bits and seems to use few of them (4), and
 decoded at the same time have at most `MAX_PIXELS` together: the large ones wait for one another.
 """
 
+import ctypes
 import io
 import math
 import os
@@ -30,6 +31,7 @@ HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1") 
 MAX_PIXELS = 50_000_000  # to decode: of a 50-megapixel photograph; as RGB they take 200 MB
 # A JPEG may have more where fewer are enough: its decoder makes it smaller, block by block. Pillow refuses 179 million.
 MAX_JPEG_PIXELS = 150_000_000
+LARGE = 4_000_000  # pixels: 16 MB
 ORIENTATION, SAMPLES = 274, 277  # tags of EXIF and TIFF
 GREY = ("L", "I", "I;16", "I;16B", "F")
 # What a pixel costs, in a PNG's or a JPEG's: time, and memory of the decoder's own, up to 20 bytes for JPEG 2000.
@@ -151,8 +153,12 @@ class Picture:
             except ValueError as error:
                 if "MAX_TEXT" not in str(error):
                     raise
-            file = _without_texts(self._file)  # they lie behind the pixels, and are more than Pillow unpacks
-            return self._decode(file, _identified(file), choose)
+                file = _without_texts(self._file)  # they lie behind the pixels, and are more than Pillow unpacks
+                return self._decode(file, _identified(file), choose)
+            finally:
+                del self._header  # and with it the pixels as they were decoded, before the next picture has room
+                if self.cost > LARGE:
+                    _give_back()
 
     def _checked_cost(self, short_side: int | None) -> int:
         header = self._header
@@ -240,6 +246,12 @@ def _room(pixels: int) -> Iterator[None]:
         with _change:
             _decoding -= pixels
             _change.notify_all()
+
+
+def _give_back() -> None:
+    """Freed memory to the system: glibc keeps some for every thread, so six threads would hold six pictures' worth."""
+    with suppress(OSError, AttributeError):  # another system's library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # From a file to Pillow's picture
