@@ -295,7 +295,8 @@ def test_uploads_without_pause_stay_within_their_share(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "sentence"), [(errno.ENOSPC, "The disk is full: delete"), (errno.EROFS, "The disk can only be read")]
+    ("number", "sentence"),
+    [(errno.ENOSPC, "The disk is full: delete"), (errno.EROFS, "The folder cannot be written to")],
 )
 def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
     served: Served, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str

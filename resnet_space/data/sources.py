@@ -145,7 +145,7 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
         split = SPLIT_NAMES.get(file.name.removesuffix(".parquet").split("-")[0])
-        if split:
+        if split and file.stat().st_size:
             files.setdefault(split, []).append(file)
     return {split: files[split] for split in SPLITS if split in files}
 
