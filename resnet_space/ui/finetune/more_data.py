@@ -25,7 +25,7 @@ from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 SHOWN_SKIPPED = 20
 LAYOUT = (
-    "A zip or tar of one folder per class, with or without train / val / test folders around or inside them, or with a "
+    "A zip or tar: one folder per class, in train / val / test folders or not, or pictures and a "
     "table of labels (metadata.csv, train.csv)."
 )
 CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
