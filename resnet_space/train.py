@@ -280,13 +280,22 @@ def hosting(run: Run) -> Iterator[Metric]:
         try:
             yield end
             if run.has_weights:
-                write_card(run)
+                _write_card(run)
         except Exception as error:
             end |= failure(error)
         with suppress(OSError):  # only now: one that came while this host was starting counts too
             run.withdraw_stop()
         with suppress(OSError):  # a full disk: the exit status and the log still tell
             run.append_metric(end | {"time": round(time.time(), 1)})
+
+
+def _write_card(run: Run) -> None:
+    """A card that cannot be written ends no training, which would then be tested once more: a push makes its own."""
+    try:
+        write_card(run)
+    except (OSError, MemoryError) as error:
+        with suppress(OSError):
+            print(f"The model card could not be written: {words_of(error)}", flush=True)
 
 
 @contextmanager

@@ -291,7 +291,8 @@ def test_a_training_that_a_fault_ends_goes_on_to_the_same_weights(
                 shutil.rmtree(run.path)
                 run = Run.create(run.path, CONFIGURED)
             assert host(run, resume=has_begun, tell=lambda _: None) == 0
-    assert without_times(run.metrics()) == without_times(world.trained.metrics())
+    metrics = [{name: value for name, value in metric.items() if name != "looks"} for metric in run.metrics()]
+    assert without_times(metrics) == without_times(world.trained.metrics())  # a fault after the test is told in it
     assert (run.path / WEIGHTS).read_bytes() == (world.trained.path / WEIGHTS).read_bytes()
     world.serves()
 
