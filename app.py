@@ -29,6 +29,7 @@ from resnet_space.serve.launch import (
     refuse,
 )
 from resnet_space.serve.uploads import Uploads
+from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.live import LiveFeed
 from resnet_space.ui.style import CSS, theme
@@ -65,6 +66,8 @@ def main() -> None:
     if not options.readonly:
         workshop.tend()
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
+    if options.public and (weak := weak_owner_key()):
+        print(weak, flush=True)
     print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()
 

@@ -124,13 +124,11 @@ def refit(run: Run) -> list[Metric]:
         The new metrics. Raises RunError, DataError where the run or its images are not here, or it trains.
     """
     from resnet_space.card import write_card
-    from resnet_space.data.splits import load_splits
+    from resnet_space.train import splits_of
 
     model = run.load_model()
     with run.training_lock():
-        splits = load_splits(run.config.training, run.config.model.stored_size)
-        if splits.train.classes != run.config.model.classes:
-            raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+        splits = splits_of(run)
         run, new = calibrate(run, model, splits)
         metrics = run.metrics()
         test = last_metric(metrics, "test")

@@ -8,7 +8,7 @@ import numpy as np
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.cost import cost_words
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DataError, split_files
+from resnet_space.data.sources import DataError, DatasetRef, open_dataset
 from resnet_space.evaluation import confusion_matrix, load_evaluation, most_mistaken, wilson_interval
 from resnet_space.runs import (
     CARD,
@@ -354,12 +354,13 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
     if test is None or not run.has_weights:
         return None
     try:
-        files = split_files(training.dataset, training.dataset_config, training.dataset_revision)[test["split"]]
+        data = open_dataset(DatasetRef.of(training), run.config.model.classes)
         evaluation = load_evaluation(run)
         if evaluation is None or not len(evaluation.rows):
             return None
         chosen = np.linspace(0, len(evaluation.rows) - 1, min(PROFILE_IMAGES, len(evaluation.rows)), dtype=int)
-        pictures = [image for image in read_images(files, evaluation.rows[chosen].tolist()) if image is not None]
+        found = read_images(data.files[test["split"]], evaluation.rows[chosen].tolist(), data.columns.image)
+        pictures = [image for image in found if image is not None]
     except (DataError, RunError, KeyError, IndexError, OSError):
         return None
     if not pictures:

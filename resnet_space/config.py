@@ -150,6 +150,8 @@ class TrainConfig:
         dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
         dataset_config: which of the Hub data set's configurations, where it has several.
         dataset_revision: the Hub's commit, so that a repetition learns from the same images.
+        dataset_label: the label column, where another was chosen than the one that is taken by itself.
+        dataset_image: the image column, likewise.
         start: the run whose weights training starts from, or None for random initialisation.
         strategy: what trains when; see `resnet_space.strategies`.
         epochs: passes over the training images.
@@ -183,6 +185,8 @@ class TrainConfig:
     dataset: str
     dataset_config: str | None = None
     dataset_revision: str | None = None
+    dataset_label: str | None = None
+    dataset_image: str | None = None
     start: str | None = None
     strategy: str = "full"
     epochs: int = 10
@@ -217,7 +221,12 @@ class TrainConfig:
             self.start is None or self.start == "" or _is_text(self.start),
             f"The start is {self.start!r}, but must be a run's name.",
         )
-        for what, name in (("configuration", self.dataset_config), ("revision", self.dataset_revision)):
+        for what, name in (
+            ("configuration", self.dataset_config),
+            ("revision", self.dataset_revision),
+            ("label column", self.dataset_label),
+            ("image column", self.dataset_image),
+        ):
             _require(
                 name is None or _is_text(name),
                 f"The data set's {what} is {name!r}, but must be a name.",

@@ -38,6 +38,7 @@ class Prediction:
             (see `novelty`); None where the run does not know what is usual.
         features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
             sees it; only where they were asked for.
+        note: what was decided when the picture was read, such as the scale of its 16 bits; often nothing.
     """
 
     classes: list[str]
@@ -47,6 +48,7 @@ class Prediction:
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
     strangeness: float | None = None
     features: dict[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    note: str = ""
 
     @property
     def unusual(self) -> bool | None:
@@ -55,10 +57,10 @@ class Prediction:
 
     @property
     def warning(self) -> str:
-        """Plain sentences for an unusual image, else empty."""
+        """Plain sentences for an unusual image, or one that was read in an unusual way, else empty."""
         if not self.unusual:
-            return ""
-        return (
+            return self.note
+        return f"{self.note} ".lstrip() + (
             "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
             f"than those of 95 % of the validation images ({self.strangeness:.1f} times that limit). It still names "
             "one of its classes, but its probabilities mean little here."
@@ -112,7 +114,7 @@ class Classifier:
         kept = {name: outputs[0] for name, outputs in seen.items()}
         kept |= {stage: kept[_ending(stage)] for stage in self.model.stage_names if features}
         (prediction,) = self._predictions(logits, means[0], top, attention)
-        return Prediction(**vars(prediction) | {"features": kept})
+        return Prediction(**vars(prediction) | {"features": kept, "note": image.info.get("note", "")})
 
     def predict_many(self, images: Iterable[Image.Image], *, top: int = 5, batch: int = 32) -> Iterator[Prediction]:
         """Classify RGB images, in order, without maps; at most `batch` of them are in memory at once."""

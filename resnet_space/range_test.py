@@ -36,7 +36,7 @@ from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.optim import create_optimizer, freeze_all_but, set_training_mode
 from resnet_space.runs import Run, RunError, without_head
 from resnet_space.strategies import HEAD, plan
-from resnet_space.training import autocast_dtype, choose_device, model_with
+from resnet_space.training import autocast_dtype, choose_device, model_with, require_enough
 
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
@@ -70,7 +70,11 @@ def range_test(
     returns all.
 
     What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is kept.
+
+    Raises:
+        RunError: for data that is too little.
     """
+    require_enough(config, len(data))
     steps = steps or STEPS
     device = choose_device()
     dtype = autocast_dtype(config.training, device)

@@ -35,7 +35,7 @@ from resnet_space.card import write_card
 from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
 from resnet_space.data.sources import DataError
-from resnet_space.data.splits import ImageSet, Splits, load_splits
+from resnet_space.data.splits import ImageSet, Members, Splits, load_splits
 from resnet_space.evaluation import evaluate_test
 from resnet_space.evaluation import save as save_evaluation
 from resnet_space.features import unaugmented_batches
@@ -44,6 +44,7 @@ from resnet_space.optim import set_training_mode
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import (
     EVALUATION,
+    MEMBERS,
     RESUME,
     STATE,
     Metric,
@@ -51,11 +52,13 @@ from resnet_space.runs import (
     RunError,
     last_metric,
     looks_so_far,
+    replaced_atomically,
 )
 from resnet_space.serve.limits import Limits
-from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use
+from resnet_space.training import Training, autocast_dtype, choose_device, memory_in_use, require_enough
 
 MOST_OF_A_REASON = 1_000  # characters; some libraries tell a page
+MAX_WARNING = 1_500  # characters of what is to be told of the data
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
 
@@ -94,7 +97,9 @@ def train(
     # What is faster is measured, and two processes might differ.
     dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
-    splits = distributed.decoded_once(run, splits or (splits_of(run) if distributed.is_first() else None))
+    splits = splits or (splits_of(run, keep=True) if distributed.is_first() else None)
+    splits = distributed.decoded_once(run, splits)
+    require_enough(run.config, len(splits.train))
     keep_freed_memory()  # only now: what decoding took goes back
     train_set = splits.train.to(device)
     validation_set = distributed.own_images(splits.validation).to(device)
@@ -116,8 +121,10 @@ def train(
     started = last_metric(run.metrics(), "start")
     if training.progress.epoch == training.progress.step == 0:
         training.save()  # whenever it is killed from now on, there is a state to go on from
-    # New, or to go on for longer.
-    if distributed.agreed(started is None or started["epochs"] != config.total_epochs):
+    # New, or to go on for longer, or with something to tell.
+    warning = " ".join(splits.warnings)[:MAX_WARNING]
+    other = started is None or started["epochs"] != config.total_epochs or started.get("warning", "") != warning
+    if distributed.agreed(other):
         yield training.write(
             {
                 "event": "start",
@@ -133,6 +140,7 @@ def train(
                 **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
             | ({"looks": looks} if looks else {})
+            | ({"warning": warning} if warning else {})
         )
         if distributed.agreed(bool(looks)):
             training.save()  # or a training that is killed in its next epoch would forget them
@@ -224,11 +232,27 @@ def _require_finite(loss: float, epoch: int) -> None:
         )
 
 
-def splits_of(run: Run) -> Splits:
-    """The decoded images that a run is trained with. Raises DataError, or RunError where they have other classes."""
-    splits = load_splits(run.config.training, run.config.model.stored_size, folder=run.path / RESUME)
-    if splits.train.classes != run.config.model.classes:
+def splits_of(run: Run, *, keep: bool = False) -> Splits:
+    """The decoded images that a run is trained with; of one that goes on, those that it began with.
+
+    Args:
+        run: to be trained, or trained.
+        keep: note which pictures these are, where that was not done before, for when it goes on.
+
+    Raises:
+        DataError: for data that cannot be read, or lacks a picture that the training began with.
+        RunError: for data with other classes.
+    """
+    model = run.config.model
+    members = Members.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
+    splits = load_splits(
+        run.config.training, model.stored_size, classes=model.classes, members=members, folder=run.path / RESUME
+    )
+    if splits.train.classes != model.classes:
         raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+    if keep and members is None and (members := Members.of(splits)) is not None:
+        with replaced_atomically(run.path / MEMBERS) as file:
+            members.save(file)
     return splits
 
 

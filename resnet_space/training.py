@@ -21,7 +21,7 @@ from resnet_space.models import ResNet, model_from_config
 from resnet_space.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, in_a_sentence, replaced_atomically
 from resnet_space.serve.zero import is_zero_gpu
-from resnet_space.strategies import phase_at, plan
+from resnet_space.strategies import phase_at, plan, stage_names
 
 
 @dataclass
@@ -88,6 +88,23 @@ def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype |
     else:
         supported = False
     return torch.bfloat16 if supported else None
+
+
+def require_enough(config: RunConfig, images: int) -> None:
+    """Refuse a training in which some BatchNorm would see one value a channel: one image, of which one pixel is left.
+
+    Raises:
+        RunError: saying what to change.
+    """
+    model = config.model
+    stride = (4 if model.stem == "imagenet" else 1) * 2 ** (len(stage_names(model)) - 1)
+    trains = any(part.startswith("layer") for phase in plan(config.training, model) for part in phase.rates)
+    if min(images, config.training.batch_size) < 2 and model.image_size <= stride and trains:
+        raise RunError(
+            f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
+            f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
+            f"above {stride} px."
+        )
 
 
 def memory_in_use(device: torch.device) -> int:

@@ -5,6 +5,7 @@ import json
 import lzma
 import os
 import random
+import re
 import shutil
 import struct
 import tarfile
@@ -21,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from resnet_space.data import images
 from resnet_space.data.archives import (
     ABANDONED,
     ImportReport,
@@ -36,6 +38,7 @@ from resnet_space.data.archives import (
 )
 from resnet_space.data.archives.layout import natural_order, place
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, dataset_classes, split_files
+from tests.odd_pictures import tiff
 
 Contents = Mapping[str, bytes] | Iterable[tuple[str, bytes]]
 TAR_ENDINGS = ("", ":gz", ":bz2", ":xz")
@@ -374,6 +377,86 @@ def retarred(archive: bytes, old: bytes, new: bytes) -> bytes:
     return bytes(data)
 
 
+def raw_zip(names: Mapping[bytes, bytes], extra: Callable[[bytes], bytes] = lambda name: b"") -> bytes:
+    """A zip of names as old tools write them, and of extra fields."""
+    body, entries = b"", b""
+    for name, data in names.items():
+        sizes = struct.pack("<3L2H", zlib.crc32(data), len(data), len(data), len(name), len(extra(name)))
+        entries += struct.pack("<4s6H", b"PK\1\2", 20, 20, 0, 0, 0, 0x5821) + sizes
+        entries += struct.pack("<3H2L", 0, 0, 0, 0, len(body)) + name + extra(name)
+        body += struct.pack("<4s5H", b"PK\3\4", 20, 0, 0, 0, 0x5821) + sizes + name + extra(name) + data
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(names), len(names), len(entries), len(body), 0)
+    return body + entries + tail
+
+
+def in_encoding(classes: Iterable[str], codec: str) -> dict[bytes, bytes]:
+    return {f"{name}/{i}.png".encode(codec): picture(5 * k + i) for k, name in enumerate(classes) for i in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("classes", "codec", "title"),
+    [
+        ("ソファ ソックス 猫", "cp932", "Shift-JIS"),  # a backslash is in two of them
+        ("表 裏", "cp932", "Shift-JIS"),
+        ("りんご みかん バナナ", "cp932", "Shift-JIS"),
+        ("猫 狗", "gbk", "GBK"),  # the first would be UTF-8 by chance
+        ("苹果 香蕉 橙子", "gbk", "GBK"),
+        ("功夫 功能 貓", "cp950", "Big5"),
+        ("蘋果 香蕉 許", "cp950", "Big5"),
+        ("고양이 강아지", "cp949", "Korean"),
+        ("Löwe Käfer Größe", "cp1252", "cp1252"),
+        ("éléphant forêt garçon", "cp1252", "cp1252"),
+        ("Löwe Käfer", "cp437", "cp437"),
+        ("niño mañana", "cp437", "cp437"),
+        ("Кошки Собаки", "cp866", "cp866"),
+        ("Норма Брак", "cp866", "cp866"),
+        ("Кошки Собаки", "cp1251", "cp1251"),
+        ("żółw łoś", "cp1250", "cp1250"),
+        ("猫 犬 Löwe", "utf-8", ""),
+    ],
+)
+def test_the_names_of_old_zips_are_read_in_one_encoding_that_is_told(
+    workplace: Workplace, classes: str, codec: str, title: str
+) -> None:
+    report = workplace.run(raw_zip(in_encoding(classes.split(), codec)))
+    assert set(report.classes) == set(classes.split())
+    assert [decision.what for decision in report.decisions] == ["encoding"] * bool(title)
+    assert all(title in decision.sentence and decision.sentence.endswith(".") for decision in report.decisions)
+    assert read_report(workplace.folder) == report
+
+
+@pytest.mark.parametrize(("classes", "codec", "sure"), [
+    ("苹果 香蕉 橙子", "gbk", True), ("ソファ 机 猫", "cp932", True), ("Кошки Собаки", "cp866", True),
+    ("café dog", "cp1252", False), ("É à", "cp1252", False),
+])  # fmt: skip
+def test_an_unsure_encoding_is_said_to_be_a_guess(workplace: Workplace, classes: str, codec: str, sure: bool) -> None:
+    (decision,) = workplace.run(raw_zip(in_encoding(classes.split(), codec))).decisions
+    assert ("guess" in decision.sentence) != sure
+
+
+def test_a_unicode_name_beside_the_old_one_is_taken_where_its_checksum_fits(workplace: Workplace) -> None:
+    names = in_encoding(["ソファ", "猫"], "cp932")
+
+    def field(name: bytes, checksum: int) -> bytes:
+        text = name.decode("cp932").replace("猫", "猫 (Katze)").encode()
+        return struct.pack("<HHHHBL", 0x5455, 0, 0x7075, 5 + len(text), 1, checksum) + text
+
+    report = workplace.run(raw_zip(names, lambda name: field(name, zlib.crc32(name))))
+    assert set(report.classes) == {"ソファ", "猫 (Katze)"}
+    assert not report.decisions
+    workplace.forget()
+    report = workplace.run(raw_zip(names, lambda name: field(name, 5)))
+    assert set(report.classes) == {"ソファ", "猫"}
+    workplace.forget()
+    empty = struct.pack("<HHBL", 0x7075, 5, 1, 0)
+    assert set(
+        workplace.run(raw_zip(names, lambda name: empty[:-4] + struct.pack("<L", zlib.crc32(name)))).classes
+    ) == {
+        "ソファ",
+        "猫",
+    }
+
+
 def test_backslashes_separate_folders(workplace: Workplace) -> None:
     archive = zipped(pictures("d|train|a|1.png", "d|train|b|2.png", "d|test|a|3.png")).replace(b"|", b"\\")
     assert workplace.run(archive).counts == {"train": {"a": 1, "b": 1}, "test": {"a": 1}}
@@ -509,6 +592,118 @@ def test_where_no_file_is_an_image_the_first_reason_is_told(workplace: Workplace
     workplace.refused(
         zipped({"a/1.txt": b"?", "b/2.txt": b"?"}),
         r"^None of the 2 files is an image that can be used; the first is 'a/1.txt': This file is not an image",
+    )
+
+
+def test_a_class_of_which_no_file_can_be_read_is_named_with_its_format(workplace: Workplace) -> None:
+    lost = {f"dogs/{i}.CR2": b"II*\0 of a camera" for i in range(3)} | {"dogs/notes.txt": b"?", "docs/read.md": b"?"}
+    sentence = "No image of the folder 'dogs' can be read: it has 3 .cr2 files (camera RAW); save them as JPEG or PNG."
+    workplace.refused(
+        zipped({**pictures("cats/1.png"), **lost}), f"only one class to learn, 'cats'.* {re.escape(sentence)}$"
+    )
+    report = workplace.run(zipped({**pictures("cats/1.png", "cats/2.png", "birds/3.png"), **lost}))
+    assert sentence in report.warnings
+    assert not any("docs" in warning for warning in report.warnings)
+    workplace.forget()
+    many = {f"{i}/x.jpg": b"?" for i in range(8)}
+    warnings = workplace.run(zipped({**pictures("cats/1.png", "birds/3.png"), **many})).warnings
+    assert (
+        "No image of the folder '0' can be read: it has 1 .jpg file (damaged, or not what they are called)"
+        in warnings[-6]
+    )
+    assert warnings[-1] == "Nor can any image of 3 more folders be read."
+
+
+# Pictures of more than 8 bits
+
+
+def grey16(values: Iterable[int], side: int = 4) -> bytes:
+    file = io.BytesIO()
+    row = np.array(list(values), dtype=np.uint16)
+    Image.fromarray(row[None].repeat(side, axis=0)).resize((side, side), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pictures_of_16_bits_have_one_scale_in_a_data_set(workplace: Workplace) -> None:
+    contents = {
+        "a/bright.png": grey16((0, 4095, 2048, 8)),
+        "a/dark.png": grey16((0, 255, 128, 8)),
+        "b/plain.png": grey16((4095,) * 4),
+        "b/large.png": grey16((0, 4095, 2048, 1024), 1_200),
+        **pictures("b/usual.png"),
+    }
+    report = workplace.run(zipped(contents))
+    assert [(decision.what, decision.sentence) for decision in report.decisions] == [
+        ("scale", "4 images of 16 bits a channel, at most 12 in use: scaled by 12.")
+    ]
+    kept = {name: Image.open(io.BytesIO(data)) for _, name, data in workplace.rows()}
+    assert {image.mode for image in kept.values()} == {"RGB"}
+    brightest = {name: image.convert("L").getextrema()[1] for name, image in kept.items()}
+    assert brightest == {"bright.png": 255, "dark.png": 16, "plain.png": 255, "large.png": 255, "usual.png": 1}
+    assert (kept["large.png"].format, kept["large.png"].size) == ("JPEG", (512, 512))
+    assert read_report(workplace.folder) == report
+
+
+def test_pictures_of_several_bands_are_told_of(workplace: Workplace) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 4, 5), dtype=np.uint8)
+    report = workplace.run(zipped({"a/five.tif": tiff(values), **pictures("b/1.png")}))
+    assert [decision.sentence for decision in report.decisions] == [
+        "1 image of several bands: the first three are seen, or of two the first as grey."
+    ]
+    (kept,) = [data for _, name, data in workplace.rows() if name == "five.tif"]
+    with Image.open(io.BytesIO(kept)) as image:
+        assert np.array_equal(np.asarray(image), values[..., :3])
+
+
+# What pictures may cost
+
+
+def test_pictures_of_far_more_pixels_than_bytes_end_an_import_early(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    load = images._load
+
+    def counted(image: ImageFile.ImageFile) -> object:
+        decoded.append(1)
+        return load(image)
+
+    monkeypatch.setattr(images, "_load", counted)
+    contents = {f"{'ab'[i % 2]}/{i}.png": blank_png(1_000, 1_000 + i) for i in range(30)}
+    workplace.refused(
+        zipped(contents),
+        r"^The pictures have more than the 5 million pixels that are allowed for files as small as",
+        limits=Limits(pixels=5_000_000),
+    )
+    assert 5 <= len(decoded) <= 12
+    assert sum(len(data) for data in contents.values()) * Limits().pixels_per_byte < 25_000_000
+    workplace.run(zipped(contents))
+    workplace.forget()
+    photographs = {f"{'ab'[i % 2]}/{i}.jpg": picture_of_noise(i) for i in range(4)}
+    workplace.run(zipped(photographs), limits=Limits(pixels=1))
+
+
+def blank_png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def picture_of_noise(seed: int) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((600, 400)).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def test_an_import_that_takes_too_long_ends_in_a_sentence(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 50))
+    monkeypatch.setattr("resnet_space.data.archives.members.time.monotonic", lambda: next(clock))
+    contents = pictures(*(f"{i % 2}/{i}.png" for i in range(8)))
+    workplace.refused(
+        zipped(contents), r"^The pictures take longer than 2 minutes to read: bring fewer", limits=Limits(seconds=120)
     )
 
 
@@ -765,14 +960,89 @@ def test_an_encrypted_zip_is_refused(workplace: Workplace) -> None:
     workplace.refused(bytes(data), r"^The zip is protected by a password: make one without\.$")
 
 
-def test_an_unusual_compression_method_is_skipped(workplace: Workplace) -> None:
-    file = io.BytesIO(zipped(pictures("a/1.png", "b/2.png")))
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("a/3.png", picture(3), zipfile.ZIP_BZIP2)
-        archive.writestr("a/4.png", picture(4), zipfile.ZIP_LZMA)
-    report = workplace.run(file.getvalue())
-    assert set(reasons(report)) == {"a/3.png", "a/4.png"}
-    assert set(reasons(report).values()) == {"It is compressed by an unusual method: use deflate."}
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_by_bzip2_and_lzma_are_read(workplace: Workplace, method: int) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    large = io.BytesIO()
+    noise.save(large, "BMP")
+    contents = {**pictures("a/1.png", "b/2.png"), "a/large.bmp": large.getvalue()}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    assert not workplace.run(file.getvalue()).skipped
+    assert {row[1]: row[2] for row in workplace.rows()} == {name[2:]: data for name, data in contents.items()}
+    workplace.forget()
+    damaged = bytearray(file.getvalue())
+    at = damaged.index(b"a/large.bmp") + 5_000
+    damaged[at : at + 8] = bytes(8)
+    assert "damaged inside the zip" in reasons(workplace.run(bytes(damaged)))["a/large.bmp"]
+
+
+@pytest.fixture(scope="module", params=[zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "LZMA"])
+def odd_bombs(request: pytest.FixtureRequest) -> bytes:
+    """One that says what it is, and one that declares a fifth of its bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", request.param) as archive:
+        for name, data in pictures("a/1.png", "b/2.png").items():
+            archive.writestr(name, data)
+        archive.writestr("a/bomb.png", bytes(60_000_000))
+        archive.writestr("a/lies.png", bytes(20_000_000))
+    whole = bytearray(file.getvalue())
+    at = whole.rindex(b"PK\x01\x02") + 24
+    whole[at : at + 4] = struct.pack("<L", 4_000_000)
+    return bytes(whole)
+
+
+def test_a_bomb_by_bzip2_or_lzma_is_read_no_further_than_it_declares(workplace: Workplace, odd_bombs: bytes) -> None:
+    tracemalloc.start()
+    try:
+        why = reasons(workplace.run(odd_bombs))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "compressed more than 200 times" in why["a/bomb.png"]
+    assert "damaged inside the zip" in why["a/lies.png"]
+    assert peak < 16_000_000  # half of it is LZMA's dictionary
+
+
+def test_an_lzma_member_that_asks_for_gigabytes_is_skipped(workplace: Workplace) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        for name, data in pictures("a/1.png", "b/2.png", "a/greedy.png").items():
+            archive.writestr(name, data)
+    greedy = bytearray(file.getvalue())
+    at = greedy.index(b"a/greedy.png") + len(b"a/greedy.png") + 5
+    greedy[at : at + 4] = b"\xff" * 4
+    assert "4,294,967,295 bytes of memory" in reasons(workplace.run(bytes(greedy)))["a/greedy.png"]
+
+
+def test_another_compression_method_is_skipped_by_its_number(workplace: Workplace) -> None:
+    archive = bytearray(zipped(pictures("a/1.png", "b/2.png", "a/3.png")))
+    archive[archive.rindex(b"PK\x01\x02") + 10] = 9  # Deflate64, by Windows for large files
+    assert reasons(workplace.run(bytes(archive))) == {
+        "a/3.png": "It is compressed by method 9, which is not read here: use deflate, bzip2 or LZMA."
+    }
+
+
+@pytest.mark.parametrize("marker", [b"PK\x07\x08"])
+def test_a_zip_that_was_to_be_split_and_was_not_is_read(workplace: Workplace, marker: bytes) -> None:
+    names = ("a/1.png", "b/2.png")
+    whole = bytearray(zipped(pictures(*names)))
+    for name in names:  # all offsets count the marker
+        at = whole.index(name.encode(), whole.index(b"PK\x01\x02")) - 4
+        whole[at : at + 4] = struct.pack("<L", struct.unpack("<L", whole[at : at + 4])[0] + 4)
+    end = whole.rindex(b"PK\x05\x06") + 16
+    whole[end : end + 4] = struct.pack("<L", struct.unpack("<L", whole[end : end + 4])[0] + 4)
+    assert workplace.run(marker + bytes(whole)).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("ending", ["zip", *TAR_ENDINGS])
+def test_where_all_paths_are_absolute_the_root_is_no_folder(workplace: Workplace, ending: str) -> None:
+    contents = pictures("/home/me/pets/a/1.png", "/home/me/pets/b/2.png", "/home/me/pets/../../etc/3.png")
+    report = workplace.run(zipped(contents) if ending == "zip" else tarred(contents, ending))
+    assert report.counts == {"train": {"a": 1, "b": 1}}
+    assert list(reasons(report).values()) == ["Its name leads out of the archive."]
 
 
 @pytest.mark.parametrize(

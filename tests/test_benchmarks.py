@@ -55,3 +55,17 @@ def test_the_gpu_benchmark_runs_to_its_end_here(tmp_path: Path, write_split) -> 
     assert model["medians"]["trainer"] > 0
     assert model["model_flops_utilisation"] > 0
     assert 0 <= model["time_to_accuracy"]["loop_accuracy"] <= 1
+
+
+@pytest.mark.long
+def test_strangers_are_let_loose_on_an_app_of_their_own_and_all_ends(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from benchmarks import machine, strangers; "
+        "machine.RESULTS = Path(sys.argv.pop(1)); strangers.main()"
+    )
+    settings = "--attacks quiet mcp_streams --seconds 4 --visitors 2 2 1 1 --save tiny"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path), *settings.split()], cwd=ROOT, check=True)
+    quiet, attacked = json.loads((tmp_path / "tiny.json").read_text())["attacks"].values()
+    assert set(quiet["served"]) == {"get", "predict", "measure", "upload"}
+    assert not any(kind["errors"] for kind in quiet["served"].values())
+    assert sum(attacked["attack"].values()) >= 300

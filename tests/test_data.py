@@ -235,16 +235,18 @@ def test_a_path_is_neither_read_nor_asked_of_the_hub(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar1000", "", ".."])
-def test_an_unknown_data_set_is_refused_with_the_names_that_are_known(
+def test_an_unknown_data_set_is_refused_without_the_names_of_others(
     data_folder: Path, write_split: WriteSplit, name: str
 ) -> None:
     write_split(data_folder / "of-mine" / "data", "train", [png((1, 2, 3))] * 2, [0, 1], ("a", "b"))
     (data_folder / "other-files").mkdir()  # no data set, and not offered as one
     for use in (dataset_folder, dataset_classes, lambda name: load(name, "train")):
-        with pytest.raises(DataError, match=r"^There is no data set named .*: choose one of .*\.$") as caught:
+        with pytest.raises(
+            DataError, match=r"^There is no data set named .* on this machine: choose another"
+        ) as caught:
             use(name)
         assert repr(name) in str(caught.value)
-        assert str(caught.value).endswith("choose one of cifar10-mini, of-mine.")
+        assert "of-mine" not in str(caught.value)  # which may be another visitor's
 
 
 def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, write_split: WriteSplit) -> None:
@@ -255,7 +257,9 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         table.drop_columns("label").replace_schema_metadata(
             {"huggingface": '{"info": {"features": {"img": {"_type": "Image"}}}}'}
         ),
-        table.replace_schema_metadata(None),
+        table.set_column(1, "label", pa.array(["a cat", "a dog", "a red car", "the sea"])).replace_schema_metadata(
+            None
+        ),
     ):
         pq.write_table(content, file)
         for use in (dataset_classes, lambda name: load(name, "train")):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from PIL import Image
 from resnet_space import palette
 from resnet_space.charts import Chart, accuracy_chart, figure, loss_chart, range_chart
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.archives import ImportReport, Skipped, import_archive
+from resnet_space.data.archives import Decision, ImportReport, Skipped, import_archive
 from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
@@ -25,7 +26,13 @@ from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.runs import Metric
 from resnet_space.strategies import STRATEGIES, Phase, phases, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
-from resnet_space.ui.finetune.more_data import SHOWN_SKIPPED, free_dataset_name, report_html
+from resnet_space.ui.finetune.more_data import (
+    SHOWN_SKIPPED,
+    chosen_otherwise,
+    free_dataset_name,
+    other_choices,
+    report_html,
+)
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.workshop import HUB_DATASETS
 from tests.conftest import WriteSplit
@@ -413,6 +420,30 @@ def test_names_in_an_archive_are_never_markup() -> None:
     assert page.of("b")[0].text == EVIL
     assert page.of("li")[0].text == f"{EVIL}: {EVIL}."
     assert page.of("p", "caution")[0].text == f"The class {EVIL} is empty."
+
+
+def test_what_was_decided_is_told_in_one_fold_and_never_markup() -> None:
+    page = Page(
+        report_html("pets", a_report(decisions=[Decision("splits", f"So {EVIL}."), Decision("table", "And so.")]))
+    )
+    assert page.of("summary")[0].text == "How it was read (2)"
+    assert [item.text for item in page.of("li")] == [f"So {EVIL}.", "And so."]
+
+
+def test_only_what_was_offered_can_be_chosen_otherwise() -> None:
+    assert other_choices(a_report()) == []
+    report = a_report(choices={"folders": ["merge", "keep"], "label_column": [EVIL]})
+    offered = other_choices(report)
+    assert [words for words, _ in offered] == ["equal folders: merge", "equal folders: keep", f"label column: {EVIL}"]
+    assert [chosen_otherwise(value) for _, value in offered] == [
+        {"folders": "merge"},
+        {"folders": "keep"},
+        {"label_column": EVIL},
+    ]
+    assert chosen_otherwise(None) == {}
+    for wrong in ("{", "[1]", '{"limits": 1}', '{"folders": ["keep"]}'):
+        with pytest.raises(gr.Error, match="cannot be chosen: take one of the list"):
+            chosen_otherwise(wrong)
 
 
 # Charts

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -259,8 +261,20 @@ def test_every_setting_of_a_training_reaches_the_configuration(workshop: Worksho
 
 def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
     elsewhere = {"dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs"}
+    elsewhere |= {"dataset_label", "dataset_image"}
     assert set(training_fields()) == {field.name for field in fields(TrainConfig)} - elsewhere
     assert TrainConfig(dataset="-", **training_fields()) == TrainConfig(dataset="-")
+
+
+def test_another_label_column_can_be_asked_for(workshop: Workshop) -> None:
+    table = pq.read_table(split_files("pets")["train"][0])
+    coats = pa.array(["long" if i % 2 else "short" for i in range(len(table))])
+    (workshop.data / "coats").mkdir()
+    pq.write_table(table.append_column("coat", coats), workshop.data / "coats" / "train.parquet")
+    config = requested_config(workshop, ask("plain", dataset="coats", dataset_label="coat"))
+    assert (config.model.classes, config.training.dataset_label) == (("long", "short"), "coat")
+    with pytest.raises(DataError, match="has no label column 'fur': choose one of label, coat"):
+        requested_config(workshop, ask("plain", dataset="coats", dataset_label="fur"))
 
 
 def test_whole_numbers_may_come_as_floats(workshop: Workshop) -> None:

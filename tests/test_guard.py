@@ -231,6 +231,7 @@ def test_the_apps_own_page_and_a_link_to_it_are_answered_with_a_password() -> No
     assert served.ask("POST", "/gradio_api/run/predict", headers=SIGNED_IN | own).status_code == 200
     link = {"Host": "app.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert served.ask("GET", "/", headers=SIGNED_IN | link).status_code == 200
+    assert served.ask("GET", "/gradio_api/login/callback", headers=SIGNED_IN | link).status_code == 200
     assert served.ask("GET", "/logout", headers=SIGNED_IN | link).status_code == 403
 
 

@@ -1,10 +1,12 @@
 from copy import deepcopy
 from dataclasses import dataclass
 
+import gradio as gr
+import pytest
 import torch
 from torch import Tensor
 
-from resnet_space.ui.explore.held import Held, Holding, nbytes
+from resnet_space.ui.explore.held import Held, Holding, kept, nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,3 +58,13 @@ def test_what_its_page_has_left_is_not_counted() -> None:
 def test_a_copy_of_a_handle_is_the_handle() -> None:
     held = Held(thing())
     assert deepcopy({"state": held})["state"] is held
+
+
+def test_a_page_is_told_whether_there_was_nothing_yet_or_it_had_to_go() -> None:
+    held = Held(thing())
+    assert kept(held, "Nothing yet.") is held.thing
+    with pytest.raises(gr.Error, match="Nothing yet"):
+        kept(None, "Nothing yet.")
+    held.thing = None
+    with pytest.raises(gr.Error, match="is not kept any longer, as others have measured since: measure again"):
+        kept(held, "Nothing yet.")

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
+from resnet_space.config import TrainConfig
 from resnet_space.data import hub
 from resnet_space.data.hub import (
     CONVERTED,
@@ -24,7 +25,8 @@ from resnet_space.data.hub import (
     recorded_dataset,
     search_datasets,
 )
-from resnet_space.data.sources import DataError
+from resnet_space.data.sources import DataError, open_dataset
+from resnet_space.data.splits import load_split, load_splits
 from resnet_space.hub import client
 from tests.hub_stub import HubStub, isolate_client
 
@@ -409,7 +411,7 @@ def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
     [
         "",
         "/",
-        "mnist",
+        "nobody-knows-it",
         "a/b/c",
         "../etc",
         "a//b",
@@ -457,7 +459,7 @@ def test_a_missing_revision_is_named(stub: HubStub) -> None:
         ),
         (
             {"img": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}},
-            "as it has no column of class labels (ClassLabel; text and plain numbers do not count)",
+            "as it has no column of class labels (the column 'label' has 6 different values in 6 rows)",
         ),
     ],
 )
@@ -472,7 +474,7 @@ def test_a_data_set_for_something_else_is_refused(stub: HubStub, features: dict[
 
 
 def test_a_data_set_without_parquet_or_conversion_is_refused(stub: HubStub) -> None:
-    commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet()})
+    commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet(), "validation.parquet": b""})
     assert refusal(describe_dataset, "a/b") == (
         "The data set a/b has no parquet files with training images and the Hub has not converted it to any, "
         "as it does not for unusual or very large ones: choose another."
@@ -630,3 +632,172 @@ def test_a_search_without_the_hub_offers_what_is_well_known(stub: HubStub) -> No
     assert search_datasets("CIFAR") == ["uoft-cs/cifar10", "uoft-cs/cifar100"]
     assert len(stub.requests) == 1
     assert refusal(search_datasets, "flowers").startswith("The list of data sets cannot be fetched, as the Hub has")
+
+
+# Any schema: see also test_columns
+
+
+IMAGE = {"_type": "Image"}
+TEXT = {"_type": "Value", "dtype": "string"}
+README = b"""---
+license: mit
+dataset_info:
+- config_name: default
+  features:
+  - name: img
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': cat
+          '10': dog
+          '2': cow
+---
+# Pets
+"""
+
+
+def names_of(*names: str) -> dict[str, Any]:
+    return {"_type": "ClassLabel", "names": list(names)}
+
+
+def untyped(content: bytes, **columns: Any) -> bytes:
+    """The same file without the Hub's metadata, and with other columns."""
+    table = pq.read_table(io.BytesIO(content)).replace_schema_metadata(None)
+    for name, values in columns.items():
+        table = table.drop_columns(name).append_column(name, pa.array(values))
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def decided(dataset: hub.HubDataset, what: str) -> str:
+    return " ".join(decision.sentence for decision in dataset.decisions if decision.what == what)
+
+
+def test_a_configuration_that_can_be_used_is_found_and_the_others_are_listed(stub: HubStub) -> None:
+    captions = parquet(features={"img": IMAGE, "text": TEXT})
+    files = {"bbox/train.parquet": captions, "classes/train.parquet": parquet(), "more/train.parquet": parquet()}
+    stub.add_dataset("u/cfg", files)
+    dataset = describe_dataset("u/cfg")
+    assert (dataset.config, dataset.configs) == ("classes", ("bbox", "classes", "more"))
+    assert decided(dataset, "configuration") == (
+        "The configuration is 'classes', as bbox cannot be used; there are also bbox, more."
+    )
+    stub.requests.clear()
+    assert describe_dataset("u/cfg", "more").config == "more"
+    assert len(stub.requests) == 3  # it is described directly
+    assert refusal(describe_dataset, "u/cfg", config="bbox").endswith("choose another, or one of classes, more.")
+    fetch_dataset(dataset)
+    assert recorded_dataset("u/cfg", None, dataset.revision) == dataset  # the one that one gets without asking
+    stub.add_dataset("u/none", {"a/train.parquet": captions, "b/train.parquet": captions})
+    assert refusal(describe_dataset, "u/none").startswith(
+        "None of the configurations a, b of the data set u/none can be used for image classification; the first: "
+    )
+
+
+def test_the_label_and_the_image_column_can_be_chosen_and_are_remembered(stub: HubStub) -> None:
+    features = {"mask": IMAGE, "image": IMAGE, "age": names_of(*"123456"), "gender": names_of("f", "m")}
+    stub.add_dataset("u/faces", {"data/train.parquet": parquet(12, features=features)})
+    first = describe_dataset("u/faces")
+    assert (first.image_column, first.label_column) == ("image", "age")
+    assert (first.image_columns, first.label_columns) == (("image", "mask"), ("age", "gender"))
+    assert decided(first, "label column") == "The labels are those of the column 'age'; 'gender' could be taken too."
+    assert decided(first, "image column") == "The images are those of the column 'image'; 'mask' could be taken too."
+    other = describe_dataset("u/faces", None, "gender", "mask")
+    assert (other.image_column, other.label_column, other.classes) == ("mask", "gender", ("f", "m"))
+    assert str(other.reference) == f"u/faces@{other.revision}#default?label=gender&image=mask"
+    for dataset in (first, other):
+        fetch_dataset(dataset)
+    stub.requests.clear()
+    for dataset in (first, other):
+        opened = open_dataset(dataset.reference)
+        assert opened.columns == dataset.columns
+        labels = load_split(opened.files["train"], 8, opened.columns).labels.tolist()
+        assert labels == [i % len(dataset.classes) for i in range(12)]
+    assert stub.requests == []
+    assert refusal(describe_dataset, "u/faces", label_column="race") == (
+        "The data set u/faces has no label column 'race': choose one of age, gender."
+    )
+
+
+@pytest.mark.parametrize("values", [["dog", "cat"] * 6, [3, 1] * 6, [True, False] * 6])
+@pytest.mark.parametrize("typed", [True, False])
+def test_labels_without_names_become_classes_before_a_download(stub: HubStub, values: list[Any], typed: bool) -> None:
+    content = untyped(parquet(12, features={"img": IMAGE, "label": TEXT}), label=values)
+    if typed:
+        table = pq.read_table(io.BytesIO(content))
+        features = {"img": IMAGE, "label": {"_type": "Value", "dtype": "x"}}
+        file = io.BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), file
+        )
+        content = file.getvalue()
+    stub.add_dataset("a/b", {"train-00000-of-00002.parquet": content, "train-00001-of-00002.parquet": content})
+    dataset = describe_dataset("a/b")
+    assert dataset.classes == tuple(map(str, sorted(set(values))))
+    assert "its 2 values, sorted, are the classes" in decided(dataset, "classes")
+    files = fetch_dataset(dataset)
+    assert open_dataset(dataset.reference).columns == dataset.columns
+    data = load_split(files["train"], 8, dataset.columns)
+    assert [dataset.classes[i] for i in data.labels.tolist()] == list(map(str, values)) * 2
+
+
+def test_types_that_only_the_readme_has_are_read(stub: HubStub) -> None:
+    content = untyped(parquet(6, features={"img": IMAGE, "label": names_of("a", "b", "c")}))
+    stub.add_dataset("a/b", {"train.parquet": content, "README.md": README})
+    dataset = describe_dataset("a/b")
+    assert dataset.classes == ("cat", "cow", "dog")  # in the order of their numbers
+    assert "the types are the README's" in decided(dataset, "classes")
+    fetch_dataset(dataset)
+    assert open_dataset(dataset.reference).columns.classes == ("cat", "cow", "dog")
+    bomb = b"".join(b"%c: &%c [%s]\n" % (c + 1, c + 1, b", ".join([b"*%c" % c] * 9)) for c in range(97, 107))
+    bomb = (
+        b"---\na: &a [x]\n"
+        + bomb
+        + b"dataset_info: {features: [{name: label, dtype: {class_label: {names: *k}}}]}\n---\n"
+    )
+    for readme in (bomb, b"", b"---\n: [\n---\n", b"---\ndataset_info: 3\n---\n", b"no front matter", b"\xff\xfe"):
+        stub.add_dataset("a/b", {"train.parquet": content, "README.md": readme})
+        assert describe_dataset("a/b").classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "test.parquet",
+        "data/test-00000-of-00001.parquet",
+        "data/full-00000-of-00001.parquet",
+        "default/full/0000.parquet",
+    ],
+)
+def test_a_data_set_with_one_part_is_split_here(stub: HubStub, path: str, tmp_path: Path) -> None:
+    stub.add_dataset("a/b", {path: parquet(40)})
+    dataset = describe_dataset("a/b")
+    assert (dataset.files, dataset.config) == ({"train": (path,)}, "default")
+    part = "test" if "test" in path else "full"
+    assert decided(dataset, "splits").startswith(f"There is one part only, {part!r}: its images are split here")
+    fetch_dataset(dataset)
+    splits = load_splits(TrainConfig("a/b", "default", dataset.revision), 8)
+    assert splits.test_name == "train"
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "repo_id"),
+    [
+        ("mnist", "ylecun/mnist"),
+        ("CIFAR10", "uoft-cs/cifar10"),
+        ("a/b/", "a/b"),
+        (" a/b ", "a/b"),
+        ("datasets/a/b", "a/b"),
+        ("https://huggingface.co/datasets/a/b", "a/b"),
+        ("https://huggingface.co/datasets/a/b/viewer/default/train?p=1", "a/b"),
+        ("huggingface.co/datasets/a/b/tree/main#readme", "a/b"),
+        ("hf.co/datasets/a/b", "a/b"),
+    ],
+)
+def test_what_people_paste_is_an_id(stub: HubStub, text: str, repo_id: str) -> None:
+    stub.add_dataset(repo_id, {"train.parquet": parquet()})
+    assert describe_dataset(text).repo_id == repo_id

@@ -1,15 +1,23 @@
+import base64
 import io
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms import InterpolationMode, v2
 
-from resnet_space.data.images import MAX_PIXELS, ImageError, open_image, to_model_size
+from resnet_space.data import images as module
+from resnet_space.data.deep import Scale
+from resnet_space.data.images import MAX_PIXELS, ImageError, Picture, open_image, to_model_size
+from tests.odd_pictures import HEIC, HEIC_TURNED, exif, png16, png_chunk, tiff
 
 
 def smooth_image(width: int, height: int) -> Image.Image:
@@ -254,5 +262,290 @@ def test_the_smallest_and_the_longest_pictures_work(size: tuple[int, int]) -> No
     ids=["HEIC", "SVG", "PDF"],
 )
 def test_other_kinds_are_refused_by_what_can_be_used_instead(content: bytes) -> None:
-    with pytest.raises(ImageError, match=r"such as HEIC or SVG: use a JPEG, PNG, .*\.$"):
+    with pytest.raises(ImageError, match=r"such as SVG: use a JPEG, PNG, .*\.$"):
         open_image(io.BytesIO(content))
+
+
+# EXIF that cannot be written again
+
+
+def ratio(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}i", *numbers)
+
+
+TURNED = (0x0112, 3, 1, b"\6\0")
+ODD_EXIF = {
+    "negative exposure bias": exif(TURNED, inner=[(0x9204, 10, 1, ratio(-1, 0))]),
+    "negative altitude": exif(TURNED, place=[(6, 10, 1, ratio(-5, 1))]),
+    "distance of minus one": exif(TURNED, inner=[(0x9206, 5, 1, ratio(-1, 0))]),
+    "shutter speed of 0/0": exif(TURNED, inner=[(0x9201, 10, 1, ratio(0, 0))]),
+    "speed as text": exif(TURNED, inner=[(0x8827, 2, 4, b"100\0")]),
+    "width as text": exif((0x0100, 2, 5, b"4032\0"), TURNED),
+    "date as numbers": exif(TURNED, (0x0132, 3, 2, b"\1\0\2\0")),
+    "an unknown type": exif((0x010E, 129, 3, b"abc\0"), TURNED),
+    "orientation as text": exif((0x0112, 2, 2, b"6\0")),
+    "orientation as a byte": exif((0x0112, 1, 1, b"\6")),
+    "orientation as a ratio": exif((0x0112, 5, 1, ratio(6, 1))),
+    "orientation as a float": exif((0x0112, 11, 1, struct.pack("<f", 6))),
+    "two orientations": exif((0x0112, 3, 2, b"\6\0\6\0")),
+}
+NO_ORIENTATION = {
+    "not a number": exif((0x0112, 11, 1, struct.pack("<f", np.nan))),
+    "a ratio to 0": exif((0x0112, 5, 1, ratio(6, 0))),
+    "a word": exif((0x0112, 2, 4, b"abc\0")),
+    "99": exif((0x0112, 3, 1, b"\x63\0")),
+    "no block at all": b"Exif\0\0garbage",
+}
+
+
+@pytest.mark.parametrize("block", ODD_EXIF.values(), ids=ODD_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_of_exif_only_the_orientation_matters(block: bytes, kind: str) -> None:
+    opened = open_image(encoded(blocks(["red", "blue"], (16, 16)), kind, exif=block, quality=95))
+    assert opened.size == (16, 32)
+    assert opened.getpixel((8, 4))[0] > 200
+    assert opened.getpixel((8, 28))[2] > 200
+
+
+def test_an_avif_that_is_turned_and_has_odd_exif_is_read() -> None:
+    written = exif(TURNED, inner=[(0x9204, 10, 1, ratio(-1, 3))])
+    file = encoded(blocks(["red", "blue"], (16, 16)), "AVIF", exif=written).getvalue()
+    assert file.count(ratio(-1, 3)) == 1
+    opened = open_image(io.BytesIO(file.replace(ratio(-1, 3), ratio(-1, 0))))
+    assert opened.size == (16, 32)
+    assert opened.getpixel((8, 4))[0] > 200
+
+
+@pytest.mark.parametrize("block", NO_ORIENTATION.values(), ids=NO_ORIENTATION)
+def test_an_orientation_that_is_none_is_passed_over(block: bytes) -> None:
+    assert open_image(encoded(Image.new("RGB", (32, 16)), "JPEG", exif=block)).size == (32, 16)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiffs_are_turned_as_pillow_turns_them(orientation: int, compression: str | None) -> None:
+    file = encoded(smooth_image(24, 16), "TIFF", tiffinfo={0x0112: orientation}, compression=compression)
+    with Image.open(file) as image:
+        expected = image.convert("RGB")
+    file.seek(0)
+    opened = open_image(file)
+    assert (opened.size, opened.tobytes()) == (expected.size, expected.tobytes())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, struct.error, KeyError, RecursionError, AssertionError])
+def test_whatever_a_decoder_raises_is_an_image_error(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def broken(_: object) -> None:
+        raise error("no\nluck")
+
+    file = encoded(smooth_image(8, 8))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", broken)
+    with pytest.raises(ImageError) as caught:
+        open_image(file)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_damaged_avif_is_refused_in_a_sentence() -> None:
+    whole = encoded(smooth_image(64, 64), "AVIF").getvalue()
+    for end in range(20, len(whole) // 2, 20):
+        with pytest.raises(ImageError, match=r"\.$"):
+            open_image(io.BytesIO(whole[:end] + bytes(len(whole) - end)))
+
+
+# More than 8 bits a channel
+
+RGB = np.asarray(smooth_image(24, 16))
+OPAQUE = np.full((16, 24, 1), 65535, dtype=np.uint16)
+
+
+def deep(bits: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint16]]":
+    """The same picture in so many bits of 16."""
+    return np.round(RGB / 255 * (2**bits - 1)).astype(np.uint16)
+
+
+def decoded(data: bytes) -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.int64]]", Scale | None, str]:
+    with Picture(io.BytesIO(data)) as picture:
+        assert picture.is_deep
+        found = picture.decode()
+    return np.asarray(found.image, dtype=np.int64), found.scale, found.note
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_16_bits_are_scaled_by_those_in_use(bits: int) -> None:
+    colours = deep(bits)
+    bright = colours.copy()
+    bright[0, 0] = 2**bits - 1
+    files = {
+        "PNG": png16(bright),
+        "PNG, transparent": png16(np.concatenate([bright, OPAQUE], axis=2)),
+        **{f"TIFF {order}{deflate}": tiff(bright, order, deflate=deflate, photometric=2)
+           for order in "<>" for deflate in (False, True)},
+    }  # fmt: skip
+    expected = RGB.astype(int).copy()
+    expected[0, 0] = 255
+    for kind, file in files.items():
+        pixels, scale, note = decoded(file)
+        assert np.abs(pixels - expected).max() <= 1, kind
+        assert scale == Scale.of_bits(bits), kind
+        assert (f"uses {bits} of its 16 bits" in note) == (bits < 16)
+    for file in (
+        png16(bright[..., 0]),
+        png16(np.concatenate([bright[..., :1], OPAQUE], axis=2)),
+        tiff(bright[..., 0], deflate=True),
+        tiff(bright[..., 0], ">"),
+    ):
+        pixels, scale, _ = decoded(file)
+        assert np.abs(pixels - expected[..., :1]).max() <= 1
+        assert scale == Scale.of_bits(bits)
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5, 9])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [{}, {"deflate": True}, {"planar": True}, {"planar": True, "deflate": True},
+                                  {"deflate": True, "predictor": True}])  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_of_more_bands_the_first_three_are_seen_or_the_first(
+    bands: int, order: str, kind: dict[str, bool], dtype: type[np.uint8 | np.uint16]
+) -> None:
+    values = np.concatenate([RGB, 255 - RGB, RGB], axis=2)[..., :bands].astype(dtype)
+    values[..., : 3 if bands > 2 else 1][0, 0] = 255
+    opened = open_image(io.BytesIO(tiff(values, order, **kind)))
+    expected = values[..., : 3 if bands > 2 else 1]
+    assert np.array_equal(np.asarray(opened), np.broadcast_to(expected, (16, 24, 3)))
+    assert f"Of its {bands} bands the first" in opened.info["note"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_does_not_count_to_the_extent_of_floats(bad: float) -> None:
+    values = np.linspace(-3, 5, 256, dtype=np.float32)[None].repeat(2, axis=0)
+    values[1, 7] = bad
+    pixels, scale, note = decoded(tiff(values))
+    assert scale == Scale(-3, 5)
+    assert np.array_equal(pixels[0, :, 0], np.arange(256))
+    assert pixels[1, 7, 0] == (255 if bad == np.inf else 0)
+    assert note == "Values from -3 to 5 became black to white."
+    assert decoded(tiff(np.full((2, 2), bad, dtype=np.float32)))[0].max() == 0
+
+
+def test_a_scale_that_was_chosen_for_all_is_taken() -> None:
+    with Picture(io.BytesIO(png16(deep(8)))) as picture:
+        dark = np.asarray(picture.decode(lambda own: own | Scale.of_bits(12)).image, dtype=int)
+    assert np.abs(dark - RGB / 4095 * 255).max() <= 1
+
+
+# Other formats, and files that are hard to read
+
+
+@pytest.mark.parametrize(("data", "size", "last"), [(HEIC, (32, 16), (28, 8)), (HEIC_TURNED, (16, 32), (8, 28))])
+def test_heic_is_read(data: str, size: tuple[int, int], last: tuple[int, int]) -> None:
+    opened = open_image(io.BytesIO(base64.b64decode(data)))
+    assert opened.size == size
+    assert opened.getpixel((4, 4))[0] > 200
+    assert opened.getpixel(last)[2] > 200
+    with Picture(io.BytesIO(base64.b64decode(data))) as picture:
+        assert not picture.is_usual
+
+
+@pytest.mark.parametrize("kind", ["PPM", "BMP", "JPEG2000"])
+def test_formats_that_pillow_reads_safely_are_read(kind: str) -> None:
+    for mode in ("L", "RGB"):
+        image = smooth_image(24, 16).convert(mode)
+        opened = open_image(encoded(image, kind, **({"irreversible": False} if kind == "JPEG2000" else {})))
+        assert np.array_equal(np.asarray(opened), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "tEXt", "iTXt"])
+@pytest.mark.parametrize("place", ["before the pixels", "after them"])
+def test_a_png_with_a_large_text_or_profile_is_read(kind: str, place: str) -> None:
+    whole = encoded(smooth_image(24, 16)).getvalue()
+    head = {"iTXt": b"about\0\1\0\0\0", "tEXt": b"about\0"}.get(kind, b"about\0\0")
+    large = bytes(3_000_000) if kind == "tEXt" else zlib.compress(bytes(3_000_000))
+    chunk = png_chunk(kind.encode(), head + large)
+    at = whole.index(b"IDAT") - 4 if place == "before the pixels" else whole.index(b"IEND") - 4
+    opened = open_image(io.BytesIO(whole[:at] + chunk * 22 * (kind == "tEXt") + chunk + whole[at:]))
+    assert np.array_equal(np.asarray(opened), np.asarray(smooth_image(24, 16)))
+
+
+@pytest.fixture(scope="module")
+def jpegs_of_108_megapixels() -> dict[bool, bytes]:
+    """Plain or progressive."""
+    image = Image.new("L", (12_000, 9_000), 200)
+    return {way: encoded(image, "JPEG", progressive=way).getvalue() for way in (False, True)}
+
+
+def test_a_jpeg_of_108_megapixels_is_read_where_fewer_are_enough(jpegs_of_108_megapixels: dict[bool, bytes]) -> None:
+    opened = open_image(io.BytesIO(jpegs_of_108_megapixels[False]), short_side=1024)
+    assert opened.size == (1500, 1125)
+    for file, short_side in ((False, None), (True, 1024), (False, 8_000)):
+        with pytest.raises(ImageError, match=r"12,000 x 9,000 pixels, but at most 50 million are allowed"):
+            open_image(io.BytesIO(jpegs_of_108_megapixels[file]), short_side=short_side)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_where_fewer_pixels_are_enough_a_picture_comes_smaller(kind: str) -> None:
+    whole = smooth_image(1_030, 720)
+    small = open_image(encoded(whole, kind, **({"lossless": True} if kind == "WEBP" else {})), short_side=128)
+    assert min(small.size) in range(128, 256)
+    difference = np.asarray(to_model_size(small, 64), dtype=int) - np.asarray(to_model_size(whole, 64), dtype=int)
+    assert np.abs(difference).max() <= 4
+    assert open_image(encoded(whole, kind), short_side=721).size == whole.size
+
+
+# Memory
+
+PEAK = """
+import io, resource, sys, threading
+from resnet_space.data.images import open_image
+data = sys.stdin.buffer.read()
+open_image(io.BytesIO(SMALL))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+threads = [threading.Thread(target=lambda: open_image(io.BytesIO(data), short_side=SHORT)) for _ in range(COUNT)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def peak_bytes(data: bytes, *, count: int, short_side: int | None) -> int:
+    """What the resident memory grows by in a process of its own while so many threads decode a picture each."""
+    code = PEAK.replace("SMALL", repr(encoded(Image.new("L", (2, 2))).getvalue()))
+    code = code.replace("SHORT", str(short_side)).replace("COUNT", str(count))
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+def test_decoding_stays_within_the_stated_bytes_a_pixel() -> None:
+    # 97 KB, of 50 megapixels in 12 bits of 16.
+    row = b"\0" + (np.arange(8_000) % 4_096).astype(">u2").tobytes()
+    header = struct.pack(">IIBBBBB", 8_000, 6_250, 16, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    data += png_chunk(b"IDAT", zlib.compress(row * 6_250, 1)) + png_chunk(b"IEND", b"")
+    assert peak_bytes(data, count=1, short_side=None) < 12 * 50_000_000
+    # Three at once do not cost three times: they wait for one another.
+    assert peak_bytes(data, count=3, short_side=512) < 5 * 50_000_000
+
+
+def test_large_pictures_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 100)
+    at_once, most = 0, 0
+    original, lock = module._load, threading.Lock()
+
+    def slow(image: ImageFile.ImageFile) -> object:
+        nonlocal at_once, most
+        with lock:
+            at_once += image.width * image.height
+            most = max(most, at_once)
+        time.sleep(0.005)
+        with lock:
+            at_once -= image.width * image.height
+        return original(image)
+
+    monkeypatch.setattr(module, "_load", slow)
+    files = [encoded(Image.new("L", (side, 10))) for side in (2, 9, 3, 4, 10, 2, 1, 8, 5)]
+    threads = [threading.Thread(target=open_image, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 20 < most <= 100
+    assert module._decoding == 0

@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from resnet_space.attention import AttentionMaps, attention_maps
 from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.data.images import open_image
 from resnet_space.inference import Classifier, Prediction
 from resnet_space.models import CBAM, create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
@@ -262,3 +263,11 @@ def test_many_images_are_classified_as_each_alone_a_batch_at_a_time(classifier: 
         assert found.classes == alone.classes
         assert found.probabilities == pytest.approx(alone.probabilities, rel=1e-4)
         assert found.attention == AttentionMaps()
+
+
+def test_how_a_picture_was_read_is_told_with_its_prediction(classifier: Classifier, tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint16)[None].repeat(32, axis=0) * 16
+    Image.fromarray(ramp).save(tmp_path / "twelve-bits.png")
+    prediction = classifier.predict(open_image(tmp_path / "twelve-bits.png"))
+    assert prediction.warning == "The picture uses 12 of its 16 bits, and was scaled by those."
+    assert classifier.predict(picture()).warning == ""

@@ -139,8 +139,10 @@ def test_the_suggestion_is_not_far_below_the_rates_at_which_the_network_learns_b
     points = to_the_end(range_test(config, None, data))
     found = suggestion(config, points)
     assert found is not None
-    lowest = min(points, key=lambda point: point.loss)
-    assert lowest.rate / 50 < found.head_lr < lowest.rate
+    lowest = min(point.loss for point in points)
+    nearly = lowest + 0.05 * (points[0].loss - lowest)  # where it is lowest to the last digit is chance
+    best = [point.rate for point in points if point.loss <= nearly]
+    assert best[0] / 50 < found.head_lr < best[-1]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

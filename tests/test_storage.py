@@ -1,6 +1,5 @@
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -11,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
 from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
 from resnet_space.serve import storage, temporary, visitors
+from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import DAY, HOUR, Kept, kept_words, tidy, to_delete, usage
+from resnet_space.serve.storage import kept_words, tidy, usage
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
@@ -260,7 +260,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
 ) -> None:
     monkeypatch.setattr(temporary, "storage", workshop.storage)
     csv_file("table", ["a"], [[1]])
-    assert usage(workshop)["temporary"] == storage.LEAST_FILE
+    assert usage(workshop)["temporary"] == LEAST_FILE
     workshop.limits = replace(LIMITED, upload_mb=None)
     with pytest.raises(RunError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
@@ -341,6 +341,24 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop,
         limited.storage.import_limits(archive)
 
 
+@pytest.mark.parametrize("on_space", [True, False])
+def test_a_download_needs_room_unless_it_is_here_already(
+    limited: Workshop, monkeypatch: pytest.MonkeyPatch, on_space: bool
+) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if on_space:
+        monkeypatch.setenv("SPACE_ID", "ann/the-space")
+    else:
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+        monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
+    with pytest.raises(
+        RunError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+    ):
+        limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+    limited.remember(DatasetRef("ann/pets"))
+    limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
+
+
 # What is nobody's, and what is broken
 
 
@@ -402,26 +420,33 @@ def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
 ) -> None:
     for name in ("first", "second", "third"):
         make(name, 8)
-    rmtree = shutil.rmtree
+    rename = Path.rename
 
-    def fail(path: Path) -> None:
-        if path.name == ".deleted-second":
+    def fail(path: Path, to: Path) -> Path:
+        if path.name == "second":
             raise PermissionError(errno.EACCES, "not yours")
-        rmtree(path)
+        return rename(path, to)
 
-    monkeypatch.setattr(shutil, "rmtree", fail)
+    monkeypatch.setattr(Path, "rename", fail)
     assert sorted(tidy(workshop)) == ["first", "third"]
     tidy(workshop)
-    assert capsys.readouterr().out.count("Not deleted: 'second' (PermissionError") == 1
+    assert capsys.readouterr().out.count("Not deleted: 'second' (") == 1
 
 
 def test_one_thing_that_cannot_be_looked_at_does_not_keep_the_others(
     workshop: Workshop, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make("first", 8)
-    strange = make("strange", 8)
-    lock = strange.path / "resume" / "lock"
-    lock.mkdir()  # which can never be held
+    make("strange", 8)
+    looked_at = Run.is_training
+    assert isinstance(looked_at, property)
+
+    def fail(run: Run) -> bool:
+        if run.name == "strange":
+            raise OSError(errno.EIO, "broken")
+        return bool(looked_at.__get__(run))
+
+    monkeypatch.setattr(Run, "is_training", property(fail))
     odd = os.fsdecode(b"odd-\xff")
     (workshop.library.root / odd).mkdir()
     assert tidy(workshop) == ["first"]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from resnet_space.config import ConfigError, ModelConfig, TrainConfig
+from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import (
     DATA_FOLDER_VARIABLE,
     DataError,
@@ -18,8 +19,18 @@ from resnet_space.data.sources import (
     split_files,
 )
 from resnet_space.data.splits import load_splits
-from resnet_space.data.summary import SAMPLES, DatasetSummary, Sample, cautions, image_settings, sized, summarise
+from resnet_space.data.summary import (
+    SAMPLE_SIDE,
+    SAMPLES,
+    DatasetSummary,
+    Sample,
+    cautions,
+    image_settings,
+    sized,
+    summarise,
+)
 from resnet_space.models import create_model
+from resnet_space.ui import workshop
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int | None], Sequence[str]], None]
 
@@ -138,6 +149,24 @@ def test_the_side_is_the_median_of_the_short_sides(
     assert summarise(DatasetRef("pets")).side == side
 
 
+@pytest.mark.parametrize("size", [(4_000, 400), (300, 6_000), (700, 800), (2_000, 2_000)])
+def test_samples_are_small_enough_to_be_kept_and_show_the_centre(
+    folder: Path, write_split: WriteSplit, size: tuple[int, int]
+) -> None:
+    file = io.BytesIO()
+    image = Image.new("RGB", size, "red")
+    side = min(size)
+    image.paste("blue", ((size[0] - side) // 2, (size[1] - side) // 2, (size[0] + side) // 2, (size[1] + side) // 2))
+    image.save(file, "PNG")
+    write_split(folder, "train", [file.getvalue(), png(1)], [0, 1], named(2))
+    summary = summarise(DatasetRef("pets"))
+    assert summary.side == round((side + 32) / 2)
+    (sample,) = [sample.image for sample in summary.samples if sample.label == "class 0"]
+    assert min(sample.size) == min(side, SAMPLE_SIDE)
+    assert max(sample.size) <= 2 * SAMPLE_SIDE
+    assert to_model_size(sample, 32).getpixel((2, 16)) == to_model_size(sample, 32).getpixel((16, 2)) == (0, 0, 255)
+
+
 # What is damaged or missing
 
 
@@ -172,7 +201,7 @@ def test_without_one_image_that_can_be_decoded_the_data_set_is_refused(
 def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
     folder: Path, write_split: WriteSplit
 ) -> None:
-    with pytest.raises(DataError, match=r"^There is no data set named 'pets': choose one of .*cifar10-mini.*\.$"):
+    with pytest.raises(DataError, match=r"^There is no data set named 'pets' on this machine: choose another"):
         summarise(DatasetRef("pets"))
     write_split(folder, "test", [png(0)], [0], named(2))
     with pytest.raises(DataError, match=r"^The data set 'pets' has no training images\.$"):
@@ -423,3 +452,25 @@ def test_splits_come_in_the_order_in_which_they_are_used_whatever_their_files_ar
 def test_a_data_set_that_is_still_being_written_is_not_offered(folder: Path, write_split: WriteSplit) -> None:
     write_split(folder.parent / ".import-0a1b", "train", [png(0)], [0], named(2))
     assert list(dataset_folders()) == ["cifar10-mini"]
+
+
+# What is kept of many data sets
+
+
+def test_the_summaries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(ref: DatasetRef) -> DatasetSummary:
+        read.append(ref.name)
+        return DatasetSummary(ref, (), {}, 32, [])
+
+    monkeypatch.setattr(workshop, "summarise", counted)
+    monkeypatch.setattr(workshop, "MAX_SUMMARIES", 3)
+    app = workshop.Workshop(tmp_path)
+    for name in ("a", "b", "c", "a", "d", "a", "b"):
+        app.summary(DatasetRef(name))
+    assert read == ["a", "b", "c", "d", "b"]
+    app.forget_summary(DatasetRef("a"))
+    app.summary(DatasetRef("a"))
+    app.summary(DatasetRef("b"))
+    assert read == ["a", "b", "c", "d", "b", "a"]

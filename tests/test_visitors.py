@@ -8,7 +8,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run, RunError
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
-from resnet_space.serve.storage import EXPIRES
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client

@@ -1,1 +1,27 @@
-"""Data sets: where they are, their splits, and batches of them. Import from the modules."""
+"""Data sets: where they are, their splits, and batches of them.
+
+What a program needs is here, and imported when it is asked for; all else is in the modules.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet_space.data.archives import import_archive, import_folder
+    from resnet_space.data.hub import describe_dataset
+    from resnet_space.data.splits import load_splits
+
+_PUBLIC = {
+    "import_archive": "archives",
+    "import_folder": "archives",
+    "describe_dataset": "hub",
+    "load_splits": "splits",
+}
+
+__all__ = ["describe_dataset", "import_archive", "import_folder", "load_splits"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)

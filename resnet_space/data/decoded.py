@@ -56,7 +56,13 @@ def _save(splits: Splits, folder: Path) -> None:
         name: {part: write(getattr(images, part), f"{name}-{part}") for part in ("images", "labels", "rows", "source")}
         for name, images in ((name, getattr(splits, name)) for name in SETS)
     }
-    about = {"test_name": splits.test_name, "classes": splits.train.classes, "sets": index}
+    about = {
+        "test_name": splits.test_name,
+        "validation_name": splits.validation_name,
+        "warnings": splits.warnings,
+        "classes": splits.train.classes,
+        "sets": index,
+    }
     (folder / INDEX).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
@@ -77,4 +83,6 @@ def load_decoded(folder: Path) -> Splits:
         return ImageSet(images, labels, tuple(about["classes"]), rows, source)
 
     train, validation, test = map(read_set, SETS)
-    return Splits(train, validation, test, about["test_name"])
+    return Splits(
+        train, validation, test, about["test_name"], about["validation_name"], warnings=tuple(about["warnings"])
+    )

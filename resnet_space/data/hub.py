@@ -2,15 +2,18 @@
 
 Only parquet files are read, of the repository itself or else of the Hub's own conversion (a branch with commits of its
 own). Everything is pinned to a commit. Covered are the layouts that `datasets` writes and that most repositories have;
-a README that maps other file names to splits is not looked at.
+a README that maps other file names to splits is not looked at. Of a README only the columns' types are read, where the
+files have none.
 """
 
+import io
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -19,7 +22,16 @@ from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_rais
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
-from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DataError, classification_columns
+from resnet_space.data.archives.report import Decision
+from resnet_space.data.columns import (
+    Columns,
+    DataError,
+    Features,
+    classification_columns,
+    features_of,
+    readable,
+)
+from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DatasetRef
 from resnet_space.hub.client import (
     COMMIT,
     TIMEOUT,
@@ -59,7 +71,15 @@ CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other
 _SPLIT_FILE = re.compile(rf"({'|'.join(SPLIT_NAMES)})([-_.]\d+([-_.].*)?)?\.parquet")
 _SPLIT_FOLDER = re.compile(rf"(partial-)?({'|'.join(SPLIT_NAMES)})")
 
+_ANY_FILE = re.compile(r"(.+?)([-_.]\d+-of-\d+([-_.].*)?)?\.parquet")
+_ADDRESS = re.compile(r"(https?://)?([a-z0-9.-]+\.)?(huggingface\.co|hf\.co)/", re.I)
+
 _TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
+_MOST_TRIED = 12  # configurations, each at the cost of two requests
+_MOST_LABEL_BYTES = 64_000_000  # of a column that is looked through before a download
+_MOST_LABEL_ROWS = 10_000_000
+_MOST_LABEL_FILES = 200
+_README_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,13 @@ class HubDataset:
         files: the parquet files of each split ("train", "validation", "test"), in order.
         bytes: of all these files.
         partial: whether the Hub cut the data set off when it converted it, as it does after some gigabytes.
+        values: what the label column holds for each class; None where it numbers them.
+        image_columns: all that could be taken.
+        label_columns: all that could be taken.
+        asked_label: the label column that was asked for, if one was.
+        asked_image: the image column that was asked for, if one was.
+        is_default: whether it is what one gets without asking for a configuration.
+        decisions: what was decided about it.
     """
 
     repo_id: str
@@ -86,6 +113,25 @@ class HubDataset:
     image_column: str
     label_column: str
     partial: bool
+    values: tuple[str | int, ...] | None = field(default=None, compare=False)
+    image_columns: tuple[str, ...] = field(default=(), compare=False)
+    label_columns: tuple[str, ...] = field(default=(), compare=False)
+    asked_label: str | None = field(default=None, compare=False)
+    asked_image: str | None = field(default=None, compare=False)
+    is_default: bool = field(default=False, compare=False)
+    decisions: list[Decision] = field(default_factory=list, compare=False)
+
+    @property
+    def columns(self) -> Columns:
+        """As the rest of the code reads its files."""
+        return Columns(
+            self.image_column, self.label_column, self.classes, self.values, self.image_columns, self.label_columns
+        )
+
+    @property
+    def reference(self) -> DatasetRef:
+        """What a run's configuration keeps of it."""
+        return DatasetRef(self.repo_id, self.config, self.revision, self.asked_label, self.asked_image)
 
 
 def search_datasets(query: str, limit: int = 20) -> list[str]:
@@ -113,120 +159,279 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
 
 def describe_dataset(
     repo_id: str,
-    *,
     config: str | None = None,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    *,
     revision: str | None = None,
     token: str | None = None,
 ) -> HubDataset:
     """What a data set holds, from its file list and the end of one of its files; no image is downloaded.
 
     Args:
-        repo_id: "owner/name".
-        config: one of its configurations; by default "default", or else the first.
+        repo_id: "owner/name", or the address of its page; of a well-known one the name alone.
+        config: one of its configurations; by default "default", or else the first that can be used.
+        label_column: the column of the labels; by default as `classification_columns` chooses.
+        image_column: the column of the images, likewise.
         revision: branch, tag or commit to read instead of main and the Hub's conversion.
         token: of who asks.
 
     Raises:
         DataError: if it cannot be used for image classification, or not be read.
     """
-    repo_id = _checked_id(repo_id)
+    repo_id = _checked_id(clean_id(str(repo_id)))
     if revision is not None and not is_revision(revision):
         raise DataError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+    wanted = DatasetRef(repo_id, config or None, revision, label_column or None, image_column or None)
     with translated_errors(_wanted(repo_id, revision), DataError):
         if revision is not None:
-            dataset = _described(repo_id, revision, config, token)
-        else:
-            dataset = _described_somewhere(repo_id, config, token)
-    return dataset
+            return _described(wanted, revision, token)
+        try:
+            return _described(wanted, "main", token)
+        except _UnusableFilesError as error:
+            unusable = error
+        try:
+            return _described(wanted, CONVERTED, token)
+        except RevisionNotFoundError:
+            raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
 
 
-def _described_somewhere(repo_id: str, config: str | None, token: str | None) -> HubDataset:
-    try:
-        return _described(repo_id, "main", config, token)
-    except _UnusableFilesError as error:
-        unusable = error
-    try:
-        return _described(repo_id, CONVERTED, config, token)
-    except RevisionNotFoundError:
-        raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
+def clean_id(text: str) -> str:
+    """The id that an address, a trailing slash or a well-known name stands for; anything else as it is."""
+    cleaned = text.strip(" ")
+    if found := _ADDRESS.match(cleaned):
+        cleaned = re.split(r"[?#]", cleaned[found.end() :])[0]
+        cleaned = "/".join(cleaned.removeprefix("datasets/").split("/")[:2])
+    cleaned = cleaned.removeprefix("datasets/") if cleaned.count("/") > 1 else cleaned
+    cleaned = cleaned.rstrip("/") if cleaned.strip("/") else cleaned
+    known = [repo_id for repo_id in WELL_KNOWN if repo_id.split("/")[1].lower() == cleaned.lower()]
+    return known[0] if known else cleaned
 
 
 class _UnusableFilesError(DataError):
     """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
 
 
-def _described(repo_id: str, ref: str, config: str | None, token: str | None) -> HubDataset:
+def _described(wanted: DatasetRef, ref: str, token: str | None) -> HubDataset:
+    repo_id, config = wanted.name, wanted.config
     what = _wanted(repo_id).what
     info = hub_api(token).dataset_info(
         repo_id, revision=None if ref == "main" else ref, files_metadata=True, timeout=TIMEOUT
     )
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    found = _parquet_files(sizes)
+    found, only = _parquet_files(sizes)
     if not found:
         converted = "and the Hub has not converted it to any, as it does not for unusual or very large ones"
         raise _UnusableFilesError(
             f"{what} has no parquet files with training images "
             f"{converted if ref in ('main', CONVERTED) else f'at the revision {ref!r}'}: choose another."
         )
-    if config is None:
-        config = "default" if "default" in found else next(iter(found))
-    elif config not in found:
+    if config is not None and config not in found:
         raise DataError(
             f"{what} has no configuration {masked(config)!r} with training images: choose one of {', '.join(found)}."
         )
-    splits = found[config]
-    total = sum(sizes[file] for files in splits.values() for file in files)
-    if total > max_bytes():
-        raise DataError(
-            f"{what} has {total / 1e9:.3g} GB, but at most {max_bytes() / 1e9:g} GB are allowed: "
-            f"choose a smaller one, or set {MAX_GB_VARIABLE}."
-        )
     assert info.sha is not None  # the Hub always says which commit it answered for
-    first = splits["train"][0]
-    schema = _read_schema(repo_id, info.sha, first, sizes[first], token)
+    nominal = "default" if "default" in found else next(iter(found))
+    order = [config] if config is not None else [nominal, *(name for name in found if name != nominal)][:_MOST_TRIED]
+    unusable: dict[str, DataError] = {}
+    for name in order:
+        splits = found[name]
+        total = sum(sizes[file] for files in splits.values() for file in files)
+        if total > max_bytes():
+            raise DataError(
+                f"{what} has {total / 1e9:.3g} GB, but at most {max_bytes() / 1e9:g} GB are allowed: "
+                f"choose a smaller one, or set {MAX_GB_VARIABLE}."
+            )
+        several = f"The configuration {name!r} of the data set {repo_id}" if len(found) > 1 else what
+        try:
+            columns, from_readme = _columns(wanted, info.sha, name, splits["train"], sizes, token, several)
+        except _UnusableFilesError as error:
+            unusable[name] = error
+            continue
+        return HubDataset(
+            repo_id=repo_id,
+            config=name,
+            configs=tuple(found),
+            ref=ref,
+            revision=info.sha,
+            files=splits,
+            bytes=total,
+            classes=columns.classes,
+            image_column=columns.image,
+            label_column=columns.label,
+            partial=any("/partial-" in file for files in splits.values() for file in files),
+            values=columns.values,
+            image_columns=columns.images,
+            label_columns=columns.labels,
+            asked_label=wanted.label,
+            asked_image=wanted.image,
+            is_default=config is None or config == nominal,
+            decisions=_decisions(columns, name, tuple(found), tuple(unusable), only.get(name), from_readme),
+        )
+    first = str(unusable[order[0]])
+    others = [name for name in found if name not in unusable]
+    if config is not None and others:
+        first = first.replace(": choose another.", f": choose another, or one of {', '.join(others)}.")
+    elif len(unusable) > 1:
+        first = (
+            f"None of the configurations {', '.join(unusable)} of the data set {repo_id} can be used for image "
+            f"classification; the first: {first}"
+        )
+    raise _UnusableFilesError(first)
+
+
+def _decisions(
+    columns: Columns,
+    config: str,
+    configs: Sequence[str],
+    unusable: Sequence[str],
+    only: str | None,
+    from_readme: bool,
+) -> list[Decision]:
+    """What is shown of how a data set is read."""
+    made = []
+    if len(configs) > 1:
+        why = f", as {', '.join(unusable)} cannot be used" if unusable else ""
+        others = ", ".join(name for name in configs if name != config)
+        made.append(Decision("configuration", f"The configuration is {config!r}{why}; there are also {others}."))
+    if only is not None:
+        said = f"There is one part only, {only!r}: its images are split here into those to train and to test with."
+        made.append(Decision("splits", said))
+
+    def others_than(name: str, there: Sequence[str]) -> str:
+        others = ", ".join(repr(other) for other in there if other != name)
+        return f"; {others} could be taken too" if others else ""
+
+    labels, images = others_than(columns.label, columns.labels), others_than(columns.image, columns.images)
+    made.append(Decision("label column", f"The labels are those of the column {columns.label!r}{labels}."))
+    made.append(Decision("image column", f"The images are those of the column {columns.image!r}{images}."))
+    if columns.values is not None:
+        kind = "texts" if isinstance(columns.values[0], str) else "numbers"
+        said = f"The column {columns.label!r} has {kind} without names: its {len(columns.values)} values, sorted, are "
+        made.append(Decision("classes", said + "the classes."))
+    if from_readme:
+        made.append(Decision("classes", "The files do not say what their columns hold: the types are the README's."))
+    return made
+
+
+def _columns(
+    wanted: DatasetRef,
+    revision: str,
+    config: str,
+    files: Sequence[str],
+    sizes: Mapping[str, int],
+    token: str | None,
+    what: str,
+) -> tuple[Columns, bool]:
+    """The columns of a configuration, and whether their types are the README's. Raises _UnusableFilesError."""
+    schema = _read_schema(wanted.name, revision, files[0], sizes[files[0]], token)
+    features: Features = {}
+    if not features_of(schema) and 0 < sizes.get("README.md", 0) <= _README_BYTES:
+        url = hf_hub_url(wanted.name, "README.md", repo_type="dataset", revision=revision, endpoint=endpoint())
+        features = readme_features(_read_range(url, 0, sizes["README.md"], token, whole=True), config)
+
+    def read(name: str) -> pa.ChunkedArray:
+        if len(files) > _MOST_LABEL_FILES:
+            raise DataError(f"lies in {len(files):,} files, too many to look for its values")
+        chunks, total, rows = [], 0, 0
+        for file in files:
+            url = hf_hub_url(wanted.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
+            with pq.ParquetFile(_RemoteFile(url, sizes[file], token)) as parquet:
+                groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+                total += sum(
+                    group.column(i).total_compressed_size
+                    for group in groups
+                    for i in range(group.num_columns)
+                    if group.column(i).path_in_schema.split(".")[0] == name
+                )
+                rows += parquet.metadata.num_rows
+                if total > _MOST_LABEL_BYTES or rows > _MOST_LABEL_ROWS:  # a row may take less than a bit
+                    raise DataError(f"has {total / 1e6:,.0f} MB and {rows:,} rows, too many to look for its values")
+                chunks += parquet.read(columns=[name], use_threads=False)[name].chunks
+        return pa.chunked_array(chunks)
+
     try:
-        columns = classification_columns(schema, what)
+        with readable(f"The files of {wanted.name}"):
+            return classification_columns(
+                schema, what, label=wanted.label, image=wanted.image, features=features, read=read
+            ), bool(features)
     except DataError as error:
-        raise _UnusableFilesError(str(error)) from None
-    return HubDataset(
-        repo_id=repo_id,
-        config=config,
-        configs=tuple(found),
-        ref=ref,
-        revision=info.sha,
-        files=splits,
-        bytes=total,
-        classes=columns.classes,
-        image_column=columns.image,
-        label_column=columns.label,
-        partial=any("/partial-" in file for files in splits.values() for file in files),
-    )
+        raise _UnusableFilesError(masked(str(error))) from None
 
 
-def _parquet_files(paths: Sequence[str] | Mapping[str, int]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Config -> split -> files, of those configs that have training images.
+def readme_features(readme: bytes, config: str) -> Features:
+    """The columns' types that a data set's README has for a configuration, in the form that parquet files have them."""
+    import yaml
+
+    found = re.match(r"---\s*\n(.*?)\n---", readme.decode(errors="replace"), re.S)
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in a tenth of the time
+        about = yaml.load(found[1], loader)["dataset_info"] if found else []
+        infos = [info for info in (about if isinstance(about, list) else [about]) if isinstance(info, dict)]
+        own = [info for info in infos if info.get("config_name", "default") == config]
+        return {
+            feature["name"]: _feature(feature)
+            for info in own or (infos if len(infos) == 1 else ())
+            for feature in info.get("features") or ()
+            if isinstance(feature["name"], str)
+        }
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return {}
+
+
+def _feature(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = entry.get("dtype")
+    if kind == "image":
+        return {"_type": "Image"}
+    if isinstance(kind, dict) and isinstance(kind.get("class_label"), dict):
+        names = kind["class_label"].get("names")
+        if isinstance(names, dict):  # the README's way: '0': cat
+            names = [names[key] for key in sorted(names, key=lambda key: int(key))]
+        return {"_type": "ClassLabel", "names": names}
+    return {"_type": "Value"}
+
+
+def _parquet_files(
+    paths: Sequence[str] | Mapping[str, int],
+) -> tuple[dict[str, dict[str, tuple[str, ...]]], dict[str, str]]:
+    """Config -> split -> files, of those configs that have training images; and the part that stands for them.
 
     The layouts are `data/train-00000-of-00001.parquet`, the same in a folder named after the config, and
-    `config/train/0000.parquet`.
+    `config/train/0000.parquet`. Where no config has training images, those that have one part only are taken, whatever
+    it is called: it is split later.
     """
     found: dict[str, dict[str, list[str]]] = {}
+    parts: dict[str, dict[str, list[str]]] = {}
     for path in sorted(paths):
         *folders, file = path.split("/")
-        if match := _SPLIT_FILE.fullmatch(file):
-            split = match[1]
-        elif folders and file.endswith(".parquet") and (match := _SPLIT_FOLDER.fullmatch(folders[-1])):
-            split = match[2]
-            folders.pop()
-        else:
+        if not (named := _ANY_FILE.fullmatch(file)):
             continue
+        part, split = named[1], None
+        if match := _SPLIT_FILE.fullmatch(file):
+            part = split = match[1]
+        elif folders and (match := _SPLIT_FOLDER.fullmatch(folders[-1])):
+            part = split = match[2]
+            folders.pop()
+        elif part.isdigit() and folders:  # config/full/0000.parquet
+            part = folders.pop()
         if folders and folders[0] == "data":
             folders.pop(0)
-        found.setdefault("/".join(folders) or "default", {}).setdefault(SPLIT_NAMES[split], []).append(path)
-    return {
+        config = "/".join(folders) or "default"
+        parts.setdefault(config, {}).setdefault(part, []).append(path)
+        if split is not None:
+            found.setdefault(config, {}).setdefault(SPLIT_NAMES[split], []).append(path)
+    usable = {
         config: {split: tuple(splits[split]) for split in SPLITS if split in splits}
         for config, splits in found.items()
         if "train" in splits
     }
+    if usable:
+        return usable, {}
+    single = {config: next(iter(named.items())) for config, named in parts.items() if len(named) == 1}
+    return (
+        {config: {"train": tuple(files)} for config, (_, files) in single.items()},
+        {config: part for config, (part, _) in single.items()},
+    )
 
 
 def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str | None) -> pa.Schema:
@@ -237,19 +442,48 @@ def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str |
     if len(tail) < footer <= size:
         tail = _read_range(url, size - footer, size, token)
     try:
-        return pq.read_schema(pa.BufferReader(tail))
-    except (pa.ArrowException, OSError):
+        with readable(file):
+            return pq.read_schema(pa.BufferReader(tail))
+    except DataError:
         raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another.") from None
 
 
-def _read_range(url: str, start: int, stop: int, token: str | None) -> bytes:
+class _RemoteFile(io.RawIOBase):
+    """A file of the Hub of which only what is asked for is read."""
+
+    def __init__(self, url: str, size: int, token: str | None) -> None:
+        self._url, self._size, self._token = url, size, token
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._position + size, self._size)
+        data = _read_range(self._url, self._position, stop, self._token) if stop > self._position else b""
+        self._position += len(data)
+        return data
+
+
+def _read_range(url: str, start: int, stop: int, token: str | None, *, whole: bool = False) -> bytes:
+    """Some bytes of a file; `whole` where it is all of it, so that a server may answer without knowing ranges."""
     headers = build_hf_headers(
         token=sent_token(token), headers={"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     )
     # The whole file would come from a server that knows no ranges: it is streamed, so that it can be declined.
     with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
         hf_raise_for_status(response)
-        if response.status_code != 206:
+        if response.status_code != 206 and not whole:
             raise DataError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
         return bytes(response.read())
 
@@ -299,13 +533,18 @@ def dataset_files(
     Raises:
         DataError: if a file is missing and cannot be had.
     """
-    repo_id = _checked_id(repo_id)
+    dataset = known_dataset(DatasetRef(repo_id, config, revision), local_only=local_only, token=token)
+    return fetch_dataset(dataset, token=token, progress=progress)
+
+
+def known_dataset(ref: DatasetRef, *, local_only: bool = False, token: str | None = None) -> HubDataset:
+    """A data set as it was described when it was downloaded, or as it is described now. Raises as `dataset_files`."""
+    repo_id, revision = _checked_id(ref.name), ref.revision
     if revision is None and not local_only:
-        now = describe_dataset(repo_id, config=config, token=token)
-        return fetch_dataset(now, token=token, progress=progress)
+        return describe_dataset(repo_id, ref.config, ref.label, ref.image, token=token)
     if revision is None or not COMMIT.fullmatch(revision):
         raise DataError(masked(f"The revision {revision!r} of {repo_id} is not pinned: use a commit's 40 digits."))
-    dataset = recorded_dataset(repo_id, config, revision)
+    dataset = _recorded(ref)
     if local_only:
         missing = dataset is None or any(
             cached_file("dataset", repo_id, revision, file) is None
@@ -315,17 +554,24 @@ def dataset_files(
         if missing:
             raise DataError(f"{_wanted(repo_id).what} is not on this machine: download it first.")
     if dataset is None:
-        dataset = describe_dataset(repo_id, config=config, revision=revision, token=token)
-    return fetch_dataset(dataset, token=token, progress=progress)
+        dataset = describe_dataset(repo_id, ref.config, ref.label, ref.image, revision=revision, token=token)
+    return dataset
 
 
 def recorded_dataset(repo_id: str, config: str | None, revision: str) -> HubDataset | None:
     """A data set that was downloaded before, as it was described then, without a request; None if there is none."""
+    return _recorded(DatasetRef(repo_id, config, revision))
+
+
+def _recorded(ref: DatasetRef) -> HubDataset | None:
     try:
-        data = json.loads(_record(repo_id, revision, config).read_text(encoding="utf-8"))
+        data = json.loads(_record(ref).read_text(encoding="utf-8"))
         return HubDataset(
             **{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-            | {"files": {split: tuple(files) for split, files in data["files"].items()}}
+            | {
+                "files": {split: tuple(files) for split, files in data["files"].items()},
+                "decisions": [Decision(**decision) for decision in data.get("decisions", ())],
+            }
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or written by another version
         return None
@@ -335,17 +581,20 @@ def _remember(dataset: HubDataset) -> None:
     """Keep the list of files: what is in the cache does not say whether it is all there is."""
     content = json.dumps(asdict(dataset), indent=2, ensure_ascii=False)
     # Under its name, and as the default if it is what one gets without asking for a config.
-    is_default = dataset.config == ("default" if "default" in dataset.configs else dataset.configs[0])
-    for config in (dataset.config, None) if is_default else (dataset.config,):
-        path = _record(dataset.repo_id, dataset.revision, config)
+    for config in (dataset.config, None) if dataset.is_default else (dataset.config,):
+        path = _record(replace(dataset.reference, config=config))
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         beside.write_text(content, encoding="utf-8")
         beside.replace(path)
 
 
-def _record(repo_id: str, revision: str, config: str | None) -> Path:
-    folder = cached_assets_path("resnet_space", namespace=repo_id, subfolder=revision)
-    return Path(folder) / ("default.json" if config is None else f"config-{quote(config, safe='')}.json")
+def _record(ref: DatasetRef) -> Path:
+    folder = cached_assets_path("resnet_space", namespace=ref.name, subfolder=str(ref.revision))
+    name = "default" if ref.config is None else f"config-{quote(ref.config, safe='')}"
+    chosen = [
+        f"{what}-{quote(column, safe='')}" for what, column in (("label", ref.label), ("image", ref.image)) if column
+    ]
+    return Path(folder) / f"{'_'.join((name, *chosen))}.json"
 
 
 def max_bytes() -> float:

@@ -6,12 +6,13 @@ learn from it and the Hub's viewer shows it. Its classes are those of the run, i
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_space.data.archives.writing import UNFINISHED, image_schema, kept_bytes
-from resnet_space.data.sources import DataError, classification_columns
+from resnet_space.data.columns import DataError, classification_columns, readable
 
 MISTAKES = "mistakes"  # how the names of their folders begin
 FILE = "train-00000-of-00001.parquet"
@@ -27,8 +28,9 @@ def mistakes_file(folder: Path) -> Path:
 def classes_of(folder: Path) -> tuple[str, ...]:
     """The classes of a set; none where the folder has no such set."""
     try:
-        return classification_columns(pq.read_schema(mistakes_file(folder))).classes
-    except (DataError, OSError, pa.ArrowException):
+        with readable("The data set"):
+            return classification_columns(pq.read_schema(mistakes_file(folder))).classes
+    except DataError:
         return ()
 
 
@@ -52,12 +54,14 @@ def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str,
     if label not in classes:
         raise DataError(f"{label!r} is none of the run's {len(classes)} classes: choose one of them.")
     schema = image_schema(classes)
-    rows = []
+    rows: list[dict[str, Any]] = []
     file = mistakes_file(folder)
     if file.exists():
         if classes_of(folder) != tuple(classes):
             raise DataError(f"The data set {folder.name!r} has other classes than the run.")
-        rows = pq.read_table(file).to_pylist()
+        with readable(f"The data set {folder.name!r}"):
+            there = pq.read_table(file, schema=schema).to_pylist()
+            rows = [row for row in there if isinstance(row["image"]["bytes"], bytes)]
     kept = kept_bytes(picture)
     rows = [row for row in rows if row["image"]["bytes"] != kept]
     rows.append({"image": {"bytes": kept, "path": name[:200]}, "label": list(classes).index(label)})

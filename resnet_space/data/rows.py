@@ -8,24 +8,35 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from resnet_space.data.columns import image_bytes, image_columns, readable
 from resnet_space.data.images import ImageError, open_image
-from resnet_space.data.sources import classification_columns
 
 
 def read_images(
-    files: Sequence[Path], rows: Sequence[int], seen: Callable[[Image.Image], Image.Image] = lambda image: image
+    files: Sequence[Path],
+    rows: Sequence[int],
+    column: str | None = None,
+    seen: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> list[Image.Image | None]:
     """The images of a split in the order of `rows`, in their own sizes; None where one cannot be decoded.
 
     Args:
         files: the parquet files of the split, in order.
         rows: row numbers, counted through all files.
+        column: of the images; by default the one that is taken by itself.
         seen: what to keep of each: many in their own sizes take much memory.
 
     Raises:
         IndexError: for a row that there is not.
+        DataError: for files that cannot be read.
     """
-    column = classification_columns(pq.read_schema(files[0])).image
+    with readable("The data set's images"):
+        return _read(files, rows, column or next(iter(image_columns(pq.read_schema(files[0]))), "image"), seen)
+
+
+def _read(
+    files: Sequence[Path], rows: Sequence[int], column: str, seen: Callable[[Image.Image], Image.Image]
+) -> list[Image.Image | None]:
     groups = [(file, i, pq.read_metadata(file).row_group(i).num_rows) for file in files for i in _row_groups(file)]
     ends = np.cumsum([count for *_, count in groups])
     found: dict[int, Image.Image | None] = {}
@@ -45,8 +56,9 @@ def _row_groups(file: Path) -> range:
     return range(pq.read_metadata(file).num_row_groups)
 
 
-def _decoded(value: dict[str, bytes] | None) -> Image.Image | None:
+def _decoded(value: object) -> Image.Image | None:
+    encoded = image_bytes(value)
     try:
-        return open_image(io.BytesIO((value or {})["bytes"]))
-    except (ImageError, KeyError, TypeError):
+        return None if encoded is None else open_image(io.BytesIO(encoded))
+    except ImageError:
         return None

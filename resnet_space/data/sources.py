@@ -1,13 +1,38 @@
 """Where a data set's files are, and what is in them: parquet in the Hub's layout. Without torch, for a quick page."""
 
-import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from urllib.parse import parse_qsl, urlencode
 
-import pyarrow as pa
 import pyarrow.parquet as pq
+
+from resnet_space.data.columns import Columns, DataError, classification_columns, columns_of_files, features_of
+
+if TYPE_CHECKING:
+    from resnet_space.config import TrainConfig
+
+__all__ = [
+    "BUNDLED",
+    "DATASET_OWNER",
+    "DATA_FOLDER_VARIABLE",
+    "SPLITS",
+    "SPLIT_NAMES",
+    "Columns",
+    "DataError",
+    "Dataset",
+    "DatasetRef",
+    "classification_columns",
+    "data_folder",
+    "dataset_classes",
+    "dataset_folder",
+    "dataset_folders",
+    "open_dataset",
+    "split_files",
+]
 
 from resnet_space.background import tell_once
 
@@ -22,34 +47,58 @@ SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
 }
 
 
-class DataError(ValueError):
-    """A data set that cannot be read; the message says which and why, in one sentence."""
-
-
 @dataclass(frozen=True)
 class DatasetRef:
-    """Which data set: one on this machine by its name, or one of the Hub: "owner/name@revision#config"."""
+    """Which data set: one on this machine by its name, or one of the Hub.
+
+    The latter is written "owner/name@revision#config?label=column&image=column", where all but the name may be missing;
+    `label` and `image` are the columns to take where the rule of `classification_columns` would take others.
+    """
 
     name: str
     config: str | None = None
     revision: str | None = None
+    label: str | None = None
+    image: str | None = None
 
     @property
     def is_on_hub(self) -> bool:
         return "/" in self.name
 
+    @property
+    def words(self) -> str:
+        """Its name with what tells it from others of that name."""
+        parts = ", ".join(part for part in (self.config, self.label, self.image) if part)
+        return f"{self.name} ({parts})" if parts else self.name
+
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str`; revision and configuration may be missing."""
+        """The inverse of `str`."""
         if "/" not in text:  # a folder's name may have anything in it
             return cls(text)
-        rest, _, config = text.partition("#")
+        rest, _, columns = text.partition("?")
+        rest, _, config = rest.partition("#")
         name, _, revision = rest.partition("@")
-        return cls(name, config or None, revision or None)
+        chosen = dict(parse_qsl(columns))
+        return cls(name, config or None, revision or None, chosen.get("label"), chosen.get("image"))
+
+    @classmethod
+    def of(cls, training: "TrainConfig") -> Self:
+        """The data set that a run is trained with."""
+        return cls(
+            training.dataset,
+            training.dataset_config,
+            training.dataset_revision,
+            training.dataset_label,
+            training.dataset_image,
+        )
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.name}{revision}{f'#{self.config}' if self.config else ''}"
+        chosen = {name: column for name, column in (("label", self.label), ("image", self.image)) if column}
+        columns = urlencode(chosen) if self.is_on_hub else ""  # a folder's name may have anything in it
+        config = f"#{self.config}" if self.config else ""
+        return f"{self.name}{revision}{config}{f'?{columns}' if columns else ''}"
 
 
 def data_folder() -> Path | None:
@@ -95,55 +144,62 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
         return dataset_files(name, config, revision)
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
-        split = SPLIT_NAMES.get(file.name.split("-")[0])
-        if split:
+        split = SPLIT_NAMES.get(file.name.removesuffix(".parquet").split("-")[0])
+        if split and file.stat().st_size:
             files.setdefault(split, []).append(file)
     return {split: files[split] for split in SPLITS if split in files}
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a table that classification learns from."""
+class Dataset:
+    """The parquet files of each split, and which of their columns classification learns from."""
 
-    image: str
-    label: str
-    classes: tuple[str, ...]
+    files: dict[str, list[Path]]
+    columns: Columns
 
 
-def classification_columns(schema: pa.Schema, what: str = "The data set") -> Columns:
-    """The image and the label column, found by the types in the Hub's metadata, never by name.
+def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
+    """Find a data set's files and columns, without reading its images; download one of the Hub where it is missing.
 
-    Of several image columns it is the first; of several of class labels the one with the most classes: CIFAR-100's fine
-    labels, not its coarse.
+    Args:
+        ref: which data set.
+        classes: of a run that learned from it: of several label columns the one that has them is taken, unless one was
+            chosen. So runs keep theirs that were made when another was preferred.
 
     Raises:
-        DataError: where either is missing; `what` names the data set.
+        DataError: for a data set that is not there, has no training images, or is not for classification.
     """
-    try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        features = {name: value for name, value in found.items() if isinstance(value, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):  # none, or not the Hub's
-        features = {}
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-    classes = {
-        name: tuple(feature["names"])
-        for name, feature in features.items()
-        if feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
-    if not images:
-        raise DataError(f"{what} is not one for image classification, as it has no image column: choose another.")
-    if not classes:
-        raise DataError(
-            f"{what} is not one for image classification, as it has no column of class labels "
-            "(ClassLabel; text and plain numbers do not count): choose another."
-        )
-    label = max(classes, key=lambda name: len(classes[name]))
-    return Columns(images[0], label, classes[label])
+    if ref.is_on_hub:
+        found = _of_hub(ref)
+    else:
+        files = split_files(ref.name)
+        if "train" not in files:
+            raise DataError(f"The data set {ref.name!r} has no training images.")
+        found = Dataset(files, columns_of_files(files["train"], label=ref.label, image=ref.image))
+    if classes and ref.label is None and found.columns.classes != tuple(classes):
+        for label in found.columns.labels:
+            with suppress(DataError):
+                other = columns_of_files(found.files["train"], label=label, image=found.columns.image)
+                if other.classes == tuple(classes):
+                    return Dataset(found.files, other)
+    return found
 
 
-def dataset_classes(name: str, config: str | None = None, revision: str | None = None) -> tuple[str, ...]:
+def _of_hub(ref: DatasetRef) -> Dataset:
+    from resnet_space.data import hub
+
+    if ref.label or ref.image:
+        known = hub.known_dataset(ref)
+        return Dataset(hub.fetch_dataset(known), known.columns)
+    files = hub.dataset_files(ref.name, ref.config, ref.revision)
+    recorded = hub.recorded_dataset(ref.name, ref.config, ref.revision) if ref.revision else None
+    if recorded is None and not features_of(pq.read_schema(files["train"][0])):  # the README may have them
+        recorded = hub.known_dataset(ref)
+    return Dataset(files, columns_of_files(files["train"]) if recorded is None else recorded.columns)
+
+
+def dataset_classes(
+    name: str, config: str | None = None, revision: str | None = None, label: str | None = None
+) -> tuple[str, ...]:
     """The class names of a data set, without reading its images."""
-    files = split_files(name, config, revision).get("train")
-    if not files:
-        raise DataError(f"The data set {name!r} has no training images.")
-    return classification_columns(pq.read_schema(files[0])).classes
+    return open_dataset(DatasetRef(name, config, revision, label)).columns.classes

@@ -1,15 +1,17 @@
 """From a data set's files to the decoded images that a training learns from, chooses by and is judged by."""
 
 import errno
+import hashlib
 import io
 import math
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -21,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.config import TrainConfig
+from resnet_space.data.columns import Columns, DataError, columns_of_files, image_bytes, misfits, readable
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import DataError, classification_columns, split_files
+from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import TEST_SHARE
 from resnet_space.hardware import image_memory_bytes, use_any_core
 
@@ -41,7 +44,8 @@ class ImageSet:
     """Decoded images of one split: `images` uint8 [N, H, W, 3], `labels` int64 [N] into `classes`.
 
     Images on disk, of which there are more than memory should hold, are never copied as a whole: `rows` then says which
-    of `images` belong to this set. `source` has their row numbers in the files they came from, where that is known.
+    of `images` belong to this set. `source` has their row numbers in the files they came from, where that is known, and
+    `digests` what tells one picture with its class from another: int64 [N], of its encoded bytes and the class's name.
     """
 
     images: Tensor
@@ -49,6 +53,7 @@ class ImageSet:
     classes: tuple[str, ...]
     rows: Tensor | None = None
     source: Tensor | None = None
+    digests: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +64,10 @@ class ImageSet:
 
     def subset(self, indices: Tensor) -> "ImageSet":
         smaller = replace(
-            self, labels=self.labels[indices], source=None if self.source is None else self.source[indices]
+            self,
+            labels=self.labels[indices],
+            source=None if self.source is None else self.source[indices],
+            digests=None if self.digests is None else self.digests[indices],
         )
         if self.rows is None:
             return replace(smaller, images=self.images[indices])
@@ -75,16 +83,29 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once."""
+    """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once.
+
+    `validation_name` and `test_name` say which split of the data set that is: "train", "validation" or "test".
+    `warnings` are what is to be told of how they came about, each in one sentence.
+    """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
-    test_name: str  # which split of the data set that is: "test", "validation" or "train"
+    test_name: str
+    validation_name: str = "train"
+    warnings: tuple[str, ...] = ()
 
 
 def load_split(
-    files: Sequence[Path], size: int, *, progress: Callable[[int, int], None] | None = None, folder: Path | None = None
+    files: Sequence[Path],
+    size: int,
+    columns: Columns | None = None,
+    *,
+    split: str = "train",
+    warnings: list[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    folder: Path | None = None,
 ) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
@@ -94,6 +115,9 @@ def load_split(
     Args:
         files: of one split, at least one.
         size: height and width in pixels: of the model's image before its centre crop.
+        columns: of the training split, whose classes these are too, matched by name; by default those of the files.
+        split: which one it is, for the warnings.
+        warnings: gets a sentence on each kind of class that does not fit.
         progress: is told (decoded, all) now and then.
         folder: for the file; that of the system for temporary files where it is left out.
 
@@ -101,17 +125,42 @@ def load_split(
         DataError: for a data set that is not for image classification, or has no image that can be decoded, or where
             the disk has no room for them.
     """
-    columns = classification_columns(pq.read_schema(files[0]))
+    columns = columns or columns_of_files(files)
+    with readable(f"The {split} split"):
+        return _load_split(files, size, columns, split, [] if warnings is None else warnings, progress, folder)
+
+
+def _load_split(
+    files: Sequence[Path],
+    size: int,
+    columns: Columns,
+    split: str,
+    warnings: list[str],
+    progress: Callable[[int, int], None] | None,
+    folder: Path | None,
+) -> ImageSet:
+    schema = pq.read_schema(files[0])
+    if columns.label not in schema.names or columns.image not in schema.names:
+        raise UnlabelledError(f"The {split} split has no column {columns.label!r} or none {columns.image!r}.")
     count = sum(pq.read_metadata(file).num_rows for file in files)
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
+    digests = np.zeros(count, dtype=np.int64)
+    unknown: Counter[str] = Counter()
+    names = [name.encode() for name in columns.classes]
 
-    def decode(i: int, value: dict[str, bytes], label: int | None) -> None:
-        try:
-            images[i] = np.asarray(to_model_size(open_image(io.BytesIO(value["bytes"])), size))
-        except (ImageError, TypeError):  # damaged, or kept outside the file
+    def decode(i: int, value: object, label: int) -> None:
+        encoded = image_bytes(value)
+        if encoded is None or label < 0:  # kept outside the file, or without a class
             return
-        labels[i] = -1 if label is None or label >= len(columns.classes) else label
+        try:
+            images[i] = np.asarray(to_model_size(open_image(io.BytesIO(encoded)), size))
+        except ImageError:
+            return
+        labels[i] = label
+        digest = hashlib.blake2b(encoded, digest_size=8)
+        digest.update(names[label])
+        digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
 
     done = 0
     # Pillow releases the interpreter's lock while it decodes.
@@ -119,18 +168,26 @@ def load_split(
         for file in files:
             with pq.ParquetFile(file) as parquet:
                 for rows in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
-                    values, numbers = rows[columns.image].to_pylist(), rows[columns.label].to_pylist()
-                    list(pool.map(decode, range(done, done + len(values)), values, numbers, chunksize=64))
+                    numbers, strange = columns.match(rows[columns.label], parquet.schema_arrow)
+                    unknown += strange
+                    values = rows[columns.image].to_pylist()
+                    list(pool.map(decode, range(done, done + len(values)), values, numbers.tolist(), chunksize=64))
                     done += len(values)
                     if progress:
                         progress(done, count)
+    warnings += misfits(split, columns, schema, unknown)
     usable = torch.from_numpy(np.flatnonzero(labels >= 0))
     if not len(usable):
         raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
     rows = torch.arange(count)
     data = ImageSet(
-        torch.from_numpy(images), torch.from_numpy(labels), columns.classes, rows if on_disk else None, source=rows
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        columns.classes,
+        rows if on_disk else None,
+        source=rows,
+        digests=torch.from_numpy(digests),
     )
     return data if len(usable) == count else data.subset(usable)
 
@@ -206,10 +263,45 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 
+@dataclass(frozen=True)
+class Members:
+    """Which pictures each set of a training has, by their digests (int64, in the set's order), and of which split."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    validation_name: str
+    test_name: str
+
+    @classmethod
+    def of(cls, splits: Splits) -> "Members | None":
+        """None where the digests are not known."""
+        train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
+        if train is None or validation is None or test is None:
+            return None
+        return cls(train.numpy(), validation.numpy(), test.numpy(), splits.validation_name, splits.test_name)
+
+    def save(self, file: Path) -> None:
+        with file.open("wb") as opened:
+            np.savez(opened, **vars(self))
+
+    @classmethod
+    def load(cls, file: Path) -> "Members | None":
+        """None where there is no such file, or a damaged one."""
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
+                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
 def load_splits(
     training: TrainConfig,
     size: int,
     *,
+    classes: Sequence[str] = (),
+    members: Members | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> Splits:
@@ -222,19 +314,39 @@ def load_splits(
     Where memory has no room for them they go to files in `folder`, which nobody else uses, and where a process that
     was killed may have left its own.
 
+    Args:
+        training: names the data set.
+        size: height and width in pixels.
+        classes: of the run, see `open_dataset`.
+        members: the pictures of a training that goes on: its sets stay as they were, and new pictures are left out.
+        progress: is told (decoded, all) of each split.
+        folder: for the files; that of the system for temporary files where it is left out.
+
     Raises:
-        DataError: where the data set cannot be read or has too few images, or the disk has no room for them.
+        DataError: where the data set cannot be read, has too few images, or lacks one of the members, or the disk has
+            no room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
         left.unlink(missing_ok=True)
-    files = split_files(training.dataset, training.dataset_config, training.dataset_revision)
-    if "train" not in files:
-        raise DataError(f"The data set {training.dataset!r} has no training images.")
-    sets = {"train": load_split(files["train"], size, progress=progress, folder=folder)}
-    for split in ("validation", "test"):
-        if split in files:
-            with suppress(UnlabelledError):  # as the tests of competitions are
-                sets[split] = load_split(files[split], size, progress=progress, folder=folder)
+    dataset = open_dataset(DatasetRef.of(training), classes)
+    files, warnings = dataset.files, list[str]()
+    columns = dataset.columns
+    if members is not None and set(classes) <= set(columns.classes):
+        columns = columns.only(classes)  # a class that was added since is not learned
+    sets: dict[str, ImageSet] = {}
+    for split, paths in files.items():
+        try:
+            sets[split] = load_split(
+                paths, size, columns, split=split, warnings=warnings, progress=progress, folder=folder
+            )
+        except UnlabelledError:  # as the tests of competitions are
+            if split == "train":
+                raise
+    divided = _divided(sets, training) if members is None else _divided_as_before(sets, members, training.dataset)
+    return replace(divided, warnings=(*divided.warnings, *warnings))
+
+
+def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
     train = sets["train"]
     test_name = next((split for split in ("test", "validation") if split in sets), "train")
     if test_name == "train":
@@ -242,7 +354,8 @@ def load_splits(
         train, test = train.subset(rest), train.subset(test_images)
     else:
         test = sets[test_name]
-    if test_name == "test" and "validation" in sets:
+    own_validation = test_name == "test" and "validation" in sets
+    if own_validation:
         validation = sets["validation"]
     else:
         count = min(round(len(train) * training.validation_fraction), MAX_VALIDATION_IMAGES)
@@ -250,4 +363,45 @@ def load_splits(
         train, validation = train.subset(rest), train.subset(held_out)
     if not len(train):
         raise DataError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
-    return Splits(train, validation, test, test_name)
+    return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
+
+
+def _divided_as_before(sets: Mapping[str, ImageSet], members: Members, dataset: str) -> Splits:
+    """The same sets of the same pictures, whatever was added to the data set or moved in it since."""
+    rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
+    for split, data in sets.items():
+        assert data.digests is not None
+        for row, digest in enumerate(data.digests.tolist()):
+            rows.setdefault((split, digest), []).append(row)
+    for found in rows.values():
+        found.reverse()
+    lost = 0
+
+    def taken(split: str, digests: NDArray[np.int64]) -> Tensor:
+        nonlocal lost
+        found = [rows[split, digest].pop() if rows.get((split, digest)) else -1 for digest in digests.tolist()]
+        lost += found.count(-1)
+        return torch.tensor(found, dtype=torch.int64)
+
+    train = taken("train", members.train)
+    validation = taken(members.validation_name, members.validation)
+    test = taken(members.test_name, members.test)
+    if lost:
+        raise DataError(
+            f"The data set {dataset!r} has changed since the training began: {lost:,} of its pictures "
+            "are gone or have another class; bring them back to go on, or start a new run."
+        )
+    used = {"train", members.validation_name, members.test_name}
+    added = sum(len(left) for (split, _), left in rows.items() if split in used)
+    warnings: tuple[str, ...] = ()
+    if added:
+        were = "picture was" if added == 1 else "pictures were"
+        warnings = (f"{added:,} {were} added to the data set since the training began: it goes on without.",)
+    return Splits(
+        sets["train"].subset(train),
+        sets[members.validation_name].subset(validation),
+        sets[members.test_name].subset(test),
+        members.test_name,
+        members.validation_name,
+        warnings,
+    )

@@ -8,15 +8,16 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.images import ImageError, open_image
-from resnet_space.data.sources import Columns, DataError, DatasetRef, classification_columns, split_files
+from resnet_space.data.columns import Columns, DataError, image_bytes, misfits, read_column, readable
+from resnet_space.data.images import ImageError, Picture
+from resnet_space.data.sources import DatasetRef, open_dataset
 
 SAMPLES = 12
+SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
 PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
 TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
@@ -27,21 +28,27 @@ MAX_IMBALANCE = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of the training split and its class."""
+    """An image of the training split, small enough to be kept, and its class."""
 
     image: Image.Image
     label: str
+    side: int = 0  # the short one in the file, in pixels
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """`counts` has the images of every class by split; `side` is the median short side in pixels of the samples."""
+    """`counts` has the images of every class by split; `side` is the samples' median short side in pixels, as in the
+    files. All that is kept takes at most 10 MB.
+
+    `warnings` say what of the splits does not fit the training images' classes.
+    """
 
     ref: DatasetRef
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
     side: int
     samples: list[Sample]
+    warnings: tuple[str, ...] = ()
 
 
 def summarise(ref: DatasetRef) -> DatasetSummary:
@@ -50,31 +57,28 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     Raises:
         DataError: for a data set that cannot be read, or has no image that can be decoded.
     """
-    try:
-        return _summarise(ref)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"The data set {ref.name!r} cannot be read: {str(error).splitlines()[0].rstrip('.')}."
-        ) from None
-
-
-def _summarise(ref: DatasetRef) -> DatasetSummary:
-    files = split_files(ref.name, ref.config, ref.revision)
-    if "train" not in files:
-        raise DataError(f"The data set {ref.name!r} has no training images.")
-    columns = classification_columns(pq.read_schema(files["train"][0]))
-    counts = {}
-    for split, paths in files.items():
-        found: Counter[int] = Counter()
-        for path in paths:
-            found.update(pq.read_table(path, columns=[columns.label])[columns.label].to_pylist())
-        if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
-            counts[split] = [found[i] for i in range(len(columns.classes))]
-    samples = _samples(files["train"], columns)
+    with readable(f"The data set {ref.name!r}"):
+        dataset = open_dataset(ref)
+        files, columns = dataset.files, dataset.columns
+        counts: dict[str, list[int]] = {}
+        warnings: list[str] = []
+        for split, paths in files.items():
+            schema = pq.read_schema(paths[0])
+            if columns.label not in schema.names:  # a test of a competition
+                continue
+            found, unknown = Counter[int](), Counter[str]()
+            for path in paths:
+                numbers, strange = columns.match(read_column([path], columns.label), pq.read_schema(path))
+                found.update(numbers.tolist())
+                unknown += strange
+            warnings += misfits(split, columns, schema, unknown)
+            if split == "train" or any(found[i] for i in range(len(columns.classes))):  # not without labels
+                counts[split] = [found[i] for i in range(len(columns.classes))]
+        samples = _samples(files["train"], columns)
     if not samples:
         raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
-    side = round(median(min(sample.image.size) for sample in samples))
-    return DatasetSummary(ref, columns.classes, counts, side, samples)
+    side = round(median(sample.side for sample in samples))
+    return DatasetSummary(ref, columns.classes, counts, side, samples, tuple(warnings))
 
 
 def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
@@ -86,22 +90,35 @@ def _samples(files: Sequence[Path], columns: Columns) -> list[Sample]:
     for file, group in chosen:
         with pq.ParquetFile(file) as parquet:
             rows = parquet.read_row_group(group, columns=[columns.image, columns.label])
+        labels, _ = columns.match(rows[columns.label], rows.schema)
         for i in generator.permutation(len(rows))[: 20 * SAMPLES]:
-            label = rows[columns.label][int(i)].as_py()
-            encoded = rows[columns.image][int(i)].as_py()
-            if label is not None and 0 <= label < len(columns.classes) and encoded and encoded["bytes"]:
-                by_class.setdefault(label, []).append(encoded["bytes"])
+            encoded = image_bytes(rows[columns.image][int(i)].as_py())
+            if labels[i] >= 0 and encoded:
+                by_class.setdefault(int(labels[i]), []).append(encoded)
     samples: list[Sample] = []
     while by_class and len(samples) < SAMPLES:
         for label in sorted(by_class):
             try:
-                samples.append(Sample(open_image(io.BytesIO(by_class[label].pop(0))), columns.classes[label]))
+                samples.append(_sample(by_class[label].pop(0), columns.classes[label]))
             except ImageError:
                 continue
             finally:
                 if not by_class[label]:
                     del by_class[label]
     return samples[:SAMPLES]
+
+
+def _sample(encoded: bytes, label: str) -> Sample:
+    """At most 320 x 640 pixels, cut from the centre of a longer image: 0.8 MB."""
+    with Picture(io.BytesIO(encoded), short_side=SAMPLE_SIDE) as picture:
+        image, side = picture.decode().image, min(picture.size)
+    short = min(image.size)
+    width, height = (min(length, 2 * short) for length in image.size)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box, scale = (left, top, left + width, top + height), min(SAMPLE_SIDE / short, 1)
+    if scale < 1 or (width, height) != image.size:
+        image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC, box=box)
+    return Sample(image, label, side)
 
 
 def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str, object]]:
@@ -123,7 +140,7 @@ def sized(model: ModelConfig, size: int) -> ModelConfig:
 
 def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
     """What will hurt this training, each in one sentence that says what to do about it."""
-    found = []
+    found = list(summary.warnings)
     train = summary.counts["train"]
     named = zip(summary.classes, train, strict=True)
     few = [f"{name} ({count})" for name, count in named if count < MIN_IMAGES_PER_CLASS]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import evaluation_batches
-from resnet_space.data.sources import DataError, DatasetRef, split_files
+from resnet_space.data.sources import DataError, DatasetRef, open_dataset
 from resnet_space.data.splits import ImageSet, load_split
 
 T = TypeVar("T")
@@ -37,11 +37,10 @@ def probe(dataset: str, split: str, count: int, config: ModelConfig) -> ImageSet
     Raises:
         DataError: where there is no such data set or split.
     """
-    ref = DatasetRef.parse(dataset)
-    files = split_files(ref.name, ref.config, ref.revision)
-    if split not in files:
-        raise DataError(f"The data set {dataset} has no {split} images: choose one of {', '.join(files)}.")
-    return balanced(load_split(files[split], config.stored_size), count)
+    data = open_dataset(DatasetRef.parse(dataset))
+    if split not in data.files:
+        raise DataError(f"The data set {dataset} has no {split} images: choose one of {', '.join(data.files)}.")
+    return balanced(load_split(data.files[split], config.stored_size, data.columns, split=split), count)
 
 
 def labels_for(data: ImageSet, classes: Sequence[str]) -> Tensor | None:

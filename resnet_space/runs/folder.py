@@ -53,6 +53,7 @@ RESUME = "resume"
 START_WEIGHTS = f"{RESUME}/start.safetensors"
 STATE = f"{RESUME}/state.pt"
 DECODED = f"{RESUME}/images"
+MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
 LOCK = f"{RESUME}/lock"

@@ -246,7 +246,8 @@ class Guard:
             return None  # a page for everybody, on which a visitor's key is kept from other pages by the browser
         origin = headers.get("origin")
         own = origin is None or _without_port(urlsplit(origin).netloc.lower()) in (self.hosts or {_without_port(host)})
-        opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["path"] == "/"
+        # Whoever follows a link, or comes back from signing in at the Hub; but no link signs anybody out.
+        opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["path"].rstrip("/") != "/logout"
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page
         if own and not foreign:
             return None

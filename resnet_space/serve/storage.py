@@ -2,100 +2,41 @@
 
 All that visitors cause on the disk is counted here, has one limit, and is tidied here: runs with what training them
 takes, data sets, uploads and exports (`temporary`), what killed processes have left, and on a Space, whose disk is the
-app's, the Hub client's cache, from which all can be had again.
-
-Of runs and data sets only what a visitor of a public app made or brought is ever deleted: it is marked when it is made.
-What was made while the app was its owner's alone is never touched, also when the app is shared later. What trains or
-waits stays, and its data.
+app's, the Hub client's cache, from which all can be had again. `kept` finds it.
 """
 
 import math
 import os
-import re
 import shutil
 import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.background import in_background, tell_once
 from resnet_space.config import RunConfig
 from resnet_space.data.archives import Limits as ImportLimits
-from resnet_space.data.sources import DATASET_OWNER, DatasetRef
-from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run, RunError
+from resnet_space.data.sources import DatasetRef
+from resnet_space.runs import RunError
 from resnet_space.serve import temporary
+from resnet_space.serve.kept import IN_USE, LEAST_FILE, Inventory, Kept, oldest_first, to_delete, tree
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.zero import is_zero_gpu
 
 if TYPE_CHECKING:
     from resnet_space.ui.workshop import Workshop
 
-EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
-DAY = 24 * 3600.0
-HOUR = 3600.0
 TIDY_SECONDS = 600.0  # between two looks
 MEASURED_SECONDS = 10.0  # for which what was measured is believed
-LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of a killed process, and goes
-UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
-IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
 TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together; never less than the largest upload
 ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
-LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
 SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
-SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `Library.free_name` ends it on a public app
-# What is renamed when it is whole, or before it is deleted; and what `replaced_atomically` writes to.
-HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Something that is counted, and may go.
-
-    Attributes:
-        name: of it.
-        used: when it was changed or used last (seconds since 1970).
-        bytes: that it takes.
-        delete: does it.
-        kind: "runs", "datasets", "temporary", "left" or "hub".
-        lasts: seconds after which it goes where it was not used; None: as the limits say.
-        stays: whether it is in use now; then it does not go.
-        whose: the address that uploaded or exported it, where that is known.
-    """
-
-    name: str
-    used: float
-    bytes: int
-    delete: Callable[[], None]
-    kind: str = "runs"
-    lasts: float | None = None
-    stays: bool = False
-    whose: str = ""
-
-
-def to_delete(kept: list[Kept], limits: Limits, now: float) -> list[Kept]:
-    """What has not been used for too long, and of the rest the longest unused, until it all fits."""
-    room = None if limits.gigabytes is None else limits.gigabytes * 1e9
-    left = sum(thing.bytes for thing in kept)
-    gone = []
-    for thing in _oldest_first(kept):
-        lasts = thing.lasts if thing.lasts is not None or limits.days is None else limits.days * DAY
-        expired = lasts is not None and now - thing.used > lasts
-        if expired or (room is not None and left > room):
-            gone.append(thing)
-            left -= thing.bytes
-    return gone
 
 
 def _is_temporary(thing: Kept, whose: str | None) -> bool:
     return thing.kind == "temporary" and whose in (None, thing.whose)
-
-
-def _oldest_first(kept: Iterable[Kept]) -> list[Kept]:
-    return sorted((thing for thing in kept if not thing.stays), key=lambda thing: thing.used)
 
 
 class Storage:
@@ -108,6 +49,7 @@ class Storage:
         self._measured = -MEASURED_SECONDS  # when, by the monotonic clock
         self._whose: dict[str, str] = {}  # addresses by the names of uploads and exports
         self._reserved: dict[str, tuple[str, int]] = {}  # (address, bytes) of uploads on their way, by their names
+        self._inventory = Inventory(workshop)
 
     # What there is
 
@@ -117,109 +59,18 @@ class Storage:
         for thing in self._measure(0.0):
             found[thing.kind] += thing.bytes
         if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
-            found["temporary"] += _tree(temporary.folder() / temporary.UNFINISHED)[1]
+            found["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
         kinds = {kind: found[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
         return {**kinds, "total": found.total(), "free": _free(self.workshop.library.root)}
 
     def _measure(self, believed: float = MEASURED_SECONDS) -> list[Kept]:
         with self._lock:
             if time.monotonic() - self._measured >= believed:
-                self._kept = list(self._everything())
+                self._kept = list(self._inventory.everything(self._whose))
                 self._measured = time.monotonic()
                 names = {thing.name for thing in self._kept if thing.kind == "temporary"}
                 self._whose = {name: address for name, address in self._whose.items() if name in names}
             return self._kept
-
-    def _everything(self) -> Iterator[Kept]:
-        sources: list[Callable[[], Iterator[Kept]]] = [self._temporary]
-        if not self.workshop.readonly:  # where nothing is made, and nothing deleted
-            busy_data: set[str] = set()
-            sources += [self._left, lambda: self._runs(busy_data), lambda: self._datasets(busy_data)]
-            if "SPACE_ID" in os.environ:
-                sources.append(lambda: _cached(busy_data))
-        for source in sources:
-            try:
-                yield from source()
-            except Exception as error:
-                tell_once(f"Not measured: {error!r}")
-                if source in sources[2:]:  # what comes next may be in use by runs that were not looked at
-                    return
-
-    def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[Kept]]) -> Iterator[Kept]:
-        for folder in folders:
-            try:
-                yield from look(folder)
-            except (OSError, RunError) as error:  # it went meanwhile, or is broken: the rest goes on
-                tell_once(f"Not measured: {folder.name!r} ({error!r})")
-
-    def _runs(self, busy_data: set[str]) -> Iterator[Kept]:
-        def look(path: Path) -> Iterator[Kept]:
-            run = known.get(path)
-            busy = run is not None and self._is_busy(run)
-            if run is not None and busy:
-                busy_data.add(run.config.training.dataset)
-            else:
-                yield from self._left_in(path)
-            owned = _owned(path / OWNER)
-            if owned is not None:
-                used, size = _tree(path)
-                delete = _deletion(path) if run is None else self._run_deletion(run)
-                yield Kept(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
-
-        known = {run.path: run for run in self.workshop.library.runs()}
-        yield from self._each(_shown_folders(self.workshop.library.root), look)
-
-    def _is_busy(self, run: Run) -> bool:
-        try:
-            return run.is_training or run.is_queued
-        except OSError as error:  # nobody knows
-            tell_once(f"Not looked at: {run.name!r} ({error!r})")
-            return True
-
-    def _run_deletion(self, run: Run) -> Callable[[], None]:
-        return lambda: self.workshop.library.delete(run)
-
-    def _datasets(self, busy_data: set[str]) -> Iterator[Kept]:
-        def look(path: Path) -> Iterator[Kept]:
-            owned = _owned(path / DATASET_OWNER)
-            if owned is not None:
-                used, size = _tree(path)
-                lasts = None if owned else LEFT_BEHIND
-                stays = path.name in busy_data
-                yield Kept(path.name, used, size, _deletion(path), "datasets", lasts, stays)
-
-        yield from self._each(_shown_folders(self.workshop.data), look)
-
-    def _left(self) -> Iterator[Kept]:
-        """What killed processes left beside runs and data sets."""
-
-        def look(path: Path) -> Iterator[Kept]:
-            if HIDDEN.fullmatch(path.name):
-                used, size = _tree(path)
-                yield Kept(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
-
-        for root in (self.workshop.library.root, self.workshop.data):
-            yield from self._each(root.iterdir() if root.is_dir() else (), look)
-
-    def _left_in(self, run: Path) -> Iterator[Kept]:
-        """And within a run that does not train; its bytes are the run's."""
-        for folder in (run, run / RESUME, run / FIGURES):
-            for path in folder.glob(".*.tmp"):
-                yield Kept(path.name, _tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
-        if (run / DECODED).exists():
-            yield Kept(DECODED, _tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
-
-    def _temporary(self) -> Iterator[Kept]:
-        now, lasts = time.time(), UNUSED_UPLOAD if self.workshop.public else DAY
-
-        def look(path: Path) -> Iterator[Kept]:
-            used, size = _tree(path, LEAST_FILE)
-            whose = self._whose.get(path.name, "")
-            yield Kept(path.name, used, size, lambda: _remove(path), "temporary", lasts, now - used < IN_USE, whose)
-
-        if temporary.is_own():
-            others = (temporary.LOCK, temporary.UNFINISHED)
-            yield from self._each((path for path in temporary.folder().iterdir() if path.name not in others), look)
 
     # Room for more
 
@@ -240,10 +91,7 @@ class Storage:
                 self._make_room(wanted - left)
                 left = self._left_of(where or self.workshop.library.root)
         if wanted > left:
-            raise RunError(
-                f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} "
-                "here: bring or ask for less, or try again later."
-            )
+            raise _no_room(what, wanted, left)
 
     def room_for_upload(self, wanted: int, address: str) -> None:
         """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
@@ -299,11 +147,27 @@ class Storage:
         from resnet_space.data.splits import decoded_bytes
 
         training = config.training
-        ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
+        ref = DatasetRef.of(training)
         counts = map(sum, self.workshop.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
             self.room_for(wanted, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+
+    def room_for_download(self, ref: DatasetRef, size: int) -> None:
+        """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
+
+        Raises:
+            RunError: as `room_for`.
+        """
+        from huggingface_hub import constants
+
+        if any(str(ref) == here for _, here in self.workshop.dataset_choices()):
+            return
+        cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
+        if "SPACE_ID" in os.environ:
+            self.room_for(size, what, cache)
+        elif size > _free(cache) - SPARE:
+            raise _no_room(what, size, _free(cache) - SPARE)
 
     def import_limits(self, archive: Path) -> ImportLimits:
         """What may come out of an archive, which is written twice before the import is done.
@@ -341,7 +205,7 @@ class Storage:
             return
         for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
             gone: list[Kept] = []
-            for thing in _oldest_first(filter(among, self._measure(believed))):
+            for thing in oldest_first(filter(among, self._measure(believed))):
                 if sum(thing.bytes for thing in gone) >= wanted:
                     break
                 gone.append(thing)
@@ -401,101 +265,6 @@ def kept_words(limits: Limits) -> str:
     return f"Runs are kept here{joined}. Push what you want to keep to the Hub."
 
 
-def _cached(busy_data: set[str]) -> Iterator[Kept]:
-    """The repositories in the Hub client's cache, and downloads that were broken off."""
-    from huggingface_hub import constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        found = scan_cache_dir(constants.HF_HUB_CACHE)
-    except CacheNotFound:
-        return
-    for repository in found.repos:
-        commits = [revision.commit_hash for revision in repository.revisions]
-        deletion = found.delete_revisions(*commits)
-        stays = repository.repo_id in busy_data
-        yield Kept(
-            repository.repo_id,
-            repository.last_accessed,
-            repository.size_on_disk,
-            deletion.execute,
-            kind="hub",
-            stays=stays,
-        )
-    for path in Path(constants.HF_HUB_CACHE).glob("*/blobs/*.incomplete"):
-        used, size = _tree(path)
-        yield Kept(path.name, used, size, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
-
-
-def _owned(owners: Path) -> bool | None:
-    """Whether what this file is beside has an owner; None where it is not a visitor's of a public app.
-
-    Where a visitor's mark is, or a name that a public app gave, an owner's file that names nobody is what a start or an
-    import left that failed halfway.
-    """
-    try:
-        named: bool | None = owners.stat().st_size > 0
-    except FileNotFoundError:
-        named = None
-    if owners.with_name(EXPIRES).exists():
-        return bool(named)
-    folder = owners.parent.parent if owners.parent.name == RESUME else owners.parent
-    return False if named is False and SECRET_NAME.search(folder.name) else None
-
-
-def _shown_folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _deletion(path: Path) -> Callable[[], None]:
-    return lambda: _delete_whole(path)
-
-
-def _delete_whole(folder: Path) -> None:
-    """At once, so that nobody meets half of it."""
-    gone = folder.with_name(f".deleted-{uuid.uuid4().hex}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _tree(path: Path, least: int = 0) -> tuple[float, int]:
-    """When a file, or the newest in a folder, was changed (the folder itself, if it has none), and the bytes of all.
-
-    Args:
-        path: of either.
-        least: bytes that each file counts.
-    """
-    found = path.lstat()
-    if not path.is_dir() or path.is_symlink():
-        return found.st_mtime, max(found.st_size, least)
-    used, size = 0.0, 0
-    folders = [str(path)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    try:
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(entry.path)
-                            continue
-                        about = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # it went meanwhile
-                        continue
-                    used = max(used, about.st_mtime)
-                    size += max(about.st_size, least)
-        except FileNotFoundError:
-            continue
-    return used or found.st_mtime, size
-
-
 def _free(folder: Path) -> int:
     """Bytes on the disk of a folder, which may not exist yet."""
     for path in (folder.absolute(), *folder.absolute().parents):
@@ -504,6 +273,13 @@ def _free(folder: Path) -> int:
         except OSError:
             continue
     return 0
+
+
+def _no_room(what: str, wanted: int, left: float) -> RunError:
+    return RunError(
+        f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
+        "bring or ask for less, or try again later."
+    )
 
 
 def _size_words(size: float) -> str:

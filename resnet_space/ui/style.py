@@ -103,6 +103,7 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .block.told:has(.progress-level) .html-container { visibility: hidden; }
 .block.told:not(:has(.progress-level)) > .wrap { display: none; }
 .block.told:not(:has(.progress-level)):not(:has(p)) { display: none; }
+.report ul { margin: 0; padding-left: 1.2rem; }
 .report { font-size: 0.92rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(140px, 22%), 1fr)); gap: 0.9rem; }

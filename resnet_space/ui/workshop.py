@@ -8,6 +8,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,10 @@ from resnet_space.runs import (
 )
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
+from resnet_space.serve.kept import EXPIRES
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.slots import Slots
-from resnet_space.serve.storage import EXPIRES, Storage
+from resnet_space.serve.storage import Storage
 from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.ui.loaded import LoadedModels
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_USERS = 1_000  # whose names are remembered
+MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
 MOST_NAMED = 8  # data sets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
@@ -76,7 +79,7 @@ class Workshop:
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
-        self._summaries: dict[DatasetRef, DatasetSummary] = {}
+        self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
         self.slots = Slots()
         self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
         self._remember_lock = threading.Lock()
@@ -279,7 +282,7 @@ class Workshop:
         own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
-        return [(f"{ref.name} ({ref.config})" if ref.name in several else ref.name, str(ref)) for ref in refs]
+        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
 
     def dataset(self, text: object, key: str | None) -> DatasetRef:
         """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
@@ -306,6 +309,9 @@ class Workshop:
         with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
+            self._summaries.move_to_end(ref)
+            while len(self._summaries) > MAX_SUMMARIES:
+                self._summaries.popitem(last=False)
             return self._summaries[ref]
 
     def forget_summary(self, ref: DatasetRef) -> None:
@@ -318,7 +324,11 @@ class Workshop:
         if not ref.is_on_hub:
             return ref
         known = [
-            other for other in self._hub_datasets() if other.name == ref.name and ref.config in (None, other.config)
+            other
+            for other in self._hub_datasets()
+            if other.name == ref.name
+            and ref.config in (None, other.config)
+            and (ref.label, ref.image) == (other.label, other.image)
         ]
         if ref.revision is None and known:
             return known[-1]
@@ -326,8 +336,9 @@ class Workshop:
             raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
         if ref.revision is not None:
             return ref
-        found = describe_dataset(ref.name, config=ref.config)
-        return DatasetRef(found.repo_id, found.config, found.revision)
+        chosen = {"label_column": ref.label, "image_column": ref.image}
+        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
+        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
 
     def remember(self, ref: DatasetRef) -> None:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
@@ -336,7 +347,8 @@ class Workshop:
             DataError: where that cannot be written down.
         """
         with self._remember_lock:
-            kept = [other for other in self._hub_datasets() if (other.name, other.config) != (ref.name, ref.config)]
+            same = replace(ref, revision=None)
+            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
             text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
             try:
                 with replaced_atomically(self.data / HUB_DATASETS) as file:

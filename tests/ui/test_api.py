@@ -2,13 +2,17 @@
 
 import base64
 import io
+import json
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -19,6 +23,7 @@ from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
 TRAINED_SECONDS = 240
+FACES = {"age": ["young", "old", "older"], "gender": ["f", "m"]}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     assert names == {"/start_training", "/training_status", "/stop_training", "/push", "/pull"} | {
         "/predict",
         "/explore_residuals",
+        "/add_data",
     }
 
 
@@ -234,3 +240,56 @@ def test_a_broken_run_is_left_out_or_refused_with_the_reason(client: Client, app
     (app.checkpoints / "broken" / "config.json").write_text("{")
     with pytest.raises(AppError, match=r"The config\.json of broken cannot be read"):
         client.predict(handle_file(EXAMPLE), "broken", api_name="/predict")
+
+
+def packed(tmp_path: Path, names: Sequence[str]) -> Path:
+    """A zip of different pictures."""
+    with zipfile.ZipFile(tmp_path / "two cameras.zip", "w") as archive:
+        for i, name in enumerate(names):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), (i * 9, 0, 99)).save(file, "PNG")
+            archive.writestr(name, file.getvalue())
+    return tmp_path / "two cameras.zip"
+
+
+def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Client, tmp_path: Path) -> None:
+    names = [f"cam{camera}/{name}/{i}.png" for camera in (1, 2) for name in ("cat", "dog") for i in range(4)]
+    archive = handle_file(packed(tmp_path, names))
+    added = client.predict(archive, api_name="/add_data")
+    assert added["name"] == "two-cameras"
+    assert added["counts"] == {"train": {"cat": 8, "dog": 8}}
+    assert (added["skipped"], added["warnings"]) == ([], [])
+    assert [decision["what"] for decision in added["decisions"]] == ["merged"]
+    kept = client.predict(archive, folders="keep", api_name="/add_data")
+    assert (kept["name"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
+    for wrong, sentence in (
+        ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
+        ({"archive": None, "repo_id": "no/such"}, "The data set no/such is not on the Hub"),
+        ({"archive": archive, "folders": "burn"}, "folders is 'burn', but must be 'merge' or 'keep'."),
+        ({"archive": archive, "label_column": "x"}, "There is no table that names the images: leave the columns out."),
+    ):
+        with pytest.raises(AppError) as refused:
+            client.predict(**wrong, api_name="/add_data")
+        assert sentence in str(refused.value)
+
+
+def test_a_hub_set_is_brought_with_the_columns_that_were_asked_for(client: Client, app: App) -> None:
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    features |= {name: {"_type": "ClassLabel", "names": names} for name, names in FACES.items()}
+    file = io.BytesIO()
+    table = pq.read_table(next((app.checkpoints.parent / "data" / TINY).glob("train-*"))).slice(0, 40)
+    table = pa.table(
+        {"image": table["img"], **{name: [i % len(names) for i in range(40)] for name, names in FACES.items()}}
+    )
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    app.hub.add_dataset("u/faces", {"data/train.parquet": file.getvalue()})
+    address = "https://huggingface.co/datasets/u/faces"
+    added = client.predict(None, address, label_column="gender", api_name="/add_data")
+    assert added["classes"] == FACES["gender"]
+    assert added["name"].endswith("#default?label=gender")
+    assert "'age' could be taken too" in json.dumps(added["decisions"])
+    started = client.predict(dataset=added["name"], epochs=1, api_name="/start_training")
+    assert wait_until_ended(client, started["run"])["state"] == "finished"
+    config = app.run(started["run"]).config
+    assert (config.model.classes, config.training.dataset_label) == (("f", "m"), "gender")

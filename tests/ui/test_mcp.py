@@ -16,7 +16,16 @@ from mcp.types import CallToolResult, TextContent
 
 from tests.ui.conftest import REPOSITORY, SHIPPED, App
 
-PUBLIC = {"start_training", "training_status", "stop_training", "predict", "explore_residuals", "push", "pull"}
+PUBLIC = {
+    "start_training",
+    "training_status",
+    "stop_training",
+    "predict",
+    "explore_residuals",
+    "push",
+    "pull",
+    "add_data",
+}
 EXAMPLE = REPOSITORY / "resnet_space" / "datasets" / "examples" / "horse.jpg"
 _, SHOWPIECE = SHIPPED
 

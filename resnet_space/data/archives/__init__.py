@@ -1,12 +1,13 @@
 """A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
 
 Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
-`layout` (from folders to splits and classes; copies), `writing` (images and parquet files), `report`.
+`layout` (from folders to splits and classes; copies), `tables` (labels from a table, or from the files' names),
+`writing` (images and parquet files), `report`.
 
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
-MB) and one image: twice its file (100 MB), and its pixels at some 12 bytes while it is decoded (600 MB for the largest
-that is allowed). On disk an import takes twice the size of the data set while it is written.
+MB) and one image: twice its file (100 MB), and its pixels while it is decoded (see `images`). On disk an import takes
+twice the size of the data set while it is written; pictures of 16 bits wait there as they came.
 """
 
 import hashlib
@@ -17,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from resnet_space.data.archives.layout import EXPECTED, SpooledImage, select
+from resnet_space.data.archives.layout import EXPECTED, SpooledImage, Wishes, select
 from resnet_space.data.archives.members import (
     DEFAULT_LIMITS,
     Limits,
@@ -29,14 +30,24 @@ from resnet_space.data.archives.members import (
     folder_members,
     path_parts,
 )
-from resnet_space.data.archives.report import ImportReport, Skipped, SkippedFiles, read_report, write_report
+from resnet_space.data.archives.report import (
+    Decision,
+    ImportReport,
+    Skipped,
+    SkippedFiles,
+    lost_folders,
+    read_report,
+    write_report,
+)
+from resnet_space.data.archives.tables import MAX_TABLE_BYTES, SUFFIXES, Table
 from resnet_space.data.archives.tars import tar_members
-from resnet_space.data.archives.writing import kept_bytes, write_splits
+from resnet_space.data.archives.writing import Keeper, write_splits
 from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DataError
 
 __all__ = [
+    "Decision",
     "File",
     "ImportReport",
     "Limits",
@@ -51,41 +62,62 @@ __all__ = [
 Progress = Callable[[int, int], None]
 TEMPORARY = ".import-"
 ABANDONED = 24 * 3600  # seconds without a change after which a temporary folder is that of a killed import
+ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how they begin; the last when split, even into one part
 OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"\x28\xb5\x2f\xfd": "Zstandard data"}
 
 
 def import_archive(
-    archive: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+    archive: Path,
+    folder: Path,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    folders: Literal["merge", "keep"] | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
 
     Args:
         archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.place`.
         folder: of the data set; it appears when all is done, and not at all if anything fails.
+        label_column: of a table beside the images, such as metadata.csv, to take the labels from.
+        image_column: of the table, which names the files.
+        folders: "keep" makes classes of folders that all hold the same folders, such as cameras; else these are merged.
         progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
 
     Raises:
         DataError: for what cannot be made a data set of. Single unusable files are skipped and reported.
     """
-    return _build(_archive_members(archive, limits), folder, limits, progress)
+    wishes, decisions = Wishes(label_column, image_column, folders), list[Decision]()
+    members = _archive_members(Path(archive), limits, decisions)
+    return _build(members, Path(folder), limits, progress, wishes, decisions)
 
 
 def import_folder(
-    source: Path, folder: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+    source: Path,
+    folder: Path,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    folders: Literal["merge", "keep"] | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
-    return _build(folder_members(source, limits), folder, limits, progress)
+    wishes = Wishes(label_column, image_column, folders)
+    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, wishes, [])
 
 
 def is_archive(file: Path) -> bool:
     """Whether it begins as an archive does; of those that cannot be read here too, so that `read_files` says why."""
     with file.open("rb") as start:
         head = start.read(262)
-    begins = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
+    begins = (*ZIPS, b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
     return head.startswith(begins) or head[257:262] == b"ustar"
 
 
-def _archive_members(archive: Path, limits: Limits) -> Members:
+def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -> Members:
     if not archive.is_file():
         raise DataError(f"There is no file {archive.name!r}.")
     with archive.open("rb") as file:
@@ -98,11 +130,17 @@ def _archive_members(archive: Path, limits: Limits) -> Members:
             ".tar.gz, .tar.bz2 or .tar.xz."
         )
     # By its start: a zip is known by its end too, but so would be a tar whose last member is a zip.
-    members = zip_members if start in (b"PK\x03\x04", b"PK\x05\x06") else tar_members
-    yield from members(archive, limits)
+    yield from zip_members(archive, limits, decisions) if start in ZIPS else tar_members(archive, limits)
 
 
-def _build(members: Members, folder: Path, limits: Limits, progress: Progress | None) -> ImportReport:
+def _build(
+    members: Members,
+    folder: Path,
+    limits: Limits,
+    progress: Progress | None,
+    wishes: Wishes,
+    decisions: list[Decision],
+) -> ImportReport:
     taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
@@ -111,19 +149,34 @@ def _build(members: Members, folder: Path, limits: Limits, progress: Progress | 
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         temporary.mkdir()
-        skipped = SkippedFiles()
+        skipped, keeper = SkippedFiles(), Keeper(limits)
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:
-            found = _collect(members, spool, skipped, limits, progress)
+            tables: list[Table] = []
+            found = _collect(members, spool, skipped, tables, limits, progress, keeper)
             if not found:
+                for table in tables:
+                    skipped.add("/".join((*table.folders, table.name)), table.problem)
                 raise _nothing_found(skipped)
-            selection = select(found, skipped, limits)
-            write_splits(selection, spool, temporary)
+            lost = lost_folders(skipped, (image.folders for image in found))
+            try:
+                selection = select(found, skipped, limits, tables, wishes)
+            except DataError as error:
+                raise DataError(" ".join([str(error), *lost])) from None
+            write_splits(selection, spool, temporary, keeper.finish)
         spool_file.unlink()
         counts = {
             split: {name: len(images) for name, images in sets.items()} for split, sets in selection.images.items()
         }
-        report = ImportReport(selection.classes, counts, tuple(skipped.listed), skipped.count, selection.warnings)
+        report = ImportReport(
+            selection.classes,
+            counts,
+            tuple(skipped.listed),
+            skipped.count,
+            (*selection.warnings, *lost),
+            [*decisions, *selection.decisions, *keeper.decisions],
+            selection.choices,
+        )
         write_report(report, temporary)
         if folder.exists():  # made by another in the meantime; an empty one would be replaced silently
             raise taken
@@ -136,9 +189,15 @@ def _build(members: Members, folder: Path, limits: Limits, progress: Progress | 
 
 
 def _collect(
-    members: Members, spool: IO[bytes], skipped: SkippedFiles, limits: Limits, progress: Progress | None
+    members: Members,
+    spool: IO[bytes],
+    skipped: SkippedFiles,
+    tables: list[Table],
+    limits: Limits,
+    progress: Progress | None,
+    keeper: Keeper,
 ) -> list[SpooledImage]:
-    """Put the usable images into the spool; their folders and names are judged when all are known."""
+    """Put the usable images into the spool, and set tables aside; they are judged when all are known."""
     found: list[SpooledImage] = []
     folders: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by their images, to save memory
     for file in _read(members, limits):
@@ -147,14 +206,18 @@ def _collect(
                 raise UnusableError(file.problem)
             if file.parts:
                 digest = hashlib.sha256(file.data).digest()
-                kept = kept_bytes(file.data)
+                kept = keeper.keep(file.data)
                 if len(found) >= limits.images:
                     raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
                 found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
                 spool.write(kept)
         except (UnusableError, ImageError) as error:
-            skipped.add(file.name, str(error))
+            room = MAX_TABLE_BYTES - sum(len(table.data) for table in tables)
+            if file.data and file.name.lower().endswith(SUFFIXES) and len(file.data) <= room:
+                tables.append(Table(file.parts[:-1], file.parts[-1], file.data, str(error)))
+            else:
+                skipped.add(file.name, str(error))
         if progress:
             progress(file.done, file.total)
     return found
@@ -182,7 +245,7 @@ def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Fil
     Raises:
         DataError: for what is no archive, a damaged one, or one that holds more than is allowed.
     """
-    members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits)
+    members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits, [])
     with closing(members):
         yield from _read(members, limits)
 

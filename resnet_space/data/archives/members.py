@@ -5,6 +5,7 @@ A name from an archive never becomes a path on this machine: members are read as
 
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from pathlib import Path
 from resnet_space.data.sources import DataError
 
 CHUNK = 1 << 16  # bytes read at once
+XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs half of it, but a file may ask for 4 GB
 MAX_NAME = 1_000  # characters
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
@@ -29,6 +31,9 @@ class Limits:
     bytes_per_image: int = 50_000_000  # of its file; its pixels are limited by `open_image`
     total_bytes: int = 5_000_000_000  # decompressed, counted as they are read
     compression_ratio: int = 200  # pictures are compressed already; a bomb reaches 1,000 and far more
+    pixels: int = 1_000_000_000  # to decode, and as many again as the files' bytes allow: some 10 s
+    pixels_per_byte: int = 500  # of a file: scanned text has 300, photographs have 5
+    seconds: int = 3_600  # of reading and decoding
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -37,6 +42,29 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+class Budget:
+    """What is left of the pixels and the time that an import may take."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pixels = limits.pixels
+        self._end = time.monotonic() + limits.seconds
+
+    def spend(self, pixels: int, size: int) -> None:
+        """On a picture, before it is decoded, of a file of so many bytes. Raises DataError where nothing is left."""
+        self._pixels += size * self._limits.pixels_per_byte - pixels
+        if self._pixels < 0:
+            raise DataError(
+                f"The pictures have more than the {self._limits.pixels / 1e6:,.0f} million pixels that are allowed for "
+                "files as small as theirs: make the pictures smaller."
+            )
+        if time.monotonic() > self._end:
+            minutes = self._limits.seconds / 60
+            raise DataError(
+                f"The pictures take longer than {minutes:,.0f} minutes to read: bring fewer, or smaller ones."
+            )
 
 
 class UnusableError(ValueError):

@@ -1,6 +1,8 @@
 """What an import found, left out and warns of; kept beside the data set."""
 
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +11,19 @@ REPORT = "report.json"
 MAX_LISTED = 100  # skipped files
 MAX_NAMED = 5  # in a sentence
 MAX_SHOWN = 200  # characters of a name
+MAX_KINDS = 10_000  # of folders and endings that are counted
+DOCUMENTS = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".yaml", ".yml", ".py", ".log")
+FORMATS = {
+    "camera RAW": (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".raw", ".pef", ".srw"),
+    "damaged, or not what they are called": (
+        *(".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"),
+        *(".ppm", ".pgm", ".pbm", ".jp2"),
+    ),
+    "Photoshop": (".psd",),
+    "JPEG XL": (".jxl",),
+    "DICOM": (".dcm",),
+    "video": (".mp4", ".mov", ".avi", ".mkv", ".webm"),
+}
 
 
 @dataclass(frozen=True)
@@ -20,10 +35,19 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What was decided about an import, and is shown: `what` it is about, and one sentence."""
+
+    what: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class ImportReport:
     """A data set as it was made: `counts` is split -> class -> images, without the splits that it does not have.
 
     `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only.
+    `choices` has what can be decided otherwise, by the name of `import_archive`'s parameter.
     """
 
     classes: tuple[str, ...]
@@ -31,6 +55,8 @@ class ImportReport:
     skipped: tuple[Skipped, ...]
     skipped_count: int
     warnings: tuple[str, ...]
+    decisions: list[Decision] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -39,12 +65,44 @@ class SkippedFiles:
 
     listed: list[Skipped] = field(default_factory=list)
     count: int = 0
+    kinds: Counter[tuple[tuple[str, ...], str]] = field(default_factory=Counter)  # by their folders and endings
 
     def add(self, name: str, reason: str) -> None:
         self.count += 1
+        *folders, file = path_of(name)
+        if len(self.kinds) < MAX_KINDS:
+            self.kinds[tuple(folders), Path(file).suffix.lower()] += 1
         if len(self.listed) < MAX_LISTED:
             shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:MAX_SHOWN])
             self.listed.append(Skipped(shown + "…" * (len(name) > MAX_SHOWN), reason))
+
+
+def lost_folders(skipped: SkippedFiles, found: Iterable[tuple[str, ...]]) -> list[str]:
+    """A sentence for every folder, such as that of a class, from which not one image could be read.
+
+    Args:
+        skipped: what was left out.
+        found: the folders of each image that was read.
+    """
+    with_images = {folders[:i] for folders in set(found) for i in range(1, len(folders) + 1)}
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for (folders, ending), count in skipped.kinds.items():
+        if folders and folders not in with_images and ending not in DOCUMENTS:
+            kind = next((kind for kind, endings in FORMATS.items() if ending in endings), ending.strip(".").upper())
+            files = f"{count:,} {ending} file".replace("  ", " ") + "s" * (count > 1)
+            lost.setdefault(folders, []).append(f"{files} ({kind or 'of no known format'})")
+    said = [
+        f"No image of the folder {folders[-1]!r} can be read: it has {' and '.join(files[:MAX_NAMED])}; save them as "
+        "JPEG or PNG."
+        for folders, files in sorted(lost.items())
+    ]
+    more = len(said) - MAX_NAMED
+    return said[:MAX_NAMED] + ([f"Nor can any image of {more:,} more folders be read."] if more > 0 else [])
+
+
+def path_of(name: str) -> list[str]:
+    """A member's folders and its own name."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
 
 
 def write_report(report: ImportReport, folder: Path) -> None:
@@ -61,8 +119,10 @@ def read_report(folder: Path) -> ImportReport | None:
             tuple(Skipped(**skipped) for skipped in report["skipped"]),
             report["skipped_count"],
             tuple(report["warnings"]),
+            [Decision(**decision) for decision in report.get("decisions", ())],
+            report.get("choices", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

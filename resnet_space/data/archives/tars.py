@@ -10,12 +10,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from resnet_space.data.archives.members import CHUNK, Limits, Member, Members, decode_name, too_many_members
+from resnet_space.data.archives.members import (
+    CHUNK,
+    XZ_MEMORY,
+    Limits,
+    Member,
+    Members,
+    decode_name,
+    too_many_members,
+)
 from resnet_space.data.sources import DataError
 
 HEADER_BYTES = 1 << 15  # of one member, with its long name and attributes; tarfile takes quadratic time for some
 UNSUSPECTED_BYTES = 32_000_000  # up to here the compression ratio does not matter
-XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs half of it, but a file may ask for 4 GB
 DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 
 
@@ -34,6 +41,7 @@ def tar_members(path: Path, limits: Limits) -> Members:
             archive = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
         with archive:
             count = 0
+            absolute: bool | None = None  # by the first name: `tar -P` writes all paths as they were on its machine
             while True:
                 guard.allow(HEADER_BYTES)
                 with _damage("The tar is damaged or incomplete"):
@@ -45,8 +53,10 @@ def tar_members(path: Path, limits: Limits) -> Members:
                 count += 1
                 if count > limits.members:
                     raise too_many_members(limits)
+                name = decode_name(info.name.encode("utf-8", "surrogateescape"))
+                absolute = name.startswith("/") if absolute is None else absolute
                 if not info.isdir():
-                    name = decode_name(info.name.encode("utf-8", "surrogateescape"))
+                    name = name.lstrip("/") if absolute else name
                     chunks = lambda info=info: _chunks(guard, info)  # noqa: E731
                     yield Member(name, _problem(info), info.size, chunks, raw.tell(), total)
         if guard.last != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end

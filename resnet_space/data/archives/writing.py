@@ -2,8 +2,8 @@
 
 import io
 import json
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -12,9 +12,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.data.archives.layout import Selection, SpooledImage
-from resnet_space.data.images import ImageError, open_image
+from resnet_space.data.archives.members import Budget, Limits
+from resnet_space.data.archives.report import Decision, images
+from resnet_space.data.deep import Scale
+from resnet_space.data.images import Picture
 
 MAX_SHORT_SIDE = 512  # pixels; more than a ResNet looks at, and a phone's photograph takes a fiftieth of its bytes
+ENOUGH = 2 * MAX_SHORT_SIDE  # pixels that a large picture is decoded to before it is resized
+MAX_JPEG_SIDE = 65_500  # pixels, of the format
 ROW_GROUP_BYTES = 32_000_000
 SHARD_BYTES = 500_000_000  # as on the Hub; Arrow cannot read more than 2 GB of nested bytes at once
 UNFINISHED = ".partial"  # no data set yet to those who look for *.parquet
@@ -23,28 +28,93 @@ UNFINISHED = ".partial"  # no data set yet to those who look for *.parquet
 def kept_bytes(data: bytes) -> bytes:
     """An image's own bytes, or an upright JPEG of quality 90 where its short side has more than 512 pixels.
 
+    A small one that not everybody sees as it is meant, of 16 bits or in HEIC, becomes a PNG.
+
     Raises:
         ImageError: for what cannot be decoded.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a damaged file's metadata: that the image decodes is enough
-            image = open_image(io.BytesIO(data))
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's forty decoders meet hostile bytes here: none of them may end an import
-        raise ImageError(f"The image is damaged and cannot be decoded ({error}): try to save it anew.") from None
-    short = min(image.size)
-    if short <= MAX_SHORT_SIDE:
+    with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
+        usual = picture.is_usual
+        return _kept(data, picture.decode().image, usual)
+
+
+class Keeper:
+    """Keeps the images of one data set as `kept_bytes` does, but with one scale for all that have more than 8 bits.
+
+    So `keep` gives those as they came, and `finish` scales them when all are known.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._budget = Budget(limits)
+        self._scales: dict[bool, Scale] = {}  # by whether they are of 16 bits
+        self._deep: Counter[bool] = Counter()
+        self._bands = 0
+
+    def keep(self, data: bytes) -> bytes:
+        """Raises ImageError for what cannot be decoded, DataError where that is too much in all."""
+        with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
+            self._budget.spend(picture.cost, len(data))
+            deep, usual = picture.is_deep, picture.is_usual
+            decoded = picture.decode()
+        self._bands += bool(decoded.bands)
+        if not deep:
+            return _kept(data, decoded.image, usual)
+        scale = decoded.scale
+        if scale is not None:
+            kind = scale.bits is not None
+            self._scales[kind] = self._scales.get(kind, scale) | scale
+            self._deep[kind] += 1
+        else:
+            self._deep[True] += 1
         return data
-    width, height = (round(side * MAX_SHORT_SIDE / short) for side in image.size)
+
+    def finish(self, kept: bytes) -> bytes:
+        """What `keep` gave, ready to be written."""
+        if not self._deep:
+            return kept
+        with Picture(io.BytesIO(kept), short_side=ENOUGH) as picture:
+            if not picture.is_deep:
+                return kept
+            decoded = picture.decode(lambda own: self._scales.get(own.bits is not None, own))
+        return _kept(kept, decoded.image, False)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What was decided about scales and bands."""
+        said = []
+        for of_16_bits, count in self._deep.items():
+            scale = self._scales.get(of_16_bits, Scale.of_bits(16))
+            if of_16_bits:
+                said.append(
+                    f"{images(count)} of 16 bits a channel, at most {scale.bits} in use: scaled by {scale.bits}."
+                )
+            else:
+                values = f"{scale.low:g} (black) to {scale.high:g} (white)"
+                said.append(f"{images(count)} of 32 bits a value: scaled from {values}.")
+        if self._bands:
+            said.append(
+                f"{images(self._bands)} of several bands: the first three are seen, or of two the first as grey."
+            )
+        return [Decision("scale", sentence) for sentence in said]
+
+
+def _kept(data: bytes, image: Image.Image, usual: bool) -> bytes:
     file = io.BytesIO()
-    image.resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    short = min(image.size)
+    if short > MAX_SHORT_SIDE:
+        width, height = (round(side * MAX_SHORT_SIDE / short) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    elif usual:
+        return data
+    lossless = short <= MAX_SHORT_SIDE or max(image.size) > MAX_JPEG_SIDE
+    image.save(file, "PNG" if lossless else "JPEG", quality=90)
     return file.getvalue()
 
 
-def write_splits(selection: Selection, spool: IO[bytes], folder: Path) -> None:
-    """Write the parquet files of all splits."""
+def write_splits(
+    selection: Selection, spool: IO[bytes], folder: Path, finish: Callable[[bytes], bytes] = lambda kept: kept
+) -> None:
+    """Write the parquet files of all splits; `finish` is given every image of the spool."""
     schema = image_schema(selection.classes)
     labels = {name: label for label, name in enumerate(selection.classes)}
     for split, members in selection.images.items():
@@ -56,7 +126,7 @@ def write_splits(selection: Selection, spool: IO[bytes], folder: Path) -> None:
                 file, schema, compression="zstd", use_dictionary=["label"], write_statistics=["label"]
             ) as writer:
                 for group in _runs(shard, ROW_GROUP_BYTES):
-                    writer.write_table(_table(group, spool, schema))
+                    writer.write_table(_table(group, spool, schema, finish))
     for file in sorted(folder.glob(f"*{UNFINISHED}")):
         file.rename(file.with_suffix(""))
 
@@ -84,13 +154,15 @@ def _runs(rows: Iterable[tuple[SpooledImage, int]], size: int) -> Iterator[list[
         yield run
 
 
-def _table(rows: list[tuple[SpooledImage, int]], spool: IO[bytes], schema: pa.Schema) -> pa.Table:
+def _table(
+    rows: list[tuple[SpooledImage, int]], spool: IO[bytes], schema: pa.Schema, finish: Callable[[bytes], bytes]
+) -> pa.Table:
     encoded = []
     for image, _ in rows:
         spool.seek(image.offset)
-        encoded.append(spool.read(image.size))
+        encoded.append(finish(spool.read(image.size)))
     paths = pa.array([image.name for image, _ in rows], pa.string())
-    images = pa.StructArray.from_arrays(
+    column = pa.StructArray.from_arrays(
         [pa.array(encoded, pa.binary()), paths], fields=list(schema.field("image").type)
     )
-    return pa.table([images, pa.array([label for _, label in rows], pa.int64())], schema=schema)
+    return pa.table([column, pa.array([label for _, label in rows], pa.int64())], schema=schema)

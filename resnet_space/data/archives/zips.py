@@ -1,27 +1,36 @@
 """The members of a zip, hostile ones included: overlapping entries, false sizes, a directory that fills the memory."""
 
+import bz2
+import copy
 import io
+import lzma
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from resnet_space.data.archives.members import (
     CHUNK,
+    XZ_MEMORY,
     Limits,
     Member,
     Members,
     UnusableError,
-    decode_name,
     too_many_members,
 )
+from resnet_space.data.archives.names import encoding_of
+from resnet_space.data.archives.report import Decision
 from resnet_space.data.sources import DataError
 
 DIRECTORY_BYTES_PER_MEMBER = 256  # 46 and the name; macOS adds some 30
 UNSUSPECTED_BYTES = 8_000_000  # a drawing may be compressed well: below this size the ratio does not matter
 UTF8_NAME, ENCRYPTED = 0x800, 0x1  # flag bits
+UNICODE_PATH = 0x7075  # an extra field
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -31,18 +40,22 @@ DAMAGE = (
     ValueError,
     OverflowError,
     struct.error,
+    lzma.LZMAError,
+    MemoryError,
 )  # NotImplementedError is one too
 
 
-def zip_members(path: Path, limits: Limits) -> Members:
-    """The files in a zip, in its order.
+def zip_members(path: Path, limits: Limits, decisions: list[Decision]) -> Members:
+    """The files in a zip, in its order; how their names were read is added to `decisions`.
 
     Raises:
         DataError: for a zip that is damaged, encrypted or a bomb as a whole. One bad member is only marked as such.
     """
     with _ZipReader(path, limits) as file:
         try:
-            archive = zipfile.ZipFile(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of names, which are read below
+                archive = zipfile.ZipFile(file)
         except DataError:
             raise
         except DAMAGE as error:
@@ -56,12 +69,11 @@ def zip_members(path: Path, limits: Limits) -> Members:
                 raise DataError("The zip's entries overlap, as only those of a zip bomb do: make it anew.")
             if any(info.flag_bits & ENCRYPTED for info in infos):
                 raise DataError("The zip is protected by a password: make one without.")
-            for i, info in enumerate(infos):
-                name = info.orig_filename
-                if not info.flag_bits & UTF8_NAME:  # zipfile took cp437 for granted; other tools write UTF-8 unflagged
-                    name = decode_name(name.encode("cp437"))
+            names = _names(infos, decisions)
+            absolute = bool(names) and names[0].startswith("/")  # all are, as the paths of one machine
+            for i, (info, name) in enumerate(zip(infos, names, strict=True)):
                 yield Member(
-                    name,
+                    name.lstrip("/") if absolute else name,
                     _problem(info, limits),
                     info.file_size,
                     lambda info=info: _chunks(archive, info),  # type: ignore[misc]
@@ -74,19 +86,84 @@ def _problem(info: zipfile.ZipInfo, limits: Limits) -> str | None:
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "It is a link or no regular file."
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "It is compressed by an unusual method: use deflate."  # zipfile decodes the others without any bound
+    if info.compress_type not in METHODS:
+        return f"It is compressed by method {info.compress_type}, which is not read here: use deflate, bzip2 or LZMA."
     if info.file_size > max(UNSUSPECTED_BYTES, limits.compression_ratio * info.compress_size):
         return f"It is compressed more than {limits.compression_ratio} times, as bombs are and pictures are not."
     return None
 
 
+def _names(infos: Sequence[zipfile.ZipInfo], decisions: list[Decision]) -> list[str]:
+    """In UTF-8 where they are marked so, or stand in an extra field besides; the others all in one encoding."""
+    names: dict[int, str] = {}
+    unmarked: dict[int, bytes] = {}
+    for i, info in enumerate(infos):
+        if info.flag_bits & UTF8_NAME:
+            names[i] = info.orig_filename
+        else:
+            raw = info.orig_filename.encode("cp437")  # which zipfile took for granted
+            unicode = _unicode_path(info.extra, raw)
+            if unicode is None:
+                unmarked[i] = raw
+            else:
+                names[i] = unicode
+    codec, decision = encoding_of(unmarked.values())
+    decisions += [decision] if decision else []
+    names |= {i: raw.decode(codec) for i, raw in unmarked.items()}
+    return [names[i] for i in range(len(infos))]
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """The name in the extra field 0x7075, if that was written for the name as it is."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and field[:5] == struct.pack("<BL", 1, zlib.crc32(raw)) and len(field) > 5:
+            try:
+                return field[5:].decode()
+            except UnicodeDecodeError:
+                return None
+    return None
+
+
 def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     try:
+        if info.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            yield from _unpacked(archive, info)
+            return
         with archive.open(info) as file:  # ends after info.file_size bytes, whatever is in there
             yield from iter(lambda: file.read(CHUNK), b"")
     except DAMAGE as error:
         raise UnusableError(f"It is damaged inside the zip ({error}).") from None
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """By bzip2 or LZMA, a chunk at a time and within the memory for a dictionary; zipfile has no bound for either."""
+    packed = copy.copy(info)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+    del packed.CRC  # of what is inside
+    left, check = info.file_size, 0
+    with archive.open(packed) as file:
+        decoder = bz2.BZ2Decompressor() if info.compress_type == zipfile.ZIP_BZIP2 else _lzma_decoder(file)
+        while left and not decoder.eof:
+            data = file.read(CHUNK) if decoder.needs_input else b""
+            if decoder.needs_input and not data:
+                raise EOFError("unexpected end of the data")
+            chunk = decoder.decompress(data, min(CHUNK, left))
+            left, check = left - len(chunk), zlib.crc32(chunk, check)
+            yield chunk
+    if left or check != info.CRC:
+        raise zipfile.BadZipFile("wrong checksum or size")
+
+
+def _lzma_decoder(file: IO[bytes]) -> lzma.LZMADecompressor:
+    """By the header that zips have: two bytes of a version, the size of the properties, those."""
+    size = struct.unpack("<xxH", file.read(4))[0]
+    kind, dictionary = struct.unpack("<BL", file.read(size)[:5])
+    if dictionary > XZ_MEMORY:
+        raise ValueError(f"it asks for {dictionary:,} bytes of memory")
+    options = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": kind % 9, "lp": kind // 9 % 5, "pb": kind // 45}
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options])
 
 
 class _ZipReader(io.BufferedReader):

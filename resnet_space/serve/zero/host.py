@@ -168,7 +168,7 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
 
     training = run.config.training
     check_untrained(run, resume)
-    splits = splits_of(run)
+    splits = splits_of(run, keep=True)
     # Refuses weights that do not fit; and what it imports the forked process has then (2 s on two cores).
     Training(run, torch.device("cpu"), len(splits.train))
     if training.mixup or training.cutmix:

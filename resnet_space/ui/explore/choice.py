@@ -1,7 +1,7 @@
 """The left column: which network, and which images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -97,9 +97,9 @@ def wire_controls(
             training = workshop.library.open(run).config.training
         except RunError:
             return (gr.skip(),) * 4
-        own = (training.dataset, training.dataset_config)
+        own = replace(DatasetRef.of(training), revision=None)
         refs = [DatasetRef.parse(value) for _, value in known]
-        reference = next((str(ref) for ref in refs if (ref.name, ref.config) == own), None)
+        reference = next((str(ref) for ref in refs if replace(ref, revision=None) == own), None)
         if reference is None:
             return (gr.skip(),) * 4
         return FROM_DATA, gr.update(choices=known, value=reference), *on_dataset(reference, None, count, key)

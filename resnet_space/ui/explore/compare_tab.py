@@ -7,12 +7,11 @@ import gradio as gr
 
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.refusals import refusal
 from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Stops
-from resnet_space.ui.explore.held import HOLDING, Held
+from resnet_space.ui.explore.held import HOLDING, Held, kept
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import several_lines
@@ -92,9 +91,7 @@ def build_compare(
         yield {stop: gr.update(visible=False)}
 
     def provide(held: Held[Compared] | None) -> Kept:
-        result = held.thing if isinstance(held, Held) else None
-        if result is None:
-            raise refusal("There is nothing compared yet, or it is not kept any longer: press Compare first.")
+        result: Compared = kept(held, "There is nothing compared yet: press Compare first.")
         columns, rows = result.table
         names = [found.subject for found in result.found]
         lines = several_lines("norms", names, result.found[0].images)

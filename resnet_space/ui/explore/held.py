@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
+from resnet_space.serve.refusals import refusal
+
 HELD_BYTES = 300_000_000  # of all pages together
 
 Thing = TypeVar("Thing")
@@ -24,6 +26,16 @@ class Held(Generic[Thing]):
 
     def __deepcopy__(self, _memory: object) -> "Held[Thing]":
         return self
+
+
+def kept(held: object, nothing: str) -> Any:
+    """What a page's state has. Raises gr.Error with `nothing` where there was none yet, or with what became of it."""
+    if not isinstance(held, Held):
+        raise refusal(nothing)
+    thing = held.thing
+    if thing is None:
+        raise refusal("What was measured here is not kept any longer, as others have measured since: measure again.")
+    return thing
 
 
 class Holding:

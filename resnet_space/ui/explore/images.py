@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import (
-    SPLITS,
-    DataError,
-    DatasetRef,
-    classification_columns,
-    split_files,
-)
+from resnet_space.data.sources import SPLITS, DataError, DatasetRef, open_dataset
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.text import plotly_text
@@ -139,26 +133,28 @@ def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
     import pyarrow.parquet as pq
     import torch
 
+    from resnet_space.data.columns import read_column
     from resnet_space.data.rows import read_images
     from resnet_space.data.splits import ImageSet
     from resnet_space.residuals import balanced
 
     ref = DatasetRef.parse(images.dataset)
-    files = split_files(ref.name, ref.config, ref.revision)[images.split]
-    columns = classification_columns(pq.read_schema(files[0]))
-    labels = np.concatenate([pq.read_table(f, columns=[columns.label])[columns.label].to_numpy() for f in files])
-    usable = np.flatnonzero((labels >= 0) & (labels < len(columns.classes)))  # no label is not a number
+    dataset = open_dataset(ref)
+    files, columns = dataset.files[images.split], dataset.columns
+    labels = np.concatenate([columns.match(read_column([f], columns.label), pq.read_schema(f))[0] for f in files])
+    usable = np.flatnonzero(labels >= 0)
 
     def read() -> "tuple[ImageSet, list[Image | None]]":
-        source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable].astype(np.int64))
+        source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable])
         nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
         chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
         assert chosen.source is not None
-        return chosen, read_images(files, chosen.source.tolist(), partial(to_model_size, size=config.stored_size))
+        small = partial(to_model_size, size=config.stored_size)
+        return chosen, read_images(files, chosen.source.tolist(), columns.image, small)
 
     chosen, decoded = read()
     if any(image is None for image in decoded):  # damaged: others take its place
-        all_ = read_images(files, usable.tolist(), partial(to_model_size, size=1))
+        all_ = read_images(files, usable.tolist(), columns.image, partial(to_model_size, size=1))
         usable = usable[[image is not None for image in all_]]
         if not len(usable):
             raise DataError("None of the data set's images can be decoded, or none has a label.")

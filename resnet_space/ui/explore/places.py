@@ -9,7 +9,7 @@ from resnet_space.serve.refusals import refusal
 from resnet_space.text import markdown_text
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import UNLABELLED, Findings
-from resnet_space.ui.explore.held import Held
+from resnet_space.ui.explore.held import Held, kept
 from resnet_space.ui.explore.keep import KeepButtons, Kept, place_keep, wire_keep
 from resnet_space.ui.explore.snippets import python_lines
 from resnet_space.ui.explore.views.norms import UNGATED
@@ -82,9 +82,7 @@ def place_view(view: View) -> ViewPlaces:
 
 def needed(found: Held[Findings] | None) -> Findings:
     """Raises gr.Error before the first Measure, and for a page that was left for long."""
-    findings = found.thing if isinstance(found, Held) else None
-    if findings is None:
-        raise refusal("There is nothing measured yet, or it is not kept any longer: press Measure first.")
+    findings: Findings = kept(found, "There is nothing measured yet: press Measure first.")
     return findings
 
 

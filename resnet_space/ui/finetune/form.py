@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DatasetRef, dataset_classes
+from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.hub.client import HubError
 from resnet_space.runs import OWNER, STATE, Run, RunError, discard, in_a_sentence
@@ -25,6 +25,7 @@ PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
 TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
+COLUMN_SETTINGS = ("dataset_label", "dataset_image")  # of a data set of the Hub they are in its reference
 
 # What a strategy sets when it is chosen, and what the data and the start set.
 STRATEGY_SETTINGS = tuple(dict.fromkeys(name for strategy in STRATEGIES.values() for name in strategy.settings))
@@ -68,20 +69,18 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
         ConfigError, RunError, DataError: one sentence on what is not allowed.
     """
     ref = workshop.dataset(request.dataset, request.key)
-    model = model_of(
-        workshop,
-        request.start,
-        request.architecture,
-        request.cbam,
-        dataset_classes(ref.name, ref.config, ref.revision),
-    )
+    label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
+    ref = replace(ref, label=label or ref.label, image=image or ref.image)
+    classes = open_dataset(ref).columns.classes
+    model = model_of(workshop, request.start, request.architecture, request.cbam, classes)
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
-    unknown = sorted(set(request.settings) - set(training_fields()) - set(MODEL_SETTINGS))
+    unknown = sorted(set(request.settings) - {*training_fields(), *MODEL_SETTINGS, *COLUMN_SETTINGS})
     if unknown:
         raise ConfigError(f"There is no setting named {', '.join(unknown)}.")
     settings: dict[str, Any] = {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in request.settings.items()
+        if name not in COLUMN_SETTINGS
     }
     size = settings.pop("image_size", model.image_size)
     if size != model.image_size:
@@ -99,6 +98,8 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
             dataset=ref.name,
             dataset_config=ref.config,
             dataset_revision=ref.revision,
+            dataset_label=ref.label,
+            dataset_image=ref.image,
             start=None if scratch else request.start,
             **settings,
         ),
@@ -138,8 +139,7 @@ def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> 
 
 def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
     """Raises DataError: whoever was given a run's address may look at it, but not learn from its pictures."""
-    training = config.training
-    workshop.dataset(str(DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)), key)
+    workshop.dataset(str(DatasetRef.of(config.training)), key)
 
 
 def start_training(
@@ -260,9 +260,7 @@ def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, An
 
 def training_images(workshop: Workshop, config: RunConfig) -> int:
     """How many the data set has to train with, before validation images are held out. Raises DataError."""
-    training = config.training
-    ref = DatasetRef(training.dataset, training.dataset_config, training.dataset_revision)
-    return sum(workshop.summary(ref).counts["train"])
+    return sum(workshop.summary(DatasetRef.of(config.training)).counts["train"])
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
@@ -336,6 +334,6 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs")
+    own = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS, "start", "precision", "more_epochs")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

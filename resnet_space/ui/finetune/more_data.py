@@ -1,9 +1,10 @@
 """Data sets beyond the bundled one: from the Hub, from a visitor's archive, from a folder of this machine."""
 
 import itertools
+import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.data.archives import ImportReport, import_archive, import_folder
-from resnet_space.data.hub import describe_dataset, fetch_dataset, search_datasets
-from resnet_space.data.sources import DATASET_OWNER, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.archives import Decision, ImportReport, import_archive, import_folder
+from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
+from resnet_space.data.sources import DATASET_OWNER, DataError, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.kept import IN_USE
 from resnet_space.serve.refusals import refusal
-from resnet_space.serve.storage import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 SHOWN_SKIPPED = 20
-LAYOUT = "A zip or tar of one folder per class, with or without train / val / test folders around or inside them."
+LAYOUT = (
+    "A zip or tar: one folder per class, in train / val / test folders or not, or pictures and a "
+    "table of labels (metadata.csv, train.csv)."
+)
+CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,105 @@ def report_html(name: str, report: ImportReport) -> str:
         )
     return (
         f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images of {len(report.classes)} classes '
-        f"({words}).</p>{warnings}{skipped}</div>"
+        f"({words}).</p>{warnings}{decisions_html(report.decisions)}{skipped}</div>"
     )
+
+
+def decisions_html(decisions: Sequence[Decision]) -> str:
+    """What was decided about a data set, in one fold."""
+    if not decisions:
+        return ""
+    rows = "".join(f"<li>{escape(decision.sentence)}</li>" for decision in decisions)
+    return f"<details><summary>How it was read ({len(decisions)})</summary><ul>{rows}</ul></details>"
+
+
+def other_choices(report: ImportReport) -> list[tuple[str, str]]:
+    """(words, value) of what can be decided otherwise; the value is one parameter of `import_archive` as JSON."""
+    return [
+        (f"{CHOICES.get(name, name)}: {value}", json.dumps({name: value}))
+        for name, values in report.choices.items()
+        for value in values
+    ]
+
+
+def chosen_otherwise(value: str | None) -> dict[str, Any]:
+    """The parameter of `import_archive` that a value of `other_choices` stands for. Raises gr.Error."""
+    chosen: Any
+    try:
+        chosen = json.loads(value or "{}")
+    except ValueError:
+        chosen = None
+    if isinstance(chosen, dict) and set(chosen) <= set(CHOICES) and all(isinstance(v, str) for v in chosen.values()):
+        return chosen
+    raise refusal(f"{value!r} cannot be chosen: take one of the list.")
+
+
+def described(repo_id: str, config: str | None, label: str | None = None, image: str | None = None) -> HubDataset:
+    """A data set of the Hub with what was chosen of it; only what is not its own choice is kept in its reference.
+
+    Raises:
+        DataError: as `describe_dataset`.
+    """
+    try:
+        dataset = describe_dataset(repo_id, config)
+    except DataError:
+        known = describe_dataset(repo_id)
+        if config is None or config in known.configs:
+            raise
+        dataset = known  # the page's choice was an earlier data set's
+    label = None if label == dataset.label_column else label
+    image = None if image == dataset.image_column else image
+    return describe_dataset(repo_id, dataset.config, label, image) if label or image else dataset
+
+
+def hub_html(dataset: HubDataset) -> str:
+    """What was downloaded, and how it is read."""
+    cut = " The Hub converted only its beginning." if dataset.partial else ""
+    return (
+        f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '
+        f"{dataset.bytes / 1e6:,.0f} MB, commit {dataset.revision[:7]}.{cut}</p>"
+        f"{decisions_html(dataset.decisions)}</div>"
+    )
+
+
+def bring(
+    workshop: Workshop, wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]
+) -> tuple[str, ImportReport]:
+    """Make a visitor's data set under a free name like the one that is wanted. Raises DataError, RunError."""
+    workshop.require_writable()
+    key = visitors.require_key(key, public=workshop.public)
+    name = free_dataset_name(wanted, secret=workshop.public)
+    report = bringing(workshop.data / name)
+    if key:
+        workshop.claim(workshop.data / name / DATASET_OWNER, key)
+    return name, report
+
+
+def bring_archive(
+    workshop: Workshop, path: Path, wanted: str, key: str | None, **options: Any
+) -> tuple[str, ImportReport]:
+    """The same of an uploaded archive; the options are those of `import_archive`."""
+    limits = workshop.storage.import_limits(path)
+    made = bring(workshop, wanted, key, lambda to: import_archive(path, to, limits=limits, **options))
+    temporary.used(path, IN_USE)  # no longer
+    return made
+
+
+def download(
+    workshop: Workshop,
+    repo_id: str,
+    config: str | None,
+    label: str | None,
+    image: str | None,
+    progress: Callable[[int, int, float], None],
+) -> HubDataset:
+    """Fetch a data set of the Hub and offer it from now on; progress is told (done, all, MB). Raises DataError."""
+    dataset = described(repo_id, config, label, image)
+    megabytes = dataset.bytes / 1e6
+    workshop.storage.room_for_download(dataset.reference, dataset.bytes)
+    fetch_dataset(dataset, progress=lambda done, total: progress(done, total, megabytes))
+    workshop.remember(dataset.reference)
+    return dataset
 
 
 def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
@@ -87,6 +189,8 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                     value=None,
                 )
                 config = gr.Dropdown([], label="Configuration", visible=False)
+                label = gr.Dropdown([], label="Label column", visible=False)
+                image = gr.Dropdown([], label="Image column", visible=False)
                 load = gr.Button("Download", variant="secondary")
             if not workshop.public:
                 with gr.Tab("Folder"):
@@ -94,38 +198,35 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                         label="Folder on this machine", placeholder="/home/me/pictures", info="press Enter"
                     )
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
+        otherwise = gr.Dropdown([], label="Read it otherwise", info="as another data set", visible=False)
+        brought = gr.State("")  # by which tab
 
-    def bring(wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]) -> tuple[str, str]:
-        workshop.require_writable()
-        key = visitors.require_key(key, public=workshop.public)
-        name = free_dataset_name(wanted, secret=workshop.public)
-        result = bringing(workshop.data / name)
-        if key:
-            workshop.claim(workshop.data / name / DATASET_OWNER, key)
-        return name, report_html(name, result)
+    def shown(kind: str, brought: tuple[str, ImportReport]) -> Any:
+        name, result = brought
+        choices = other_choices(result)
+        return name, report_html(name, result), gr.update(choices=choices, value=None, visible=bool(choices)), kind
 
     @costly
     def on_upload(
         payload: dict[str, Any] | None,
         key: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
+        chosen: dict[str, Any] | None = None,
     ) -> Any:
         workshop.require_writable()
         if not payload or not payload.get("path"):
-            return gr.skip(), ""
+            return gr.skip(), "", gr.update(visible=False), ""
         path = uploaded_file(payload)
         told = _told(progress, "Reading the archive")
         name = str(payload.get("orig_name") or path.name)
-        limits = workshop.storage.import_limits(path)
-        brought = bring(name, key, lambda target: import_archive(path, target, limits=limits, progress=told))
-        temporary.used(path, IN_USE)  # no longer
-        return brought
+        return shown("upload", bring_archive(workshop, path, name, key, progress=told, **(chosen or {})))
 
     @costly
     def on_folder(
         text: str,
         key: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
+        chosen: dict[str, Any] | None = None,
     ) -> Any:
         workshop.require_writable()
         if workshop.public:  # hidden is not protected
@@ -134,7 +235,22 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         if not (text or "").strip() or not path.is_dir():
             raise refusal(f"There is no folder {text!r} on this machine.")
         told = _told(progress, "Reading the folder")
-        return bring(path.name, key, lambda target: import_folder(path, target, progress=told))
+        made = bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=told, **(chosen or {})))
+        return shown("folder", made)
+
+    @costly
+    def on_otherwise(
+        value: str | None,
+        kind: str,
+        key: str | None,
+        payload: dict[str, Any] | None,
+        *text: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        chosen = chosen_otherwise(value)
+        if kind == "folder" and text:
+            return on_folder(text[0], key, progress, chosen)
+        return on_upload(payload, key, progress, chosen)
 
     @costly
     def on_search(text: str) -> Any:
@@ -143,43 +259,53 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
             raise refusal(f"The Hub knows no data set for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
-    def on_chosen(repo_id: str | None) -> Any:
+    def on_chosen(repo_id: str | None, chosen: str | None = None) -> Any:
         if not repo_id:
-            return gr.update(visible=False)
-        dataset = describe_dataset(repo_id.strip())
-        return gr.update(choices=list(dataset.configs), value=dataset.config, visible=len(dataset.configs) > 1)
+            return (gr.update(visible=False),) * 3
+        dataset = described(repo_id.strip(), chosen)
+
+        def offered(choices: Sequence[str], value: str) -> Any:
+            return gr.update(choices=list(choices), value=value, visible=len(choices) > 1)
+
+        return (
+            offered(dataset.configs, dataset.config),
+            offered(dataset.label_columns, dataset.label_column),
+            offered(dataset.image_columns, dataset.image_column),
+        )
 
     @costly
     def on_load(
         repo_id: str | None,
         chosen: str | None,
+        label: str | None,
+        image: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         workshop.require_writable()
         if not repo_id:
             raise refusal("Choose a data set first, or type its id.")
-        known = describe_dataset(repo_id.strip())
-        dataset = known if chosen not in known.configs else describe_dataset(repo_id.strip(), config=chosen)
-        megabytes = dataset.bytes / 1e6
-        fetch_dataset(dataset, progress=_told(progress, f"Downloading {megabytes:,.0f} MB"))
-        ref = DatasetRef(dataset.repo_id, dataset.config, dataset.revision)
-        workshop.remember(ref)
-        cut = " The Hub converted only its beginning." if dataset.partial else ""
-        said = (
-            f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '
-            f"{megabytes:,.0f} MB, commit {dataset.revision[:7]}.{cut}</p></div>"
-        )
-        return str(ref), said
+
+        def told(done: int, total: int, megabytes: float) -> None:
+            _told(progress, f"Downloading {megabytes:,.0f} MB")(done, total)
+
+        dataset = download(workshop, repo_id.strip(), chosen or None, label or None, image or None, told)
+        return str(dataset.reference), hub_html(dataset)
 
     # Not preprocessed: the page's choices are older than what a search finds.
     private: Any = {"api_visibility": "private", "preprocess": False}
-    shown: Any = {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
-    upload.upload(on_upload, [upload, visitor], [added, report], **private, **shown)
+    waiting: Any = {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
+    told_of = [added, report, otherwise, brought]
+    upload.upload(on_upload, [upload, visitor], told_of, **private, **waiting)
     query.submit(on_search, query, found, **private)
-    found.change(on_chosen, found, config, show_progress="minimal", **private)
-    load.click(on_load, [found, config], [added, report], **private, **shown)
+    columns = [config, label, image]
+    found.change(on_chosen, found, columns, show_progress="minimal", **private)
+    config.input(on_chosen, [found, config], columns, show_progress="minimal", **private)
+    load.click(on_load, [found, *columns], [added, report], **private, **waiting)
+    sources: list[Any] = [otherwise, brought, visitor, upload]
     if not workshop.public:
-        folder.submit(on_folder, [folder, visitor], [added, report], **private, **shown)
+        folder.submit(on_folder, [folder, visitor], told_of, **private, **waiting)
+        sources.append(folder)
+    otherwise.input(on_otherwise, sources, told_of, **private, **waiting)
     return MoreData(added)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_space import charts
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DataError, split_files
+from resnet_space.data.sources import DataError, DatasetRef, open_dataset
 from resnet_space.evaluation import (
     Evaluation,
     confusion_matrix,
@@ -56,12 +56,11 @@ def cell_title(evaluation: Evaluation, true: int, predicted: int, count: int) ->
 
 def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], title: str) -> str:
     """The test images at these positions, each with what it is, what the model said, and its confidence."""
-    training = run.config.training
     test = last_metric(run.metrics(), "test")
     try:
-        files = split_files(training.dataset, training.dataset_config, training.dataset_revision)
+        data = open_dataset(DatasetRef.of(run.config.training), evaluation.classes)
         rows = [int(evaluation.rows[i]) for i in positions]
-        images = read_images(files[test["split"]], rows, tile) if test and rows else []
+        images = read_images(data.files[test["split"]], rows, data.columns.image, tile) if test and rows else []
     except (DataError, KeyError, IndexError, OSError):
         return '<p class="caution">The test images are not on this machine any more, so they cannot be shown.</p>'
     names = evaluation.classes

@@ -144,6 +144,8 @@ def status_html(
         numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
+    if start and start.get("warning"):
+        words += f'<div class="subdued">{escape(str(start["warning"]))}</div>'
     if waiting and status.is_active:
         words += f" {waiting} more {'waits' if waiting == 1 else 'wait'} for {'its' if waiting == 1 else 'their'} turn."
     if status.note:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_space.data.archives import File, is_archive, read_files
+from resnet_space.data.archives.members import DEFAULT_LIMITS, Budget
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.data.images import ImageError, open_image, to_model_size
+from resnet_space.data.images import ImageError, Picture, to_model_size
 from resnet_space.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -88,12 +89,16 @@ def classified(
         reading: is kept up to date.
         most: pictures; what comes after them is not read.
         stopped: is asked before each file.
+
+    Raises:
+        DataError: where the pictures have too many pixels in all, or take too long; see `archives.members.Limits`.
     """
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes
     known = {name.casefold(): name for name in classes}
     stored_size = classifier.config.stored_size
     short_side = 2 * stored_size
+    budget = Budget(DEFAULT_LIMITS)
 
     def pictures() -> "Iterator[Image]":
         taken = 0
@@ -107,12 +112,11 @@ def classified(
                 if file.problem:
                     raise ImageError(file.problem)
                 # At once, as a batch of them would take as many times what the largest picture does.
-                image = to_model_size(open_image(io.BytesIO(file.data), short_side=short_side), stored_size)
+                with Picture(io.BytesIO(file.data), short_side=short_side) as picture:
+                    budget.spend(picture.cost, len(file.data))
+                    image = to_model_size(picture.decode().image, stored_size)
             except ImageError as error:
                 reading.skipped.add(file.name, str(error))
-                continue
-            except Exception as error:  # Pillow's decoders meet hostile bytes here: none of them may end the rest
-                reading.skipped.add(file.name, f"The image is damaged and cannot be decoded ({error}).")
                 continue
             folder = next((known[part.casefold()] for part in file.parts[-2::-1] if part.casefold() in known), "")
             names.append(("/".join(file.parts), folder))

@@ -1,0 +1,277 @@
+"""What visitors cause on the disk: what it is, how large it is, when it was used last, and how it goes.
+
+Of runs and data sets only what a visitor of a public app made or brought is found: it is marked when it is made.
+What was made while the app was its owner's alone is never touched, also when the app is shared later. What trains or
+waits stays, and its data.
+"""
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_space.background import tell_once
+from resnet_space.data.sources import DATASET_OWNER
+from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run, RunError
+from resnet_space.serve import temporary
+from resnet_space.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from resnet_space.ui.workshop import Workshop
+
+EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
+DAY = 24 * 3600.0
+HOUR = 3600.0
+LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of a killed process, and goes
+UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
+IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
+LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
+SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `Library.free_name` ends it on a public app
+# What is renamed when it is whole, or before it is deleted; and what `replaced_atomically` writes to.
+HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that is counted, and may go.
+
+    Attributes:
+        name: of it.
+        used: when it was changed or used last (seconds since 1970).
+        bytes: that it takes.
+        delete: does it.
+        kind: "runs", "datasets", "temporary", "left" or "hub".
+        lasts: seconds after which it goes where it was not used; None: as the limits say.
+        stays: whether it is in use now; then it does not go.
+        whose: the address that uploaded or exported it, where that is known.
+    """
+
+    name: str
+    used: float
+    bytes: int
+    delete: Callable[[], None]
+    kind: str = "runs"
+    lasts: float | None = None
+    stays: bool = False
+    whose: str = ""
+
+
+def to_delete(kept: list[Kept], limits: Limits, now: float) -> list[Kept]:
+    """What has not been used for too long, and of the rest the longest unused, until it all fits."""
+    room = None if limits.gigabytes is None else limits.gigabytes * 1e9
+    left = sum(thing.bytes for thing in kept)
+    gone = []
+    for thing in oldest_first(kept):
+        lasts = thing.lasts if thing.lasts is not None or limits.days is None else limits.days * DAY
+        expired = lasts is not None and now - thing.used > lasts
+        if expired or (room is not None and left > room):
+            gone.append(thing)
+            left -= thing.bytes
+    return gone
+
+
+def oldest_first(kept: Iterable[Kept]) -> list[Kept]:
+    return sorted((thing for thing in kept if not thing.stays), key=lambda thing: thing.used)
+
+
+class Inventory:
+    """Looks at all of it. What cannot be looked at is told, and left out.
+
+    Args:
+        workshop: whose.
+    """
+
+    def __init__(self, workshop: "Workshop") -> None:
+        self.workshop = workshop
+
+    def everything(self, whose: Mapping[str, str]) -> Iterator[Kept]:
+        """All that is counted; `whose` has the addresses of uploads and exports by their names."""
+        sources: list[Callable[[], Iterator[Kept]]] = [lambda: self._temporary(whose)]
+        if not self.workshop.readonly:  # where nothing is made, and nothing deleted
+            busy_data: set[str] = set()
+            sources += [self._left, lambda: self._runs(busy_data), lambda: self._datasets(busy_data)]
+            if "SPACE_ID" in os.environ:
+                sources.append(lambda: _cached(busy_data))
+        for source in sources:
+            try:
+                yield from source()
+            except Exception as error:
+                tell_once(f"Not measured: {error!r}")
+                if source in sources[2:]:  # what comes next may be in use by runs that were not looked at
+                    return
+
+    def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[Kept]]) -> Iterator[Kept]:
+        for folder in folders:
+            try:
+                yield from look(folder)
+            except (OSError, RunError) as error:  # it went meanwhile, or is broken: the rest goes on
+                tell_once(f"Not measured: {folder.name!r} ({error!r})")
+
+    def _runs(self, busy_data: set[str]) -> Iterator[Kept]:
+        def look(path: Path) -> Iterator[Kept]:
+            run = known.get(path)
+            busy = run is not None and self._is_busy(run)
+            if run is not None and busy:
+                busy_data.add(run.config.training.dataset)
+            else:
+                yield from self._left_in(path)
+            owned = _owned(path / OWNER)
+            if owned is not None:
+                used, size = tree(path)
+                delete = _deletion(path) if run is None else self._run_deletion(run)
+                yield Kept(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
+
+        known = {run.path: run for run in self.workshop.library.runs()}
+        yield from self._each(_shown_folders(self.workshop.library.root), look)
+
+    def _is_busy(self, run: Run) -> bool:
+        try:
+            return run.is_training or run.is_queued
+        except OSError as error:  # nobody knows
+            tell_once(f"Not looked at: {run.name!r} ({error!r})")
+            return True
+
+    def _run_deletion(self, run: Run) -> Callable[[], None]:
+        return lambda: self.workshop.library.delete(run)
+
+    def _datasets(self, busy_data: set[str]) -> Iterator[Kept]:
+        def look(path: Path) -> Iterator[Kept]:
+            owned = _owned(path / DATASET_OWNER)
+            if owned is not None:
+                used, size = tree(path)
+                lasts = None if owned else LEFT_BEHIND
+                stays = path.name in busy_data
+                yield Kept(path.name, used, size, _deletion(path), "datasets", lasts, stays)
+
+        yield from self._each(_shown_folders(self.workshop.data), look)
+
+    def _left(self) -> Iterator[Kept]:
+        """What killed processes left beside runs and data sets."""
+
+        def look(path: Path) -> Iterator[Kept]:
+            if HIDDEN.fullmatch(path.name):
+                used, size = tree(path)
+                yield Kept(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
+
+        for root in (self.workshop.library.root, self.workshop.data):
+            yield from self._each(root.iterdir() if root.is_dir() else (), look)
+
+    def _left_in(self, run: Path) -> Iterator[Kept]:
+        """And within a run that does not train; its bytes are the run's."""
+        for folder in (run, run / RESUME, run / FIGURES):
+            for path in folder.glob(".*.tmp"):
+                yield Kept(path.name, tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
+        if (run / DECODED).exists():
+            yield Kept(DECODED, tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
+
+    def _temporary(self, known: Mapping[str, str]) -> Iterator[Kept]:
+        now, lasts = time.time(), UNUSED_UPLOAD if self.workshop.public else DAY
+
+        def look(path: Path) -> Iterator[Kept]:
+            used, size = tree(path, LEAST_FILE)
+            whose = known.get(path.name, "")
+            yield Kept(path.name, used, size, lambda: _remove(path), "temporary", lasts, now - used < IN_USE, whose)
+
+        if temporary.is_own():
+            others = (temporary.LOCK, temporary.UNFINISHED)
+            yield from self._each((path for path in temporary.folder().iterdir() if path.name not in others), look)
+
+
+def _cached(busy_data: set[str]) -> Iterator[Kept]:
+    """The repositories in the Hub client's cache, and downloads that were broken off."""
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        found = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        return
+    for repository in found.repos:
+        commits = [revision.commit_hash for revision in repository.revisions]
+        deletion = found.delete_revisions(*commits)
+        stays = repository.repo_id in busy_data
+        yield Kept(
+            repository.repo_id,
+            repository.last_accessed,
+            repository.size_on_disk,
+            deletion.execute,
+            kind="hub",
+            stays=stays,
+        )
+    for path in Path(constants.HF_HUB_CACHE).glob("*/blobs/*.incomplete"):
+        used, size = tree(path)
+        yield Kept(path.name, used, size, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
+
+
+def _owned(owners: Path) -> bool | None:
+    """Whether what this file is beside has an owner; None where it is not a visitor's of a public app.
+
+    Where a visitor's mark is, or a name that a public app gave, an owner's file that names nobody is what a start or an
+    import left that failed halfway.
+    """
+    try:
+        named: bool | None = owners.stat().st_size > 0
+    except FileNotFoundError:
+        named = None
+    if owners.with_name(EXPIRES).exists():
+        return bool(named)
+    folder = owners.parent.parent if owners.parent.name == RESUME else owners.parent
+    return False if named is False and SECRET_NAME.search(folder.name) else None
+
+
+def _shown_folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _deletion(path: Path) -> Callable[[], None]:
+    return lambda: _delete_whole(path)
+
+
+def _delete_whole(folder: Path) -> None:
+    """At once, so that nobody meets half of it."""
+    gone = folder.with_name(f".deleted-{uuid.uuid4().hex}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def tree(path: Path, least: int = 0) -> tuple[float, int]:
+    """When a file, or the newest in a folder, was changed (the folder itself, if it has none), and the bytes of all.
+
+    Args:
+        path: of either.
+        least: bytes that each file counts.
+    """
+    found = path.lstat()
+    if not path.is_dir() or path.is_symlink():
+        return found.st_mtime, max(found.st_size, least)
+    used, size = 0.0, 0
+    folders = [str(path)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                            continue
+                        about = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # it went meanwhile
+                        continue
+                    used = max(used, about.st_mtime)
+                    size += max(about.st_size, least)
+        except FileNotFoundError:
+            continue
+    return used or found.st_mtime, size
