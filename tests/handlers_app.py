@@ -54,6 +54,7 @@ def build() -> Guarded:
 
         text.submit(quick, text, out, api_name="quick")
         text.submit(slow, text, out, api_name="slow", concurrency_limit=20)
+        text.submit(slow, text, out, api_name="slow_too", concurrency_id="another kind")
         text.submit(fail, text, out, api_name="fail")
         text.submit(count, kept, [kept, out], api_name="count")
         text.submit(lambda found: str(len(found)), files, out, api_name="files", preprocess=False)

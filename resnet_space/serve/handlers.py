@@ -8,7 +8,7 @@ import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -39,7 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SAID = (RunError, DataError, ConfigError, HubError, BusyError, ImageError)
 
 COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
-COSTLY_OF_ONE = 2  # of them, of one address
+COSTLY_OF_ONE = 2  # of them, of one address, and no two of a kind: it may predict while it downloads
 COSTLY_CALLS_OF_ONE = 6  # that an address may have waiting or running
 CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
 CALLS = 1_000  # of all addresses
@@ -76,10 +76,15 @@ class Job:
 
     address: str
     costly: bool
+    kind: str  # those of one share a limit of how many run at once
 
     @classmethod
-    def of(cls, event: Event) -> "Job":
-        return cls(address_of_request(event.request), is_costly(event.fn))
+    def of(cls, block_fn: BlockFunction, request: object) -> "Job":
+        return cls(address_of_request(request), is_costly(block_fn), str(block_fn.concurrency_id))
+
+
+def _job(event: Event) -> Job:
+    return Job.of(event.fn, event.request)
 
 
 class FairQueue(Queue):
@@ -101,8 +106,8 @@ class FairQueue(Queue):
         """All that waits or runs."""
         yield from self._beside
         for queue in self.event_queue_per_concurrency_id.values():
-            yield from map(Job.of, queue.queue)
-        yield from (Job.of(event) for events in self.active_jobs for event in events or ())
+            yield from map(_job, queue.queue)
+        yield from (_job(event) for events in self.active_jobs for event in events or ())
 
     async def push(
         self, body: PredictBodyInternal, request: Any, username: str | None
@@ -125,15 +130,14 @@ class FairQueue(Queue):
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         running = list(self._running())
-        costly = Counter(job.address for job in running if job.costly)
         calls = Counter(job.address for job in running)
         names = list(self.event_queue_per_concurrency_id)
         random.shuffle(names)
         for name in names:
             queue = self.event_queue_per_concurrency_id[name]
-            may_run = [event for event in queue.queue if self._has_room(queue, Job.of(event), costly)]
+            may_run = [event for event in queue.queue if self._has_room(queue, _job(event), running)]
             if may_run:
-                event = min(may_run, key=lambda event: calls[Job.of(event).address])
+                event = min(may_run, key=lambda event: calls[_job(event).address])
                 queue.queue.remove(event)
                 return [event], False, name
         return None
@@ -146,10 +150,10 @@ class FairQueue(Queue):
             raise refusal(reason)
         self.create_event_queue_for_fn(block_fn)
         queue = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
-        job = Job(address, is_costly(block_fn))
+        job = Job(address, is_costly(block_fn), str(block_fn.concurrency_id))
         self._beside.append(job)
         try:
-            while not self._has_room(queue, job, Counter(job.address for job in self._running() if job.costly)):
+            while not self._has_room(queue, job, list(self._running())):
                 await asyncio.sleep(self.sleep_when_free)
             self._running_beside.append(job)
             queue.current_concurrency += 1
@@ -163,15 +167,18 @@ class FairQueue(Queue):
 
     def _running(self) -> Iterator[Job]:
         yield from self._running_beside
-        yield from (Job.of(event) for events in self.active_jobs for event in events or ())
+        yield from (_job(event) for events in self.active_jobs for event in events or ())
 
-    def _has_room(self, queue: EventQueue, job: Job, running: "Counter[str]") -> bool:
-        """Whether it may begin; `running` counts the costly ones by address."""
+    def _has_room(self, queue: EventQueue, job: Job, running: Sequence[Job]) -> bool:
+        """Whether it may begin beside what runs."""
         if queue.concurrency_limit is not None and queue.current_concurrency >= queue.concurrency_limit:
             return False
         if not job.costly or not self.blocks.is_limited:
             return True
-        return running.total() < COSTLY_AT_ONCE and running[job.address] < COSTLY_OF_ONE
+        costly = [other for other in running if other.costly]
+        own = [other for other in costly if other.address == job.address]
+        alike = any(other.kind == job.kind for other in own)
+        return len(costly) < COSTLY_AT_ONCE and len(own) < COSTLY_OF_ONE and not alike
 
 
 class Guarded(gr.Blocks):
