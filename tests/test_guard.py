@@ -98,8 +98,8 @@ def test_passwords_cannot_be_guessed_in_a_row_even_where_nothing_else_is_limited
     [
         (guard.UPLOAD, 2_000_000, 200),  # with the form around the file; gradio measures the file itself
         (guard.UPLOAD, 2_000_001, 413),
-        ("/gradio_api/queue/join", guard.MAX_BODY, 200),
-        ("/gradio_api/queue/join", guard.MAX_BODY + 1, 413),
+        ("/gradio_api/queue/join", guard.STRANGERS_BODY, 200),
+        ("/gradio_api/queue/join", guard.STRANGERS_BODY + 1, 413),
     ],
 )
 @pytest.mark.parametrize("in_pieces", [False, True])
@@ -151,11 +151,14 @@ def test_what_would_fetch_an_address_or_is_for_development_is_closed(path: str) 
 )
 def test_only_so_many_streams_are_open_for_one_address(method: str, path: str) -> None:
     served = Served()
-    served.guard.streams["8.8.8.8"] = 2
+    served.guard.streams |= {"8.8.8.8": 2, "/gradio_api/mcp 8.8.8.8": 2}
     refused = served.ask(method, path)
     assert (refused.status_code, refused.json()["detail"][:8]) == (429, "Too many")
     assert served.ask(method, path, "1.1.1.1").status_code == 200
-    assert served.guard.streams == {"8.8.8.8": 2}  # a stream that has ended is not counted any more
+    assert served.guard.streams == {
+        "8.8.8.8": 2,
+        "/gradio_api/mcp 8.8.8.8": 2,
+    }  # a stream that has ended is not counted any more
 
 
 def test_a_tool_call_is_counted_for_its_caller_also_when_gradio_asks_itself() -> None:
@@ -182,6 +185,14 @@ def test_every_answer_has_the_headers_that_keep_a_browser_from_doing_what_the_pa
     policy = headers["content-security-policy"]
     assert "default-src 'self';" in policy
     assert "frame-ancestors 'self' https://huggingface.co" in policy  # a Space is shown in a frame
+
+
+def test_of_mcp_clients_few_are_connected_from_one_address() -> None:
+    served = Served(Limits(streams=100))
+    served.guard.streams["/gradio_api/mcp 8.8.8.8"] = guard.MCP_STREAMS
+    refused = served.ask("GET", "/gradio_api/mcp/")
+    assert (refused.status_code, refused.json()["detail"][:29]) == (429, "Too many connections of MCP c")
+    assert served.ask("GET", "/live").status_code == 200
 
 
 # Who may ask at all
@@ -246,10 +257,26 @@ def test_no_other_site_sends_the_password_s_cookie_but_where_the_hub_frames_the_
 def test_large_requests_of_one_address_are_read_one_after_the_other() -> None:
     served = Served(Limits(requests=10))
     served.guard.bodies["8.8.8.8"] = 1
-    large = bytes(guard.MAX_BODY)
+    large = bytes(guard.STRANGERS_BODY)
     assert served.ask("POST", "/gradio_api/run/predict", content=large).status_code == 429
     assert served.ask("POST", "/gradio_api/run/predict", "1.1.1.1", content=large).status_code == 200
     assert served.guard.bodies == {"8.8.8.8": 1}
+
+
+def test_so_many_megabytes_of_one_address_are_read_a_minute() -> None:
+    served = Served(Limits(requests=1_000))
+    large = bytes(guard.STRANGERS_BODY)
+    most = int(guard.MEGABYTES * 1e6 // guard.STRANGERS_BODY)
+    codes = [served.ask("POST", "/gradio_api/run/predict", content=large).status_code for _ in range(most + 1)]
+    assert codes == [200] * most + [429]
+    assert served.ask("POST", "/gradio_api/run/predict", "1.1.1.1", content=large).status_code == 200
+    assert served.ask("POST", "/gradio_api/run/predict", content=b"{}").status_code == 200
+
+
+def test_on_ones_own_machine_a_large_picture_may_come_as_text() -> None:
+    served = Served(Limits())
+    assert served.ask("POST", "/gradio_api/run/predict", content=bytes(guard.MAX_BODY)).status_code == 200
+    assert served.ask("POST", "/gradio_api/run/predict", content=bytes(guard.MAX_BODY + 1)).status_code == 413
 
 
 def test_a_request_in_which_nothing_comes_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from resnet_space.serve.launch import Options
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
+STRANGERS_BODY = 8_000_000  # the same, of a stranger: larger pictures are uploaded
+MEGABYTES = 60.0  # of a stranger's requests a minute: Gradio copies what comes as text several times
+MCP_STREAMS = 8  # that are open at once from one address; a client has one or two
 MAX_VALUES = 30_000  # in one request of a stranger: about as many as its commas
 MAX_FILES = 2_000  # the same: Gradio looks at each on the one thread that answers everybody
 SILENCE_SECONDS = 30.0  # in the middle of a request
@@ -177,6 +180,8 @@ class Guard:
         self.framed = framed
         self.posts = RateLimit(None if limits.requests is None else CLICKS * limits.requests)
         self.sign_ins = RateLimit(SIGN_INS)
+        self.max_body = MAX_BODY if limits.requests is None else STRANGERS_BODY
+        self.megabytes = RateLimit(None if limits.requests is None else MEGABYTES)
         self.streams: Counter[str] = Counter()  # that are open, by address
         self.bodies: Counter[str] = Counter()  # bytes of what is being read, by address
         self._secret = secrets.token_hex(16).encode()
@@ -260,15 +265,19 @@ class Guard:
 
     def _body_limit(self, path: str) -> int | None:
         if path.rstrip("/") != UPLOAD:
-            return MAX_BODY
+            return self.max_body
         # Beside the file there are the form's own lines; gradio measures the file itself.
         return None if self.limits.upload_mb is None else (self.limits.upload_mb + 1) * 1_000_000
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         """Read the body whole and look at it before gradio spends time on it: many values cost far more than bytes."""
         limited = self.limits.requests is not None
-        length = int(Headers(scope=scope).get("content-length") or MAX_BODY)
-        if limited and self.bodies[address] and self.bodies[address] + length > MAX_BODY:
+        length = int(Headers(scope=scope).get("content-length") or self.max_body)
+        if wait := self.megabytes.seconds_to_wait(address, length / 1e6):
+            words = f"More came from your address than is read in a minute: try again in {wait} s."
+            await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
+            return
+        if limited and self.bodies[address] and self.bodies[address] + length > self.max_body:
             await _refuse(429, "Another large request from your address is being read: wait for it.")(
                 scope, receive, send
             )
@@ -276,7 +285,7 @@ class Guard:
         self.bodies[address] += length
         try:
             try:
-                body = await _whole(receive, MAX_BODY)
+                body = await _whole(receive, self.max_body)
             except TimeoutError:
                 words = f"Nothing of the request came for {SILENCE_SECONDS:.0f} s."
                 await _refuse(408, words)(scope, receive, send)
@@ -297,17 +306,22 @@ class Guard:
                 del self.bodies[address]
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
-        if self.limits.streams is not None and self.streams[address] >= self.limits.streams:
-            words = "Too many pages of this app are open from your address: close some."
-            await _refuse(429, words)(scope, receive, send)
+        is_mcp = scope["path"].startswith(MCP)
+        most = self.limits.streams
+        if most is not None and is_mcp:  # each costs much more than a page's
+            most = min(most, MCP_STREAMS)
+        whose = f"{MCP} {address}" if is_mcp else address
+        if most is not None and self.streams[whose] >= most:
+            what = "connections of MCP clients" if is_mcp else "pages of this app"
+            await _refuse(429, f"Too many {what} are open from your address: close some.")(scope, receive, send)
             return
-        self.streams[address] += 1
+        self.streams[whose] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.streams[address] -= 1
-            if not self.streams[address]:
-                del self.streams[address]
+            self.streams[whose] -= 1
+            if not self.streams[whose]:
+                del self.streams[whose]
 
 
 def is_signed_in(scope: Scope) -> bool:

@@ -15,13 +15,13 @@ class RateLimit:
         per_minute: None is no limit.
     """
 
-    def __init__(self, per_minute: int | None) -> None:
+    def __init__(self, per_minute: float | None) -> None:
         self.per_minute = per_minute
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (tokens left, when), by time
         self._lock = threading.Lock()
 
-    def seconds_to_wait(self, address: str) -> int:
-        """0 where the request may go on, which is then counted; else when to come again."""
+    def seconds_to_wait(self, address: str, cost: float = 1.0) -> int:
+        """0 where the request may go on, which is then counted for so many; else when to come again."""
         if self.per_minute is None:
             return 0
         a_second = self.per_minute / 60
@@ -29,8 +29,8 @@ class RateLimit:
         with self._lock:
             left, then = self._buckets.pop(address, (float(self.per_minute), now))
             left = min(left + (now - then) * a_second, float(self.per_minute))
-            allowed = left >= 1
-            self._buckets[address] = (left - allowed, now)
+            allowed = left >= cost
+            self._buckets[address] = (left - cost * allowed, now)
             while len(self._buckets) > REMEMBERED:
                 self._buckets.popitem(last=False)
-        return 0 if allowed else math.ceil((1 - left) / a_second)
+        return 0 if allowed else math.ceil((cost - left) / a_second)
