@@ -19,6 +19,7 @@ if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
 from resnet_space.background import in_background
+from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import (
     addresses,
@@ -39,6 +40,8 @@ def main() -> None:
     options = parsed_options()
     prepare(options)
     allow_many_connections()
+    if options.public and not options.proxied:
+        limit_connections(allowed_of_one())
     bring_shipped(options.checkpoints)
     workshop = Workshop(options.checkpoints, public=options.public, readonly=options.readonly, limits=options.limits)
     app = build_app(workshop)

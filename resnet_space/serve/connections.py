@@ -1,0 +1,70 @@
+"""Connections to the server: an address has so many, and one that asks for nothing is closed after a while.
+
+uvicorn has no such limit, and each connection takes one of the files that a process may have open: where they are all
+taken, nobody else gets in.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SHARE = 1 / 3  # of the files that the process may have open, for the connections of one address
+MOST = 500  # connections of one address; a page has some six
+ASK_SECONDS = 20.0  # in which a new connection has to ask for something
+
+
+def allowed_of_one() -> int:
+    """How many connections one address may have here."""
+    if sys.platform == "win32":
+        return MOST
+    import resource
+
+    return max(min(MOST, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SHARE)), 1)
+
+
+def limit_connections(most: int, protocol: type[Any] = H11Protocol) -> Callable[[], None]:
+    """From now on close what is more than an address may have, and what asks for nothing.
+
+    Not for an app behind a proxy, whose connections are all the proxy's.
+
+    Args:
+        most: connections of one address.
+        protocol: uvicorn's.
+
+    Returns:
+        What takes the limit back.
+    """
+    made, lost = protocol.connection_made, protocol.connection_lost
+    open_now: Counter[str] = Counter()
+
+    def connection_made(self: Any, transport: Any) -> None:
+        address = (transport.get_extra_info("peername") or ("",))[0]
+        if open_now[address] >= most:
+            transport.abort()
+            return
+        open_now[address] += 1
+        self.counted_for = address
+        made(self, transport)
+        self.loop.call_later(ASK_SECONDS, close_if_silent, self, transport)
+
+    def connection_lost(self: Any, error: Exception | None) -> None:
+        address = getattr(self, "counted_for", None)
+        if address is None:  # it was never let in
+            return
+        open_now[address] -= 1
+        if not open_now[address]:
+            del open_now[address]
+        lost(self, error)
+
+    def close_if_silent(self: Any, transport: Any) -> None:
+        if self.scope is None and not transport.is_closing():
+            transport.close()
+
+    def take_back() -> None:
+        protocol.connection_made, protocol.connection_lost = made, lost
+
+    protocol.connection_made, protocol.connection_lost = connection_made, connection_lost
+    return take_back
