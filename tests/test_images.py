@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -526,7 +527,7 @@ def test_decoding_stays_within_the_stated_bytes_a_pixel() -> None:
 
 
 def test_large_pictures_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PIXELS", 100)
+    monkeypatch.setattr(module, "_SMALL", module._Lane(100))
     at_once, most = 0, 0
     original, lock = module._load, threading.Lock()
 
@@ -548,4 +549,14 @@ def test_large_pictures_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) ->
     for thread in threads:
         thread.join()
     assert 20 < most <= 100
-    assert module._decoding == 0
+    assert module._LARGE._decoding == module._SMALL._decoding == 0
+
+
+def test_a_photograph_does_not_wait_behind_the_largest_pictures() -> None:
+    large, small = (encoded(Image.new("L", size)) for size in ((5_000, 1_000), (100, 100)))
+    with ThreadPoolExecutor(2) as pool:
+        with module._LARGE.room(module.MAX_PIXELS):
+            waiting = pool.submit(open_image, large)
+            assert pool.submit(open_image, small).result(timeout=30).size == (100, 100)
+            assert not waiting.done()
+        assert waiting.result(timeout=30).size == (5_000, 1_000)

@@ -2,8 +2,8 @@
 
 All readers come through here, so that whatever is wrong with a picture is one `ImageError`. Memory stays within 12
 bytes a pixel, beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low
-bytes of its channels where it has 16 bits and seems to use few of them (4), and the result (4). Pictures that are
-decoded at the same time have at most `MAX_PIXELS` together: the large ones wait for one another.
+bytes of its channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are
+decoded at the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -229,23 +229,34 @@ def _one_error() -> Iterator[None]:
         raise ImageError(f"The image is damaged and cannot be decoded ({reason}): try to save it anew.") from None
 
 
-_turn, _change = threading.Lock(), threading.Condition()
-_decoding = 0  # pixels
+class _Lane:
+    """So many pixels are decoded in it at once; who waits is not passed by."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._decoding = 0
+        self._turn, self._change = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def room(self, pixels: int) -> Iterator[None]:
+        """Wait until so many may be decoded beside those that are."""
+        with self._turn, self._change:
+            self._change.wait_for(lambda: self._decoding + pixels <= self.most)
+            self._decoding += pixels
+        try:
+            yield
+        finally:
+            with self._change:
+                self._decoding -= pixels
+                self._change.notify_all()
 
 
-@contextmanager
-def _room(pixels: int) -> Iterator[None]:
-    """Wait until so many pixels may be decoded beside those that are. Who waits is not passed by."""
-    global _decoding
-    with _turn, _change:
-        _change.wait_for(lambda: _decoding + pixels <= MAX_PIXELS)
-        _decoding += pixels
-    try:
-        yield
-    finally:
-        with _change:
-            _decoding -= pixels
-            _change.notify_all()
+# Two, so that a photograph does not wait behind somebody's row of the largest pictures.
+_SMALL, _LARGE = _Lane(MAX_PIXELS // 2), _Lane(MAX_PIXELS)
+
+
+def _room(pixels: int) -> AbstractContextManager[None]:
+    return (_SMALL if pixels <= LARGE else _LARGE).room(pixels)
 
 
 def _give_back() -> None:
