@@ -196,11 +196,10 @@ async def unfinished_uploads(target: Target) -> None:
 
 
 async def broken_uploads(target: Target) -> None:
-    """Uploads of 90 MB that break off before their end, up to thirty."""
+    """Uploads of 90 MB that break off before their end, up to thirty, two at a time."""
     piece = bytes(1_000_000)
-    for _ in range(UPLOADS):
-        if target.left <= 0:
-            return
+
+    async def one() -> None:
         try:
             _, writer = await target.connect(f"POST {API}/upload HTTP/1.1", upload_head((UPLOAD_MB + 1) * len(piece)))
             try:
@@ -212,6 +211,8 @@ async def broken_uploads(target: Target) -> None:
                 writer.close()
         except (OSError, TimeoutError) as error:
             target.answers[type(error).__name__] += 1
+
+    await repeatedly(target, one, UPLOADS)
 
 
 async def strings(target: Target) -> None:

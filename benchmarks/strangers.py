@@ -12,6 +12,7 @@ attacker share the machine's cores; an app that takes more than 12 GB of memory 
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import resource
@@ -43,6 +44,8 @@ LIMITS = {"RESNET_SPACE_MAX_STORAGE_GB": "1", "RESNET_SPACE_MAX_UPLOAD_MB": "100
 CEILING = 12e9  # bytes of the app and its processes
 RESERVE = 2e9  # bytes that are left to the rest of the machine
 START_SECONDS = 180
+# Each app has the next: not one that the system gives to clients, nor one that the app before has just left.
+PORTS = itertools.cycle(range(7950, 7970))
 FEW_FILES = {"idle": 256}  # file descriptors that the app may have, by attack
 EXAMPLES = ROOT / "resnet_space" / "datasets" / "examples"
 QUIET = "quiet"
@@ -135,9 +138,7 @@ def public_app(app: Path, folder: Path, files: int | None) -> Iterator[tuple[int
     """The app's port and process, up and answering."""
     for name in (BACKBONE, SHOWPIECE):
         shutil.copytree(app.parent / "checkpoints" / name, folder / "checkpoints" / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = next(port for port in PORTS if is_free(port))
     (folder / "temporary").mkdir()
     environment = os.environ | LIMITS
     environment |= {
@@ -168,6 +169,11 @@ def public_app(app: Path, folder: Path, files: int | None) -> Iterator[tuple[int
     finally:
         end(process)
         started.wait()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) != 0
 
 
 def answers(port: int) -> bool:
