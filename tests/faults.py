@@ -65,17 +65,18 @@ def fault(kind: str, *, below: Path, at: int = 1, lasts: int = 1) -> Iterator[Se
         seen.failed += met
         return met
 
-    def fail() -> None:
+    def fail(what: Any = None) -> None:
         if kind in ("STOP", "KILL"):
             os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
             return
         number = errno.ENOSPC if kind == "SHORT" else getattr(errno, kind)
-        raise OSError(number, os.strerror(number))
+        named = () if what is None else (str(what),)  # as the system does
+        raise OSError(number, os.strerror(number), *named)
 
     def failing(original: Callable[..., Any], concerns: Callable[..., bool]) -> Callable[..., Any]:
         def called(*args: Any, **named: Any) -> Any:
             if concerns(*args, **named) and due():
-                fail()
+                fail(args[0] if args and isinstance(args[0], str | Path) else None)
             return original(*args, **named)
 
         return called
