@@ -26,6 +26,7 @@ def damaged(
     """The damaged rows of `grey`: 20 images in two classes, the image in row i of value 10 i, in row groups of 4."""
     encoded = [b"no image" if row in request.param else png(10 * row) for row in range(20)]
     write_split(tmp_path / "grey", "test", encoded, [row % 2 for row in range(20)], ("even", "odd"))
+    write_split(tmp_path / "grey", "train", [png(0), png(10)], [0, 1], ("even", "odd"))
     for file in (tmp_path / "grey").iterdir():
         pq.write_table(pq.read_table(file), file, row_group_size=4)
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
@@ -69,7 +70,8 @@ def test_pictures_are_kept_at_the_size_that_is_used(damaged: list[int], tmp_path
     from resnet_space.data.images import to_model_size
     from resnet_space.data.rows import read_images
 
-    files = sorted((tmp_path / "grey").iterdir())
-    sizes = {image.size for image in read_images(files, range(20), lambda i: to_model_size(i, 3)) if image is not None}
+    files = sorted((tmp_path / "grey").glob("test-*"))
+    images = read_images(files, range(20), seen=lambda image: to_model_size(image, 3))
+    sizes = {image.size for image in images if image is not None}
     assert sizes == {(3, 3)}
     assert np.array(read_images(files, [5])[0]).shape[0] != 3

@@ -462,7 +462,7 @@ def theirs(**changes: Any) -> bytes:
         (ours(model__classes=[str(i) for i in range(30_000)]), "as it has 30,000 classes, and at most 25,000 are"),
         (ours(model__classes=["a", "b" * 201]), "as a name in its config.json is too long or unreadable"),
         (ours(model__classes=["a", "b\n# c"]), "as a name in its config.json is too long or unreadable ('b\\n# c')."),
-        (ours(model__classes=["a", "\ud800"]), "as a name in its config.json is too long or unreadable"),
+        (ours(model__classes=["a", "\ud800"]), "The class '\\ud800' has half a character in its name: rename it."),
         (ours(training__dataset="x" * 10_000), "as a name in its config.json is too long or unreadable"),
         (ours(training__start="../../secret"), "as its start '../../secret' cannot name a run."),
         (ours(training__epochs=10**9), "The number of epochs is 1000000000, but must be"),

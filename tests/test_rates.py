@@ -1,7 +1,7 @@
 import pytest
 
+from resnet_space.serve import rates
 from resnet_space.serve.rates import RateLimit
-from resnet_space.ui import rates
 
 
 @pytest.fixture

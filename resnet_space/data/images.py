@@ -219,8 +219,8 @@ def _one_error() -> Iterator[None]:
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            "This file is not an image, or is empty, damaged or of a kind that is not read, such as SVG: use a JPEG, "
-            "PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF, PPM or JPEG 2000."
+            "This file is not an image, or it is empty, damaged or of a kind that is not read, such as SVG: use a "
+            "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF, PPM or JPEG 2000."
         ) from None
     except MemoryError:
         raise ImageError("The image takes more memory than there is: make it smaller first.") from None

@@ -8,10 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.data.images import ImageError
 from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistakes_file
-from resnet_space.data.sources import DATASET_OWNER, DataError, DatasetRef, dataset_folders
-from resnet_space.runs import RunError
+from resnet_space.data.sources import DATASET_OWNER, DatasetRef, dataset_folders
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
@@ -48,26 +46,23 @@ def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Pa
 def keep_mistake(
     workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> Any:
-    """(the data set's folder, how many pictures it has now). Raises gr.Error."""
+    """(the data set's folder, how many pictures it has now). Raises gr.Error, and RunError, DataError, ImageError."""
+    workshop.require_writable()
+    key = visitors.require_key(key, public=workshop.public)
     if not payload or not payload.get("path"):
         raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
     if not label:
         raise refusal("Choose first what the picture really shows.")
     path = uploaded_file(payload)
-    try:
-        workshop.require_writable()
-        key = visitors.require_key(key, public=workshop.public)
-        classes = workshop.library.open(run).config.model.classes
-        with _writing:
-            folder = own_set(workshop, key, classes)
-            if folder is None:
-                folder = workshop.data / free_dataset_name(MISTAKES, secret=workshop.public)
-            name = str(payload.get("orig_name") or path.name)
-            count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
-            if key:
-                workshop.claim(folder / DATASET_OWNER, key)
-    except (RunError, DataError, ImageError) as error:
-        raise refusal(error) from None
+    classes = workshop.library.open(run).config.model.classes
+    with _writing:
+        folder = own_set(workshop, key, classes)
+        if folder is None:
+            folder = workshop.data / free_dataset_name(MISTAKES, secret=workshop.public)
+        name = str(payload.get("orig_name") or path.name)
+        count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
+        if key:
+            workshop.claim(folder / DATASET_OWNER, key)
     workshop.forget_summary(DatasetRef(folder.name))
     return folder, count
 
