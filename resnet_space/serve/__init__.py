@@ -1,7 +1,8 @@
 """What a page for strangers needs.
 
-`launch` reads the command line; `guard` and `rates` stand before every handler, `limits` say what may be asked for;
-`visitors` knows whose things are whose, `storage` for how long they are kept, `uploads` which files a request may name,
-`identity` in whose name the Hub is asked; `refusals` is how a visitor is told no; `zero/` hosts trainings on ZeroGPU.
+`launch` reads the command line. `connections` and `guard` stand before the app, `handlers` around every handler, and
+`slots` before the memory is taken; `limits`, `rates` and `sessions` say how much one may have. `visitors` knows whose
+things are whose; `kept`, `storage` and `temporary` for how long they are kept; `uploads` takes what is sent; `identity`
+says in whose name the Hub is asked; `refusals` is how a visitor is told no. `zero/` hosts trainings on ZeroGPU.
 Import from the modules.
 """

@@ -32,7 +32,7 @@ from resnet_space.serve.launch import HOSTS
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
 from resnet_space.serve.sessions import SESSIONS, keep_little_of_sessions
-from resnet_space.serve.uploads import close_other_ways
+from resnet_space.serve.uploads import UPLOAD, close_other_ways
 from resnet_space.serve.visitors import asked_by
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ MCP_STREAMS = 8  # that are open at once from one address; a client has one or t
 MAX_VALUES = 30_000  # in one request of a stranger: about as many as its commas
 MAX_FILES = 2_000  # the same: Gradio looks at each on the one thread that answers everybody
 SILENCE_SECONDS = 30.0  # in the middle of a request
-UPLOAD = "/gradio_api/upload"
 CLICKS = 20  # requests of any kind for one that takes the machine's time; a page makes about one a click
 SIGN_INS = 10  # tries of a password a minute
 VISITOR = b"x-resnet-space-visitor"
