@@ -41,7 +41,7 @@ class Kept:
         charts: what is drawn.
         caption: below the figure.
         columns, rows: the table.
-        python: lines that print the numbers.
+        python: lines that print the numbers; None where there are none.
         figure: in the place of the charts, where they are none of Plotly's.
     """
 
@@ -50,8 +50,28 @@ class Kept:
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    python: str
+    python: str | None
     figure: "Callable[[], Figure] | None" = None
+
+    def figure_file(self, kind: Format) -> str:
+        """The figure's path. Raises gr.Error where there is none yet; so do the others."""
+        if self.figure is not None:
+            return save_figure(self.stem, self.figure(), kind)
+        if not any(self.charts):
+            raise refusal("There is no figure yet: measure first.")
+        return figure_file(self.stem, self.charts, self.caption, kind)
+
+    def table_file(self) -> str:
+        """The path of the table as CSV."""
+        if not self.rows:
+            raise refusal("There is no table yet: measure first.")
+        return csv_file(self.stem, self.columns, self.rows)
+
+    def lines(self) -> str:
+        """The lines of Python."""
+        if self.python is None:
+            raise refusal("There are no lines of Python for this view: keep its table as CSV.")
+        return self.python
 
 
 @dataclass(frozen=True)
@@ -79,21 +99,13 @@ def wire_keep(buttons: KeepButtons, inputs: Sequence[Component], provide: Callab
     """`provide` gives what there is for the inputs' values; it raises gr.Error where there is nothing yet."""
 
     def figure(kind: Format, *values: Any) -> str:
-        kept = provide(*values)
-        if kept.figure is not None:
-            return save_figure(kept.stem, kept.figure(), kind)
-        if not any(kept.charts):
-            raise refusal("There is no figure yet: measure first.")
-        return figure_file(kept.stem, kept.charts, kept.caption, kind)
+        return provide(*values).figure_file(kind)
 
     def table(*values: Any) -> str:
-        kept = provide(*values)
-        if not kept.rows:
-            raise refusal("There is no table yet: measure first.")
-        return csv_file(kept.stem, kept.columns, kept.rows)
+        return provide(*values).table_file()
 
     def code(*values: Any) -> Any:
-        return gr.update(value=provide(*values).python, visible=True)
+        return gr.update(value=provide(*values).lines(), visible=True)
 
     quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
     for button, handler in ((buttons.png, partial(figure, "png")), (buttons.svg, partial(figure, "svg"))):

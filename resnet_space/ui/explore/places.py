@@ -40,8 +40,7 @@ class ViewPlaces:
 
     def update(self, found: Findings, ungated: bool) -> dict[Any, Any]:
         charts = self.view.draw(found, ungated)
-        _, rows = self.view.table(found, ungated)
-        columns, _ = self.view.table(found, ungated)
+        columns, rows = self.view.table(found, ungated)
         words = self.view.words(found, ungated)
         # Beside a network that was chosen since, and is not measured yet.
         measured = markdown_text(found.words)
@@ -88,22 +87,25 @@ def needed(found: Held[Findings] | None) -> Findings:
 
 def wire_view(place: ViewPlaces, found: gr.State, gate: gr.Radio) -> None:
     """Wire the buttons below a view."""
-    view = place.view
 
     def provide(held: Held[Findings] | None, chosen: str) -> Kept:
-        findings, ungated = needed(held), chosen == UNGATED
-        if view.kinds and not findings.labelled:
-            raise refusal(UNLABELLED)
-        columns, rows = view.table(findings, ungated)
-        name = "residual-norms" if view.key == "norms" else view.key
-        gated = " (before the gate of its CBAM)" if ungated and view.key == "norms" else ""
-        return Kept(
-            stem(findings.subject, name),
-            view.draw(findings, ungated),
-            f"{findings.words}. {view.caption}{gated}",
-            columns,
-            rows,
-            python_lines("before-gate" if gated else view.key, findings.subject, findings.images),
-        )
+        return kept_of(place.view, needed(held), chosen == UNGATED)
 
     wire_keep(place.keep, [found, gate], provide)
+
+
+def kept_of(view: View, findings: Findings, ungated: bool) -> Kept:
+    """What a view has to give. Raises gr.Error where it cannot be measured on these images."""
+    if view.kinds and not findings.labelled:
+        raise refusal(UNLABELLED)
+    columns, rows = view.table(findings, ungated)
+    name = "residual-norms" if view.key == "norms" else view.key
+    gated = " (before the gate of its CBAM)" if ungated and view.key == "norms" else ""
+    return Kept(
+        stem(findings.subject, name),
+        view.draw(findings, ungated),
+        f"{findings.words}. {view.caption}{gated}",
+        columns,
+        rows,
+        python_lines("before-gate" if gated else view.key, findings.subject, findings.images),
+    )

@@ -43,15 +43,17 @@ LINES = {
 }
 
 
-def python_lines(view: str, subject: str, images: Images, **more: object) -> str:
-    """The lines for one network.
+def python_lines(view: str, subject: str, images: Images, **more: object) -> str | None:
+    """The lines for one network; None where the view has none.
 
     Args:
-        view: one of `LINES`.
+        view: its key, in `LINES` where it has lines.
         subject: the network's name on the page.
         images: which. Pictures of one's own have the names under which they were sent.
         more: of the pictures, their `block`, `channel` and `index`, the image's place among the measured ones.
     """
+    if view not in LINES:
+        return None
     names, measured, printed = LINES[view]
     imports, network = _network(subject)
     more_imports, batches = _batches(images, labelled="batches" in measured)
@@ -63,9 +65,10 @@ def python_lines(view: str, subject: str, images: Images, **more: object) -> str
     )
 
 
-def several_lines(view: str, subjects: Sequence[str], images: Images) -> str:
-    """The lines for several networks, one after the other."""
-    return "\n".join(python_lines(view, subject, images) for subject in subjects)
+def several_lines(view: str, subjects: Sequence[str], images: Images) -> str | None:
+    """The lines for several networks, one after the other; None where the view has none."""
+    lines = [python_lines(view, subject, images) for subject in subjects]
+    return None if None in lines else "\n".join(filter(None, lines))
 
 
 def growth_lines(run: str) -> str:
