@@ -9,16 +9,15 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
-from resnet_space.hardware import sleep_while_waiting
+from resnet_space.common.hardware import is_zero_gpu, sleep_while_waiting
 from resnet_space.serve.temporary import take_folder
-from resnet_space.serve.zero import is_zero_gpu
 
 sleep_while_waiting()  # read by torch when it is imported
 take_folder()  # by gradio
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
-from resnet_space.background import in_background
+from resnet_space.common.background import in_background
 from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import (

@@ -27,8 +27,8 @@ from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import load_splits
 from resnet_space.models import model_from_config
 from resnet_space.runs import STATE, Run
-from resnet_space.train import train
-from resnet_space.training import evaluate
+from resnet_space.training.loop import train
+from resnet_space.training.state import evaluate
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 

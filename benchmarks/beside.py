@@ -3,8 +3,8 @@
 The real trainer on cifar10-mini, in a process of its own as the app starts it, alone and beside another process that
 measures the residual norms of 64 images again and again, as the app does when it is asked to. In turns with PyTorch's
 defaults, and as it is here: the app's threads sleep while they wait for one another, and each of the trainer's keeps to
-a core (`sleep_while_waiting` and `keep_threads_apart` of `resnet_space.hardware`). Prints the training's images/s and
-the measurements a second.
+a core (`sleep_while_waiting` and `keep_threads_apart` of `common/hardware.py`). Prints the training's images/s and the
+measurements a second.
 """
 
 import argparse
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
+from resnet_space.common.hardware import sleep_while_waiting
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
-from resnet_space.hardware import sleep_while_waiting
 from resnet_space.runs import SHOWPIECE, Library, Run
 from resnet_space.runs.queue import Trainer
 

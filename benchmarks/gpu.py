@@ -26,8 +26,8 @@ from benchmarks.throughput import DATASET, Cbam, PlainLoop, measure
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.runs import Run
-from resnet_space.train import train
-from resnet_space.training import choose_device
+from resnet_space.training.loop import train
+from resnet_space.training.state import choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 

@@ -25,7 +25,7 @@ from resnet_space.config import RunConfig
 from resnet_space.data.hub import describe_dataset, fetch_dataset
 from resnet_space.data.splits import load_splits
 from resnet_space.runs import Run
-from resnet_space.strategies import recipe
+from resnet_space.training.strategies import recipe
 from tests.hub_stub import HubStub
 
 DATASET = "uoft-cs/cifar10"

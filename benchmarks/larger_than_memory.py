@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
 from benchmarks.synthetic import CLASSES, write_dataset
+from resnet_space.common.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_splits
-from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import Run
-from resnet_space.train import train
-from resnet_space.training import autocast_dtype, choose_device, evaluate
+from resnet_space.training.loop import train
+from resnet_space.training.state import autocast_dtype, choose_device, evaluate
 
 STORED, SEEN = 96, 32  # pixels: much to hold, little to compute
 MEGABYTE = 1_000_000
@@ -75,7 +75,7 @@ def serve(batch_size: int, steps: int, cap: int) -> None:
 
 def warm_up(model: ModelConfig, config: TrainConfig) -> int:
     """Train two steps of the bundled images and validate, so that what torch itself takes is there: anonymous bytes."""
-    from resnet_space.training import Training
+    from resnet_space.training.state import Training
 
     bundled = TrainConfig(dataset="cifar10-mini", batch_size=config.batch_size)
     data = load_splits(bundled, model.stored_size)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
-from resnet_space.attention import attention_maps
+from resnet_space.explain.attention import attention_maps
 from resnet_space.models import create_model
 from resnet_space.residuals import last, measure, residual_norms
 

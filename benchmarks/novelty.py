@@ -1,6 +1,6 @@
 """What is called unusual: `python benchmarks/novelty.py DATA_FOLDER [--pictures ZIP] [--save]`.
 
-The shipped CIFAR-10 model's own score (`resnet_space.novelty`) beside the energy score (Liu et al. 2020) and the
+The shipped CIFAR-10 model's own score (`resnet_space.explain.ood`) beside the energy score (Liu et al. 2020) and the
 highest probability, each with the limit within which 95 % of its validation images lie: the share of images called
 unusual, and the AUROC against the CIFAR-10 test images. DATA_FOLDER holds `cifar10/` and `tiny-imagenet-32/`, as for
 `train_shipped.py`; of the latter the classes that CIFAR-10 has too are left out. ZIP has photographs of anything else.
@@ -29,8 +29,8 @@ from resnet_space.data.batches import normalise
 from resnet_space.data.images import open_image, to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, split_files
 from resnet_space.data.splits import load_split, load_splits
+from resnet_space.explain.ood import WITHIN, recorded_means
 from resnet_space.inference import Classifier
-from resnet_space.novelty import WITHIN, recorded_means
 from resnet_space.runs import SHOWPIECE, Run
 
 # Of Tiny-ImageNet, by their meaning.

@@ -23,7 +23,7 @@ from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import model_from_config
-from resnet_space.training import evaluate
+from resnet_space.training.state import evaluate
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):

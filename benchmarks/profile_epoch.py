@@ -31,15 +31,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, save
-from resnet_space import palette, train
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import batches
 from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.figures import save_png
+from resnet_space.plots import palette
+from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
-from resnet_space.training import Training, Window, autocast_dtype, choose_device
+from resnet_space.training import loop as train
+from resnet_space.training.state import Training, Window, autocast_dtype, choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 from PIL import Image  # isort: skip

@@ -30,17 +30,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.machine import RESULTS, save
 from benchmarks.synthetic import CLASSES, write_dataset
 from benchmarks.viewers import an_app, delays
-from resnet_space import palette
+from resnet_space.common.hardware import keep_freed_memory
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.figures import save_png
-from resnet_space.hardware import keep_freed_memory
+from resnet_space.plots import palette
+from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
-from resnet_space.training import Training, autocast_dtype, choose_device
+from resnet_space.training.state import Training, autocast_dtype, choose_device
 
-import resnet_space.train  # isort: skip  # noqa: F401  # its allocator setting has to come before torch's first tensor
+import resnet_space.training.loop  # isort: skip  # noqa: F401  # its allocator setting has to come before torch's first tensor
 import torch  # isort: skip
 from matplotlib.figure import Figure  # isort: skip
 

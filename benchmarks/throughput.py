@@ -4,7 +4,7 @@ Three ways to train the same model at the same batch size and thread count, in i
 
 - plain: a loop in the manner of tutorials (see plain_loop.py), with 0 or more workers: the better of the two counts.
 - bare: forward, backward and SGD step in channels_last on one batch that is there already.
-- trainer: `resnet_space.train.train` with all it does: augmentation, metrics, validation and a checkpoint every epoch.
+- trainer: `train` of `training/loop.py` with all it does: augmentation, metrics, validation, a checkpoint every epoch.
   Timed from its first step to its last epoch; start and decoding are told apart, and validation images do not count.
 
 The last two compute in bf16 where the trainer would, and with its allocator settings (huge pages, kept memory). Beside
@@ -29,15 +29,15 @@ from typing import Literal, cast
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
+from resnet_space.common.hardware import keep_freed_memory
 from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import normalise, steps_per_epoch
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.hardware import keep_freed_memory
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run
-from resnet_space.train import train
-from resnet_space.training import autocast_dtype, choose_device
+from resnet_space.training.loop import train
+from resnet_space.training.state import autocast_dtype, choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 import torch.nn.functional as F  # isort: skip

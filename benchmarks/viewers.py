@@ -29,7 +29,7 @@ from benchmarks.machine import save
 from resnet_space.config import RunConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.runs import Run
-from resnet_space.strategies import recipe
+from resnet_space.training.strategies import recipe
 
 DATASET = "cifar10-mini"
 PORT = 7877

@@ -98,7 +98,7 @@ class ModelConfig:
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
     resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `shortcut` is what
     happens where the shape changes; "none" makes a plain network, without shortcuts. `temperature` divides the
-    logits before the softmax; it is fitted after a training, see `resnet_space.calibration`, and makes no other model.
+    logits before the softmax; it is fitted after a training, see `training/calibration.py`, and makes no other model.
     """
 
     architecture: str
@@ -153,7 +153,7 @@ class TrainConfig:
         dataset_label: the label column, where another was chosen than the one that is taken by itself.
         dataset_image: the image column, likewise.
         start: the run whose weights training starts from, or None for random initialisation.
-        strategy: what trains when; see `resnet_space.strategies`.
+        strategy: what trains when; see `resnet_space.training.strategies`.
         epochs: passes over the training images.
         batch_size: images a step.
         backbone_lr: peak learning rate of everything but the head.

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space.attention import AttentionMaps, recorded_attention
 from resnet_space.data.batches import centre_crop, normalise
 from resnet_space.data.images import to_model_size
-from resnet_space.faithfulness import Evidence, evidence
-from resnet_space.hooks import recorded
+from resnet_space.explain.attention import AttentionMaps, recorded_attention
+from resnet_space.explain.faithfulness import Evidence, evidence
+from resnet_space.explain.ood import load_usual, recorded_means
+from resnet_space.explain.saliency import ClassMaps, maps_from_features
 from resnet_space.models import CBAM
-from resnet_space.novelty import load_usual, recorded_means
+from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
-from resnet_space.saliency import ClassMaps, maps_from_features
-from resnet_space.training import autocast_dtype
+from resnet_space.training.state import autocast_dtype
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from unittest.mock import patch
 
 import torch
 
-from resnet_space import distributed, training
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.models import create_model
-from resnet_space.optim import set_training_mode
 from resnet_space.runs import Run
+from resnet_space.training import distributed
+from resnet_space.training import state as training
+from resnet_space.training.optim import set_training_mode
 
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("a", "b"), cbam="stage", image_size=8),

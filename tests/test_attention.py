@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_space.attention import AttentionMaps, attention_maps, recorded_attention
+from resnet_space.explain.attention import AttentionMaps, attention_maps, recorded_attention
 from resnet_space.models import CBAM, BasicBlock, Bottleneck, ResNet, create_model
 from tests.networks import alive
 

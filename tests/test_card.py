@@ -10,13 +10,13 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from scipy.stats import binomtest
 
-from resnet_space.card import CONFUSION, CURVES, RESIDUALS, card_files, card_text, write_card
+from resnet_space.common.text import markdown_text
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.cost import PRICE_VARIABLE
 from resnet_space.data.splits import load_splits
-from resnet_space.evaluation import evaluate_test, save
+from resnet_space.hub.card import CONFUSION, CURVES, RESIDUALS, card_files, card_text, write_card
+from resnet_space.models.cost import PRICE_VARIABLE
 from resnet_space.runs import CARD, EVALUATION, FIGURES, Metric, Run, Source
-from resnet_space.text import markdown_text
+from resnet_space.training.evaluation import evaluate_test, save
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(

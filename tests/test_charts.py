@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from resnet_space import palette
-from resnet_space.charts import (
+from resnet_space.plots import (
     MAX_POINTS,
     Chart,
     accuracy_chart,
@@ -14,6 +13,7 @@ from resnet_space.charts import (
     figure,
     loss_chart,
     memory_chart,
+    palette,
     rates_chart,
     reliability_chart,
     speed_chart,

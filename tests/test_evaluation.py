@@ -20,7 +20,9 @@ from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.batches import normalise
 from resnet_space.data.splits import ImageSet
-from resnet_space.evaluation import (
+from resnet_space.models import create_model
+from resnet_space.runs import EVALUATION, WEIGHTS, Run, RunError
+from resnet_space.training.evaluation import (
     ClassScore,
     Evaluation,
     confusion_matrix,
@@ -35,8 +37,6 @@ from resnet_space.evaluation import (
     summary,
     wilson_interval,
 )
-from resnet_space.models import create_model
-from resnet_space.runs import EVALUATION, WEIGHTS, Run, RunError
 from tests.networks import alive
 
 SIZE = 8  # pixels
@@ -553,7 +553,9 @@ def test_an_evaluation_of_other_classes_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_kept_is_read_and_understood_without_torch() -> None:
-    program = "import sys, resnet_space.evaluation; print({'torch', 'torchmetrics', 'scipy'} & set(sys.modules))"
+    program = (
+        "import sys, resnet_space.training.evaluation; print({'torch', 'torchmetrics', 'scipy'} & set(sys.modules))"
+    )
     root = Path(__file__).parent.parent
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout == "set()\n", result.stderr

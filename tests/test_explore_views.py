@@ -9,12 +9,12 @@ import gradio as gr
 import pytest
 
 from resnet_space.runs import SHOWPIECE
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.findings import Findings, asked_for, measured
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.places import ViewPlaces, kept_of
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.view import Table, View
-from resnet_space.ui.workshop import Workshop
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 

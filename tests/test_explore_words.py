@@ -2,7 +2,7 @@
 
 import math
 
-from resnet_space.charts.residuals import Block
+from resnet_space.plots.residuals import Block
 from resnet_space.ui.explore import words
 
 BLOCKS = [Block("layer1.0"), Block("layer1.1"), Block("layer2.0", identity=False, stage=1)]

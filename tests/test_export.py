@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.onnx import ONNXProgram
 
-from resnet_space import export as export_module
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.export import STAGES, OnnxExport, export_onnx, write_onnx
+from resnet_space.hub import export as export_module
+from resnet_space.hub.export import STAGES, OnnxExport, export_onnx, write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
@@ -275,7 +275,7 @@ def test_how_that_process_failed_is_said(
 
 def test_the_heavy_libraries_are_imported_by_an_export_only() -> None:
     heavy = ["torch", "onnx", "onnxruntime", "onnxscript"]
-    code = f"import sys, resnet_space.export; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, resnet_space.hub.export; print([name for name in {heavy} if name in sys.modules])"
     folder = Path(__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=os.environ, capture_output=True, text=True, check=True

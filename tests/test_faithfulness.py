@@ -8,8 +8,8 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
 
-from resnet_space.faithfulness import MEASURES, RANDOM_MAPS, ROAD_SHARES, Evidence, Measure, evidence
-from resnet_space.imputation import imputed
+from resnet_space.explain.faithfulness import MEASURES, RANDOM_MAPS, ROAD_SHARES, Evidence, Measure, evidence
+from resnet_space.explain.imputation import imputed
 
 SIZE = 24
 UNKNOWING = 12  # maps of a kind

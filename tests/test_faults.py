@@ -19,12 +19,12 @@ import psutil
 import pytest
 from starlette.requests import Request
 
-from resnet_space import background
+from resnet_space.common import background
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import import_folder
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, dataset_folders
 from resnet_space.hub import follower
-from resnet_space.hub.client import HubError
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEIGHTS, Library, Metric, Run, RunError
@@ -32,12 +32,12 @@ from resnet_space.runs import queue as queue_module
 from resnet_space.runs.queue import Trainer, trainer_process
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
-from resnet_space.train import host
+from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.training.loop import host
 from resnet_space.ui import live
 from resnet_space.ui.finetune.api import training_status
 from resnet_space.ui.finetune.run_list import run_rows
 from resnet_space.ui.live import LiveFeed
-from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 from tests.conftest import WriteSplit
 from tests.faults import FOR_EVER, KINDS, clock, fault
 from tests.hub_stub import HubStub, isolate_client, without_waiting

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from resnet_space import features as features_module
-from resnet_space import training as training_module
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.features import CutModel, frozen_pieces
 from resnet_space.models import create_model
-from resnet_space.optim import freeze_all_but, set_training_mode
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run
-from resnet_space.strategies import HEAD, phases, recipe
-from resnet_space.train import train
+from resnet_space.training import features as features_module
+from resnet_space.training import state as training_module
+from resnet_space.training.features import CutModel, frozen_pieces
+from resnet_space.training.loop import train
+from resnet_space.training.optim import freeze_all_but, set_training_mode
+from resnet_space.training.strategies import HEAD, phases, recipe
 from tests.networks import alive
 from tests.trainings import without_times
 

@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space import figures
-from resnet_space.figures import HEAT_SIZE, heat_png, learning_curves, save_png
+from resnet_space.plots import figures
+from resnet_space.plots.figures import HEAT_SIZE, heat_png, learning_curves, save_png
 from resnet_space.runs import Metric
 
 METRICS: list[Metric] = [

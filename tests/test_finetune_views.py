@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_space import palette
-from resnet_space.charts import Chart, accuracy_chart, figure, loss_chart, range_chart
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import Decision, ImportReport, Skipped, import_archive
 from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
+from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric
-from resnet_space.strategies import STRATEGIES, Phase, phases, plan, recipe
+from resnet_space.serve.workshop import HUB_DATASETS
+from resnet_space.training.strategies import STRATEGIES, Phase, phases, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
 from resnet_space.ui.finetune.more_data import (
     SHOWN_SKIPPED,
@@ -34,7 +34,6 @@ from resnet_space.ui.finetune.more_data import (
     report_html,
 )
 from resnet_space.ui.finetune.plan import plan_html
-from resnet_space.ui.workshop import HUB_DATASETS
 from tests.conftest import WriteSplit
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.footprint import BYTES, batch_bytes
 from resnet_space.models import model_from_config
+from resnet_space.training.footprint import BYTES, batch_bytes
 
 
 def convolved(config: ModelConfig) -> int:

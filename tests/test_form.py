@@ -17,21 +17,22 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_space import range_test as range_module
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import STRATEGY_NAMES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import hub as hub_module
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DataError, DatasetRef, split_files
 from resnet_space.data.summary import cautions
-from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.models import model_from_config
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
+from resnet_space.serve import workshop as workshop_module
 from resnet_space.serve.limits import Limits
-from resnet_space.strategies import CBAM_RATES, recipe
-from resnet_space.training import initial_model
-from resnet_space.ui import workshop as workshop_module
+from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.training import range_test as range_module
+from resnet_space.training.state import initial_model
+from resnet_space.training.strategies import CBAM_RATES, recipe
 from resnet_space.ui.explore.images import split_counts
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,
@@ -53,7 +54,6 @@ from resnet_space.ui.finetune.form import (
     training_fields,
 )
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.workshop import HUB_DATASETS, Workshop
 from tests.conftest import WriteSplit
 
 PETS = ("cat", "dog", "hamster")

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_space import hardware
-from resnet_space.config import TrainConfig
-from resnet_space.data.sources import DataError
-from resnet_space.data.splits import load_splits
-from resnet_space.hardware import (
+from resnet_space.common import hardware
+from resnet_space.common.hardware import (
     IMAGE_MEMORY_VARIABLE,
     bfloat16_is_faster,
     image_memory_bytes,
@@ -20,7 +17,10 @@ from resnet_space.hardware import (
     sleep_while_waiting,
     training_environment,
 )
-from resnet_space.training import autocast_dtype
+from resnet_space.config import TrainConfig
+from resnet_space.data.sources import DataError
+from resnet_space.data.splits import load_splits
+from resnet_space.training.state import autocast_dtype
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +73,7 @@ def test_freed_memory_is_kept_once_that_is_said_and_given_back_before() -> None:
     # 64 MB that are written to and freed: what is left of them in the process, by Linux's own count.
     program = """
 import ctypes, psutil, sys
-from resnet_space.hardware import keep_freed_memory
+from resnet_space.common.hardware import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 if sys.argv[1] == "keep":
@@ -127,7 +127,7 @@ def test_a_trainer_keeps_to_a_core_and_decodes_on_all() -> None:
     program = """
 import os, threading
 cores = os.sched_getaffinity(0)
-from resnet_space import hardware
+from resnet_space.common import hardware
 hardware.nvidia_gpus = lambda: 0
 hardware.keep_threads_apart()
 import torch

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_space.hooks import eval_mode, recorded
+from resnet_space.models.hooks import eval_mode, recorded
 
 
 def small_network() -> nn.Sequential:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.hub import follower
-from resnet_space.hub.client import HubError
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import (
     SETUP_SECONDS,

@@ -14,9 +14,9 @@ import torchvision
 from huggingface_hub import constants
 from torch import Tensor
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.hub import pretrained, pull
-from resnet_space.hub.client import HubError
 from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, pull_pretrained
 from resnet_space.runs import CONFIG, SOURCE, WEIGHTS, Library, RunError
 from tests.hub_stub import HubStub, isolate_client

@@ -15,17 +15,17 @@ import torchvision
 from huggingface_hub import constants
 from torch import Tensor
 
-from resnet_space import evaluation
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import BUNDLED
-from resnet_space.evaluation import Evaluation
+from resnet_space.explain.ood import fit_usual, save_usual
 from resnet_space.hub import checks, pull
-from resnet_space.hub.client import HubError
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
 from resnet_space.models import model_from_config
-from resnet_space.novelty import fit_usual, save_usual
 from resnet_space.runs import CARD, CONFIG, EVALUATION, METRICS, SOURCE, USUAL, WEIGHTS, Library, Metric, Run, Source
+from resnet_space.training import evaluation
+from resnet_space.training.evaluation import Evaluation
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
 

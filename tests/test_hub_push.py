@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub import push
-from resnet_space.hub.client import HubError
 from resnet_space.hub.push import push_run, suggested_repo_id, who_am_i
 from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, CONFIG, METRICS, WEIGHTS, Metric, Run, Source

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import SpaceHardware
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.hub import space
-from resnet_space.hub.client import HubError
 from resnet_space.hub.space import Deployed, deploy, documented_settings, report, space_files
 from tests.hub_stub import HubStub, Repository, isolate_client, without_waiting
 

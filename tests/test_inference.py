@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from resnet_space.attention import AttentionMaps, attention_maps
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.images import open_image
+from resnet_space.explain.attention import AttentionMaps, attention_maps
+from resnet_space.explain.saliency import class_maps
 from resnet_space.inference import Classifier, Prediction
 from resnet_space.models import CBAM, create_model, model_from_config
 from resnet_space.runs import WEIGHTS, Run, RunError
-from resnet_space.saliency import class_maps
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 MODEL = ModelConfig("resnet20", CLASSES, cbam="stage", mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_space.common.hub_client import NO_SAVED_TOKEN, sent_token
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.hub.client import NO_SAVED_TOKEN, sent_token
 from resnet_space.runs import SHIPPED, WEIGHTS, Run
 from resnet_space.serve.launch import (
     AUTH_VARIABLE,

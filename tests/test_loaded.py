@@ -10,7 +10,7 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.inference import Classifier
 from resnet_space.models import model_from_config
 from resnet_space.runs import CONFIG, Run, RunError
-from resnet_space.ui.loaded import LoadedModels
+from resnet_space.serve.loaded import LoadedModels
 
 
 @pytest.fixture

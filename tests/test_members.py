@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_space import train as train_module
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError
 from resnet_space.data.splits import Members, Splits
-from resnet_space.range_test import range_test
 from resnet_space.runs import MEMBERS, STATE, Metric, Run, RunError, last_metric
 from resnet_space.runs.queue import Status
-from resnet_space.train import splits_of, train
-from resnet_space.training import require_enough
+from resnet_space.training import loop as train_module
+from resnet_space.training.loop import splits_of, train
+from resnet_space.training.range_test import range_test
+from resnet_space.training.state import require_enough
 from resnet_space.ui.finetune.status import status_html
 from tests.conftest import WriteSplit
 from tests.trainings import png

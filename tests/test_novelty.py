@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from resnet_space.explain.ood import Usual, fit_usual, load_usual, looked_at, recorded_means, save_usual
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model
-from resnet_space.novelty import Usual, fit_usual, load_usual, looked_at, recorded_means, save_usual
 from resnet_space.runs import USUAL, Run, RunError
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"

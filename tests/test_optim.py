@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
 from resnet_space.models import ResNet, model_from_config
-from resnet_space.optim import (
+from resnet_space.training.optim import (
     create_optimizer,
     create_schedule,
     current_rates,
@@ -17,7 +17,7 @@ from resnet_space.optim import (
     part_of,
     set_training_mode,
 )
-from resnet_space.strategies import Phase, phases, recipe
+from resnet_space.training.strategies import Phase, phases, recipe
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"), cbam="stage", shortcut="projection", image_size=8)
 RESNET18 = ModelConfig("resnet18", ("cat", "dog"), cbam="block", shortcut="projection", image_size=32)

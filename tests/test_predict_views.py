@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.metrics import confusion_matrix as reference_confusion
 
-from resnet_space import charts
+from resnet_space import plots
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
@@ -25,10 +25,10 @@ from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
-from resnet_space.evaluation import confusion_matrix, summary
 from resnet_space.inference import Classifier
 from resnet_space.models import model_from_config
 from resnet_space.runs import Run
+from resnet_space.training.evaluation import confusion_matrix, summary
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.predict.answer import answers_html, percent
 from resnet_space.ui.predict.batch import Reading, classified, evaluation_of, read_all, table_columns, table_rows
@@ -183,10 +183,10 @@ def test_bars_go_from_the_neutral_value_to_each_gate() -> None:
 
 def test_the_chart_of_evidence_has_each_measure_with_what_knows_nothing() -> None:
     measures = [
-        charts.MeasuredMap("Insertion", 0.7, (0.4, 0.5), 0.6),
-        charts.MeasuredMap("<b>Deletion", 0.1, (0.2, 0.3), 0.25),
+        plots.MeasuredMap("Insertion", 0.7, (0.4, 0.5), 0.6),
+        plots.MeasuredMap("<b>Deletion", 0.1, (0.2, 0.3), 0.25),
     ]
-    random, centre, this = charts.evidence_chart("title", measures)["data"]
+    random, centre, this = plots.evidence_chart("title", measures)["data"]
     assert list(zip(random["y"], random["x"], strict=True)) == [
         ("Insertion", 0.4),
         ("Insertion", 0.5),

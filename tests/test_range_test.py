@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from resnet_space import range_test as range_module
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
 from resnet_space.models import model_from_config
-from resnet_space.optim import part_of
-from resnet_space.range_test import (
+from resnet_space.runs import Run, RunError
+from resnet_space.training import range_test as range_module
+from resnet_space.training.optim import part_of
+from resnet_space.training.range_test import (
     DIVERGED,
     HIGHEST,
     LOWEST,
@@ -34,8 +35,7 @@ from resnet_space.range_test import (
     suggested_rate,
     suggestion,
 )
-from resnet_space.runs import Run, RunError
-from resnet_space.strategies import CBAM_RATES, HEAD, plan, recipe
+from resnet_space.training.strategies import CBAM_RATES, HEAD, plan, recipe
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

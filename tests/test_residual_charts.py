@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_space import charts, figures
-from resnet_space.charts import residuals
-from resnet_space.charts.residuals import Block, BlockNorms
-from resnet_space.figures.paper import paper_figure
+from resnet_space import plots
+from resnet_space.plots import figures, residuals
+from resnet_space.plots.paper import paper_figure
+from resnet_space.plots.residuals import Block, BlockNorms
 from tests.test_charts import as_json
 
 BLOCKS = [
@@ -39,7 +39,7 @@ def many(blocks: int, images: int) -> list[BlockNorms]:
 
 
 def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:
-    content = as_json(charts.norms_chart(BLOCKS, IMAGES))
+    content = as_json(plots.norms_chart(BLOCKS, IMAGES))
     diagonal, *clouds = content["data"]
     assert diagonal["x"] == diagonal["y"] == [0.5, 10.0]  # over the whole range of both axes
     assert [(cloud["x"], cloud["y"]) for cloud in clouds] == [
@@ -55,15 +55,15 @@ def test_the_norms_chart_has_one_cloud_a_block_and_the_diagonal() -> None:
 
 
 def test_norms_over_many_decades_have_ticks_at_powers_of_ten() -> None:
-    near = charts.norms_chart(BLOCKS, IMAGES)["layout"]["xaxis"]
+    near = plots.norms_chart(BLOCKS, IMAGES)["layout"]["xaxis"]
     assert {0.5, 1, 2, 10} <= set(near["tickvals"])
-    far = charts.norms_chart([BlockNorms("a", True, 0, [1.0, 1e12], [1.0, 1e12])], ["0", "1"])["layout"]["xaxis"]
+    far = plots.norms_chart([BlockNorms("a", True, 0, [1.0, 1e12], [1.0, 1e12])], ["0", "1"])["layout"]["xaxis"]
     assert far["dtick"] == 2
     assert "tickvals" not in far
 
 
 def test_the_ratio_chart_has_quartiles_of_all_images_and_every_image_behind() -> None:
-    content = as_json(charts.ratio_chart(BLOCKS, IMAGES))
+    content = as_json(plots.ratio_chart(BLOCKS, IMAGES))
     points, boxes = content["data"][:2], content["data"][2:]
     assert [trace["y"] for trace in points] == [[0.25, 2.0, 1.0], [0.25, 2.0, 0.75]]
     for i, trace in enumerate(points):
@@ -81,7 +81,7 @@ def test_the_ratio_chart_has_quartiles_of_all_images_and_every_image_behind() ->
 def test_a_resnet110_with_many_images_has_three_thousand_points_at_most_and_says_so(images: int) -> None:
     blocks = many(54, images)
     names = [f"image {n}" for n in range(images)]
-    norms, ratio = charts.norms_chart(blocks, names), charts.ratio_chart(blocks, names)
+    norms, ratio = plots.norms_chart(blocks, names), plots.ratio_chart(blocks, names)
     for chart in (norms, ratio):
         points = [trace for trace in chart["data"] if trace.get("mode") == "markers"]
         assert len(points) == 54
@@ -97,11 +97,11 @@ def test_a_resnet110_with_many_images_has_three_thousand_points_at_most_and_says
 
 def test_an_image_that_a_block_leaves_nothing_of_has_no_ratio_and_no_point() -> None:
     blocks = [BlockNorms("a", True, 0, [0.0, 2.0], [1.0, math.nan])]
-    content = as_json(charts.ratio_chart(blocks, ["image 0", "image 1"]))
+    content = as_json(plots.ratio_chart(blocks, ["image 0", "image 1"]))
     assert content["data"][0]["y"] == [None, None]
     assert all(trace["type"] != "box" for trace in content["data"])
-    as_json(charts.norms_chart(blocks, ["image 0", "image 1"]))
-    assert as_json(charts.norms_chart([], []))["data"][0]["x"] == [1, 10]
+    as_json(plots.norms_chart(blocks, ["image 0", "image 1"]))
+    assert as_json(plots.norms_chart([], []))["data"][0]["x"] == [1, 10]
 
 
 def test_stages_are_named_by_what_their_blocks_share() -> None:
@@ -170,7 +170,7 @@ def test_growth_is_animated_over_the_epochs_and_shows_the_last_beside_the_first(
 
 
 def test_every_chart_is_drawn_as_a_figure_with_its_data_and_caption() -> None:
-    norms, ratio = charts.norms_chart(BLOCKS, IMAGES), charts.ratio_chart(BLOCKS, IMAGES)
+    norms, ratio = plots.norms_chart(BLOCKS, IMAGES), plots.ratio_chart(BLOCKS, IMAGES)
     caption = "a run on 3 images of $nasty_$ <b>. " + 20 * "F(x) is what the branch gives. "
     figure = paper_figure([norms, ratio], caption)
     scatter, boxes = figure.axes

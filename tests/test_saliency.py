@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from resnet_space.explain.saliency import METHODS, ClassMaps, class_maps
 from resnet_space.models import ResNet, create_model
-from resnet_space.saliency import METHODS, ClassMaps, class_maps
 from tests.networks import alive
 
 CLASSES = [4, 0, 2]

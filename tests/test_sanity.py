@@ -5,10 +5,18 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from resnet_space.attention import attention_maps
+from resnet_space.explain.attention import attention_maps
+from resnet_space.explain.saliency import class_maps
+from resnet_space.explain.sanity import (
+    GATES,
+    SanityCheck,
+    _maps,
+    _rank_correlation,
+    sanity_check,
+    sanity_checks,
+    sanity_metric,
+)
 from resnet_space.models import ResNet, create_model
-from resnet_space.saliency import class_maps
-from resnet_space.sanity import GATES, SanityCheck, _maps, _rank_correlation, sanity_check, sanity_checks, sanity_metric
 from tests.networks import alive
 
 PARTS = ("head", "layer3", "layer2", "layer1", "stem")

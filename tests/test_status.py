@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from resnet_space import palette
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.cost import PRICE_VARIABLE
+from resnet_space.models.cost import PRICE_VARIABLE
+from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run
 from resnet_space.runs.queue import Status
-from resnet_space.strategies import plan, recipe
+from resnet_space.training.strategies import plan, recipe
 from resnet_space.ui.finetune import status as page
 
 CONFIG = RunConfig(

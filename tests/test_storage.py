@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from resnet_space.common.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
-from resnet_space.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
 from resnet_space.serve import storage, temporary, visitors
 from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.storage import kept_words, tidy, usage
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file
-from resnet_space.ui.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
-from resnet_space.strategies import CBAM_RATES, STRATEGIES, phase_at, phases, plan, rate_at, recipe
+from resnet_space.training.strategies import CBAM_RATES, STRATEGIES, phase_at, phases, plan, rate_at, recipe
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
 WITH_CBAM = ModelConfig("resnet20", ("cat", "dog"), cbam="stage")

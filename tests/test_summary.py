@@ -30,7 +30,7 @@ from resnet_space.data.summary import (
     summarise,
 )
 from resnet_space.models import create_model
-from resnet_space.ui import workshop
+from resnet_space.serve import workshop
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int | None], Sequence[str]], None]
 

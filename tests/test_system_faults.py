@@ -3,7 +3,7 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-from resnet_space.faults import system_words
+from resnet_space.common.faults import system_words
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from resnet_space.text import csv_cell, markdown_text, plotly_text
+from resnet_space.common.text import csv_cell, markdown_text, plotly_text
 
 HOSTILE = [
     "<img src=x onerror=window.pwned=1>",

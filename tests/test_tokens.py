@@ -1,6 +1,6 @@
 import pytest
 
-from resnet_space.tokens import masked
+from resnet_space.common.tokens import masked
 
 # Of the form that a sign-in gives: a JSON Web Token with its dots.
 SIGNED_IN = "hf_oauth_eyJhbGciOiJFZERTQSJ9.eyJzY29wZSI6WyJvcGVuaWQiXX0.sig-natu_re0123456789"

@@ -20,23 +20,24 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_space import train as train_module
-from resnet_space.card import card_text
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.evaluation import evaluate_test, load_evaluation
+from resnet_space.explain.ood import load_usual
+from resnet_space.explain.sanity import sanity_checks
+from resnet_space.hub.card import card_text
 from resnet_space.models import create_model, model_from_config
-from resnet_space.novelty import load_usual
 from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
-from resnet_space.sanity import sanity_checks
 from resnet_space.serve.limits import VARIABLES
-from resnet_space.strategies import CBAM_RATES, rate_at
-from resnet_space.train import TrainingError, host, main, train
-from resnet_space.training import Training, autocast_dtype, evaluate, initial_model
+from resnet_space.train import main
+from resnet_space.training import loop as train_module
+from resnet_space.training.evaluation import evaluate_test, load_evaluation
+from resnet_space.training.loop import TrainingError, host, train
+from resnet_space.training.state import Training, autocast_dtype, evaluate, initial_model
+from resnet_space.training.strategies import CBAM_RATES, rate_at
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
 
@@ -693,7 +694,7 @@ def test_a_stop_that_was_asked_for_while_the_trainer_came_up_is_obeyed(tmp_path:
 
 def command(run: Run, *options: str) -> "subprocess.Popen[str]":
     environment = os.environ | {
-        "PYTHONPATH": str(Path(train_module.__file__).parent.parent),
+        "PYTHONPATH": str(Path(train_module.__file__).parents[2]),
         "CUDA_VISIBLE_DEVICES": "",
     }
     return subprocess.Popen(
@@ -854,7 +855,8 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
 
     monkeypatch.setattr(Training, "write", slow)
     run = Run.create(tmp_path / "run", LONG)
-    assert host(run) == 0
+    monkeypatch.setattr(sys, "argv", ["train", str(run.path)])
+    assert main() == 0
     end = run.metrics()[-1]
     assert (end["status"], end["reason"]) == ("stopped", "It reached the limit of 1 minutes here.")
     steps = [metric for metric in run.metrics() if metric["event"] == "step"]

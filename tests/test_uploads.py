@@ -26,7 +26,7 @@ from resnet_space.serve import kept, storage, temporary, uploads
 from resnet_space.serve.guard import Guard
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.uploads import Uploads
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 
 LIMIT = 20_000_000  # bytes of all visitors' things; a quarter is for uploads, half of that for one address
 LIMITS = Limits(gigabytes=LIMIT / 1e9, upload_mb=1)

@@ -9,7 +9,7 @@ from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run, RunError
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
 from resnet_space.serve.kept import EXPIRES
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
 

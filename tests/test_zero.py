@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, DECODED, EVALUATION, WEIGHTS, Metric, Run, RunError, last_metric
 from resnet_space.serve.limits import VARIABLES
-from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.serve.zero.host import ABORTED, LEFT, train_in_slices, train_slice
 from resnet_space.serve.zero.quota import (
     FIRST_SECONDS,
@@ -34,7 +34,7 @@ from resnet_space.serve.zero.quota import (
     seconds_to_ask,
     steps_per_second,
 )
-from resnet_space.training import choose_device
+from resnet_space.training.state import choose_device
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
 from tests.zero_stub import REPOSITORY, SPACE, ZeroGPUStub, visitor_request, visitor_token

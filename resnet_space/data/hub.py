@@ -22,17 +22,7 @@ from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_rais
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
-from resnet_space.data.archives.report import Decision
-from resnet_space.data.columns import (
-    Columns,
-    DataError,
-    Features,
-    classification_columns,
-    features_of,
-    readable,
-)
-from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DatasetRef
-from resnet_space.hub.client import (
+from resnet_space.common.hub_client import (
     COMMIT,
     TIMEOUT,
     Progress,
@@ -47,7 +37,17 @@ from resnet_space.hub.client import (
     sent_token,
     translated_errors,
 )
-from resnet_space.tokens import masked
+from resnet_space.common.tokens import masked
+from resnet_space.data.archives.report import Decision
+from resnet_space.data.columns import (
+    Columns,
+    DataError,
+    Features,
+    classification_columns,
+    features_of,
+    readable,
+)
+from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DatasetRef
 
 WELL_KNOWN = (
     "uoft-cs/cifar10",

@@ -34,7 +34,7 @@ __all__ = [
     "split_files",
 ]
 
-from resnet_space.background import tell_once
+from resnet_space.common.background import tell_once
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"

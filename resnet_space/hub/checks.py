@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import (
     ARCHITECTURES,
     IMAGENET_MEAN,
@@ -18,7 +19,6 @@ from resnet_space.config import (
     RunConfig,
     TrainConfig,
 )
-from resnet_space.hub.client import HubError
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843

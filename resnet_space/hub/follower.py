@@ -10,8 +10,9 @@ from pathlib import Path
 
 from huggingface_hub import JobStage
 
-from resnet_space.background import in_background, keep_doing
-from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.common.background import in_background, keep_doing
+from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.common.tokens import masked
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import heard
 from resnet_space.hub.pull import install, sizes_at
@@ -28,7 +29,6 @@ from resnet_space.runs import (
     last_metric,
     replaced_atomically,
 )
-from resnet_space.tokens import masked
 
 STOP_LOOK_SECONDS = 1.0
 ENDED = (JobStage.COMPLETED, JobStage.CANCELED, JobStage.ERROR, JobStage.DELETED)

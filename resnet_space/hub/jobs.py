@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
+from resnet_space.common.hub_client import HubError, Wanted, hub_api, is_repo_id, sent_token, translated_errors
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
-from resnet_space.hub.client import HubError, Wanted, hub_api, is_repo_id, sent_token, translated_errors
 from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
 
 SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in

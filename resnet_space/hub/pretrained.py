@@ -6,9 +6,9 @@ Only `model.safetensors` is downloaded; the run has no metrics, as it was not tr
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub.checks import IMAGENET, imagenet_classes
-from resnet_space.hub.client import HubError, Progress, download_files, translated_errors
 from resnet_space.hub.pull import install, sizes_at, wanted_model
 from resnet_space.runs import WEIGHTS, Run, Source
 

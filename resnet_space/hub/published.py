@@ -14,13 +14,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
 from resnet_space.hub.checks import require_valid_metrics
-from resnet_space.hub.client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, RunError, last_metric
-from resnet_space.tokens import masked
+from resnet_space.training.loop import host
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
@@ -109,12 +110,10 @@ class Publisher:
         return True
 
 
-def train_published(path: Path, repo_id: str) -> int:
+def train_published(path: Path, repo_id: str, *, minutes: int | None = None) -> int:
     """Train the run that waits in the repository. Returns the process's exit status: 1 for failed."""
-    from resnet_space.train import host
-
     run = fetch_start(path, repo_id)
     publisher = Publisher(run, repo_id)
-    status = host(run, tell=publisher.tell)
+    status = host(run, minutes=minutes, tell=publisher.tell)
     publisher.finish()
     return status

@@ -19,10 +19,7 @@ from typing import Literal
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from safetensors import SafetensorError
 
-from resnet_space.config import RunConfig
-from resnet_space.evaluation import load_evaluation
-from resnet_space.hub.checks import read_config, require_safe_names, require_valid_metrics
-from resnet_space.hub.client import (
+from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
     Progress,
@@ -36,7 +33,10 @@ from resnet_space.hub.client import (
     sent_token,
     translated_errors,
 )
-from resnet_space.novelty import load_usual
+from resnet_space.common.tokens import masked
+from resnet_space.config import RunConfig
+from resnet_space.explain.ood import load_usual
+from resnet_space.hub.checks import read_config, require_safe_names, require_valid_metrics
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -52,7 +52,7 @@ from resnet_space.runs import (
     Source,
 )
 from resnet_space.runs.folder import weight_types
-from resnet_space.tokens import masked
+from resnet_space.training.evaluation import load_evaluation
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 TAG = "resnet_space"

@@ -18,9 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, Repository
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils._runtime import is_xet_available
 
-from resnet_space.card import card_files
-from resnet_space.faults import words_of
-from resnet_space.hub.client import (
+from resnet_space.common.faults import words_of
+from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
     Progress,
@@ -31,8 +30,9 @@ from resnet_space.hub.client import (
     sent_token,
     translated_errors,
 )
+from resnet_space.common.tokens import masked
+from resnet_space.hub.card import card_files
 from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, USUAL, WEIGHTS, Run, RunError
-from resnet_space.tokens import masked
 
 MAX_CONFIG_BYTES = 5_000_000
 _NOT_A_MODELS = {".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt"}

@@ -19,8 +19,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from resnet_space.hub.client import HubError, Wanted, endpoint, is_repo_id, translated_errors
-from resnet_space.tokens import masked
+from resnet_space.common.hub_client import HubError, Wanted, endpoint, is_repo_id, translated_errors
+from resnet_space.common.tokens import masked
 
 REPOSITORY = Path(__file__).parents[2]
 README = "README.md"

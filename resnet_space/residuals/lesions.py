@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_space.hooks import eval_mode
 from resnet_space.models import NoShortcut, ResidualBlock, ResNet
+from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.addition import Addition
 from resnet_space.residuals.probes import labelled

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from resnet_space.hooks import eval_mode
+from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions, stem_response
 from resnet_space.residuals.addition import Addition
 from resnet_space.residuals.probes import last

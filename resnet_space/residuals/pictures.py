@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnet_space.hooks import eval_mode
+from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.watching import Parts, hooked, parts_hooks
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_space.hooks import eval_mode
 from resnet_space.models import ResNet
+from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions, class_name
 from resnet_space.residuals.probes import labelled
 from resnet_space.residuals.watching import Hook, hooked

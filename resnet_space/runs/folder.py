@@ -29,8 +29,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from resnet_space.common.faults import is_passing, words_of
 from resnet_space.config import ConfigError, RunConfig
-from resnet_space.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, MetricError, metric_of
 from resnet_space.runs.metrics import read_metrics
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnet_space.background import tell_once
-from resnet_space.faults import is_passing, words_of
+from resnet_space.common.background import tell_once
+from resnet_space.common.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, is_shown
 from resnet_space.runs.folder import (
     CONFIG,

@@ -16,8 +16,9 @@ from typing import Literal
 
 import psutil
 
-from resnet_space.background import keep_doing, tell_once
-from resnet_space.hardware import nvidia_gpus, training_environment
+from resnet_space.common.background import keep_doing, tell_once
+from resnet_space.common.hardware import nvidia_gpus, training_environment
+from resnet_space.common.tokens import masked
 from resnet_space.runs import (
     LOG,
     QUEUED,
@@ -31,7 +32,6 @@ from resnet_space.runs import (
     discard,
     in_a_sentence,
 )
-from resnet_space.tokens import masked
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 

@@ -21,11 +21,11 @@ from gradio.route_utils import get_fn
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import error_payload
 
+from resnet_space.common.faults import system_words
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ConfigError
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DataError
-from resnet_space.faults import system_words
-from resnet_space.hub.client import HubError
 from resnet_space.runs import RunError
 from resnet_space.runs.queue import BusyError
 from resnet_space.serve.limits import Limits

@@ -9,7 +9,7 @@ from huggingface_hub import get_token
 from resnet_space.serve import visitors
 
 if TYPE_CHECKING:
-    from resnet_space.ui.workshop import Workshop
+    from resnet_space.serve.workshop import Workshop
 
 
 def has_sign_in() -> bool:

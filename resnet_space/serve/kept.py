@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_space.background import tell_once
+from resnet_space.common.background import tell_once
 from resnet_space.data.sources import DATASET_OWNER
 from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run, RunError
 from resnet_space.serve import temporary
 from resnet_space.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from resnet_space.ui.workshop import Workshop
+    from resnet_space.serve.workshop import Workshop
 
 EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
 DAY = 24 * 3600.0

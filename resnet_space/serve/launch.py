@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resnet_space.common.hub_client import NO_SAVED_TOKEN
 from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.hub.client import NO_SAVED_TOKEN
 from resnet_space.runs import SHIPPED
 from resnet_space.serve.limits import VARIABLES, Limits
 

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass, fields
 from typing import Self
 
+from resnet_space.common.hardware import memory_bytes, nvidia_gpus
 from resnet_space.config import ConfigError, ModelConfig, TrainConfig
-from resnet_space.footprint import batch_bytes
-from resnet_space.hardware import memory_bytes, nvidia_gpus
+from resnet_space.training.footprint import batch_bytes
 
 VARIABLES = {
     "epochs": "RESNET_SPACE_MAX_EPOCHS",

@@ -7,7 +7,7 @@ and what it says often repeats what was asked, which may be markup, a token in t
 import gradio as gr
 from gradio.context import LocalContext
 
-from resnet_space.tokens import masked
+from resnet_space.common.tokens import masked
 
 LONGEST = 600  # letters of a message
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_space.background import in_background, tell_once
+from resnet_space.common.background import in_background, tell_once
+from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
 from resnet_space.data.archives import Limits as ImportLimits
 from resnet_space.data.sources import DatasetRef
@@ -23,10 +24,9 @@ from resnet_space.runs import RunError
 from resnet_space.serve import temporary
 from resnet_space.serve.kept import IN_USE, LEAST_FILE, Inventory, Kept, oldest_first, to_delete, tree
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.zero import is_zero_gpu
 
 if TYPE_CHECKING:
-    from resnet_space.ui.workshop import Workshop
+    from resnet_space.serve.workshop import Workshop
 
 TIDY_SECONDS = 600.0  # between two looks
 MEASURED_SECONDS = 10.0  # for which what was measured is believed

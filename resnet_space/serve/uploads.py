@@ -29,13 +29,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from resnet_space.faults import system_words
+from resnet_space.common.faults import system_words
 from resnet_space.runs import RunError
 from resnet_space.serve import temporary
 from resnet_space.serve.refusals import refusal
 
 if TYPE_CHECKING:
-    from resnet_space.ui.workshop import Workshop
+    from resnet_space.serve.workshop import Workshop
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ import gradio as gr
 
 from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
 from resnet_space.ui.predict import build_predict
-from resnet_space.ui.workshop import Workshop
 
 __all__ = ["Workshop", "build_app"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from resnet_space.common.text import csv_cell, file_name
 from resnet_space.serve import temporary
 from resnet_space.serve.visitors import asking
-from resnet_space.text import csv_cell, file_name
 
 LEAST = 1_000_000  # bytes that there must be room for
 

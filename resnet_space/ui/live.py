@@ -24,12 +24,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from resnet_space import charts
-from resnet_space.background import tell_once
+from resnet_space import plots
+from resnet_space.common.background import tell_once
 from resnet_space.runs import NAME_PATTERN, Metric, Run, RunError
 from resnet_space.runs.queue import Status, last_log_lines
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
-from resnet_space.ui.workshop import Workshop
 
 LOOK_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
@@ -190,11 +190,11 @@ class LiveFeed:
             "status": status_html(*row, waiting=waiting, log=log) if row else EMPTY,
             "table": runs_html(rows),
             "figures": {
-                "loss": charts.loss_chart(histories),
-                "accuracy": charts.accuracy_chart(histories),
-                "rates": charts.rates_chart(row[2] if row else []),
-                "speed": charts.speed_chart(histories),
-                "memory": charts.memory_chart(histories),
+                "loss": plots.loss_chart(histories),
+                "accuracy": plots.accuracy_chart(histories),
+                "rates": plots.rates_chart(row[2] if row else []),
+                "speed": plots.speed_chart(histories),
+                "memory": plots.memory_chart(histories),
             },
         }
 

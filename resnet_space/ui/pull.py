@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.hub.client import HubError
+from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
 

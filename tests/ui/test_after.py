@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.numpy import load_file
 
-from resnet_space.evaluation import confusion_matrix, load_evaluation
 from resnet_space.runs import WEIGHTS, Run
+from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 from tests.ui.test_browser import TRAINED_MS, choose_data, choose_strategy, keep, learn
 

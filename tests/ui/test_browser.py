@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from safetensors.torch import save
 
 from resnet_space.runs import Run
-from resnet_space.strategies import recipe
+from resnet_space.training.strategies import recipe
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 
 pytestmark = pytest.mark.ui

@@ -16,9 +16,9 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from resnet_space.common.text import markdown_text
 from resnet_space.runs import Run
 from resnet_space.serve.handlers import UNFIT
-from resnet_space.text import markdown_text
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
 from tests.ui.test_browser import TRAINED_MS, keep, open_tab, start

@@ -3,10 +3,3 @@
 Training goes there in slices, see `host.py`; what may be asked for, and what refusals mean, is in `quota.py`. All else,
 predictions too, stays on the Space's CPU: it takes less time than to ask for a GPU.
 """
-
-import os
-
-
-def is_zero_gpu() -> bool:
-    """Whether this is a ZeroGPU Space, as the package `spaces` tells it."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")

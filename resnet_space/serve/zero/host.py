@@ -13,8 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.runs import DECODED, Metric, Run
-from resnet_space.serve.zero import is_zero_gpu
 from resnet_space.serve.zero.quota import (
     LEAST_SECONDS,
     LEAVING_SECONDS,
@@ -82,7 +82,7 @@ def train_slice(run_path: str, resume: bool, seconds: float) -> Generator[Report
     It leaves off only where the run's metrics are complete, so that slices write the same ones as a training in one go.
     A stop request is obeyed at once. The last report is yielded when everything is saved; an error is in its `end`.
     """
-    from resnet_space.train import failure  # brings torch, which the main process has loaded before
+    from resnet_space.training.loop import failure  # brings torch, which the main process has loaded before
 
     begun = time.monotonic()
     try:
@@ -96,7 +96,7 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
 
     from resnet_space.data.decoded import load_decoded
     from resnet_space.serve.limits import Limits
-    from resnet_space.train import how_to_stop, train
+    from resnet_space.training.loop import how_to_stop, train
 
     minutes = Limits.from_environment(public=False).minutes
     # Not `choose_device`, which keeps the rest of a ZeroGPU Space from it.
@@ -140,7 +140,7 @@ def train_in_slices(
     Raises:
         RunError: if the run is being trained already.
     """
-    from resnet_space.train import hosting
+    from resnet_space.training.loop import hosting
 
     with hosting(run) as end:
         try:
@@ -163,8 +163,8 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
 
     from resnet_space.data.batches import steps_per_epoch
     from resnet_space.data.decoded import save_decoded
-    from resnet_space.train import check_untrained, splits_of
-    from resnet_space.training import Training
+    from resnet_space.training.loop import check_untrained, splits_of
+    from resnet_space.training.state import Training
 
     training = run.config.training
     check_untrained(run, resume)
@@ -181,7 +181,7 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
 def _slices(
     run: Run, resume: bool, steps: int, test_steps: float, most: int, end: Metric
 ) -> Generator[SliceProgress, None, None]:
-    from resnet_space.train import TrainingError
+    from resnet_space.training.loop import TrainingError
 
     number, setup = 0, SETUP_SECONDS
     step = _steps_done(run) if resume else 0

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
@@ -24,7 +25,6 @@ from resnet_space.ui.explore.places import ViewPlaces, needed, place_view, wire_
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.norms import GATED, NORMS, UNGATED, all_values
 from resnet_space.ui.pull import wire_pull
-from resnet_space.ui.workshop import Workshop
 
 KEPT_SECONDS = 1_800  # of a page's findings after its last event
 ABOUT = """

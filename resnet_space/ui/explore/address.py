@@ -6,9 +6,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.runs import RunError
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.compare import MOST
 from resnet_space.ui.explore.subjects import run_of, subject_names
-from resnet_space.ui.workshop import Workshop
 
 # The tab's part of the address, where the page's script keeps one for each tab.
 TELL_RUN = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"

@@ -5,15 +5,15 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space import charts
+from resnet_space import plots
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.views.norms import NORMS, all_values
-from resnet_space.ui.workshop import Workshop
 
 SOURCE = "test images of cifar10-mini"
 
@@ -52,7 +52,7 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         images = images_from(workshop, source, count, image)
         *_, (_, found, _) = measured(workshop, run, images, threading.Event())
         columns, rows = NORMS.table(found, False)
-        scatter, ratios = (charts.figure(chart) for chart in NORMS.draw(found, False) if chart is not None)
+        scatter, ratios = (plots.figure(chart) for chart in NORMS.draw(found, False) if chart is not None)
         return (
             scatter,
             ratios,

@@ -9,6 +9,7 @@ from gradio.events import Dependency
 
 from resnet_space.data.sources import DatasetRef
 from resnet_space.runs import RunError
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.explore.images import (
     FROM_DATA,
@@ -21,7 +22,6 @@ from resnet_space.ui.explore.images import (
 )
 from resnet_space.ui.explore.subjects import subject_names
 from resnet_space.ui.pull import build_pull
-from resnet_space.ui.workshop import Workshop
 
 DATASET, SPLIT, COUNT = "cifar10-mini", "test", 64
 

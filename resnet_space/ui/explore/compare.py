@@ -5,15 +5,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_space.charts import Chart, residuals
-from resnet_space.charts.residuals import quartiles
+from resnet_space.plots import Chart, residuals
+from resnet_space.plots.residuals import quartiles
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings, Progress, measured
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.views.norms import block_norms, ratio_medians
 from resnet_space.ui.explore.views.view import NORM, RESIDUAL, rounded
-from resnet_space.ui.workshop import Workshop
 
 MOST = 4
 ABOUT = (

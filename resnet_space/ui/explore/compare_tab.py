@@ -7,6 +7,7 @@ import gradio as gr
 
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.choice import chosen_images
 from resnet_space.ui.explore.compare import ABOUT, MOST, Compared, compare
 from resnet_space.ui.explore.exports import stem
@@ -16,7 +17,6 @@ from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import several_lines
 from resnet_space.ui.explore.subjects import UNTRAINED, subject_names
-from resnet_space.ui.workshop import Workshop
 
 # What can be compared at once, with what ships: the button's words -> the networks.
 AT_ONCE = {

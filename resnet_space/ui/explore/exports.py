@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from resnet_space.charts import Chart
-from resnet_space.text import file_name
+from resnet_space.common.text import file_name
+from resnet_space.plots import Chart
 from resnet_space.ui.downloads import own_folder
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ def stem(*parts: str) -> str:
 
 def figure_file(name: str, charts: Sequence[Chart | None], caption: str, kind: Format) -> str:
     """The charts that there are, below one another, with a caption; returns the file's path."""
-    from resnet_space.figures.paper import paper_figure
+    from resnet_space.plots.paper import paper_figure
 
     return save_figure(name, paper_figure([chart for chart in charts if chart is not None], caption), kind)
 
 
 def save_figure(name: str, figure: "Figure", kind: Format) -> str:
     """Returns the file's path."""
-    from resnet_space import figures
+    from resnet_space.plots import figures
 
     with own_folder() as folder:
         path = folder / f"{name}.{kind}"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.runs import RunError
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.subjects import Subject, open_subject
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
     from torch import Tensor

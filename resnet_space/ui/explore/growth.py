@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from resnet_space.charts import Chart, residuals
+from resnet_space.plots import Chart, residuals
 from resnet_space.runs import Run, RunError
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.subjects import run_of
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
     from resnet_space.residuals.history import Growth

@@ -5,12 +5,12 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.growth import ABOUT, growth_caption, growth_of, growth_table, growth_view
 from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.places import chart_place
 from resnet_space.ui.explore.snippets import growth_lines
-from resnet_space.ui.workshop import Workshop
 
 LOOK_SECONDS = 2.0
 

@@ -7,13 +7,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.sources import SPLITS, DataError, DatasetRef, open_dataset
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.text import plotly_text
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
     from PIL.Image import Image

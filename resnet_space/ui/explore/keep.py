@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from resnet_space.charts import Chart
+from resnet_space.plots import Chart
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import Format, figure_file, save_figure

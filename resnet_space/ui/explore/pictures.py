@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings, opened
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.pictures import data_url
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def _whole(what: str, value: Any, below: int) -> int:
 
 def looked_html(looked: Looked) -> str:
     """The image and the maps, with the scale."""
-    from resnet_space.figures.pictures import map_png
+    from resnet_space.plots.pictures import map_png
 
     p = looked.pictures
     buffer = io.BytesIO()

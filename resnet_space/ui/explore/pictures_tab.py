@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.held import Held
@@ -13,7 +14,6 @@ from resnet_space.ui.explore.keep import Kept, place_keep, wire_keep
 from resnet_space.ui.explore.pictures import look, looked_html, pictures_caption, pictures_rows
 from resnet_space.ui.explore.places import needed
 from resnet_space.ui.explore.snippets import python_lines
-from resnet_space.ui.workshop import Workshop
 
 ABOUT = (
     "What one block changes in one image: **x** as it comes in, **F(x)**, and their sum before the last ReLU, in one "
@@ -64,7 +64,7 @@ def build_pictures(workshop: Workshop, found: gr.State) -> PicturesTab:
         return looked_html(look(workshop, needed(held), *values))
 
     def provide(held: Held[Findings] | None, *values: Any) -> Kept:
-        from resnet_space.figures.pictures import pictures_figure
+        from resnet_space.plots.pictures import pictures_figure
 
         looked = look(workshop, needed(held), *values)
         p, caption = looked.pictures, pictures_caption(looked)

@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.text import markdown_text
 from resnet_space.serve.refusals import refusal
-from resnet_space.text import markdown_text
 from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.findings import UNLABELLED, Findings
 from resnet_space.ui.explore.held import Held, kept

@@ -87,12 +87,12 @@ def growth_lines(run: str) -> str:
 def _network(subject: str) -> tuple[list[str], list[str]]:
     """(imports, lines) that make `model` and `config`."""
     if (architecture := torchvision_name(subject)) is not None:
-        imports = ["from resnet_space.foreign import torchvision_network"]
+        imports = ["from resnet_space.models.torchvision_models import torchvision_network"]
         return imports, [f"model, config = torchvision_network({architecture!r})"]
     imports = ["from resnet_space.runs import Run"]
     run = f"run = Run.open({f'checkpoints/{subject.removesuffix(UNTRAINED)}'!r})"
     if subject.endswith(UNTRAINED):
-        imports.append("from resnet_space.training import model_with")
+        imports.append("from resnet_space.training.state import model_with")
         return imports, [run, "model, config = model_with(run.config, None)[0].eval(), run.config.model"]
     return imports, [run, "model, config = run.load_model(), run.config.model"]
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig
-from resnet_space.foreign import ARCHITECTURES
+from resnet_space.models.torchvision_models import ARCHITECTURES
 from resnet_space.runs import RunError
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def _twin(workshop: Workshop, name: str) -> Subject:
     """The same network with the random weights that the run's seed gives."""
     import torch
 
-    from resnet_space.training import model_with
+    from resnet_space.training.state import model_with
 
     config = workshop.library.open(name.removesuffix(UNTRAINED)).config
     with torch.random.fork_rng(devices=[]):
@@ -71,7 +71,7 @@ def _twin(workshop: Workshop, name: str) -> Subject:
 
 @lru_cache(maxsize=1)
 def _torchvision(architecture: str) -> Subject:
-    from resnet_space.foreign import torchvision_network
+    from resnet_space.models.torchvision_models import torchvision_network
 
     try:
         model, config = torchvision_network(architecture)

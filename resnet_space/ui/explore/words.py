@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from resnet_space.charts.residuals import Block, stage_names
+from resnet_space.plots.residuals import Block, stage_names
 
 NEARLY_IDENTITY = 0.1
 ALIKE = 1.02  # a ratio of two medians below which a block has not changed

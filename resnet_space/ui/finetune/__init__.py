@@ -12,6 +12,7 @@ from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.api import build_api
 from resnet_space.ui.finetune.data_api import build_data_api
 from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
@@ -24,7 +25,6 @@ from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
 from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
-from resnet_space.ui.workshop import Workshop
 
 SHOWN_AT_FIRST = 2  # the newest runs
 MORE_EPOCHS = 5  # that a finished run is offered

@@ -5,18 +5,18 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from resnet_space.common.hardware import is_zero_gpu
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ConfigError
-from resnet_space.hub.client import HubError
 from resnet_space.runs import BACKBONE, RunError, last_metric
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
-from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision
-from resnet_space.ui.workshop import Workshop
 
 
 def training_status(workshop: Workshop, name: str) -> dict[str, Any]:

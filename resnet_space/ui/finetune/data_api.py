@@ -9,8 +9,8 @@ from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.more_data import bring_archive, download
-from resnet_space.ui.workshop import Workshop
 
 
 def build_data_api(workshop: Workshop) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space import charts
+from resnet_space import plots
 from resnet_space.config import ARCHITECTURES, ConfigError
 from resnet_space.data.sources import DataError
 from resnet_space.data.summary import cautions
 from resnet_space.runs import BACKBONE, RunError
 from resnet_space.serve.handlers import costly
-from resnet_space.strategies import STRATEGIES
+from resnet_space.serve.workshop import Workshop
+from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
     CBAM_CHOICES,
@@ -34,7 +35,6 @@ from resnet_space.ui.finetune.proposals import wire_proposal
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.pull import build_pull
-from resnet_space.ui.workshop import Workshop
 
 DATASET = "cifar10-mini"
 TOLD_SECONDS = 1.0  # between two words on a range test
@@ -250,7 +250,7 @@ def wire_fields(
 
     @costly
     def on_suggest(key: str | None, *values: Any) -> Iterator[Any]:
-        from resnet_space.range_test import STEPS
+        from resnet_space.training.range_test import STEPS
 
         # Whose it is is nobody else's business.
         beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
@@ -263,7 +263,7 @@ def wire_fields(
                 told = time.monotonic()
                 words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
                 yield *waiting, f'<p class="note">{words}</p>' if points else gr.skip()
-        chart = charts.figure(charts.range_chart(points, found.tested if found else None))
+        chart = plots.figure(plots.range_chart(points, found.tested if found else None))
         rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
         yield gr.update(value=chart, visible=True), *rates, ""
 

@@ -4,20 +4,20 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.hub_client import HubError
 from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
-from resnet_space.hub.client import HubError
 from resnet_space.runs import OWNER, STATE, Run, RunError, discard, in_a_sentence
 from resnet_space.runs.queue import BusyError, Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
-from resnet_space.strategies import STRATEGIES, Phase, plan, recipe
+from resnet_space.serve.workshop import Workshop
+from resnet_space.training.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
-    from resnet_space.range_test import Point, Suggestion
+    from resnet_space.training.range_test import Point, Suggestion
 
 AS_IT_IS = "as the start has it"
 CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
@@ -292,7 +292,7 @@ def suggest(
     Raises:
         gr.Error: with one sentence.
     """
-    from resnet_space.range_test import points_apart, suggestion
+    from resnet_space.training.range_test import points_apart, suggestion
 
     try:
         workshop.require_writable()

@@ -8,16 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.hub.client import HubError
+from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
 from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.workshop import Workshop
 
 WHAT = (
     "The training runs on a GPU that you rent from Hugging Face, by the minute, and is followed here. The run comes "

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.fields import Fields, offered_by
-from resnet_space.ui.workshop import Workshop
 
 STORE = "resnet_space.form"
 KEEP = f"(...values) => sessionStorage.setItem('{STORE}', JSON.stringify(values))"

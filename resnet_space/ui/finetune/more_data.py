@@ -20,7 +20,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.kept import IN_USE
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.ui.workshop import HUB_DATASETS, Workshop
+from resnet_space.serve.workshop import HUB_DATASETS, Workshop
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 SHOWN_SKIPPED = 20

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from resnet_space.config import ModelConfig
-from resnet_space.strategies import CBAM_PARTS, HEAD, STRATEGIES, Phase, backbone_parts
+from resnet_space.training.strategies import CBAM_PARTS, HEAD, STRATEGIES, Phase, backbone_parts
 
 
 def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str:

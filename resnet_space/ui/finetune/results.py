@@ -7,10 +7,14 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from resnet_space import charts
+from resnet_space import plots
+from resnet_space.common.text import plotly_text, shortened
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import DataError, DatasetRef, open_dataset
-from resnet_space.evaluation import (
+from resnet_space.runs import Run, RunError, last_metric, split_words
+from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
+from resnet_space.training.evaluation import (
     Evaluation,
     confusion_matrix,
     highest_losses,
@@ -21,12 +25,8 @@ from resnet_space.evaluation import (
     per_class,
     reliability,
 )
-from resnet_space.runs import Run, RunError, last_metric, split_words
-from resnet_space.serve.refusals import refusal
-from resnet_space.text import plotly_text, shortened
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import accuracy_words, looks_words
-from resnet_space.ui.workshop import Workshop
 
 MOST_IMAGES = 24  # behind a cell, on the page
 MOST_CLASSES = 60  # in the confusion matrix: of more, those with the most errors
@@ -123,7 +123,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             return nothing
         matrix = confusion_matrix(evaluation)
         classes = most_mistaken(matrix, MOST_CLASSES)
-        chart = charts.confusion_chart(
+        chart = plots.confusion_chart(
             matrix[np.ix_(classes, classes)].tolist(), [evaluation.classes[i] for i in classes]
         )
         confused = [
@@ -141,7 +141,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             chart,
             gr.update(choices=choices, value=HIGHEST_LOSSES),
             pictures(name, HIGHEST_LOSSES),
-            charts.reliability_chart(reliability(evaluation)),
+            plots.reliability_chart(reliability(evaluation)),
             rows,
         )
 

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from resnet_space.faults import system_words
+from resnet_space.common.faults import system_words
 from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.storage import kept_words
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.finetune.status import start_of
 from resnet_space.ui.live import MAX_SHOWN
-from resnet_space.ui.workshop import Workshop
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
     "run": "str",
@@ -133,7 +133,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
 
     @costly
     def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        from resnet_space.export import STAGES, export_onnx
+        from resnet_space.hub.export import STAGES, export_onnx
 
         def tell(stage: str) -> None:
             progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)

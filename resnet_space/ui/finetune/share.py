@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_space.hub.client import HubError
+from resnet_space.common.hub_client import HubError
 from resnet_space.hub.push import suggested_repo_id
 from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
-from resnet_space.ui.workshop import Workshop
+from resnet_space.serve.workshop import Workshop
 
 PUBLIC, PRIVATE = "public", "private"
 WHAT = (

@@ -15,13 +15,13 @@ from typing import Any, ParamSpec
 from gradio.components import Component
 from gradio.events import Dependency
 
+from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
 from resnet_space.runs import Run, RunError, last_metric
 from resnet_space.serve.refusals import refusal
-from resnet_space.serve.zero import is_zero_gpu
+from resnet_space.serve.workshop import Workshop
 from resnet_space.serve.zero.host import SliceProgress, train_in_slices
 from resnet_space.serve.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
-from resnet_space.ui.workshop import Workshop
 
 P = ParamSpec("P")
 

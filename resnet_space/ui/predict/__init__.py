@@ -14,6 +14,7 @@ from gradio.events import Dependency
 from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal, warn
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.live import SCRIPTS
 from resnet_space.ui.pictures import read_picture
@@ -25,7 +26,6 @@ from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.pull import build_pull, wire_pull
-from resnet_space.ui.workshop import Workshop
 
 __all__ = ["PredictTab", "build_predict", "read_picture"]
 

@@ -13,7 +13,7 @@ from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.members import DEFAULT_LIMITS, Budget
 from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.images import ImageError, Picture, to_model_size
-from resnet_space.evaluation import Evaluation
+from resnet_space.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from resnet_space import charts
+from resnet_space import plots
 from resnet_space.serve.refusals import refusal
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import place
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet_space.faithfulness import Evidence
+    from resnet_space.explain.faithfulness import Evidence
 
 MARKS = {"better": "✓", "chance": "?", "worse": "✗"}
 HOW = """
@@ -28,7 +28,7 @@ have their subject. All is for this picture and class alone.</p></details>
 
 def maps_to_judge(look: Look, kind: object, index: int) -> "dict[str, NDArray[np.float32]]":
     """The maps that a button stands for, by their labels. Raises gr.Error for a class that is not among the top."""
-    from resnet_space.saliency import METHODS
+    from resnet_space.explain.saliency import METHODS
 
     if kind == "gates":
         spatial = look.prediction.attention.spatial
@@ -60,18 +60,18 @@ def panel(run: str, name: str, found: "Mapping[str, Evidence]") -> dict[str, Any
             f'<div class="chart short" data-chart="{i}c"></div></div>'
             f"<details><summary>The numbers in words</summary><ul>{numbers}</ul></details></section>"
         )
-        figures[str(i)] = charts.evidence_chart(
+        figures[str(i)] = plots.evidence_chart(
             "Beside maps that know nothing",
             [
-                charts.MeasuredMap(_label(name), measure.value, measure.random, measure.centre)
+                plots.MeasuredMap(_label(name), measure.value, measure.random, measure.centre)
                 for name, measure in evidence.measures.items()
             ],
         )
-        figures[f"{i}c"] = charts.curves_chart(evidence.fractions, evidence.insertion_curve, evidence.deletion_curve)
+        figures[f"{i}c"] = plots.curves_chart(evidence.fractions, evidence.insertion_curve, evidence.deletion_curve)
     return {"html": f"<h3>The evidence, of {escape(run)}</h3>{''.join(parts)}{HOW}", "figures": figures}
 
 
 def _label(measure: str) -> str:
-    from resnet_space.faithfulness import MEASURES
+    from resnet_space.explain.faithfulness import MEASURES
 
     return f"{MEASURES[measure]} {'↓' if measure == 'deletion' else '↑'}"

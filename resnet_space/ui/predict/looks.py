@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from resnet_space.data.images import to_model_size
 from resnet_space.runs import RunError
 from resnet_space.serve.refusals import refusal
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
-from resnet_space.ui.workshop import Workshop
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from resnet_space.explain.saliency import ClassMaps
     from resnet_space.inference import Classifier, Prediction
-    from resnet_space.saliency import ClassMaps
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Look:
     @cached_property
     def class_maps(self) -> "dict[str, ClassMaps]":
         """Where it finds each of its top classes, by the name of the method."""
-        from resnet_space.saliency import METHODS
+        from resnet_space.explain.saliency import METHODS
 
         return {
             method: self.classifier.class_maps(self.prediction, self.prediction.indices, method) for method in METHODS

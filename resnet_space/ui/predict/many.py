@@ -10,14 +10,15 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from resnet_space import charts
+from resnet_space import plots
 from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.sources import DataError
-from resnet_space.evaluation import Evaluation, confusion_matrix, most_mistaken, summary, wilson_interval
 from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.serve.workshop import Workshop
+from resnet_space.training.evaluation import Evaluation, confusion_matrix, most_mistaken, summary, wilson_interval
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.finetune.more_data import ARCHIVES
 from resnet_space.ui.finetune.results import CHART, CLICKABLE, MOST_CLASSES
@@ -32,7 +33,6 @@ from resnet_space.ui.predict.batch import (
     table_columns,
     table_rows,
 )
-from resnet_space.ui.workshop import Workshop
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all
 SHOW_SECONDS = 1.0  # between two looks at what is there already
@@ -91,7 +91,7 @@ def confusion_value(evaluation: Evaluation | None) -> dict[str, Any] | None:
     matrix = matrix[np.ix_(occurring, occurring)]
     chosen = most_mistaken(matrix, MOST_CLASSES)
     names = [evaluation.classes[occurring[i]] for i in chosen]
-    return charts.confusion_chart(matrix[np.ix_(chosen, chosen)].tolist(), names, title="Confusion, of these pictures")
+    return plots.confusion_chart(matrix[np.ix_(chosen, chosen)].tolist(), names, title="Confusion, of these pictures")
 
 
 def build_many(workshop: Workshop, run: gr.Dropdown) -> None:

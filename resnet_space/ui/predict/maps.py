@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.text import file_name
+from resnet_space.common.text import file_name
 from resnet_space.ui.pictures import data_url, npy_url
 from resnet_space.ui.predict.answer import percent, warning_html
 from resnet_space.ui.predict.looks import Look
@@ -37,7 +37,7 @@ def class_maps_html(looks: Sequence[Look]) -> str:
 
 
 def _class_rows(look: Look, side: int) -> str:
-    from resnet_space.saliency import METHODS
+    from resnet_space.explain.saliency import METHODS
 
     # Of its own: what speaks for a class is measured in the run's logits, and each network's have another unit.
     highs = {method: float(maps.raw.max()) or 1.0 for method, maps in look.class_maps.items()}
@@ -191,7 +191,7 @@ def scale_html(label: str, low: float, high: float) -> str:
 
 def _map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, said: str, name: str) -> str:
     """A map over the picture, its caption, and the links by which it is kept."""
-    from resnet_space.figures import heat_png
+    from resnet_space.plots.figures import heat_png
 
     heat = data_url(heat_png(values, low, high), "image/png")
     plain = file_name(name)

@@ -14,9 +14,9 @@ from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import copied
 from resnet_space.ui.finetune.more_data import free_dataset_name
-from resnet_space.ui.workshop import Workshop
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
 

@@ -1,7 +1,7 @@
 """Whether F(x) points along x, and whether adding it goes downhill."""
 
-from resnet_space.charts import Chart, residuals
-from resnet_space.charts.residuals import quartiles
+from resnet_space.plots import Chart, residuals
+from resnet_space.plots.residuals import quartiles
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.views.view import RESIDUAL, Table, View, blocks_of, medians, rounded, thinned

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from resnet_space.charts import Chart, residuals
+from resnet_space.plots import Chart, residuals
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.views.view import NORM, Table, View, medians, rounded, stages_of

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from resnet_space.charts import Chart, residuals
-from resnet_space.charts.residuals import quartiles
+from resnet_space.plots import Chart, residuals
+from resnet_space.plots.residuals import quartiles
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings, Kind, drop_counts
 from resnet_space.ui.explore.views.view import Rows, Table, View, rounded, stages_of

@@ -2,10 +2,10 @@
 
 from html import unescape
 
-from resnet_space import charts
-from resnet_space.charts import Chart
-from resnet_space.charts.residuals import BlockNorms, quartiles
-from resnet_space.text import markdown_text
+from resnet_space import plots
+from resnet_space.common.text import markdown_text
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals import BlockNorms, quartiles
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.views.view import NORM, RESIDUAL, Table, View, blocks_of, rounded, thinned
@@ -32,7 +32,7 @@ def ratio_medians(found: Findings, ungated: bool = False) -> list[float]:
 
 def _draw_norms(found: Findings, ungated: bool) -> list[Chart | None]:
     blocks = block_norms(found, ungated)
-    return [charts.norms_chart(blocks, found.names), charts.ratio_chart(blocks, found.names)]
+    return [plots.norms_chart(blocks, found.names), plots.ratio_chart(blocks, found.names)]
 
 
 def _norms_words(found: Findings, ungated: bool) -> str:

@@ -1,6 +1,6 @@
 """How strongly each 3x3 convolution answers."""
 
-from resnet_space.charts import Chart, residuals
+from resnet_space.plots import Chart, residuals
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.findings import Findings
 from resnet_space.ui.explore.views.view import Table, View, rounded

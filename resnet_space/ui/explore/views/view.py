@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.charts import Chart, residuals
-from resnet_space.charts.residuals import Block, quartiles
+from resnet_space.plots import Chart, residuals
+from resnet_space.plots.residuals import Block, quartiles
 from resnet_space.ui.explore.findings import Findings, Kind
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What every room may use: texts, faults, threads, the machine, the way to the Hub."""

@@ -1,0 +1,156 @@
+"""Is an image unlike those that a model was trained with? A distance in what its stages see.
+
+For each image: the mean of every channel after the stem and after each stage. How these vary together over training
+images is kept as a Gaussian with k free directions and one variance for all others (probabilistic PCA, Tipping & Bishop
+1999), and an image's strangeness is its Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888), as a multiple of the
+limit within which 95 % of the validation images lie.
+
+Chosen by measurement on the shipped CIFAR-10 model (`benchmarks/novelty.py`): the energy score (Liu et al. 2020,
+arXiv:2010.03759) finds photographs of other things, but calls noise and blank images usual, as the logits of this
+network do not tell them from photographs; the early stages do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from resnet_space.config import ARCHITECTURES, ModelConfig
+from resnet_space.runs import USUAL, Run, RunError, replaced_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from resnet_space.models import ResNet
+
+DIRECTIONS = 64
+WITHIN = 0.95  # of the validation images
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What training images look like to a model, by D channel means.
+
+    Attributes:
+        mean: [D].
+        scale: [D], their standard deviations.
+        directions: [k, D] orthonormal, of the scaled differences from the mean: those of the largest variances.
+        variances: [k], theirs.
+        rest: [1], the variance in every other direction.
+        limit: [1], the squared distance within which 95 % of the validation images lie.
+    """
+
+    mean: Floats
+    scale: Floats
+    directions: Floats
+    variances: Floats
+    rest: Floats
+    limit: Floats
+
+    def strangeness(self, means: Floats) -> Floats:
+        """Channel means [N, D] -> [N], from 0; above 1 is stranger than 95 % of the validation images."""
+        return self._distances(means) / self.limit
+
+    def _distances(self, means: Floats) -> Floats:
+        """Squared Mahalanobis distances [N]."""
+        scaled = (means - self.mean) / self.scale
+        along = scaled @ self.directions.T
+        beside = np.maximum((scaled**2).sum(1) - (along**2).sum(1), 0)
+        distances: Floats = ((along**2 / self.variances).sum(1) + beside / self.rest).astype(np.float32)
+        return distances
+
+
+def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS) -> Usual | None:
+    """Learn from the channel means [n, D] of training images, and where the limit is from those of validation images.
+
+    The limit is that of split conformal prediction (Vovk et al. 2005); of fewer than 19 validation images the
+    strangest.
+    None where there are too few images to tell anything.
+    """
+    n, d = training.shape
+    k = min(directions, n // 3, d - 1)
+    if k < 1 or not len(validation):
+        return None
+    mean = training.mean(0, dtype=np.float64)
+    scale = training.std(0, dtype=np.float64) + 1e-6 * (1 + np.abs(mean))  # of a channel that is dead, too
+    scaled = (training - mean) / scale
+    _, singular, rows = np.linalg.svd(scaled, full_matrices=False)
+    variances = singular**2 / (n - 1)
+    rest = max(variances[k:].sum() / (d - k), 1e-6)
+    learned = (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest], [1.0])
+    unlimited = Usual(*(np.ascontiguousarray(values, dtype=np.float32) for values in learned))
+    distances = np.sort(unlimited._distances(validation))
+    place = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
+    return replace(unlimited, limit=np.maximum(distances[place : place + 1], np.float32(1e-6)))
+
+
+# What a model sees
+
+
+def looked_at(model: "ResNet") -> list[str]:
+    """The modules whose outputs are averaged: after the stem, and after each stage."""
+    return ["maxpool", *(name.replace("layer", "cbam") for name in model.stage_names)]
+
+
+@contextmanager
+def recorded_means(model: "ResNet") -> "Iterator[list[Tensor]]":
+    """Fill a list with the channel means float32 [N, D] of each forward pass inside the `with`; readable at its end."""
+    import torch
+
+    from resnet_space.models.hooks import recorded
+
+    means: list[Tensor] = []
+    names = looked_at(model)
+    with recorded(model, dict.fromkeys(names, lambda _inputs, output: output.float().mean((2, 3)).cpu())) as found:
+        yield means
+    means += [torch.cat(parts, 1) for parts in zip(*(found[name] for name in names), strict=True)]
+
+
+# The file
+
+
+def save_usual(usual: Usual, run: Run) -> None:
+    with replaced_atomically(run.path / USUAL) as file:
+        save_file({name: getattr(usual, name) for name in _ARRAYS}, file)
+        file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
+
+
+def load_usual(run: Run) -> Usual | None:
+    """What was kept with the run, None for one from before there was anything, or with too few images.
+
+    Raises:
+        RunError: if the file is damaged, or does not fit the run's model.
+    """
+    arrays = run.load_arrays(USUAL)
+    if arrays is None:
+        return None
+    problem = _problem(arrays, run.config.model)
+    if problem:
+        raise RunError(f"The {USUAL} of {run.name} does not fit its model: {problem}.")
+    return Usual(**arrays)
+
+
+_ARRAYS = tuple(field.name for field in fields(Usual))
+
+
+def _problem(arrays: dict[str, NDArray[Any]], model: ModelConfig) -> str | None:
+    """Why arrays from a file, which may come from anyone, are not a model's usual; None if they are."""
+    if set(arrays) != set(_ARRAYS):
+        return f"it has {', '.join(sorted(arrays))[:100]} instead of {', '.join(_ARRAYS)}"
+    block, _, widths = ARCHITECTURES[model.architecture]
+    d = widths[0] + sum(widths) * (4 if block == "bottleneck" else 1)
+    k = len(arrays["variances"]) if arrays["variances"].ndim == 1 else -1
+    shapes = {"mean": (d,), "scale": (d,), "directions": (k, d), "variances": (k,), "rest": (1,), "limit": (1,)}
+    for name, shape in shapes.items():
+        if arrays[name].dtype != "float32" or arrays[name].shape != shape:
+            return f"{name} is {arrays[name].dtype} {list(arrays[name].shape)} instead of float32 {list(shape)}"
+        if not np.isfinite(arrays[name]).all():
+            return f"{name} has values that are not finite numbers"
+        if name in ("scale", "variances", "rest", "limit") and not (arrays[name] > 0).all():
+            return f"{name} must be above 0"
+    return None

@@ -1,0 +1,184 @@
+"""Do a model's maps depend on what it has learned? (Adebayo et al. 2018, arXiv:1810.03292)
+
+The weights are made random, from the head down to the stem, one part more each time. Maps that stay as they were show
+the picture's edges rather than what the model knows.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.explain.saliency import METHODS
+from resnet_space.runs import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from resnet_space.models import ResNet
+
+GATES = "gates"  # the method's name for the last CBAM's spatial gate
+SANITY_IMAGES = 16
+MOST_LEFT = 0.5  # of the rank correlation, once all weights are random, for maps that depend on them
+
+
+@dataclass(frozen=True)
+class SanityCheck:
+    """How like the maps of a model with more and more random weights are to its own.
+
+    Attributes:
+        method: of `saliency.METHODS`, or `GATES`.
+        parts: what was made random one after the other: "head", "layer3", "layer2", "layer1", "stem".
+        correlations: the mean rank correlation (Spearman) of the maps over the images after each of them, -1..1. A map
+            without any contrast is like none: 0.
+        images: how many.
+    """
+
+    method: str
+    parts: tuple[str, ...]
+    correlations: tuple[float, ...]
+    images: int
+
+    @property
+    def label(self) -> str:
+        """The method's name for readers."""
+        return "The spatial gate of the last CBAM" if self.method == GATES else METHODS.get(self.method, self.method)
+
+    @property
+    def passed(self) -> bool:
+        """Whether little is left of the maps once all weights are random."""
+        return abs(self.correlations[-1]) < MOST_LEFT
+
+    @property
+    def words(self) -> str:
+        """What the numbers mean, in plain sentences."""
+        head, everything = self.correlations[0], self.correlations[-1]
+        ending = (
+            "so the maps depend on what was learned" if self.passed else "so they show the picture more than the model"
+        )
+        words = (
+            f"{self.label}: with all weights random, the maps keep a rank correlation of {everything:.2f} with the "
+            f"model's own (1 is the same, 0 nothing alike; {self.images} images), {ending}."
+        )
+        if self.method == GATES:
+            return f"{words} A gate comes before the head, so it is the same for every class."
+        return f"{words} With only the head random it is {head:.2f}."
+
+
+def sanity_check(model: "ResNet", images: "Tensor", method: str = "grad-cam", *, seed: int = 0) -> SanityCheck:
+    """The check for the predicted class's maps of the last stage; the model is left as it is.
+
+    Args:
+        model: in eval mode.
+        images: float [N, 3, H, W], already normalised.
+        method: of `saliency.METHODS`, or `GATES` for a model with CBAM.
+        seed: of the random weights.
+    """
+    import torch
+
+    with torch.inference_mode():
+        classes = model(images).argmax(1).tolist()
+    own = _maps(model, images, classes, method)
+    random = copy.deepcopy(model)
+    parts, correlations, norms = [], [], []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, modules in _parts(random):
+            norms += [norm for module in modules for norm in _make_random(module)]
+            _settle(random, norms, images)
+            likeness = [
+                _rank_correlation(*pair) for pair in zip(own, _maps(random, images, classes, method), strict=True)
+            ]
+            parts.append(name)
+            correlations.append(round(sum(likeness) / len(likeness), 4))
+    return SanityCheck(method, tuple(parts), tuple(correlations), len(images))
+
+
+def sanity_metric(check: SanityCheck) -> Metric:
+    """As it is kept among a run's metrics."""
+    fields = asdict(check)
+    return {"event": "sanity", **{name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}}
+
+
+def sanity_checks(metrics: Sequence[Metric]) -> list[SanityCheck]:
+    """Those that were made at the end of a run's training, from its metrics; none for a run from before there were."""
+    known = (*METHODS, GATES)  # a run from elsewhere may say anything
+    last = {metric["method"]: metric for metric in metrics if metric["event"] == "sanity" and metric["method"] in known}
+    return [SanityCheck(method, tuple(m["parts"]), tuple(m["correlations"]), m["images"]) for method, m in last.items()]
+
+
+def _parts(model: "ResNet") -> "list[tuple[str, list[nn.Module]]]":
+    """What is made random, from the head to the stem."""
+    stages = [(stage.name, [stage.blocks, stage.cbam]) for stage in model.stages()]
+    return [("head", [model.fc]), *reversed(stages), ("stem", [model.conv1, model.bn1])]
+
+
+def _make_random(part: "nn.Module") -> "list[nn.BatchNorm2d]":
+    """Weights as before a training, but for CBAM's, which would then have no map at all; gives the norm layers."""
+    from torch import nn
+
+    norms = []
+    for module in part.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+            norms.append(module)
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            module.reset_parameters()
+            if isinstance(module, nn.Conv2d) and module.out_channels > 1:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return norms
+
+
+def _settle(model: "ResNet", norms: "list[nn.BatchNorm2d]", images: "Tensor") -> None:
+    """Fit the statistics of these norm layers to what they now receive: else the signal dies away."""
+    import torch
+
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean
+        norm.train()
+    with torch.inference_mode():
+        model(images)
+    model.eval()
+
+
+def _maps(model: "ResNet", images: "Tensor", classes: list[int], method: str) -> "NDArray[np.float32]":
+    """[N, h, w], each of its own class."""
+    import numpy as np
+    import torch
+
+    from resnet_space.explain.attention import attention_maps
+    from resnet_space.explain.saliency import class_maps
+
+    if method == GATES:
+        spatial = attention_maps(model, images).spatial
+        return np.asarray(list(spatial.values())[-1].numpy(), dtype=np.float32)
+    if method == "grad-cam":
+        # By its definition, as the trainer would wait longer for the library than for the check.
+        with torch.no_grad():
+            features = model.forward_features(images)
+        features = features.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = model.forward_head(features)
+            (gradient,) = torch.autograd.grad(logits[range(len(classes)), classes].sum(), features)
+        weighted = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu()
+        return np.asarray(weighted.detach().cpu().numpy(), dtype=np.float32)
+    return np.concatenate(
+        [class_maps(model, image[None], [c], method).raw for image, c in zip(images, classes, strict=True)]
+    )
+
+
+def _rank_correlation(a: Any, b: Any) -> float:
+    """Spearman's, with equal values at their mean rank; 0 where one has no contrast."""
+    import numpy as np
+
+    def ranks(values: Any) -> Any:
+        _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts - 1) / 2)[where.ravel()]
+
+    first, second = ranks(a.ravel()), ranks(b.ravel())
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

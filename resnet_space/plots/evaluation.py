@@ -1,0 +1,81 @@
+"""How well a model did on its test images."""
+
+import math
+from collections.abc import Sequence
+
+from resnet_space.common.text import plotly_text, shortened
+from resnet_space.plots import palette
+from resnet_space.plots.base import Chart, chart
+
+LONGEST_TICK = 18  # letters
+MOST_CELLS_WITH_NUMBERS = 15  # classes of a confusion matrix whose counts fit into its cells
+
+
+def confusion_chart(
+    counts: Sequence[Sequence[int]], classes: Sequence[str], title: str = "Confusion: click a cell to see its images"
+) -> Chart:
+    """A confusion matrix [C, C] as a heat map: rows are the true classes, columns the predicted; colours are shares.
+
+    A square root between share and colour: a few per cent of mistakes are what one looks for.
+    """
+    names = list(map(plotly_text, classes))
+    # An upload's folders may have any names; the matrix needs the room.
+    ticks = {"tickvals": names, "ticktext": [plotly_text(shortened(name, LONGEST_TICK)) for name in classes]}
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    cells = {
+        "type": "heatmap",
+        "x": names,
+        "y": names,
+        "z": [[round(math.sqrt(share), 4) for share in row] for row in shares],
+        "customdata": [
+            [[count, share] for count, share in zip(*rows, strict=True)] for rows in zip(counts, shares, strict=True)
+        ],
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": "Viridis",
+        "showscale": False,
+        "hovertemplate": "%{y}, taken for %{x}:<br>%{customdata[0]} images, %{customdata[1]:.1%}<extra></extra>",
+    }
+    if len(classes) <= MOST_CELLS_WITH_NUMBERS:
+        cells |= {"text": [[str(count) if count else "" for count in row] for row in counts], "texttemplate": "%{text}"}
+    side = min(max(320, 30 * len(classes) + 120), 760)
+    return chart(
+        title,
+        [cells],
+        {"title": "predicted class", "type": "category", "showgrid": False, "tickangle": -45} | ticks,
+        {"title": "true class", "type": "category", "showgrid": False, "autorange": "reversed"} | ticks,
+        height=side,
+        showlegend=False,
+        margin={"l": 70, "r": 16, "t": 44, "b": 70},
+    )
+
+
+def reliability_chart(bins: Sequence[tuple[float, float, int]]) -> Chart:
+    """Accuracy against confidence, of (mean confidence, accuracy, images) a bin, with the diagonal where both agree."""
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "as sure as right",
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"color": "#888", "width": 1.2, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    largest = max((count for *_, count in bins), default=1)
+    points = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "this model; larger points are more images",
+        "x": [confidence for confidence, _, _ in bins],
+        "y": [accuracy for _, accuracy, _ in bins],
+        "text": [f"{count:,} images" for *_, count in bins],
+        "marker": {"size": [6 + 14 * math.sqrt(count / largest) for *_, count in bins]},
+        "line": {"color": palette.category(0), "width": 1.5},
+        "hovertemplate": "%{text}<br>confidence %{x:.1%}<br>accuracy %{y:.1%}<extra></extra>",
+    }
+    return chart(
+        "Calibration: is it as often right as it is sure?",
+        [diagonal, points],
+        {"title": "confidence", "range": [0, 1.02], "tickformat": ".0%"},
+        {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+    )

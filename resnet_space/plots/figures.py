@@ -1,0 +1,141 @@
+"""Plain data -> matplotlib figures, by the object interface: nothing is shared between requests."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnet_space.common.text import shortened
+from resnet_space.plots import palette
+from resnet_space.runs import Metric
+
+HEAT_SIZE = 128  # pixels
+
+
+def heat_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
+    """A map [h, w] as a PNG of `HEAT_SIZE` pixels, low..high as the colours of viridis.
+
+    It is the values that are enlarged, smoothly, and not their colours: between the colours of a high and a low value
+    there are others than those of the values between.
+    """
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
+    enlarged = Image.fromarray(scaled).resize((HEAT_SIZE, HEAT_SIZE), Image.Resampling.BILINEAR)
+    picture = Image.fromarray((np.asarray(enlarged) * 255 + 0.5).astype(np.uint8), "L")
+    picture.putpalette(_viridis())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _viridis() -> bytes:
+    """256 times red, green and blue."""
+    colours: NDArray[np.float64] = colormaps["viridis"](np.arange(256))[:, :3]
+    return (colours * 255 + 0.5).astype(np.uint8).tobytes()
+
+
+def learning_curves(metrics: Sequence[Metric]) -> Figure:
+    """Loss by iteration and accuracy by epoch of one run, for its card."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    steps = [m for m in metrics if m["event"] == "step"]
+    epochs = [m for m in metrics if m["event"] == "epoch"]
+    loss.plot([m["step"] for m in steps], [m["loss"] for m in steps], linewidth=1, color=palette.category(0))
+    loss.set(xlabel="iteration", ylabel="training loss (nats)", xlim=(0, None), ylim=(0, None))
+    for i, (key, label) in enumerate((("validation_accuracy", "validation"), ("train_accuracy", "training"))):
+        accuracy.plot(
+            [m["epoch"] for m in epochs],
+            [100 * m[key] for m in epochs],
+            label=label,
+            color=palette.category(i),
+            marker="." if len(epochs) < 20 else None,  # a single epoch makes no line
+        )
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
+    accuracy.legend(frameon=False)
+    for axes in (loss, accuracy):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.4)
+    return figure
+
+
+def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
+    """Write at 150 dots an inch, on white."""
+    with warnings.catch_warnings():  # a machine may lack the letters of a class's name: then it has boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(file, format="png", dpi=150, facecolor="white")
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write as SVG, letters as outlines, so that it looks the same everywhere."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, format="svg", dpi=300, facecolor="white", metadata={"Date": None})
+
+
+def png(figure: Figure) -> bytes:
+    """As `save_png` writes it."""
+    buffer = io.BytesIO()
+    save_png(figure, buffer)
+    return buffer.getvalue()
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """A confusion matrix [C, C], rows the true classes; each row's shares as colours, counts where they fit."""
+    size = min(3.2 + 0.32 * len(classes), 14)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    # Names are drawn as they are: a "$" is no formula.
+    ticks = np.arange(len(classes))
+    axes.set_xticks(ticks, [shortened(name) for name in classes], rotation=90, parse_math=False)
+    axes.set_yticks(ticks, [shortened(name) for name in classes], parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if len(classes) <= 15:
+        for row, column in np.ndindex(matrix.shape):
+            colour = "black" if shares[row, column] > 0.6 else "white"
+            axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7)
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    return figure
+
+
+def residual_profile(
+    blocks: Sequence[str], identity: Sequence[bool], quartiles: Sequence[Sequence[float]], images: int
+) -> Figure:
+    """||F(x)|| / ||x|| by depth: the median over the images as a point, the quartiles as a bar.
+
+    Args:
+        blocks: B names in forward order.
+        identity: B flags: whether the shortcut keeps x as it is.
+        quartiles: B times (lower quartile, median, upper quartile).
+        images: how many were measured.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    depth = np.arange(1, len(blocks) + 1)
+    low, middle, high = np.array(quartiles).T
+    kept = np.array(identity)
+    for chosen, marker, label in (
+        (kept, "o", "x is kept"),
+        (~kept, "D", "x changes shape: beside the shortcut's output"),
+    ):
+        if chosen.any():
+            spread = (middle - low)[chosen], (high - middle)[chosen]
+            colour = palette.category(0 if marker == "o" else 1)
+            axes.errorbar(depth[chosen], middle[chosen], spread, fmt=marker, capsize=3, label=label, color=colour)
+    step = max(1, len(blocks) // 27)  # a resnet110 has 54 blocks
+    axes.set_xticks(depth[::step], blocks[::step], rotation=90 if len(blocks) > 9 else 0, fontsize=8)
+    axes.set(ylabel="||F(x)|| / ||x||", xlabel=f"block, in forward order ({images} test images)", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4)
+    return figure

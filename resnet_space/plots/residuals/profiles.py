@@ -1,0 +1,208 @@
+"""A few numbers a block or layer, by depth: responses, lesions, early readings, gradients, and runs side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from resnet_space.plots import palette
+from resnet_space.plots.base import Chart, chart
+from resnet_space.plots.residuals.depth import Block, depth_axis, level_line, quartiles, short, stage_lines
+
+LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}}
+PERCENT = {"tickformat": ".0%", "rangemode": "tozero"}
+
+
+def line(name: str, x: Sequence[Any], y: Sequence[float], colour: str, hover: str, **more: Any) -> dict[str, Any]:
+    """A curve with a point at each value; where a value is not finite it has a gap."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": list(x),
+        "y": [short(value) for value in y],
+        "line": {"color": colour, "width": 1.8},
+        "marker": {"size": 5, "color": colour},
+        "hovertemplate": hover,
+    } | more
+
+
+def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False) -> Chart:
+    """The spread of each layer's responses, a curve a run: in layer order, or sorted from the largest down.
+
+    Args:
+        layers: run -> (layer, standard deviation) in layer order.
+        ordered: sorted by magnitude, as in the lower half of He et al. 2015, figure 7.
+    """
+    traces = []
+    for i, (run, found) in enumerate(layers.items()):
+        shown = sorted(found, key=lambda layer: -layer[1]) if ordered else found
+        hover = "%{text}<br>std %{y:.3g}<extra>" + run + "</extra>"
+        xs = range(1, len(shown) + 1)
+        trace = line(run, xs, [value for _, value in shown], palette.category(i), hover)
+        traces.append(trace | {"text": [name for name, _ in shown], "showlegend": len(layers) > 1})
+    what = "sorted from the largest down" if ordered else "in layer order"
+    return chart(
+        f"Responses of the layers, {what}",
+        traces,
+        {"title": "layer, " + what, "showgrid": False, "rangemode": "tozero"},
+        {"title": "standard deviation", "rangemode": "tozero"},
+        height=340,
+        legend=LEGEND_ABOVE,
+    )
+
+
+def lesion_chart(names: Sequence[str], stages: Sequence[int], accuracy: Sequence[float], intact: float) -> Chart:
+    """The accuracy when one block's residual branch is dropped, a bar a block, with the whole network's as a line."""
+    bars = {
+        "type": "bar",
+        "name": "one block dropped",
+        "x": list(range(len(names))),
+        "y": [short(value) for value in accuracy],
+        "text": list(names),
+        "textposition": "none",
+        "customdata": [[i] for i in range(len(names))],
+        "marker": {"color": [palette.in_order(i, len(names)) for i in range(len(names))]},
+        "hovertemplate": "without F of <b>%{text}</b><br>accuracy %{y:.1%}<extra></extra>",
+        "showlegend": False,
+    }
+    whole = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"nothing dropped: {intact:.1%}",
+        "x": [-0.5, len(names) - 0.5],
+        "y": [short(intact)] * 2,
+        "line": {"color": "#888", "width": 1.4, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    return chart(
+        "Accuracy with one block's F(x) set to zero",
+        [bars, whole],
+        depth_axis(names, "dropped block, by depth"),
+        {"title": "accuracy", **PERCENT},
+        height=380,
+        shapes=stage_lines(stages),
+        legend=LEGEND_ABOVE,
+    )
+
+
+def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[float]], intact: float, x: str) -> Chart:
+    """The accuracy of each random draw against how many blocks were changed, with the median of each count."""
+    points = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "one draw",
+            "x": [count for count, found in zip(counts, draws, strict=True) for _ in found],
+            "y": [short(value) for found in draws for value in found],
+            "marker": {"size": 6, "opacity": 0.5, "color": palette.category(0)},
+            "hovertemplate": "%{x} blocks: %{y:.1%}<extra></extra>",
+        },
+        line("median", counts, [quartiles(found)[1] for found in draws], palette.category(1), "median %{y:.1%}"),
+    ]
+    return chart(
+        title,
+        points,
+        {"title": x, "showgrid": False, "rangemode": "tozero"},
+        {"title": "accuracy", **PERCENT},
+        height=340,
+        shapes=[level_line(intact)],
+        legend=LEGEND_ABOVE,
+    )
+
+
+def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Chart:
+    """Shares of the images after each block of the last stage: right already, as in the end, and the confidence."""
+    traces = [
+        line(label, range(len(names)), values, palette.category(i), f"{label}: %{{y:.1%}}<extra></extra>")
+        for i, (label, values) in enumerate(curves.items())
+    ]
+    return chart(
+        "The head applied early: how the answer forms",
+        traces,
+        depth_axis(names, "read after this block"),
+        {"title": "share of the images", "tickformat": ".0%", "range": [0, 1.02]},
+        height=360,
+        legend=LEGEND_ABOVE,
+    )
+
+
+def gradient_chart(
+    names: Sequence[str], stages: Sequence[int], curves: Mapping[str, Sequence[Sequence[float]]]
+) -> Chart:
+    """||dL/dx|| by depth on a log axis: a curve through the medians for each way, with the quartiles as a band.
+
+    Args:
+        names: of the B blocks.
+        stages: their numbers.
+        curves: label -> [B][N].
+    """
+    traces: list[dict[str, Any]] = []
+    xs = list(range(len(names)))
+    for i, (label, values) in enumerate(curves.items()):
+        colour = palette.category(i)
+        low, middle, high = (
+            list(part) for part in zip(*(quartiles([v for v in row if v > 0]) for row in values), strict=True)
+        )
+        inside = [x for x in xs if all(map(math.isfinite, (low[x], high[x])))]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{label}: quartiles",
+                "x": [*inside, *reversed(inside)],
+                "y": [short(low[x]) for x in inside] + [short(high[x]) for x in reversed(inside)],
+                "fill": "toself",
+                "fillcolor": colour + "33",
+                "line": {"width": 0, "color": colour},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
+        traces.append(line(label, xs, middle, colour, f"{label}<br>‖∂L/∂x‖ = %{{y:.3g}}<extra></extra>"))
+    return chart(
+        "‖∂L/∂x‖ at each block's input",
+        traces,
+        depth_axis(names),
+        {"title": "‖∂L/∂x‖", "type": "log", "exponentformat": "power"},
+        height=380,
+        shapes=stage_lines(stages),
+        legend=LEGEND_ABOVE,
+    )
+
+
+def compare_chart(runs: Mapping[str, tuple[Sequence[Block], Sequence[Sequence[float]]]]) -> Chart:
+    """||F(x)|| / ||x|| by depth of several runs: a curve through the medians, quartiles as bars.
+
+    Networks of another depth are laid over one another from the first block to the last.
+
+    Args:
+        runs: run -> (B blocks, [B] of (lower quartile, median, upper quartile)); at least one.
+    """
+    first, *_ = (blocks for blocks, _ in runs.values())
+    names = [block.name for block in first]
+    alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
+    traces = []
+    for i, (run, (blocks, found)) in enumerate(runs.items()):
+        last = max(len(blocks) - 1, 1)
+        xs = [float(n) if alike else n / last for n in range(len(blocks))]
+        hover = "<b>%{text}</b><br>median %{y:.3f}<extra>" + run + "</extra>"
+        trace = line(run, xs, [middle for _, middle, _ in found], palette.category(i), hover)
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": [short(high - middle) for _, middle, high in found],
+            "arrayminus": [short(middle - low) for low, middle, _ in found],
+            "thickness": 1,
+            "width": 2,
+        }
+        traces.append(trace | {"text": [block.name for block in blocks], "error_y": spread})
+    x = depth_axis(names) if alike else {"title": "depth: first block 0, last block 1", "showgrid": False}
+    return chart(
+        "‖F(x)‖ / ‖x‖ by depth, run by run: median and quartiles",
+        traces,
+        x,
+        {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
+        height=400,
+        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), level_line(1)],
+        legend=LEGEND_ABOVE,
+    )

@@ -1,0 +1,199 @@
+"""What a training tells while it runs, one colour a run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_space.plots import palette
+from resnet_space.plots.base import Chart, chart, thinned
+from resnet_space.runs import Metric, last_metric
+
+MAX_RATES = 100  # of one part's learning rate, which is smooth
+
+
+def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[dict[str, Any]]:
+    """A dashed line in the run's colour where its next phase begins."""
+    lines = []
+    for i, metrics in enumerate(histories.values()):
+        start = last_metric(metrics, "start") or {}
+        done = 0
+        for phase in start.get("phases", [])[:-1]:
+            done += phase["epochs"]
+            x = done + 0.5 if by_epoch else done * start["steps_per_epoch"]
+            line = {"color": palette.category(i), "width": 1.2, "dash": "dash"}
+            lines.append({"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+    return lines
+
+
+def _span(low: float, high: float) -> dict[str, Any]:
+    """An axis that shows all of this, until the reader zooms. With a "range" a longer one would end the zoom."""
+    return {"autorange": True, "autorangeoptions": {"minallowed": low, "maxallowed": high, "include": [low, high]}}
+
+
+def _axis(traces: Sequence[dict[str, Any]], low: float, high: float) -> dict[str, Any]:
+    """As `_span`, which Plotly overlooks where there is nothing to draw; what is empty no longer is drawn anew."""
+    return _span(low, high) if any(trace["x"] for trace in traces) else {"range": [low, high]}
+
+
+def _curve(name: str, xs: Sequence[float], ys: Sequence[float], colour: str, value: str) -> dict[str, Any]:
+    x, y = thinned(xs, ys)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": x,
+        "y": [float(f"{v:.4g}") for v in y],
+        "line": {"color": colour, "width": 1.8},
+        "hovertemplate": f"{name}<br>iteration %{{x}}<br>{value}<extra></extra>",
+    }
+
+
+def _by_iteration(
+    title: str, histories: dict[str, list[Metric]], key: str, y_title: str, value: str, scale: float = 1.0
+) -> Chart:
+    """One curve a run of what its steps tell under `key`."""
+    traces = []
+    for i, (name, metrics) in enumerate(histories.items()):
+        steps = [m for m in metrics if m["event"] == "step" and key in m]
+        xs, ys = [m["step"] for m in steps], [m[key] * scale for m in steps]
+        traces.append(_curve(name, xs, ys, palette.category(i), value))
+    return chart(
+        title,
+        traces,
+        {"title": "iteration", "showgrid": False} | _axis(traces, 0, _iterations(*histories.values())),
+        {"title": y_title, "rangemode": "tozero"},
+        shapes=_phase_lines(histories, by_epoch=False),
+    )
+
+
+def _iterations(*histories: Sequence[Metric]) -> int:
+    """Of the longest training; 100 as long as none has begun."""
+    starts = (m for metrics in histories for m in metrics if m["event"] == "start")
+    return max((m["epochs"] * m["steps_per_epoch"] for m in starts), default=100)
+
+
+def loss_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """Training loss by iteration, one curve a run."""
+    return _by_iteration("Loss by iteration", histories, "loss", "training loss (nats)", "loss %{y:.3f}")
+
+
+def speed_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """Images a second by iteration, one curve a run."""
+    return _by_iteration("Speed", histories, "images_per_second", "images/s", "%{y:,.0f} images/s")
+
+
+def memory_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """The trainer's memory by iteration, one curve a run: the GPU's where there is one, else the machine's."""
+    return _by_iteration("Memory of the trainer", histories, "memory", "memory (GB)", "%{y:.2f} GB", scale=1e-9)
+
+
+def rates_chart(metrics: Sequence[Metric]) -> Chart:
+    """The learning rate of every part of one run by iteration; a gap where a part is frozen."""
+    steps = [m for m in metrics if m["event"] == "step" and "rates" in m]  # older runs have none
+    phases = (last_metric(metrics, "start") or {}).get("phases", [])
+    whole = sorted((phase["rates"] for phase in phases), key=len, reverse=True)  # all parts, from the stem to the head
+    parts = dict.fromkeys(part for rates in (*whole, *(m["rates"] for m in steps)) for part in rates)
+    traces = []
+    # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.
+    kept = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]
+    for i, part in enumerate(parts):
+        trace = _curve(part, [], [], palette.in_order(i, len(parts)), "rate %{y:.2g}")
+        traces.append(trace | {"x": [m["step"] for m in kept], "y": [m["rates"].get(part) or None for m in kept]})
+    return chart(
+        "Learning rate of every part",
+        traces,
+        {"title": "iteration", "showgrid": False} | _axis(traces, 0, _iterations(metrics)),
+        {"title": "learning rate", "type": "log", "exponentformat": "power", "dtick": 1},
+        shapes=_phase_lines({"": list(metrics)}, by_epoch=False),
+        legend={"font": {"size": 11}, "y": 1, "yanchor": "top"},  # beside the plot: there are too many for a line
+    )
+
+
+def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
+    """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
+    traces: list[dict[str, Any]] = []
+    starts = (m for metrics in histories.values() for m in metrics if m["event"] == "start")
+    last = max((m["epochs"] for m in starts), default=10)
+    for i, (name, metrics) in enumerate(histories.items()):
+        epochs = [m for m in metrics if m["event"] == "epoch"]
+        test = [m for m in metrics if m["event"] == "test"]
+        colour = palette.category(i)
+        for key, label, dash in (
+            ("validation_accuracy", "validation", "solid"),
+            ("train_accuracy", "training", "dot"),
+        ):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if dash == "solid" else "lines",
+                    "name": name if dash == "solid" else f"{name}, training",
+                    "legendgroup": name,
+                    "showlegend": dash == "solid",
+                    "x": [m["epoch"] for m in epochs],
+                    "y": [m[key] for m in epochs],
+                    "line": {"color": colour, "width": 2 if dash == "solid" else 1.4, "dash": dash},
+                    "marker": {"size": 5},
+                    "hovertemplate": f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}<extra></extra>",
+                }
+            )
+        if test:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": f"{name}, test",
+                    "legendgroup": name,
+                    "showlegend": False,
+                    "x": [max((m["epoch"] for m in epochs), default=0)],
+                    "y": [test[-1]["accuracy"]],
+                    "marker": {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}},
+                    "hovertemplate": f"{name}, test<br>%{{y:.1%}}<extra></extra>",
+                }
+            )
+    return chart(
+        "Accuracy: — validation, ⋯ training, ★ test",
+        traces,
+        {
+            "title": "epoch",
+            "showgrid": False,
+            "tick0": 0,
+            "dtick": max(math.ceil(last / 10), 1),
+        }
+        | _axis(traces, 0.5, last + 0.5),
+        {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+        shapes=_phase_lines(histories, by_epoch=True),
+    )
+
+
+def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) -> Chart:
+    """Smoothed loss against the head's learning rate of a range test, with the suggestion marked."""
+    curve = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "loss while the rate rises",
+        "x": [rate for rate, _ in points],
+        "y": [loss for _, loss in points],
+        "line": {"color": palette.category(0), "width": 2},
+        "hovertemplate": "rate %{x:.2g}<br>loss %{y:.3f}<extra></extra>",
+    }
+    traces: list[dict[str, Any]] = [curve]
+    if suggested is not None:
+        at = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"suggested: {suggested:.2g}, where it falls fastest",
+                "x": [at[0]],
+                "y": [at[1]],
+                "marker": {"symbol": "star", "size": 15, "color": palette.category(4)},
+                "hovertemplate": f"suggested rate {suggested:.2g}<extra></extra>",
+            }
+        )
+    title = "Range test: the loss while the learning rate rises"
+    return chart(
+        title if suggested is not None else f"{title}; it never falls, so there is no suggestion",
+        traces,
+        {"title": "learning rate of the head", "type": "log", "exponentformat": "power"},
+        {"title": "training loss (nats), smoothed"},
+    )

@@ -1,0 +1,411 @@
+"""What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_space.common.background import in_background, tell_once
+from resnet_space.common.faults import words_of
+from resnet_space.common.hardware import is_zero_gpu
+from resnet_space.common.hub_client import HubError, Progress, is_repo_id, is_revision
+from resnet_space.config import ModelConfig
+from resnet_space.data.hub import describe_dataset
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.summary import DatasetSummary, summarise
+from resnet_space.hub.follower import Follower
+from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
+from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
+from resnet_space.hub.pull import pull_run
+from resnet_space.hub.push import push_run, who_am_i
+from resnet_space.runs import (
+    GUESTS,
+    OWNER,
+    SHIPPED,
+    SHOWPIECE,
+    Library,
+    Run,
+    RunError,
+    replaced_atomically,
+)
+from resnet_space.runs.queue import Trainer
+from resnet_space.serve import visitors
+from resnet_space.serve.kept import EXPIRES
+from resnet_space.serve.limits import Limits
+from resnet_space.serve.loaded import LoadedModels
+from resnet_space.serve.slots import Slots
+from resnet_space.serve.storage import Storage
+
+if TYPE_CHECKING:
+    from resnet_space.inference import Classifier
+
+MAX_USERS = 1_000  # whose names are remembered
+MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
+PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
+MOST_NAMED = 8  # data sets, in a refusal
+HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
+AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
+
+NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
+
+
+class Workshop:
+    """One per app. Its methods may be called from any thread.
+
+    Args:
+        root: the folder of the runs.
+        public: whether others than the machine's owner use the app.
+        readonly: whether its visitors may only look: at all runs, as that is what they came for.
+        limits: of every training and visitor.
+    """
+
+    def __init__(
+        self, root: Path, *, public: bool = False, readonly: bool = False, limits: Limits | None = None
+    ) -> None:
+        self.public = public
+        self.readonly = readonly
+        self.limits = limits or Limits()
+        self.library = Library(root)
+        self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
+        self.models = LoadedModels()
+        self.storage = Storage(self)
+        self._user_names: OrderedDict[str, str] = OrderedDict()
+        self._flavours: list[Flavour] = []
+        self._flavours_asked = 0.0
+        self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
+        self.slots = Slots()
+        self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
+        self._remember_lock = threading.Lock()
+        self._places: dict[Path, str] = {}  # of runs: the address that started them
+
+    def require_writable(self) -> None:
+        """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
+        if self.readonly:
+            raise RunError(
+                "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
+                "pushed, renamed or deleted."
+            )
+
+    def classifier(self, name: str) -> "Classifier":
+        """The run's model, loaded once while its files stay the same. Raises RunError if it cannot be."""
+        return self.models.get(self.library.open(name))
+
+    # Whose runs
+
+    def runs(self, key: str | None = None) -> list[Run]:
+        """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
+        return [
+            run
+            for run in self.library.runs()
+            if self._is_for_all(run) or any(visitors.owns(run.path / file, key) for file in (OWNER, GUESTS))
+        ]
+
+    def trained_names(self, key: str | None = None) -> list[str]:
+        """Those that can predict."""
+        return [run.name for run in self.runs(key) if run.has_weights]
+
+    def finetuned_names(self, key: str | None = None) -> list[str]:
+        """Those that were made here."""
+        return [run.name for run in self.runs(key) if run.name not in NOT_MADE_HERE]
+
+    def own_run(self, name: str, key: str | None) -> Run:
+        """A run to be changed. Raises RunError where it is not there, or not the visitor's to change."""
+        self.require_writable()
+        run = self.library.open(name)
+        if name in NOT_MADE_HERE:
+            raise RunError(f"{name} came with the app: it is not to be changed.")
+        if self.public and not visitors.owns(run.path / OWNER, key):
+            raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
+        return run
+
+    def claim(self, owners: Path, key: str) -> None:
+        """Make something the visitor's, in the file that names its owners. On a public app it is not kept for ever."""
+        visitors.claim(owners, key)
+        if self.public and not visitors.is_owner_of_all(key):
+            owners.with_name(EXPIRES).touch()
+
+    def new_path(self, kind: str) -> Path:
+        """For a new run. On a public app its address is for those only to whom it is given."""
+        return self.library.root / self.library.free_name(kind, secret=self.public)
+
+    def delete_run(self, name: str, key: str | None) -> None:
+        """Delete a visitor's run; one that is another's too goes from their sight only. One that waits for its turn
+        waits no more. Raises RunError.
+        """
+        run = self.own_run(name, key)
+        if self.public and key and visitors.release(run.path / OWNER, key):
+            return
+        if self.trainer.status(run).state == "queued":
+            self.trainer.stop(run)
+        self.library.delete(run)
+
+    def rename_run(self, name: str, key: str | None, wanted: str) -> Run:
+        """Rename a visitor's run. Raises RunError; also for a name that stands for something that came with the app."""
+        run = self.own_run(name, key)
+        if wanted in NOT_MADE_HERE:
+            raise RunError(f"{wanted} is the name of weights that come with the app: choose another name.")
+        return self.library.rename(run, wanted)
+
+    def _is_for_all(self, run: Run) -> bool:
+        return not self.public or self.readonly or run.name in NOT_MADE_HERE
+
+    # Places for trainings
+
+    def take_place(self, run: Run | None = None) -> None:
+        """Count a training for the address that asks, of which one may have a third of all places.
+
+        Args:
+            run: that trains or waits from now on; None only asks whether one more may.
+
+        Raises:
+            RunError: where it has as many as may be.
+        """
+        address, longest = visitors.asking(), self.limits.queue
+        if longest is None or not address:
+            return
+        if run is not None:
+            self._places[run.path] = address
+            return
+        own = {path for path, whose in self._places.items() if whose == address}
+        busy = [other for other in self.library.runs() if other.path in own and (other.is_queued or other.is_training)]
+        self._places = {path: whose for path, whose in self._places.items() if path.exists()}
+        most = max((longest + 1) // 3, 1)
+        if len(busy) >= most:
+            raise RunError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+
+    # The Hub
+
+    def pull(
+        self,
+        repo_id: str,
+        key: str | None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
+        """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
+        self.require_writable()
+        key = visitors.require_key(key, public=self.public)
+        before = {run.path for run in self.library.runs()}
+        run = pull_run(
+            repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
+        )
+        marked = (run.path / OWNER).with_name(EXPIRES).exists()
+        if key and self.public and run.path in before and not marked:
+            visitors.claim(run.path / GUESTS, key)  # whose it was before: the visitor sees it, and it stays
+        elif key:
+            self.claim(run.path / OWNER, key)
+        return run
+
+    def push(
+        self,
+        name: str,
+        repo_id: str,
+        key: str | None,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        progress: Progress | None = None,
+    ) -> str:
+        """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
+        run = self.own_run(name, key)
+        space = os.environ.get("SPACE_ID") or jobs_space()
+        return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
+
+    def user_name(self, token: str | None) -> str | None:
+        """Who the token is of on the Hub, which allows few such questions. Raises HubError."""
+        known = hashlib.sha256((token or "").encode()).hexdigest()  # not the token itself: this is kept
+        name = self._user_names.get(known) or who_am_i(token)
+        if name is not None:
+            self._user_names[known] = name
+            while len(self._user_names) > MAX_USERS:
+                self._user_names.popitem(last=False)
+        return name
+
+    def flavours(self, token: str | None = None) -> list[Flavour]:
+        """The machines for jobs and their prices, asked for once in a while. Raises HubError."""
+        if not self._flavours or time.monotonic() - self._flavours_asked > PRICES_SECONDS:
+            self._flavours, self._flavours_asked = list_flavours(token), time.monotonic()
+        return self._flavours
+
+    def start_job(self, run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> None:
+        """Train a run elsewhere, at the expense of whom the token is of, and follow it here. Raises HubError."""
+        start_job(run, repo_id, flavour, minutes, token=token)
+        self.follow_job(run, token)
+
+    def follow_job(self, run: Run, token: str | None) -> None:
+        """Follow a run's job. The token is kept in memory for as long, and nowhere else."""
+        job = job_of(run)
+        if job is not None:
+            follower = Follower(run, job, token)
+            follower.start()
+            follower.has_begun.wait(5)
+
+    # Starts and data sets
+
+    @property
+    def data(self) -> Path:
+        """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
+        return data_folder() or self.library.root.parent / "data"
+
+    def start_names(self, key: str | None = None) -> list[str]:
+        """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
+        trained = self.trained_names(key)
+        return [*trained, *(pretrained.name for pretrained in PRETRAINED if pretrained.name not in trained)]
+
+    def start_model(self, name: str) -> ModelConfig:
+        """The model of a start, before its weights are here. Raises RunError if there is no such start."""
+        if not (self.library.root / str(name)).is_dir() and is_pretrained(name):
+            return pretrained_model(name)
+        return self.library.open(name).config.model
+
+    def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
+        """A start with its weights, which are downloaded where they are not here. Raises RunError."""
+        if is_pretrained(name):
+            self.require_writable()
+            try:
+                return pull_pretrained(name, self.library.root, progress=progress)
+            except HubError as error:
+                raise RunError(str(error)) from None
+        return self.library.open(name)
+
+    def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
+        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
+        own = [name for name in dataset_folders() if self._may_see(name, key)]
+        refs = [*map(DatasetRef, own), *self._hub_datasets()]
+        several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
+        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
+
+    def dataset(self, text: object, key: str | None) -> DatasetRef:
+        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+
+        Raises:
+            DataError: for one that is not there, or is another visitor's: a refusal does not tell which.
+        """
+        ref = DatasetRef.parse(text if isinstance(text, str) else "")
+        if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
+            seen = [label for label, _ in self.dataset_choices(key)]
+            more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
+            names = f"{', '.join(seen[:MOST_NAMED])}{more}"
+            raise DataError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+        return self.pinned(ref)
+
+    def _may_see(self, name: str, key: str | None) -> bool:
+        folder = dataset_folders().get(name)
+        if folder is None:
+            return False
+        return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
+
+    def summary(self, ref: DatasetRef) -> DatasetSummary:
+        """What a data set has, read once. Raises DataError."""
+        with self._summary_lock:
+            if ref not in self._summaries:
+                self._summaries[ref] = summarise(ref)
+            self._summaries.move_to_end(ref)
+            while len(self._summaries) > MAX_SUMMARIES:
+                self._summaries.popitem(last=False)
+            return self._summaries[ref]
+
+    def forget_summary(self, ref: DatasetRef) -> None:
+        """Of a data set that has changed."""
+        with self._summary_lock:
+            self._summaries.pop(ref, None)
+
+    def pinned(self, ref: DatasetRef) -> DatasetRef:
+        """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
+        if not ref.is_on_hub:
+            return ref
+        known = [
+            other
+            for other in self._hub_datasets()
+            if other.name == ref.name
+            and ref.config in (None, other.config)
+            and (ref.label, ref.image) == (other.label, other.image)
+        ]
+        if ref.revision is None and known:
+            return known[-1]
+        if self.readonly and ref not in known:  # to look at it would be to download it
+            raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+        if ref.revision is not None:
+            return ref
+        chosen = {"label_column": ref.label, "image_column": ref.image}
+        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
+        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
+
+    def remember(self, ref: DatasetRef) -> None:
+        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
+
+        Raises:
+            DataError: where that cannot be written down.
+        """
+        with self._remember_lock:
+            same = replace(ref, revision=None)
+            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
+            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
+            try:
+                with replaced_atomically(self.data / HUB_DATASETS) as file:
+                    file.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise DataError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
+
+    def _hub_datasets(self) -> list[DatasetRef]:
+        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
+        try:
+            found = json.loads((self.data / HUB_DATASETS).read_text("utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
+            return []
+        entries = found if isinstance(found, list) else [found]
+        refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
+        if len(refs) < len(entries):
+            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
+        return list(dict.fromkeys(refs))
+
+    def tend(self) -> None:
+        """From now on start what waits when its turn comes."""
+        if self.trainer.spawns:
+            threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
+        else:  # the pages that were to host what waited are gone
+            in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
+        if not self.public:  # with the login that is saved on this machine
+            in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
+
+    def _empty_queue(self) -> bool:
+        for run in self.trainer.queue():
+            self.trainer.take(run)
+        return True
+
+    def _follow_jobs(self) -> bool:
+        for run in self.library.runs():
+            if run.is_job and self.trainer.status(run).cause == "job":
+                self.follow_job(run, None)
+        return True
+
+    def default_name(self) -> str | None:
+        names = self.trained_names()
+        return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
+
+    def warm_up(self) -> bool:
+        """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
+        name = self.default_name()
+        if name is not None:
+            with suppress(RunError):  # whoever chooses a broken run is told
+                self.classifier(name)
+        import pytorch_grad_cam  # noqa: F401
+
+        return True
+
+
+def _is_on_hub(ref: DatasetRef) -> bool:
+    named = ref.is_on_hub and is_repo_id(ref.name) and (ref.revision is None or is_revision(ref.revision))
+    return named and (ref.config or "").isprintable()

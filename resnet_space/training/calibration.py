@@ -1,0 +1,169 @@
+"""How sure a model may be: `python -m resnet_space.training.calibration RUN_DIR` fits it anew, as a training's end.
+
+On the validation images, which the weights were not trained with, are fitted
+
+- a temperature (Guo et al. 2017, arXiv:1706.04599), kept in `config.json`: logits are divided by it before the softmax,
+  so that of the pictures of which the model is 80 % sure about 80 % are right;
+- the limit of what is usual, kept with what training images look like: see `novelty`.
+
+The sanity check of the model's maps (see `sanity`) is made with them. All shown probabilities are calibrated, those of
+the test in `test.safetensors` too; a run from before there was a temperature has that of 1.
+"""
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_space.data.batches import evaluation_batch, evaluation_batches
+from resnet_space.data.sources import DataError
+from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.explain.ood import fit_usual, recorded_means, save_usual
+from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
+from resnet_space.models import ResNet
+from resnet_space.runs import EVALUATION, METRICS, Metric, Run, RunError, last_metric, replaced_atomically
+from resnet_space.training.evaluation import calibration_error, evaluate_test
+from resnet_space.training.evaluation import save as save_evaluation
+
+if TYPE_CHECKING:
+    from resnet_space.config import ModelConfig
+
+FIT_IMAGES = 2_000  # of the training images, to learn what is usual
+COOLEST, HOTTEST = 0.05, 20.0
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature at which logits [N, C] have the least mean cross-entropy with labels [N], 0.05 to 20.
+
+    The labels are trusted as far as N of them can be: a share of 1 / (N + 2) goes to the other classes (Platt 1999), or
+    else a few images that are all right would make the model as good as certain of anything.
+    """
+    n, c = logits.shape
+    doubt = 1 / (n + 2)
+    logits = logits.double()
+    targets = torch.full_like(logits, doubt / (c - 1))
+    targets[torch.arange(n), labels] = 1 - doubt
+    wanted = (targets * logits).sum(1).mean()
+    # Convex in 1 / temperature: its derivative rises through 0 at the minimum.
+    low, high = 1 / HOTTEST, 1 / COOLEST
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = ((logits * middle).softmax(1) * logits).sum(1).mean()
+        low, high = (middle, high) if expected < wanted else (low, middle)
+    return round(2 / (low + high), 4)
+
+
+def calibrate(run: Run, model: ResNet, splits: Splits) -> tuple[Run, list[Metric]]:
+    """Fit what this module is about, and keep it in the run's folder.
+
+    Args:
+        run: whose folder and configuration are changed.
+        model: the run's, in eval mode, on any device.
+        splits: of its data set; the test images are not looked at.
+
+    Returns:
+        The run with its new configuration, and the metrics to write: "calibration", and a "sanity" of each method.
+    """
+    config = run.config.model
+    count = min(FIT_IMAGES, len(splits.train))
+    chosen = torch.linspace(0, len(splits.train) - 1, count).long()
+    _, training, _ = _passed(model, splits.train.subset(chosen), config)
+    logits, validation, labels = _passed(model, splits.validation, config)
+
+    temperature = fit_temperature(logits, labels)
+    run = replace(run, config=replace(run.config, model=replace(config, temperature=temperature)))
+    run.write_config()
+    usual = fit_usual(training, validation)
+    if usual is not None:
+        save_usual(usual, run)
+    metric: Metric = {"event": "calibration", "images": len(labels), "temperature": temperature}
+    for when, scaled in (("before", logits), ("after", logits / temperature)):
+        best = scaled.softmax(1).max(1)
+        metric[f"ece_{when}"] = round(calibration_error(best.values.numpy(), (best.indices == labels).numpy()), 5)
+        metric[f"loss_{when}"] = round(torch.nn.functional.cross_entropy(scaled, labels).item(), 5)
+    return run, [metric, *_sanity(model, splits.validation, config)]
+
+
+def _passed(model: ResNet, data: ImageSet, config: "ModelConfig") -> tuple[Tensor, NDArray[np.float32], Tensor]:
+    """(logits [N, C], channel means [N, D], labels [N]) of all images, from one pass, on the CPU."""
+    logits, labels = [], []
+    device = next(model.parameters()).device
+    with torch.inference_mode(), recorded_means(model) as means:
+        for images, truth in evaluation_batches(data, config, min(100, evaluation_batch(config)), device):
+            logits.append(model(images).float().cpu())
+            labels.append(truth.cpu())
+    return torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels)
+
+
+def _sanity(model: ResNet, data: ImageSet, config: "ModelConfig") -> list[Metric]:
+    count = min(SANITY_IMAGES, len(data))
+    if count < 2:  # of one image, norm layers have no statistics
+        return []
+    chosen = torch.linspace(0, len(data) - 1, count).long()
+    ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
+    model = copy.deepcopy(model).cpu()
+    methods = ["grad-cam", *([GATES] if config.cbam else [])]
+    return [sanity_metric(sanity_check(model, images, method)) for method in methods]
+
+
+# The command, for runs from before there was a temperature
+
+
+def refit(run: Run) -> list[Metric]:
+    """Fit a trained run anew, judge it by its test images again, and write its card.
+
+    Returns:
+        The new metrics. Raises RunError, DataError where the run or its images are not here, or it trains.
+    """
+    from resnet_space.hub.card import write_card
+    from resnet_space.training.loop import splits_of
+
+    model = run.load_model()
+    with run.training_lock():
+        splits = splits_of(run)
+        run, new = calibrate(run, model, splits)
+        metrics = run.metrics()
+        test = last_metric(metrics, "test")
+        if test is not None:
+            evaluation, summary = evaluate_test(model, splits.test, run.config.model)
+            save_evaluation(evaluation, run.path / EVALUATION)
+            new.append(test | {name: round(value, 5) for name, value in summary.items()})
+        replaced = {metric["event"] for metric in new}
+        kept = [metric for metric in metrics if metric["event"] not in replaced]
+        end = len(kept) - (bool(kept) and kept[-1]["event"] == "end")
+        _write_metrics(run, [*kept[:end], *new, *kept[end:]])
+        write_card(run)
+    return new
+
+
+def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
+    with replaced_atomically(run.path / METRICS) as file:
+        file.write_text("".join(json.dumps(metric, ensure_ascii=False) + "\n" for metric in metrics), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.training.calibration",
+        description="Fit a trained run's temperature and its limit of what is usual, on its own validation images.",
+    )
+    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
+    arguments = parser.parse_args()
+    try:
+        for metric in refit(Run.open(arguments.run)):
+            print(" ".join(f"{name}={value}" for name, value in metric.items()))
+    except (RunError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""A phase made real: what is frozen, the optimizer's groups, the schedule, the moving average."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel
+
+from resnet_space.config import TrainConfig
+from resnet_space.models import ResNet
+from resnet_space.training.strategies import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM, Phase, rate_at
+
+Schedule = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
+Groups = dict[tuple[str, bool], list[nn.Parameter]]  # (part, with weight decay)
+
+_PLATEAU = {"factor": 0.5, "patience": 2}
+
+
+def part_of(name: str, parts: Iterable[str]) -> str | None:
+    """The part among `parts` that a parameter belongs to, the most special one; None if it is in none."""
+    if "cbam" in name:
+        found = [SPATIAL_ATTENTION if ".spatial." in name else CHANNEL_ATTENTION]
+    elif name.startswith("fc."):
+        found = [HEAD]
+    elif name.startswith(("conv1.", "bn1.")):
+        found = [STEM]
+    else:
+        found = [part for part in parts if name.startswith(f"{part}.")]
+    return max((part for part in found if part in parts), key=len, default=None)
+
+
+def freeze_all_but(model: ResNet, parts: Iterable[str]) -> None:
+    """Only the parameters of these parts get gradients from now on."""
+    parts = tuple(parts)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name, parts) is not None)
+
+
+def set_training_mode(model: ResNet) -> None:
+    """Train mode for what trains; a frozen BatchNorm stays in eval mode, or its running statistics would drift."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            module.train(module.weight.requires_grad)
+
+
+def parameter_groups(model: ResNet, phase: Phase, weight_decay: float) -> list[dict[str, Any]]:
+    """The phase's parts, each at its own rate; no weight decay on norm layers and biases (fewer than 2 axes)."""
+    groups: Groups = {(part, decay): [] for part in phase.rates for decay in (True, False)}
+    for name, parameter in model.named_parameters():
+        part = part_of(name, phase.rates)
+        if part is not None:
+            groups[part, parameter.ndim > 1].append(parameter)
+    return [
+        {
+            "name": part,
+            "params": parameters,
+            "lr": phase.rates[part],
+            "weight_decay": weight_decay if decay else 0.0,
+        }
+        for (part, decay), parameters in groups.items()
+        if parameters
+    ]
+
+
+def create_optimizer(model: ResNet, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
+    """What the configuration says, over the phase's parts; "fused" goes over every parameter once."""
+    groups = parameter_groups(model, phase, training.weight_decay)
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum, nesterov=training.momentum > 0, fused=True)
+
+
+def create_schedule(optimizer: torch.optim.Optimizer, training: TrainConfig, steps: int) -> Schedule:
+    """The learning rates over the `steps` of one phase; "plateau" is to be stepped once an epoch, the rest each step.
+
+    "one-cycle" has fastai's numbers: from 1/25 of the peak to 1/100,000 of that, momentum between 0.95 and 0.85.
+    """
+    if training.schedule == "one-cycle":
+        return lr_scheduler.OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps=steps + 1,  # the scheduler is stepped after the last step too
+            pct_start=max(training.warmup, 1.5 / (steps + 1)),
+            div_factor=25,
+            final_div_factor=1e5,
+            cycle_momentum=True,
+        )
+    if training.schedule == "plateau":
+        return lr_scheduler.ReduceLROnPlateau(optimizer, **_PLATEAU)  # type: ignore[arg-type]
+    if training.schedule == "constant":
+        return lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+    return lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps, training.warmup))
+
+
+def current_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rate of each part now; of a stage that learns block by block, its last block's."""
+    return {group["name"].split(".")[0]: group["lr"] for group in optimizer.param_groups}
+
+
+def moving_average(model: ResNet, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and statistics, which forgets the random beginning sooner."""
+
+    def average(mean: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not mean.is_floating_point():
+            return value
+        return mean.lerp(value, 1 - min(decay, (1 + float(updates)) / (10 + float(updates))))
+
+    return AveragedModel(model, avg_fn=average, use_buffers=True)

@@ -1,0 +1,269 @@
+"""The learning rate range test (Smith 2017, arXiv:1506.01186, section 3.3): which rates a network can learn at.
+
+`python -m resnet_space.training.range_test [RUN_DIR] --steps N` tests the configuration that it reads as JSON, from
+the weights of that run or from random ones, and prints a JSON object a line: the points, or at last why there are no
+more.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, NamedTuple
+
+from resnet_space.common.hardware import sleep_while_waiting, training_environment
+
+if __name__ == "__main__":
+    sleep_while_waiting()  # a training may run beside it
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnet_space.config import RunConfig
+from resnet_space.data.batches import training_batches
+from resnet_space.data.splits import ImageSet, load_splits
+from resnet_space.runs import Run, RunError, without_head
+from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
+from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
+from resnet_space.training.strategies import HEAD, plan
+
+STEPS = 80
+LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
+SMOOTHING = 0.9  # of the exponential moving average over the steps
+MAX_RATE = 10.0  # that a configuration allows
+LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
+DIVERGED = 3  # times the lowest loss: what comes after shows nothing
+LOOK_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
+
+
+class Point(NamedTuple):
+    """The head's learning rate of a step, and the smoothed training loss in nats."""
+
+    rate: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Settings in the proportion of the configured ones; `tested` is the head's rate with them in the last phase."""
+
+    backbone_lr: float
+    head_lr: float
+    tested: float
+
+
+def range_test(
+    config: RunConfig, weights: dict[str, Tensor] | None, data: ImageSet, steps: int | None = None
+) -> Generator[Point, None, list[Point]]:
+    """Train for some `STEPS` steps, or `steps`, while all learning rates rise together; yields each step's point,
+    returns all.
+
+    What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is kept.
+
+    Raises:
+        RunError: for data that is too little.
+    """
+    require_enough(config, len(data))
+    steps = steps or STEPS
+    device = choose_device()
+    dtype = autocast_dtype(config.training, device)
+    model, new_cbam = model_with(config, weights)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    phase = plan(config.training, config.model, new_cbam=new_cbam)[-1]
+    freeze_all_but(model, phase.rates)
+    set_training_mode(model)
+    optimizer = create_optimizer(model, phase, config.training)
+    shares = [group["lr"] / phase.rates[HEAD] for group in optimizer.param_groups]
+    low, high = LOWEST[config.training.optimizer], HIGHEST[config.training.optimizer]
+    points: list[Point] = []
+    average = 0.0
+    epoch = 0
+    while True:
+        for images, labels in training_batches(data, config.model, config.training, epoch, device=device):
+            step = len(points)
+            rate = low * (high / low) ** (step / (steps - 1))
+            for group, share in zip(optimizer.param_groups, shares, strict=True):
+                group["lr"] = rate * share
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                loss = F.cross_entropy(model(images), labels, label_smoothing=config.training.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
+            point = Point(rate, average / (1 - SMOOTHING ** (step + 1)))
+            if not math.isfinite(point.loss):
+                return points
+            points.append(point)
+            yield point
+            if len(points) == steps or point.loss > DIVERGED * min(p.loss for p in points):
+                return points
+        epoch += 1
+
+
+def suggested_rate(points: Sequence[Point]) -> float | None:
+    """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls.
+
+    Only rates down to 1/15 of where it is nearly lowest count: further below, a random head's first steps fall at any.
+    """
+    lowest = min(range(len(points)), key=lambda i: points[i].loss, default=0)
+    width = max(len(points) // 10, 1)  # slopes over a few steps: a single one is noise
+    slopes = {i: points[i + width].loss - points[i - width].loss for i in range(width, lowest - width + 1)}
+    if points:
+        nearly = points[lowest].loss + 0.05 * (points[0].loss - points[lowest].loss)
+        least = next(point.rate for point in points if point.loss <= nearly) / LEARNING_SPAN
+        slopes = {i: slope for i, slope in slopes.items() if points[i].rate >= least}
+    if not slopes or min(slopes.values()) >= 0:
+        return None
+    return points[min(slopes, key=slopes.__getitem__)].rate
+
+
+def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
+    """What to set the rates to, to two digits, so that the last phase has the suggested one at the head."""
+    rate = suggested_rate(points)
+    if rate is None:
+        return None
+    training = config.training
+    scale = rate / plan(training, config.model)[-1].rates[HEAD]
+    backbone, head = (min(float(f"{lr * scale:.2g}"), MAX_RATE) for lr in (training.backbone_lr, training.head_lr))
+    return Suggestion(backbone, head, rate)
+
+
+def points_apart(
+    config: RunConfig, start: Path | None, *, seconds: float, steps: int | None = None
+) -> Generator[Point | None, None, None]:
+    """`range_test` in a process of its own, whose memory is not this one's; closed, it ends that process.
+
+    Args:
+        config: what to test.
+        start: the folder of the run whose weights to start from; None for random ones.
+        seconds: after which it is ended.
+        steps: at most; `STEPS` where they are left out.
+
+    Yields:
+        Each point when it is there, and None at least every `LOOK_SECONDS` meanwhile.
+
+    Raises:
+        RunError: one sentence on why there are no more: no memory, no time, no data.
+    """
+    steps = steps or STEPS
+    package_folder = str(Path(__file__).parents[2])
+    search = {"PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))}
+    with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+", errors="replace") as errors:
+        json.dump(config.to_json(), asked)
+        asked.seek(0)
+        process = subprocess.Popen(
+            _command(start, steps),
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=training_environment() | search,
+        )
+        lines: SimpleQueue[str | None] = SimpleQueue()
+        assert process.stdout is not None
+        threading.Thread(target=_hand_on, args=(process.stdout, lines), daemon=True).start()
+        try:
+            yield from _points(lines, steps, time.monotonic() + seconds, seconds)
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        if status:
+            errors.seek(0)
+            raise RunError(_why(status, errors.read().strip().splitlines()[-1:]))
+
+
+def _command(start: Path | None, steps: int) -> list[str]:
+    from_run = [] if start is None else [str(start)]
+    return [sys.executable, "-m", "resnet_space.training.range_test", *from_run, "--steps", str(steps)]
+
+
+def _hand_on(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
+    """What a process says, and None at its end; a thread's work, as a pipe can only be waited for."""
+    with output:
+        for line in output:
+            lines.put(line)
+    lines.put(None)
+
+
+def _points(
+    lines: "SimpleQueue[str | None]", steps: int, deadline: float, seconds: float
+) -> Generator[Point | None, None, None]:
+    done = 0
+    while True:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"The range test was ended after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
+                "size, image size or network."
+            )
+        try:
+            line = lines.get(timeout=LOOK_SECONDS)
+        except Empty:
+            yield None
+            continue
+        if line is None:
+            return
+        with suppress(ValueError, TypeError, KeyError):  # what a library prints
+            said = json.loads(line)
+            point = Point(said["rate"], said["loss"])
+            done += 1
+            yield point
+
+
+def _why(status: int, last: Sequence[str]) -> str:
+    """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
+    if status < 0:
+        killed = status == -signal.SIGKILL
+        hint = ", perhaps because memory ran out: halve the batch size" if killed else ""
+        return f"The range test was ended from outside by signal {-status}{hint}."
+    return last[0] if last else f"The range test ended with the status {status}."
+
+
+def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[Point]:
+    """As `points_apart`, in this process. Raises RunError, DataError."""
+    weights = None
+    if start is not None:
+        run = Run.open(start)
+        weights = run.load_weights()
+        if run.config.model.classes != config.model.classes:
+            weights = without_head(weights)
+    data = load_splits(config.training, config.model.stored_size).train
+    return range_test(config, weights, data, steps)
+
+
+def main() -> int:
+    from resnet_space.training.loop import failure
+
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.training.range_test",
+        description="Test at which rates what is described on stdin learns.",
+    )
+    parser.add_argument("start", metavar="RUN_DIR", nargs="?", type=Path, help="the run whose weights to start from")
+    parser.add_argument("--steps", type=int, default=STEPS, help="at most so many (default: %(default)s)")
+    arguments = parser.parse_args()
+    try:
+        config = RunConfig.from_json(json.load(sys.stdin))
+        for point in points_here(config, arguments.start, arguments.steps):
+            print(json.dumps(point._asdict()), flush=True)
+    except BrokenPipeError:  # nobody waits for it any more
+        return 1
+    except Exception as error:
+        print(failure(error)["reason"], file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

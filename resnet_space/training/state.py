@@ -1,0 +1,365 @@
+"""Everything of a training that changes, and one step of it."""
+
+import pickle
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from resnet_space.common.hardware import bfloat16_is_faster, is_zero_gpu
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
+from resnet_space.data.splits import ImageSet
+from resnet_space.models import ResNet, model_from_config
+from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, in_a_sentence, replaced_atomically
+from resnet_space.training import distributed
+from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_pieces, same_before
+from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
+from resnet_space.training.strategies import phase_at, plan, stage_names
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved and restored with the weights."""
+
+    epoch: int = 0  # complete epochs
+    step: int = 0  # complete steps of the current epoch
+    best_accuracy: float = -1.0  # on the validation images
+    epochs_since_best: int = 0  # in the last phase
+    loss_sum: float = 0.0  # over this epoch's training images so far
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0  # of training in all sessions
+
+
+class Window:
+    """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+        self.started = time.monotonic()
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        correct = (logits.argmax(1) == labels).sum()
+        step = torch.stack([loss.detach() * len(labels), correct, correct.new_tensor(len(labels))])
+        self.sums += step.to(self.sums)
+
+    def flush_into(self, progress: Progress) -> tuple[float, float]:
+        """Add the sums to the epoch's and start anew: (mean loss, images/s) of the window."""
+        loss_sum, correct, images = distributed.summed(self.sums).tolist()
+        progress.loss_sum += loss_sum
+        progress.correct += round(correct)
+        progress.images += round(images)
+        now = time.monotonic()
+        rate = images / max(now - self.started, 1e-9)
+        self.sums.zero_()
+        self.started = now
+        return loss_sum / max(images, 1), rate
+
+
+def choose_device() -> torch.device:
+    """A CUDA GPU, an Apple GPU, or the CPU, in this order.
+
+    On a ZeroGPU Space it is the CPU, although PyTorch says otherwise there: the GPU is for slices of training only.
+    """
+    if is_zero_gpu():
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes faster in it."""
+    if training.precision != "auto":
+        return torch.bfloat16 if training.precision == "bfloat16" else None
+    if device.type == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        supported = bfloat16_is_faster()
+    else:
+        supported = False
+    return torch.bfloat16 if supported else None
+
+
+def require_enough(config: RunConfig, images: int) -> None:
+    """Refuse a training in which some BatchNorm would see one value a channel: one image, of which one pixel is left.
+
+    Raises:
+        RunError: saying what to change.
+    """
+    model = config.model
+    stride = (4 if model.stem == "imagenet" else 1) * 2 ** (len(stage_names(model)) - 1)
+    trains = any(part.startswith("layer") for phase in plan(config.training, model) for part in phase.rates)
+    if min(images, config.training.batch_size) < 2 and model.image_size <= stride and trains:
+        raise RunError(
+            f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
+            f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
+            f"above {stride} px."
+        )
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that this process holds: of the GPU where it computes on one, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    return int(psutil.Process().memory_info().rss)
+
+
+def initial_model(run: Run) -> tuple[ResNet, bool]:
+    """The model to start from, and whether its CBAM is new to weights that have none.
+
+    It is random, or has the start's weights, with a random head where `Run.create` left its out.
+
+    Raises:
+        RunError: if the start's weights do not fit the configured architecture.
+    """
+    return model_with(run.config, None if run.config.training.start is None else run.load_weights(START_WEIGHTS))
+
+
+def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[ResNet, bool]:
+    """The configured model with these weights, or random ones; where they lack a head or CBAM it is random.
+
+    Returns:
+        The model, and whether its CBAM is new to weights that have none. Raises as `initial_model`.
+    """
+    torch.manual_seed(config.training.seed)
+    model = model_from_config(config.model)
+    if weights is None:
+        return model, False
+    new_cbam = config.model.cbam is not None and not any("cbam" in name for name in weights)
+    new = tuple(["fc."] + ["cbam"] * new_cbam)
+    random = {name: value for name, value in model.state_dict().items() if any(part in name for part in new)}
+    try:
+        model.load_state_dict(random | weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise RunError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None
+    return model, new_cbam
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, data: ImageSet, config: ModelConfig, dtype: torch.dtype | None = None
+) -> tuple[float, float]:
+    """(mean cross-entropy in nats, share of correct top-1 predictions) of a model, which is left in eval mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    return _means(model, evaluation_batches(data, config, device=device), device, dtype)
+
+
+def _means(
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> tuple[float, float]:
+    """As `evaluate`, over the batches of all processes."""
+    loss = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    count = 0
+    for inputs, labels in batches:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            logits = forward(inputs)
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+        count += len(labels)
+    sums = torch.tensor([loss.item(), int(correct), count], dtype=torch.float64)
+    loss_sum, right, images = distributed.summed(sums).tolist()
+    return loss_sum / images, right / images
+
+
+class Training:
+    """Everything of a training that changes, so that it can be saved at any step and taken up again."""
+
+    def __init__(self, run: Run, device: torch.device, train_images: int) -> None:
+        self.run = run
+        self.config = run.config.training
+        self.device = device
+        model, new_cbam = initial_model(run)
+        model = distributed.with_shared_statistics(model, device)
+        self.model: ResNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
+        self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
+        self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
+        self.batch_images = min(self.config.batch_size, train_images)  # of all processes
+        self.progress = Progress()
+        self.window = Window(device)
+        self.started = time.monotonic()
+        self.enter_phase()
+
+    def enter_phase(self) -> None:
+        """Freeze what the current epoch's phase freezes; a new optimizer and schedule for the rest."""
+        self.phase, self.phase_start = phase_at(self.plan, self.progress.epoch)
+        phase = self.plan[self.phase]
+        freeze_all_but(self.model, phase.rates)
+        self.cut = CutModel(self.model, frozen_pieces(self.model))
+        self.logits: nn.Module | None = None  # the last phase's hears of no gradient any more
+        self.logits = distributed.in_parallel(self.cut)
+        self._train_features: KnownFeatures | None = None
+        self._validation_features: KnownFeatures | None = None
+        self.optimizer = create_optimizer(self.model, phase, self.config)
+        self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
+
+    @property
+    def kept_model(self) -> ResNet:
+        """Whose weights are judged and saved."""
+        if self.average is None:
+            return self.model
+        assert isinstance(self.average.module, ResNet)
+        return self.average.module
+
+    def features(self, images: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """What the phase's frozen pieces make of images, for `step`."""
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self.cut.features(images)
+
+    def known_features(self, data: ImageSet, dtype: torch.dtype | None) -> KnownFeatures | None:
+        """The features of the training images, where the phase has some that stay the same; else None."""
+        if self._train_features is None and self.cut.frozen and is_unaugmented(self.config):
+            self._train_features = KnownFeatures(self.cut, data, self.run.config.model, dtype)
+        return self._train_features
+
+    def step(self, features: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
+        """Learn from one batch, or this process's part of it: its features, and labels [n] or shares of classes [n, C].
+
+        Returns:
+            The rates that were used.
+        """
+        assert self.logits is not None
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            logits = self.logits(features)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        distributed.weighted(loss, len(targets), self.batch_images).backward()
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        rates = current_rates(self.optimizer)
+        self.optimizer.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.window.add(loss, logits, targets if targets.ndim == 1 else targets.argmax(1))
+        self.progress.step += 1
+        return rates
+
+    @property
+    def only_the_head_trains(self) -> bool:
+        """Whether what is kept is the same before the head throughout the phase; known after `validate`."""
+        features = self._validation_features
+        return features is not None and features.cut.frozen == len(self.model.pieces()) - 1
+
+    def leave(self) -> None:
+        """What follows is for this process alone, or for none."""
+        self.logits = self.cut
+        distributed.leave()
+
+    @torch.inference_mode()
+    def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
+        """As `evaluate` of the kept model, of every process's part of the validation images."""
+        self.kept_model.eval()
+        if self._validation_features is None:
+            cut = CutModel(self.kept_model, self.cut.frozen)
+            # A moving average may still be on its way to what this phase has frozen.
+            cut = cut if same_before(self.cut, cut) else CutModel(self.kept_model, 0)
+            self._validation_features = KnownFeatures(cut, data, self.run.config.model, dtype)
+        features = self._validation_features
+        return _means(features.cut, evaluation_features(features), self.device, dtype)
+
+    def end_epoch(self, validation_loss: float, validation_accuracy: float) -> Metric:
+        """Keep the weights if they are the best so far; go on to the next epoch, and phase."""
+        done = self.progress
+        best = validation_accuracy > done.best_accuracy
+        if best and distributed.is_first():
+            self.run.save_weights(self.kept_model.state_dict())
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(validation_loss)
+        metric = {
+            "event": "epoch",
+            "epoch": done.epoch + 1,
+            "step": (done.epoch + 1) * self.epoch_steps,
+            "phase": self.phase + 1,
+            "train_loss": round(done.loss_sum / done.images, 5),
+            "train_accuracy": round(done.correct / done.images, 5),
+            "validation_loss": round(validation_loss, 5),
+            "validation_accuracy": round(validation_accuracy, 5),
+            "best": best,
+        }
+        patient = self.phase < len(self.plan) - 1 or done.epoch == self.phase_start
+        self.progress = Progress(
+            epoch=done.epoch + 1,
+            best_accuracy=max(validation_accuracy, done.best_accuracy),
+            epochs_since_best=0 if best or patient else done.epochs_since_best + 1,
+        )
+        if self.progress.epoch < self.config.total_epochs and phase_at(self.plan, self.progress.epoch)[0] != self.phase:
+            self.enter_phase()
+        return metric
+
+    @property
+    def is_over(self) -> bool:
+        if self.progress.epoch >= self.config.total_epochs:
+            return True
+        in_last_phase = phase_at(self.plan, self.progress.epoch)[0] == len(self.plan) - 1
+        return in_last_phase and 0 < self.config.patience <= self.progress.epochs_since_best
+
+    def write(self, metric: Metric) -> Metric:
+        metric["seconds"] = round(time.monotonic() - self.started, 2)
+        if distributed.is_first():
+            self.run.append_metric(metric)
+        return metric
+
+    def save(self) -> None:
+        self.window.flush_into(self.progress)
+        self.progress.seconds = time.monotonic() - self.started
+        if not distributed.is_first():
+            return
+        metrics = self.run.path / METRICS
+        state = {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "phase": self.phase,
+            "progress": asdict(self.progress),
+            "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+        }
+        with replaced_atomically(self.run.path / STATE) as file:
+            torch.save(state, file)
+
+    def restore(self) -> None:
+        """Take up the saved state, if there is one, and forget the metrics written after it.
+
+        Raises:
+            RunError: where it cannot be read, or the metrics cannot be cut.
+        """
+        if not (self.run.path / STATE).exists():
+            if distributed.is_first():
+                self.run.forget_metrics_after(0)
+            return
+        with in_a_sentence(f"The {STATE} of {self.run.name} cannot be read"):
+            try:
+                state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
+            except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                raise RunError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
+        self.progress = Progress(**state["progress"])
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if not self.is_over:
+            self.enter_phase()
+            if self.phase == state["phase"]:  # not where more epochs were asked for after the last phase
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.schedule.load_state_dict(state["schedule"])
+        if distributed.is_first():
+            self.run.forget_metrics_after(state["metrics_bytes"])
+        self.started = time.monotonic() - self.progress.seconds
