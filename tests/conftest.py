@@ -17,10 +17,10 @@ LONGEST = (
     "test_train",
     "test_zero",
     "test_export",
-    "test_hub_pull",
-    "test_hub_jobs",
+    "test_pull",
+    "test_jobs",
     "test_kill",
-    "test_hub_pretrained",
+    "test_pretrained",
 )
 
 

@@ -11,7 +11,7 @@ from resnet_space import plots
 from resnet_space.plots import figures, residuals
 from resnet_space.plots.paper import paper_figure
 from resnet_space.plots.residuals import Block, BlockNorms
-from tests.test_charts import as_json
+from tests.plots.test_charts import as_json
 
 BLOCKS = [
     BlockNorms("layer1.0", True, 0, [4.0, 5.0, 2.0], [1.0, 10.0, 2.0]),

@@ -1,7 +1,7 @@
 """Damaged parquet files: whatever is in them, they are read, or refused with a DataError, and no process dies.
 
 Each seed makes one file from a good one: bytes changed, cut out, doubled or cut off, mostly in the footer, which says
-what all else is. `make test` runs the first few, `pytest -m long tests/test_fuzz_parquet.py` all of them.
+what all else is. `make test` runs the first few, `pytest -m long tests/data/test_fuzz_parquet.py` all of them.
 """
 
 import io

@@ -15,7 +15,7 @@ from tests.hub_stub import HubStub, Repository, isolate_client, without_waiting
 
 TOKEN, READER = "hf_annswritetoken", "hf_annsreadtoken"
 SPACE = "ann/learns"
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 # https://huggingface.co/docs/hub/spaces-config-reference, August 2026
 FRONT_MATTER = {

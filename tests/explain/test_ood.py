@@ -13,8 +13,8 @@ from resnet_space.inference import Classifier
 from resnet_space.models import create_model
 from resnet_space.runs import USUAL, Run, RunError
 
-SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
-EXAMPLES = Path(__file__).parent.parent / "resnet_space" / "datasets" / "examples"
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
+EXAMPLES = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples"
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from resnet_space.training.loop import train
 from tests.conftest import WriteSplit
 from tests.trainings import GREYS, write_greys
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE = 300  # seconds; a start takes some 8 on a quiet machine
 
 # Everything that several processes have to agree on. 5 steps an epoch of 15 images: 7 for the first process, 8 for the

@@ -36,7 +36,7 @@ CONFIG = RunConfig(
     ModelConfig("resnet20", dataset_classes("cifar10-mini")),
     TrainConfig(dataset="cifar10-mini", epochs=1, batch_size=128, strategy="scratch"),
 )
-BACKBONE = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-imagenet32"
+BACKBONE = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-imagenet32"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ CONFIG = with_everything(epochs=24)
 def trainer(run: Run, folder: Path, *options: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "resnet_space.train", str(run.path), *options],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env=os.environ | {DATA_FOLDER_VARIABLE: str(folder), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )

@@ -11,7 +11,7 @@ from tests.fuzzing import MEMORY
 def outcomes(kind: str, start: int, count: int) -> dict[str, int]:
     """Of so many seeds, tried in a process that must not die nor take more memory than is stated."""
     command = [sys.executable, "-m", "tests.fuzzing", kind, str(start), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     *seeds, last = done.stdout.splitlines()
     assert done.returncode == 0, f"It died of seed {[*seeds, last][-1]}: {done.stderr[-2_000:]}"
     result = json.loads(last)

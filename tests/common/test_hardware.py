@@ -22,7 +22,7 @@ from resnet_space.data.sources import DataError
 from resnet_space.data.splits import load_splits
 from resnet_space.training.state import autocast_dtype
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])

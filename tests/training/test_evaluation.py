@@ -556,6 +556,6 @@ def test_what_was_kept_is_read_and_understood_without_torch() -> None:
     program = (
         "import sys, resnet_space.training.evaluation; print({'torch', 'torchmetrics', 'scipy'} & set(sys.modules))"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout == "set()\n", result.stderr

@@ -16,7 +16,7 @@ from resnet_space.ui.explore.places import ViewPlaces, kept_of
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.view import Table, View
 
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 
 
 @pytest.fixture(scope="module")

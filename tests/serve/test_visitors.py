@@ -13,7 +13,7 @@ from resnet_space.serve.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
 
-SHIPPED_RUN = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
+SHIPPED_RUN = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
 
 

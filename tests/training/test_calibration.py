@@ -20,7 +20,7 @@ from resnet_space.runs import SHIPPED, USUAL, Metric, Run, last_metric
 from resnet_space.training.calibration import fit_temperature, main
 from resnet_space.training.evaluation import calibration_error, evaluate_test, load_evaluation
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 
 
 def too_sure(count: int, factor: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.snippets import LINES, growth_lines, python_lines, several_lines
 from resnet_space.ui.explore.subjects import RANDOM, TORCHVISION, UNTRAINED
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 SOME = Images("cifar10-mini", "test", 3)
 OWN = Images(files=(str(REPOSITORY / "resnet_space" / "datasets" / "examples" / "cat.jpg"),))
 NEED_LABELS = {"lesion", "early", "gradient"}

@@ -68,7 +68,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     command = [sys.executable, "-m", "tests.handlers_app", str(folder)]
     environment = os.environ | {"GRADIO_TEMP_DIR": str(folder)}
-    repository = Path(__file__).parent.parent
+    repository = Path(__file__).parents[2]
     with (folder / "log").open("w") as log:
         app = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
     assert app.stdout is not None

@@ -18,7 +18,7 @@ from resnet_space.models.cost import PRICE_VARIABLE
 from resnet_space.runs import CARD, EVALUATION, FIGURES, Metric, Run, Source
 from resnet_space.training.evaluation import evaluate_test, save
 
-SHIPPED = Path(__file__).parent.parent / "checkpoints" / "resnet20-cbam-cifar10"
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("ant", "bee", "cat"), cbam="stage"),
     TrainConfig(dataset="insects", start="the-start", epochs=3, seed=7, head_lr=0.3),

@@ -276,7 +276,7 @@ def test_how_that_process_failed_is_said(
 def test_the_heavy_libraries_are_imported_by_an_export_only() -> None:
     heavy = ["torch", "onnx", "onnxruntime", "onnxscript"]
     code = f"import sys, resnet_space.hub.export; print([name for name in {heavy} if name in sys.modules])"
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=os.environ, capture_output=True, text=True, check=True
     )
