@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
+from resnet_space.common import hub_client as client
 from resnet_space.config import TrainConfig
 from resnet_space.data import hub
 from resnet_space.data.hub import (
@@ -27,7 +28,6 @@ from resnet_space.data.hub import (
 )
 from resnet_space.data.sources import DataError, open_dataset
 from resnet_space.data.splits import load_split, load_splits
-from resnet_space.hub import client
 from tests.hub_stub import HubStub, isolate_client
 
 TOKEN = "hf_reader0123456789"
