@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
+from resnet_space.common.errors import UserError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -54,13 +56,9 @@ STRATEGY_NAMES = (
 )
 
 
-class ConfigError(ValueError):
-    """A value that is not allowed; the message says what it was and what is allowed, in one sentence."""
-
-
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ConfigError(message)
+        raise UserError(message)
 
 
 def _is_text(value: object) -> bool:
@@ -280,7 +278,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Raises ConfigError for anything that is not a valid configuration, saying where."""
+        """Raises UserError for anything that is not a valid configuration, saying where."""
         _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
         assert isinstance(data, Mapping)
         _require(set(data) == {"model", "training"}, 'A configuration has exactly the parts "model" and "training".')
@@ -303,4 +301,4 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return kind(**arguments)
     except TypeError as error:
-        raise ConfigError(f'The part "{part}" is incomplete: {error}.') from None
+        raise UserError(f'The part "{part}" is incomplete: {error}.') from None

@@ -68,7 +68,7 @@ class Prediction:
 
 
 class Classifier:
-    """A run's model and preprocessing, ready for images. Raises RunError if the run has no fitting weights."""
+    """A run's model and preprocessing, ready for images. Raises UserError if the run has no fitting weights."""
 
     def __init__(self, run: Run) -> None:
         self.config = run.config.model

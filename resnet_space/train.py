@@ -4,14 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import keep_threads_apart
 
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
-from resnet_space.common.hub_client import HubError
-from resnet_space.config import ConfigError
-from resnet_space.runs import Run, RunError
+from resnet_space.runs import Run
 from resnet_space.serve.limits import Limits
 from resnet_space.training import distributed
 from resnet_space.training.loop import host
@@ -29,7 +28,7 @@ def main() -> int:
         minutes = Limits.from_environment(public=False).minutes
         with distributed.joined():
             if distributed.count() > 1 and (arguments.like or arguments.hub):
-                raise RunError("Several processes train a run that is there already: leave out --like and --hub.")
+                raise UserError("Several processes train a run that is there already: leave out --like and --hub.")
             if arguments.hub:
                 from resnet_space.hub.published import train_published
 
@@ -38,7 +37,7 @@ def main() -> int:
             status = host(run, resume=arguments.resume, minutes=minutes)
             distributed.exit_if_joined(status)
             return status
-    except (ConfigError, RunError, HubError) as error:
+    except UserError as error:
         if distributed.is_first():
             print(error, file=sys.stderr)
         return 1

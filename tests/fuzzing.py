@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives import import_archive
 from resnet_space.data.images import ImageError, open_image
-from resnet_space.data.sources import DataError
 from tests.odd_pictures import HEIC, HEIC_TURNED, exif, png16, tiff
 
 MEMORY = 1_200_000_000  # bytes that decoding may add: 20 a pixel of the largest picture, and the libraries
@@ -146,7 +146,7 @@ def try_archive(seed: int) -> str:
         (Path(folder) / "archive").write_bytes(data)
         try:
             import_archive(Path(folder) / "archive", Path(folder) / "set")
-        except DataError as error:
+        except UserError as error:
             return f"no sentence: {error}" if "\n" in str(error) or str(error)[-1] not in ".)" else "refused"
     return "read"
 

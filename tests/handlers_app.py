@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from resnet_space.runs import RunError
+from resnet_space.common.errors import UserError
 from resnet_space.serve.guard import Guard, protection
 from resnet_space.serve.handlers import Guarded, costly
 from resnet_space.serve.launch import parsed_options
@@ -40,7 +40,7 @@ def build() -> Guarded:
             return value
 
         def fail(value: str) -> str:
-            raise {"run": RunError, "os": OSError, "odd": ZeroDivisionError}[value]("<b>why")
+            raise {"run": UserError, "os": OSError, "odd": ZeroDivisionError}[value]("<b>why")
 
         def count(seen: int) -> tuple[int, str]:
             return seen + 1, str(seen + 1)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 
 MODEL = ModelConfig(architecture="resnet20", classes=("cat", "dog"), cbam="stage", mean=(0.1, 0.2, 0.3))
 TRAINING = TrainConfig(dataset="cifar10-mini", start="an-earlier-run", epochs=3, head_lr=0.5, flip=False, seed=7)
@@ -79,7 +80,7 @@ def is_one_sentence(message: str) -> bool:
     ],
 )
 def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         dataclasses.replace(TRAINING, **{entry: value})
     message = str(caught.value)
     assert named in message
@@ -116,7 +117,7 @@ def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: A
     ],
 )
 def test_a_bad_model_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         dataclasses.replace(MODEL, **{entry: value})
     message = str(caught.value)
     assert named in message
@@ -146,7 +147,7 @@ def test_only_the_large_architectures_have_the_imagenet_stem(architecture: str) 
     if architecture in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
         assert dataclasses.replace(model, stem="imagenet").stem == "imagenet"
     else:
-        with pytest.raises(ConfigError, match=f"{architecture} is made for small images"):
+        with pytest.raises(UserError, match=f"{architecture} is made for small images"):
             dataclasses.replace(model, stem="imagenet")
 
 
@@ -166,14 +167,14 @@ def test_what_json_leaves_out_takes_its_default() -> None:
 
 @pytest.mark.parametrize("data", [None, [], "model", 5, [{"model": {}}]])
 def test_a_configuration_that_is_no_object_is_refused(data: object) -> None:
-    with pytest.raises(ConfigError, match=r"^A configuration must be a JSON object\.$"):
+    with pytest.raises(UserError, match=r"^A configuration must be a JSON object\.$"):
         RunConfig.from_json(data)
 
 
 @pytest.mark.parametrize("parts", [(), ("model",), ("training",), ("model", "training", "extra")])
 def test_a_configuration_with_other_parts_is_refused(parts: tuple[str, ...]) -> None:
     whole = RunConfig(MODEL, TRAINING).to_json() | {"extra": {}}
-    with pytest.raises(ConfigError, match='exactly the parts "model" and "training"') as caught:
+    with pytest.raises(UserError, match='exactly the parts "model" and "training"') as caught:
         RunConfig.from_json({part: whole[part] for part in parts})
     assert is_one_sentence(str(caught.value))
 
@@ -182,7 +183,7 @@ def test_a_configuration_with_other_parts_is_refused(parts: tuple[str, ...]) -> 
 @pytest.mark.parametrize("value", [None, [], "resnet20", 3])
 def test_a_part_that_is_no_object_is_refused_by_name(part: str, value: object) -> None:
     data = RunConfig(MODEL, TRAINING).to_json() | {part: value}
-    with pytest.raises(ConfigError, match=f'^The part "{part}" must be a JSON object\\.$'):
+    with pytest.raises(UserError, match=f'^The part "{part}" must be a JSON object\\.$'):
         RunConfig.from_json(data)
 
 
@@ -190,7 +191,7 @@ def test_a_part_that_is_no_object_is_refused_by_name(part: str, value: object) -
 def test_unknown_entries_are_all_named(part: str) -> None:
     data = RunConfig(MODEL, TRAINING).to_json()
     data[part] |= {"zeal": 1, "colour": "red"}
-    with pytest.raises(ConfigError, match=f'The part "{part}" has the unknown entries colour, zeal') as caught:
+    with pytest.raises(UserError, match=f'The part "{part}" has the unknown entries colour, zeal') as caught:
         RunConfig.from_json(data)
     assert is_one_sentence(str(caught.value))
 
@@ -199,7 +200,7 @@ def test_unknown_entries_are_all_named(part: str) -> None:
 def test_a_missing_entry_is_named(part: str, entry: str) -> None:
     data = RunConfig(MODEL, TRAINING).to_json()
     del data[part][entry]
-    with pytest.raises(ConfigError, match=f"The part \"{part}\" is incomplete: .*'{entry}'") as caught:
+    with pytest.raises(UserError, match=f"The part \"{part}\" is incomplete: .*'{entry}'") as caught:
         RunConfig.from_json(data)
     assert str(caught.value).endswith(".")
 
@@ -220,5 +221,5 @@ def test_a_missing_entry_is_named(part: str, entry: str) -> None:
 def test_a_bad_value_in_json_is_a_config_error_too(part: str, entry: str, value: object) -> None:
     data = RunConfig(MODEL, TRAINING).to_json()
     data[part][entry] = value
-    with pytest.raises(ConfigError):
+    with pytest.raises(UserError):
         RunConfig.from_json(json.loads(json.dumps(data)))

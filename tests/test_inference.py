@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.images import open_image
 from resnet_space.explain.attention import AttentionMaps, attention_maps
 from resnet_space.explain.saliency import class_maps
 from resnet_space.inference import Classifier, Prediction
 from resnet_space.models import CBAM, create_model, model_from_config
-from resnet_space.runs import WEIGHTS, Run, RunError
+from resnet_space.runs import WEIGHTS, Run
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 MODEL = ModelConfig("resnet20", CLASSES, cbam="stage", mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
@@ -140,7 +141,7 @@ def test_fewer_than_five_classes_are_all_given_and_sum_to_one(tmp_path: Path) ->
 
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"^untrained has no model\.safetensors yet"):
+    with pytest.raises(UserError, match=r"^untrained has no model\.safetensors yet"):
         Classifier(Run.create(tmp_path / "untrained", RunConfig(MODEL)))
 
 

@@ -37,6 +37,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.tokens import masked
 
 NO_SAVED_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"  # a variable that the client knows too
@@ -50,7 +51,7 @@ _REPO_ID = re.compile(rf"(?!.*(--|\.\.|\.git$))({_OWNER}/)?{_OWNER}")
 _REVISION = re.compile(r"(?!.*(\.\.|//))[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
 
 
-class HubError(Exception):
+class HubError(UserError):
     """Something the Hub refused or that could not be reached; the message says what and what to do, in one sentence."""
 
 

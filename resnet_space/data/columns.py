@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from resnet_space.common.errors import UserError
+
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo")  # preferred in this order, in any case
 LABEL_NAMES = ("label", "labels", "class", "target")
 MAX_CLASSES = 1_000  # of labels without names; more are numbers or texts of another kind
@@ -23,23 +25,19 @@ Features = Mapping[str, Mapping[str, Any]]  # by column: its type as the `datase
 ReadColumn = Callable[[str], "pa.ChunkedArray"]
 
 
-class DataError(ValueError):
-    """A data set that cannot be read; the message says which and why, in one sentence."""
-
-
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Whatever a damaged parquet file makes its reader raise becomes a DataError; `what` begins the sentence."""
+    """Whatever a damaged parquet file makes its reader raise becomes a UserError; `what` begins the sentence."""
     try:
         yield
-    except DataError:
+    except UserError:
         raise
     # The last four: what pyarrow's conversions and its metadata raise where a file contradicts itself.
     except (pa.ArrowException, OSError, MemoryError, ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DataError(f"{what} cannot be read: {reason[:300]}.") from None
+        raise UserError(f"{what} cannot be read: {reason[:300]}.") from None
 
 
 @dataclass(frozen=True)
@@ -175,12 +173,12 @@ def classification_columns(
         read: gives the values of a column, for labels without names; without it there are none.
 
     Raises:
-        DataError: where either column is missing, or is not what was asked for.
+        UserError: where either column is missing, or is not what was asked for.
     """
     images = image_columns(schema, features)
     features = features_of(schema) or features or {}
     if not images:
-        raise DataError(f"{what} is not one for image classification, as it has no image column: choose another.")
+        raise UserError(f"{what} is not one for image classification, as it has no image column: choose another.")
     named = {name: class_names(feature) for name, feature in features.items() if name in schema.names}
     named = {name: classes for name, classes in named.items() if classes}
     labels = sorted(named, key=lambda name: (_preference(name, LABEL_NAMES), -len(named[name])))
@@ -190,10 +188,10 @@ def classification_columns(
         key=lambda name: (_preference(name, LABEL_NAMES), not _is_text(schema.field(name).type)),
     )
     if image is not None and image not in images:
-        raise DataError(f"{what} has no image column {image!r}: choose one of {', '.join(images)}.")
+        raise UserError(f"{what} has no image column {image!r}: choose one of {', '.join(images)}.")
     if label is not None and label not in (*labels, *others):
         there = ", ".join((*labels, *others)) or "none, as it has no column of labels"
-        raise DataError(f"{what} has no label column {label!r}: choose one of {there}.")
+        raise UserError(f"{what} has no label column {label!r}: choose one of {there}.")
     image = image or images[0]
     if label in labels or (label is None and labels):
         label = label or labels[0]
@@ -204,12 +202,12 @@ def classification_columns(
             break
         try:
             values = _values(read(name))
-        except DataError as error:
+        except UserError as error:
             reasons.append(f"the column {name!r} {error}")
             continue
         return Columns(image, name, tuple(map(str, values)), values, tuple(images), tuple(others))
     why = f" ({'; '.join(reasons)[:600]})" if reasons else ""
-    raise DataError(
+    raise UserError(
         f"{what} is not one for image classification, as it has no column of class labels{why}: choose another."
     )
 
@@ -225,19 +223,19 @@ def _may_be_labels(kind: pa.DataType) -> bool:
 
 
 def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
-    """The different values of a label column, sorted. Raises DataError, with the end of a sentence, for no labels."""
+    """The different values of a label column, sorted. Raises UserError, with the end of a sentence, for no labels."""
     from resnet_space.data.archives.layout import natural_order
 
     found = [value for value in column.unique().to_pylist() if _is_value(value)]
     rows = len(column) - column.null_count
     if any(isinstance(value, float) and not value.is_integer() for value in found):
-        raise DataError("has numbers that are not whole")
+        raise UserError("has numbers that are not whole")
     if len(found) < 2:
-        raise DataError(f"has {'only one value' if found else 'no values'}")
+        raise UserError(f"has {'only one value' if found else 'no values'}")
     if len(found) > MAX_CLASSES or 2 * len(found) > rows:
-        raise DataError(f"has {len(found):,} different values in {rows:,} rows")
+        raise UserError(f"has {len(found):,} different values in {rows:,} rows")
     if any(isinstance(value, str) and len(value) > MAX_NAME for value in found):
-        raise DataError("has long texts")
+        raise UserError("has long texts")
     if isinstance(found[0], str):
         return tuple(sorted(found, key=natural_order))
     if isinstance(found[0], bool):
@@ -248,7 +246,7 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
 def columns_of_files(
     files: Sequence[Path], what: str = "The data set", *, label: str | None = None, image: str | None = None
 ) -> Columns:
-    """Of the parquet files of the training split, at least one. Raises DataError."""
+    """Of the parquet files of the training split, at least one. Raises UserError."""
     with readable(what):
         return classification_columns(
             pq.read_schema(files[0]), what, label=label, image=image, read=lambda name: read_column(files, name)

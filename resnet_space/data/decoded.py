@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_space.data.sources import DataError
+from resnet_space.common.errors import UserError
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.runs import RunError, in_a_sentence
+from resnet_space.runs import in_a_sentence
 
 INDEX = "splits.json"
 SETS = ("train", "validation", "test")
@@ -21,15 +21,15 @@ def save_decoded(splits: Splits, folder: Path) -> None:
     """Write or replace the folder. Images that two sets share are written once.
 
     Raises:
-        DataError: where it cannot be written; then there is no folder.
+        UserError: where it cannot be written; then there is no folder.
     """
     try:
         with in_a_sentence("The decoded images cannot be kept"):
             _save(splits, folder)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, RunError):
-            raise DataError(str(error)) from error
+        if isinstance(error, UserError):
+            raise UserError(str(error)) from error
         raise
 
 

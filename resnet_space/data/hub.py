@@ -22,6 +22,7 @@ from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_rais
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import (
     COMMIT,
     TIMEOUT,
@@ -41,7 +42,6 @@ from resnet_space.common.tokens import masked
 from resnet_space.data.archives.report import Decision
 from resnet_space.data.columns import (
     Columns,
-    DataError,
     Features,
     classification_columns,
     features_of,
@@ -140,18 +140,18 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
     Without the Hub, the well-known ones that match.
 
     Raises:
-        DataError: where the Hub is not available and none of them matches.
+        UserError: where the Hub is not available and none of them matches.
     """
     query = query.strip()
     known = [repo_id for repo_id in WELL_KNOWN if query.lower() in repo_id.lower()]
     if not query:
         return known[:limit]
     try:
-        with translated_errors(Wanted("The list of data sets", "datasets"), DataError):
+        with translated_errors(Wanted("The list of data sets", "datasets"), UserError):
             # Many data sets do not say what they are for: rather than nothing, offer those of any task.
             tagged = search_repositories("datasets", query, limit, filter="task_categories:image-classification")
             return tagged or search_repositories("datasets", query, limit)
-    except DataError:
+    except UserError:
         if known:
             return known[:limit]
         raise
@@ -177,13 +177,13 @@ def describe_dataset(
         token: of who asks.
 
     Raises:
-        DataError: if it cannot be used for image classification, or not be read.
+        UserError: if it cannot be used for image classification, or not be read.
     """
     repo_id = _checked_id(clean_id(str(repo_id)))
     if revision is not None and not is_revision(revision):
-        raise DataError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+        raise UserError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
     wanted = DatasetRef(repo_id, config or None, revision, label_column or None, image_column or None)
-    with translated_errors(_wanted(repo_id, revision), DataError):
+    with translated_errors(_wanted(repo_id, revision), UserError):
         if revision is not None:
             return _described(wanted, revision, token)
         try:
@@ -208,7 +208,7 @@ def clean_id(text: str) -> str:
     return known[0] if known else cleaned
 
 
-class _UnusableFilesError(DataError):
+class _UnusableFilesError(UserError):
     """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
 
 
@@ -227,18 +227,18 @@ def _described(wanted: DatasetRef, ref: str, token: str | None) -> HubDataset:
             f"{converted if ref in ('main', CONVERTED) else f'at the revision {ref!r}'}: choose another."
         )
     if config is not None and config not in found:
-        raise DataError(
+        raise UserError(
             f"{what} has no configuration {masked(config)!r} with training images: choose one of {', '.join(found)}."
         )
     assert info.sha is not None  # the Hub always says which commit it answered for
     nominal = "default" if "default" in found else next(iter(found))
     order = [config] if config is not None else [nominal, *(name for name in found if name != nominal)][:_MOST_TRIED]
-    unusable: dict[str, DataError] = {}
+    unusable: dict[str, UserError] = {}
     for name in order:
         splits = found[name]
         total = sum(sizes[file] for files in splits.values() for file in files)
         if total > max_bytes():
-            raise DataError(
+            raise UserError(
                 f"{what} has {total / 1e9:.3g} GB, but at most {max_bytes() / 1e9:g} GB are allowed: "
                 f"choose a smaller one, or set {MAX_GB_VARIABLE}."
             )
@@ -332,7 +332,7 @@ def _columns(
 
     def read(name: str) -> pa.ChunkedArray:
         if len(files) > _MOST_LABEL_FILES:
-            raise DataError(f"lies in {len(files):,} files, too many to look for its values")
+            raise UserError(f"lies in {len(files):,} files, too many to look for its values")
         chunks, total, rows = [], 0, 0
         for file in files:
             url = hf_hub_url(wanted.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
@@ -346,7 +346,7 @@ def _columns(
                 )
                 rows += parquet.metadata.num_rows
                 if total > _MOST_LABEL_BYTES or rows > _MOST_LABEL_ROWS:  # a row may take less than a bit
-                    raise DataError(f"has {total / 1e6:,.0f} MB and {rows:,} rows, too many to look for its values")
+                    raise UserError(f"has {total / 1e6:,.0f} MB and {rows:,} rows, too many to look for its values")
                 chunks += parquet.read(columns=[name], use_threads=False)[name].chunks
         return pa.chunked_array(chunks)
 
@@ -355,7 +355,7 @@ def _columns(
             return classification_columns(
                 schema, what, label=wanted.label, image=wanted.image, features=features, read=read
             ), bool(features)
-    except DataError as error:
+    except UserError as error:
         raise _UnusableFilesError(masked(str(error))) from None
 
 
@@ -444,7 +444,7 @@ def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str |
     try:
         with readable(file):
             return pq.read_schema(pa.BufferReader(tail))
-    except DataError:
+    except UserError:
         raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another.") from None
 
 
@@ -484,7 +484,7 @@ def _read_range(url: str, start: int, stop: int, token: str | None, *, whole: bo
     with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
         hf_raise_for_status(response)
         if response.status_code != 206 and not whole:
-            raise DataError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
+            raise UserError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
         return bytes(response.read())
 
 
@@ -499,10 +499,10 @@ def fetch_dataset(
         progress: called with (bytes there, bytes in all); what it raises ends the download.
 
     Raises:
-        DataError: if a file cannot be had.
+        UserError: if a file cannot be had.
     """
     files = [file for files in dataset.files.values() for file in files]
-    with translated_errors(_wanted(dataset.repo_id, dataset.revision), DataError):
+    with translated_errors(_wanted(dataset.repo_id, dataset.revision), UserError):
         paths = download_files(
             "dataset", dataset.repo_id, dataset.revision, files, total=dataset.bytes, token=token, progress=progress
         )
@@ -531,7 +531,7 @@ def dataset_files(
         progress: as in `fetch_dataset`.
 
     Raises:
-        DataError: if a file is missing and cannot be had.
+        UserError: if a file is missing and cannot be had.
     """
     dataset = known_dataset(DatasetRef(repo_id, config, revision), local_only=local_only, token=token)
     return fetch_dataset(dataset, token=token, progress=progress)
@@ -543,7 +543,7 @@ def known_dataset(ref: DatasetRef, *, local_only: bool = False, token: str | Non
     if revision is None and not local_only:
         return describe_dataset(repo_id, ref.config, ref.label, ref.image, token=token)
     if revision is None or not COMMIT.fullmatch(revision):
-        raise DataError(masked(f"The revision {revision!r} of {repo_id} is not pinned: use a commit's 40 digits."))
+        raise UserError(masked(f"The revision {revision!r} of {repo_id} is not pinned: use a commit's 40 digits."))
     dataset = _recorded(ref)
     if local_only:
         missing = dataset is None or any(
@@ -552,7 +552,7 @@ def known_dataset(ref: DatasetRef, *, local_only: bool = False, token: str | Non
             for file in files
         )
         if missing:
-            raise DataError(f"{_wanted(repo_id).what} is not on this machine: download it first.")
+            raise UserError(f"{_wanted(repo_id).what} is not on this machine: download it first.")
     if dataset is None:
         dataset = describe_dataset(repo_id, ref.config, ref.label, ref.image, revision=revision, token=token)
     return dataset
@@ -602,12 +602,12 @@ def max_bytes() -> float:
     try:
         return float(os.environ.get(MAX_GB_VARIABLE) or MAX_GB) * 1e9
     except ValueError:
-        raise DataError(f"{MAX_GB_VARIABLE} is {os.environ[MAX_GB_VARIABLE]!r}, but must be a number.") from None
+        raise UserError(f"{MAX_GB_VARIABLE} is {os.environ[MAX_GB_VARIABLE]!r}, but must be a number.") from None
 
 
 def _checked_id(repo_id: str) -> str:
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise DataError(
+        raise UserError(
             masked(f"{repo_id!r} cannot be a data set of the Hub: write owner/name, such as uoft-cs/cifar10.")
         )
     return repo_id

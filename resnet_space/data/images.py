@@ -21,6 +21,7 @@ from typing import IO, Any
 from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, _avif
 from PIL.ImageFile import ImageFile
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.bands import TiffBands
 from resnet_space.data.deep import Scale, blank, colour_strips, grey_strips, in_rgb, on_white, rows, strips_of
 
@@ -47,7 +48,7 @@ TURNS = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A picture that cannot be used; the message says why and what can, in one sentence."""
 
 

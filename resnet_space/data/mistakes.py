@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.writing import UNFINISHED, image_schema, kept_bytes
-from resnet_space.data.columns import DataError, classification_columns, readable
+from resnet_space.data.columns import classification_columns, readable
 
 MISTAKES = "mistakes"  # how the names of their folders begin
 FILE = "train-00000-of-00001.parquet"
@@ -30,7 +31,7 @@ def classes_of(folder: Path) -> tuple[str, ...]:
     try:
         with readable("The data set"):
             return classification_columns(pq.read_schema(mistakes_file(folder))).classes
-    except DataError:
+    except UserError:
         return ()
 
 
@@ -48,17 +49,17 @@ def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str,
         How many pictures the set has now.
 
     Raises:
-        DataError: for a label that is no class, a set of other classes, or a full one.
+        UserError: for a label that is no class, a set of other classes, or a full one.
         ImageError: for a picture that cannot be decoded.
     """
     if label not in classes:
-        raise DataError(f"{label!r} is none of the run's {len(classes)} classes: choose one of them.")
+        raise UserError(f"{label!r} is none of the run's {len(classes)} classes: choose one of them.")
     schema = image_schema(classes)
     rows: list[dict[str, Any]] = []
     file = mistakes_file(folder)
     if file.exists():
         if classes_of(folder) != tuple(classes):
-            raise DataError(f"The data set {folder.name!r} has other classes than the run.")
+            raise UserError(f"The data set {folder.name!r} has other classes than the run.")
         with readable(f"The data set {folder.name!r}"):
             there = pq.read_table(file, schema=schema).to_pylist()
             rows = [row for row in there if isinstance(row["image"]["bytes"], bytes)]
@@ -67,7 +68,7 @@ def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str,
     rows.append({"image": {"bytes": kept, "path": name[:200]}, "label": list(classes).index(label)})
     if len(rows) > MOST or sum(len(row["image"]["bytes"]) for row in rows) > MOST_BYTES:
         most = f"{MOST:,} pictures, or {MOST_BYTES // 10**6} MB"
-        raise DataError(f"The data set {folder.name!r} is full: it holds at most {most}.")
+        raise UserError(f"The data set {folder.name!r} is full: it holds at most {most}.")
     folder.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(file.name + UNFINISHED)
     pq.write_table(pa.Table.from_pylist(rows, schema), beside, compression="zstd")

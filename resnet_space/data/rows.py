@@ -28,7 +28,7 @@ def read_images(
 
     Raises:
         IndexError: for a row that there is not.
-        DataError: for files that cannot be read.
+        UserError: for files that cannot be read.
     """
     with readable("The data set's images"):
         return _read(files, rows, column or next(iter(image_columns(pq.read_schema(files[0]))), "image"), seen)

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import pyarrow.parquet as pq
 
-from resnet_space.data.columns import Columns, DataError, classification_columns, columns_of_files, features_of
+from resnet_space.common.errors import UserError
+from resnet_space.data.columns import Columns, classification_columns, columns_of_files, features_of
 
 if TYPE_CHECKING:
     from resnet_space.config import TrainConfig
@@ -22,7 +23,6 @@ __all__ = [
     "SPLITS",
     "SPLIT_NAMES",
     "Columns",
-    "DataError",
     "Dataset",
     "DatasetRef",
     "classification_columns",
@@ -123,10 +123,10 @@ def dataset_folders() -> dict[str, Path]:
 
 
 def dataset_folder(name: str) -> Path:
-    """The folder of a data set on this machine. Raises DataError."""
+    """The folder of a data set on this machine. Raises UserError."""
     found = dataset_folders()
     if name not in found:
-        raise DataError(f"There is no data set named {name!r} on this machine: choose another, or bring it again.")
+        raise UserError(f"There is no data set named {name!r} on this machine: choose another, or bring it again.")
     return found[name]
 
 
@@ -136,7 +136,7 @@ def split_files(name: str, config: str | None = None, revision: str | None = Non
     Those of the Hub ("owner/name") are downloaded where they are not in its cache.
 
     Raises:
-        DataError: for a data set that is not there, or cannot be had.
+        UserError: for a data set that is not there, or cannot be had.
     """
     if "/" in name:
         from resnet_space.data.hub import dataset_files
@@ -167,18 +167,18 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
             chosen. So runs keep theirs that were made when another was preferred.
 
     Raises:
-        DataError: for a data set that is not there, has no training images, or is not for classification.
+        UserError: for a data set that is not there, has no training images, or is not for classification.
     """
     if ref.is_on_hub:
         found = _of_hub(ref)
     else:
         files = split_files(ref.name)
         if "train" not in files:
-            raise DataError(f"The data set {ref.name!r} has no training images.")
+            raise UserError(f"The data set {ref.name!r} has no training images.")
         found = Dataset(files, columns_of_files(files["train"], label=ref.label, image=ref.image))
     if classes and ref.label is None and found.columns.classes != tuple(classes):
         for label in found.columns.labels:
-            with suppress(DataError):
+            with suppress(UserError):
                 other = columns_of_files(found.files["train"], label=label, image=found.columns.image)
                 if other.classes == tuple(classes):
                     return Dataset(found.files, other)

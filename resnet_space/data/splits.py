@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
-from resnet_space.data.columns import Columns, DataError, columns_of_files, image_bytes, misfits, readable
+from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, readable
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import TEST_SHARE
@@ -35,7 +36,7 @@ DECODING = ".images-"  # begins the names of files of decoded images, which end 
 MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
 
 
-class UnlabelledError(DataError):
+class UnlabelledError(UserError):
     """A split without any image that could be learned from or judged by."""
 
 
@@ -122,7 +123,7 @@ def load_split(
         folder: for the file; that of the system for temporary files where it is left out.
 
     Raises:
-        DataError: for a data set that is not for image classification, or has no image that can be decoded, or where
+        UserError: for a data set that is not for image classification, or has no image that can be decoded, or where
             the disk has no room for them.
     """
     columns = columns or columns_of_files(files)
@@ -205,7 +206,7 @@ def _memory() -> int:
     try:
         return image_memory_bytes(MEMORY_SHARE)
     except ValueError as error:
-        raise DataError(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
@@ -220,7 +221,7 @@ def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
             images = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
         except OSError as error:
             os.unlink(file.name)
-            raise DataError(
+            raise UserError(
                 f"The data set's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
                 f"the disk has no room for them ({error.strerror or error}): choose a smaller image size or a smaller "
                 "data set."
@@ -323,7 +324,7 @@ def load_splits(
         folder: for the files; that of the system for temporary files where it is left out.
 
     Raises:
-        DataError: where the data set cannot be read, has too few images, or lacks one of the members, or the disk has
+        UserError: where the data set cannot be read, has too few images, or lacks one of the members, or the disk has
             no room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
@@ -362,7 +363,7 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
         held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
         train, validation = train.subset(rest), train.subset(held_out)
     if not len(train):
-        raise DataError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
+        raise UserError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
 
 
@@ -387,7 +388,7 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: Members, dataset: 
     validation = taken(members.validation_name, members.validation)
     test = taken(members.test_name, members.test)
     if lost:
-        raise DataError(
+        raise UserError(
             f"The data set {dataset!r} has changed since the training began: {lost:,} of its pictures "
             "are gone or have another class; bring them back to go on, or start a new run."
         )

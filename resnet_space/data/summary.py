@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data.columns import Columns, DataError, image_bytes, misfits, read_column, readable
+from resnet_space.data.columns import Columns, image_bytes, misfits, read_column, readable
 from resnet_space.data.images import ImageError, Picture
 from resnet_space.data.sources import DatasetRef, open_dataset
 
@@ -55,7 +56,7 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     """Read the labels of a data set, and a few images that are spread over its training split.
 
     Raises:
-        DataError: for a data set that cannot be read, or has no image that can be decoded.
+        UserError: for a data set that cannot be read, or has no image that can be decoded.
     """
     with readable(f"The data set {ref.name!r}"):
         dataset = open_dataset(ref)
@@ -76,7 +77,7 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
                 counts[split] = [found[i] for i in range(len(columns.classes))]
         samples = _samples(files["train"], columns)
     if not samples:
-        raise DataError(f"None of the first images of {ref.name!r} can be decoded.")
+        raise UserError(f"None of the first images of {ref.name!r} can be decoded.")
     side = round(median(sample.side for sample in samples))
     return DatasetSummary(ref, columns.classes, counts, side, samples, tuple(warnings))
 

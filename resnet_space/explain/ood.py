@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ARCHITECTURES, ModelConfig
-from resnet_space.runs import USUAL, Run, RunError, replaced_atomically
+from resnet_space.runs import USUAL, Run, replaced_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,14 +125,14 @@ def load_usual(run: Run) -> Usual | None:
     """What was kept with the run, None for one from before there was anything, or with too few images.
 
     Raises:
-        RunError: if the file is damaged, or does not fit the run's model.
+        UserError: if the file is damaged, or does not fit the run's model.
     """
     arrays = run.load_arrays(USUAL)
     if arrays is None:
         return None
     problem = _problem(arrays, run.config.model)
     if problem:
-        raise RunError(f"The {USUAL} of {run.name} does not fit its model: {problem}.")
+        raise UserError(f"The {USUAL} of {run.name} does not fit its model: {problem}.")
     return Usual(**arrays)
 
 

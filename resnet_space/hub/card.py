@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.text import markdown_text
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DataError, DatasetRef, open_dataset
+from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.models.cost import cost_words
 from resnet_space.runs import (
@@ -17,7 +18,6 @@ from resnet_space.runs import (
     USUAL,
     Metric,
     Run,
-    RunError,
     last_metric,
     replaced_atomically,
     split_words,
@@ -151,7 +151,7 @@ def _base_model(run: Run) -> str | None:
         return None
     try:
         source = Run.open(run.path.parent / start).source
-    except RunError:
+    except UserError:
         return None
     return source.repo_id if source is not None else None
 
@@ -337,7 +337,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
     try:
         evaluation = load_evaluation(run)
-    except RunError:
+    except UserError:
         return None
     if evaluation is None:
         return None
@@ -361,7 +361,7 @@ def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
         chosen = np.linspace(0, len(evaluation.rows) - 1, min(PROFILE_IMAGES, len(evaluation.rows)), dtype=int)
         found = read_images(data.files[test["split"]], evaluation.rows[chosen].tolist(), data.columns.image)
         pictures = [image for image in found if image is not None]
-    except (DataError, RunError, KeyError, IndexError, OSError):
+    except (UserError, KeyError, IndexError, OSError):
         return None
     if not pictures:
         return None

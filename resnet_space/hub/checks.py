@@ -9,12 +9,12 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import (
     ARCHITECTURES,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    ConfigError,
     ModelConfig,
     RunConfig,
     TrainConfig,
@@ -69,7 +69,7 @@ def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
         raise _WrongError(f"its {CONFIG} is neither a run's nor timm's")
     except _WrongError as error:
         raise HubError(f"{what} cannot be used, as {error}.") from None
-    except ConfigError as error:
+    except UserError as error:
         raise HubError(f"{what} cannot be used: {_short(str(error))}") from None
     except (ValueError, RecursionError):  # not UTF-8, or not JSON
         raise HubError(f"{what} cannot be used, as its {CONFIG} is not JSON.") from None

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from resnet_space.runs import Run, RunError, replaced_atomically
+from resnet_space.common.errors import UserError
+from resnet_space.runs import Run, replaced_atomically
 
 if TYPE_CHECKING:  # these take seconds to import, and only an export needs them
     from torch import Tensor
@@ -56,7 +57,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
     `tell` is called with each of `STAGES` as it begins.
 
     Raises:
-        RunError: as `write_onnx`, or if that process failed or was ended.
+        UserError: as `write_onnx`, or if that process failed or was ended.
     """
     command = [sys.executable, "-m", "resnet_space.hub.export", str(run.path), str(path.absolute())]
     folder = Path(__file__).parents[2]  # where Python finds this package
@@ -75,7 +76,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
             errors.seek(0)
             said = errors.read().strip().splitlines()
             how = f"The export of {run.name} was ended with the status {process.returncode}."
-            raise RunError(said[-1] if said else how)
+            raise UserError(said[-1] if said else how)
     return OnnxExport(path, float(line.split()[-1]))
 
 
@@ -86,8 +87,8 @@ def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage
     so does a training, now and then.
 
     Raises:
-        RunError: if the run has no fitting weights, or the file's logits differ from PyTorch's by more than `TOLERANCE`
-            of the largest; then nothing is written.
+        UserError: if the run has no fitting weights, or the file's logits differ from PyTorch's by more than
+            `TOLERANCE` of the largest; then nothing is written.
     """
     tell(STAGES[0])
     import torch
@@ -106,7 +107,7 @@ def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage
         program.save(file, external_data=False)  # one file: even resnet152 has far less than the format's 2 GB
         difference = _largest_difference(file, batches, expected)
         if not difference <= TOLERANCE:  # and not ">", which NaN would pass
-            raise RunError(
+            raise UserError(
                 f"The ONNX file of {run.name} was not kept: its logits differ from PyTorch's by {difference:.2g} of "
                 f"the largest logit, and at most {TOLERANCE:g} is allowed."
             )
@@ -187,7 +188,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         export = write_onnx(Run.open(arguments.run), arguments.file, lambda stage: print(stage, flush=True))
-    except RunError as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 1
     print(f"The largest difference from PyTorch's logits, as a share of the largest: {export.largest_difference}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub import JobStage
 
 from resnet_space.common.background import in_background, keep_doing
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.hub.jobs import Job
@@ -24,7 +25,6 @@ from resnet_space.runs import (
     WEIGHTS,
     Metric,
     Run,
-    RunError,
     Source,
     last_metric,
     replaced_atomically,
@@ -66,7 +66,9 @@ class Follower(threading.Thread):
                 in_background(f"Stopping the job of {run.name}", self._stop_where_asked, STOP_LOOK_SECONDS)
                 try:
                     end = self._follow_on()
-                except RunError as error:  # what it brought does not fit
+                except HubError:
+                    raise
+                except UserError as error:  # what it brought does not fit
                     if error.passing:
                         raise
                     end = {"status": "failed", "reason": str(error)}
@@ -74,11 +76,11 @@ class Follower(threading.Thread):
                     self._over.set()
                 run.withdraw_stop()
                 run.append_metric({"event": "end", **end, "time": round(time.time(), 1)})
-        except RunError as error:  # another one follows it already, or the machine lacks something for the moment
-            if error.passing:
-                raise
         except HubError as error:  # the job may still train: without an end the page offers to follow it anew
             self._note(str(error))
+        except UserError as error:  # another one follows it already, or the machine lacks something for the moment
+            if error.passing:
+                raise
         return True
 
     def _follow_on(self) -> Metric:
@@ -96,7 +98,7 @@ class Follower(threading.Thread):
             log.write(masked(words.rstrip()) + "\n")
 
     def _follow(self) -> Metric:
-        """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, RunError."""
+        """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, UserError."""
         run, job = self.followed, self.job
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
@@ -146,7 +148,7 @@ class Follower(threading.Thread):
 
         Raises:
             HubError: if it cannot be had.
-            RunError: if it is not what the job should have pushed.
+            UserError: if it is not what the job should have pushed.
         """
         run, wanted = self.followed, self._wanted()
         with translated_errors(wanted):
@@ -161,7 +163,7 @@ class Follower(threading.Thread):
             try:
                 made = install(wanted.what, files, run.config, source, Path(beside), iter([run.name]))
             except HubError as error:
-                raise RunError(str(error)) from None
+                raise UserError(str(error)) from None
             for file in sizes:
                 if file not in (CONFIG, METRICS):
                     with replaced_atomically(run.path / file) as place:

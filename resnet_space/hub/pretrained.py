@@ -61,7 +61,7 @@ def pull_pretrained(
 
     Raises:
         HubError: if the weights cannot be had, or do not fit.
-        RunError: if a folder of that name is there, but is not a run.
+        UserError: if a folder of that name is there, but is not a run.
     """
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:

@@ -14,13 +14,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
 from resnet_space.hub.checks import require_valid_metrics
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
-from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, RunError, last_metric
+from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric
 from resnet_space.training.loop import host
 
 METRIC_PREFIX = "metric "  # of a line in the log
@@ -52,7 +53,7 @@ def job_token() -> str | None:
 
 
 def fetch_start(path: Path, repo_id: str) -> Run:
-    """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, RunError."""
+    """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, UserError."""
     what, token = f"The run {repo_id}", job_token()
     with translated_errors(Wanted(what, repo_id)):
         info = hub_api(token).model_info(repo_id, files_metadata=True)
@@ -63,7 +64,7 @@ def fetch_start(path: Path, repo_id: str) -> Run:
         found = download_files("model", repo_id, info.sha, files, total=total, token=token)
     fetched = dict(zip(files, found, strict=True))
     if CONFIG not in fetched:
-        raise RunError(f"{what} has no {CONFIG}: start the job from the app.")
+        raise UserError(f"{what} has no {CONFIG}: start the job from the app.")
     run = Run.create(path, RunConfig.from_json(json.loads(fetched[CONFIG].read_text(encoding="utf-8"))))
     if START_FILE in fetched:
         (run.path / RESUME).mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ from typing import Literal
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from safetensors import SafetensorError
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
@@ -48,7 +49,6 @@ from resnet_space.runs import (
     USUAL,
     WEIGHTS,
     Run,
-    RunError,
     Source,
 )
 from resnet_space.runs.folder import weight_types
@@ -242,7 +242,7 @@ def _pulled(root: Path) -> Iterator[Run]:
     for file in sorted(root.glob(f"*/{SOURCE}")):
         try:
             yield Run.open(file.parent)
-        except RunError:
+        except UserError:
             continue
 
 
@@ -307,7 +307,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
     try:
         weight_types(file, name)
         weights = safetensors.torch.load_file(file)
-    except RunError as error:
+    except UserError as error:
         raise HubError(str(error)) from None
     except (SafetensorError, OSError) as error:
         with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
@@ -322,7 +322,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
     run.save_weights(counters | weights)
     try:
         model = run.load_model()
-    except RunError as error:
+    except UserError as error:
         raise HubError(f"{what} cannot be used: {error}") from None
     state = model.state_dict()
     if not all(value.isfinite().all() for value in state.values()):
@@ -337,7 +337,7 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
     try:
         load_evaluation(run)
         load_usual(run)
-    except RunError as error:
+    except UserError as error:
         raise HubError(f"{what} cannot be used: {error}") from None
     for file in files:
         if FIGURE_PATTERN.fullmatch(file) and not (run.path / file).read_bytes().startswith(_PNG):

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, Repository
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils._runtime import is_xet_available
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import words_of
 from resnet_space.common.hub_client import (
     TIMEOUT,
@@ -32,7 +33,7 @@ from resnet_space.common.hub_client import (
 )
 from resnet_space.common.tokens import masked
 from resnet_space.hub.card import card_files
-from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, USUAL, WEIGHTS, Run, RunError
+from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, USUAL, WEIGHTS, Run
 
 MAX_CONFIG_BYTES = 5_000_000
 _NOT_A_MODELS = {".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt"}
@@ -170,8 +171,8 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         # Xet reads files by their paths only.
         weights = run.path / WEIGHTS
         files[WEIGHTS] = weights if is_xet_available() else opened.enter_context(_Read(weights))
-    except (OSError, RunError) as error:
-        words = str(error) if isinstance(error, RunError) else words_of(error)
+    except (OSError, UserError) as error:
+        words = str(error) if isinstance(error, UserError) else words_of(error)
         raise HubError(f"{run.name} cannot be read: {words}") from None
     return files
 
@@ -241,6 +242,8 @@ def _one_sentence(wanted: Wanted, repo_id: str) -> Iterator[None]:
     with translated_errors(wanted):
         try:
             yield
+        except UserError:
+            raise
         except (HfHubHTTPError, httpx2.TransportError, ValueError, RuntimeError) as error:
             # The client wraps what ends an upload.
             wrapped = error.__cause__ if isinstance(error, RuntimeError) else None

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from resnet_space.common.errors import UserError
 
-class NoResidualBlocksError(ValueError):
+
+class NoResidualBlocksError(UserError):
     """A network in which nothing is added to its input; the message says so in one sentence."""
 
 

@@ -7,9 +7,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import evaluation_batches
-from resnet_space.data.sources import DataError, DatasetRef, open_dataset
+from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.splits import ImageSet, load_split
 
 T = TypeVar("T")
@@ -35,11 +36,11 @@ def probe(dataset: str, split: str, count: int, config: ModelConfig) -> ImageSet
     The whole split is decoded first; keep what it gives.
 
     Raises:
-        DataError: where there is no such data set or split.
+        UserError: where there is no such data set or split.
     """
     data = open_dataset(DatasetRef.parse(dataset))
     if split not in data.files:
-        raise DataError(f"The data set {dataset} has no {split} images: choose one of {', '.join(data.files)}.")
+        raise UserError(f"The data set {dataset} has no {split} images: choose one of {', '.join(data.files)}.")
     return balanced(load_split(data.files[split], config.stored_size, data.columns, split=split), count)
 
 

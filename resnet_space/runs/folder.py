@@ -29,8 +29,9 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import is_passing, words_of
-from resnet_space.config import ConfigError, RunConfig
+from resnet_space.config import RunConfig
 from resnet_space.runs.checks import Metric, MetricError, metric_of
 from resnet_space.runs.metrics import read_metrics
 
@@ -79,19 +80,9 @@ FLOATS, INTEGERS, COUNTER = ("F32", "F16", "BF16", "F64"), ("I64", "I32", "I16",
 W = TypeVar("W")  # a tensor of any library
 
 
-class RunError(Exception):
-    """A run folder that cannot be used; the message says which and why, in one sentence.
-
-    Attributes:
-        passing: whether it is the machine that lacks something for the moment, and nothing is known of the run.
-    """
-
-    passing = False
-
-
 @contextmanager
-def in_a_sentence(what: str, kind: type[RunError] = RunError) -> Iterator[None]:
-    """Raise what the system refuses within it as a RunError, or another `kind` of one: "`what`: the disk is full"."""
+def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Raise what the system refuses within it as a UserError, or another `kind` of one: "`what`: the disk is full"."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -175,19 +166,19 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
-        """Raises RunError for a folder without a valid configuration."""
+        """Raises UserError for a folder without a valid configuration."""
         path = Path(path).absolute()
         try:
             config = RunConfig.from_json(json.loads((path / CONFIG).read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise RunError(f"{path.name} is not a run: it has no {CONFIG}.") from None
-        except ConfigError as error:
-            raise RunError(f"The {CONFIG} of {path.name} is not valid: {error}") from None
+            raise UserError(f"{path.name} is not a run: it has no {CONFIG}.") from None
+        except UserError as error:
+            raise UserError(f"The {CONFIG} of {path.name} is not valid: {error}") from None
         except OSError as error:
             with in_a_sentence(f"The {CONFIG} of {path.name} cannot be read"):
                 raise error from None
         except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
-            raise RunError(f"The {CONFIG} of {path.name} cannot be read: {error}.") from None
+            raise UserError(f"The {CONFIG} of {path.name} cannot be read: {error}.") from None
         return cls(path, config)
 
     @classmethod
@@ -201,13 +192,13 @@ class Run:
                 without its head where the classes differ.
 
         Raises:
-            RunError: if the name cannot be used or is taken, or `start` has no weights.
+            UserError: if the name cannot be used or is taken, or `start` has no weights.
         """
         path = Path(path).absolute()
         require_name("" if ".." in path.parts else path.name)
         weights = None
         if start is not None and (weights := start._start_arrays()) is None:
-            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+            raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         run = cls(path, replace(config, model=replace(config.model, temperature=1.0)))
         with run.made_whole():
             (path / RESUME).mkdir()
@@ -220,12 +211,12 @@ class Run:
 
     @contextmanager
     def made_whole(self) -> Iterator[None]:
-        """Make the folder, and what belongs into it, or leave nothing. Raises RunError."""
+        """Make the folder, and what belongs into it, or leave nothing. Raises UserError."""
         with in_a_sentence(f"{self.name} cannot be made"):
             try:
                 self.path.mkdir(parents=True)
             except FileExistsError:
-                raise RunError(f"There is a run named {self.name} already: choose another name.") from None
+                raise UserError(f"There is a run named {self.name} already: choose another name.") from None
             try:
                 yield
             except BaseException:
@@ -236,7 +227,7 @@ class Run:
         """A new run from this one's start, ready to train: a repetition, or one with other settings of the same model.
 
         Raises:
-            RunError: as `create`, or where the weights that this one started from are not here.
+            UserError: as `create`, or where the weights that this one started from are not here.
         """
         config = config or self.config
         if config.training.start is None:
@@ -253,7 +244,7 @@ class Run:
         return made
 
     def with_more_epochs(self, epochs: int) -> "Run":
-        """This run, to be trained on for longer when it is resumed. Raises ConfigError for no whole number above 0."""
+        """This run, to be trained on for longer when it is resumed. Raises UserError for no whole number above 0."""
         training = replace(self.config.training, more_epochs=(*self.config.training.more_epochs, epochs))
         changed = replace(self, config=replace(self.config, training=training))
         changed.write_config()
@@ -320,7 +311,7 @@ class Run:
         """The tensors of a safetensors file of this run, on the CPU: float32, and the norm layers' counters.
 
         Raises:
-            RunError: if it is missing or damaged, or has numbers of a kind that weights are not.
+            UserError: if it is missing or damaged, or has numbers of a kind that weights are not.
         """
         import safetensors.torch
 
@@ -329,34 +320,34 @@ class Run:
             found = safetensors.torch.load_file(self.path / file)
             return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
         except FileNotFoundError:
-            raise RunError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
+            raise UserError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
         except (SafetensorError, OSError) as error:
-            raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
+            raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
 
     def load_arrays(self, file: str) -> "dict[str, NDArray[Any]] | None":
-        """The arrays of a safetensors file of this run; None if there is none. Raises RunError if it is damaged."""
+        """The arrays of a safetensors file of this run; None if there is none. Raises UserError if it is damaged."""
         try:
             return load_file(self.path / file)
         except FileNotFoundError:
             return None
         # The last two: of types that numpy lacks.
         except (SafetensorError, OSError, TypeError, AttributeError) as error:
-            raise RunError(f"The {file} of {self.name} cannot be read: {error}.") from None
+            raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
 
     def _start_arrays(self) -> "dict[str, NDArray[Any]] | None":
-        """The weights for another run to start from, without torch where numpy has their types. Raises RunError."""
+        """The weights for another run to start from, without torch where numpy has their types. Raises UserError."""
         if not self.has_weights:
             return None
         try:
             known_to_numpy = "BF16" not in weight_types(self.path / WEIGHTS, self.name)
         except (SafetensorError, OSError) as error:
-            raise RunError(f"The {WEIGHTS} of {self.name} cannot be read: {error}.") from None
+            raise UserError(f"The {WEIGHTS} of {self.name} cannot be read: {error}.") from None
         if known_to_numpy:
             return self.load_arrays(WEIGHTS)
         return {name: value.numpy() for name, value in self.load_weights().items()}
 
     def load_model(self) -> "ResNet":
-        """The trained model in eval mode on the CPU. The weights must fit exactly; RunError says what does not."""
+        """The trained model in eval mode on the CPU. The weights must fit exactly; UserError says what does not."""
         from resnet_space.models import model_from_config
 
         model = model_from_config(self.config.model)
@@ -372,7 +363,9 @@ class Run:
         if problems:
             more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
             what = "; ".join(problems[:3])
-            raise RunError(f"The {WEIGHTS} of {self.name} does not fit {self.config.model.architecture}: {what}{more}.")
+            raise UserError(
+                f"The {WEIGHTS} of {self.name} does not fit {self.config.model.architecture}: {what}{more}."
+            )
         model.load_state_dict(weights)
         return model.eval()
 
@@ -405,7 +398,7 @@ class Run:
         """All metrics written so far, but lines that cannot be read, and a last one that is still being written.
 
         Raises:
-            RunError: where the file itself cannot be read.
+            UserError: where the file itself cannot be read.
         """
         try:
             with (self.path / METRICS).open("rb") as file:
@@ -431,7 +424,7 @@ class Run:
         """Held by whoever trains this run. The system frees it however that process ends.
 
         Raises:
-            RunError: if another process trains this run, or the lock cannot be written.
+            UserError: if another process trains this run, or the lock cannot be written.
         """
         # Not of one thread: a generator that holds it may be closed by another than the one that began it.
         lock = FileLock(self.path / LOCK, thread_local=False)
@@ -441,7 +434,7 @@ class Run:
                 # Not at once: `is_training` holds the lock for a moment when it looks.
                 lock.acquire(timeout=1, poll_interval=0.02)
             except Timeout:
-                raise RunError(f"{self.name} is being trained already, by another process.") from None
+                raise UserError(f"{self.name} is being trained already, by another process.") from None
         try:
             with suppress(OSError):  # else it trains all the same
                 self.note_trainer(os.getpid())
@@ -453,7 +446,7 @@ class Run:
 
     @property
     def is_training(self) -> bool:
-        """Whether some process, ours or not, trains this run now. Raises RunError where that cannot be seen now."""
+        """Whether some process, ours or not, trains this run now. Raises UserError where that cannot be seen now."""
         try:
             lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
         except OSError as error:
@@ -489,7 +482,7 @@ class Run:
         nobody can read.
 
         Raises:
-            RunError: where the machine cannot read anything now.
+            UserError: where the machine cannot read anything now.
         """
         try:
             found = json.loads((self.path / QUEUED).read_bytes())
@@ -577,21 +570,21 @@ def _written(file: Path) -> float:
 
 def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise RunError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+        raise UserError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
 
 
 def weight_types(file: Path, whose: str) -> set[str]:
     """The types of numbers in a safetensors file of weights, by safetensors' names; nothing of it is loaded.
 
     Raises:
-        RunError: for others than weights have.
+        UserError: for others than weights have.
         SafetensorError, OSError: for a file that cannot be read.
     """
     with safe_open(file, "numpy") as opened:
         types = {name: str(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
     for name, kind in types.items():
         if kind not in FLOATS and not (name.endswith(COUNTER) and kind in INTEGERS):
-            raise RunError(
+            raise UserError(
                 f"The {WEIGHTS} of {whose} cannot be used, as its {name} is {kind}: weights have to be "
                 f"{', '.join(FLOATS)}, and not quantised."
             )

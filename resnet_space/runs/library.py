@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_space.common.background import tell_once
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import is_passing, words_of
 from resnet_space.runs.checks import Metric, is_shown
 from resnet_space.runs.folder import (
@@ -18,7 +19,6 @@ from resnet_space.runs.folder import (
     METRICS,
     NAME_PATTERN,
     Run,
-    RunError,
     in_a_sentence,
     require_name,
 )
@@ -57,7 +57,7 @@ class Library:
         """The valid runs, newest first. One that cannot be used is left out, and said so once where the app runs.
 
         Raises:
-            RunError: where the machine cannot read the folder now.
+            UserError: where the machine cannot read the folder now.
         """
         with in_a_sentence("The runs cannot be read"):
             paths = list(self.root.iterdir()) if self.root.is_dir() else []
@@ -71,7 +71,7 @@ class Library:
                 found[path] = known if known and known[0] == written else (written, Run.open(path))
             except OSError:
                 continue
-            except RunError as error:
+            except UserError as error:
                 if not error.passing:
                     found[path] = written, None
                     tell_once(f"Left out: {error}")
@@ -82,15 +82,15 @@ class Library:
         return [run for _, (_, run) in newest_first if run is not None]
 
     def open(self, name: str) -> Run:
-        """Raises RunError if there is no such run, or it is broken."""
+        """Raises UserError if there is no such run, or it is broken."""
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-            raise RunError("Choose a run first.")
+            raise UserError("Choose a run first.")
         if not (self.root / name).is_dir():
-            raise RunError(f"There is no run named {name} any more: choose another.")
+            raise UserError(f"There is no run named {name} any more: choose another.")
         return Run.open(self.root / name)
 
     def delete(self, run: Run) -> None:
-        """Delete a run's folder for good. Raises RunError while it trains or waits."""
+        """Delete a run's folder for good. Raises UserError while it trains or waits."""
         self._require_idle(run, "deleted")
         with in_a_sentence(f"{run.name} cannot be deleted"):
             # At once, so that nobody meets half a run.
@@ -98,11 +98,11 @@ class Library:
         shutil.rmtree(gone, ignore_errors=True)
 
     def rename(self, run: Run, name: str) -> Run:
-        """Give a run's folder another name. Raises RunError where that cannot be, or while it trains or waits."""
+        """Give a run's folder another name. Raises UserError where that cannot be, or while it trains or waits."""
         require_name(name)
         self._require_idle(run, "renamed")
         if (self.root / name).exists():
-            raise RunError(f"There is a run named {name} already: choose another name.")
+            raise UserError(f"There is a run named {name} already: choose another name.")
         with in_a_sentence(f"{run.name} cannot be renamed"):
             run.path.rename(self.root / name)
         self._renamed[run.name] = name
@@ -126,7 +126,7 @@ class Library:
     @staticmethod
     def _require_idle(run: Run, done: str) -> None:
         if run.is_training or run.is_queued:
-            raise RunError(f"{run.name} is training or waiting: stop it before it is {done}.")
+            raise UserError(f"{run.name} is training or waiting: stop it before it is {done}.")
 
     def free_name(self, kind: str, *, secret: bool = False) -> str:
         """The first of kind-1, kind-2, ... that no folder has; a secret one ends in what nobody can guess."""

@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 
 from resnet_space.common.background import keep_doing, tell_once
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import nvidia_gpus, training_environment
 from resnet_space.common.tokens import masked
 from resnet_space.runs import (
@@ -27,7 +28,6 @@ from resnet_space.runs import (
     Library,
     Metric,
     Run,
-    RunError,
     Ticket,
     discard,
     in_a_sentence,
@@ -52,7 +52,7 @@ _TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
 _TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
 
-class BusyError(RunError):
+class BusyError(UserError):
     """A run cannot be started or queued; the message says why, in one sentence."""
 
 
@@ -213,7 +213,7 @@ class Trainer:
         return next((run.name for run in runs if self._is_alive(run) and not run.is_job), None)
 
     def status(self, run: Run) -> Status:
-        """How a run's training stands. Raises RunError where the machine cannot see it now."""
+        """How a run's training stands. Raises UserError where the machine cannot see it now."""
         return self.status_in(self.queue(), run)
 
     def status_in(self, queue: Sequence[Run], run: Run) -> Status:

@@ -21,13 +21,8 @@ from gradio.route_utils import get_fn
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import error_payload
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
-from resnet_space.common.hub_client import HubError
-from resnet_space.config import ConfigError
-from resnet_space.data.images import ImageError
-from resnet_space.data.sources import DataError
-from resnet_space.runs import RunError
-from resnet_space.runs.queue import BusyError
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit
 from resnet_space.serve.refusals import refusal
@@ -36,7 +31,6 @@ from resnet_space.serve.visitors import asked_by
 F = TypeVar("F", bound=Callable[..., Any])
 
 # What a person may cause: each says in one sentence what was wrong and what is allowed.
-SAID = (RunError, DataError, ConfigError, HubError, BusyError, ImageError)
 
 COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
 COSTLY_OF_ONE = 2  # of them, of one address, and no two of a kind: it may predict while it downloads
@@ -62,7 +56,7 @@ def told(error: Exception) -> gr.Error:
     """What a visitor is told of it, whatever it is; an unforeseen one is printed in full."""
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, SAID):
+    if isinstance(error, UserError):
         return refusal(error)
     words = system_words(error)
     if words is None:

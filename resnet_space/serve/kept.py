@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.common.background import tell_once
+from resnet_space.common.errors import UserError
 from resnet_space.data.sources import DATASET_OWNER
-from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run, RunError
+from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run
 from resnet_space.serve import temporary
 from resnet_space.serve.limits import Limits
 
@@ -109,7 +110,7 @@ class Inventory:
         for folder in folders:
             try:
                 yield from look(folder)
-            except (OSError, RunError) as error:  # it went meanwhile, or is broken: the rest goes on
+            except (OSError, UserError) as error:  # it went meanwhile, or is broken: the rest goes on
                 tell_once(f"Not measured: {folder.name!r} ({error!r})")
 
     def _runs(self, busy_data: set[str]) -> Iterator[Kept]:

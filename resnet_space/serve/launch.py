@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import NO_SAVED_TOKEN
-from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.runs import SHIPPED
 from resnet_space.serve.limits import VARIABLES, Limits
@@ -119,7 +119,7 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
             limits=Limits(),
         )
         limits = Limits.from_environment(public=options.public)
-    except ConfigError as error:
+    except UserError as error:
         parser.error(str(error))
     return Options(**vars(options) | {"limits": limits})
 
@@ -154,7 +154,7 @@ def bring_shipped(checkpoints: Path) -> None:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise ConfigError(f"GRADIO_SERVER_PORT is {text!r}, but must be a port, 1 to 65535.")
+        raise UserError(f"GRADIO_SERVER_PORT is {text!r}, but must be a port, 1 to 65535.")
     return int(text)
 
 
@@ -162,15 +162,15 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     """(user, password) of each "user:password"; empty lines are left out.
 
     Raises:
-        ConfigError: for another form. The message does not repeat what was given, as it may have a password.
+        UserError: for another form. The message does not repeat what was given, as it may have a password.
     """
     found: dict[str, str] = {}
     for text in filter(None, map(str.strip, texts or ())):
         user, colon, password = text.partition(":")
         if not (colon and user.strip() and password):
-            raise ConfigError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
+            raise UserError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
         if user in found:
-            raise ConfigError(f"{what} names the user {user} twice: give each a name of their own.")
+            raise UserError(f"{what} names the user {user} twice: give each a name of their own.")
         found[user] = password
     return tuple(found.items())
 

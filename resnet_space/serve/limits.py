@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass, fields
 from typing import Self
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import memory_bytes, nvidia_gpus
-from resnet_space.config import ConfigError, ModelConfig, TrainConfig
+from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.training.footprint import batch_bytes
 
 VARIABLES = {
@@ -56,7 +57,7 @@ class Limits:
         """What the environment variables say; without them a public app has modest limits, one's own none.
 
         Raises:
-            ConfigError: for a variable that is no whole number above 0.
+            UserError: for a variable that is no whole number above 0.
         """
         defaults = PUBLIC if public else Limits()
         limits = {}
@@ -64,16 +65,16 @@ class Limits:
             name = VARIABLES[field.name]
             text = os.environ.get(name, "")
             if text and not (text.isascii() and text.isdigit() and int(text) > 0):
-                raise ConfigError(f"{name} is {text!r}, but must be a whole number above 0.")
+                raise UserError(f"{name} is {text!r}, but must be a whole number above 0.")
             limits[field.name] = int(text) if text else getattr(defaults, field.name)
         return cls(**limits)
 
     def check(self, training: TrainConfig, images: int, model: ModelConfig | None = None) -> None:
-        """Raises ConfigError if a training of so many images is too much, or a batch of it for this model."""
+        """Raises UserError if a training of so many images is too much, or a batch of it for this model."""
         if self.epochs is not None and training.total_epochs > self.epochs:
-            raise ConfigError(f"{training.total_epochs} epochs are asked for, but here at most {self.epochs} may be.")
+            raise UserError(f"{training.total_epochs} epochs are asked for, but here at most {self.epochs} may be.")
         if self.images is not None and images > self.images:
-            raise ConfigError(
+            raise UserError(
                 f"The data set has {images:,} training images, but here at most {self.images:,} may be: "
                 "choose a smaller one, or run the app on your own machine."
             )
@@ -92,7 +93,7 @@ class Limits:
             fits = most // batch_bytes(model, training, 1)
             smaller = f"a batch size of at most {fits:,}, or a smaller" if fits >= 2 else "a smaller"
             asked = f"A batch of {training.batch_size:,} images at {model.image_size} px"
-            raise ConfigError(
+            raise UserError(
                 f"{asked} takes about {wanted / 1e9:,.1f} GB with {model.architecture}, but {where} at most "
                 f"{most / 1e9:,.1f} GB may be: choose {smaller} image size or network."
             )

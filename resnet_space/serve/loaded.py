@@ -28,7 +28,7 @@ class LoadedModels:
         self._lock = threading.Lock()
 
     def get(self, run: Run) -> "Classifier":
-        """The run's model, loaded anew where its files changed. Raises RunError if it cannot be."""
+        """The run's model, loaded anew where its files changed. Raises UserError if it cannot be."""
         from resnet_space.inference import Classifier  # brings torch
 
         path, version = str(run.path), run.model_written()

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.common.background import in_background, tell_once
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
 from resnet_space.data.archives import Limits as ImportLimits
 from resnet_space.data.sources import DatasetRef
-from resnet_space.runs import RunError
 from resnet_space.serve import temporary
 from resnet_space.serve.kept import IN_USE, LEAST_FILE, Inventory, Kept, oldest_first, to_delete, tree
 from resnet_space.serve.limits import Limits
@@ -83,7 +83,7 @@ class Storage:
             where: the folder on whose disk; that of the runs where it is left out.
 
         Raises:
-            RunError: one sentence, where they would not fit beside what is in use. Then nothing was deleted.
+            UserError: one sentence, where they would not fit beside what is in use. Then nothing was deleted.
         """
         with self._lock:
             left = self._left_of(where or self.workshop.library.root)
@@ -103,14 +103,14 @@ class Storage:
                     self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))  # type: ignore[misc]
                     too_much = self._temporary_bytes(whose) + wanted - most
                 if too_much > 0:
-                    raise RunError(
+                    raise UserError(
                         "There is no room for more uploads and downloads now: try again in "
                         f"{IN_USE / 60:.0f} minutes, or with less."
                     )
             self.room_for(wanted, "This file", temporary.folder())
 
     def reserve(self, name: str, address: str, more: int) -> None:
-        """Keep room for more bytes of an upload that is on its way. Raises RunError as `room_for_upload`."""
+        """Keep room for more bytes of an upload that is on its way. Raises UserError as `room_for_upload`."""
         with self._lock:
             self.room_for_upload(more, address)
             self._reserved[name] = (address, self._reserved.get(name, ("", 0))[1] + more)
@@ -139,8 +139,8 @@ class Storage:
         """Room for the decoded images of a training: those of splits that are too large for memory.
 
         Raises:
-            RunError: as `room_for`.
-            DataError: for a data set that cannot be read.
+            UserError: as `room_for`.
+            UserError: for a data set that cannot be read.
         """
         if self.workshop.limits.gigabytes is None:
             return  # the trainer asks the disk itself
@@ -157,7 +157,7 @@ class Storage:
         """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
 
         Raises:
-            RunError: as `room_for`.
+            UserError: as `room_for`.
         """
         from huggingface_hub import constants
 
@@ -173,7 +173,7 @@ class Storage:
         """What may come out of an archive, which is written twice before the import is done.
 
         Raises:
-            RunError: as `room_for`.
+            UserError: as `room_for`.
         """
         self.room_for(4 * archive.stat().st_size, "To import this archive", self.workshop.data)
         left = self._left_of(self.workshop.data) / 2
@@ -239,7 +239,7 @@ class Storage:
                 gone.append(thing.name)
             except FileNotFoundError:
                 pass  # it went meanwhile
-            except (RunError, OSError) as error:  # it began to train meanwhile, or is not to be deleted
+            except (UserError, OSError) as error:  # it began to train meanwhile, or is not to be deleted
                 tell_once(f"Not deleted: {thing.name!r} ({error!r})")
         self._measured = -MEASURED_SECONDS
         return gone
@@ -275,8 +275,8 @@ def _free(folder: Path) -> int:
     return 0
 
 
-def _no_room(what: str, wanted: int, left: float) -> RunError:
-    return RunError(
+def _no_room(what: str, wanted: int, left: float) -> UserError:
+    return UserError(
         f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
         "bring or ask for less, or try again later."
     )

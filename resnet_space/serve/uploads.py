@@ -29,8 +29,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
-from resnet_space.runs import RunError
 from resnet_space.serve import temporary
 from resnet_space.serve.refusals import refusal
 
@@ -52,7 +52,7 @@ REMEMBERED = 60.0  # seconds after its end for which a page may ask how far an u
 UNKNOWN = 16_000_000  # bytes for which room is kept at a time, for a body that does not say how long it is
 
 
-class UploadError(Exception):
+class UploadError(UserError):
     """An upload that is not taken: an HTTP status, and one sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
@@ -149,7 +149,7 @@ class Uploads:
             return JSONResponse(await self._upload(request, address))
         except UploadError as error:
             return _refused(error.status, str(error))
-        except RunError as error:
+        except UserError as error:
             return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
         except OSError as error:
             if words := system_words(error):
@@ -199,6 +199,8 @@ class Uploads:
             return await self._in_thread(self._keep, files, address)
         except MultiPartException as error:
             raise _form_error(error, megabytes) from None
+        except UserError:
+            raise
         except (MultipartParseError, UnicodeError, ValueError, AssertionError):
             raise UploadError(HTTPStatus.BAD_REQUEST, "The form cannot be read: send the file again.") from None
         finally:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from resnet_space.runs import RunError
+from resnet_space.common.errors import UserError
 
 OWNER_KEY_VARIABLE = "RESNET_SPACE_OWNER_KEY"
 LONGEST_KEY = 200
@@ -65,13 +65,13 @@ def is_key(key: object) -> bool:
 
 
 def require_key(key: object, *, public: bool) -> str | None:
-    """The key of somebody who is about to make something. Raises RunError before it is made."""
+    """The key of somebody who is about to make something. Raises UserError before it is made."""
     if not key and isinstance(key, str | None):
         if public:
-            raise RunError("The page does not know you yet: try again in a moment.")
+            raise UserError("The page does not know you yet: try again in a moment.")
         return None
     if not is_key(key):
-        raise RunError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
+        raise UserError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
     return str(key)
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_space.common.background import in_background, tell_once
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import words_of
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.common.hub_client import HubError, Progress, is_repo_id, is_revision
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DataError, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DatasetRef, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
@@ -32,7 +33,6 @@ from resnet_space.runs import (
     SHOWPIECE,
     Library,
     Run,
-    RunError,
     replaced_atomically,
 )
 from resnet_space.runs.queue import Trainer
@@ -86,15 +86,15 @@ class Workshop:
         self._places: dict[Path, str] = {}  # of runs: the address that started them
 
     def require_writable(self) -> None:
-        """Raises RunError in read-only mode. Everything that changes or starts something asks first."""
+        """Raises UserError in read-only mode. Everything that changes or starts something asks first."""
         if self.readonly:
-            raise RunError(
+            raise UserError(
                 "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
                 "pushed, renamed or deleted."
             )
 
     def classifier(self, name: str) -> "Classifier":
-        """The run's model, loaded once while its files stay the same. Raises RunError if it cannot be."""
+        """The run's model, loaded once while its files stay the same. Raises UserError if it cannot be."""
         return self.models.get(self.library.open(name))
 
     # Whose runs
@@ -116,13 +116,13 @@ class Workshop:
         return [run.name for run in self.runs(key) if run.name not in NOT_MADE_HERE]
 
     def own_run(self, name: str, key: str | None) -> Run:
-        """A run to be changed. Raises RunError where it is not there, or not the visitor's to change."""
+        """A run to be changed. Raises UserError where it is not there, or not the visitor's to change."""
         self.require_writable()
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
-            raise RunError(f"{name} came with the app: it is not to be changed.")
+            raise UserError(f"{name} came with the app: it is not to be changed.")
         if self.public and not visitors.owns(run.path / OWNER, key):
-            raise RunError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
+            raise UserError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
         return run
 
     def claim(self, owners: Path, key: str) -> None:
@@ -137,7 +137,7 @@ class Workshop:
 
     def delete_run(self, name: str, key: str | None) -> None:
         """Delete a visitor's run; one that is another's too goes from their sight only. One that waits for its turn
-        waits no more. Raises RunError.
+        waits no more. Raises UserError.
         """
         run = self.own_run(name, key)
         if self.public and key and visitors.release(run.path / OWNER, key):
@@ -147,10 +147,10 @@ class Workshop:
         self.library.delete(run)
 
     def rename_run(self, name: str, key: str | None, wanted: str) -> Run:
-        """Rename a visitor's run. Raises RunError; also for a name that stands for something that came with the app."""
+        """Rename a visitor's run. Raises UserError; also for a name of something that came with the app."""
         run = self.own_run(name, key)
         if wanted in NOT_MADE_HERE:
-            raise RunError(f"{wanted} is the name of weights that come with the app: choose another name.")
+            raise UserError(f"{wanted} is the name of weights that come with the app: choose another name.")
         return self.library.rename(run, wanted)
 
     def _is_for_all(self, run: Run) -> bool:
@@ -165,7 +165,7 @@ class Workshop:
             run: that trains or waits from now on; None only asks whether one more may.
 
         Raises:
-            RunError: where it has as many as may be.
+            UserError: where it has as many as may be.
         """
         address, longest = visitors.asking(), self.limits.queue
         if longest is None or not address:
@@ -178,7 +178,7 @@ class Workshop:
         self._places = {path: whose for path, whose in self._places.items() if path.exists()}
         most = max((longest + 1) // 3, 1)
         if len(busy) >= most:
-            raise RunError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+            raise UserError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
 
     # The Hub
 
@@ -191,7 +191,7 @@ class Workshop:
         token: str | None = None,
         progress: Progress | None = None,
     ) -> Run:
-        """A model of the Hub as a run of the visitor's. Raises HubError, RunError."""
+        """A model of the Hub as a run of the visitor's. Raises HubError, UserError."""
         self.require_writable()
         key = visitors.require_key(key, public=self.public)
         before = {run.path for run in self.library.runs()}
@@ -215,7 +215,7 @@ class Workshop:
         private: bool = False,
         progress: Progress | None = None,
     ) -> str:
-        """Push a visitor's run; returns the commit's address. Raises HubError, RunError."""
+        """Push a visitor's run; returns the commit's address. Raises HubError, UserError."""
         run = self.own_run(name, key)
         space = os.environ.get("SPACE_ID") or jobs_space()
         return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
@@ -262,19 +262,19 @@ class Workshop:
         return [*trained, *(pretrained.name for pretrained in PRETRAINED if pretrained.name not in trained)]
 
     def start_model(self, name: str) -> ModelConfig:
-        """The model of a start, before its weights are here. Raises RunError if there is no such start."""
+        """The model of a start, before its weights are here. Raises UserError if there is no such start."""
         if not (self.library.root / str(name)).is_dir() and is_pretrained(name):
             return pretrained_model(name)
         return self.library.open(name).config.model
 
     def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
-        """A start with its weights, which are downloaded where they are not here. Raises RunError."""
+        """A start with its weights, which are downloaded where they are not here. Raises UserError."""
         if is_pretrained(name):
             self.require_writable()
             try:
                 return pull_pretrained(name, self.library.root, progress=progress)
             except HubError as error:
-                raise RunError(str(error)) from None
+                raise UserError(str(error)) from None
         return self.library.open(name)
 
     def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
@@ -288,14 +288,14 @@ class Workshop:
         """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
 
         Raises:
-            DataError: for one that is not there, or is another visitor's: a refusal does not tell which.
+            UserError: for one that is not there, or is another visitor's: a refusal does not tell which.
         """
         ref = DatasetRef.parse(text if isinstance(text, str) else "")
         if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
             seen = [label for label, _ in self.dataset_choices(key)]
             more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
             names = f"{', '.join(seen[:MOST_NAMED])}{more}"
-            raise DataError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+            raise UserError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
         return self.pinned(ref)
 
     def _may_see(self, name: str, key: str | None) -> bool:
@@ -305,7 +305,7 @@ class Workshop:
         return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
-        """What a data set has, read once. Raises DataError."""
+        """What a data set has, read once. Raises UserError."""
         with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
@@ -320,7 +320,7 @@ class Workshop:
             self._summaries.pop(ref, None)
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
-        """The reference with the Hub's commit, which is asked for where it is missing. Raises DataError."""
+        """The reference with the Hub's commit, which is asked for where it is missing. Raises UserError."""
         if not ref.is_on_hub:
             return ref
         known = [
@@ -333,7 +333,7 @@ class Workshop:
         if ref.revision is None and known:
             return known[-1]
         if self.readonly and ref not in known:  # to look at it would be to download it
-            raise DataError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+            raise UserError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
         if ref.revision is not None:
             return ref
         chosen = {"label_column": ref.label, "image_column": ref.image}
@@ -344,7 +344,7 @@ class Workshop:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
 
         Raises:
-            DataError: where that cannot be written down.
+            UserError: where that cannot be written down.
         """
         with self._remember_lock:
             same = replace(ref, revision=None)
@@ -354,7 +354,7 @@ class Workshop:
                 with replaced_atomically(self.data / HUB_DATASETS) as file:
                     file.write_text(text, encoding="utf-8")
             except OSError as error:
-                raise DataError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
+                raise UserError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
         """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
@@ -399,7 +399,7 @@ class Workshop:
         """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
         name = self.default_name()
         if name is not None:
-            with suppress(RunError):  # whoever chooses a broken run is told
+            with suppress(UserError):  # whoever chooses a broken run is told
                 self.classifier(name)
         import pytorch_grad_cam  # noqa: F401
 

@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.batches import evaluation_batch, evaluation_batches
-from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.explain.ood import fit_usual, recorded_means, save_usual
 from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
 from resnet_space.models import ResNet
-from resnet_space.runs import EVALUATION, METRICS, Metric, Run, RunError, last_metric, replaced_atomically
+from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
 from resnet_space.training.evaluation import calibration_error, evaluate_test
 from resnet_space.training.evaluation import save as save_evaluation
 
@@ -121,7 +121,7 @@ def refit(run: Run) -> list[Metric]:
     """Fit a trained run anew, judge it by its test images again, and write its card.
 
     Returns:
-        The new metrics. Raises RunError, DataError where the run or its images are not here, or it trains.
+        The new metrics. Raises UserError where the run or its images are not here, or it trains.
     """
     from resnet_space.hub.card import write_card
     from resnet_space.training.loop import splits_of
@@ -159,7 +159,7 @@ def main() -> int:
     try:
         for metric in refit(Run.open(arguments.run)):
             print(" ".join(f"{name}={value}" for name, value in metric.items()))
-    except (RunError, DataError) as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -22,10 +22,11 @@ import torch.distributed.nn.functional as dist_autograd
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.decoded import load_decoded, save_decoded
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import ResNet
-from resnet_space.runs import DECODED, Run, RunError
+from resnet_space.runs import DECODED, Run
 
 # What one may wait for another: the first decodes the data set, and perhaps downloads it, while the others wait. That
 # another has ended is noticed at once.
@@ -41,7 +42,7 @@ def joined() -> Iterator[None]:
     """Within it, this process belongs to those that torchrun started, if it did, until they `leave`.
 
     Raises:
-        RunError: for more processes than there are GPUs.
+        UserError: for more processes than there are GPUs.
     """
     global _store
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -51,7 +52,7 @@ def joined() -> Iterator[None]:
     if on_gpus:
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if here > gpus:
-            raise RunError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
+            raise UserError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)

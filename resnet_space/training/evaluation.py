@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
-from resnet_space.runs import EVALUATION, Run, RunError, replaced_atomically
+from resnet_space.runs import EVALUATION, Run, replaced_atomically
 
 if TYPE_CHECKING:  # torch takes seconds to import, and what was kept is read without it
     import torch
@@ -163,14 +164,14 @@ def load_evaluation(run: Run) -> Evaluation | None:
     """What was kept of the run's test, None before there is any.
 
     Raises:
-        RunError: if the file is damaged, or is not an evaluation of this run's classes.
+        UserError: if the file is damaged, or is not an evaluation of this run's classes.
     """
     arrays = run.load_arrays(EVALUATION)
     if arrays is None:
         return None
     problem = _problem(arrays, len(run.config.model.classes))
     if problem:
-        raise RunError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")
+        raise UserError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")
     return Evaluation(**arrays, classes=run.config.model.classes)
 
 

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from types import FrameType
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import words_of
 from resnet_space.common.hardware import keep_freed_memory
 
@@ -25,9 +26,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 from torch import Tensor
 
-from resnet_space.config import ConfigError
 from resnet_space.data.batches import mixed, training_batches
-from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet, Members, Splits, load_splits
 from resnet_space.hub.card import write_card
 from resnet_space.residuals.history import growth_entry, probe_images
@@ -38,7 +37,6 @@ from resnet_space.runs import (
     STATE,
     Metric,
     Run,
-    RunError,
     last_metric,
     looks_so_far,
     replaced_atomically,
@@ -62,7 +60,7 @@ MAX_WARNING = 1_500  # characters of what is to be told of the data
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
 
-class TrainingError(Exception):
+class TrainingError(UserError):
     """Why a training cannot go on, in one sentence; `cause` is what a new try should change, as in `process.Status`."""
 
     def __init__(self, message: str, cause: str = "") -> None:
@@ -89,7 +87,7 @@ def train(
         splits: the run's images, as `splits_of` gives them, where they are decoded already.
 
     Raises:
-        RunError, DataError: the run or its data cannot be used.
+        UserError: the run or its data cannot be used.
         TrainingError: the training cannot go on, for instance because the loss is no longer finite.
     """
     config, model_config = run.config.training, run.config.model
@@ -240,8 +238,8 @@ def splits_of(run: Run, *, keep: bool = False) -> Splits:
         keep: note which pictures these are, where that was not done before, for when it goes on.
 
     Raises:
-        DataError: for data that cannot be read, or lacks a picture that the training began with.
-        RunError: for data with other classes.
+        UserError: for data that cannot be read, or lacks a picture that the training began with.
+        UserError: for data with other classes.
     """
     model = run.config.model
     members = Members.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
@@ -249,7 +247,7 @@ def splits_of(run: Run, *, keep: bool = False) -> Splits:
         run.config.training, model.stored_size, classes=model.classes, members=members, folder=run.path / RESUME
     )
     if splits.train.classes != model.classes:
-        raise RunError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+        raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
     if keep and members is None and (members := Members.of(splits)) is not None:
         with replaced_atomically(run.path / MEMBERS) as file:
             members.save(file)
@@ -257,12 +255,12 @@ def splits_of(run: Run, *, keep: bool = False) -> Splits:
 
 
 def check_untrained(run: Run, resume: bool) -> None:
-    """Refuse to train over what is there already. Raises RunError."""
+    """Refuse to train over what is there already. Raises UserError."""
     has_state = (run.path / STATE).exists()
     if resume and run.has_weights and not has_state:
-        raise RunError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
+        raise UserError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
     if not resume and (run.has_weights or has_state or run.metrics()):
-        raise RunError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
+        raise UserError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
 
 
 @contextmanager
@@ -273,7 +271,7 @@ def hosting(run: Run) -> Iterator[Metric]:
     makes it "failed", and goes no further.
 
     Raises:
-        RunError: if the run is being trained already.
+        UserError: if the run is being trained already.
     """
     end: Metric = {"event": "end", "status": "finished"}
     with run.training_lock():
@@ -381,7 +379,7 @@ def _print(metric: Metric) -> None:
 
 def failure(error: Exception) -> Metric:
     """What the "end" metric says of a training that an error has ended; an unforeseen one is printed in full."""
-    if distributed.reason_of_others(error) is None and not isinstance(error, RunError | DataError | TrainingError):
+    if distributed.reason_of_others(error) is None and not isinstance(error, UserError):
         traceback.print_exception(error)
     return {"status": "failed", **_told(error)}
 
@@ -393,7 +391,7 @@ def _told(error: Exception) -> dict[str, str]:
         return others
     if isinstance(error, TrainingError):
         return {"reason": str(error), "cause": error.cause}
-    if isinstance(error, RunError | DataError | ConfigError):
+    if isinstance(error, UserError):
         return {"reason": str(error)}
     out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if out_of_memory or "can't allocate memory" in str(error):  # which is what torch says of the CPU's

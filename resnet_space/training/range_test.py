@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, NamedTuple
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import sleep_while_waiting, training_environment
 
 if __name__ == "__main__":
@@ -34,7 +35,7 @@ from torch import Tensor
 from resnet_space.config import RunConfig
 from resnet_space.data.batches import training_batches
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.runs import Run, RunError, without_head
+from resnet_space.runs import Run, without_head
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
 from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
 from resnet_space.training.strategies import HEAD, plan
@@ -73,7 +74,7 @@ def range_test(
     What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is kept.
 
     Raises:
-        RunError: for data that is too little.
+        UserError: for data that is too little.
     """
     require_enough(config, len(data))
     steps = steps or STEPS
@@ -155,7 +156,7 @@ def points_apart(
         Each point when it is there, and None at least every `LOOK_SECONDS` meanwhile.
 
     Raises:
-        RunError: one sentence on why there are no more: no memory, no time, no data.
+        UserError: one sentence on why there are no more: no memory, no time, no data.
     """
     steps = steps or STEPS
     package_folder = str(Path(__file__).parents[2])
@@ -182,7 +183,7 @@ def points_apart(
             process.wait()
         if status:
             errors.seek(0)
-            raise RunError(_why(status, errors.read().strip().splitlines()[-1:]))
+            raise UserError(_why(status, errors.read().strip().splitlines()[-1:]))
 
 
 def _command(start: Path | None, steps: int) -> list[str]:
@@ -204,7 +205,7 @@ def _points(
     done = 0
     while True:
         if time.monotonic() > deadline:
-            raise RunError(
+            raise UserError(
                 f"The range test was ended after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
                 "size, image size or network."
             )
@@ -232,7 +233,7 @@ def _why(status: int, last: Sequence[str]) -> str:
 
 
 def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[Point]:
-    """As `points_apart`, in this process. Raises RunError, DataError."""
+    """As `points_apart`, in this process. Raises UserError."""
     weights = None
     if start is not None:
         run = Run.open(start)

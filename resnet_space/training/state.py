@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import bfloat16_is_faster, is_zero_gpu
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import ResNet, model_from_config
-from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, RunError, in_a_sentence, replaced_atomically
+from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, in_a_sentence, replaced_atomically
 from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_pieces, same_before
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
@@ -93,13 +94,13 @@ def require_enough(config: RunConfig, images: int) -> None:
     """Refuse a training in which some BatchNorm would see one value a channel: one image, of which one pixel is left.
 
     Raises:
-        RunError: saying what to change.
+        UserError: saying what to change.
     """
     model = config.model
     stride = (4 if model.stem == "imagenet" else 1) * 2 ** (len(stage_names(model)) - 1)
     trains = any(part.startswith("layer") for phase in plan(config.training, model) for part in phase.rates)
     if min(images, config.training.batch_size) < 2 and model.image_size <= stride and trains:
-        raise RunError(
+        raise UserError(
             f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
             f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
             f"above {stride} px."
@@ -121,7 +122,7 @@ def initial_model(run: Run) -> tuple[ResNet, bool]:
     It is random, or has the start's weights, with a random head where `Run.create` left its out.
 
     Raises:
-        RunError: if the start's weights do not fit the configured architecture.
+        UserError: if the start's weights do not fit the configured architecture.
     """
     return model_with(run.config, None if run.config.training.start is None else run.load_weights(START_WEIGHTS))
 
@@ -143,7 +144,7 @@ def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[Re
         model.load_state_dict(random | weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise RunError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None
+        raise UserError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None
     return model, new_cbam
 
 
@@ -340,7 +341,7 @@ class Training:
         """Take up the saved state, if there is one, and forget the metrics written after it.
 
         Raises:
-            RunError: where it cannot be read, or the metrics cannot be cut.
+            UserError: where it cannot be read, or the metrics cannot be cut.
         """
         if not (self.run.path / STATE).exists():
             if distributed.is_first():
@@ -350,7 +351,7 @@ class Training:
             try:
                 state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
             except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                raise RunError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
+                raise UserError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:

@@ -69,7 +69,7 @@ class Phase:
 
 
 def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
-    """A strategy's own settings, with others given. Raises ConfigError for what is not allowed."""
+    """A strategy's own settings, with others given. Raises UserError for what is not allowed."""
     own = STRATEGIES[strategy].settings if strategy in STRATEGIES else {}
     return TrainConfig(**{"dataset": dataset, "strategy": strategy} | dict(own) | settings)
 

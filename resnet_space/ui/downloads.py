@@ -33,7 +33,7 @@ def own_folder(size: int = 0) -> Iterator[Path]:
     """A new one, for files of about so many bytes that nobody else's have to be told from. It goes where they fail.
 
     Raises:
-        RunError: where there is no room for them.
+        UserError: where there is no room for them.
     """
     if temporary.storage is not None:
         temporary.storage.room_for_upload(max(size, LEAST), asking())

@@ -26,7 +26,8 @@ from starlette.routing import Route
 
 from resnet_space import plots
 from resnet_space.common.background import tell_once
-from resnet_space.runs import NAME_PATTERN, Metric, Run, RunError
+from resnet_space.common.errors import UserError
+from resnet_space.runs import NAME_PATTERN, Metric, Run
 from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
@@ -45,7 +46,7 @@ class Look:
     """What all messages share, read once: the runs, who waits, who trains. How a run stands is read when it is shown.
 
     Raises:
-        RunError: where the machine cannot read it now.
+        UserError: where the machine cannot read it now.
     """
 
     def __init__(self, workshop: Workshop) -> None:
@@ -155,7 +156,7 @@ class LiveFeed:
         except Exception as error:
             self._look = None
             tell_once(f"A page's runs could not be read: {type(error).__name__}: {error}")
-            told = str(error) if isinstance(error, RunError) else f"They cannot be read now ({type(error).__name__})."
+            told = str(error) if isinstance(error, UserError) else f"They cannot be read now ({type(error).__name__})."
             message.text = json.dumps(message.content | {"status": _subdued(told), "figures": {}})  # the charts stay
             message.version, message.looked = None, time.monotonic()
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
-from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.refusals import refusal
@@ -81,7 +81,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
             run = workshop.pull(
                 repo_id, key, revision=revision, token=token_of(workshop, key, signed_in), progress=told
             )
-        except (HubError, RunError) as error:
+        except UserError as error:
             raise refusal(error) from None
         return run.name, f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from resnet_space.common import hardware
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import (
     IMAGE_MEMORY_VARIABLE,
     bfloat16_is_faster,
@@ -18,7 +19,6 @@ from resnet_space.common.hardware import (
     training_environment,
 )
 from resnet_space.config import TrainConfig
-from resnet_space.data.sources import DataError
 from resnet_space.data.splits import load_splits
 from resnet_space.training.state import autocast_dtype
 
@@ -43,7 +43,7 @@ def test_decoded_images_may_take_what_is_set_or_a_share_of_the_memory(monkeypatc
         monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, text)
         assert (load_splits(TrainConfig(dataset="cifar10-mini"), 32).train.rows is not None) == on_disk
     monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "much")
-    with pytest.raises(DataError, match=r"^RESNET_SPACE_IMAGE_MEMORY_MB is 'much', but must be a whole number of mega"):
+    with pytest.raises(UserError, match=r"^RESNET_SPACE_IMAGE_MEMORY_MB is 'much', but must be a whole number of mega"):
         load_splits(TrainConfig(dataset="cifar10-mini"), 32)
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFile
 
+from resnet_space.common.errors import UserError
 from resnet_space.data import images
 from resnet_space.data.archives import (
     ABANDONED,
@@ -37,7 +38,7 @@ from resnet_space.data.archives import (
     writing,
 )
 from resnet_space.data.archives.layout import natural_order, place
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, dataset_classes, split_files
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes, split_files
 from tests.odd_pictures import tiff
 
 Contents = Mapping[str, bytes] | Iterable[tuple[str, bytes]]
@@ -118,7 +119,7 @@ class Workplace:
         return [(names[row["label"]], row["image"]["path"], row["image"]["bytes"]) for row in table.to_pylist()]
 
     def refused(self, archive: bytes, message: str, **options: object) -> str:
-        with pytest.raises(DataError, match=message) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             self.run(archive, **options)
         sentence = str(caught.value)
         assert "\n" not in sentence
@@ -1127,7 +1128,7 @@ def test_random_damage_ends_in_a_data_set_or_in_a_sentence(workplace: Workplace,
             workplace.run(bytes(data))
             outcomes.add("made")
             workplace.forget()
-        except DataError as error:
+        except UserError as error:
             assert str(error)[-1] in ".)"  # noqa: PT017
             outcomes.add("refused")
     assert "refused" in outcomes
@@ -1140,7 +1141,7 @@ def test_an_existing_data_set_is_not_replaced(workplace: Workplace, tmp_path: Pa
     workplace.run(zipped(pictures("a/1", "b/2")))
     before = {file.name: file.read_bytes() for file in workplace.folder.iterdir()}
     (tmp_path / "other").write_bytes(zipped(pictures("c/3", "d/4")))
-    with pytest.raises(DataError, match=r"^There is already a data set named 'set': choose another name\.$"):
+    with pytest.raises(UserError, match=r"^There is already a data set named 'set': choose another name\.$"):
         import_archive(tmp_path / "other", workplace.folder)
     assert {file.name: file.read_bytes() for file in workplace.folder.iterdir()} == before
     assert os.listdir(workplace.data) == ["set"]
@@ -1191,9 +1192,9 @@ def test_what_a_killed_import_left_goes_after_a_day(workplace: Workplace) -> Non
 
 
 def test_a_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^There is no file 'none\.zip'\.$"):
+    with pytest.raises(UserError, match=r"^There is no file 'none\.zip'\.$"):
         import_archive(tmp_path / "none.zip", tmp_path / "set")
-    with pytest.raises(DataError, match=r"^There is no folder '.*none'\.$"):
+    with pytest.raises(UserError, match=r"^There is no folder '.*none'\.$"):
         import_folder(tmp_path / "none", tmp_path / "set")
     assert not list(tmp_path.iterdir())
 
@@ -1290,7 +1291,7 @@ def test_a_folder_has_the_same_limits(workplace: Workplace, source: Path) -> Non
         (Limits(images=3), "more than the 3 images"),
         (Limits(total_bytes=100), "more than the 100 bytes"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(UserError, match=message):
             workplace.run_folder(source, limits=limits)
 
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import RunConfig, TrainConfig
 from resnet_space.data import load_splits
 from resnet_space.data.columns import columns_of_files
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, dataset_classes, open_dataset
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_classes, open_dataset
 from resnet_space.data.summary import summarise
 
 IMAGE = {"_type": "Image"}
@@ -170,7 +171,7 @@ def test_texts_and_whole_numbers_become_classes(folder: Path, values: Any, class
 )
 def test_what_cannot_be_classes_is_refused_with_the_reason(folder: Path, column: Any, reason: str) -> None:
     write(folder, "train", {"img": images(["red"] * 12), "label": column})
-    with pytest.raises(DataError, match=reason):
+    with pytest.raises(UserError, match=reason):
         dataset_classes("set")
 
 
@@ -209,7 +210,7 @@ def test_of_several_label_columns_the_usual_name_is_taken_or_the_most_classes(
         assert chosen.classes == tuple(f"{other} {i}" for i in range(count))
         # A run that learned from it before keeps it.
         assert open_dataset(DatasetRef("set"), chosen.classes).columns.label == other
-    with pytest.raises(DataError, match=r"has no label column 'nope': choose one of "):
+    with pytest.raises(UserError, match=r"has no label column 'nope': choose one of "):
         open_dataset(DatasetRef("set", label="nope"))
 
 
@@ -220,7 +221,7 @@ def test_of_several_image_columns_the_one_named_image_is_taken_and_another_can_b
     assert load_splits(TrainConfig(dataset="set", dataset_image="mask"), 8).train.images[0, 4, 4].argmax() == 2
     assert np.asarray(read_images([file], [0])[0])[4, 4].argmax() == 0
     assert np.asarray(read_images([file], [0], "mask")[0])[4, 4].argmax() == 2
-    with pytest.raises(DataError, match=r"has no image column 'label': choose one of image, mask\."):
+    with pytest.raises(UserError, match=r"has no image column 'label': choose one of image, mask\."):
         open_dataset(DatasetRef("set", image="label"))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 from torchvision.transforms import v2
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import (
@@ -33,7 +34,6 @@ from resnet_space.data.batches import (
 from resnet_space.data.sources import (
     BUNDLED,
     DATA_FOLDER_VARIABLE,
-    DataError,
     dataset_classes,
     dataset_folder,
     split_files,
@@ -230,7 +230,7 @@ def test_a_data_folder_that_does_not_exist_hides_nothing(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["../datasets/cifar10-mini", "/etc", "a/b/c", "~/pictures"])
 def test_a_path_is_neither_read_nor_asked_of_the_hub(name: str) -> None:
-    with pytest.raises(DataError, match=r"cannot be a data set of the Hub: write owner/name, such as .*\.$"):
+    with pytest.raises(UserError, match=r"cannot be a data set of the Hub: write owner/name, such as .*\.$"):
         dataset_classes(name)
 
 
@@ -242,7 +242,7 @@ def test_an_unknown_data_set_is_refused_without_the_names_of_others(
     (data_folder / "other-files").mkdir()  # no data set, and not offered as one
     for use in (dataset_folder, dataset_classes, lambda name: load(name, "train")):
         with pytest.raises(
-            DataError, match=r"^There is no data set named .* on this machine: choose another"
+            UserError, match=r"^There is no data set named .* on this machine: choose another"
         ) as caught:
             use(name)
         assert repr(name) in str(caught.value)
@@ -264,7 +264,7 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         pq.write_table(content, file)
         for use in (dataset_classes, lambda name: load(name, "train")):
             with pytest.raises(
-                DataError,
+                UserError,
                 match=r"^The data set is not one for image classification, as it has no .*\.$",
             ):
                 use("captions")
@@ -274,9 +274,9 @@ def test_a_data_set_without_training_images_is_refused(data_folder: Path, write_
     write_split(data_folder / "only-train", "train", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
     write_split(data_folder / "only-test", "test", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
     assert list(split_files("only-train")) == ["train"]
-    with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The data set 'only-test' has no training images\.$"):
         load_splits(TrainConfig(dataset="only-test"), 32)
-    with pytest.raises(DataError, match=r"^The data set 'only-test' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The data set 'only-test' has no training images\.$"):
         dataset_classes("only-test")
 
 
@@ -310,7 +310,7 @@ def test_a_test_split_without_labels_is_none(data_folder: Path, write_split: Wri
 
 def test_a_data_set_none_of_whose_images_can_be_decoded_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
     write_split(data_folder / "broken", "train", [b"no image"] * 4, [0, 1] * 2, ("a", "b"))
-    with pytest.raises(DataError, match=r"^None of the data set's images can be decoded, or none has a label\.$"):
+    with pytest.raises(UserError, match=r"^None of the data set's images can be decoded, or none has a label\.$"):
         load_splits(TrainConfig(dataset="broken"), 8)
 
 
@@ -353,7 +353,7 @@ def test_a_disk_without_room_for_decoded_images_is_told_and_nothing_is_left(
     else:
         monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        DataError, match=r"^The data set's 2,000 images take 0\.0 GB at 32 x 32 pixels, and the disk has no"
+        UserError, match=r"^The data set's 2,000 images take 0\.0 GB at 32 x 32 pixels, and the disk has no"
     ):
         load_splits(TRAINING, 32, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Damaged parquet files: whatever is in them, they are read, or refused with a DataError, and no process dies.
+"""Damaged parquet files: whatever is in them, they are read, or refused with a UserError, and no process dies.
 
 Each seed makes one file from a good one: bytes changed, cut out, doubled or cut off, mostly in the footer, which says
 what all else is. `make test` runs the first few, `pytest -m long tests/data/test_fuzz_parquet.py` all of them.
@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.data.columns import columns_of_files
 from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, dataset_classes, split_files
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_classes, split_files
 from resnet_space.data.splits import load_splits
 from resnet_space.data.summary import summarise
 
@@ -107,7 +108,7 @@ def read_everything(folder: Path) -> int:
     ):
         try:
             use()
-        except DataError as error:
+        except UserError as error:
             sentence = str(error)
             assert sentence.endswith(".")
             assert "\n" not in sentence

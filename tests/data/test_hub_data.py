@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from resnet_space.common import hub_client as client
+from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.data import hub
 from resnet_space.data.hub import (
@@ -26,7 +27,7 @@ from resnet_space.data.hub import (
     recorded_dataset,
     search_datasets,
 )
-from resnet_space.data.sources import DataError, open_dataset
+from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import load_split, load_splits
 from tests.hub_stub import HubStub, isolate_client
 
@@ -82,7 +83,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
 
 def refusal(action: Any, *arguments: Any, **options: Any) -> str:
     """The sentence with which an action is refused."""
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UserError) as caught:
         action(*arguments, **options)
     sentence = str(caught.value)
     assert sentence.endswith(".")

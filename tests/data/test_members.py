@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import Members, Splits
-from resnet_space.runs import MEMBERS, STATE, Metric, Run, RunError, last_metric
+from resnet_space.runs import MEMBERS, STATE, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training import loop as train_module
 from resnet_space.training.loop import splits_of, train
@@ -145,7 +146,7 @@ def test_a_class_that_came_later_or_another_order_of_them_changes_nothing(
     write(write_split, data_folder, [*renumbered, (png(255), 1)], other, test=tests)
     splits = splits_of(run)
     assert (pixels(splits), splits.train.labels.tolist(), splits.train.classes) == (before, labels, CLASSES)
-    with pytest.raises(RunError, match="The classes of new are not those of the data set greys"):
+    with pytest.raises(UserError, match="The classes of new are not those of the data set greys"):
         splits_of(Run.create(tmp_path / "runs" / "new", CONFIG))
 
 
@@ -166,7 +167,7 @@ def test_a_picture_that_is_gone_ends_it_in_a_sentence(
     run = begun_run(tmp_path)
     before = pixels(splits_of(run))
     write(write_split, data_folder, change(old))
-    with pytest.raises(DataError, match=r"^The data set 'greys' has changed since the training began: \d+ of its pic"):
+    with pytest.raises(UserError, match=r"^The data set 'greys' has changed since the training began: \d+ of its pic"):
         go_on(run)
     write(write_split, data_folder, old)
     assert pixels(splits_of(run)) == before  # nothing is lost
@@ -207,9 +208,9 @@ def test_one_picture_of_which_one_pixel_is_left_is_refused_before_the_training(
         require_enough(config, len(splits_of(run).train))
         return
     with pytest.raises(
-        RunError, match=r"^There is only one image to train with, of which resnet18 leaves one pixel at"
+        UserError, match=r"^There is only one image to train with, of which resnet18 leaves one pixel at"
     ):
         list(train(run))
     assert run.metrics() == []
-    with pytest.raises(RunError, match="too little for batch normalisation"):
+    with pytest.raises(UserError, match="too little for batch normalisation"):
         next(range_test(config, None, splits_of(run).train))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.data import import_archive, import_folder
 from resnet_space.data.archives import Decision, ImportReport, read_report
 from resnet_space.data.archives.layout import keyword_split
-from resnet_space.data.sources import DataError
 
 Counts = dict[str, dict[str, int]]
 
@@ -126,7 +126,7 @@ def test_class_folders_with_such_a_word_stay_classes(tmp_path: Path, names: tupl
 
 
 def test_splits_without_classes_are_not_taken_for_classes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^The images are not in class folders: put"):
+    with pytest.raises(UserError, match=r"^The images are not in class folders: put"):
         imported(tmp_path, pictures("train_images", "test_images"))
 
 
@@ -188,7 +188,7 @@ def test_labels_in_the_files_names_are_read(tmp_path: Path, names: dict[str, str
 )
 def test_names_that_are_no_labels_are_none(tmp_path: Path, names: tuple[str, str]) -> None:
     first, second = (pictures("x" * (i + 1), name=name) for i, name in enumerate(names))
-    with pytest.raises(DataError, match="class"):
+    with pytest.raises(UserError, match="class"):
         imported(tmp_path, {path.split("/")[1]: data for path, data in [*first.items(), *second.items()]})
 
 
@@ -285,7 +285,7 @@ def test_the_columns_are_told_and_can_be_changed_and_what_is_missing_is_counted(
         ({"label_column": "lesion"}, "The tables have no label column 'lesion': choose one of dx, sex."),
         ({"image_column": "sex"}, "No table has a column 'sex' that names the images: leave it out."),
     ):
-        with pytest.raises(DataError) as refused:
+        with pytest.raises(UserError) as refused:
             import_archive(tmp_path / "archive.zip", tmp_path / "no", **wish)
         assert str(refused.value) == reason
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_space.config import ConfigError, ModelConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.images import to_model_size
 from resnet_space.data.sources import (
     DATA_FOLDER_VARIABLE,
-    DataError,
     DatasetRef,
     dataset_folders,
     split_files,
@@ -194,22 +194,22 @@ def test_without_one_image_that_can_be_decoded_the_data_set_is_refused(
     folder: Path, write_split: WriteSplit, images: list[bytes]
 ) -> None:
     write_split(folder, "train", images, [0] * len(images), named(2))
-    with pytest.raises(DataError, match=r"^None of the first images of 'pets' can be decoded\.$"):
+    with pytest.raises(UserError, match=r"^None of the first images of 'pets' can be decoded\.$"):
         summarise(DatasetRef("pets"))
 
 
 def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
     folder: Path, write_split: WriteSplit
 ) -> None:
-    with pytest.raises(DataError, match=r"^There is no data set named 'pets' on this machine: choose another"):
+    with pytest.raises(UserError, match=r"^There is no data set named 'pets' on this machine: choose another"):
         summarise(DatasetRef("pets"))
     write_split(folder, "test", [png(0)], [0], named(2))
-    with pytest.raises(DataError, match=r"^The data set 'pets' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The data set 'pets' has no training images\.$"):
         summarise(DatasetRef("pets"))
     write_split(folder, "train", [png(0)], [0], named(2))
     (file,) = folder.glob("train-*.parquet")
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
-    with pytest.raises(DataError, match="not one for image classification"):
+    with pytest.raises(UserError, match="not one for image classification"):
         summarise(DatasetRef("pets"))
 
 
@@ -217,7 +217,7 @@ def test_a_file_that_was_cut_off_is_a_data_set_that_cannot_be_read(folder: Path,
     write_split(folder, "train", [png(0)] * 20, [0] * 20, named(2))
     (file,) = folder.glob("train-*.parquet")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         summarise(DatasetRef("pets"))
 
 
@@ -256,7 +256,7 @@ def test_large_images_are_cropped_from_an_eighth_more_as_torchvision_evaluates(s
 
 @pytest.mark.parametrize("size", [7, 1025])
 def test_a_size_that_no_model_may_have_is_refused(size: int) -> None:
-    with pytest.raises(ConfigError, match=f"^The image size is {size}, "):
+    with pytest.raises(UserError, match=f"^The image size is {size}, "):
         sized(SMALL, size)
 
 

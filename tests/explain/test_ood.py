@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from resnet_space.common.errors import UserError
 from resnet_space.explain.ood import Usual, fit_usual, load_usual, looked_at, recorded_means, save_usual
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model
-from resnet_space.runs import USUAL, Run, RunError
+from resnet_space.runs import USUAL, Run
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
 EXAMPLES = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples"
@@ -162,11 +163,11 @@ def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
 )
 def test_a_file_that_does_not_fit_is_refused(run: Run, changes: dict[str, np.ndarray], reason: str) -> None:
     save_file(load_file(run.path / USUAL) | changes, run.path / USUAL)
-    with pytest.raises(RunError, match=f"^The usual.safetensors of run does not fit its model: .*{reason}"):
+    with pytest.raises(UserError, match=f"^The usual.safetensors of run does not fit its model: .*{reason}"):
         load_usual(run)
 
 
 def test_a_damaged_file_is_refused(run: Run) -> None:
     (run.path / USUAL).write_bytes(b"not safetensors")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         Classifier(run)

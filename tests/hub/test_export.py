@@ -15,12 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.onnx import ONNXProgram
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.hub import export as export_module
 from resnet_space.hub.export import STAGES, OnnxExport, export_onnx, write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model, model_from_config
-from resnet_space.runs import WEIGHTS, Run, RunError
+from resnet_space.runs import WEIGHTS, Run
 from tests.networks import alive
 
 CLASSES = ("ant", "bee", "Käfer", "dog", "eel")
@@ -186,7 +187,7 @@ def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported, name: str)
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
     untrained = Run.create(tmp_path / "untrained", RunConfig(SMALL))
     for export in (write_onnx, export_onnx):
-        with pytest.raises(RunError, match=r"^untrained has no model\.safetensors yet: [^\n]+\.$"):
+        with pytest.raises(UserError, match=r"^untrained has no model\.safetensors yet: [^\n]+\.$"):
             export(untrained, tmp_path / "files" / "model.onnx")
     assert not list(tmp_path.rglob("*.onnx*"))
 
@@ -215,7 +216,7 @@ def test_a_file_with_other_logits_is_not_kept(
     plant(monkeypatch, change)
     files = tmp_path / "files"
     sentence = rf"^The ONNX file of a-run was not kept: its logits differ from PyTorch's by {by} of the largest logit"
-    with pytest.raises(RunError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         write_onnx(small_run, files / "model.onnx")
     assert list(files.iterdir()) == []
 
@@ -269,7 +270,7 @@ def test_how_that_process_failed_is_said(
     really_start = subprocess.Popen
     command = [sys.executable, "-c", code]
     monkeypatch.setattr(subprocess, "Popen", lambda _command, **options: really_start(command, **options))
-    with pytest.raises(RunError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         export_onnx(small_run, tmp_path / "model.onnx")
 
 

@@ -14,11 +14,12 @@ import torchvision
 from huggingface_hub import constants
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.hub import pretrained, pull
 from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, pull_pretrained
-from resnet_space.runs import CONFIG, SOURCE, WEIGHTS, Library, RunError
+from resnet_space.runs import CONFIG, SOURCE, WEIGHTS, Library
 from tests.hub_stub import HubStub, isolate_client
 
 REPO = "timm/resnet18.tv_in1k"
@@ -146,7 +147,7 @@ def test_what_is_there_is_returned_without_a_request(stub: HubStub, root: Path, 
 def test_a_folder_that_is_not_a_run_is_not_replaced(stub: HubStub, root: Path) -> None:
     (root / NAME).mkdir(parents=True)
     (root / NAME / "mine.txt").touch()
-    with pytest.raises(RunError, match=r"^resnet18.tv_in1k is not a run"):
+    with pytest.raises(UserError, match=r"^resnet18.tv_in1k is not a run"):
         pull_pretrained(NAME, root)
     assert (root / NAME / "mine.txt").exists()
 

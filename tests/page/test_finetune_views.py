@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import Decision, ImportReport, Skipped, import_archive
 from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric
@@ -383,7 +384,7 @@ def test_a_name_is_not_that_of_anything_in_the_folder(data_folder: Path, tmp_pat
         assert free_dataset_name(f"{taken}.zip") != taken
     else:
         (data_folder / taken).mkdir()
-        with pytest.raises(DataError, match="There is no file"):  # not that the name is taken
+        with pytest.raises(UserError, match="There is no file"):  # not that the name is taken
             import_archive(tmp_path / "gone.zip", data_folder / free_dataset_name(f"{taken}.zip"))
 
 

@@ -17,14 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
-from resnet_space.config import STRATEGY_NAMES, ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import hub as hub_module
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DataError, DatasetRef, split_files
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef, split_files
 from resnet_space.data.summary import cautions
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.models import model_from_config
-from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
 from resnet_space.serve import workshop as workshop_module
@@ -204,7 +205,7 @@ def test_a_starts_own_cbam_stays_and_is_not_new(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("cbam", ["none", "block"])
 def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(workshop: Workshop, cbam: str) -> None:
-    with pytest.raises(RunError, match=f"^gated has CBAM already, .*'{AS_IT_IS}'\\.$"):
+    with pytest.raises(UserError, match=f"^gated has CBAM already, .*'{AS_IT_IS}'\\.$"):
         requested_config(workshop, ask("gated", cbam=cbam))
 
 
@@ -273,7 +274,7 @@ def test_another_label_column_can_be_asked_for(workshop: Workshop) -> None:
     pq.write_table(table.append_column("coat", coats), workshop.data / "coats" / "train.parquet")
     config = requested_config(workshop, ask("plain", dataset="coats", dataset_label="coat"))
     assert (config.model.classes, config.training.dataset_label) == (("long", "short"), "coat")
-    with pytest.raises(DataError, match="has no label column 'fur': choose one of label, coat"):
+    with pytest.raises(UserError, match="has no label column 'fur': choose one of label, coat"):
         requested_config(workshop, ask("plain", dataset="coats", dataset_label="fur"))
 
 
@@ -305,29 +306,29 @@ def test_whole_numbers_may_come_as_floats(workshop: Workshop) -> None:
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(
     workshop: Workshop, settings: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         requested_config(workshop, ask("plain", **settings))
     assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize("name", ["magic", "dataset", "dataset_revision", "start", "precision", "stem", "classes"])
 def test_a_setting_that_the_form_does_not_have_is_refused_by_its_name(workshop: Workshop, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^There is no setting named {name}\\.$"):
+    with pytest.raises(UserError, match=f"^There is no setting named {name}\\.$"):
         requested_config(workshop, Request("plain", "pets", "resnet20", "", {"epochs": 1, name: "x"}))
 
 
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
-        (ask("gone"), RunError, "There is no run named gone any more: "),
-        (ask(""), RunError, "Choose a run first."),
-        (ask(None), RunError, "There is no run named None any more: "),
-        (ask("../plain"), RunError, "Choose a run first."),
-        (ask(dataset="gone"), DataError, "There is no data set named 'gone': "),
-        (ask(dataset=""), DataError, "There is no data set named '': "),
-        (ask(dataset=None), DataError, "There is no data set named '': "),
-        (ask(RANDOM, architecture="vgg"), ConfigError, "The architecture is 'vgg', "),
-        (ask(RANDOM, cbam="everywhere"), ConfigError, "CBAM's place is 'everywhere', "),
+        (ask("gone"), UserError, "There is no run named gone any more: "),
+        (ask(""), UserError, "Choose a run first."),
+        (ask(None), UserError, "There is no run named None any more: "),
+        (ask("../plain"), UserError, "Choose a run first."),
+        (ask(dataset="gone"), UserError, "There is no data set named 'gone': "),
+        (ask(dataset=""), UserError, "There is no data set named '': "),
+        (ask(dataset=None), UserError, "There is no data set named '': "),
+        (ask(RANDOM, architecture="vgg"), UserError, "The architecture is 'vgg', "),
+        (ask(RANDOM, cbam="everywhere"), UserError, "CBAM's place is 'everywhere', "),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_sentence(
@@ -402,9 +403,9 @@ def test_a_programs_request_has_the_settings_that_the_form_would_have(
 
 def test_own_settings_refuses_what_the_form_would_refuse(workshop: Workshop) -> None:
     for request, error in (
-        (ask(strategy="magic"), ConfigError),
-        (ask("gone", strategy="full"), RunError),
-        (ask(dataset="gone", strategy="full"), DataError),
+        (ask(strategy="magic"), UserError),
+        (ask("gone", strategy="full"), UserError),
+        (ask(dataset="gone", strategy="full"), UserError),
     ):
         with pytest.raises(error):
             own_settings(workshop, request)
@@ -450,14 +451,14 @@ def test_where_the_download_fails_no_run_is_made(workshop: Workshop, monkeypatch
 
     monkeypatch.setattr(workshop_module, "pull_pretrained", fail)
     before = digests(workshop.library.root)
-    with pytest.raises(RunError, match=r"^The Hub does not answer: try again\.$"):
+    with pytest.raises(UserError, match=r"^The Hub does not answer: try again\.$"):
         create_run(workshop, ask(RESNET18))
     assert digests(workshop.library.root) == before
 
 
 def test_a_start_that_was_never_trained_gives_no_run(workshop: Workshop) -> None:
     Run.create(workshop.library.root / "untrained", RunConfig(OWN))
-    with pytest.raises(RunError, match=r"^untrained has no weights to start from"):
+    with pytest.raises(UserError, match=r"^untrained has no weights to start from"):
         create_run(workshop, ask("untrained"))
     assert not (workshop.library.root / "fine-tune-1").exists()
 
@@ -489,7 +490,7 @@ def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_to
 
 def test_a_run_that_is_not_there_cannot_be_compared(workshop: Workshop) -> None:
     for name in ("gone", "", None):
-        with pytest.raises(RunError):
+        with pytest.raises(UserError):
             create_comparison(workshop, name)
     assert not (workshop.library.root / "scratch-1").exists()
 
@@ -812,10 +813,10 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
         lambda: split_counts(public, key, "pets"),
     ):
         with pytest.raises(
-            (DataError, gr.Error), match="There is no data set named 'pets': choose one of cifar10-mini,"
+            (UserError, gr.Error), match="There is no data set named 'pets': choose one of cifar10-mini,"
         ):
             ask_for()
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(UserError) as refused:
         public.dataset("gone", key)
     assert "pets" not in str(refused.value)
     assert public.dataset("pets", "my key") == DatasetRef("pets")

@@ -17,12 +17,13 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from resnet_space import plots
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.images import open_image, to_model_size
 from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
 from resnet_space.inference import Classifier
@@ -327,7 +328,7 @@ def test_archives_folders_and_single_files_are_read_alike(tmp_path: Path, pictur
     (one,) = read_all([(single, "holiday.png")])
     assert (one.parts, one.data) == (("holiday.png",), wanted["y.png"])
     (tmp_path / "broken.zip").write_bytes(archive.read_bytes()[:-40])
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         list(read_all([(tmp_path / "broken.zip", "broken.zip")]))
 
 
@@ -349,9 +350,9 @@ def test_mistakes_are_a_data_set_that_a_training_reads(tmp_path: Path, monkeypat
     assert [CLASSES[i] for i in loaded.labels] == [HOSTILE, "fox"]
     assert np.array_equal(loaded.images[1].numpy(), np.asarray(Image.open(io.BytesIO(first))))
     assert [path.name for path in folder.iterdir()] == [mistakes_file(folder).name]
-    with pytest.raises(DataError, match="'cow' is none of the run's 6 classes"):
+    with pytest.raises(UserError, match="'cow' is none of the run's 6 classes"):
         add_mistake(folder, CLASSES, first, "a.png", "cow")
-    with pytest.raises(DataError, match="has other classes"):
+    with pytest.raises(UserError, match="has other classes"):
         add_mistake(folder, ("fox", "ant"), first, "a.png", "ant")
     assert pq.read_table(mistakes_file(folder)).num_rows == 2
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
-from resnet_space.data.sources import DataError
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import BasicBlock, ResNet
 from resnet_space.residuals import balanced, labels_for, probe, probe_batches, recorded_growth, residual_norms
@@ -113,6 +113,6 @@ def test_labels_follow_the_models_order_of_classes_or_are_unknown() -> None:
 
 def test_a_split_that_is_not_there_is_refused_in_a_sentence() -> None:
     with pytest.raises(
-        DataError, match=r"^The data set cifar10-mini has no validation images: choose one of train, test\.$"
+        UserError, match=r"^The data set cifar10-mini has no validation images: choose one of train, test\.$"
     ):
         probe("cifar10-mini", "validation", 4, MODEL)

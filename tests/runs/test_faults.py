@@ -20,14 +20,14 @@ import pytest
 from starlette.requests import Request
 
 from resnet_space.common import background
-from resnet_space.common.hub_client import HubError
-from resnet_space.config import ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import import_folder
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DataError, DatasetRef, dataset_folders
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_folders
 from resnet_space.hub import follower
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.push import push_run
-from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEIGHTS, Library, Metric, Run, RunError
+from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEIGHTS, Library, Metric, Run
 from resnet_space.runs import queue as queue_module
 from resnet_space.runs.queue import Trainer, trainer_process
 from resnet_space.serve import visitors
@@ -48,7 +48,7 @@ CONFIGURED = RunConfig(
     TrainConfig(dataset=GREYS, epochs=2, batch_size=16, crop_padding=0, precision="float32"),
 )
 TOKEN = "hf_annswritetoken"
-SENTENCES = (RunError, DataError, HubError)
+SENTENCES = (UserError,)
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +395,7 @@ def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_ru
     (run.path / METRICS).mkdir()
     assert curves(workshop, "odd", "sound") == ["sound"]
     assert "there is a folder in the place of a file" in training_status(workshop, "odd")["reason"]
-    with pytest.raises(RunError, match=r"^The metrics.jsonl of odd cannot be read: there is a folder"):
+    with pytest.raises(UserError, match=r"^The metrics.jsonl of odd cannot be read: there is a folder"):
         run.metrics()
 
 
@@ -531,7 +531,7 @@ def test_half_a_character_anywhere_in_a_configuration_is_refused_in_a_sentence_t
 ) -> None:
     data = CONFIGURED.to_json()
     data[part][name] = value
-    with pytest.raises(ConfigError, match=r"\.$") as caught:
+    with pytest.raises(UserError, match=r"\.$") as caught:
         RunConfig.from_json(data)
     assert str(caught.value).encode()
 

@@ -24,7 +24,8 @@ from huggingface_hub.utils._validators import validate_repo_id
 from torch import Tensor
 
 from resnet_space import runs
-from resnet_space.config import ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.models import ResNet, model_from_config
 from resnet_space.runs import (
     CONFIG,
@@ -35,7 +36,6 @@ from resnet_space.runs import (
     WEIGHTS,
     Library,
     Run,
-    RunError,
     read_metrics,
     replaced_atomically,
 )
@@ -64,7 +64,7 @@ def random_model(config: RunConfig, seed: int = 0) -> ResNet:
 
 def refusal(action: Any, *arguments: Any, **options: Any) -> str:
     """The sentence with which an action is refused."""
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UserError) as caught:
         action(*arguments, **options)
     sentence = str(caught.value)
     assert sentence.endswith("."), sentence
@@ -451,7 +451,7 @@ def test_a_run_is_training_while_another_process_holds_it_and_free_once_that_was
     run: Run, other_trainer: "subprocess.Popen[str]"
 ) -> None:
     assert run.is_training
-    with pytest.raises(RunError, match=r"^a-run is being trained already, by another process\.$"), run.training_lock():
+    with pytest.raises(UserError, match=r"^a-run is being trained already, by another process\.$"), run.training_lock():
         pass
     assert run.is_training  # being refused freed nothing
     assert run.metrics() == []
@@ -465,7 +465,7 @@ def test_a_run_is_training_while_another_process_holds_it_and_free_once_that_was
 
 def test_a_second_holder_in_the_same_process_is_refused_too(run: Run) -> None:
     with run.training_lock():
-        with pytest.raises(RunError, match="is being trained already"), run.training_lock():
+        with pytest.raises(UserError, match="is being trained already"), run.training_lock():
             pass
         assert run.is_training
     assert not run.is_training
@@ -643,7 +643,7 @@ def test_more_epochs_are_kept_in_the_configuration_file(run: Run) -> None:
     assert longer.config.training.total_epochs == CONFIG_A.training.epochs + 5
     assert Run.open(run.path) == longer
     for wrong in (0, -1, 2.5, True, "3"):
-        with pytest.raises(ConfigError, match="added epochs"):
+        with pytest.raises(UserError, match="added epochs"):
             run.with_more_epochs(wrong)  # type: ignore[arg-type]
     assert Run.open(run.path) == longer
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import NO_SAVED_TOKEN, sent_token
-from resnet_space.config import ConfigError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.runs import SHIPPED, WEIGHTS, Run
 from resnet_space.serve.launch import (
@@ -97,7 +97,7 @@ def test_an_account_of_another_form_is_refused_without_a_word_of_it(
 
 
 def test_a_user_cannot_have_two_passwords() -> None:
-    with pytest.raises(ConfigError, match="names the user ann twice"):
+    with pytest.raises(UserError, match="names the user ann twice"):
         accounts(["ann:one", "ann:two"], "--auth")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ARCHITECTURES, ModelConfig, TrainConfig
 from resnet_space.data.summary import image_settings
 from resnet_space.serve import limits as limits_module
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
@@ -39,7 +40,7 @@ def test_what_is_no_whole_number_above_zero_is_refused_by_the_variables_name(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLES["minutes"], text)
-    with pytest.raises(ConfigError, match=rf"^{VARIABLES['minutes']} is '{text}', but must be a whole number above 0"):
+    with pytest.raises(UserError, match=rf"^{VARIABLES['minutes']} is '{text}', but must be a whole number above 0"):
         Limits.from_environment(public=True)
 
 
@@ -59,9 +60,7 @@ RESNET18 = ModelConfig("resnet18", ("a", "b"), stem="imagenet", shortcut="projec
 
 def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fits() -> None:
     for limits in (Limits(batch_mb=1_000), Limits(batch_mb=1)):
-        with pytest.raises(
-            ConfigError, match=r"^A batch of 1,024 images at 224 px takes about 40\.7 GB with "
-        ) as caught:
+        with pytest.raises(UserError, match=r"^A batch of 1,024 images at 224 px takes about 40\.7 GB with ") as caught:
             limits.check(replace(TRAINING, batch_size=1_024), 1, RESNET18)
         fits = re.search(r"a batch size of at most (\d+)", str(caught.value))
         if limits.batch_mb == 1:
@@ -69,7 +68,7 @@ def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fit
             continue
         assert fits
         limits.check(replace(TRAINING, batch_size=int(fits[1])), 1, RESNET18)
-        with pytest.raises(ConfigError):
+        with pytest.raises(UserError):
             limits.check(replace(TRAINING, batch_size=int(fits[1]) + 1), 1, RESNET18)
 
 
@@ -80,7 +79,7 @@ def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds(
     monkeypatch.setattr(limits_module, "memory_bytes", lambda: 4_000_000_000)
     monkeypatch.setattr(limits_module, "nvidia_gpus", lambda: gpus)
     Limits().check(replace(TRAINING, batch_size=100), 1, RESNET18)  # 3.97 GB
-    with pytest.raises(ConfigError, match=r"on this machine at most 4\.0 GB") if refused else nullcontext():
+    with pytest.raises(UserError, match=r"on this machine at most 4\.0 GB") if refused else nullcontext():
         Limits().check(replace(TRAINING, batch_size=101), 1, RESNET18)
 
 
@@ -96,9 +95,9 @@ def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str,
 
 
 def test_too_many_epochs_or_images_are_refused_with_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match=r"^10 epochs are asked for, but here at most 9 may be\.$"):
+    with pytest.raises(UserError, match=r"^10 epochs are asked for, but here at most 9 may be\.$"):
         Limits(epochs=9).check(TRAINING, 1)
-    with pytest.raises(ConfigError, match=r"^12 epochs"):
+    with pytest.raises(UserError, match=r"^12 epochs"):
         Limits(epochs=10).check(replace(TRAINING, more_epochs=(2,)), 1)
-    with pytest.raises(ConfigError, match=r"^The data set has 2,001 training images, but here at most 2,000 may be"):
+    with pytest.raises(UserError, match=r"^The data set has 2,001 training images, but here at most 2,000 may be"):
         Limits(images=2_000).check(TRAINING, 2_001)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from resnet_space import inference
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.inference import Classifier
 from resnet_space.models import model_from_config
-from resnet_space.runs import CONFIG, Run, RunError
+from resnet_space.runs import CONFIG, Run
 from resnet_space.serve.loaded import LoadedModels
 
 
@@ -105,7 +106,7 @@ def test_a_run_that_cannot_be_loaded_is_tried_again(runs: list[Run]) -> None:
     kept = weights.read_bytes()
     weights.write_bytes(b"no")
     for _ in range(2):
-        with pytest.raises(RunError):
+        with pytest.raises(UserError):
             models.get(runs[0])
     weights.write_bytes(kept)
     assert isinstance(models.get(runs[0]), Classifier)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
-from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run, RunError
+from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run
 from resnet_space.serve import storage, temporary, visitors
 from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
 from resnet_space.serve.limits import Limits
@@ -262,7 +263,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
     csv_file("table", ["a"], [[1]])
     assert usage(workshop)["temporary"] == LEAST_FILE
     workshop.limits = replace(LIMITED, upload_mb=None)
-    with pytest.raises(RunError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
+    with pytest.raises(UserError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
 
 
@@ -290,7 +291,7 @@ def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: Workshop, ma
     waits = grow(make("waits", 5, queued=True), 50_000, 5)
     make("of-nobody", 9, owned=False)
     limited.storage.room_for(40_000)
-    with pytest.raises(RunError, match=r"^This takes 1 MB of the disk, and there is room for 0 MB here: bring or ask"):
+    with pytest.raises(UserError, match=r"^This takes 1 MB of the disk, and there is room for 0 MB here: bring or ask"):
         limited.storage.room_for(960_000)
     names = {"old", "older", "new", "waits", "of-nobody"}
     assert {path.name for path in limited.library.root.iterdir()} == names
@@ -306,7 +307,7 @@ def test_what_a_training_takes_counts_while_it_trains(limited: Workshop, make: C
         (run.path / DECODED).mkdir()
         (run.path / DECODED / "train-images.npy").write_bytes(bytes(900_000))
         assert usage(limited)["runs"] > 900_000
-        with pytest.raises(RunError, match="there is room for 0 MB here"):
+        with pytest.raises(UserError, match="there is room for 0 MB here"):
             limited.storage.room_for(200_000)
         age(run.path, 100)
         assert tidy(limited) == []
@@ -317,7 +318,7 @@ def test_ones_own_machine_is_asked_for_free_disk_only(tmp_path: Path, monkeypatc
     own = Workshop(tmp_path / "runs")
     own.storage.room_for(10_000_000)
     monkeypatch.setattr(storage, "_free", lambda _folder: 5_000_000)
-    with pytest.raises(RunError, match=r"^This takes 10 MB of the disk, and there is room for 0 MB here"):
+    with pytest.raises(UserError, match=r"^This takes 10 MB of the disk, and there is room for 0 MB here"):
         own.storage.room_for(10_000_000)
 
 
@@ -328,7 +329,7 @@ def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_sta
     limited.storage.room_for_training(config)  # in memory
     monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "1")
     words = r"^The data set cifar10-mini, decoded at 32 pixels, takes 9 MB of the disk, and there is room for 1 MB here"
-    with pytest.raises(RunError, match=words):
+    with pytest.raises(UserError, match=words):
         limited.storage.room_for_training(config)
 
 
@@ -337,7 +338,7 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop,
     archive.write_bytes(bytes(1_000))
     assert limited.storage.import_limits(archive).total_bytes == 500_000  # it is written twice
     archive.write_bytes(bytes(300_000))
-    with pytest.raises(RunError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
+    with pytest.raises(UserError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
         limited.storage.import_limits(archive)
 
 
@@ -352,7 +353,7 @@ def test_a_download_needs_room_unless_it_is_here_already(
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
         monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
     with pytest.raises(
-        RunError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+        UserError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
     ):
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
     limited.remember(DatasetRef("ann/pets"))

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run, RunError
+from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
 from resnet_space.serve.kept import EXPIRES
@@ -61,9 +62,9 @@ def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_tho
     assert {run.name for run in workshop.runs(None)} == {BACKBONE}
     assert workshop.own_run("of-0", keys[0]).name == "of-0"
     for name in ("of-1", "of-nobody"):
-        with pytest.raises(RunError, match=f"^{name} is not yours: only who started it can"):
+        with pytest.raises(UserError, match=f"^{name} is not yours: only who started it can"):
             workshop.own_run(name, keys[0])
-    with pytest.raises(RunError, match="came with the app"):
+    with pytest.raises(UserError, match="came with the app"):
         workshop.own_run(BACKBONE, keys[0])
 
 
@@ -73,7 +74,7 @@ def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tm
     Run.create(tmp_path / BACKBONE, CONFIG)
     assert {run.name for run in workshop.runs(None)} == {"claimed", BACKBONE}
     assert workshop.own_run("claimed", None).name == "claimed"
-    with pytest.raises(RunError, match="came with the app"):
+    with pytest.raises(UserError, match="came with the app"):
         workshop.own_run(BACKBONE, None)
 
 
@@ -87,7 +88,7 @@ def test_a_model_that_two_visitors_brought_is_both_s_until_both_gave_it_up(tmp_p
     workshop.delete_run("shared", one)
     assert workshop.runs(one) == []
     assert [run.name for run in workshop.runs(other)] == ["shared"]
-    with pytest.raises(RunError, match="is not yours"):
+    with pytest.raises(UserError, match="is not yours"):
         workshop.delete_run("shared", one)
     workshop.delete_run("shared", other)
     assert not run.path.exists()
@@ -119,7 +120,7 @@ def test_no_visitors_run_takes_the_name_of_what_came_with_the_app(name: str, tmp
     workshop = Workshop(tmp_path, public=True)
     key = visitors.new_key()
     workshop.claim(Run.create(tmp_path / "mine", CONFIG).path / OWNER, key)
-    with pytest.raises(RunError, match=f"^{name} is the name of weights that come with the app"):
+    with pytest.raises(UserError, match=f"^{name} is the name of weights that come with the app"):
         workshop.rename_run("mine", key, name)
     assert workshop.rename_run("mine", key, "ours").name == "ours"
 
@@ -139,12 +140,12 @@ def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
         hub.add_model("ann/bees", files | {"README.md": b"newer"})
         newer = public.pull("ann/bees", one)
         assert public.pull("ann/bees", other) == newer
-        with pytest.raises(RunError, match="does not know you yet"):
+        with pytest.raises(UserError, match="does not know you yet"):
             public.pull("ann/bees", None)
     assert {run.name for run in public.runs(one)} == {owners.name, newer.name}
     assert not (owners.path / OWNER).with_name(EXPIRES).exists()
     assert (newer.path / OWNER).with_name(EXPIRES).exists()
-    with pytest.raises(RunError, match="is not yours"):
+    with pytest.raises(UserError, match="is not yours"):
         public.delete_run(owners.name, one)
     public.delete_run(newer.name, one)
     assert {run.name for run in public.runs(other)} == {newer.name}
@@ -167,7 +168,7 @@ def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp
         workshop.delete_run("waiting", None)
         assert not waiting.path.exists()
         assert workshop.trainer.queue() == []
-        with pytest.raises(RunError, match="stop it before it is deleted"):
+        with pytest.raises(UserError, match="stop it before it is deleted"):
             workshop.delete_run("training", None)
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.models import model_from_config
-from resnet_space.runs import CARD, DECODED, EVALUATION, WEIGHTS, Metric, Run, RunError, last_metric
+from resnet_space.runs import CARD, DECODED, EVALUATION, WEIGHTS, Metric, Run, last_metric
 from resnet_space.serve.limits import VARIABLES
 from resnet_space.serve.zero.host import ABORTED, LEFT, train_in_slices, train_slice
 from resnet_space.serve.zero.quota import (
@@ -143,7 +144,7 @@ def test_slices_in_this_process_write_what_one_training_writes(run: Run, in_one_
 
 
 def test_a_run_that_trains_is_refused_and_left_alone(run: Run) -> None:
-    with run.training_lock(), pytest.raises(RunError, match="being trained already"):
+    with run.training_lock(), pytest.raises(UserError, match="being trained already"):
         next(train_in_slices(run))
     assert run.metrics() == []
 

@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.optimize import minimize_scalar
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from resnet_space.config import ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import load_splits
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.inference import Classifier
@@ -67,7 +68,7 @@ def test_the_calibration_error_is_torchmetrics() -> None:
 
 @pytest.mark.parametrize("temperature", [0, -1, 1000, float("nan"), "1", True])
 def test_a_temperature_that_cannot_be_is_refused(temperature: object) -> None:
-    with pytest.raises(ConfigError, match="temperature"):
+    with pytest.raises(UserError, match="temperature"):
         ModelConfig("resnet20", ("a", "b"), temperature=temperature)
 
 

@@ -17,11 +17,12 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1Score
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.batches import normalise
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import create_model
-from resnet_space.runs import EVALUATION, WEIGHTS, Run, RunError
+from resnet_space.runs import EVALUATION, WEIGHTS, Run
 from resnet_space.training.evaluation import (
     ClassScore,
     Evaluation,
@@ -467,7 +468,7 @@ def test_views_are_saved_as_the_numbers_they_show(run: Run) -> None:
 
 def refusal(run: Run) -> str:
     """The sentence with which a run's evaluation is refused."""
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UserError) as caught:
         load_evaluation(run)
     sentence = str(caught.value)
     assert sentence.startswith(f"The {EVALUATION} of a-run ")

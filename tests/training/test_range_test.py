@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
 from resnet_space.models import model_from_config
-from resnet_space.runs import Run, RunError
+from resnet_space.runs import Run
 from resnet_space.training import range_test as range_module
 from resnet_space.training.optim import part_of
 from resnet_space.training.range_test import (
@@ -297,7 +298,7 @@ def test_a_start_without_its_head_gets_a_random_one_and_other_weights_are_refuse
     next(range_test(config, weights, data))
     assert torch.equal(watched.before["conv1.weight"], weights["conv1.weight"])
     assert watched.before["fc.weight"].std() > 0
-    with pytest.raises(RunError, match=r"^The weights of a-start do not fit the configuration: "):
+    with pytest.raises(UserError, match=r"^The weights of a-start do not fit the configuration: "):
         next(range_test(config, weights_for(config.model, ("layer2.",)), data))
 
 
@@ -440,7 +441,7 @@ def test_a_process_that_fails_or_takes_too_long_is_one_sentence(
     program: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saying(monkeypatch, program)
-    with pytest.raises(RunError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         list(apart(seconds=1 if "sleep" in program else 60))
 
 

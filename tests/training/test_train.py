@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
@@ -30,7 +31,7 @@ from resnet_space.explain.sanity import sanity_checks
 from resnet_space.hub.card import card_text
 from resnet_space.models import create_model, model_from_config
 from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
-from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run, RunError
+from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run
 from resnet_space.serve.limits import VARIABLES
 from resnet_space.train import main
 from resnet_space.training import loop as train_module
@@ -571,13 +572,13 @@ def test_a_run_trains_on_when_its_start_is_gone(short: Trained, tmp_path: Path) 
 def test_a_start_that_does_not_fit_the_architecture_is_refused_in_one_sentence(short: Trained, tmp_path: Path) -> None:
     config = RunConfig(replace(SHORT.model, architecture="resnet32"), replace(SHORT.training, start="short"))
     run = Run.create(tmp_path / "run", config, start=short.run)
-    with pytest.raises(RunError, match=r"^The weights of short do not fit the configuration: [^\n]+$"):
+    with pytest.raises(UserError, match=r"^The weights of short do not fit the configuration: [^\n]+$"):
         next(train(run))
 
 
 def test_a_start_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, start="short")))
-    with pytest.raises(RunError, match=f"^run has no {START_WEIGHTS}"):
+    with pytest.raises(UserError, match=f"^run has no {START_WEIGHTS}"):
         next(train(run))
 
 
@@ -586,7 +587,7 @@ def test_a_start_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
 
 def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
     before = {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()}
-    with pytest.raises(RunError, match=r"^short has been trained already: go on with --resume, or make a new run\.$"):
+    with pytest.raises(UserError, match=r"^short has been trained already: go on with --resume, or make a new run\.$"):
         next(train(short.run))
     assert {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()} == before
 
@@ -594,13 +595,13 @@ def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
 def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", SHORT)
     run.save_weights(short.run.load_weights())
-    with pytest.raises(RunError, match=r"^run cannot go on: .* is not on this machine\.$"):
+    with pytest.raises(UserError, match=r"^run cannot go on: .* is not on this machine\.$"):
         next(train(run, resume=True))
 
 
 def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
     config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
-    with pytest.raises(RunError, match=r"^The classes of run are not those of the data set slice\.$"):
+    with pytest.raises(UserError, match=r"^The classes of run are not those of the data set slice\.$"):
         next(train(Run.create(tmp_path / "run", config)))
 
 

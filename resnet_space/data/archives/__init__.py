@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.layout import EXPECTED, SpooledImage, Wishes, select
 from resnet_space.data.archives.members import (
     DEFAULT_LIMITS,
@@ -44,7 +45,6 @@ from resnet_space.data.archives.tars import tar_members
 from resnet_space.data.archives.writing import Keeper, write_splits
 from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.images import ImageError
-from resnet_space.data.sources import DataError
 
 __all__ = [
     "Decision",
@@ -87,7 +87,7 @@ def import_archive(
         progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
 
     Raises:
-        DataError: for what cannot be made a data set of. Single unusable files are skipped and reported.
+        UserError: for what cannot be made a data set of. Single unusable files are skipped and reported.
     """
     wishes, decisions = Wishes(label_column, image_column, folders), list[Decision]()
     members = _archive_members(Path(archive), limits, decisions)
@@ -119,13 +119,13 @@ def is_archive(file: Path) -> bool:
 
 def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -> Members:
     if not archive.is_file():
-        raise DataError(f"There is no file {archive.name!r}.")
+        raise UserError(f"There is no file {archive.name!r}.")
     with archive.open("rb") as file:
         start = file.read(4)
     if not start:
-        raise DataError(f"The file {archive.name!r} is empty.")
+        raise UserError(f"The file {archive.name!r} is empty.")
     if start in OTHER_ARCHIVES:
-        raise DataError(
+        raise UserError(
             f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which cannot be read here: bring a .zip, .tar, "
             ".tar.gz, .tar.bz2 or .tar.xz."
         )
@@ -141,7 +141,7 @@ def _build(
     wishes: Wishes,
     decisions: list[Decision],
 ) -> ImportReport:
-    taken = DataError(f"There is already a data set named {folder.name!r}: choose another name.")
+    taken = UserError(f"There is already a data set named {folder.name!r}: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
@@ -161,8 +161,8 @@ def _build(
             lost = lost_folders(skipped, (image.folders for image in found))
             try:
                 selection = select(found, skipped, limits, tables, wishes)
-            except DataError as error:
-                raise DataError(" ".join([str(error), *lost])) from None
+            except UserError as error:
+                raise UserError(" ".join([str(error), *lost])) from None
             write_splits(selection, spool, temporary, keeper.finish)
         spool_file.unlink()
         counts = {
@@ -183,7 +183,7 @@ def _build(
         temporary.rename(folder)
         return report
     except OSError as error:
-        raise DataError(f"The data set cannot be imported ({error.strerror or error}).") from error
+        raise UserError(f"The data set cannot be imported ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -208,7 +208,7 @@ def _collect(
                 digest = hashlib.sha256(file.data).digest()
                 kept = keeper.keep(file.data)
                 if len(found) >= limits.images:
-                    raise DataError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
+                    raise UserError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
                 found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
                 spool.write(kept)
@@ -243,7 +243,7 @@ def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Fil
     """The files of an archive, or of a folder on this machine, one at a time: only one is ever in memory.
 
     Raises:
-        DataError: for what is no archive, a damaged one, or one that holds more than is allowed.
+        UserError: for what is no archive, a damaged one, or one that holds more than is allowed.
     """
     members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits, [])
     with closing(members):
@@ -260,7 +260,7 @@ def _read(members: Members, limits: Limits) -> Iterator[File]:
             data += chunk
             total += len(chunk)
             if total > limits.total_bytes:
-                raise DataError(f"There are more than the {limits.total_bytes:,} bytes that are allowed: bring less.")
+                raise UserError(f"There are more than the {limits.total_bytes:,} bytes that are allowed: bring less.")
             if len(data) > limits.bytes_per_image:
                 raise _too_large(limits)
         return bytes(data)
@@ -285,11 +285,11 @@ def _too_large(limits: Limits) -> UnusableError:
     return UnusableError(f"It has more than the {limits.bytes_per_image:,} bytes that an image may have.")
 
 
-def _nothing_found(skipped: SkippedFiles) -> DataError:
+def _nothing_found(skipped: SkippedFiles) -> UserError:
     if not skipped.count:
-        return DataError(f"There are no files to import: {EXPECTED}.")
+        return UserError(f"There are no files to import: {EXPECTED}.")
     first = skipped.listed[0]
-    return DataError(
+    return UserError(
         f"None of the {skipped.count:,} files is an image that can be used; the first is {first.name!r}: {first.reason}"
     )
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.members import Limits
 from resnet_space.data.archives.report import Decision, SkippedFiles, images, left_out, named
-from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DataError
+from resnet_space.data.sources import SPLIT_NAMES, SPLITS
 
 if TYPE_CHECKING:
     from resnet_space.data.archives.tables import Labels, Table
@@ -78,7 +79,7 @@ def select(
     must not be judged by what it has seen.
 
     Raises:
-        DataError: where the folders do not make a data set.
+        UserError: where the folders do not make a data set.
     """
     from resnet_space.data.archives.tables import labels_from_names, labels_from_tables
 
@@ -124,15 +125,15 @@ def select(
             Decision("set aside", f"{images(sum(aside.values()))} without a class {were} set aside: in {folders}.")
         )
     if not any(sets.values()):
-        raise DataError(f"The images are not in class folders: {EXPECTED}.")
+        raise UserError(f"The images are not in class folders: {EXPECTED}.")
     if not sets["train"]:
-        raise DataError(f"There are only images to test with, none to learn from: {EXPECTED}.")
+        raise UserError(f"There are only images to test with, none to learn from: {EXPECTED}.")
     decisions += _match_case(sets)
     classes = tuple(sorted(sets["train"], key=natural_order))
     if len(classes) < 2:
-        raise DataError(f"There is only one class to learn, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
+        raise UserError(f"There is only one class to learn, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
     if len(classes) > limits.classes:
-        raise DataError(f"There are {len(classes):,} classes, but at most {limits.classes:,} are allowed.")
+        raise UserError(f"There are {len(classes):,} classes, but at most {limits.classes:,} are allowed.")
 
     warnings = _drop_unlearned(sets, classes, skipped)
     for split in SPLITS:

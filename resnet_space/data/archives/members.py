@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from resnet_space.data.sources import DataError
+from resnet_space.common.errors import UserError
 
 CHUNK = 1 << 16  # bytes read at once
 XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs half of it, but a file may ask for 4 GB
@@ -53,16 +53,16 @@ class Budget:
         self._end = time.monotonic() + limits.seconds
 
     def spend(self, pixels: int, size: int) -> None:
-        """On a picture, before it is decoded, of a file of so many bytes. Raises DataError where nothing is left."""
+        """On a picture, before it is decoded, of a file of so many bytes. Raises UserError where nothing is left."""
         self._pixels += size * self._limits.pixels_per_byte - pixels
         if self._pixels < 0:
-            raise DataError(
+            raise UserError(
                 f"The pictures have more than the {self._limits.pixels / 1e6:,.0f} million pixels that are allowed for "
                 "files as small as theirs: make the pictures smaller."
             )
         if time.monotonic() > self._end:
             minutes = self._limits.seconds / 60
-            raise DataError(
+            raise UserError(
                 f"The pictures take longer than {minutes:,.0f} minutes to read: bring fewer, or smaller ones."
             )
 
@@ -116,14 +116,14 @@ def path_parts(name: str) -> tuple[str, ...]:
     return parts
 
 
-def too_many_members(limits: Limits) -> DataError:
-    return DataError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
+def too_many_members(limits: Limits) -> UserError:
+    return UserError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
 
 
 def folder_members(source: Path, limits: Limits) -> Members:
     """The files below a folder, by name. A link to a file within the folder is followed, any other link is not."""
     if not source.is_dir():
-        raise DataError(f"There is no folder {str(source)!r}.")
+        raise UserError(f"There is no folder {str(source)!r}.")
     root = source.resolve()
     problems: dict[Path, str | None] = {}
 

@@ -13,9 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.layout import Placed, SpooledImage, keyword_split
 from resnet_space.data.archives.report import Decision, named
-from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, MAX_NAME, DataError
+from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, MAX_NAME
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 MAX_TABLE_BYTES = 20_000_000  # of all tables together; as lists of texts they take some ten times that
@@ -121,7 +122,7 @@ def labels_from_tables(
         image_column: that names the files; by default the one whose values are files' names.
 
     Raises:
-        DataError: for a column that was asked for and is not there.
+        UserError: for a column that was asked for and is not there.
     """
     lookup = _Lookup(found, placed)
     reads = []
@@ -132,13 +133,13 @@ def labels_from_tables(
         if files:
             reads.append(_Read(table, columns, files))
     if not reads and (label_column or image_column):
-        raise DataError("There is no table that names the images: leave the columns out.")
+        raise UserError("There is no table that names the images: leave the columns out.")
     if image_column is not None:
         for read in reads:
             read.files = {name: rows for name, rows in read.files.items() if name == image_column}
         reads = [read for read in reads if read.files]
         if not reads:
-            raise DataError(f"No table has a column {image_column!r} that names the images: leave it out.")
+            raise UserError(f"No table has a column {image_column!r} that names the images: leave it out.")
     return _best(reads, found, placed, label_column) if reads else None
 
 
@@ -163,7 +164,7 @@ def _best(
         there = list(dict.fromkeys(name for read in reads for name in able[id(read)]))
         if label_column not in there:
             choose = f"choose one of {', '.join(there)}" if there else "leave it out, as none has labels"
-            raise DataError(f"The tables have no label column {label_column!r}: {choose}.")
+            raise UserError(f"The tables have no label column {label_column!r}: {choose}.")
         for read in reads:
             able[id(read)] = [name for name in able[id(read)] if name == label_column]
     with_labels = [read for read in reads if able[id(read)]]

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Protocol, cast
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.members import (
     CHUNK,
     XZ_MEMORY,
@@ -19,7 +20,6 @@ from resnet_space.data.archives.members import (
     decode_name,
     too_many_members,
 )
-from resnet_space.data.sources import DataError
 
 HEADER_BYTES = 1 << 15  # of one member, with its long name and attributes; tarfile takes quadratic time for some
 UNSUSPECTED_BYTES = 32_000_000  # up to here the compression ratio does not matter
@@ -30,7 +30,7 @@ def tar_members(path: Path, limits: Limits) -> Members:
     """The files in a tar, in its order.
 
     Raises:
-        DataError: for a tar that is damaged or incomplete anywhere, as nothing can be read after that, and for a bomb.
+        UserError: for a tar that is damaged or incomplete anywhere, as nothing can be read after that, and for a bomb.
     """
     total = path.stat().st_size
     with path.open("rb") as raw, closing(_decompressed(raw)) as stream:
@@ -60,7 +60,7 @@ def tar_members(path: Path, limits: Limits) -> Members:
                     chunks = lambda info=info: _chunks(guard, info)  # noqa: E731
                     yield Member(name, _problem(info), info.size, chunks, raw.tell(), total)
         if guard.last != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
-            raise DataError("The tar is damaged or incomplete (no end mark): make or upload it anew.")
+            raise UserError("The tar is damaged or incomplete (no end mark): make or upload it anew.")
 
 
 def _problem(info: tarfile.TarInfo) -> str | None:
@@ -86,10 +86,10 @@ def _chunks(guard: "_Guard", info: tarfile.TarInfo) -> Iterator[bytes]:
 def _damage(what: str) -> Iterator[None]:
     try:
         yield
-    except DataError:
+    except UserError:
         raise
     except DAMAGE as error:
-        raise DataError(f"{what} ({error}): bring a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.") from None
+        raise UserError(f"{what} ({error}): bring a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.") from None
 
 
 class _Stream(Protocol):
@@ -170,8 +170,8 @@ class _Guard:
         data = self._stream.read(size)
         self._position += len(data)
         if self._position > self._limits.total_bytes:
-            raise DataError(f"The archive holds more than the {self._limits.total_bytes:,} bytes that are allowed.")
+            raise UserError(f"The archive holds more than the {self._limits.total_bytes:,} bytes that are allowed.")
         if self._position > max(UNSUSPECTED_BYTES, self._limits.compression_ratio * self._raw.tell()):
             ratio = self._limits.compression_ratio
-            raise DataError(f"The archive is compressed more than {ratio} times, as bombs are and pictures are not.")
+            raise UserError(f"The archive is compressed more than {ratio} times, as bombs are and pictures are not.")
         return data

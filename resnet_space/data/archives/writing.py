@@ -51,7 +51,7 @@ class Keeper:
         self._bands = 0
 
     def keep(self, data: bytes) -> bytes:
-        """Raises ImageError for what cannot be decoded, DataError where that is too much in all."""
+        """Raises ImageError for what cannot be decoded, UserError where that is too much in all."""
         with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
             self._budget.spend(picture.cost, len(data))
             deep, usual = picture.is_deep, picture.is_usual

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.members import (
     CHUNK,
     XZ_MEMORY,
@@ -24,7 +25,6 @@ from resnet_space.data.archives.members import (
 )
 from resnet_space.data.archives.names import encoding_of
 from resnet_space.data.archives.report import Decision
-from resnet_space.data.sources import DataError
 
 DIRECTORY_BYTES_PER_MEMBER = 256  # 46 and the name; macOS adds some 30
 UNSUSPECTED_BYTES = 8_000_000  # a drawing may be compressed well: below this size the ratio does not matter
@@ -49,26 +49,26 @@ def zip_members(path: Path, limits: Limits, decisions: list[Decision]) -> Member
     """The files in a zip, in its order; how their names were read is added to `decisions`.
 
     Raises:
-        DataError: for a zip that is damaged, encrypted or a bomb as a whole. One bad member is only marked as such.
+        UserError: for a zip that is damaged, encrypted or a bomb as a whole. One bad member is only marked as such.
     """
     with _ZipReader(path, limits) as file:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of names, which are read below
                 archive = zipfile.ZipFile(file)
-        except DataError:
+        except UserError:
             raise
         except DAMAGE as error:
-            raise DataError(f"The zip is damaged or incomplete ({error}): make or upload it anew.") from None
+            raise UserError(f"The zip is damaged or incomplete ({error}): make or upload it anew.") from None
         with archive:
             infos = archive.infolist()
             if len(infos) > limits.members:
                 raise too_many_members(limits)
             # Honest members lie side by side. This also makes compress_size, which bounds what is read, believable.
             if sum(info.compress_size for info in infos) > path.stat().st_size:
-                raise DataError("The zip's entries overlap, as only those of a zip bomb do: make it anew.")
+                raise UserError("The zip's entries overlap, as only those of a zip bomb do: make it anew.")
             if any(info.flag_bits & ENCRYPTED for info in infos):
-                raise DataError("The zip is protected by a password: make one without.")
+                raise UserError("The zip is protected by a password: make one without.")
             names = _names(infos, decisions)
             absolute = bool(names) and names[0].startswith("/")  # all are, as the paths of one machine
             for i, (info, name) in enumerate(zip(infos, names, strict=True)):

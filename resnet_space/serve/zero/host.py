@@ -138,7 +138,7 @@ def train_in_slices(
         most: seconds of a slice.
 
     Raises:
-        RunError: if the run is being trained already.
+        UserError: if the run is being trained already.
     """
     from resnet_space.training.loop import hosting
 

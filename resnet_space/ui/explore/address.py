@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.runs import RunError
+from resnet_space.common.errors import UserError
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.compare import MOST
 from resnet_space.ui.explore.subjects import run_of, subject_names
@@ -54,5 +54,5 @@ def _is_there(workshop: Workshop, name: str) -> bool:
         return True
     try:
         return workshop.library.open(run_of(name) or "").has_weights
-    except RunError:
+    except UserError:
         return False

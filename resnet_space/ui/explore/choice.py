@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.sources import DatasetRef
-from resnet_space.runs import RunError
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.explore.images import (
@@ -95,7 +95,7 @@ def wire_controls(
         known = workshop.dataset_choices(key)
         try:
             training = workshop.library.open(run).config.training
-        except RunError:
+        except UserError:
             return (gr.skip(),) * 4
         own = replace(DatasetRef.of(training), revision=None)
         refs = [DatasetRef.parse(value) for _, value in known]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.summary import SMALL_IMAGE
-from resnet_space.runs import RunError
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore.images import Images, image_names, image_set
@@ -147,7 +147,7 @@ def opened(workshop: Workshop, name: str | None) -> Subject:
     """Raises gr.Error for what cannot be opened."""
     try:
         return open_subject(workshop, name)
-    except RunError as error:
+    except UserError as error:
         raise refusal(error) from None
 
 

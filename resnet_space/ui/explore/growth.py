@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart, residuals
-from resnet_space.runs import Run, RunError
+from resnet_space.runs import Run
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import words
 from resnet_space.ui.explore.subjects import run_of
@@ -32,7 +33,7 @@ def growth_of(workshop: Workshop, subject: str | None) -> "tuple[Run | None, Gro
         return None, None
     try:
         run = workshop.library.open(name)
-    except RunError:
+    except UserError:
         return None, None
     return run, recorded_growth(workshop.library.metrics(run))
 

@@ -7,10 +7,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import SPLITS, DataError, DatasetRef, open_dataset
+from resnet_space.data.sources import SPLITS, DatasetRef, open_dataset
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop
@@ -55,7 +56,7 @@ def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[s
     try:
         workshop.dataset(dataset, key)
         return {split: sum(counts) for split, counts in workshop.summary(ref).counts.items()}
-    except DataError as error:
+    except UserError as error:
         raise refusal(error) from None
 
 
@@ -111,7 +112,7 @@ def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "
         )
     try:
         return (_kept_image_set if count * each <= KEPT_BYTES else _image_set)(images, config)
-    except DataError as error:
+    except UserError as error:
         raise refusal(error) from None
 
 
@@ -157,7 +158,7 @@ def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
         all_ = read_images(files, usable.tolist(), columns.image, partial(to_model_size, size=1))
         usable = usable[[image is not None for image in all_]]
         if not len(usable):
-            raise DataError("None of the data set's images can be decoded, or none has a label.")
+            raise UserError("None of the data set's images can be decoded, or none has a label.")
         chosen, decoded = read()
     return replace(chosen, images=torch.from_numpy(np.stack([np.array(image) for image in decoded])))
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.models.torchvision_models import ARCHITECTURES
-from resnet_space.runs import RunError
 from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_of(subject: str) -> str | None:
 
 
 def open_subject(workshop: Workshop, name: object) -> Subject:
-    """The network by its name on the page. Raises RunError."""
+    """The network by its name on the page. Raises UserError."""
     name = str(name or "")
     architecture = torchvision_name(name)
     if architecture is not None:
@@ -76,5 +76,5 @@ def _torchvision(architecture: str) -> Subject:
     try:
         model, config = torchvision_network(architecture)
     except ValueError as error:
-        raise RunError(str(error)) from None
+        raise UserError(str(error)) from None
     return Subject(f"{TORCHVISION}{architecture}{RANDOM}", config, model, threading.Lock())

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
-from resnet_space.runs import RunError
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
@@ -180,7 +180,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
             try:
                 workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
-            except RunError as error:
+            except UserError as error:
                 raise refusal(error) from None
         return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
 
@@ -206,9 +206,9 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
             run = workshop.own_run(name, key) if name else None
             status = workshop.trainer.status(run) if run else None
             if run is None or status is None or not (status.is_active or status.state == "queued"):
-                raise RunError("Nothing is training, so there is nothing to stop.")
+                raise UserError("Nothing is training, so there is nothing to stop.")
             workshop.trainer.stop(run)
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
 
     # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there

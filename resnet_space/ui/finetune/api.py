@@ -5,10 +5,9 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
-from resnet_space.common.hub_client import HubError
-from resnet_space.config import ConfigError
-from resnet_space.runs import BACKBONE, RunError, last_metric
+from resnet_space.runs import BACKBONE, last_metric
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
@@ -24,7 +23,7 @@ def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     try:
         run = workshop.library.open(name)
         status = workshop.trainer.status(run)
-    except RunError as error:
+    except UserError as error:
         raise refusal(error) from None
     metrics = workshop.library.metrics(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
@@ -76,7 +75,7 @@ def build_api(workshop: Workshop) -> None:
 
         def create() -> Any:
             if not isinstance(more, dict | None):
-                raise ConfigError('The other settings must be an object such as {"mixup": 0.2}.')
+                raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
             request = Request(start, dataset, architecture, cbam, {"strategy": strategy}, key)
             settings = {"strategy": strategy, **own_settings(workshop, request), **given}
             settings |= {"epochs": epochs, "seed": seed, **(more or {})}
@@ -110,7 +109,7 @@ def build_api(workshop: Workshop) -> None:
         """
         try:
             workshop.trainer.stop(workshop.own_run(run, key))
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         return training_status(workshop, run)
 
@@ -139,7 +138,7 @@ def build_api(workshop: Workshop) -> None:
         try:
             token = token_of(workshop, key, signed_in, x_hf_token)
             return workshop.push(run, repo_id, key, token=token, private=private)
-        except (HubError, RunError) as error:
+        except UserError as error:
             raise refusal(error) from None
 
     @costly
@@ -166,7 +165,7 @@ def build_api(workshop: Workshop) -> None:
             token = token_of(workshop, key, signed_in, x_hf_token)
             run = workshop.pull(name, key, revision=revision, token=token)
             return training_status(workshop, run.name) | {"key": key}
-        except (HubError, RunError) as error:
+        except UserError as error:
             raise refusal(error) from None
 
     for name, endpoint, queued in (

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from resnet_space import plots
-from resnet_space.config import ARCHITECTURES, ConfigError
-from resnet_space.data.sources import DataError
+from resnet_space.common.errors import UserError
+from resnet_space.config import ARCHITECTURES
 from resnet_space.data.summary import cautions
-from resnet_space.runs import BACKBONE, RunError
+from resnet_space.runs import BACKBONE
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
 from resnet_space.training.strategies import STRATEGIES
@@ -154,7 +154,7 @@ def offered_by(workshop: Workshop, start: str) -> tuple[Any, Any, Any]:
     """Whether the row of the architecture and CBAM is shown for a start, and the architecture and shortcuts."""
     try:
         takes_cbam = start == RANDOM or workshop.start_model(start).cbam is None
-    except RunError:
+    except UserError:
         takes_cbam = False
     random = gr.update(visible=start == RANDOM)
     return gr.update(visible=takes_cbam), random, random
@@ -219,7 +219,7 @@ def wire_fields(
         try:
             summary = workshop.summary(workshop.dataset(request.dataset, key))
             phases, config = requested_plan(workshop, request)
-        except (ConfigError, RunError, DataError) as error:
+        except UserError as error:
             refused = cautions_html([str(error)])
             return refused, gr.update(value=refused, visible=True)
         sentences = cautions(summary, config.model, config.training)
@@ -233,19 +233,19 @@ def wire_fields(
         request = form.request(key, values)
         try:
             summary = workshop.summary(workshop.dataset(request.dataset, key))
-        except DataError:  # the plan says why
+        except UserError:  # the plan says why
             return ""
         with workshop.slots.taken("previews"):
             try:
                 return data_html(summary, requested_config(workshop, request))
-            except (ConfigError, RunError, DataError):
+            except UserError:
                 return data_html(summary, None)
 
     def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
             summary = workshop.summary(workshop.dataset(dataset_name, key))
             return data_values(workshop, summary, start_name, architecture_name)
-        except (ConfigError, RunError, DataError):  # the plan says why
+        except UserError:  # the plan says why
             return {}
 
     @costly

@@ -4,12 +4,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.common.hub_client import HubError
-from resnet_space.config import ARCHITECTURES, ConfigError, ModelConfig, RunConfig, TrainConfig
+from resnet_space.common.errors import UserError
+from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
-from resnet_space.runs import OWNER, STATE, Run, RunError, discard, in_a_sentence
-from resnet_space.runs.queue import BusyError, Status
+from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
+from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
@@ -49,7 +49,7 @@ class Request:
 
 
 def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
-    """The model to train for these classes. Raises RunError for a start that is not there, ConfigError."""
+    """The model to train for these classes. Raises UserError for a start that is not there."""
     place: Any = None if cbam in ("none", "") else cbam
     if start == RANDOM:
         small = architecture in ARCHITECTURES and ARCHITECTURES[architecture].is_cifar_family
@@ -57,7 +57,7 @@ def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, class
     model = replace(workshop.start_model(start), classes=classes)
     if cbam and place != model.cbam:
         if model.cbam is not None:
-            raise RunError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
+            raise UserError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
         model = replace(model, cbam=place)
     return model
 
@@ -66,7 +66,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     """The configuration that the form describes.
 
     Raises:
-        ConfigError, RunError, DataError: one sentence on what is not allowed.
+        UserError: one sentence on what is not allowed.
     """
     ref = workshop.dataset(request.dataset, request.key)
     label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
@@ -76,7 +76,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
     unknown = sorted(set(request.settings) - {*training_fields(), *MODEL_SETTINGS, *COLUMN_SETTINGS})
     if unknown:
-        raise ConfigError(f"There is no setting named {', '.join(unknown)}.")
+        raise UserError(f"There is no setting named {', '.join(unknown)}.")
     settings: dict[str, Any] = {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in request.settings.items()
@@ -125,7 +125,7 @@ def create_run(
 
 
 def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> Run:
-    """A new run like another one, but from random initialisation. Raises RunError, DataError.
+    """A new run like another one, but from random initialisation. Raises UserError.
 
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
@@ -138,7 +138,7 @@ def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> 
 
 
 def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
-    """Raises DataError: whoever was given a run's address may look at it, but not learn from its pictures."""
+    """Raises UserError: whoever was given a run's address may look at it, but not learn from its pictures."""
     workshop.dataset(str(DatasetRef.of(config.training)), key)
 
 
@@ -177,7 +177,7 @@ def start_training(
             workshop.library.delete(run)
             raise
         return run
-    except (RunError, BusyError, HubError, ValueError) as error:  # ConfigError and DataError are ValueErrors
+    except ValueError as error:
         raise refusal(error) from None
 
 
@@ -230,7 +230,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         status = workshop.trainer.status(run)
         offer = next_try(run, status)
         if offer is None:
-            raise RunError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+            raise UserError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
         if status.cause == "job":
             workshop.follow_job(run, token)
             return run
@@ -241,7 +241,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
             return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
         more = int(epochs) if offer.takes_epochs and isinstance(epochs, int | float) else 0
         if status.state == "finished" and more < 1:
-            raise RunError("It has trained all its epochs: say how many more, at least 1.")
+            raise UserError("It has trained all its epochs: say how many more, at least 1.")
         added = (more,) if more else ()
         longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
         _check_limits(workshop, replace(run.config, training=longer))
@@ -249,7 +249,7 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
         workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
         workshop.take_place(run)
         return run
-    except (RunError, BusyError, ValueError) as error:
+    except ValueError as error:
         raise refusal(error) from None
 
 
@@ -259,7 +259,7 @@ def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, An
 
 
 def training_images(workshop: Workshop, config: RunConfig) -> int:
-    """How many the data set has to train with, before validation images are held out. Raises DataError."""
+    """How many the data set has to train with, before validation images are held out. Raises UserError."""
     return sum(workshop.summary(DatasetRef.of(config.training)).counts["train"])
 
 
@@ -300,7 +300,7 @@ def suggest(
         _check_limits(workshop, config)
         start = None if config.training.start is None else workshop.start_run(config.training.start)
         if start is not None and not start.has_weights:
-            raise RunError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+            raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
         points = []
         seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
         with workshop.slots.taken("range tests"):
@@ -308,7 +308,7 @@ def suggest(
                 points += [] if point is None else [point]
                 yield None if point is None else (list(points), None)
         yield points, suggestion(config, points)
-    except (RunError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise refusal(error) from None
 
 

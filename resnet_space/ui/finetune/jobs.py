@@ -10,7 +10,6 @@ import gradio as gr
 
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
-from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
@@ -82,7 +81,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             config = requested_config(workshop, form.request(key, values))
             seconds = estimated_seconds(config, training_images(workshop, config), flavour)
             return cost_html(flavour, seconds, limit)
-        except (HubError, RunError, ValueError) as error:
+        except ValueError as error:
             return f'<p class="caution">{escape(str(error))}</p>'
 
     @costly

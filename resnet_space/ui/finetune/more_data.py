@@ -12,9 +12,10 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives import Decision, ImportReport, import_archive, import_folder
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
-from resnet_space.data.sources import DATASET_OWNER, DataError, data_folder, dataset_folders
+from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.kept import IN_USE
@@ -108,11 +109,11 @@ def described(repo_id: str, config: str | None, label: str | None = None, image:
     """A data set of the Hub with what was chosen of it; only what is not its own choice is kept in its reference.
 
     Raises:
-        DataError: as `describe_dataset`.
+        UserError: as `describe_dataset`.
     """
     try:
         dataset = describe_dataset(repo_id, config)
-    except DataError:
+    except UserError:
         known = describe_dataset(repo_id)
         if config is None or config in known.configs:
             raise
@@ -135,7 +136,7 @@ def hub_html(dataset: HubDataset) -> str:
 def bring(
     workshop: Workshop, wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]
 ) -> tuple[str, ImportReport]:
-    """Make a visitor's data set under a free name like the one that is wanted. Raises DataError, RunError."""
+    """Make a visitor's data set under a free name like the one that is wanted. Raises UserError."""
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
     name = free_dataset_name(wanted, secret=workshop.public)
@@ -163,7 +164,7 @@ def download(
     image: str | None,
     progress: Callable[[int, int, float], None],
 ) -> HubDataset:
-    """Fetch a data set of the Hub and offer it from now on; progress is told (done, all, MB). Raises DataError."""
+    """Fetch a data set of the Hub and offer it from now on; progress is told (done, all, MB). Raises UserError."""
     dataset = described(repo_id, config, label, image)
     megabytes = dataset.bytes / 1e6
     workshop.storage.room_for_download(dataset.reference, dataset.bytes)

@@ -8,10 +8,11 @@ import gradio as gr
 import numpy as np
 
 from resnet_space import plots
+from resnet_space.common.errors import UserError
 from resnet_space.common.text import plotly_text, shortened
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DataError, DatasetRef, open_dataset
-from resnet_space.runs import Run, RunError, last_metric, split_words
+from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.runs import Run, last_metric, split_words
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.training.evaluation import (
@@ -61,7 +62,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
         data = open_dataset(DatasetRef.of(run.config.training), evaluation.classes)
         rows = [int(evaluation.rows[i]) for i in positions]
         images = read_images(data.files[test["split"]], rows, data.columns.image, tile) if test and rows else []
-    except (DataError, KeyError, IndexError, OSError):
+    except (UserError, KeyError, IndexError, OSError):
         return '<p class="caution">The test images are not on this machine any more, so they cannot be shown.</p>'
     names = evaluation.classes
     tiles = []
@@ -92,7 +93,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
         try:
             run = workshop.library.open(name)
             evaluation = load_evaluation(run)
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         if evaluation is None:
             raise refusal(f"{name} was not tested by this version of the app.")
@@ -117,7 +118,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
         test = last_metric(workshop.library.metrics(run), "test")
         try:
             evaluation = load_evaluation(run)
-        except RunError as error:
+        except UserError as error:
             return f'<p class="caution">{escape(str(error))}</p>', gr.update(visible=False), *(gr.skip(),) * 5
         if evaluation is None or test is None:
             return nothing

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
-from resnet_space.runs import CONFIG, WEIGHTS, RunError, last_metric
+from resnet_space.runs import CONFIG, WEIGHTS, last_metric
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.storage import kept_words
@@ -109,7 +110,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
     def on_show(name: str, shown_names: list[str], count: int) -> Any:
         try:
             workshop.library.open(name)
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         names = [n for n in shown_names if n != name] if name in shown_names else [*shown_names, name][-MAX_SHOWN:]
         return gr.update(choices=names, value=names), count + 1
@@ -117,7 +118,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
     def on_rename(name: str, wanted: str, shown_names: list[str], key: str, count: int) -> Any:
         try:
             run = workshop.rename_run(name, key, (wanted or "").strip())
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         names = [run.name if n == name else n for n in shown_names]
         return run.name, f"**{run.name}**", gr.update(choices=names, value=names), gr.update(visible=False), count + 1
@@ -125,7 +126,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
     def on_delete(name: str, shown_names: list[str], key: str, count: int) -> Any:
         try:
             workshop.delete_run(name, key)
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         names = [n for n in shown_names if n != name]
         closed = gr.update(visible=False)
@@ -146,7 +147,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
                 with workshop.slots.taken("exports"):
                     onnx = export_onnx(run, folder / f"{name}.onnx", tell)
                 copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
-        except RunError as error:  # perhaps the last line of the process that writes it
+        except UserError as error:  # perhaps the last line of the process that writes it
             raise refusal(system_words(error) or error) from None
         by = f"by at most {onnx.largest_difference:.0e} of the largest" if onnx.largest_difference else "by nothing"
         said = f"On random images the ONNX file's logits differ from PyTorch's {by}."

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.push import suggested_repo_id
-from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.serve.refusals import refusal
@@ -40,7 +40,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
     def suggestion(name: str | None, user: str | None) -> Any:
         try:
             return suggested_repo_id(workshop.library.open(name or ""), user) if user else gr.skip()
-        except RunError:
+        except UserError:
             return gr.skip()
 
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
@@ -73,7 +73,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
                 private=seen_by == PRIVATE,
                 progress=lambda done, total: progress(done / max(total, 1), desc=f"Uploading {total / 1e6:,.1f} MB"),
             )
-        except (HubError, RunError) as error:
+        except UserError as error:
             raise refusal(error) from None
         page = url.partition("/commit/")[0]
         return (

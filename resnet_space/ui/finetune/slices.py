@@ -15,9 +15,10 @@ from typing import Any, ParamSpec
 from gradio.components import Component
 from gradio.events import Dependency
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
-from resnet_space.runs import Run, RunError, last_metric
+from resnet_space.runs import Run, last_metric
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.serve.zero.host import SliceProgress, train_in_slices
@@ -40,7 +41,7 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
         for name in names:
             try:
                 run = workshop.own_run(name, key)
-            except RunError:  # another's, or deleted meanwhile
+            except UserError:  # another's, or deleted meanwhile
                 continue
             for _ in _hosted(workshop, run.name):
                 yield
@@ -131,7 +132,7 @@ def _hosted(workshop: Workshop, name: str) -> Iterator[None]:
                 continue
             if made is None:
                 return
-            if isinstance(made, RunError):
+            if isinstance(made, UserError):
                 raise refusal(made)
             if isinstance(made, Exception):
                 raise made

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.runs import RunError
+from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal, warn
 from resnet_space.serve.workshop import Workshop
@@ -193,7 +193,7 @@ def build_predict(
             try:
                 found = workshop.library.open(name or "")
                 chosen.append(found.name if found.has_weights else None)
-            except RunError:
+            except UserError:
                 chosen.append(None)
             if name and not chosen[-1]:
                 warn(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")

@@ -56,7 +56,7 @@ class Reading:
 
 
 def read_all(sources: Sequence[tuple[Path, str]]) -> Iterator[File]:
-    """The files of several (path, name): archives, folders of this machine, and single files. Raises DataError."""
+    """The files of several (path, name): archives, folders of this machine, and single files. Raises UserError."""
     for i, (path, name) in enumerate(sources):
         if path.is_dir() or is_archive(path):
             for file in read_files(path):
@@ -91,7 +91,7 @@ def classified(
         stopped: is asked before each file.
 
     Raises:
-        DataError: where the pictures have too many pixels in all, or take too long; see `archives.members.Limits`.
+        UserError: where the pictures have too many pixels in all, or take too long; see `archives.members.Limits`.
     """
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes

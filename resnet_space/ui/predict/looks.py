@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
-from resnet_space.runs import RunError
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
@@ -63,7 +63,7 @@ def look(workshop: Workshop, picture: "Image", name: str, *, features: bool = Tr
     """Raises gr.Error where the run cannot be used."""
     try:
         classifier = workshop.classifier(name)
-    except RunError as error:
+    except UserError as error:
         raise refusal(error) from None
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 

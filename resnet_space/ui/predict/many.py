@@ -11,9 +11,8 @@ import gradio as gr
 import numpy as np
 
 from resnet_space import plots
+from resnet_space.common.errors import UserError
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.data.sources import DataError
-from resnet_space.runs import RunError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
@@ -152,7 +151,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
         found = sources(payload, text)
         try:
             classifier = workshop.classifier(name)
-        except RunError as error:
+        except UserError as error:
             raise refusal(error) from None
         session = str(request.session_hash)
         if session in working:
@@ -171,7 +170,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
                         shown = gr.skip() if len(rows) > SHOWN else _shown(rows)
                         yield progress_html(reading.done, reading.total, len(rows), name), shown, *(gr.skip(),) * 4
                         told = time.monotonic()
-            except DataError as error:
+            except UserError as error:
                 ended = f"Then it ended: {error}"
             if stopped.is_set():
                 ended = "Then it was stopped."

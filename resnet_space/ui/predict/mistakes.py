@@ -46,7 +46,7 @@ def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Pa
 def keep_mistake(
     workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> Any:
-    """(the data set's folder, how many pictures it has now). Raises gr.Error, and RunError, DataError, ImageError."""
+    """(the data set's folder, how many pictures it has now). Raises gr.Error, and UserError, ImageError."""
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
     if not payload or not payload.get("path"):
