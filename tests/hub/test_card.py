@@ -10,11 +10,11 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from scipy.stats import binomtest
 
+from resnet_space.common.cost import PRICE_VARIABLE
 from resnet_space.common.text import markdown_text
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import load_splits
 from resnet_space.hub.card import CONFUSION, CURVES, RESIDUALS, card_files, card_text, write_card
-from resnet_space.models.cost import PRICE_VARIABLE
 from resnet_space.runs import CARD, EVALUATION, FIGURES, Metric, Run, Source
 from resnet_space.training.evaluation import evaluate_test, save
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from resnet_space.common.cost import PRICE_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.models.cost import PRICE_VARIABLE
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run
 from resnet_space.runs.queue import Status

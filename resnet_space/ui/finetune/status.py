@@ -5,8 +5,8 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
+from resnet_space.common.cost import cost_words
 from resnet_space.config import ModelConfig
-from resnet_space.models.cost import cost_words
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric, split_words
 from resnet_space.runs.queue import Status
