@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
 from benchmarks.throughput import PlainLoop
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import load_splits
-from resnet_space.models import model_from_config
+from resnet_space.models import list_models
 from resnet_space.runs import STATE, Run
 from resnet_space.training.loop import train
 from resnet_space.training.state import evaluate
@@ -60,7 +60,7 @@ def trainer(config: RunConfig) -> tuple[float, float]:
                 started = time.perf_counter()
             elif metric["event"] == "epoch":
                 ended = time.perf_counter()
-        model = model_from_config(config.model)
+        model = config.model.build()
         model.load_state_dict(torch.load(run.path / STATE, map_location="cpu", weights_only=True)["model"])
     return evaluate(model, splits.test, config.model)[1], ended - started
 
@@ -92,7 +92,7 @@ def measure(config: RunConfig, seeds: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="resnet20")
+    parser.add_argument("--architecture", choices=list_models(), default="resnet20")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on; at least 2")

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
 from benchmarks.throughput import DATASET, Cbam, PlainLoop, measure
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
+from resnet_space.models import list_models
 from resnet_space.runs import Run
 from resnet_space.training.loop import train
 from resnet_space.training.state import choose_device
@@ -75,7 +76,7 @@ def time_to_accuracy(config: RunConfig, loop_epochs: int, loop_batch_size: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="resnet18")
+    parser.add_argument("--architecture", choices=list_models(), default="resnet18")
     parser.add_argument("--cbam", choices=["none", "stage", "block"], nargs="+", default=["none", "stage"])
     parser.add_argument("--dataset", default=DATASET, help="as the trainer knows it; CIFAR-10 where it is there")
     parser.add_argument("--batch-size", type=int, default=512)
@@ -94,7 +95,7 @@ def main() -> None:
     results = []
     for name in arguments.cbam:
         cbam = cast(Cbam, None if name == "none" else name)
-        model = ModelConfig(arguments.architecture, dataset_classes(arguments.dataset), cbam=cbam)
+        model = ModelConfig(arguments.architecture, dataset_classes(arguments.dataset), options={"cbam": cbam})
         settings = TrainConfig(
             dataset=arguments.dataset,
             batch_size=arguments.batch_size,

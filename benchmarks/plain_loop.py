@@ -22,7 +22,6 @@ from torchvision import transforms
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.models import model_from_config
 from resnet_space.training.state import evaluate
 
 
@@ -52,7 +51,7 @@ def main() -> None:
     model_config = ModelConfig(
         architecture,
         dataset_classes(dataset),
-        cbam=None if cbam == "none" else cbam,  # type: ignore[arg-type]
+        options={"cbam": None if cbam == "none" else cbam},
     )
     training = TrainConfig(dataset=dataset, batch_size=int(batch_size), seed=int(seed))
     splits = load_splits(training, model_config.image_size)
@@ -66,7 +65,7 @@ def main() -> None:
         persistent_workers=int(workers) > 0,
     )
     torch.manual_seed(training.seed)  # as the trainer begins
-    model = model_from_config(model_config).to(device)
+    model = model_config.build().to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=training.backbone_lr, momentum=training.momentum, weight_decay=training.weight_decay
     )

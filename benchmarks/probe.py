@@ -47,12 +47,12 @@ def plain(start: Run, model_config: ModelConfig, data: ImageSet, epochs: int, ba
     """Images/s of the tutorials' loop."""
     device = choose_device()
     model = start.load_model()
-    model.fc = torch.nn.Linear(model.fc.in_features, len(model_config.classes))
+    model.reset_classifier(len(model_config.classes))
     model = model.to(device).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    model.fc.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.fc.parameters(), lr=1e-2)
+    model.get_classifier().requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.get_classifier().parameters(), lr=1e-2)
     prepared = transforms.Compose([transforms.ToTensor(), transforms.Normalize(model_config.mean, model_config.std)])
     items = [
         (Image.fromarray(image), label) for image, label in zip(data.images.numpy(), data.labels.tolist(), strict=True)

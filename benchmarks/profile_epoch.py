@@ -31,11 +31,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, save
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import batches
 from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
+from resnet_space.models import list_models
 from resnet_space.plots import palette
 from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
@@ -227,7 +228,7 @@ def picture(models: dict[str, dict[str, float]], title: str) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", choices=ARCHITECTURES, nargs="+", default=["resnet20", "resnet18"])
+    parser.add_argument("--architectures", choices=list_models(), nargs="+", default=["resnet20", "resnet18"])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json and NAME.png")

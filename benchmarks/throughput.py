@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.machine import save
 from resnet_space.common.hardware import keep_freed_memory
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import normalise, steps_per_epoch
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.models import model_from_config
+from resnet_space.models import list_models
 from resnet_space.runs import Run
 from resnet_space.training.loop import train
 from resnet_space.training.state import autocast_dtype, choose_device
@@ -52,7 +52,13 @@ class PlainLoop:
 
     def __init__(self, model: ModelConfig, training: TrainConfig, workers: int) -> None:
         script = Path(__file__).with_name("plain_loop.py")
-        arguments = [training.dataset, model.architecture, model.cbam or "none", training.batch_size, workers]
+        arguments = [
+            training.dataset,
+            model.architecture,
+            model.options["cbam"] or "none",
+            training.batch_size,
+            workers,
+        ]
         self.process = subprocess.Popen(
             [sys.executable, str(script), *map(str, arguments), str(training.seed)],
             stdin=subprocess.PIPE,
@@ -85,7 +91,7 @@ def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], flo
     dtype = autocast_dtype(training, device)
     batch = data.subset(torch.arange(training.batch_size)).to(device)
     images, labels = normalise(batch.images, config.model), batch.labels
-    model = model_from_config(config.model).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = config.model.build().to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=training.backbone_lr,
@@ -158,7 +164,7 @@ def operations_per_image(config: ModelConfig) -> int:
     """Of a training step: the backward pass has twice those of the forward pass, which is counted."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = model_from_config(config).eval()
+    model = config.build().eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, config.image_size, config.image_size))
     return 3 * int(counter.get_total_flops())
@@ -226,7 +232,7 @@ def measure(
         for name in (*(field.name for field in fields(Round)), "trainer_over_plain", "trainer_over_bare")
     }
     utilisation = medians["trainer"] * operations_per_image(model) / max(rates)
-    title = f"{model.architecture}, cbam {model.cbam}, batch size {training.batch_size}"
+    title = f"{model.architecture}, cbam {model.options['cbam']}, batch size {training.batch_size}"
     print(f"\n{title}; median (least to most) of {rounds} rounds, images/s")
     for field in fields(Round):
         values = [getattr(each, field.name) for each in measured]
@@ -241,7 +247,7 @@ def measure(
     print(f"  the trainer's start {statistics.median(start_seconds):.2f} s, of which decoding {decode_seconds:.2f} s")
     return {
         "architecture": model.architecture,
-        "cbam": model.cbam,
+        "cbam": model.options["cbam"],
         "batch_size": training.batch_size,
         "loop_batch_size": in_loop.batch_size,
         "precision": str(dtype).removeprefix("torch."),
@@ -257,7 +263,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", choices=ARCHITECTURES, nargs="+", default=["resnet20"])
+    parser.add_argument("--architectures", choices=list_models(), nargs="+", default=["resnet20"])
     parser.add_argument("--cbam", choices=["none", "stage", "block"], nargs="+", default=["none", "stage"])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -273,7 +279,7 @@ def main() -> None:
     for architecture in arguments.architectures:
         for name in arguments.cbam:
             cbam = cast(Cbam, None if name == "none" else name)
-            model = ModelConfig(architecture, dataset_classes(DATASET), cbam=cbam)
+            model = ModelConfig(architecture, dataset_classes(DATASET), options={"cbam": cbam})
             training = TrainConfig(dataset=DATASET, batch_size=arguments.batch_size, epochs=arguments.epochs)
             config = RunConfig(model, training)
             models.append(measure(config, arguments.rounds, arguments.workers, arguments.matrix_size))

@@ -67,7 +67,7 @@ def main() -> int:
     if not path.exists():
         training = RECIPES[arguments.name]
         start = Run.open(CHECKPOINTS / training.start) if training.start else None
-        model = ModelConfig("resnet20", dataset_classes(training.dataset), cbam="stage")
+        model = ModelConfig("resnet20", dataset_classes(training.dataset), options={"cbam": "stage"})
         Run.create(path, RunConfig(model, training), start=start)
     return subprocess.call([sys.executable, "-m", "resnet_space.train", str(path), "--resume"], cwd=ROOT)
 

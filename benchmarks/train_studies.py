@@ -39,7 +39,7 @@ def train(name: str) -> int:
     path = CHECKPOINTS / name
     architecture, shortcut = NETWORKS[name]
     if not path.exists():
-        model = ModelConfig(architecture, dataset_classes(DATASET), shortcut=shortcut)  # type: ignore[arg-type]
+        model = ModelConfig(architecture, dataset_classes(DATASET), options={"shortcut": shortcut})
         Run.create(path, RunConfig(model, TRAINING))
     if last_metric(Run.open(path).metrics(), "test"):
         return 0

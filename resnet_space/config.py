@@ -2,46 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from resnet_space.common.errors import UserError
+from resnet_space.models.imagenet import imagenet_classes
+from resnet_space.models.registry import Entry, checked_options, entries, entry_of
+
+if TYPE_CHECKING:
+    from resnet_space.models.contract import Backbone
+    from resnet_space.models.shapes import Shape
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_IMAGENET_WIDTHS = (64, 128, 256, 512)
-_CIFAR_WIDTHS = (16, 32, 64)
 _HALVES = re.compile("[\ud800-\udfff]")
-
-
-class Architecture(NamedTuple):
-    """What a name stands for: the kind of block, the blocks of each stage, the 3x3 channels of each stage."""
-
-    block: Literal["basic", "bottleneck"]
-    depths: tuple[int, ...]
-    widths: tuple[int, ...]
-
-    @property
-    def is_cifar_family(self) -> bool:
-        """Made for small images: three narrow stages, always the 3x3 stem."""
-        return self.widths == _CIFAR_WIDTHS
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    # He et al. 2015 (arXiv:1512.03385), section 4.2: 6n + 2 layers.
-    "resnet20": Architecture("basic", (3, 3, 3), _CIFAR_WIDTHS),
-    "resnet32": Architecture("basic", (5, 5, 5), _CIFAR_WIDTHS),
-    "resnet44": Architecture("basic", (7, 7, 7), _CIFAR_WIDTHS),
-    "resnet56": Architecture("basic", (9, 9, 9), _CIFAR_WIDTHS),
-    "resnet110": Architecture("basic", (18, 18, 18), _CIFAR_WIDTHS),
-    # He et al. 2015, table 1.
-    "resnet18": Architecture("basic", (2, 2, 2, 2), _IMAGENET_WIDTHS),
-    "resnet34": Architecture("basic", (3, 4, 6, 3), _IMAGENET_WIDTHS),
-    "resnet50": Architecture("bottleneck", (3, 4, 6, 3), _IMAGENET_WIDTHS),
-    "resnet101": Architecture("bottleneck", (3, 4, 23, 3), _IMAGENET_WIDTHS),
-    "resnet152": Architecture("bottleneck", (3, 8, 36, 3), _IMAGENET_WIDTHS),
-}
 
 
 STRATEGY_NAMES = (
@@ -94,16 +69,14 @@ class ModelConfig:
     """All that is needed to rebuild a model and to prepare images for it.
 
     `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
-    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `shortcut` is what
-    happens where the shape changes; "none" makes a plain network, without shortcuts. `temperature` divides the
-    logits before the softmax; it is fitted after a training, see `training/calibration.py`, and makes no other model.
+    resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `options` are the
+    architecture's own, with its defaults where none is given. `temperature` divides the logits before the softmax; it
+    is fitted after a training, see `training/calibration.py`, and makes no other model.
     """
 
     architecture: str
     classes: tuple[str, ...]
-    stem: Literal["imagenet", "cifar"] = "cifar"
-    cbam: Literal["stage", "block"] | None = None
-    shortcut: Literal["pad", "projection", "none"] = "pad"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     image_size: int = 32
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -111,14 +84,8 @@ class ModelConfig:
     temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
-        _require_choice("The architecture", self.architecture, tuple(ARCHITECTURES))
-        _require_choice("The stem", self.stem, ("imagenet", "cifar"))
-        _require(
-            self.stem == "cifar" or not ARCHITECTURES[self.architecture].is_cifar_family,
-            f"The stem is 'imagenet', but {self.architecture} is made for small images and has the cifar stem only.",
-        )
-        _require_choice("CBAM's place", self.cbam, (None, "stage", "block"))
-        _require_choice("The shortcut", self.shortcut, ("pad", "projection", "none"))
+        _require(isinstance(self.options, Mapping), f"The options are {self.options!r}, but must be named values.")
+        object.__setattr__(self, "options", checked_options(self.entry, self.options))
         _require_whole("The image size", self.image_size, 8, 1024)
         _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
         _require(
@@ -135,9 +102,52 @@ class ModelConfig:
         _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
+    def entry(self) -> Entry:
+        """What the registry has of the architecture. Raises UserError where it has nothing."""
+        return entry_of(self.architecture, trains=False)
+
+    @property
+    def input_size(self) -> int:
+        """Pixels of the images that the architecture, with these options, was made for."""
+        return self.entry.input_size(self.options)
+
+    @property
+    def added_parts(self) -> tuple[str, ...]:
+        """Parts that weights from elsewhere lack, such as a CBAM's."""
+        return self.entry.added_parts(self.options)
+
+    def build(self, *, seed: int | None = None) -> "Backbone":
+        """The model with random weights; with those of a seed PyTorch's random state is left as it was."""
+        import torch
+
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            model: Any = self.entry.build(len(self.classes), **self.options)
+        return model  # type: ignore[no-any-return]
+
+    def with_options(self, **changed: Any) -> "ModelConfig":
+        """The same with some options changed. Raises UserError for what the architecture does not have."""
+        return replace(self, options={**self.options, **changed})
+
+    @property
+    def shape(self) -> "Shape":
+        """Of the model's forward pass for one image."""
+        from resnet_space.models.shapes import shape_of  # which takes torch
+
+        return shape_of(self.architecture, self.options, self.image_size)
+
+    @property
     def stored_size(self) -> int:
         """The short side in pixels that images are resized to, before the crop to `image_size`."""
         return self.image_size if self.resize is None else self.resize
+
+
+def imagenet_config(architecture: str, *, resize: int | None = None, **more: Any) -> ModelConfig:
+    """A network with ImageNet's classes, and images prepared as it was made for."""
+    config = ModelConfig(architecture, imagenet_classes(), **more)
+    size = config.input_size
+    return replace(config, image_size=size, resize=round(size / 0.875) if resize is None else resize)
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,10 @@ class RunConfig:
     model: ModelConfig
     training: TrainConfig = field(default_factory=lambda: TrainConfig(dataset="cifar10-mini"))
 
+    def __post_init__(self) -> None:
+        name = self.model.architecture
+        _require(self.model.entry.trains, f"{name} is here to be explored, and cannot be trained: choose another.")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -290,9 +304,18 @@ class RunConfig:
 T = TypeVar("T", ModelConfig, TrainConfig)
 
 
+# What a model's part had before each family's options were its own, and what it meant where it was left out.
+_RESNET_OPTIONS = {"stem": "cifar", "cbam": None, "shortcut": "pad"}
+
+
 def _from_json(kind: type[T], data: object, part: str) -> T:
     _require(isinstance(data, Mapping), f'The part "{part}" must be a JSON object.')
     assert isinstance(data, Mapping)
+    if kind is ModelConfig and "options" not in data:
+        entry = entries().get(str(data.get("architecture")))
+        had = set(data) | set(entry.options if entry else ())
+        own = {name: data.get(name, value) for name, value in _RESNET_OPTIONS.items() if name in had}
+        data = {name: value for name, value in data.items() if name not in own} | {"options": own}
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(map(str, data)) - known)
     named = ", ".join(unknown).encode("utf-8", "backslashreplace").decode()

@@ -17,8 +17,7 @@ from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
 from resnet_space.explain.faithfulness import Evidence, evidence
 from resnet_space.explain.ood import load_usual, recorded_means
-from resnet_space.explain.saliency import ClassMaps, maps_from_features
-from resnet_space.models import CBAM
+from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_features
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.state import autocast_dtype
@@ -112,7 +111,7 @@ class Classifier:
             )
             logits = self.model(prepared)
         kept = {name: outputs[0] for name, outputs in seen.items()}
-        kept |= {stage: kept[_ending(stage)] for stage in self.model.stage_names if features}
+        kept |= {stage: kept[module] for stage, module in self.model.stages().items() if features}
         (prediction,) = self._predictions(logits, means[0], top, attention)
         return Prediction(**vars(prediction) | {"features": kept, "note": image.info.get("note", "")})
 
@@ -136,12 +135,13 @@ class Classifier:
         Raises:
             ValueError: for an unknown method, stage or class, or a prediction without features.
         """
-        name = self.model.stage_names[-1] if stage is None else stage
-        if stage in (None, *self.model.stage_names) and name not in prediction.features:
+        stages = mapped_stages(self.model)
+        name = stages[-1] if stage is None else stage
+        if name in stages and name not in prediction.features:
             raise ValueError("The prediction has no features: make it with features=True.")
         features = prediction.features.get(name, torch.empty(0))[None]
         size = (self.config.image_size, self.config.image_size)
-        with self.lock:  # what follows the stage is copied, without anybody's hooks
+        with self.lock:  # what follows the stage runs without anybody's hooks
             return maps_from_features(self.model, features, size, classes, method, stage)
 
     def evidence(
@@ -167,8 +167,7 @@ class Classifier:
 
     def _shown(self) -> list[str]:
         """The modules whose outputs are kept on request: every CBAM, and what ends each stage."""
-        cbams = [name for name, module in self.model.named_modules() if isinstance(module, CBAM)]
-        return list(dict.fromkeys([*cbams, *map(_ending, self.model.stage_names)]))
+        return list(dict.fromkeys([*self.model.attention(), *self.model.stages().values()]))
 
     def _predictions(
         self, logits: torch.Tensor, means: torch.Tensor, top: int, attention: AttentionMaps
@@ -182,11 +181,6 @@ class Classifier:
                 best.indices.tolist(), best.values.tolist(), logits, strangeness, strict=True
             )
         ]
-
-
-def _ending(stage: str) -> str:
-    """The module that ends a stage: its CBAM, or what is in the place of one."""
-    return stage.replace("layer", "cbam")
 
 
 def _output(_inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:

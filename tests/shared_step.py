@@ -18,7 +18,7 @@ from resnet_space.training import state as training
 from resnet_space.training.optim import set_training_mode
 
 CONFIG = RunConfig(
-    ModelConfig("resnet20", ("a", "b"), cbam="stage", image_size=8),
+    ModelConfig("resnet20", ("a", "b"), options={"cbam": "stage"}, image_size=8),
     TrainConfig(dataset="-", strategy="last-stage", batch_size=15, clip_norm=0.5, label_smoothing=0.1),
 )
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.models import list_models
 
-MODEL = ModelConfig(architecture="resnet20", classes=("cat", "dog"), cbam="stage", mean=(0.1, 0.2, 0.3))
+MODEL = ModelConfig(architecture="resnet20", classes=("cat", "dog"), options={"cbam": "stage"}, mean=(0.1, 0.2, 0.3))
 TRAINING = TrainConfig(dataset="cifar10-mini", start="an-earlier-run", epochs=3, head_lr=0.5, flip=False, seed=7)
 
 
@@ -91,11 +92,12 @@ def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: A
 @pytest.mark.parametrize(
     ("entry", "value", "named", "allowed"),
     [
-        ("architecture", "resnet19", "architecture is 'resnet19',", ", ".join(ARCHITECTURES)),
-        ("architecture", None, "architecture is None,", ", ".join(ARCHITECTURES)),
-        ("architecture", ["resnet20"], "architecture is ['resnet20'],", ", ".join(ARCHITECTURES)),
-        ("stem", "large", "stem is 'large',", "imagenet, cifar"),
-        ("stem", "imagenet", "stem is 'imagenet', but resnet20 is made for small images", "the cifar stem only"),
+        ("architecture", "resnet19", "architecture is 'resnet19',", ", ".join(list_models())),
+        ("architecture", None, "architecture is None,", ", ".join(list_models())),
+        ("architecture", ["resnet20"], "architecture is ['resnet20'],", ", ".join(list_models())),
+        ("stem", "large", "stem is 'large',", "resnet20 has cifar only"),
+        ("stem", "imagenet", "stem is 'imagenet',", "resnet20 has cifar only"),
+        ("patch", 4, "The option patch is none of resnet20's:", "choose among stem, cbam, shortcut"),
         ("cbam", "everywhere", "CBAM's place is 'everywhere',", "None, stage, block"),
         ("cbam", True, "CBAM's place is True,", "None, stage, block"),
         ("shortcut", "skip", "shortcut is 'skip',", "pad, projection, none"),
@@ -117,8 +119,10 @@ def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: A
     ],
 )
 def test_a_bad_model_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:
+    own = entry in (*MODEL.options, "patch")
+    changed = {"options": {**MODEL.options, entry: value}} if own else {entry: value}
     with pytest.raises(UserError) as caught:
-        dataclasses.replace(MODEL, **{entry: value})
+        dataclasses.replace(MODEL, **changed)
     message = str(caught.value)
     assert named in message
     assert allowed in message
@@ -141,14 +145,14 @@ def test_values_at_the_ends_of_their_ranges_are_allowed(values: dict[str, Any]) 
     assert {entry: getattr(changed, entry) for entry in values} == values
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_only_the_large_architectures_have_the_imagenet_stem(architecture: str) -> None:
-    model = ModelConfig(architecture=architecture, classes=("cat", "dog"))
-    if architecture in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-        assert dataclasses.replace(model, stem="imagenet").stem == "imagenet"
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 20, 32, 44, 56, 110])
+def test_only_the_large_architectures_have_the_imagenet_stem(depth: int) -> None:
+    model = ModelConfig(architecture=f"resnet{depth}", classes=("cat", "dog"))
+    if depth in (18, 34, 50, 101, 152):
+        assert model.with_options(stem="imagenet").options["stem"] == "imagenet"
     else:
-        with pytest.raises(UserError, match=f"{architecture} is made for small images"):
-            dataclasses.replace(model, stem="imagenet")
+        with pytest.raises(UserError, match=f"The stem is 'imagenet', but resnet{depth} has cifar only"):
+            model.with_options(stem="imagenet")
 
 
 def test_a_configuration_survives_json_unchanged() -> None:

@@ -18,17 +18,17 @@ from resnet_space.data.images import open_image
 from resnet_space.explain.attention import AttentionMaps, attention_maps
 from resnet_space.explain.saliency import class_maps
 from resnet_space.inference import Classifier, Prediction
-from resnet_space.models import CBAM, create_model, model_from_config
+from resnet_space.models import CBAM, create_model
 from resnet_space.runs import WEIGHTS, Run
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
-MODEL = ModelConfig("resnet20", CLASSES, cbam="stage", mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
+MODEL = ModelConfig("resnet20", CLASSES, options={"cbam": "stage"}, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
 
 
 def saved_run(folder: Path, config: ModelConfig = MODEL) -> Run:
     """A run with random weights, as lively as trained ones: gates and probabilities differ between images."""
     torch.manual_seed(0)
-    model = model_from_config(config)
+    model = config.build()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.bias.data.normal_(0, 0.3)
@@ -74,7 +74,7 @@ def torchvisions(image: Image.Image, config: ModelConfig = MODEL) -> Tensor:
 def expected_probabilities(run: Run, image: Image.Image) -> list[float]:
     """By a plain forward pass of a model that is built and loaded here."""
     config = run.config.model
-    model = create_model(config.architecture, len(config.classes), cbam=config.cbam).eval()
+    model = create_model(config.architecture, len(config.classes), cbam=config.options["cbam"]).eval()
     model.load_state_dict(load_file(run.path / WEIGHTS))
     with torch.no_grad():
         logits = model(torchvisions(image, config))[0].double()
@@ -212,9 +212,9 @@ def test_the_features_are_those_that_the_next_layer_sees(classifier: Classifier)
     x = classifier.prepare([picture()])
     with torch.no_grad():
         x = classifier.model.relu(classifier.model.bn1(classifier.model.conv1(x)))
-        for stage in classifier.model.stages():
-            x = stage.cbam(stage.blocks(x))
-            for name in (stage.name, stage.name.replace("layer", "cbam")):
+        for stage, cbam in classifier.model.stages().items():
+            x = classifier.model.get_submodule(cbam)(classifier.model.get_submodule(stage)(x))
+            for name in (stage, cbam):
                 torch.testing.assert_close(features[name], x[0], rtol=1e-4, atol=1e-5)
 
 

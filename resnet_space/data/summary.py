@@ -128,7 +128,7 @@ def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str
     Small images keep their size, for which the CIFAR stem is made; photographs, and whatever a network with the
     ImageNet stem is to see, go to 224 pixels.
     """
-    if model.stem == "cifar" and side <= SMALL_IMAGE:
+    if model.input_size <= SMALL_IMAGE and side <= SMALL_IMAGE:
         size = 32 if side <= 40 else SMALL_IMAGE
         return sized(model, size), {"crop": "padded", "batch_size": 64}
     return sized(model, PHOTOGRAPH), {"crop": "resized", "batch_size": 16}
@@ -165,10 +165,11 @@ def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig)
         found.append(
             f"A batch of {training.batch_size} is more than there are training images: choose a smaller batch size."
         )
-    if model.stem == "imagenet" and model.image_size <= SMALL_IMAGE:
+    if model.input_size > SMALL_IMAGE and model.image_size <= SMALL_IMAGE:
+        left = -(-model.image_size // model.shape.reduction)
         found.append(
-            f"The 7x7 stem and its pool leave {-(-model.image_size // 32)} x {-(-model.image_size // 32)} "
-            f"pixels of a {model.image_size} px image: choose 224 px, or a start with the CIFAR stem."
+            f"{model.architecture} is made for {model.input_size} px, and leaves {left} x {left} pixels of a "
+            f"{model.image_size} px image: choose {model.input_size} px, or a start for small images."
         )
     if model.image_size >= 2 * summary.side:
         found.append(

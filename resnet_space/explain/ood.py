@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ARCHITECTURES, ModelConfig
+from resnet_space.config import ModelConfig
 from resnet_space.runs import USUAL, Run, replaced_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from resnet_space.models import ResNet
+    from resnet_space.models import Backbone
 
 DIRECTIONS = 64
 WITHIN = 0.95  # of the validation images
@@ -93,21 +93,20 @@ def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS
 # What a model sees
 
 
-def looked_at(model: "ResNet") -> list[str]:
-    """The modules whose outputs are averaged: after the stem, and after each stage."""
-    return ["maxpool", *(name.replace("layer", "cbam") for name in model.stage_names)]
-
-
 @contextmanager
-def recorded_means(model: "ResNet") -> "Iterator[list[Tensor]]":
+def recorded_means(model: "Backbone") -> "Iterator[list[Tensor]]":
     """Fill a list with the channel means float32 [N, D] of each forward pass inside the `with`; readable at its end."""
     import torch
 
     from resnet_space.models.hooks import recorded
 
     means: list[Tensor] = []
-    names = looked_at(model)
-    with recorded(model, dict.fromkeys(names, lambda _inputs, output: output.float().mean((2, 3)).cpu())) as found:
+    names = model.observed()
+
+    def mean(_inputs: "tuple[Tensor, ...]", output: "Tensor") -> "Tensor":
+        return model.to_map(output).float().mean((2, 3)).cpu()
+
+    with recorded(model, dict.fromkeys(names, mean)) as found:
         yield means
     means += [torch.cat(parts, 1) for parts in zip(*(found[name] for name in names), strict=True)]
 
@@ -143,8 +142,7 @@ def _problem(arrays: dict[str, NDArray[Any]], model: ModelConfig) -> str | None:
     """Why arrays from a file, which may come from anyone, are not a model's usual; None if they are."""
     if set(arrays) != set(_ARRAYS):
         return f"it has {', '.join(sorted(arrays))[:100]} instead of {', '.join(_ARRAYS)}"
-    block, _, widths = ARCHITECTURES[model.architecture]
-    d = widths[0] + sum(widths) * (4 if block == "bottleneck" else 1)
+    d = sum(model.shape.channels)
     k = len(arrays["variances"]) if arrays["variances"].ndim == 1 else -1
     shapes = {"mean": (d,), "scale": (d,), "directions": (k, d), "variances": (k,), "rest": (1,), "limit": (1,)}
     for name, shape in shapes.items():

@@ -1,26 +1,24 @@
-"""Where in an image a model finds a class: one map a class, of any ResNet, with or without CBAM.
+"""Where in an image a model finds a class: one map a class.
 
 `grad-cam` is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): channels weighted by the mean gradient of the class's
 logit. `ablation-cam` is Ablation-CAM (Desai & Ramaswamy 2020): channels weighted by how far the logit falls without
 them; it takes no gradient.
 
-Both go through the library grad-cam, which is given a stage's features and a copy of what follows the stage, never the
-model itself. So a model that others use at the same time keeps its gradients, hooks and modules as they are, and the
-maps belong to the very forward pass that the features were recorded in.
+Both need a stage's features and what follows the stage, never a hook on the model or a gradient of its weights: a model
+that others use at the same time stays as it is, and the maps belong to the forward pass that gave the features.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from resnet_space.models import ResNet
+    from resnet_space.models import Backbone
 
 METHODS = {"grad-cam": "Grad-CAM", "ablation-cam": "Ablation-CAM (no gradient)"}  # name -> label
 
@@ -64,7 +62,7 @@ def enlarged(raw: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.floa
 
 
 def class_maps(
-    model: "ResNet", image: "Tensor", classes: Sequence[int], method: str = "grad-cam", stage: str | None = None
+    model: "Backbone", image: "Tensor", classes: Sequence[int], method: str = "grad-cam", stage: str | None = None
 ) -> ClassMaps:
     """The maps of some classes for one image float [1, 3, H, W], already normalised.
 
@@ -75,7 +73,7 @@ def class_maps(
         image: as the model expects it.
         classes: indices, at least one.
         method: of `METHODS`.
-        stage: whose output to look at, such as "layer2"; the last one if it is left out.
+        stage: one of `mapped_stages(model)`; the last one if it is left out.
 
     Raises:
         ValueError: for an unknown method, stage or class.
@@ -84,8 +82,7 @@ def class_maps(
 
     from resnet_space.models.hooks import recorded
 
-    index = _stage_index(model, stage)
-    name = model.stage_names[index].replace("layer", "cbam")
+    name = model.stages()[_known_stage(model, stage)]
     with torch.inference_mode(), recorded(model, {name: lambda _inputs, output: output.clone()}) as outputs:
         model(image)
     height, width = image.shape[-2:]
@@ -93,81 +90,83 @@ def class_maps(
 
 
 def maps_from_features(
-    model: "ResNet",
+    model: "Backbone",
     features: "Tensor",
     size: tuple[int, int],
     classes: Sequence[int],
     method: str = "grad-cam",
     stage: str | None = None,
 ) -> ClassMaps:
-    """As `class_maps`, from the stage's output [1, C, h, w] of a forward pass that was made already."""
+    """As `class_maps`, from the stage's output for one image, [1, C, h, w] or [1, T, D], of a pass that was made."""
     import torch
 
     if method not in METHODS:
         raise ValueError(f"The method is {method!r}, but must be one of {', '.join(METHODS)}.")
-    index = _stage_index(model, stage)
-    count = model.fc.out_features
+    stage = _known_stage(model, stage)
+    after = model.after(stage)
+    assert after is not None
+    with torch.inference_mode():
+        logits = after(features)
+    count = logits.shape[1]
     if not classes or not all(isinstance(c, int) and 0 <= c < count for c in classes):
         raise ValueError(f"The classes are {list(classes)}, but must be whole numbers from 0 to {count - 1}.")
-    # Out of inference mode, whose tensors know no gradients.
-    same = features.detach().clone().expand(len(classes), -1, -1, -1).contiguous().requires_grad_()
-    with torch.enable_grad():
-        raw = _library_maps(_rest(model, index), same, classes, method)
-    return ClassMaps(method, model.stage_names[index], tuple(classes), raw, size)
+    if method == "grad-cam":
+        raw = grad_cam(model, features.expand(len(classes), *features.shape[1:]), classes, stage)
+    else:
+        raw = _ablation_cam(model, features, logits[0], classes, stage)
+    return ClassMaps(method, stage, tuple(classes), raw, size)
 
 
-def _stage_index(model: "ResNet", stage: str | None) -> int:
+def mapped_stages(model: "Backbone") -> list[str]:
+    """The stages whose output can be looked at, in forward order: what follows them is known."""
+    return [stage for stage in model.stages() if model.after(stage) is not None]
+
+
+def _known_stage(model: "Backbone", stage: str | None) -> str:
+    stages = mapped_stages(model)
     if stage is None:
-        return len(model.stage_names) - 1
-    if stage not in model.stage_names:
-        raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(model.stage_names)}.")
-    return model.stage_names.index(stage)
+        return stages[-1]
+    if stage not in stages:
+        raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(stages)}.")
+    return stage
 
 
-def _rest(model: "ResNet", index: int) -> "nn.Sequential":
-    """A copy of what follows a stage: its first module is where the features come in, unchanged."""
-    from torch import nn
-
-    later = [part for stage in list(model.stages())[index + 1 :] for part in (stage.blocks, stage.cbam)]
-    rest = nn.Sequential(nn.Identity(), *copy.deepcopy(later), model.avgpool, nn.Flatten(), copy.deepcopy(model.fc))
-    return rest.eval().requires_grad_(False)
-
-
-def _library_maps(
-    rest: "nn.Sequential", features: "Tensor", classes: Sequence[int], method: str
+def grad_cam(
+    model: "Backbone", features: "Tensor", classes: Sequence[int], stage: str | None = None
 ) -> NDArray[np.float32]:
-    """The library's maps [K, h, w] before it scales each to 0..1 on its own."""
-    # Takes 3 s to import: the app does it when its page is up.
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.base_cam import BaseCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    """Grad-CAM float32 [N, h, w] of N images' features after a stage, for one class each."""
+    import torch
 
-    class AblationCAM(BaseCAM):  # type: ignore[misc]
-        """The library's own divides by the logit, which turns the map around where that is negative; takes a channel
-        off by 1e7 where no place is exactly 0; and prints a progress bar.
-        """
+    after = model.after(_known_stage(model, stage))
+    assert after is not None
+    with torch.inference_mode(False), torch.enable_grad():
+        features = features.detach().clone().requires_grad_()  # out of inference mode, whose tensors know no gradients
+        logits = after(features)
+        (gradient,) = torch.autograd.grad(logits[range(len(classes)), list(classes)].sum(), features)
+    maps, gradients = model.to_map(features.detach()), model.to_map(gradient)
+    return _positive((gradients.mean((2, 3), keepdim=True) * maps).sum(1))
 
-        def get_cam_weights(self, input_tensor: Any, layer: Any, targets: Any, activations: Any, grads: Any) -> Any:
-            import torch
 
-            one = input_tensor[0].detach()  # all are the same
-            others = 1 - torch.eye(len(one))[:, :, None, None]
-            with torch.inference_mode():
-                without = torch.cat([self.model[1:](one * some) for some in others.split(64)])
-            return (self.outputs[0].detach() - without)[:, list(classes)].T.numpy()
+def _ablation_cam(
+    model: "Backbone", features: "Tensor", logits: "Tensor", classes: Sequence[int], stage: str
+) -> NDArray[np.float32]:
+    """[K, h, w]: each channel weighted by how far the class's logit falls without it."""
+    import torch
 
-    library: Any = (
-        GradCAM(rest, [rest[0]]) if method == "grad-cam" else AblationCAM(rest, [rest[0]], uses_gradients=False)
-    )
-    kept: list[Any] = []
-    weighted = library.get_cam_image
+    after = model.after(stage)
+    assert after is not None
+    with torch.inference_mode():
+        maps = model.to_map(features)
+        axis = 1 if maps.shape == features.shape else -1  # that of the channels
+        channels = maps.shape[1]
+        others = (1 - torch.eye(channels, device=features.device)).movedim(1, 0)
+        shape = [1] * features.ndim
+        shape[axis] = channels
+        without = torch.cat([after(features * some.reshape(-1, *shape[1:])) for some in others.split(64)])
+        weights = (logits - without)[:, list(classes)].T  # [K, C]
+        return _positive((weights[..., None, None] * maps).sum(1))
 
-    def weighted_and_kept(*arguments: Any) -> Any:
-        kept.append(weighted(*arguments))
-        return kept[-1]
 
-    library.get_cam_image = weighted_and_kept
-    with library:
-        library(features, [ClassifierOutputTarget(c) for c in classes])
-    raw: NDArray[np.float32] = np.maximum(kept[0], 0, dtype=np.float32)
-    return raw
+def _positive(maps: "Tensor") -> NDArray[np.float32]:
+    positive: NDArray[np.float32] = maps.relu().float().cpu().numpy()
+    return positive

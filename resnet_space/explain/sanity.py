@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
+    from torch.nn.modules.batchnorm import _BatchNorm
 
-    from resnet_space.models import ResNet
+    from resnet_space.models import Backbone
 
 GATES = "gates"  # the method's name for the last CBAM's spatial gate
 SANITY_IMAGES = 16
@@ -67,7 +68,7 @@ class SanityCheck:
         return f"{words} With only the head random it is {head:.2f}."
 
 
-def sanity_check(model: "ResNet", images: "Tensor", method: str = "grad-cam", *, seed: int = 0) -> SanityCheck:
+def sanity_check(model: "Backbone", images: "Tensor", method: str = "grad-cam", *, seed: int = 0) -> SanityCheck:
     """The check for the predicted class's maps of the last stage; the model is left as it is.
 
     Args:
@@ -86,7 +87,7 @@ def sanity_check(model: "ResNet", images: "Tensor", method: str = "grad-cam", *,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, modules in _parts(random):
-            norms += [norm for module in modules for norm in _make_random(module)]
+            norms += _make_random(modules)
             _settle(random, norms, images)
             likeness = [
                 _rank_correlation(*pair) for pair in zip(own, _maps(random, images, classes, method), strict=True)
@@ -109,29 +110,36 @@ def sanity_checks(metrics: Sequence[Metric]) -> list[SanityCheck]:
     return [SanityCheck(method, tuple(m["parts"]), tuple(m["correlations"]), m["images"]) for method, m in last.items()]
 
 
-def _parts(model: "ResNet") -> "list[tuple[str, list[nn.Module]]]":
-    """What is made random, from the head to the stem."""
-    stages = [(stage.name, [stage.blocks, stage.cbam]) for stage in model.stages()]
-    return [("head", [model.fc]), *reversed(stages), ("stem", [model.conv1, model.bn1])]
+def _parts(model: "Backbone") -> "list[tuple[str, list[nn.Module]]]":
+    """What is made random, from the head to the stem: the modules of each stage that have weights of their own."""
+    stage_of = {name.rpartition(".")[0]: part.stage for part in model.parts() for name in part.parameters}
+    found: dict[str, list[nn.Module]] = {}
+    for name, module in model.named_modules():
+        if name in stage_of:
+            found.setdefault(stage_of[name], []).append(module)
+    return list(found.items())[::-1]
 
 
-def _make_random(part: "nn.Module") -> "list[nn.BatchNorm2d]":
-    """Weights as before a training, but for CBAM's, which would then have no map at all; gives the norm layers."""
+def _make_random(modules: "list[nn.Module]") -> "list[_BatchNorm]":
+    """Weights as before a training, but for CBAM's, which would then have no map at all; gives the norm layers whose
+    statistics are of the images.
+    """
     from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
 
     norms = []
-    for module in part.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+    for module in modules:
+        reset: Any = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+        if isinstance(module, _BatchNorm):
             norms.append(module)
-        elif isinstance(module, nn.Linear | nn.Conv2d):
-            module.reset_parameters()
-            if isinstance(module, nn.Conv2d) and module.out_channels > 1:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Conv2d) and module.out_channels > 1:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return norms
 
 
-def _settle(model: "ResNet", norms: "list[nn.BatchNorm2d]", images: "Tensor") -> None:
+def _settle(model: "Backbone", norms: "list[_BatchNorm]", images: "Tensor") -> None:
     """Fit the statistics of these norm layers to what they now receive: else the signal dies away."""
     import torch
 
@@ -144,27 +152,21 @@ def _settle(model: "ResNet", norms: "list[nn.BatchNorm2d]", images: "Tensor") ->
     model.eval()
 
 
-def _maps(model: "ResNet", images: "Tensor", classes: list[int], method: str) -> "NDArray[np.float32]":
+def _maps(model: "Backbone", images: "Tensor", classes: list[int], method: str) -> "NDArray[np.float32]":
     """[N, h, w], each of its own class."""
     import numpy as np
     import torch
 
     from resnet_space.explain.attention import attention_maps
-    from resnet_space.explain.saliency import class_maps
+    from resnet_space.explain.saliency import class_maps, grad_cam
 
     if method == GATES:
         spatial = attention_maps(model, images).spatial
         return np.asarray(list(spatial.values())[-1].numpy(), dtype=np.float32)
     if method == "grad-cam":
-        # By its definition, as the trainer would wait longer for the library than for the check.
-        with torch.no_grad():
+        with torch.inference_mode():
             features = model.forward_features(images)
-        features = features.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = model.forward_head(features)
-            (gradient,) = torch.autograd.grad(logits[range(len(classes)), classes].sum(), features)
-        weighted = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu()
-        return np.asarray(weighted.detach().cpu().numpy(), dtype=np.float32)
+        return grad_cam(model, features, classes)
     return np.concatenate(
         [class_maps(model, image[None], [c], method).raw for image, c in zip(images, classes, strict=True)]
     )

@@ -129,7 +129,7 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
         library_name="resnet_space",
         pipeline_tag="image-classification",
         license="mit",
-        tags=["resnet_space", "resnet", *(["cbam"] if run.config.model.cbam else [])],
+        tags=["resnet_space", run.config.model.entry.family, *(["cbam"] if run.config.model.added_parts else [])],
         datasets=[dataset] if dataset else None,
         base_model=_base_model(run),
         model_name=repo_id.split("/")[-1] if repo_id else run.name,
@@ -160,12 +160,13 @@ def _base_model(run: Run) -> str | None:
 
 
 def _model_words(model: ModelConfig, start: Metric | None) -> str:
-    cbam = {None: "no CBAM", "stage": "CBAM after every stage", "block": "CBAM inside every block"}[model.cbam]
+    options = model.entry.words(model.options)
+    with_options = f" with {options}" if options else ""
     parameters = f"{start['parameters']:,} parameters, " if start else ""
     classes = ", ".join(map(markdown_text, model.classes[:NAMED_CLASSES]))
     more = f" and {len(model.classes) - NAMED_CLASSES} more" if len(model.classes) > NAMED_CLASSES else ""
     return (
-        f"{model.architecture} with {cbam}, {parameters}for {len(model.classes)} classes ({classes}{more}). It sees "
+        f"{model.architecture}{with_options}, {parameters}for {len(model.classes)} classes ({classes}{more}). It sees "
         f"images of {model.image_size} x {model.image_size} pixels."
     )
 

@@ -12,13 +12,14 @@ from typing import Any, Literal
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import (
-    ARCHITECTURES,
     IMAGENET_MEAN,
     IMAGENET_STD,
     ModelConfig,
     RunConfig,
     TrainConfig,
 )
+from resnet_space.models.imagenet import imagenet_classes
+from resnet_space.models.registry import entries
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
@@ -107,7 +108,7 @@ def _checked(config: RunConfig) -> RunConfig:
 def _timm_config(data: dict[str, Any]) -> RunConfig:
     """The model that timm's `config.json` describes. Images are resized as timm does, by its "crop_pct"."""
     architecture, count = data["architecture"], data.get("num_classes")
-    allowed = [name for name, known in ARCHITECTURES.items() if not known.is_cifar_family]
+    allowed = [name for name, entry in entries().items() if entry.timm]
     if architecture not in allowed:
         raise _WrongError(f"its architecture is {_short(repr(architecture))}, and not one of {', '.join(allowed)}")
     if data.get("model_args"):
@@ -131,8 +132,6 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     model = ModelConfig(
         architecture,
         tuple(names),
-        stem="imagenet",
-        shortcut="projection",
         image_size=size[1],
         resize=math.floor(size[1] / crop),
         mean=_three(pretrained.get("mean", IMAGENET_MEAN)),
@@ -145,13 +144,6 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
 def _three(values: object) -> tuple[float, float, float]:
     """As ModelConfig takes it, which refuses what is not three numbers."""
     return tuple(values) if isinstance(values, list) else values  # type: ignore[return-value]
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet-1k's 1,000 classes, in the order that torchvision and timm have."""
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 # metrics.jsonl

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # these take seconds to import, and only an export needs them
     from torch import Tensor
     from torch.onnx import ONNXProgram
 
-    from resnet_space.models import ChannelAttention, ResNet
+    from resnet_space.models import Backbone, ChannelAttention
 
 OPSET = 20  # what the exporter takes by itself; onnxruntime reads the file from its version 1.18 on
 CHECKED_BATCHES = (1, 3)  # neither is the size that the model is traced with
@@ -127,7 +127,7 @@ def _metadata(run: Run) -> dict[str, str]:
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def _traced(model: "ResNet", size: int) -> "ONNXProgram":
+def _traced(model: "Backbone", size: int) -> "ONNXProgram":
     """The model as an ONNX program for images of this size in pixels. Leaves the model ready for tracing only."""
     import torch
 

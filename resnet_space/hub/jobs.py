@@ -98,10 +98,8 @@ def forward_flops(model: ModelConfig) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from resnet_space.models import model_from_config
-
     with torch.device("meta"):
-        network = model_from_config(model).eval()
+        network = model.build().eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.empty(1, 3, model.image_size, model.image_size))
     return float(counter.get_total_flops())

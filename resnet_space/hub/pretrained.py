@@ -3,42 +3,21 @@
 Only `model.safetensors` is downloaded; the run has no metrics, as it was not trained here.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.hub.checks import IMAGENET, imagenet_classes
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
+from resnet_space.hub.checks import IMAGENET
 from resnet_space.hub.pull import install, sizes_at, wanted_model
+from resnet_space.models.registry import Pretrained, entries
 from resnet_space.runs import WEIGHTS, Run, Source
 
 SHIPPED = "resnet20-cbam-imagenet32"  # the checkpoint that is there without a network
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """Weights to start from; `name` is that of the run.
-
-    `resize` is the short side in pixels that images are resized to before the centre crop to 224, as the weights were
-    evaluated (the second version of torchvision's weights: 232).
-    """
-
-    name: str
-    architecture: str
-    resize: int
-
-    @property
-    def repo_id(self) -> str:
-        return f"timm/{self.name}"
-
-
-PRETRAINED = tuple(
-    Pretrained(f"{architecture}.{version}_in1k", architecture, resize)
-    for version, resize, architectures in (
-        ("tv", 256, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
-        ("tv2", 232, ("resnet50", "resnet101", "resnet152")),
-    )
-    for architecture in architectures
+# The first versions of all networks first, which see a larger part of the image.
+PRETRAINED = sorted(
+    (known for entry in entries().values() for known in entry.pretrained), key=lambda known: -known.resize
 )
 
 
@@ -82,14 +61,8 @@ def pull_pretrained(
 
 
 def _model_config(chosen: Pretrained) -> ModelConfig:
-    return ModelConfig(
-        chosen.architecture,
-        imagenet_classes(),
-        stem="imagenet",
-        shortcut="projection",
-        image_size=224,
-        resize=chosen.resize,
-    )
+    architecture = next(name for name, entry in entries().items() if chosen in entry.pretrained)
+    return imagenet_config(architecture, resize=chosen.resize)
 
 
 def is_pretrained(name: str) -> bool:

@@ -301,8 +301,6 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
     """
     import safetensors.torch
 
-    from resnet_space.models import model_from_config
-
     name = what.removeprefix("The model ")
     try:
         weight_types(file, name)
@@ -316,7 +314,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another, or try again.") from None
     counters = {
         name: value
-        for name, value in model_from_config(run.config.model).state_dict().items()
+        for name, value in run.config.model.build().state_dict().items()
         if name.endswith(".num_batches_tracked")
     }
     run.save_weights(counters | weights)

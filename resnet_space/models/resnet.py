@@ -6,13 +6,17 @@ look at is a submodule whose output nobody changes afterwards: `block.downsample
 before the last ReLU.
 """
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnet_space.common.errors import UserError
+from resnet_space.models.additions import Addition
 from resnet_space.models.cbam import CBAM
+from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
 
 Stem = Literal["imagenet", "cifar"]
 Shortcut = Literal["projection", "pad", "none"]
@@ -152,15 +156,7 @@ class Bottleneck(nn.Module):
 ResidualBlock = BasicBlock | Bottleneck
 
 
-class Stage(NamedTuple):
-    """A stretch of blocks at one resolution and what follows it."""
-
-    name: str
-    blocks: nn.Sequential
-    cbam: nn.Module
-
-
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """images [N, 3, H, W] -> logits [N, num_classes].
 
     Args:
@@ -190,6 +186,10 @@ class ResNet(nn.Module):
         kaiming_mode: Literal["fan_in", "fan_out"] = "fan_out",
     ) -> None:
         super().__init__()
+        if shortcut == "none" and zero_init_residual:
+            raise UserError(
+                "A plain network (shortcut='none') cannot start with F(x) = 0: nothing would come out of it."
+            )
         channels = widths[0]
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
@@ -223,18 +223,6 @@ class ResNet(nn.Module):
             for block in self.blocks().values():
                 nn.init.zeros_(block.last_bn.weight)
 
-    def stages(self) -> Iterator[Stage]:
-        """The stages in forward order."""
-        for name in self.stage_names:
-            blocks = self.get_submodule(name)
-            assert isinstance(blocks, nn.Sequential)
-            yield Stage(name, blocks, self.get_submodule(name.replace("layer", "cbam")))
-
-    def pieces(self) -> tuple[nn.Module, ...]:
-        """What `forward` runs one after the other: the stem's modules, every block and CBAM, the pool, the head."""
-        stages = (piece for stage in self.stages() for piece in (*stage.blocks, stage.cbam))
-        return self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool, nn.Flatten(), self.fc
-
     def blocks(self) -> dict[str, ResidualBlock]:
         """Every residual block by its module name ("layer2.0"), in forward order."""
         return {name: module for name, module in self.named_modules() if isinstance(module, BasicBlock | Bottleneck)}
@@ -242,14 +230,96 @@ class ResNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """images [N, 3, H, W] -> the last stage's features [N, C, h, w]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in self.stages():
-            x = stage.cbam(stage.blocks(x))
+        for stage, cbam in self.stages().items():
+            x = self.get_submodule(cbam)(self.get_submodule(stage)(x))
         return x
 
-    def forward_head(self, features: Tensor) -> Tensor:
-        """features [N, C, h, w] -> logits [N, num_classes]."""
-        logits: Tensor = self.fc(self.avgpool(features).flatten(1))
-        return logits
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """features [N, C, h, w] -> logits [N, num_classes], or their mean over positions [N, C]."""
+        pooled: Tensor = self.avgpool(features).flatten(1)
+        return pooled if pre_logits else self.fc(pooled)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.fc = nn.Linear(self.fc.in_features, num_classes)
+
+    def parts(self) -> list[Part]:
+        found: dict[tuple[str, str, bool], list[str]] = {}
+        for name, _ in self.named_parameters():
+            found.setdefault(_part_of(name), []).append(name)
+        return [Part(part, stage, tuple(names), added) for (part, stage, added), names in found.items()]
+
+    def segments(self) -> tuple[Segment, ...]:
+        def segment(stage: str, module: nn.Module, name: str | None = None) -> Segment:
+            dropped = _without_residual(module) if isinstance(module, BasicBlock | Bottleneck) else None
+            return Segment(stage, module, (module,), name, dropped)
+
+        stages = (
+            segment(stage, module, name)
+            for stage, cbam in self.stages().items()
+            for name, module in (
+                *((f"{stage}.{i}", block) for i, block in enumerate(self.get_submodule(stage).children())),
+                (None, self.get_submodule(cbam)),
+            )
+        )
+        stem = (segment(STEM, module) for module in (self.conv1, self.bn1, self.relu, self.maxpool))
+        head = (segment(HEAD, module) for module in (self.avgpool, nn.Flatten(), self.fc))
+        return *stem, *stages, *head
+
+    def stages(self) -> dict[str, str]:
+        return {name: name.replace("layer", "cbam") for name in self.stage_names}
+
+    def observed(self) -> list[str]:
+        return ["maxpool", *self.stages().values()]
+
+    def additions(self) -> list[Addition]:
+        return [_addition(name, block) for name, block in self.blocks().items()]
+
+    def responses(self) -> list[tuple[str, str]]:
+        stem = [("conv1", "bn1")] if self.conv1.kernel_size == (3, 3) else []
+        return stem + super().responses()
+
+    def read_early(self, state: Tensor) -> Tensor:
+        """A CBAM after the last stage is applied first, as the network does at its end."""
+        *_, cbam = self.stages().values()
+        return self.forward_head(self.get_submodule(cbam)(state))
+
+
+def _part_of(name: str) -> tuple[str, str, bool]:
+    """(part, stage, whether it was added) of a parameter."""
+    first, second, *_ = name.split(".")
+    if "cbam" in name:
+        part = SPATIAL_ATTENTION if ".spatial." in name else CHANNEL_ATTENTION
+        return part, first.replace("cbam", "layer"), True
+    if first == "fc":
+        return HEAD, HEAD, False
+    if first in ("conv1", "bn1"):
+        return STEM, STEM, False
+    return f"{first}.{second}", first, False
+
+
+def _addition(name: str, block: ResidualBlock) -> Addition:
+    plain = isinstance(block.downsample, NoShortcut)
+    numbers = (2,) if isinstance(block, Bottleneck) else (1, 2)  # of the 3x3 convolutions
+    return Addition(
+        name,
+        block=name,
+        sees_x=f"{name}.conv1",
+        gives_residual=f"{name}.cbam",  # an Identity where there is no CBAM
+        gives_shortcut=None if plain or isinstance(block.downsample, nn.Identity) else f"{name}.downsample",
+        gives_sum=None if plain else f"{name}.add",
+        gate=f"{name}.cbam" if isinstance(block.cbam, CBAM) else None,
+        responses=tuple((f"{name}.conv{i}", f"{name}.bn{i}") for i in numbers),
+        plain=plain,
+        keeps_shape=block.conv1.in_channels == block.last_bn.num_features
+        and all(module.stride == (1, 1) for module in block.modules() if isinstance(module, nn.Conv2d)),
+    )
+
+
+def _without_residual(block: ResidualBlock) -> Callable[[Tensor], Tensor]:
+    """relu(shortcut(x)); in a plain network x, which is a ReLU's output already."""
+    if isinstance(block.downsample, NoShortcut):
+        return lambda x: x
+    return lambda x: block.relu(block.downsample(x))

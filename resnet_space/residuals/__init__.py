@@ -4,8 +4,8 @@ Every measure goes over its images batch by batch, is a generator that can be le
 and leaves the model as it was: no hook stays on it, not even between two batches.
 """
 
+from resnet_space.models.additions import Addition, NoResidualBlocksError
 from resnet_space.residuals.adapters import additions
-from resnet_space.residuals.addition import Addition, NoResidualBlocksError
 from resnet_space.residuals.backward import Gradients, gradients
 from resnet_space.residuals.history import Growth, recorded_growth
 from resnet_space.residuals.lesions import Lesion, Lesioned, lesioned, random_drops, single_drops, swaps

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnet_space.models.additions import Addition
 from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions
-from resnet_space.residuals.addition import Addition
 from resnet_space.residuals.norms import lengths
 from resnet_space.residuals.probes import labelled
 from resnet_space.residuals.watching import Hook, Parts, hooked, parts_hooks

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_space.models import NoShortcut, ResidualBlock, ResNet
+from resnet_space.models import Backbone
+from resnet_space.models.additions import Addition
+from resnet_space.models.contract import Segment
 from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions
-from resnet_space.residuals.addition import Addition
 from resnet_space.residuals.probes import labelled
 from resnet_space.residuals.watching import Hook, hooked
 
@@ -111,7 +112,7 @@ def lesioned(
     """
     for lesion in lesions:
         _require_possible(model, lesion)
-    judge = _walk if isinstance(model, ResNet) else _run_anew
+    judge = _walk if _can_walk(model) else _run_anew
     images_so_far = 0
     # Of the network as it is, and of each lesion: how many are right, and the sum of the losses.
     sums = torch.zeros(1 + len(lesions), 2, dtype=torch.float64)
@@ -135,23 +136,14 @@ def lesioned(
 
 def _droppable(model: nn.Module) -> list[str]:
     found = additions(model, plain=True)
-    return [addition.name for addition in found if not addition.plain or _keeps_shape(model, addition.block)]
-
-
-def _keeps_shape(model: nn.Module, block: str) -> bool:
-    module = model.get_submodule(block)
-    assert isinstance(module, ResidualBlock)
-    strides = [layer.stride for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-    return module.conv1.in_channels == module.last_bn.num_features and all(stride == (1, 1) for stride in strides)
+    return [addition.name for addition in found if not addition.plain or addition.keeps_shape]
 
 
 def _can_swap(model: nn.Module, a: str, b: str) -> bool:
     if a == b or a.rpartition(".")[0] != b.rpartition(".")[0]:
         return False
     for addition in additions(model, plain=True):
-        if addition.block in (a, b) and not (
-            _keeps_shape(model, addition.block) if addition.plain else addition.identity
-        ):
+        if addition.block in (a, b) and not (addition.keeps_shape if addition.plain else addition.identity):
             return False
     one, other = model.get_submodule(a), model.get_submodule(b)
     return type(one) is type(other) and _shapes(one) == _shapes(other)
@@ -178,49 +170,39 @@ def _require_possible(model: nn.Module, lesion: Lesion) -> None:
 # This package's networks, step by step
 
 
+def _can_walk(model: nn.Module) -> bool:
+    """Whether the network says what of it runs after what, block by block."""
+    return isinstance(model, Backbone) and any(segment.dropped for segment in model.segments())
+
+
 def _walk(model: nn.Module, images: Tensor, lesions: Sequence[Lesion]) -> Iterator[tuple[int, Tensor]]:
     """(-1, the network's own logits), and (i, logits) for each lesion: from its first step on, once the walk is there.
 
     Beside the walk's state only one lesion's is in memory.
     """
-    assert isinstance(model, ResNet)
-    steps = _steps(model)
-    changed = [_changed(model, steps, lesion) for lesion in lesions]
-    where = list(steps)
-    first = [min((where.index(name) for name in change), default=len(where)) for change in changed]
+    assert isinstance(model, Backbone)
+    segments = model.segments()
+    steps = [segment.run for segment in segments]
+    changed = [_changed(segments, lesion) for lesion in lesions]
+    first = [min(change, default=len(steps)) for change in changed]
     state = images
-    for at, name in enumerate(where):
+    for at, step in enumerate(steps):
         for i, change in enumerate(changed):
             if first[i] == at:
-                yield i, _on(state, [change.get(later, steps[later]) for later in where[at:]])
-        state = steps[name](state)
+                yield i, _on(state, [change.get(later, steps[later]) for later in range(at, len(steps))])
+        state = step(state)
     yield -1, state
-    yield from ((i, state) for i in range(len(lesions)) if first[i] == len(where))  # nothing was dropped
+    yield from ((i, state) for i in range(len(lesions)) if first[i] == len(steps))  # nothing was dropped
 
 
-def _steps(model: ResNet) -> dict[str, Step]:
-    """The forward pass in its order, a block a step."""
-    steps: dict[str, Step] = {"stem": lambda x: model.maxpool(model.relu(model.bn1(model.conv1(x))))}
-    for stage in model.stages():
-        steps |= {f"{stage.name}.{name}": block for name, block in stage.blocks.named_children()}
-        steps[f"after {stage.name}"] = stage.cbam
-    steps["head"] = model.forward_head
-    return steps
-
-
-def _changed(model: ResNet, steps: dict[str, Step], lesion: Lesion) -> dict[str, Step]:
+def _changed(segments: Sequence[Segment], lesion: Lesion) -> dict[int, Step]:
+    """What runs in the place of which segment."""
+    where = {segment.block: i for i, segment in enumerate(segments) if segment.block}
     if lesion.kind == "swap":
-        a, b = lesion.blocks
-        return {a: steps[b], b: steps[a]}
-    blocks = model.blocks()
-    return {name: _dropped(blocks[name]) for name in lesion.blocks}
-
-
-def _dropped(block: ResidualBlock) -> Step:
-    """relu(shortcut(x)); in a plain network x, which is a ReLU's output already."""
-    if isinstance(block.downsample, NoShortcut):
-        return lambda x: x
-    return lambda x: block.relu(block.downsample(x))
+        a, b = (where[block] for block in lesion.blocks)
+        return {a: segments[b].run, b: segments[a].run}
+    dropped = {where[name]: segments[where[name]].dropped for name in lesion.blocks}
+    return {i: step for i, step in dropped.items() if step is not None}
 
 
 def _on(state: Tensor, steps: Iterable[Step]) -> Tensor:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from resnet_space.models.additions import Addition
 from resnet_space.models.hooks import eval_mode
-from resnet_space.residuals.adapters import additions, stem_response
-from resnet_space.residuals.addition import Addition
+from resnet_space.residuals.adapters import additions
+from resnet_space.residuals.adapters import responses as response_layers
 from resnet_space.residuals.probes import last
 from resnet_space.residuals.watching import Hook, Parts, hooked, parts_hooks
 
@@ -117,7 +118,7 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[Measured]:
 def _measure(model: nn.Module, batches: Iterable[Tensor], *, responses: bool) -> Iterator[Measured]:
     """As `measure`, if need be without looking at the layers within the blocks."""
     found = additions(model, plain=True)
-    layers = [*stem_response(model), *(layer for addition in found for layer in addition.responses)] * responses
+    layers = response_layers(model) * responses
     per_image: list[Tensor] = []  # of each batch: [B, 6, n]
     sums = torch.zeros(len(layers), 3, dtype=torch.float64)
     stages: list[int] = []

@@ -3,20 +3,17 @@
 If a stage refines one estimate step by step (Greff et al. 2017, arXiv:1612.07771), the head can read it early.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from resnet_space.models import ResNet
 from resnet_space.models.hooks import eval_mode
-from resnet_space.residuals.adapters import additions, class_name
+from resnet_space.residuals.adapters import additions, read_early
 from resnet_space.residuals.probes import labelled
 from resnet_space.residuals.watching import Hook, hooked
-
-Head = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,6 @@ def early_readings(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
         ValueError: for no images, labels that the model does not know, or a head that cannot read a block's output.
     """
     blocks = list(dict.fromkeys(addition.block for addition in additions(model, plain=True)))
-    head = _head(model)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # of each batch
     read: list[str] = []
     for images, labels in labelled(batches):
@@ -71,7 +67,8 @@ def early_readings(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
         with torch.inference_mode(), eval_mode(model):
             with hooked(model, [(name, states.hook(name)) for name in blocks]):
                 model(images)
-            probabilities = torch.stack([head(state).float().softmax(1) for state in states.of.values()])  # [K, n, C]
+            logits = [read_early(model, state).float() for state in states.of.values()]
+            probabilities = torch.stack(logits).softmax(2)  # [K, n, C]
         read = list(states.of)
         probability, top = probabilities.max(2)
         ends_with = top[-1].expand(len(read), -1)[..., None]
@@ -94,22 +91,3 @@ class _LastStage:
             self.of[name] = output
 
         return see
-
-
-def _head(model: nn.Module) -> Head:
-    """From a block's output to logits, as the network has it after its last block."""
-    module: Any = model
-    if isinstance(model, ResNet):
-        *_, last_stage = model.stages()
-        return lambda state: model.forward_head(last_stage.cbam(state))
-    heads: dict[str, Head] = {
-        "torchvision.models.resnet.ResNet": lambda state: module.fc(module.avgpool(state).flatten(1)),
-        "torchvision.models.vision_transformer.VisionTransformer": lambda state: module.heads(
-            module.encoder.ln(state)[:, 0]
-        ),
-        "timm.models.resnet.ResNet": lambda state: module.forward_head(state),
-        "timm.models.vision_transformer.VisionTransformer": lambda state: module.forward_head(module.norm(state)),
-    }
-    if class_name(model) not in heads:
-        raise ValueError(f"The head of this {type(model).__name__} cannot read a block's output.")
-    return heads[class_name(model)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from resnet_space.residuals.addition import Addition
+from resnet_space.models.additions import Addition
 
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from resnet_space.models import ResNet
+    from resnet_space.models import Backbone
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -205,7 +205,7 @@ class Run:
             if start is not None and weights is not None:
                 same = start.config.model.classes == config.model.classes
                 with replaced_atomically(path / START_WEIGHTS) as file:
-                    save_file(weights if same else without_head(weights), file)
+                    save_file(weights if same else without_head(weights, config.model.entry.head), file)
             run.write_config()
         return run
 
@@ -346,11 +346,9 @@ class Run:
             return self.load_arrays(WEIGHTS)
         return {name: value.numpy() for name, value in self.load_weights().items()}
 
-    def load_model(self) -> "ResNet":
+    def load_model(self) -> "Backbone":
         """The trained model in eval mode on the CPU. The weights must fit exactly; UserError says what does not."""
-        from resnet_space.models import model_from_config
-
-        model = model_from_config(self.config.model)
+        model = self.config.model.build()
         weights = self.load_weights()
         expected = model.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in weights]
@@ -591,6 +589,6 @@ def weight_types(file: Path, whose: str) -> set[str]:
     return set(types.values())
 
 
-def without_head(weights: dict[str, W]) -> dict[str, W]:
-    """All but the last, linear layer, which other classes need anew."""
-    return {name: value for name, value in weights.items() if not name.startswith("fc.")}
+def without_head(weights: dict[str, W], head: str) -> dict[str, W]:
+    """All but the classifier, by its module name, which other classes need anew."""
+    return {name: value for name, value in weights.items() if not name.startswith(f"{head}.")}

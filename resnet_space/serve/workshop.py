@@ -396,13 +396,11 @@ class Workshop:
         return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
 
     def warm_up(self) -> bool:
-        """Load what the first visitor will need, so that they do not wait for torch, nor for the library of maps."""
+        """Load what the first visitor will need, so that they do not wait for torch."""
         name = self.default_name()
         if name is not None:
             with suppress(UserError):  # whoever chooses a broken run is told
                 self.classifier(name)
-        import pytorch_grad_cam  # noqa: F401
-
         return True
 
 

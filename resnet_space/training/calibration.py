@@ -28,7 +28,7 @@ from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.explain.ood import fit_usual, recorded_means, save_usual
 from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
-from resnet_space.models import ResNet
+from resnet_space.models import Backbone
 from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
 from resnet_space.training.evaluation import calibration_error, evaluate_test
 from resnet_space.training.evaluation import save as save_evaluation
@@ -61,7 +61,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return round(2 / (low + high), 4)
 
 
-def calibrate(run: Run, model: ResNet, splits: Splits) -> tuple[Run, list[Metric]]:
+def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metric]]:
     """Fit what this module is about, and keep it in the run's folder.
 
     Args:
@@ -92,7 +92,7 @@ def calibrate(run: Run, model: ResNet, splits: Splits) -> tuple[Run, list[Metric
     return run, [metric, *_sanity(model, splits.validation, config)]
 
 
-def _passed(model: ResNet, data: ImageSet, config: "ModelConfig") -> tuple[Tensor, NDArray[np.float32], Tensor]:
+def _passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> tuple[Tensor, NDArray[np.float32], Tensor]:
     """(logits [N, C], channel means [N, D], labels [N]) of all images, from one pass, on the CPU."""
     logits, labels = [], []
     device = next(model.parameters()).device
@@ -103,14 +103,14 @@ def _passed(model: ResNet, data: ImageSet, config: "ModelConfig") -> tuple[Tenso
     return torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels)
 
 
-def _sanity(model: ResNet, data: ImageSet, config: "ModelConfig") -> list[Metric]:
+def _sanity(model: Backbone, data: ImageSet, config: "ModelConfig") -> list[Metric]:
     count = min(SANITY_IMAGES, len(data))
     if count < 2:  # of one image, norm layers have no statistics
         return []
     chosen = torch.linspace(0, len(data) - 1, count).long()
     ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
-    methods = ["grad-cam", *([GATES] if config.cbam else [])]
+    methods = ["grad-cam", *([GATES] if model.attention() else [])]
     return [sanity_metric(sanity_check(model, images, method)) for method in methods]
 
 

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from resnet_space.common.errors import UserError
 from resnet_space.data.decoded import load_decoded, save_decoded
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.models import ResNet
+from resnet_space.models import Backbone
 from resnet_space.runs import DECODED, Run
 
 # What one may wait for another: the first decodes the data set, and perhaps downloads it, while the others wait. That
@@ -178,12 +178,12 @@ def weighted(loss: Tensor, own: int, images: int) -> Tensor:
     return loss if count() == 1 else loss * (own * count() / images)
 
 
-def with_shared_statistics(model: ResNet, device: torch.device) -> ResNet:
+def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
     """The model, with every BatchNorm that trains normalising by the whole batch, not by its process's part."""
     if count() == 1:
         return model
     if device.type == "cuda":
-        converted: ResNet = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: Backbone = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return converted
     for module in list(model.modules()):
         for name, child in module.named_children():

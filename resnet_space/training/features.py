@@ -1,4 +1,4 @@
-"""What a phase freezes: the first pieces of a network, whose output for an image is the same throughout the phase."""
+"""What a phase freezes: the beginning of a network, whose output for an image is the same throughout the phase."""
 
 from collections.abc import Iterator
 
@@ -9,58 +9,60 @@ from resnet_space.common.hardware import memory_bytes
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.batches import batch_indices, centre_crop, evaluation_batch, normalise
 from resnet_space.data.splits import ImageSet
-from resnet_space.models import ResNet
+from resnet_space.models import Backbone
+from resnet_space.models.contract import Segment, run_all
 from resnet_space.training import distributed
 
 MEMORY_SHARE = 0.125  # of the machine's or the GPU's memory, that the features of a training's images may take
 
 
-def frozen_pieces(model: ResNet) -> int:
-    """How many of the model's first pieces have no parameter that trains."""
-    return next(i for i, piece in enumerate(model.pieces()) if any(p.requires_grad for p in piece.parameters()))
+def frozen_segments(model: Backbone) -> int:
+    """How many of the forward pass's first segments have no parameter that trains."""
+    return next(i for i, segment in enumerate(model.segments()) if any(p.requires_grad for p in parameters(segment)))
+
+
+def parameters(segment: Segment) -> Iterator[Tensor]:
+    return (parameter for module in segment.modules for parameter in module.parameters())
 
 
 class CutModel(nn.Module):
-    """A model in two: images -> `features`, by the pieces that are frozen; features -> logits, by the rest.
+    """A model in two: images -> `features`, by the segments that are frozen; features -> logits, by the rest.
 
     Both together are the model's own forward pass, to the bit, except that autograd keeps nothing of the first.
 
     Args:
-        model: gives the pieces; its frozen BatchNorms have to be in eval mode.
-        frozen: how many of them come before the cut.
+        model: what of it is frozen has to be in eval mode.
+        frozen: how many segments come before the cut.
     """
 
-    def __init__(self, model: ResNet, frozen: int) -> None:
+    def __init__(self, model: Backbone, frozen: int) -> None:
         super().__init__()
         self.model = model
         self.frozen = frozen
-        # Not as submodules: they are the model's already.
-        self._before, self._after = list(model.pieces()[:frozen]), list(model.pieces()[frozen:])
+        segments = model.segments()
+        self.before, self._run_before = segments[:frozen], run_all(segments[:frozen])
+        self._run_after = run_all(segments[frozen:])
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """images [n, 3, H, W] -> what comes before the cut: [n, C, h, w], or [n, C] right before the head."""
-        for piece in self._before:
-            images = piece(images)
-        return images
+        return self._run_before(images)
 
     def forward(self, features: Tensor) -> Tensor:
         """-> logits [n, classes]"""
-        for piece in self._after:
-            features = piece(features)
-        return features
+        return self._run_after(features)
 
 
 def same_before(ours: CutModel, theirs: CutModel) -> bool:
     """Whether two models have the same weights and statistics before the cut."""
-    states = ([piece.state_dict() for piece in cut._before] for cut in (ours, theirs))
+    states = ([module.state_dict() for part in cut.before for module in part.modules] for cut in (ours, theirs))
     return all(torch.equal(own[name], other[name]) for own, other in zip(*states, strict=True) for name in own)
 
 
 class KnownFeatures:
     """The features of a set's images as they are, without augmentation: each computed once, where memory allows.
 
-    They are kept as the pieces give them, so in bfloat16 under autocast, on the device that computes.
+    They are kept as the model gives them, so in bfloat16 under autocast, on the device that computes.
 
     Args:
         cut: whose features.

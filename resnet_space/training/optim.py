@@ -9,8 +9,8 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet_space.config import TrainConfig
-from resnet_space.models import ResNet
-from resnet_space.training.strategies import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM, Phase, rate_at
+from resnet_space.models import Backbone
+from resnet_space.training.strategies import Phase, rate_at
 
 Schedule = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 Groups = dict[tuple[str, bool], list[nn.Parameter]]  # (part, with weight decay)
@@ -18,41 +18,41 @@ Groups = dict[tuple[str, bool], list[nn.Parameter]]  # (part, with weight decay)
 _PLATEAU = {"factor": 0.5, "patience": 2}
 
 
-def part_of(name: str, parts: Iterable[str]) -> str | None:
-    """The part among `parts` that a parameter belongs to, the most special one; None if it is in none."""
-    if "cbam" in name:
-        found = [SPATIAL_ATTENTION if ".spatial." in name else CHANNEL_ATTENTION]
-    elif name.startswith("fc."):
-        found = [HEAD]
-    elif name.startswith(("conv1.", "bn1.")):
-        found = [STEM]
-    else:
-        found = [part for part in parts if name.startswith(f"{part}.")]
-    return max((part for part in found if part in parts), key=len, default=None)
+def trained_at(model: Backbone, parts: Iterable[str]) -> dict[str, str]:
+    """Parameter -> which of the `parts` it trains with: its own, else its stage. What is in none is left out."""
+    parts = set(parts)
+    return {
+        name: part.name if part.name in parts else part.stage
+        for part in model.parts()
+        for name in part.parameters
+        if part.name in parts or (part.stage in parts and not part.added)
+    }
 
 
-def freeze_all_but(model: ResNet, parts: Iterable[str]) -> None:
+def freeze_all_but(model: Backbone, parts: Iterable[str]) -> None:
     """Only the parameters of these parts get gradients from now on."""
-    parts = tuple(parts)
+    trained = trained_at(model, parts)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name, parts) is not None)
+        parameter.requires_grad_(name in trained)
 
 
-def set_training_mode(model: ResNet) -> None:
-    """Train mode for what trains; a frozen BatchNorm stays in eval mode, or its running statistics would drift."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-            module.train(module.weight.requires_grad)
+def set_training_mode(model: nn.Module, around: bool = True) -> None:
+    """Train mode for what trains; what is frozen stays in eval mode: its BatchNorms' running statistics would drift,
+    and its dropout would give another output each time. What has no parameters goes with what is `around` it.
+    """
+    trains = [parameter.requires_grad for parameter in model.parameters()]
+    model.training = any(trains) if trains else around
+    for child in model.children():
+        set_training_mode(child, model.training)
 
 
-def parameter_groups(model: ResNet, phase: Phase, weight_decay: float) -> list[dict[str, Any]]:
-    """The phase's parts, each at its own rate; no weight decay on norm layers and biases (fewer than 2 axes)."""
+def parameter_groups(model: Backbone, phase: Phase, weight_decay: float) -> list[dict[str, Any]]:
+    """The phase's parts, each at its own rate; no weight decay on what the network excepts."""
     groups: Groups = {(part, decay): [] for part in phase.rates for decay in (True, False)}
+    trained, without_decay = trained_at(model, phase.rates), model.no_weight_decay()
     for name, parameter in model.named_parameters():
-        part = part_of(name, phase.rates)
-        if part is not None:
-            groups[part, parameter.ndim > 1].append(parameter)
+        if name in trained:
+            groups[trained[name], name not in without_decay].append(parameter)
     return [
         {
             "name": part,
@@ -65,7 +65,7 @@ def parameter_groups(model: ResNet, phase: Phase, weight_decay: float) -> list[d
     ]
 
 
-def create_optimizer(model: ResNet, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
+def create_optimizer(model: Backbone, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
     """What the configuration says, over the phase's parts; "fused" goes over every parameter once."""
     groups = parameter_groups(model, phase, training.weight_decay)
     if training.optimizer == "adamw":
@@ -100,7 +100,7 @@ def current_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     return {group["name"].split(".")[0]: group["lr"] for group in optimizer.param_groups}
 
 
-def moving_average(model: ResNet, decay: float) -> AveragedModel:
+def moving_average(model: Backbone, decay: float) -> AveragedModel:
     """An exponential moving average of weights and statistics, which forgets the random beginning sooner."""
 
     def average(mean: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:

@@ -35,10 +35,11 @@ from torch import Tensor
 from resnet_space.config import RunConfig
 from resnet_space.data.batches import training_batches
 from resnet_space.data.splits import ImageSet, load_splits
+from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run, without_head
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
 from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
-from resnet_space.training.strategies import HEAD, plan
+from resnet_space.training.strategies import plan
 
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
@@ -239,7 +240,7 @@ def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[P
         run = Run.open(start)
         weights = run.load_weights()
         if run.config.model.classes != config.model.classes:
-            weights = without_head(weights)
+            weights = without_head(weights, config.model.entry.head)
     data = load_splits(config.training, config.model.stored_size).train
     return range_test(config, weights, data, steps)
 

@@ -16,12 +16,13 @@ from resnet_space.common.hardware import bfloat16_is_faster, is_zero_gpu
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
-from resnet_space.models import ResNet, model_from_config
+from resnet_space.models import Backbone
+from resnet_space.models.registry import HEAD
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, in_a_sentence, replaced_atomically
 from resnet_space.training import distributed
-from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_pieces, same_before
+from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
-from resnet_space.training.strategies import phase_at, plan, stage_names
+from resnet_space.training.strategies import phase_at, plan
 
 
 @dataclass
@@ -97,13 +98,14 @@ def require_enough(config: RunConfig, images: int) -> None:
         UserError: saying what to change.
     """
     model = config.model
-    stride = (4 if model.stem == "imagenet" else 1) * 2 ** (len(stage_names(model)) - 1)
-    trains = any(part.startswith("layer") for phase in plan(config.training, model) for part in phase.rates)
-    if min(images, config.training.batch_size) < 2 and model.image_size <= stride and trains:
+    reduction = model.shape.reduction
+    alone = {HEAD, *model.added_parts}
+    trains = any(set(phase.rates) - alone for phase in plan(config.training, model))
+    if min(images, config.training.batch_size) < 2 and model.image_size <= reduction and trains:
         raise UserError(
             f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
             f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
-            f"above {stride} px."
+            f"above {reduction} px."
         )
 
 
@@ -116,7 +118,7 @@ def memory_in_use(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def initial_model(run: Run) -> tuple[ResNet, bool]:
+def initial_model(run: Run) -> tuple[Backbone, bool]:
     """The model to start from, and whether its CBAM is new to weights that have none.
 
     It is random, or has the start's weights, with a random head where `Run.create` left its out.
@@ -127,25 +129,29 @@ def initial_model(run: Run) -> tuple[ResNet, bool]:
     return model_with(run.config, None if run.config.training.start is None else run.load_weights(START_WEIGHTS))
 
 
-def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[ResNet, bool]:
+def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[Backbone, bool]:
     """The configured model with these weights, or random ones; where they lack a head or CBAM it is random.
 
     Returns:
         The model, and whether its CBAM is new to weights that have none. Raises as `initial_model`.
     """
     torch.manual_seed(config.training.seed)
-    model = model_from_config(config.model)
+    model = config.model.build()
     if weights is None:
         return model, False
-    new_cbam = config.model.cbam is not None and not any("cbam" in name for name in weights)
-    new = tuple(["fc."] + ["cbam"] * new_cbam)
-    random = {name: value for name, value in model.state_dict().items() if any(part in name for part in new)}
+    added = [name for part in model.parts() if part.added for name in part.parameters]
+    new = [name for name in added if name not in weights]
+    is_new = bool(added) and len(new) == len(added)
+    head = f"{config.model.entry.head}."
+    random = {
+        name: value for name, value in model.state_dict().items() if name.startswith(head) or (is_new and name in new)
+    }
     try:
         model.load_state_dict(random | weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None
-    return model, new_cbam
+    return model, is_new
 
 
 @torch.inference_mode()
@@ -188,7 +194,7 @@ class Training:
         self.device = device
         model, new_cbam = initial_model(run)
         model = distributed.with_shared_statistics(model, device)
-        self.model: ResNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: Backbone = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
         self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
@@ -203,7 +209,7 @@ class Training:
         self.phase, self.phase_start = phase_at(self.plan, self.progress.epoch)
         phase = self.plan[self.phase]
         freeze_all_but(self.model, phase.rates)
-        self.cut = CutModel(self.model, frozen_pieces(self.model))
+        self.cut = CutModel(self.model, frozen_segments(self.model))
         self.logits: nn.Module | None = None  # the last phase's hears of no gradient any more
         self.logits = distributed.in_parallel(self.cut)
         self._train_features: KnownFeatures | None = None
@@ -212,11 +218,11 @@ class Training:
         self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
 
     @property
-    def kept_model(self) -> ResNet:
+    def kept_model(self) -> Backbone:
         """Whose weights are judged and saved."""
         if self.average is None:
             return self.model
-        assert isinstance(self.average.module, ResNet)
+        assert isinstance(self.average.module, Backbone)
         return self.average.module
 
     def features(self, images: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -258,7 +264,7 @@ class Training:
     def only_the_head_trains(self) -> bool:
         """Whether what is kept is the same before the head throughout the phase; known after `validate`."""
         features = self._validation_features
-        return features is not None and features.cut.frozen == len(self.model.pieces()) - 1
+        return features is not None and features.cut.frozen == len(self.model.segments()) - 1
 
     def leave(self) -> None:
         """What follows is for this process alone, or for none."""

@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_space.config import ARCHITECTURES, ModelConfig, TrainConfig
-
-STEM, HEAD = "stem", "head"
-CHANNEL_ATTENTION, SPATIAL_ATTENTION = "channel attention", "spatial attention"
-CBAM_PARTS = (CHANNEL_ATTENTION, SPATIAL_ATTENTION)
+from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
 
 # CBAM's learning rates as shares of its part's. A spatial gate sums 2 x 7 x 7 inputs that are never negative, so its
 # weights all pull one way: at the full rate the gates of a network with random weights close for good within 30 steps
@@ -75,7 +72,7 @@ def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
 
 
 def stage_names(model: ModelConfig) -> tuple[str, ...]:
-    return tuple(f"layer{i + 1}" for i in range(len(ARCHITECTURES[model.architecture].depths)))
+    return tuple(model.entry.stages())
 
 
 def backbone_parts(model: ModelConfig) -> tuple[str, ...]:
@@ -128,7 +125,7 @@ def phases(
         return dict.fromkeys(parts, rate)
 
     def cbam(rate: float) -> dict[str, float]:
-        return {part: rate * share for part, share in CBAM_RATES.items()} if model.cbam else {}
+        return {part: rate * CBAM_RATES.get(part, 1) for part in model.added_parts}
 
     only_head = (cbam(head) if new_cbam else {}) | {HEAD: head}
     if strategy in ("full", "scratch"):
@@ -163,8 +160,7 @@ def phases(
 
 def _decayed(model: ModelConfig, head: float, decay: float) -> dict[str, float]:
     """Each block's rate is `decay` times that of the block after it; the head counts as the last."""
-    depths = ARCHITECTURES[model.architecture].depths
-    blocks = [f"{stage}.{i}" for stage, depth in zip(stage_names(model), depths, strict=True) for i in range(depth)]
+    blocks = [block for stage in model.entry.stages().values() for block in stage]
     return {part: head * decay ** (len(blocks) + 1 - i) for i, part in enumerate((STEM, *blocks))}
 
 
@@ -175,7 +171,7 @@ def _even_multiples(parts: tuple[str, ...], low: float, high: float, model: Mode
     """
     factor = (high / low) ** (1 / len(parts))
     rates = {part: low * factor**i for i, part in enumerate(parts)}
-    gates = {part: rates[parts[-1]] * share for part, share in CBAM_RATES.items()} if model.cbam else {}
+    gates = {part: rates[parts[-1]] * CBAM_RATES.get(part, 1) for part in model.added_parts}
     return rates | gates | {HEAD: high}
 
 

@@ -192,9 +192,9 @@ def test_a_run_from_before_goes_on_and_a_damaged_list_is_none(
 @pytest.mark.parametrize(
     ("model", "enough"),
     [
-        (ModelConfig("resnet18", CLASSES, stem="imagenet", shortcut="projection", image_size=32), False),
-        (ModelConfig("resnet18", CLASSES, stem="imagenet", shortcut="projection", image_size=33), True),
-        (ModelConfig("resnet18", CLASSES, shortcut="projection", image_size=8), False),
+        (ModelConfig("resnet18", CLASSES, image_size=32), False),
+        (ModelConfig("resnet18", CLASSES, image_size=33), True),
+        (ModelConfig("resnet18", CLASSES, options={"stem": "cifar"}, image_size=8), False),
         (ModelConfig("resnet20", CLASSES, image_size=8), True),
     ],
 )

@@ -35,7 +35,7 @@ from resnet_space.serve import workshop
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int | None], Sequence[str]], None]
 
 SMALL = ModelConfig("resnet20", ("cat", "dog"))
-LARGE = ModelConfig("resnet18", ("cat", "dog"), stem="imagenet", shortcut="projection", image_size=224, resize=232)
+LARGE = ModelConfig("resnet18", ("cat", "dog"), image_size=224, resize=232)
 STARTED = TrainConfig(dataset="pets", start="a-start")
 DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
 

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.common.errors import UserError
-from resnet_space.explain.ood import Usual, fit_usual, load_usual, looked_at, recorded_means, save_usual
+from resnet_space.explain.ood import Usual, fit_usual, load_usual, recorded_means, save_usual
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model
 from resnet_space.runs import USUAL, Run
@@ -83,12 +83,12 @@ def test_what_is_looked_at_is_the_mean_of_each_channel_after_the_stem_and_every_
     with torch.inference_mode():
         x = model.maxpool(model.relu(model.bn1(model.conv1(image))))
         expected = [x.mean((2, 3))]
-        for stage in model.stages():
-            x = stage.cbam(stage.blocks(x))
+        for stage, cbam in model.stages().items():
+            x = model.get_submodule(cbam)(model.get_submodule(stage)(x))
             expected.append(x.mean((2, 3)))
     torch.testing.assert_close(means[0], torch.cat(expected, 1))
     assert [len(m) for m in means] == [2, 1]
-    assert len(looked_at(model)) == len(expected)
+    assert len(model.observed()) == len(expected)
 
 
 # The shipped model

@@ -6,14 +6,14 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from resnet_space.explain.saliency import METHODS, ClassMaps, class_maps
-from resnet_space.models import ResNet, create_model
+from resnet_space.models import Backbone, ResNet, create_model
 from tests.networks import alive
 
 CLASSES = [4, 0, 2]
 
 
 @pytest.fixture(scope="module", params=["stage", "block", None])
-def model(request: pytest.FixtureRequest) -> ResNet:
+def model(request: pytest.FixtureRequest) -> Backbone:
     torch.manual_seed(0)
     return alive(create_model("resnet20", 6, cbam=request.param))
 

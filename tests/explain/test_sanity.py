@@ -16,14 +16,14 @@ from resnet_space.explain.sanity import (
     sanity_checks,
     sanity_metric,
 )
-from resnet_space.models import ResNet, create_model
+from resnet_space.models import Backbone, ResNet, create_model
 from tests.networks import alive
 
 PARTS = ("head", "layer3", "layer2", "layer1", "stem")
 
 
 @pytest.fixture(scope="module")
-def model() -> ResNet:
+def model() -> Backbone:
     torch.manual_seed(0)
     return alive(create_model("resnet20", 6, cbam="stage"))
 

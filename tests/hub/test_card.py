@@ -20,7 +20,7 @@ from resnet_space.training.evaluation import evaluate_test, save
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
 CONFIG = RunConfig(
-    ModelConfig("resnet20", ("ant", "bee", "cat"), cbam="stage"),
+    ModelConfig("resnet20", ("ant", "bee", "cat"), options={"cbam": "stage"}),
     TrainConfig(dataset="insects", start="the-start", epochs=3, seed=7, head_lr=0.3),
 )
 START: Metric = {
@@ -70,7 +70,7 @@ HISTORIES = pytest.mark.parametrize(
 @HISTORIES
 @pytest.mark.parametrize("cbam", [None, "stage", "block"])
 def test_the_front_matter_is_what_the_hub_reads(metrics: list[Metric], cbam: Any) -> None:
-    card = ModelCard(card_text(a_run(replace(CONFIG, model=replace(CONFIG.model, cbam=cbam))), metrics))
+    card = ModelCard(card_text(a_run(replace(CONFIG, model=CONFIG.model.with_options(cbam=cbam))), metrics))
     assert card.data.pipeline_tag == "image-classification"
     assert card.data.license == "mit"
     assert card.data.library_name

@@ -20,21 +20,21 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.hub import export as export_module
 from resnet_space.hub.export import STAGES, OnnxExport, export_onnx, write_onnx
 from resnet_space.inference import Classifier
-from resnet_space.models import create_model, model_from_config
+from resnet_space.models import create_model
 from resnet_space.runs import WEIGHTS, Run
 from tests.networks import alive
 
 CLASSES = ("ant", "bee", "Käfer", "dog", "eel")
 SMALL = ModelConfig("resnet20", CLASSES, image_size=16)
 MODELS = {
-    "CBAM after every stage": ModelConfig("resnet20", CLASSES, cbam="stage"),
-    "CBAM in every block": ModelConfig("resnet20", CLASSES, cbam="block"),
+    "CBAM after every stage": ModelConfig("resnet20", CLASSES, options={"cbam": "stage"}),
+    "CBAM in every block": ModelConfig("resnet20", CLASSES, options={"cbam": "block"}),
     "padded shortcuts": ModelConfig(
         "resnet20", CLASSES, image_size=33, resize=41, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4)
     ),
-    "CIFAR stem": ModelConfig("resnet18", CLASSES, shortcut="projection"),
-    "ImageNet stem": ModelConfig("resnet18", CLASSES, stem="imagenet", shortcut="projection", image_size=64),
-    "bottlenecks": ModelConfig("resnet50", CLASSES, stem="imagenet", shortcut="projection", image_size=64),
+    "CIFAR stem": ModelConfig("resnet18", CLASSES, options={"stem": "cifar"}),
+    "ImageNet stem": ModelConfig("resnet18", CLASSES, image_size=64),
+    "bottlenecks": ModelConfig("resnet50", CLASSES, image_size=64),
 }
 
 
@@ -46,7 +46,7 @@ class Exported(NamedTuple):
 def saved_run(folder: Path, config: ModelConfig) -> Run:
     torch.manual_seed(0)
     run = Run.create(folder, RunConfig(config))
-    run.save_weights(alive(model_from_config(config)).state_dict())
+    run.save_weights(alive(config.build()).state_dict())
     return run
 
 
@@ -96,7 +96,7 @@ def images(count: int, config: ModelConfig, seed: int = 1) -> np.ndarray:
 def pytorchs(run: Run, batch: np.ndarray) -> np.ndarray:
     """Logits by a plain forward pass of a model that is built and loaded here."""
     config = run.config.model
-    options = {"stem": config.stem, "cbam": config.cbam, "shortcut": config.shortcut}
+    options = {"stem": config.options["stem"], "cbam": config.options["cbam"], "shortcut": config.options["shortcut"]}
     model = create_model(config.architecture, len(config.classes), **options).eval()
     model.load_state_dict(load_file(run.path / WEIGHTS))
     with torch.no_grad():
@@ -235,7 +235,7 @@ def test_a_difference_within_the_tolerance_is_kept_and_reported(
 
 def test_a_model_whose_logits_are_all_zero_is_exported(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "a-run", RunConfig(SMALL))
-    weights = model_from_config(SMALL).state_dict()
+    weights = SMALL.build().state_dict()
     run.save_weights({name: value * (not name.startswith("fc.")) for name, value in weights.items()})
     assert write_onnx(run, tmp_path / "model.onnx").largest_difference == 0
 

@@ -298,7 +298,7 @@ def test_a_cost_is_of_begun_minutes() -> None:
 )
 def test_the_work_of_a_forward_pass_is_that_of_torchvisions_tables(name: str, gigaflops: float) -> None:
     classes = tuple(map(str, range(1_000)))
-    model = ModelConfig(name, classes, stem="imagenet", shortcut="projection", image_size=224)
+    model = ModelConfig(name, classes, options={"stem": "imagenet", "shortcut": "projection"}, image_size=224)
     assert forward_flops(model) / 1e9 == pytest.approx(gigaflops, rel=0.01)
 
 

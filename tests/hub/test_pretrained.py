@@ -123,7 +123,11 @@ def test_pulled_weights_are_a_run_that_computes_what_torchvision_computes(
     assert sorted(file.name for file in run.path.iterdir()) == [CONFIG, WEIGHTS, SOURCE]
     assert json.loads((run.path / SOURCE).read_text()) == {"repo_id": REPO, "revision": commit}
     model_config = run.config.model
-    assert (model_config.architecture, model_config.stem, model_config.cbam) == ("resnet18", "imagenet", None)
+    assert (model_config.architecture, model_config.options["stem"], model_config.options["cbam"]) == (
+        "resnet18",
+        "imagenet",
+        None,
+    )
     assert (model_config.image_size, model_config.resize) == (224, 256)
     assert (model_config.mean, model_config.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert run.config.training.dataset == "ILSVRC/imagenet-1k"

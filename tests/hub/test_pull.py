@@ -22,7 +22,6 @@ from resnet_space.explain.ood import fit_usual, save_usual
 from resnet_space.hub import checks, pull
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
-from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, CONFIG, EVALUATION, METRICS, SOURCE, USUAL, WEIGHTS, Library, Metric, Run, Source
 from resnet_space.training import evaluation
 from resnet_space.training.evaluation import Evaluation
@@ -33,7 +32,9 @@ TOKEN = "hf_annswritetoken"
 STRANGER = "hf_bobswritetoken"
 REPO = "ann/bees"
 
-RUN_CONFIG = RunConfig(ModelConfig("resnet20", ("ant", "bee"), cbam="stage"), TrainConfig(dataset="insects", epochs=1))
+RUN_CONFIG = RunConfig(
+    ModelConfig("resnet20", ("ant", "bee"), options={"cbam": "stage"}), TrainConfig(dataset="insects", epochs=1)
+)
 START: Metric = {"event": "start", "time": 1.5, "device": "cpu", "precision": "float32", "parameters": 272_000}
 START |= {"train_images": 9, "validation_images": 2, "epochs": 1, "steps_per_epoch": 1, "seconds": 0.0}
 START |= {"phases": [{"epochs": 1, "rates": {"head": 0.05}}]}
@@ -69,7 +70,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that was trained and tested."""
     run = Run.create(tmp_path_factory.mktemp("made") / "bees", RUN_CONFIG)
-    run.save_weights(alive(model_from_config(RUN_CONFIG.model)).state_dict())
+    run.save_weights(alive(RUN_CONFIG.model.build()).state_dict())
     for metric in METRICS_WRITTEN:
         run.append_metric(metric)
     four = np.arange(4, dtype=np.int32)
@@ -314,7 +315,7 @@ def test_a_model_of_timms_is_a_run_that_computes_the_same(stub: HubStub, root: P
     pulled = pull_run("ann/timm-bees", root=root)
     model = pulled.config.model
     assert model.classes == ("ant", "bee", "<b>cat</b>")
-    assert (model.stem, model.shortcut, model.cbam) == ("imagenet", "projection", None)
+    assert (model.options["stem"], model.options["shortcut"], model.options["cbam"]) == ("imagenet", "projection", None)
     assert (model.image_size, model.resize) == (64, 80)
     assert (model.mean, model.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     assert pulled.config.training.dataset == "unknown"

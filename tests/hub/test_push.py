@@ -11,7 +11,6 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub import push
 from resnet_space.hub.push import push_run, suggested_repo_id, who_am_i
-from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, CONFIG, METRICS, WEIGHTS, Metric, Run, Source
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
@@ -52,7 +51,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "bees", RUN_CONFIG)
-    run.save_weights(alive(model_from_config(RUN_CONFIG.model)).state_dict())
+    run.save_weights(alive(RUN_CONFIG.model.build()).state_dict())
     for metric in METRICS_WRITTEN:
         run.append_metric(metric)
     return run

@@ -61,7 +61,7 @@ def test_a_split_without_a_whole_image_is_one_sentence(damaged: list[int], monke
 
 
 def test_on_a_public_app_more_images_than_memory_should_hold_are_refused_with_how_many_may_be() -> None:
-    large = ModelConfig("resnet18", ("a", "b"), stem="imagenet", shortcut="projection", image_size=224, resize=256)
+    large = ModelConfig("resnet18", ("a", "b"), image_size=224, resize=256)
     with pytest.raises(gr.Error, match=r"^'1,000 images of 256 x 256 pixels are more .* choose at most 762\.'$"):
         image_set(Images("grey", "test", 1_000), large, public=True)
 

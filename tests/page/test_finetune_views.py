@@ -38,7 +38,7 @@ from resnet_space.ui.finetune.plan import plan_html
 from tests.conftest import WriteSplit
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
-RESNET18 = ModelConfig("resnet18", ("cat", "dog"), stem="imagenet", cbam="stage", image_size=224)
+RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"shortcut": "pad", "cbam": "stage"}, image_size=224)
 EVIL = "<img src=x onerror=alert('&')>"
 VOID = ("img", "br")
 
@@ -111,7 +111,7 @@ def test_three_stages_rows_and_cells_are_exactly_its_phases() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-@pytest.mark.parametrize("model", [RESNET20, replace(RESNET20, cbam="block"), RESNET18])
+@pytest.mark.parametrize("model", [RESNET20, RESNET20.with_options(cbam="block"), RESNET18])
 @pytest.mark.parametrize("epochs", [1, 2, 50])
 def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(
     strategy: str, model: ModelConfig, epochs: int
@@ -123,7 +123,7 @@ def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(
     parts = [row[0].text for row in rows]
     assert (parts[0], parts[-1]) == ("head", "stem")
     assert set(parts) >= {part for phase in found for part in phase.rates}
-    assert ("channel attention" in parts) == ("spatial attention" in parts) == (model.cbam is not None)
+    assert ("channel attention" in parts) == ("spatial attention" in parts) == (model.options["cbam"] is not None)
     spans = [[int(number) for number in re.findall(r"\d+", cell.text)] for cell in head[1:]]
     days = [day for span in spans for day in range(span[0], span[-1] + 1)]
     assert days == list(range(1, epochs + 1))

@@ -24,7 +24,6 @@ from resnet_space.data import hub as hub_module
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef, split_files
 from resnet_space.data.summary import cautions
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
-from resnet_space.models import model_from_config
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
@@ -59,7 +58,13 @@ from tests.conftest import WriteSplit
 
 PETS = ("cat", "dog", "hamster")
 OWN = ModelConfig(
-    "resnet20", ("a", "b"), image_size=32, resize=36, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), shortcut="projection"
+    "resnet20",
+    ("a", "b"),
+    image_size=32,
+    resize=36,
+    mean=(0.1, 0.2, 0.3),
+    std=(0.4, 0.5, 0.6),
+    options={"shortcut": "projection"},
 )
 RESNET18, RESNET50 = "resnet18.tv_in1k", "resnet50.tv2_in1k"
 COMMIT = "0123456789" * 4
@@ -98,14 +103,14 @@ def workshop(tmp_path: Path) -> Workshop:
     """With two trained runs: `plain`, whose settings are all its own, and `gated` with CBAM."""
     workshop = Workshop(tmp_path / "checkpoints")
     trained(workshop, "plain", OWN)
-    trained(workshop, "gated", ModelConfig("resnet20", PETS, cbam="stage"))
+    trained(workshop, "gated", ModelConfig("resnet20", PETS, options={"cbam": "stage"}))
     return workshop
 
 
 def trained(workshop: Workshop, name: str, model: ModelConfig) -> Run:
     run = Run.create(workshop.library.root / name, RunConfig(model))
     torch.manual_seed(0)
-    run.save_weights(model_from_config(model).state_dict())
+    run.save_weights(model.build().state_dict())
     return run
 
 
@@ -161,7 +166,7 @@ def test_pretrained_weights_bring_their_own_preprocessing_before_they_are_downlo
 ) -> None:
     config = requested_config(workshop, ask(name, "photos", image_size=224.0))
     assert config.model == replace(pretrained_model(name), classes=PETS)
-    assert (config.model.stem, config.model.image_size, config.model.resize) == ("imagenet", 224, resize)
+    assert (config.model.options["stem"], config.model.image_size, config.model.resize) == ("imagenet", 224, resize)
     assert (config.model.mean, config.model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert config.training.start == name
 
@@ -183,13 +188,19 @@ def test_the_large_stem_on_small_images_brings_a_caution(workshop: Workshop) -> 
     summary = workshop.summary(DatasetRef("pets"))
     for size, told in ((32, True), (224, False)):
         config = requested_config(workshop, ask(RESNET18, image_size=size))
-        assert any("7x7 stem" in sentence for sentence in cautions(summary, config.model, config.training)) == told
+        assert (
+            any(
+                "resnet18 is made for 224 px, and leaves 1 x 1 pixels" in sentence
+                for sentence in cautions(summary, config.model, config.training)
+            )
+            == told
+        )
 
 
 @pytest.mark.parametrize("place", ["stage", "block"])
 def test_cbam_is_added_to_a_start_without_it_and_trains_as_what_is_new(workshop: Workshop, place: Any) -> None:
     phases, config = requested_plan(workshop, ask("plain", cbam=place, strategy="linear-probe", image_size=32))
-    assert config.model == replace(OWN, classes=PETS, cbam=place)
+    assert config.model == replace(OWN.with_options(cbam=place), classes=PETS)
     assert set(phases[0].rates) == {"head", *CBAM_RATES}
     run = create_run(workshop, ask("plain", cbam=place, strategy="linear-probe"))
     assert initial_model(run)[1]  # the trainer takes it for new as well
@@ -211,7 +222,7 @@ def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(workshop: Work
 
 @pytest.mark.parametrize("cbam", ["", "none"])
 def test_without_cbam_a_start_without_it_stays_as_it_is(workshop: Workshop, cbam: str) -> None:
-    assert requested_config(workshop, ask("plain", cbam=cbam)).model.cbam is None
+    assert requested_config(workshop, ask("plain", cbam=cbam)).model.options["cbam"] is None
 
 
 @pytest.mark.parametrize(
@@ -227,10 +238,10 @@ def test_from_random_initialisation_everything_of_the_architecture_trains(
     workshop: Workshop, architecture: str, cbam: str, place: Any, shortcut: Any
 ) -> None:
     config = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, strategy="full"))
-    assert config.model == ModelConfig(architecture, PETS, cbam=place, shortcut=shortcut)
+    assert config.model == ModelConfig(architecture, PETS, {"stem": "cifar", "cbam": place, "shortcut": shortcut})
     assert (config.training.start, config.training.strategy) == (None, "scratch")
     plain = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, shortcut="none"))
-    assert plain.model == replace(config.model, shortcut="none")
+    assert plain.model == config.model.with_options(shortcut="none")
     kept = requested_config(workshop, ask("plain", shortcut="none"))  # a start has the shortcuts that it has
     assert kept.model == requested_config(workshop, ask("plain")).model
     other = requested_config(workshop, ask(RANDOM, strategy="three-stage"))  # no more than a caution

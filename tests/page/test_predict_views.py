@@ -27,7 +27,6 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
 from resnet_space.inference import Classifier
-from resnet_space.models import model_from_config
 from resnet_space.runs import Run
 from resnet_space.training.evaluation import confusion_matrix, summary
 from resnet_space.ui.downloads import csv_file
@@ -56,9 +55,9 @@ def with_cbam(tmp_path_factory: pytest.TempPathFactory) -> Look:
 def looked(folders: pytest.TempPathFactory, cbam: Any) -> Look:
     """A small network's look at a picture of noise, 48 x 40 pixels."""
     torch.manual_seed(0)
-    model = ModelConfig("resnet20", CLASSES, cbam=cbam, image_size=24, resize=32)
+    model = ModelConfig("resnet20", CLASSES, options={"cbam": cbam}, image_size=24, resize=32)
     run = Run.create(folders.mktemp("runs") / "small", RunConfig(model))
-    run.save_weights(alive(model_from_config(model)).state_dict())
+    run.save_weights(alive(model.build()).state_dict())
     classifier = Classifier(run)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8))
     return Look("a-run", classifier, picture, classifier.predict(picture, features=True))

@@ -15,7 +15,7 @@ from resnet_space.training.strategies import plan, recipe
 from resnet_space.ui.finetune import status as page
 
 CONFIG = RunConfig(
-    ModelConfig("resnet20", ("cat", "dog"), cbam="stage"),
+    ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage"}),
     TrainConfig(dataset="cifar10-mini", start="a-start", epochs=10),
 )
 SCRATCH = replace(CONFIG, training=replace(CONFIG.training, start=None))
@@ -280,7 +280,7 @@ def test_equal_budgets_from_both_starts_are_compared_with_their_sign(
 @pytest.mark.parametrize(
     "other",
     [
-        replace(SCRATCH, model=replace(SCRATCH.model, cbam=None)),
+        replace(SCRATCH, model=SCRATCH.model.with_options(cbam=None)),
         replace(SCRATCH, model=replace(SCRATCH.model, architecture="resnet32")),
         replace(SCRATCH, training=replace(SCRATCH.training, epochs=11)),
         replace(SCRATCH, training=replace(SCRATCH.training, batch_size=32)),

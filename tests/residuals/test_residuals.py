@@ -5,18 +5,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_space.models import BasicBlock, Bottleneck, ResNet, create_model
+from resnet_space.models import Backbone, BasicBlock, Bottleneck, ResNet, create_model
 from resnet_space.residuals import NoResidualBlocksError, ResidualNorms, measure, residual_norms
 from resnet_space.residuals.norms import lengths
 from tests.networks import alive
 
 
-def resnet(name: str = "resnet20", **options: Any) -> ResNet:
+def resnet(name: str = "resnet20", **options: Any) -> Backbone:
     torch.manual_seed(0)
     return alive(create_model(name, 5, **options))
 
 
-def tiny() -> ResNet:
+def tiny() -> Backbone:
     """Two stages of one and two blocks."""
     torch.manual_seed(0)
     return alive(ResNet(BasicBlock, (1, 2), (8, 12), num_classes=5, stem="cifar", shortcut="pad"))

@@ -26,7 +26,7 @@ from torch import Tensor
 from resnet_space import runs
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.models import ResNet, model_from_config
+from resnet_space.models import Backbone
 from resnet_space.runs import (
     CONFIG,
     LOCK,
@@ -42,7 +42,8 @@ from resnet_space.runs import (
 from resnet_space.runs import library as library_module
 
 CONFIG_A = RunConfig(
-    ModelConfig("resnet20", ("cat", "dög", "犬"), cbam="stage"), TrainConfig(dataset="cifar10-mini", epochs=2, seed=3)
+    ModelConfig("resnet20", ("cat", "dög", "犬"), options={"cbam": "stage"}),
+    TrainConfig(dataset="cifar10-mini", epochs=2, seed=3),
 )
 
 
@@ -51,9 +52,9 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "a-run", CONFIG_A)
 
 
-def random_model(config: RunConfig, seed: int = 0) -> ResNet:
+def random_model(config: RunConfig, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
-    model = model_from_config(config.model)
+    model = config.model.build()
     for value in model.state_dict().values():
         if value.is_floating_point():
             value.normal_()  # also BatchNorm's statistics and CBAM's zeros
@@ -273,7 +274,7 @@ def test_a_run_keeps_its_starts_head_where_the_classes_are_the_same(run: Run) ->
 @pytest.mark.parametrize("classes", [("cat", "dog"), ("dög", "cat", "犬"), ("a", "b", "c")])
 def test_a_run_drops_its_starts_head_where_the_classes_differ(run: Run, classes: tuple[str, ...]) -> None:
     run.save_weights(random_model(run.config).state_dict())
-    config = RunConfig(ModelConfig("resnet20", classes, cbam="stage"), run.config.training)
+    config = RunConfig(ModelConfig("resnet20", classes, options={"cbam": "stage"}), run.config.training)
     weights = Run.create(run.path.with_name("new"), config, start=run).load_weights(START_WEIGHTS)
     assert random_model(run.config).state_dict().keys() - weights.keys() == {"fc.weight", "fc.bias"}
     assert torch.equal(weights["conv1.weight"], run.load_weights()["conv1.weight"])

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ARCHITECTURES, ModelConfig, TrainConfig
+from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.summary import image_settings
+from resnet_space.models.registry import entries
 from resnet_space.serve import limits as limits_module
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
 
@@ -55,7 +56,7 @@ def test_a_training_within_its_limits_is_let_through() -> None:
     Limits(epochs=10, images=2_000).check(TRAINING, 2_000)
 
 
-RESNET18 = ModelConfig("resnet18", ("a", "b"), stem="imagenet", shortcut="projection", image_size=224)
+RESNET18 = ModelConfig("resnet18", ("a", "b"), image_size=224)
 
 
 def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fits() -> None:
@@ -85,11 +86,10 @@ def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds(
 
 @pytest.mark.parametrize(
     ("architecture", "side"),
-    [(name, 64 if known.is_cifar_family else 224) for name, known in ARCHITECTURES.items()] + [("resnet32", 224)],
+    [(name, 224 if entry.timm else 64) for name, entry in entries().items()] + [("resnet32", 224)],
 )
 def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str, side: int) -> None:
-    family = ARCHITECTURES[architecture].is_cifar_family
-    plain = ModelConfig(architecture, ("a", "b"), stem="cifar" if family else "imagenet", shortcut="projection")
+    plain = ModelConfig(architecture, ("a", "b"))
     model, settings = image_settings(side, plain)
     PUBLIC.check(replace(TRAINING, batch_size=settings["batch_size"]), 1, model)
 

@@ -9,7 +9,6 @@ from resnet_space import inference
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.inference import Classifier
-from resnet_space.models import model_from_config
 from resnet_space.runs import CONFIG, Run
 from resnet_space.serve.loaded import LoadedModels
 
@@ -21,7 +20,7 @@ def runs(tmp_path: Path) -> list[Run]:
     for name in ("one", "two", "three"):
         run = Run.create(tmp_path / name, RunConfig(ModelConfig("resnet20", ("a", "b"))))
         torch.manual_seed(0)
-        run.save_weights(model_from_config(run.config.model).state_dict())
+        run.save_weights(run.config.model.build().state_dict())
         made.append(run)
     return made
 

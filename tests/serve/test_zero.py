@@ -19,7 +19,6 @@ import torch
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.models import model_from_config
 from resnet_space.runs import CARD, DECODED, EVALUATION, WEIGHTS, Metric, Run, last_metric
 from resnet_space.serve.limits import VARIABLES
 from resnet_space.serve.zero.host import ABORTED, LEFT, train_in_slices, train_slice
@@ -239,7 +238,7 @@ def test_a_slice_that_is_killed_fails_in_one_sentence_and_can_be_resumed(
 
 def test_an_error_within_a_slice_is_told_as_any_host_tells_it(zero: ZeroGPUStub, tmp_path: Path) -> None:
     start = Run.create(tmp_path / "start", CONFIG)
-    model = model_from_config(CONFIG.model)
+    model = CONFIG.model.build()
     torch.nn.init.constant_(model.conv1.weight, math.nan)
     start.save_weights(model.state_dict())
     training = replace(CONFIG.training, start="start")

@@ -100,7 +100,7 @@ def test_the_shipped_runs_are_calibrated_and_their_maps_were_checked(name: str) 
     evaluation = load_evaluation(run)
     assert evaluation is not None
     assert calibration_error(evaluation.confidence, evaluation.correct) == pytest.approx(test["ece"], abs=1e-4)
-    gates = ["gates"] if run.config.model.cbam else []
+    gates = ["gates"] if run.config.model.options["cbam"] else []
     assert [check.method for check in sanity_checks(metrics)] == ["grad-cam", *gates]
     assert (run.path / USUAL).exists()
     assert "Confidence and maps" in (run.path / "README.md").read_text()

@@ -31,7 +31,7 @@ PATIENCE = 300  # seconds; a start takes some 8 on a quiet machine
 # Everything that several processes have to agree on. 5 steps an epoch of 15 images: 7 for the first process, 8 for the
 # second; in the middle phases BatchNorm trains in some stages only.
 EVERYTHING = RunConfig(
-    ModelConfig("resnet20", ("dark", "bright"), cbam="stage", image_size=8),
+    ModelConfig("resnet20", ("dark", "bright"), options={"cbam": "stage"}, image_size=8),
     TrainConfig(
         dataset=GREYS,
         strategy="three-stage",

@@ -12,7 +12,7 @@ from resnet_space.models import create_model
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run
 from resnet_space.training import features as features_module
 from resnet_space.training import state as training_module
-from resnet_space.training.features import CutModel, frozen_pieces
+from resnet_space.training.features import CutModel, frozen_segments
 from resnet_space.training.loop import train
 from resnet_space.training.optim import freeze_all_but, set_training_mode
 from resnet_space.training.strategies import HEAD, phases, recipe
@@ -20,7 +20,7 @@ from tests.networks import alive
 from tests.trainings import without_times
 
 CPU = torch.device("cpu")
-MODEL = ModelConfig("resnet20", ("a", "b", "c"), cbam="stage", image_size=8)
+MODEL = ModelConfig("resnet20", ("a", "b", "c"), options={"cbam": "stage"}, image_size=8)
 UNAUGMENTED = {"crop_padding": 0, "flip": False}
 
 
@@ -80,7 +80,7 @@ def test_wherever_a_model_is_cut_both_parts_are_its_forward_pass(name: str, opti
     images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
     with torch.no_grad():
         expected = model(images)
-        for frozen in range(0, len(model.pieces()), 3):
+        for frozen in range(0, len(model.segments()), 3):
             cut = CutModel(model, frozen)
             assert torch.equal(cut(cut.features(images)), expected), frozen
 
@@ -94,17 +94,17 @@ def test_wherever_a_model_is_cut_both_parts_are_its_forward_pass(name: str, opti
         ("full", False, "conv1"),
     ],
 )
-def test_the_cut_is_right_before_the_first_piece_that_trains(strategy: str, new_cbam: bool, last: str) -> None:
+def test_the_cut_is_right_before_the_first_segment_that_trains(strategy: str, new_cbam: bool, last: str) -> None:
     model = create_model("resnet20", 3, cbam="stage")
     freeze_all_but(model, phases(strategy, 4, MODEL, new_cbam=new_cbam)[0].rates)
-    assert model.pieces()[frozen_pieces(model)] is model.get_submodule(last)
+    assert model.segments()[frozen_segments(model)].modules == (model.get_submodule(last),)
 
 
 def test_autograd_keeps_nothing_of_what_is_frozen() -> None:
     model = create_model("resnet20", 3)
     freeze_all_but(model, [HEAD])
     set_training_mode(model)
-    cut = CutModel(model, frozen_pieces(model))
+    cut = CutModel(model, frozen_segments(model))
     kept: list[Tensor] = []
 
     def noted(tensor: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def test_a_frozen_prefix_changes_no_bit_of_a_training(
 ) -> None:
     changed = config(strategy, epochs=3, ema=0.9, mixup=0.2, crop_padding=1)
     ours = trained(tmp_path / "ours", changed, start)
-    monkeypatch.setattr(training_module, "frozen_pieces", lambda model: 0)
+    monkeypatch.setattr(training_module, "frozen_segments", lambda model: 0)
     assert_same(ours, trained(tmp_path / "theirs", changed, start))
 
 
@@ -137,7 +137,7 @@ def test_features_that_are_computed_once_change_no_bit_either_not_even_of_an_int
     changed = config(strategy, **UNAUGMENTED, **settings)
     whole, again = (trained(tmp_path / f"{strategy}-{i}", changed, start, i) for i in (None, 5))
     assert_same(again, whole)
-    monkeypatch.setattr(training_module, "frozen_pieces", lambda model: 0)
+    monkeypatch.setattr(training_module, "frozen_segments", lambda model: 0)
     assert_same(whole, trained(tmp_path / "plain", changed, start))
 
 

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.models import model_from_config
 from resnet_space.training.footprint import BYTES, batch_bytes
 
 
@@ -14,7 +13,7 @@ def convolved(config: ModelConfig) -> int:
     def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         counts.append(output.numel())
 
-    model = model_from_config(config).eval()
+    model = config.build().eval()
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
@@ -37,13 +36,13 @@ def convolved(config: ModelConfig) -> int:
 def test_a_batch_takes_so_much_as_its_convolutions_give_numbers(
     architecture: str, stem: str, size: int, shortcut: str
 ) -> None:
-    model = ModelConfig(architecture, ("a", "b"), stem=stem, image_size=size, shortcut=shortcut)
+    model = ModelConfig(architecture, ("a", "b"), options={"stem": stem, "shortcut": shortcut}, image_size=size)
     assert batch_bytes(model, TrainConfig("-", batch_size=10)) == 10 * BYTES * convolved(model)
     assert batch_bytes(model, TrainConfig("-", batch_size=10), images=3) == 3 * BYTES * convolved(model)
 
 
 def test_what_is_frozen_takes_little() -> None:
-    model = ModelConfig("resnet18", ("a", "b"), stem="imagenet", image_size=224, shortcut="projection")
+    model = ModelConfig("resnet18", ("a", "b"), image_size=224)
     full, last, head = (
         batch_bytes(model, TrainConfig("-", strategy=s)) for s in ("full", "last-stage", "linear-probe")
     )

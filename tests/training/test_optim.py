@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
-from resnet_space.models import ResNet, model_from_config
+from resnet_space.models import ResNet, create_model
 from resnet_space.training.optim import (
     create_optimizer,
     create_schedule,
@@ -14,13 +13,13 @@ from resnet_space.training.optim import (
     freeze_all_but,
     moving_average,
     parameter_groups,
-    part_of,
     set_training_mode,
+    trained_at,
 )
 from resnet_space.training.strategies import Phase, phases, recipe
 
-RESNET20 = ModelConfig("resnet20", ("cat", "dog"), cbam="stage", shortcut="projection", image_size=8)
-RESNET18 = ModelConfig("resnet18", ("cat", "dog"), cbam="block", shortcut="projection", image_size=32)
+RESNET20 = ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage", "shortcut": "projection"}, image_size=8)
+RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"stem": "cifar", "cbam": "block"}, image_size=32)
 
 
 def owner(name: str) -> str:
@@ -46,7 +45,7 @@ def test_the_optimizer_has_exactly_what_the_phase_trains_at_exactly_its_rates(
 ) -> None:
     training = recipe(strategy, "any", weight_decay=0.03)
     for phase in phases(strategy, 10, config, new_cbam=new_cbam):
-        model = model_from_config(config)
+        model = config.build()
         freeze_all_but(model, phase.rates)
         optimizer = create_optimizer(model, phase, training)
         settings = {
@@ -73,7 +72,7 @@ def test_what_a_phase_freezes_is_bit_identical_after_it_and_all_else_has_changed
     """Running statistics included: in train mode those of a frozen BatchNorm would drift."""
     for phase in phases(strategy, 10, config):
         torch.manual_seed(0)
-        model = model_from_config(config)
+        model = config.build()
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, std=0.1)  # CBAM's zeros would hold back the gradient of its first layer
@@ -92,7 +91,7 @@ def test_what_a_phase_freezes_is_bit_identical_after_it_and_all_else_has_changed
 
 def test_the_faulty_ways_of_the_tutorials_are_told_apart_by_these_tests() -> None:
     """model.train() alone moves the statistics of frozen layers; unfreezing alone trains nothing new."""
-    model = model_from_config(RESNET20)
+    model = RESNET20.build()
     freeze_all_but(model, {"head": 0.1})
     before = model.bn1.running_mean.clone()
     model.train()(batch(RESNET20))
@@ -112,8 +111,8 @@ def test_the_faulty_ways_of_the_tutorials_are_told_apart_by_these_tests() -> Non
 
 
 def test_with_layer_decay_every_block_is_a_group_of_its_own() -> None:
-    model = model_from_config(replace(RESNET20, cbam=None))
-    (phase,) = phases("discriminative", 10, replace(RESNET20, cbam=None), layer_decay=0.5)
+    model = RESNET20.with_options(cbam=None).build()
+    (phase,) = phases("discriminative", 10, RESNET20.with_options(cbam=None), layer_decay=0.5)
     groups = parameter_groups(model, phase, 0.0)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert rates[id(model.fc.weight)] == 1e-3
@@ -128,13 +127,15 @@ def test_with_layer_decay_every_block_is_a_group_of_its_own() -> None:
 
 
 def test_a_part_is_found_by_its_most_special_name() -> None:
-    parts = {"layer1", "layer1.1", "stem", "head"}
-    assert part_of("layer1.0.conv1.weight", parts) == "layer1"
-    assert part_of("layer1.1.conv1.weight", parts) == "layer1.1"
-    assert part_of("layer1.10.conv1.weight", parts) == "layer1"
-    assert part_of("layer2.0.conv1.weight", parts) is None
-    assert part_of("layer1.0.cbam.spatial.conv.weight", parts) is None
-    assert part_of("bn1.weight", parts) == "stem"
+    model = create_model("resnet110", cbam="block")
+    trained = trained_at(model, {"layer1", "layer1.1", "stem", "head"})
+    assert trained["layer1.0.conv1.weight"] == "layer1"
+    assert trained["layer1.1.conv1.weight"] == "layer1.1"
+    assert trained["layer1.10.conv1.weight"] == "layer1"
+    assert trained["bn1.weight"] == "stem"
+    assert trained["fc.bias"] == "head"
+    assert "layer2.0.conv1.weight" not in trained
+    assert "layer1.0.cbam.spatial.conv.weight" not in trained
 
 
 # Schedules
@@ -142,7 +143,7 @@ def test_a_part_is_found_by_its_most_special_name() -> None:
 
 def trained_rates(training: TrainConfig, steps: int) -> list[dict[str, float]]:
     """The rates at every step, and after the last."""
-    model = model_from_config(RESNET20)
+    model = RESNET20.build()
     optimizer = create_optimizer(model, Phase(1, {"stem": 0.1, "head": 0.4}), training)
     schedule = create_schedule(optimizer, training, steps)
     found = []
@@ -177,7 +178,7 @@ def test_a_phase_may_be_a_few_steps_long(schedule: Any, steps: int) -> None:
 
 def test_plateau_halves_the_rates_after_three_epochs_that_are_no_better() -> None:
     training = TrainConfig(dataset="any", schedule="plateau")
-    optimizer = create_optimizer(model_from_config(RESNET20), Phase(1, {"head": 0.4}), training)
+    optimizer = create_optimizer(RESNET20.build(), Phase(1, {"head": 0.4}), training)
     schedule = create_schedule(optimizer, training, 10)
     found = []
     for loss in (1.0, 0.9, 0.95, 0.95, 0.95, 0.8):
@@ -206,7 +207,7 @@ def test_the_moving_average_follows_the_formula_and_forgets_the_beginning_sooner
 
 
 def test_a_models_moving_average_is_a_model_of_its_own() -> None:
-    model = model_from_config(RESNET20)
+    model = RESNET20.build()
     average = moving_average(model, 0.9)
     assert isinstance(average.module, ResNet)
     average.update_parameters(model)

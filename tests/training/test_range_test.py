@@ -19,10 +19,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
-from resnet_space.models import model_from_config
 from resnet_space.runs import Run
 from resnet_space.training import range_test as range_module
-from resnet_space.training.optim import part_of
+from resnet_space.training.optim import trained_at
 from resnet_space.training.range_test import (
     DIVERGED,
     HIGHEST,
@@ -42,7 +41,7 @@ CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFA
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PATIENCE = 300  # seconds; a process takes some 5 on a quiet machine
 CONFIG = RunConfig(
-    ModelConfig("resnet20", tuple(CLASSES), cbam="stage", image_size=8),
+    ModelConfig("resnet20", tuple(CLASSES), options={"cbam": "stage"}, image_size=8),
     TrainConfig(dataset="slice", batch_size=32, precision="float32", crop_padding=1),
 )
 
@@ -91,7 +90,7 @@ def trained_by(strategy: str, **settings: Any) -> RunConfig:
 
 def weights_for(model: ModelConfig, without: tuple[str, ...] = ()) -> dict[str, Tensor]:
     torch.manual_seed(1)
-    state = model_from_config(model).state_dict()
+    state = model.build().state_dict()
     return {name: value.clone() for name, value in state.items() if not any(part in name for part in without)}
 
 
@@ -249,7 +248,7 @@ def test_only_the_last_phases_parts_change_and_in_the_proportion_of_its_rates(
         assert rates["head"] == pytest.approx(point.rate)
         for part, rate in phase.rates.items():
             assert rates[part] / rates["head"] == pytest.approx(rate / phase.rates["head"])
-    trains = {name for name, _ in watched.model.named_parameters() if part_of(name, phase.rates) is not None}
+    trains = set(trained_at(watched.model, phase.rates))
     norms = [name for name in watched.before if name.endswith(".running_mean")]
     kinds = ("running_mean", "running_var", "num_batches_tracked")
     moves = {  # a norm layer's statistics go with its weights

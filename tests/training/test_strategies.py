@@ -9,8 +9,8 @@ from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
 from resnet_space.training.strategies import CBAM_RATES, STRATEGIES, phase_at, phases, plan, rate_at, recipe
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
-WITH_CBAM = ModelConfig("resnet20", ("cat", "dog"), cbam="stage")
-RESNET18 = ModelConfig("resnet18", ("cat", "dog"), stem="imagenet", cbam="stage", image_size=224)
+WITH_CBAM = ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage"})
+RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"shortcut": "pad", "cbam": "stage"}, image_size=224)
 EVERYTHING = {"stem", "layer1", "layer2", "layer3", "head"}
 
 
@@ -114,7 +114,7 @@ def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
     assert all(phase.epochs > 0 for phase in found)
     assert all("head" in phase.rates for phase in found)
     assert all(0 < rate <= 1 for phase in found for rate in phase.rates.values())
-    if model.cbam is None:
+    if model.options["cbam"] is None:
         assert not any(set(CBAM_RATES) & set(phase.rates) for phase in found)
 
 

@@ -29,7 +29,7 @@ from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.explain.ood import load_usual
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.hub.card import card_text
-from resnet_space.models import create_model, model_from_config
+from resnet_space.models import create_model
 from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run
 from resnet_space.serve.limits import VARIABLES
@@ -48,7 +48,7 @@ AFTER = ["calibration", "sanity", "sanity", "test"]  # of a model with CBAM
 
 # 480 images to learn from and 120 to choose the best epoch by, at 16 pixels: a step takes some 30 ms.
 LEARNING = RunConfig(
-    ModelConfig("resnet20", tuple(CLASSES), cbam="stage", image_size=16),
+    ModelConfig("resnet20", tuple(CLASSES), options={"cbam": "stage"}, image_size=16),
     TrainConfig(
         dataset="slice",
         epochs=6,
@@ -64,7 +64,8 @@ LEARNING = RunConfig(
 SHORT = replace(LEARNING, training=replace(LEARNING.training, epochs=3, batch_size=96))
 # Many quick steps: for what has to happen before the end.
 LONG = RunConfig(
-    replace(LEARNING.model, cbam=None, image_size=8), replace(SHORT.training, epochs=12, batch_size=96, crop_padding=0)
+    replace(LEARNING.model.with_options(cbam=None), image_size=8),
+    replace(SHORT.training, epochs=12, batch_size=96, crop_padding=0),
 )
 
 
@@ -185,7 +186,7 @@ def test_metrics_tell_the_whole_training_in_order(learned: Trained) -> None:
         "validation_images": 120,
         "epochs": 6,
         "steps_per_epoch": 15,
-        "parameters": sum(parameter.numel() for parameter in model_from_config(LEARNING.model).parameters()),
+        "parameters": sum(parameter.numel() for parameter in LEARNING.model.build().parameters()),
     }
     assert {name: start[name] for name in expected} == expected
     steps = learned.events("step")
@@ -377,7 +378,7 @@ def test_a_linear_probe_leaves_everything_but_the_head_as_it_was(short: Trained,
 def test_a_cbam_that_is_new_to_a_trained_network_changes_nothing_at_first_and_trains_with_the_head(
     tmp_path: Path,
 ) -> None:
-    plain = Run.create(tmp_path / "plain", replace(SHORT, model=replace(SHORT.model, cbam=None)))
+    plain = Run.create(tmp_path / "plain", replace(SHORT, model=SHORT.model.with_options(cbam=None)))
     list(train(plain))
     training = replace(SHORT.training, strategy="linear-probe", start="plain", epochs=1)
     run = Run.create(tmp_path / "run", replace(SHORT, training=training), start=plain)
@@ -609,7 +610,7 @@ def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
 def poisoned(tmp_path: Path) -> Run:
     """A run whose loss is not a number from its first step on: one weight of its start is NaN."""
     start = Run.create(tmp_path / "start", SHORT)
-    model = model_from_config(SHORT.model)
+    model = SHORT.model.build()
     nn.init.constant_(model.conv1.weight[0, 0, 0, :1], math.nan)
     start.save_weights(model.state_dict())
     return Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, start="start")), start=start)

@@ -94,7 +94,7 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
     client.predict(started["run"], api_name="/stop_training")
     assert wait_until_ended(client, started["run"])["state"] == "stopped"
     config = app.run(started["run"]).config
-    assert (config.model.architecture, config.model.cbam, config.training.start) == ("resnet32", None, None)
+    assert (config.model.architecture, config.model.options["cbam"], config.training.start) == ("resnet32", None, None)
 
     _, maps = client.predict(handle_file(EXAMPLE), started["run"], api_name="/predict")
     assert "has no CBAM" in maps

@@ -183,7 +183,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
 
     config = learn(page, app, epochs=1).config
     assert config.model.classes == ("fish", "frogs")
-    assert (config.model.image_size, config.model.resize, config.model.stem) == (224, 256, "cifar")
+    assert (config.model.image_size, config.model.resize, config.model.options["stem"]) == (224, 256, "cifar")
     assert (config.training.strategy, config.training.optimizer, config.training.crop) == (
         "last-stage",
         "adamw",
@@ -226,7 +226,11 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     keep(page, "10-hub")
     config = learn(page, app, epochs=1).config
     assert (config.training.dataset, config.training.dataset_revision) == ("uoft-cs/cifar10", commit)
-    assert (config.model.architecture, config.model.stem, config.model.image_size) == ("resnet18", "imagenet", 32)
+    assert (config.model.architecture, config.model.options["stem"], config.model.image_size) == (
+        "resnet18",
+        "imagenet",
+        32,
+    )
     assert app.run("resnet18.tv_in1k").load_weights()["conv1.weight"].equal(weights["conv1.weight"])
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resnet_space.config import ARCHITECTURES, RunConfig
+from resnet_space.config import RunConfig
 from resnet_space.runs import Metric, last_metric
 
 MOST_SECONDS = 60  # of a slice: what ZeroGPU gives by default
@@ -31,9 +31,7 @@ class Refusal:
 
 def expected_steps_per_second(config: RunConfig) -> float:
     """A rough guess, for a run that was not measured yet."""
-    layers = re.search(r"\d+$", config.model.architecture)
-    assert layers, ARCHITECTURES  # all are named by their depth
-    return LAYERS_PER_SECOND / int(layers[0])
+    return LAYERS_PER_SECOND / config.model.entry.depth
 
 
 def steps_per_second(metrics: Sequence[Metric]) -> float | None:

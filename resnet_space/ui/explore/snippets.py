@@ -87,8 +87,8 @@ def growth_lines(run: str) -> str:
 def _network(subject: str) -> tuple[list[str], list[str]]:
     """(imports, lines) that make `model` and `config`."""
     if (architecture := torchvision_name(subject)) is not None:
-        imports = ["from resnet_space.models.torchvision_models import torchvision_network"]
-        return imports, [f"model, config = torchvision_network({architecture!r})"]
+        imports = ["from resnet_space.config import imagenet_config"]
+        return imports, [f"config = imagenet_config({architecture!r})", "model = config.build(seed=0).eval()"]
     imports = ["from resnet_space.runs import Run"]
     run = f"run = Run.open({f'checkpoints/{subject.removesuffix(UNTRAINED)}'!r})"
     if subject.endswith(UNTRAINED):

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from resnet_space.common.errors import UserError
-from resnet_space.config import ModelConfig
-from resnet_space.models.torchvision_models import ARCHITECTURES
+from resnet_space.config import ModelConfig, imagenet_config
+from resnet_space.models.registry import entries
 from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Subject:
 def subject_names(runs: Sequence[str]) -> list[str]:
     """What there is to choose from: the runs first, then their twins, then torchvision's."""
     untrained = [f"{run}{UNTRAINED}" for run in runs]
-    return [*runs, *untrained, *(f"{TORCHVISION}{name}{RANDOM}" for name in ARCHITECTURES)]
+    return [*runs, *untrained, *(f"{TORCHVISION}{name}{RANDOM}" for name in entries(trains=False))]
 
 
 def torchvision_name(subject: str) -> str | None:
@@ -71,10 +70,5 @@ def _twin(workshop: Workshop, name: str) -> Subject:
 
 @lru_cache(maxsize=1)
 def _torchvision(architecture: str) -> Subject:
-    from resnet_space.models.torchvision_models import torchvision_network
-
-    try:
-        model, config = torchvision_network(architecture)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    return Subject(f"{TORCHVISION}{architecture}{RANDOM}", config, model, threading.Lock())
+    config = imagenet_config(architecture)
+    return Subject(f"{TORCHVISION}{architecture}{RANDOM}", config, config.build(seed=0).eval(), threading.Lock())

@@ -9,8 +9,8 @@ import gradio as gr
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
-from resnet_space.config import ARCHITECTURES
 from resnet_space.data.summary import cautions
+from resnet_space.models import list_models
 from resnet_space.runs import BACKBONE
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
@@ -86,9 +86,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
     )
     pulled = build_pull(workshop, visitor)
     with gr.Row(visible=start.value == RANDOM) as architecture_row:
-        architecture = gr.Dropdown(
-            list(ARCHITECTURES), value="resnet20", label="Architecture", min_width=130, visible=True
-        )
+        architecture = gr.Dropdown(list_models(), value="resnet20", label="Architecture", min_width=130, visible=True)
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
         shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
@@ -153,7 +151,7 @@ def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str,
 def offered_by(workshop: Workshop, start: str) -> tuple[Any, Any, Any]:
     """Whether the row of the architecture and CBAM is shown for a start, and the architecture and shortcuts."""
     try:
-        takes_cbam = start == RANDOM or workshop.start_model(start).cbam is None
+        takes_cbam = start == RANDOM or workshop.start_model(start).options.get("cbam", "") is None
     except UserError:
         takes_cbam = False
     random = gr.update(visible=start == RANDOM)

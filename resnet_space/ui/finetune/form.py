@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ARCHITECTURES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DatasetRef, open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
+from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
@@ -52,13 +53,16 @@ def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, class
     """The model to train for these classes. Raises UserError for a start that is not there."""
     place: Any = None if cbam in ("none", "") else cbam
     if start == RANDOM:
-        small = architecture in ARCHITECTURES and ARCHITECTURES[architecture].is_cifar_family
-        return ModelConfig(architecture, classes, cbam=place, shortcut="pad" if small else "projection")
+        entry = entry_of(architecture)
+        if place is not None and "cbam" not in entry.options:
+            raise UserError(f"{architecture} takes no CBAM: choose none.")
+        own = {"cbam": place} if "cbam" in entry.options else {}
+        return ModelConfig(architecture, classes, {**entry.small_images, **own})
     model = replace(workshop.start_model(start), classes=classes)
-    if cbam and place != model.cbam:
-        if model.cbam is not None:
+    if cbam and place != model.options.get("cbam"):
+        if model.options.get("cbam") is not None:
             raise UserError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
-        model = replace(model, cbam=place)
+        model = model.with_options(cbam=place)
     return model
 
 
@@ -89,7 +93,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     scratch = request.start == RANDOM
     shortcut = settings.pop("shortcut", "")
     if scratch and shortcut:
-        model = replace(model, shortcut=shortcut)  # refuses what is not allowed
+        model = model.with_options(shortcut=shortcut)  # refuses what is not allowed
     if scratch and settings.get("strategy") == "full":
         settings["strategy"] = "scratch"
     return RunConfig(
@@ -272,10 +276,8 @@ def _check_limits(workshop: Workshop, config: RunConfig) -> None:
 def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
     """What would train when. Raises as `requested_config`."""
     config = requested_config(workshop, request)
-    new_cbam = (
-        config.training.start is not None
-        and config.model.cbam is not None
-        and workshop.start_model(config.training.start).cbam is None
+    new_cbam = config.training.start is not None and set(config.model.added_parts) > set(
+        workshop.start_model(config.training.start).added_parts
     )
     return plan(config.training, config.model, new_cbam=new_cbam), config
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from resnet_space.config import ModelConfig
-from resnet_space.training.strategies import CBAM_PARTS, HEAD, STRATEGIES, Phase, backbone_parts
+from resnet_space.models.registry import HEAD
+from resnet_space.training.strategies import STRATEGIES, Phase, backbone_parts
 
 
 def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str:
@@ -12,7 +13,7 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
 
     What trains has its peak learning rate in it, the darker the higher; what is frozen is empty.
     """
-    parts = [*backbone_parts(model), *(CBAM_PARTS if model.cbam else ()), HEAD][::-1]
+    parts = [*backbone_parts(model), *model.added_parts, HEAD][::-1]
     rates = [rate for phase in phases for rate in phase.rates.values()]
     low, high = math.log(min(rates)), math.log(max(rates))
     columns = " ".join(f"minmax(3.4rem, {phase.epochs}fr)" for phase in phases)

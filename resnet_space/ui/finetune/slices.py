@@ -87,7 +87,7 @@ def quota_html(workshop: Workshop, config: RunConfig, images: int) -> str:
 
 def _gpu_pace(workshop: Workshop, config: RunConfig) -> Callable[[Run], float | None]:
     def alike(other: RunConfig) -> tuple[object, ...]:
-        return other.model.architecture, other.model.cbam, other.model.image_size, other.training.batch_size
+        return other.model.architecture, other.model.options, other.model.image_size, other.training.batch_size
 
     def pace(run: Run) -> float | None:
         metrics = workshop.library.metrics(run)

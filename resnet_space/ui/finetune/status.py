@@ -7,11 +7,12 @@ from typing import Any
 
 from resnet_space.common.cost import cost_words
 from resnet_space.config import ModelConfig
+from resnet_space.models.registry import CBAM_PARTS, HEAD
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric, split_words
 from resnet_space.runs.queue import Status
 from resnet_space.training.evaluation import wilson_interval
-from resnet_space.training.strategies import CBAM_PARTS, HEAD, backbone_parts
+from resnet_space.training.strategies import backbone_parts
 
 RANDOM = "random initialisation"
 EMPTY = (

@@ -1,0 +1,151 @@
+"""What every network can do, in timm's vocabulary where timm has a word. Nothing outside `models/` asks for more.
+
+A network of one's own inherits from `Backbone` and gives `forward_features`, `forward_head`, `get_classifier`,
+`reset_classifier` and `parts`; the rest follows, or says in one sentence what the network lacks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from resnet_space.models.additions import Addition, NoResidualBlocksError, foreign_additions
+from resnet_space.models.cbam import CBAM
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that are frozen together and learn at one rate.
+
+    Attributes:
+        name: "stem", "head", a block as "layer2.0", or what was added to the network, as "channel attention".
+        stage: "stem", "head", or the stage that it is in, as "layer2".
+        parameters: their names.
+        added: whether a strategy names it by itself: it does not belong to its stage's rate.
+    """
+
+    name: str
+    stage: str
+    parameters: tuple[str, ...]
+    added: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the forward pass, which can be cut after it.
+
+    Attributes:
+        stage: as in `Part`.
+        run: gives what the next segment takes.
+        modules: what runs in it.
+        block: the module name of the block that it is, if it is one.
+        dropped: what runs in its place where F(x) is 0, of a residual block.
+    """
+
+    stage: str
+    run: Callable[[Tensor], Tensor]
+    modules: tuple[nn.Module, ...]
+    block: str | None = None
+    dropped: Callable[[Tensor], Tensor] | None = None
+
+
+def run_all(segments: Sequence[Segment]) -> Callable[[Tensor], Tensor]:
+    """Segments one after the other."""
+
+    def run(x: Tensor) -> Tensor:
+        for segment in segments:
+            x = segment.run(x)
+        return x
+
+    return run
+
+
+class Backbone(nn.Module):
+    """images [N, 3, H, W] -> logits [N, num_classes]"""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """images [N, 3, H, W] -> maps [N, C, h, w], or tokens [N, T, D]."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """features -> logits [N, num_classes], or what the classifier sees [N, D]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        raise NotImplementedError
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new head with random weights."""
+        raise NotImplementedError
+
+    def parts(self) -> list[Part]:
+        """All parameters, each in one part, in forward order."""
+        raise NotImplementedError
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that weight decay leaves alone: norm layers and biases, which have fewer than two axes."""
+        return {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
+
+    def segments(self) -> Sequence[Segment]:
+        """The forward pass, to the bit, as what runs one after the other: so a frozen beginning is computed once.
+
+        Unless a network says more, it can be cut before its classifier only.
+        """
+        classifier = self.get_classifier()
+        body = tuple(child for child in self.children() if child is not classifier)
+        return (
+            Segment("features", lambda x: self.forward_head(self.forward_features(x), pre_logits=True), body),
+            Segment("head", classifier, (classifier,)),
+        )
+
+    def stages(self) -> dict[str, str]:
+        """Every stage whose output is worth a look, and the name of the module that gives it; the last one's is that of
+        `forward_features`.
+        """
+        raise NotImplementedError
+
+    def observed(self) -> list[str]:
+        """The modules whose mean outputs tell what an image is like: of every stage, from the first layers on."""
+        return list(self.stages().values())
+
+    def to_map(self, features: Tensor) -> Tensor:
+        """A stage's output as a map [N, C, h, w]."""
+        return features
+
+    def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
+        """From a stage's output to the logits; None where the forward pass cannot be taken up there."""
+        segments = self.segments()
+        last = max((i for i, segment in enumerate(segments) if segment.stage == stage), default=None)
+        if last is not None:
+            return run_all(segments[last + 1 :])
+        return self.forward_head if stage == list(self.stages())[-1] else None
+
+    def additions(self) -> list[Addition]:
+        """Where F(x) + shortcut(x) is formed, in forward order.
+
+        Raises:
+            NoResidualBlocksError: where it is nowhere.
+        """
+        return foreign_additions(self)
+
+    def responses(self) -> list[tuple[str, str]]:
+        """3x3 convolutions and the norm layers whose outputs are their responses (He et al. 2015, figure 7)."""
+        try:
+            return [layer for addition in self.additions() for layer in addition.responses]
+        except NoResidualBlocksError:
+            return []
+
+    def attention(self) -> dict[str, CBAM]:
+        """The modules that gate channels and positions, in forward order."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, CBAM)}
+
+    def read_early(self, state: Tensor) -> Tensor:
+        """From the output of a block of the last stage to logits.
+
+        Raises:
+            ValueError: where the head cannot read it.
+        """
+        raise ValueError(f"The head of this {type(self).__name__} cannot read a block's output.")

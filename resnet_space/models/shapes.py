@@ -1,0 +1,71 @@
+"""What a network's shapes are, from a forward pass without memory or arithmetic (PyTorch's meta device)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_space.models.contract import Backbone
+from resnet_space.models.registry import entry_of
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of one image's forward pass.
+
+    Attributes:
+        numbers: how many numbers the convolutions and token layers give, by stage in forward order.
+        channels: of each of `Backbone.observed()`.
+        reduction: pixels of the image to one position of the last features, along a side.
+    """
+
+    numbers: Mapping[str, int]
+    channels: tuple[int, ...]
+    reduction: int
+
+
+def shape_of(architecture: str, options: Mapping[str, Any], image_size: int) -> Shape:
+    """Remembered, as a deep network takes some tenths of a second."""
+    return _shape_of(architecture, tuple(sorted(options.items())), image_size)
+
+
+@lru_cache(maxsize=64)
+def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_size: int) -> Shape:
+    entry = entry_of(architecture)
+    with torch.device("meta"):
+        model = entry.build(2, **dict(options)).eval()
+    assert isinstance(model, Backbone)
+    parts = model.parts()
+    stage_of = {name.rpartition(".")[0]: part.stage for part in parts for name in part.parameters}
+    numbers = dict.fromkeys((part.stage for part in parts), 0)
+    channels: dict[str, int] = {}
+
+    def count(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            numbers[stage_of[name]] += output.numel() if output.ndim > 2 else 0
+
+        return hook
+
+    def look(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            channels[name] = model.to_map(output).shape[1]
+
+        return hook
+
+    made_for = entry.input_size(dict(options))
+    reduction = made_for // model.to_map(_passed(model, made_for)).shape[-1]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and name in stage_of:
+            module.register_forward_hook(count(name))
+    for name in model.observed():
+        model.get_submodule(name).register_forward_hook(look(name))
+    _passed(model, image_size)
+    return Shape(numbers, tuple(channels.values()), reduction)
+
+
+def _passed(model: Backbone, size: int) -> Tensor:
+    with torch.inference_mode():
+        return model.forward_features(torch.empty(1, 3, size, size, device="meta"))

@@ -1,0 +1,120 @@
+"""Networks that timm builds: their entries, without importing timm, and what makes them meet the contract."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.models.registry import HEAD, STEM, Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from resnet_space.models.contract import Part
+
+
+def timm_entry(name: str, **known: Any) -> Entry:
+    """The entry of the network that timm has under this name; `known` is what `Entry` says of it beside."""
+    return Entry(name, build=partial(_build, name), source="timm", timm=True, **known)
+
+
+def _build(name: str, num_classes: int) -> "nn.Module":
+    import timm
+
+    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes))
+
+
+def adapted(model: "nn.Module") -> "nn.Module":
+    """A network of timm made a `Backbone`: the same modules and weights, with what the contract asks for beside timm's
+    own `forward_features`, `forward_head`, `get_classifier` and `reset_classifier`.
+    """
+    from resnet_space.models.contract import Backbone
+
+    kind = type(model)
+    model.__class__ = type(kind.__name__, (_Timm, kind, Backbone), {"__module__": kind.__module__})
+    return model
+
+
+class _Timm:
+    """By timm's own `group_matcher`, `feature_info` and `no_weight_decay`."""
+
+    named_parameters: Callable[..., Any]
+    named_modules: Callable[..., Any]
+    get_classifier: "Callable[[], nn.Module]"
+    feature_info: Any
+
+    def parts(self) -> "list[Part]":
+        from timm.models import group_parameters
+
+        from resnet_space.models.contract import Part
+
+        classifier = {id(parameter) for parameter in self.get_classifier().parameters()}
+        model: Any = self
+        stage_of, block_of = (
+            group_parameters(model, model.group_matcher(coarse=coarse), reverse=True) for coarse in (True, False)
+        )
+        found: dict[tuple[str, str], list[str]] = {}
+        first_block: dict[int, int] = {}
+        for name, parameter in self.named_parameters():
+            stage, block = stage_of[name], block_of[name]
+            if id(parameter) in classifier:
+                key = (HEAD, HEAD)
+            elif stage == 0:
+                key = (STEM, STEM)
+            else:
+                first = first_block.setdefault(stage, block)
+                key = (f"stage{stage}.{block - first}", f"stage{stage}")
+            found.setdefault(key, []).append(name)
+        return [Part(part, stage, tuple(names)) for (part, stage), names in found.items()]
+
+    def no_weight_decay(self) -> set[str]:
+        from resnet_space.models.contract import Backbone
+
+        own: set[str] = set(super().no_weight_decay())  # type: ignore[misc]  # timm's, where it has one
+        model: Any = self
+        return own | Backbone.no_weight_decay(model)
+
+    def stages(self) -> dict[str, str]:
+        """By `feature_info`, and the module whose output is that of `forward_features`."""
+        infos = self.feature_info
+        modules = [info["module"] for info in (infos if isinstance(infos, list) else infos.info)]
+        last = self._last_module()
+        return {module: module for module in [*modules, *([last] if last not in modules else [])]}
+
+    def _last_module(self) -> str:
+        """Found once, by a forward pass."""
+        import torch
+
+        from resnet_space.models.hooks import eval_mode
+
+        known = self.__dict__.get("_known_last_module")
+        if known is None:
+            model: Any = self
+            outputs: dict[str, Any] = {}
+            handles = [
+                module.register_forward_hook(lambda _m, _i, output, name=name: outputs.__setitem__(name, output))
+                for name, module in self.named_modules()
+                if name
+            ]
+            parameter = next(model.parameters())
+            _, height, width = model.pretrained_cfg["input_size"]
+            try:
+                with torch.inference_mode(), eval_mode(model):
+                    features = model.forward_features(parameter.new_zeros(1, 3, height, width))
+            finally:
+                for handle in handles:
+                    handle.remove()
+            known = next(name for name, output in reversed(outputs.items()) if output is features)
+            self.__dict__["_known_last_module"] = known
+        return str(known)
+
+    def to_map(self, features: "Tensor") -> "Tensor":
+        """Tokens lie row by row after the class token and registers; some networks have channels last."""
+        model: Any = self
+        if features.ndim == 3:
+            tokens: Tensor = features[:, getattr(model, "num_prefix_tokens", 0) :]
+            side = round(tokens.shape[1] ** 0.5)
+            mapped: Tensor = tokens.transpose(1, 2).unflatten(2, (side, tokens.shape[1] // side))
+            return mapped
+        if getattr(model, "output_fmt", "NCHW") == "NHWC":
+            return features.permute(0, 3, 1, 2)
+        return features
