@@ -95,7 +95,7 @@ def test_the_weights_are_torchvisions_in_two_versions() -> None:
         "resnet152.tv2_in1k",
     ]
     for known in PRETRAINED:
-        versions = torchvision.models.get_model_weights(known.architecture)
+        versions = torchvision.models.get_model_weights(pretrained_model(known.name).architecture)
         their = versions["IMAGENET1K_V2" if "tv2" in known.name else "IMAGENET1K_V1"]
         transforms = their.transforms()
         assert transforms.resize_size == [known.resize]
