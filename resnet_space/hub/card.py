@@ -9,8 +9,9 @@ from resnet_space.common.cost import cost_words
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import markdown_text
 from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.sources import open_dataset
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.runs import (
     CARD,

@@ -14,9 +14,9 @@ from resnet_space.common.background import in_background, keep_doing
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
+from resnet_space.hub.install import install, sizes_at
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import heard
-from resnet_space.hub.pull import install, sizes_at
 from resnet_space.runs import (
     CONFIG,
     LOG,

@@ -9,7 +9,7 @@ from pathlib import Path
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub.checks import IMAGENET, imagenet_classes
-from resnet_space.hub.pull import install, sizes_at, wanted_model
+from resnet_space.hub.install import install, sizes_at, wanted_model
 from resnet_space.runs import WEIGHTS, Run, Source
 
 SHIPPED = "resnet20-cbam-imagenet32"  # the checkpoint that is there without a network

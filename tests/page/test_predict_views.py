@@ -23,7 +23,8 @@ from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.images import open_image, to_model_size
 from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
 from resnet_space.inference import Classifier

@@ -23,7 +23,8 @@ from resnet_space.common import background
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import import_folder
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_folders
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_folders
 from resnet_space.hub import follower
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.push import push_run
