@@ -183,9 +183,9 @@ def _results(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
             f"{test['images']:,} {split_words(test['split'])} images of `{training.dataset}`, which took no part in "
             "training or in the choice of the epoch."
         ]
-        if test.get("looks", 1) > 1:
+        if test.get("test_evaluations", 1) > 1:
             words.append(
-                f"They were looked at {test['looks']} times, as the training was made longer after it had been tested: "
+                f"They were evaluated {test['test_evaluations']} times, as it was trained on after its test: "
                 "if it was chosen by that, the accuracy is a little too good."
             )
         if "ece" in test:

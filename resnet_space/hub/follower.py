@@ -16,7 +16,7 @@ from resnet_space.common.hub_client import HubError, Wanted, download_files, hub
 from resnet_space.common.tokens import masked
 from resnet_space.hub.install import install, sizes_at
 from resnet_space.hub.jobs import Job
-from resnet_space.hub.published import heard
+from resnet_space.hub.published import logged_metric
 from resnet_space.runs import (
     CONFIG,
     LOG,
@@ -103,7 +103,7 @@ class Follower(threading.Thread):
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
         for line in self._lines():
-            metric = heard(line)
+            metric = logged_metric(line)
             if metric is None:
                 self._note(line)
             elif metric["event"] == "end":

@@ -1,6 +1,5 @@
-"""Runs: a run is a folder (`folder`) with `metrics` (and their `checks`); a `library` of them, and their `queue`."""
+"""Runs: a run is a folder (`folder`) with `metrics` (and their `schema`); a `library` of them, and their `queue`."""
 
-from resnet_space.runs.checks import Metric, MetricError, is_shown, metric_of
 from resnet_space.runs.folder import (
     BACKBONE,
     CARD,
@@ -42,9 +41,13 @@ from resnet_space.runs.folder import (
 from resnet_space.runs.library import Library
 from resnet_space.runs.metrics import (
     MOST_STEPS,
+    Metric,
+    MetricError,
+    count_test_evaluations,
     fewer_steps,
+    is_shown,
     last_metric,
-    looks_so_far,
+    metric_of,
     read_metrics,
     split_words,
 )
@@ -86,12 +89,12 @@ __all__ = [
     "Run",
     "Source",
     "Ticket",
+    "count_test_evaluations",
     "discard",
     "fewer_steps",
     "in_a_sentence",
     "is_shown",
     "last_metric",
-    "looks_so_far",
     "metric_of",
     "read_metrics",
     "replaced_atomically",

@@ -32,8 +32,7 @@ from safetensors.numpy import load_file, save_file
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import is_passing, words_of
 from resnet_space.config import RunConfig
-from resnet_space.runs.checks import Metric, MetricError, metric_of
-from resnet_space.runs.metrics import read_metrics
+from resnet_space.runs.metrics import Metric, MetricError, metric_of, read_metrics
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it is needed
     from numpy.typing import NDArray
