@@ -15,8 +15,8 @@ from resnet_space.data.sources import open_dataset
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.runs import (
     CARD,
+    FEATURE_STATISTICS,
     FIGURES,
-    USUAL,
     Metric,
     Run,
     last_metric,
@@ -231,10 +231,10 @@ def _trust(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
             f"{100 * test['ece']:.1f}"
         )
     lines = [f"{words}."]
-    if (run.path / USUAL).exists():
+    if run.existing(FEATURE_STATISTICS):
         lines.append(
             "A picture is called unusual where its features lie further from the training images' than those of 95 % "
-            "of the validation images do; `usual.safetensors` has what is needed to tell."
+            "of the validation images do; `feature_statistics.safetensors` has what is needed to tell."
         )
     sanity = [f"- {check.words}" for check in checks]
     about = "Do its maps depend on what it learned? (Adebayo et al. 2018, arXiv:1810.03292)"

@@ -27,6 +27,7 @@ from resnet_space.runs import (
     Run,
     Source,
     last_metric,
+    present_name,
     replaced_atomically,
 )
 
@@ -164,7 +165,7 @@ class Follower(threading.Thread):
                 made = install(wanted.what, files, run.config, source, Path(beside), iter([run.name]))
             except HubError as error:
                 raise UserError(str(error)) from None
-            for file in sizes:
+            for file in map(present_name, sizes):
                 if file not in (CONFIG, METRICS):
                     with replaced_atomically(run.path / file) as place:
                         shutil.copyfile(made.path / file, place)

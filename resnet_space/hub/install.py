@@ -17,15 +17,33 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import TIMEOUT, HubError, Wanted, hub_api, is_revision
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
-from resnet_space.explain.ood import load_usual
+from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.hub.checks import require_safe_names, require_valid_metrics
-from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, METRICS, USUAL, WEIGHTS, Run, Source
-from resnet_space.runs.folder import weight_types
+from resnet_space.runs import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    FEATURE_STATISTICS,
+    FIGURE_PATTERN,
+    METRICS,
+    WEIGHTS,
+    Run,
+    Source,
+    names_of,
+    present_name,
+)
+from resnet_space.runs.weights import weight_types
 from resnet_space.training.evaluation import load_evaluation
 
 MAX_BYTES = 1_000_000_000  # of the weights: four times ResNet-152
 MAX_FIGURES = 20
-_LIMITS = {CONFIG: 5_000_000, CARD: 1_000_000, METRICS: 20_000_000, EVALUATION: 200_000_000, USUAL: 20_000_000}
+_LIMITS = {
+    CONFIG: 5_000_000,
+    CARD: 1_000_000,
+    METRICS: 20_000_000,
+    EVALUATION: 200_000_000,
+    **dict.fromkeys(names_of(FEATURE_STATISTICS), 20_000_000),
+}
 _MAX_FIGURE_BYTES = 5_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -62,8 +80,9 @@ def sizes_at(wanted: Wanted, token: str | None) -> tuple[str, dict[str, int], bo
             raise HubError(
                 f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
             )
-    kept = [path for path in (CONFIG, CARD, METRICS, EVALUATION, USUAL, *sorted(figures)) if path in sizes]
-    return info.sha, {path: sizes[path] for path in (*kept, WEIGHTS)}, bool(info.private)
+    statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
+    wanted_files = (CONFIG, CARD, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
+    return info.sha, {path: sizes[path] for path in wanted_files if path in sizes}, bool(info.private)
 
 
 def install(
@@ -94,7 +113,7 @@ def install(
         for file in files:
             if file not in (CONFIG, WEIGHTS):
                 (path / file).parent.mkdir(exist_ok=True)
-                shutil.copyfile(files[file], path / file)
+                shutil.copyfile(files[file], path / present_name(file))
         _check_rest(what, run, files)
         path.chmod(0o755)
         while True:
@@ -156,7 +175,7 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
         require_valid_metrics(what, (run.path / METRICS).read_bytes(), evaluated=EVALUATION in files)
     try:
         load_evaluation(run)
-        load_usual(run)
+        load_feature_statistics(run)
     except UserError as error:
         raise HubError(f"{what} cannot be used: {error}") from None
     for file in files:

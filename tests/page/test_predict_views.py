@@ -92,7 +92,7 @@ def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) ->
     assert "caution" not in usual
     assert "doubtful" not in usual
     strange = Look(
-        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"strangeness": 2.5})
+        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"ood_score": 2.5})
     )
     html = answers_html([strange], None)
     assert "No answer to rely on" in html

@@ -26,7 +26,7 @@ from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.explain.ood import load_usual
+from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.hub.card import card_text
 from resnet_space.models import create_model, model_from_config
@@ -236,7 +236,7 @@ def test_after_its_training_a_run_knows_how_sure_it_may_be_and_what_is_usual(lea
     (calibration,) = learned.events("calibration")
     assert calibration["images"] == learned.events("start")[0]["validation_images"]
     assert calibration["loss_after"] <= calibration["loss_before"] + 1e-4
-    assert load_usual(learned.run) is not None
+    assert load_feature_statistics(learned.run) is not None
     assert [check.method for check in sanity_checks(learned.metrics)] == [m["method"] for m in learned.events("sanity")]
     assert "Confidence and maps" in card_text(learned.run, learned.metrics)
 
