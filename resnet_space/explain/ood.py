@@ -6,8 +6,8 @@ images is kept as a Gaussian with k free directions and one variance for all oth
 limit within which 95 % of the validation images lie.
 
 Chosen by measurement on the shipped CIFAR-10 model (`benchmarks/novelty.py`): the energy score (Liu et al. 2020,
-arXiv:2010.03759) finds photographs of other things, but not noise and blank images, as the logits of this network do not tell
-them from photographs; the early stages do.
+arXiv:2010.03759) finds photographs of other things, but not noise and blank images, as the logits of this network do
+not tell them from photographs; the early stages do.
 """
 
 from collections.abc import Iterator
