@@ -75,7 +75,7 @@ def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def scores(classifier: Classifier, images: Tensor) -> dict[str, NDArray[np.float64]]:
     """By name, the higher the stranger: [N] each, of images uint8 [N, H, W, 3]."""
-    assert classifier.usual is not None
+    assert classifier.feature_statistics is not None
     logits, means = [], []
     with torch.inference_mode():
         for batch in images.split(500):
@@ -84,7 +84,7 @@ def scores(classifier: Classifier, images: Tensor) -> dict[str, NDArray[np.float
             means += found
     whole = torch.cat(logits)
     return {
-        "features": classifier.usual.strangeness(torch.cat(means).numpy()).astype(np.float64),
+        "features": classifier.feature_statistics.ood_score(torch.cat(means).numpy()).astype(np.float64),
         "energy": -whole.logsumexp(1).double().numpy(),
         "highest probability": -whole.softmax(1).amax(1).double().numpy(),
     }

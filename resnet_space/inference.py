@@ -16,7 +16,7 @@ from resnet_space.data.batches import centre_crop, normalise
 from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
 from resnet_space.explain.faithfulness import Evidence, evidence
-from resnet_space.explain.ood import load_usual, recorded_means
+from resnet_space.explain.ood import load_feature_statistics, recorded_means
 from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_features
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
@@ -33,8 +33,8 @@ class Prediction:
         attention: the gates of every CBAM; empty where they were not asked for.
         indices: the classes' positions among the run's.
         logits: float32 [C] of all classes, not divided by the temperature.
-        strangeness: how unlike the training images this one is: above 1, more than 95 % of the validation images are
-            (see `novelty`); None where the run does not know what is usual.
+        ood_score: how unlike the training images this one is: above 1, more than 95 % of the validation images are
+            (see `explain.ood`); None where the run has no feature statistics.
         features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
             sees it; only where they were asked for.
         note: what was decided when the picture was read, such as the scale of its 16 bits; often nothing.
@@ -45,14 +45,14 @@ class Prediction:
     attention: AttentionMaps
     indices: list[int] = field(default_factory=list)
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
-    strangeness: float | None = None
+    ood_score: float | None = None
     features: dict[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
     note: str = ""
 
     @property
     def unusual(self) -> bool | None:
         """Whether it is stranger than 95 % of the validation images; None where the run does not know."""
-        return None if self.strangeness is None else self.strangeness > 1
+        return None if self.ood_score is None else self.ood_score > 1
 
     @property
     def warning(self) -> str:
@@ -61,7 +61,7 @@ class Prediction:
             return self.note
         return f"{self.note} ".lstrip() + (
             "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
-            f"than those of 95 % of the validation images ({self.strangeness:.1f} times that limit). It still names "
+            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that limit). It still names "
             "one of its classes, but its probabilities mean little here."
         )
 
@@ -72,7 +72,7 @@ class Classifier:
     def __init__(self, run: Run) -> None:
         self.config = run.config.model
         self.model = run.load_model()
-        self.usual = load_usual(run)
+        self.feature_statistics = load_feature_statistics(run)
         self.lock = threading.Lock()  # held while hooks are on the model: they would record another request's pass too
         # Of small images bfloat16 is no quicker.
         large = self.config.image_size >= 64
@@ -174,11 +174,15 @@ class Classifier:
     ) -> list[Prediction]:
         """From logits [N, C] and channel means [N, D]."""
         best = (logits / self.config.temperature).softmax(1).topk(min(top, len(self.config.classes)))
-        strangeness = self.usual.strangeness(means.numpy()).tolist() if self.usual else [None] * len(logits)
+        ood_score = (
+            self.feature_statistics.ood_score(means.numpy()).tolist()
+            if self.feature_statistics
+            else [None] * len(logits)
+        )
         return [
             Prediction([self.config.classes[i] for i in indices], probabilities, attention, indices, one, strange)
             for indices, probabilities, one, strange in zip(
-                best.indices.tolist(), best.values.tolist(), logits, strangeness, strict=True
+                best.indices.tolist(), best.values.tolist(), logits, ood_score, strict=True
             )
         ]
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.words import left_out, named, natural_order
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo")  # preferred in this order, in any case
 LABEL_NAMES = ("label", "labels", "class", "target")
@@ -224,8 +225,6 @@ def _may_be_labels(kind: pa.DataType) -> bool:
 
 def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
     """The different values of a label column, sorted. Raises UserError, with the end of a sentence, for no labels."""
-    from resnet_space.data.archives.layout import natural_order
-
     found = [value for value in column.unique().to_pylist() if _is_value(value)]
     rows = len(column) - column.null_count
     if any(isinstance(value, float) and not value.is_integer() for value in found):
@@ -266,8 +265,6 @@ def image_bytes(value: object) -> bytes | None:
 
 def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[str, int]) -> list[str]:
     """What is to be told of a split whose class names are not those of the training images, each in one sentence."""
-    from resnet_space.data.archives.report import left_out, named
-
     told = []
     if unknown:
         reason = f"as there are no training images of {named(unknown)}"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
+from resnet_space.common.files import in_a_sentence
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.runs import in_a_sentence
 
 INDEX = "splits.json"
 SETS = ("train", "validation", "test")

@@ -47,7 +47,7 @@ from resnet_space.data.columns import (
     features_of,
     readable,
 )
-from resnet_space.data.sources import SPLIT_NAMES, SPLITS, DatasetRef
+from resnet_space.data.reference import SPLIT_NAMES, SPLITS, DatasetRef
 
 WELL_KNOWN = (
     "uoft-cs/cifar10",

@@ -5,100 +5,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-from urllib.parse import parse_qsl, urlencode
 
 import pyarrow.parquet as pq
 
-from resnet_space.common.errors import UserError
-from resnet_space.data.columns import Columns, classification_columns, columns_of_files, features_of
-
-if TYPE_CHECKING:
-    from resnet_space.config import TrainConfig
-
-__all__ = [
-    "BUNDLED",
-    "DATASET_OWNER",
-    "DATA_FOLDER_VARIABLE",
-    "SPLITS",
-    "SPLIT_NAMES",
-    "Columns",
-    "Dataset",
-    "DatasetRef",
-    "classification_columns",
-    "data_folder",
-    "dataset_classes",
-    "dataset_folder",
-    "dataset_folders",
-    "open_dataset",
-    "split_files",
-]
-
 from resnet_space.common.background import tell_once
+from resnet_space.common.errors import UserError
+from resnet_space.data.columns import Columns, columns_of_files, features_of
+from resnet_space.data.reference import SPLIT_NAMES, SPLITS, DatasetRef
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
 DATASET_OWNER = "owner"  # a file in the folder of one that a visitor brought
-SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-
-
-@dataclass(frozen=True)
-class DatasetRef:
-    """Which data set: one on this machine by its name, or one of the Hub.
-
-    The latter is written "owner/name@revision#config?label=column&image=column", where all but the name may be missing;
-    `label` and `image` are the columns to take where the rule of `classification_columns` would take others.
-    """
-
-    name: str
-    config: str | None = None
-    revision: str | None = None
-    label: str | None = None
-    image: str | None = None
-
-    @property
-    def is_on_hub(self) -> bool:
-        return "/" in self.name
-
-    @property
-    def words(self) -> str:
-        """Its name with what tells it from others of that name."""
-        parts = ", ".join(part for part in (self.config, self.label, self.image) if part)
-        return f"{self.name} ({parts})" if parts else self.name
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The inverse of `str`."""
-        if "/" not in text:  # a folder's name may have anything in it
-            return cls(text)
-        rest, _, columns = text.partition("?")
-        rest, _, config = rest.partition("#")
-        name, _, revision = rest.partition("@")
-        chosen = dict(parse_qsl(columns))
-        return cls(name, config or None, revision or None, chosen.get("label"), chosen.get("image"))
-
-    @classmethod
-    def of(cls, training: "TrainConfig") -> Self:
-        """The data set that a run is trained with."""
-        return cls(
-            training.dataset,
-            training.dataset_config,
-            training.dataset_revision,
-            training.dataset_label,
-            training.dataset_image,
-        )
-
-    def __str__(self) -> str:
-        revision = f"@{self.revision}" if self.revision else ""
-        chosen = {name: column for name, column in (("label", self.label), ("image", self.image)) if column}
-        columns = urlencode(chosen) if self.is_on_hub else ""  # a folder's name may have anything in it
-        config = f"#{self.config}" if self.config else ""
-        return f"{self.name}{revision}{config}{f'?{columns}' if columns else ''}"
 
 
 def data_folder() -> Path | None:

@@ -27,7 +27,8 @@ from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
 from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, readable
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import TEST_SHARE
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10

@@ -15,7 +15,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.columns import Columns, image_bytes, misfits, read_column, readable
 from resnet_space.data.images import ImageError, Picture
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
 
 SAMPLES = 12
 SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more

@@ -2,17 +2,17 @@
 
 For each image: the mean of every channel after the stem and after each stage. How these vary together over training
 images is kept as a Gaussian with k free directions and one variance for all others (probabilistic PCA, Tipping & Bishop
-1999), and an image's strangeness is its Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888), as a multiple of the
+1999), and an image's ood_score is its Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888), as a multiple of the
 limit within which 95 % of the validation images lie.
 
 Chosen by measurement on the shipped CIFAR-10 model (`benchmarks/novelty.py`): the energy score (Liu et al. 2020,
-arXiv:2010.03759) finds photographs of other things, but calls noise and blank images usual, as the logits of this
-network do not tell them from photographs; the early stages do.
+arXiv:2010.03759) finds photographs of other things, but not noise and blank images, as the logits of this network do
+not tell them from photographs; the early stages do.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
-from resnet_space.runs import USUAL, Run, replaced_atomically
+from resnet_space.runs import FEATURE_STATISTICS, Run, names_of, replaced_atomically
+from resnet_space.runs.weights import array_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Usual:
+class FeatureStatistics:
     """What training images look like to a model, by D channel means.
 
     Attributes:
@@ -53,7 +54,7 @@ class Usual:
     rest: Floats
     limit: Floats
 
-    def strangeness(self, means: Floats) -> Floats:
+    def ood_score(self, means: Floats) -> Floats:
         """Channel means [N, D] -> [N], from 0; above 1 is stranger than 95 % of the validation images."""
         return self._distances(means) / self.limit
 
@@ -66,7 +67,9 @@ class Usual:
         return distances
 
 
-def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS) -> Usual | None:
+def fit_feature_statistics(
+    training: Floats, validation: Floats, directions: int = DIRECTIONS
+) -> FeatureStatistics | None:
     """Learn from the channel means [n, D] of training images, and where the limit is from those of validation images.
 
     The limit is that of split conformal prediction (Vovk et al. 2005); of fewer than 19 validation images the
@@ -84,10 +87,10 @@ def fit_usual(training: Floats, validation: Floats, directions: int = DIRECTIONS
     variances = singular**2 / (n - 1)
     rest = max(variances[k:].sum() / (d - k), 1e-6)
     learned = (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest], [1.0])
-    unlimited = Usual(*(np.ascontiguousarray(values, dtype=np.float32) for values in learned))
+    unlimited = FeatureStatistics(*(np.ascontiguousarray(values, dtype=np.float32) for values in learned))
     distances = np.sort(unlimited._distances(validation))
-    place = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
-    return replace(unlimited, limit=np.maximum(distances[place : place + 1], np.float32(1e-6)))
+    position = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
+    return replace(unlimited, limit=np.maximum(distances[position : position + 1], np.float32(1e-6)))
 
 
 # What a model sees
@@ -114,42 +117,39 @@ def recorded_means(model: "Backbone") -> "Iterator[list[Tensor]]":
 # The file
 
 
-def save_usual(usual: Usual, run: Run) -> None:
-    with replaced_atomically(run.path / USUAL) as file:
-        save_file({name: getattr(usual, name) for name in _ARRAYS}, file)
+def save_feature_statistics(statistics: FeatureStatistics, run: Run) -> None:
+    with replaced_atomically(run.path / FEATURE_STATISTICS) as file:
+        save_file(vars(statistics), file)
         file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
+    for former in names_of(FEATURE_STATISTICS)[1:]:
+        (run.path / former).unlink(missing_ok=True)
 
 
-def load_usual(run: Run) -> Usual | None:
+def load_feature_statistics(run: Run) -> FeatureStatistics | None:
     """What was kept with the run, None for one from before there was anything, or with too few images.
 
     Raises:
         UserError: if the file is damaged, or does not fit the run's model.
     """
-    arrays = run.load_arrays(USUAL)
+    arrays = run.load_arrays(FEATURE_STATISTICS)
     if arrays is None:
         return None
     problem = _problem(arrays, run.config.model)
     if problem:
-        raise UserError(f"The {USUAL} of {run.name} does not fit its model: {problem}.")
-    return Usual(**arrays)
+        raise UserError(f"The {FEATURE_STATISTICS} of {run.name} does not fit its model: {problem}.")
+    return FeatureStatistics(**arrays)
 
 
-_ARRAYS = tuple(field.name for field in fields(Usual))
-
-
-def _problem(arrays: dict[str, NDArray[Any]], model: ModelConfig) -> str | None:
-    """Why arrays from a file, which may come from anyone, are not a model's usual; None if they are."""
-    if set(arrays) != set(_ARRAYS):
-        return f"it has {', '.join(sorted(arrays))[:100]} instead of {', '.join(_ARRAYS)}"
+def _problem(arrays: dict[str, NDArray[Any]], model: ModelConfig) -> str:
+    """Why arrays from a file, which may come from anyone, are not a model's statistics; nothing if they are."""
     d = sum(model.shape.channels)
-    k = len(arrays["variances"]) if arrays["variances"].ndim == 1 else -1
+    k = arrays["variances"].size if "variances" in arrays else 0
     shapes = {"mean": (d,), "scale": (d,), "directions": (k, d), "variances": (k,), "rest": (1,), "limit": (1,)}
-    for name, shape in shapes.items():
-        if arrays[name].dtype != "float32" or arrays[name].shape != shape:
-            return f"{name} is {arrays[name].dtype} {list(arrays[name].shape)} instead of float32 {list(shape)}"
-        if not np.isfinite(arrays[name]).all():
+    if problem := array_problem(arrays, {name: ("float32", shape) for name, shape in shapes.items()}):
+        return problem
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
             return f"{name} has values that are not finite numbers"
-        if name in ("scale", "variances", "rest", "limit") and not (arrays[name] > 0).all():
+        if name not in ("mean", "directions") and not (values > 0).all():
             return f"{name} must be above 0"
-    return None
+    return ""

@@ -1,6 +1,7 @@
 """The model card of a run: its `README.md` and the figures in it, generated from its configuration and metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,14 +9,15 @@ import numpy as np
 from resnet_space.common.cost import cost_words
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import markdown_text
-from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.config import TrainConfig
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.sources import open_dataset
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.runs import (
     CARD,
+    FEATURE_STATISTICS,
     FIGURES,
-    USUAL,
     Metric,
     Run,
     last_metric,
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 CURVES = f"{FIGURES}/learning_curves.png"
 CONFUSION = f"{FIGURES}/confusion_matrix.png"
 RESIDUALS = f"{FIGURES}/residual_profile.png"
+PICTURES = {
+    CURVES: "Loss by iteration and accuracy by epoch",
+    CONFUSION: "Confusion matrix of the test images: rows are true classes, columns predicted ones",
+    RESIDUALS: "Residual profile: how much each block changes its input",
+}
+TEMPLATE = "card.md.jinja"
 PROFILE_IMAGES = 64
 MOST_CLASSES = 40  # in the figure of the confusion matrix
 NAMED_CLASSES = 12
@@ -78,22 +86,41 @@ def card_text(
     pictures: Sequence[str] = (CURVES,),
 ) -> str:
     """The card in Markdown, with the Hub's front matter; `pictures` are the names of the figures that there are."""
-    test = last_metric(metrics, "test")
-    sections = [
-        f"# {run.name}",
-        _model_words(run.config.model, last_metric(metrics, "start")),
-        *_results(run, metrics, test),
-        *_pictures(pictures),
-        *_trust(run, metrics, test),
-        "## Training",
-        *_recipe(run.config.training, metrics, test),
-        "## Limits",
-        _limits(run, test),
-        "## Use",
-        _use(run, repo_id, space),
-        *_origin(space),
-    ]
-    return f"---\n{_front_matter(run, test, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
+    import jinja2  # late: the trainer imports this module, and writes a card once
+
+    training, test, start = run.config.training, last_metric(metrics, "test"), last_metric(metrics, "start")
+    epochs = [metric for metric in metrics if metric["event"] == "epoch"]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
+    environment.filters |= {
+        "markdown": markdown_text,
+        "percent": "{:.2%}".format,
+        "points": lambda share: f"{100 * share:.1f}",
+    }
+    return environment.get_template(TEMPLATE).render(
+        front_matter=_front_matter(run, test, repo_id),
+        name=run.name,
+        model=run.config.model,
+        options=run.config.model.entry.words(run.config.model.options),
+        named_classes=NAMED_CLASSES,
+        training=training,
+        start=start,
+        test=test,
+        interval=wilson_interval(round(test["accuracy"] * test["images"]), test["images"]) if test else None,
+        split=split_words(test["split"]) if test else "",
+        cost=cost_words(test["seconds"]) if test else "",
+        best=max(epochs, key=lambda metric: metric["validation_accuracy"], default=None),
+        pictures=[(name, words) for name, words in PICTURES.items() if name in pictures],
+        has_profile=RESIDUALS in pictures,
+        calibration=last_metric(metrics, "calibration"),
+        checks=sanity_checks(metrics),
+        statistics=FEATURE_STATISTICS if run.existing(FEATURE_STATISTICS) else "",
+        strategy=STRATEGIES[training.strategy].summary,
+        optimizer=_optimizer_words(training),
+        augmentation=_augmentation_words(training),
+        repo_id=repo_id,
+        space=space,
+        address=f"https://huggingface.co/spaces/{space}",
+    )
 
 
 # Front matter
@@ -156,115 +183,6 @@ def _base_model(run: Run) -> str | None:
     return source.repo_id if source is not None else None
 
 
-# Text
-
-
-def _model_words(model: ModelConfig, start: Metric | None) -> str:
-    options = model.entry.words(model.options)
-    with_options = f" with {options}" if options else ""
-    parameters = f"{start['parameters']:,} parameters, " if start else ""
-    classes = ", ".join(map(markdown_text, model.classes[:NAMED_CLASSES]))
-    more = f" and {len(model.classes) - NAMED_CLASSES} more" if len(model.classes) > NAMED_CLASSES else ""
-    return (
-        f"{model.architecture}{with_options}, {parameters}for {len(model.classes)} classes ({classes}{more}). It sees "
-        f"images of {model.image_size} x {model.image_size} pixels."
-    )
-
-
-def _results(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
-    training = run.config.training
-    epochs = [m for m in metrics if m["event"] == "epoch"]
-    start = last_metric(metrics, "start")
-    words = ["It was not trained to the end, so it was not tested."]
-    if test:
-        low, high = wilson_interval(round(test["accuracy"] * test["images"]), test["images"])
-        words = [
-            f"Top-1 accuracy **{test['accuracy']:.2%}** (95 % interval {low:.2%} to {high:.2%}) on the "
-            f"{test['images']:,} {split_words(test['split'])} images of `{training.dataset}`, which took no part in "
-            "training or in the choice of the epoch."
-        ]
-        if test.get("looks", 1) > 1:
-            words.append(
-                f"They were looked at {test['looks']} times, as the training was made longer after it had been tested: "
-                "if it was chosen by that, the accuracy is a little too good."
-            )
-        if "ece" in test:
-            words.append(
-                f"Top-5 accuracy {test['top5_accuracy']:.2%}, macro F1 {test['macro_f1']:.2%}, expected calibration "
-                f"error {100 * test['ece']:.1f} points."
-            )
-    if epochs:
-        best = max(epochs, key=lambda m: m["validation_accuracy"])
-        images = f"{start['validation_images']} " if start else ""
-        words.append(
-            f"Best epoch: {best['epoch']} of {training.total_epochs}, with {best['validation_accuracy']:.2%} on the "
-            f"{images}validation images."
-        )
-    return ["\n".join(words)]
-
-
-def _pictures(names: Sequence[str]) -> list[str]:
-    known = {
-        CURVES: "Loss by iteration and accuracy by epoch",
-        CONFUSION: "Confusion matrix of the test images: rows are true classes, columns predicted ones",
-        RESIDUALS: "Residual profile: how much each block changes its input",
-    }
-    found = [f"![{words}]({name})" for name, words in known.items() if name in names]
-    if RESIDUALS not in names:
-        found.append("The residual profile is not here, as no images were at hand to measure it with.")
-    return found
-
-
-def _trust(run: Run, metrics: list[Metric], test: Metric | None) -> list[str]:
-    """How far its confidence and its maps can be believed; nothing for a run from before that was measured."""
-    calibration, checks = last_metric(metrics, "calibration"), sanity_checks(metrics)
-    if calibration is None:
-        return []
-    words = (
-        f"Its probabilities are calibrated: logits are divided by {calibration['temperature']:g} (`temperature` in "
-        f"`config.json`), fitted on {calibration['images']:,} validation images, whose expected calibration error went "
-        f"from {100 * calibration['ece_before']:.1f} to {100 * calibration['ece_after']:.1f} points"
-    )
-    if test and "ece_uncalibrated" in test:
-        words += (
-            f", and that of the {split_words(test['split'])} images from {100 * test['ece_uncalibrated']:.1f} to "
-            f"{100 * test['ece']:.1f}"
-        )
-    lines = [f"{words}."]
-    if (run.path / USUAL).exists():
-        lines.append(
-            "A picture is called unusual where its features lie further from the training images' than those of 95 % "
-            "of the validation images do; `usual.safetensors` has what is needed to tell."
-        )
-    sanity = [f"- {check.words}" for check in checks]
-    about = "Do its maps depend on what it learned? (Adebayo et al. 2018, arXiv:1810.03292)"
-    return ["## Confidence and maps", "\n".join(lines), *([f"{about}\n\n" + "\n".join(sanity)] if sanity else [])]
-
-
-def _recipe(training: TrainConfig, metrics: list[Metric], test: Metric | None) -> list[str]:
-    """The training in words: from what, on what, how, on which machine, and what it took."""
-    start = last_metric(metrics, "start")
-    beginning = f"from the weights of `{training.start}`" if training.start else "from random initialisation"
-    epochs = f"{training.total_epochs} epoch{'' if training.total_epochs == 1 else 's'}"
-    images = ""
-    if start:
-        images = f" ({start['train_images']:,} images to train with, {start['validation_images']:,} to choose by)"
-    words = [f"{epochs} of `{training.dataset}`{images}, {beginning}, in batches of {training.batch_size}."]
-    words.append(f"Strategy `{training.strategy}`: {STRATEGIES[training.strategy].summary}.")
-    words.append(f"{_optimizer_words(training)} {_augmentation_words(training)} Seed {training.seed}.")
-    hardware = f" on the {start['device'].upper()} in {start['precision']}" if start else ""
-    if test:
-        cost = cost_words(test["seconds"])
-        words.append(f"It took {test['seconds'] / 60:.1f} minutes{hardware}{f', which cost {cost}' if cost else ''}.")
-    phases = (start or {}).get("phases") or []
-    lines = [_phase_line(i, phase) for i, phase in enumerate(phases, 1)]
-    return [
-        "\n".join(words),
-        *(["\n".join(lines)] if lines else []),
-        "`config.json` has all of it; `python -m resnet_space.train NEW_RUN --like THIS_RUN` repeats it.",
-    ]
-
-
 def _optimizer_words(training: TrainConfig) -> str:
     optimizer = f"SGD with Nesterov momentum {training.momentum:g}" if training.optimizer == "sgd" else "AdamW"
     words = f"{optimizer}, weight decay {training.weight_decay:g}, {training.schedule} schedule"
@@ -288,46 +206,6 @@ def _augmentation_words(training: TrainConfig) -> str:
         f"CutMix with alpha {training.cutmix:g}" if training.cutmix else "",
     ]
     return "Augmented by " + ", ".join([crop, *filter(None, extras)]) + "."
-
-
-def _phase_line(number: int, phase: Mapping[str, Any]) -> str:
-    rates = ", ".join(f"{markdown_text(part)} {rate:g}" for part, rate in phase["rates"].items())
-    epochs = f"{phase['epochs']} epoch{'' if phase['epochs'] == 1 else 's'}"
-    return f"{number}. {epochs}; peak learning rates: {rates}. What is not named is frozen."
-
-
-def _limits(run: Run, test: Metric | None) -> str:
-    model = run.config.model
-    tested = f"the {test['images']:,} images named above" if test else "no test images at all"
-    return (
-        f"It was tested on {tested} and on nothing else. It names one of its {len(model.classes)} classes for any "
-        "picture, also for one of something else, and its confidence was measured on pictures like those that it was "
-        f"trained with. Pictures are reduced to {model.image_size} x {model.image_size} pixels. Its attention maps are "
-        "gates inside the network, not proof of why it decided."
-    )
-
-
-def _use(run: Run, repo_id: str | None, space: str | None) -> str:
-    where = "the folder of resnet_space"
-    if space:
-        address = f"https://huggingface.co/spaces/{space}"
-        where = f"a copy of [resnet_space]({address}), which `git clone {address}` makes"
-    there, loaded = "from resnet_space.runs import Run", f'Run.open("{run.name}")'
-    if repo_id:
-        there, loaded = "from resnet_space.hub import pull_run", f'pull_run("{repo_id}")'
-    return f"""In {where}:
-
-```python
-from PIL import Image
-from resnet_space.inference import Classifier
-{there}
-
-print(Classifier({loaded}).predict(Image.open("picture.jpg").convert("RGB")))
-```"""
-
-
-def _origin(space: str | None) -> list[str]:
-    return [f"Made with [resnet_space](https://huggingface.co/spaces/{space})."] if space else []
 
 
 # Figures

@@ -14,9 +14,9 @@ from resnet_space.common.background import in_background, keep_doing
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
+from resnet_space.hub.install import install, sizes_at
 from resnet_space.hub.jobs import Job
-from resnet_space.hub.published import heard
-from resnet_space.hub.pull import install, sizes_at
+from resnet_space.hub.published import logged_metric
 from resnet_space.runs import (
     CONFIG,
     LOG,
@@ -27,6 +27,7 @@ from resnet_space.runs import (
     Run,
     Source,
     last_metric,
+    present_name,
     replaced_atomically,
 )
 
@@ -103,7 +104,7 @@ class Follower(threading.Thread):
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
         for line in self._lines():
-            metric = heard(line)
+            metric = logged_metric(line)
             if metric is None:
                 self._note(line)
             elif metric["event"] == "end":
@@ -164,7 +165,7 @@ class Follower(threading.Thread):
                 made = install(wanted.what, files, run.config, source, Path(beside), iter([run.name]))
             except HubError as error:
                 raise UserError(str(error)) from None
-            for file in sizes:
+            for file in map(present_name, sizes):
                 if file not in (CONFIG, METRICS):
                     with replaced_atomically(run.path / file) as place:
                         shutil.copyfile(made.path / file, place)

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
 from resnet_space.hub.checks import IMAGENET
-from resnet_space.hub.pull import install, sizes_at, wanted_model
+from resnet_space.hub.install import install, sizes_at, wanted_model
 from resnet_space.models.registry import Pretrained, entries
 from resnet_space.runs import WEIGHTS, Run, Source
 

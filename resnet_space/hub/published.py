@@ -18,10 +18,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
-from resnet_space.hub.checks import require_valid_metrics
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
-from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric
+from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric, metric_of
 from resnet_space.training.loop import host
 
 METRIC_PREFIX = "metric "  # of a line in the log
@@ -29,22 +28,19 @@ PUSH_SECONDS = 60.0  # between two pushes while it trains
 TRIES = 3  # of the last push: what was trained is lost without it
 
 
-def said(metric: Metric) -> str:
+def log_line(metric: Metric) -> str:
     """The line in the log that tells a metric."""
     return METRIC_PREFIX + json.dumps(metric, ensure_ascii=False)
 
 
-def heard(line: str) -> Metric | None:
+def logged_metric(line: str) -> Metric | None:
     """The metric that a line of the log tells, if it does; what no trainer writes is none."""
     if not line.startswith(METRIC_PREFIX):
         return None
-    text = line.removeprefix(METRIC_PREFIX)
     try:
-        require_valid_metrics("The job's log", text.encode())
-        metric: Metric = json.loads(text)
-    except (HubError, ValueError):
+        return metric_of(line.removeprefix(METRIC_PREFIX).encode(), whole=True)
+    except ValueError:
         return None
-    return metric
 
 
 def job_token() -> str | None:
@@ -81,7 +77,7 @@ class Publisher:
         self._pushing: threading.Thread | None = None
 
     def tell(self, metric: Metric) -> None:
-        print(said(metric), flush=True)
+        print(log_line(metric), flush=True)
         free = self._pushing is None or not self._pushing.is_alive()
         if metric.get("best") and free and time.monotonic() - self._pushed > PUSH_SECONDS:
             self._pushed = time.monotonic()
@@ -99,7 +95,7 @@ class Publisher:
                 hub_api(job_token()).delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
         if not pushed:
             end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
-        print(said(end), flush=True)
+        print(log_line(end), flush=True)
 
     def _push(self, wait: float = 0.0) -> bool:
         time.sleep(wait)

@@ -33,7 +33,18 @@ from resnet_space.common.hub_client import (
 )
 from resnet_space.common.tokens import masked
 from resnet_space.hub.card import card_files
-from resnet_space.runs import CARD, CONFIG, EVALUATION, FIGURE_PATTERN, FIGURES, METRICS, USUAL, WEIGHTS, Run
+from resnet_space.runs import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    FEATURE_STATISTICS,
+    FIGURE_PATTERN,
+    FIGURES,
+    METRICS,
+    WEIGHTS,
+    Run,
+    names_of,
+)
 
 MAX_CONFIG_BYTES = 5_000_000
 _NOT_A_MODELS = {".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt"}
@@ -165,9 +176,9 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
             files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
-        for file in (EVALUATION, USUAL):
-            if (run.path / file).exists():
-                files[file] = run.path / file
+        for file in (EVALUATION, FEATURE_STATISTICS):
+            if (there := run.existing(file)) is not None:
+                files[file] = there
         # Xet reads files by their paths only.
         weights = run.path / WEIGHTS
         files[WEIGHTS] = weights if is_xet_available() else opened.enter_context(_Read(weights))
@@ -200,7 +211,8 @@ def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationD
     return [
         CommitOperationDelete(path)
         for path in paths
-        if path not in files and (path in (METRICS, EVALUATION, USUAL) or FIGURE_PATTERN.fullmatch(path))
+        if path not in files
+        and (path in (METRICS, EVALUATION, *names_of(FEATURE_STATISTICS)) or FIGURE_PATTERN.fullmatch(path))
     ]
 
 

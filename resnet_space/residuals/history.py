@@ -5,10 +5,9 @@ weights: {..., "residuals": {"images": 64, "blocks": ["layer1.0", ...], "ratio":
 quartile], ...]}}. Runs made before, and plain networks, have none.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from resnet_space.data.splits import ImageSet, stratified_indices
 from resnet_space.models.additions import NoResidualBlocksError
 from resnet_space.residuals.norms import residual_norms
 from resnet_space.runs import Metric
+from resnet_space.runs.schema import is_residual_entry
 
 KEY = "residuals"
 MOST_IMAGES = 64
@@ -50,32 +50,13 @@ def recorded_growth(metrics: Iterable[Metric]) -> Growth | None:
     for metric in metrics:
         entry = metric.get(KEY)
         epoch = 0 if metric.get("event") == "start" else metric.get("epoch")
-        if not isinstance(epoch, int) or not is_entry(entry) or (blocks and entry["blocks"] != blocks):
+        if not isinstance(epoch, int) or not is_residual_entry(entry) or (blocks and entry["blocks"] != blocks):
             continue
         blocks, images = entry["blocks"], entry["images"]
         epochs[epoch] = [(low, middle, high) for low, middle, high in entry["ratio"]]
     if not epochs:
         return None
     return Growth(sorted(epochs), blocks, images, [epochs[epoch] for epoch in sorted(epochs)])
-
-
-def is_entry(value: object) -> TypeGuard[Mapping[str, Any]]:
-    """Whether it is what `growth_entry` writes; a run's metrics may come from anyone."""
-    if not isinstance(value, Mapping) or set(value) != {"images", "blocks", "ratio"}:
-        return False
-    images, blocks, ratio = value["images"], value["blocks"], value["ratio"]
-    return (
-        isinstance(images, int)
-        and isinstance(blocks, list)
-        and isinstance(ratio, list)
-        and 0 < len(blocks) == len(ratio)
-        and all(isinstance(name, str) for name in blocks)
-        and all(isinstance(three, list) and len(three) == 3 and all(map(_is_finite, three)) for three in ratio)
-    )
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def probe_images(validation: ImageSet, config: ModelConfig, train_images: int, device: torch.device) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import evaluation_batches
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import ImageSet, load_split
 
 T = TypeVar("T")

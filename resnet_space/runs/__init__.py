@@ -1,100 +1,14 @@
-"""Runs: a run is a folder (`folder`) with `metrics` (and their `checks`); a `library` of them, and their `queue`."""
+"""Runs: a run is a folder (`folder`, its `files`, `weights` and `turn`) with `metrics` (by their `schema`); a `library`
+of runs, and their `queue`.
+"""
 
-from resnet_space.runs.checks import Metric, MetricError, is_shown, metric_of
-from resnet_space.runs.folder import (
-    BACKBONE,
-    CARD,
-    CONFIG,
-    DECODED,
-    DEEP,
-    EVALUATION,
-    FIGURE_PATTERN,
-    FIGURES,
-    GUESTS,
-    JOB,
-    LOCK,
-    LOG,
-    MEMBERS,
-    METRICS,
-    NAME_PATTERN,
-    OWNER,
-    PLAIN,
-    QUEUED,
-    RESUME,
-    SHALLOW,
-    SHIPPED,
-    SHOWPIECE,
-    SOURCE,
-    START_WEIGHTS,
-    STATE,
-    STOP,
-    TRAINER,
-    USUAL,
-    WEIGHTS,
-    Run,
-    Source,
-    Ticket,
-    discard,
-    in_a_sentence,
-    replaced_atomically,
-    without_head,
-)
-from resnet_space.runs.library import Library
-from resnet_space.runs.metrics import (
-    MOST_STEPS,
-    fewer_steps,
-    last_metric,
-    looks_so_far,
-    read_metrics,
-    split_words,
-)
-
-__all__ = [
-    "BACKBONE",
-    "CARD",
-    "CONFIG",
-    "DECODED",
-    "DEEP",
-    "EVALUATION",
-    "FIGURES",
-    "FIGURE_PATTERN",
-    "GUESTS",
-    "JOB",
-    "LOCK",
-    "LOG",
-    "MEMBERS",
-    "METRICS",
-    "MOST_STEPS",
-    "NAME_PATTERN",
-    "OWNER",
-    "PLAIN",
-    "QUEUED",
-    "RESUME",
-    "SHALLOW",
-    "SHIPPED",
-    "SHOWPIECE",
-    "SOURCE",
-    "START_WEIGHTS",
-    "STATE",
-    "STOP",
-    "TRAINER",
-    "USUAL",
-    "WEIGHTS",
-    "Library",
-    "Metric",
-    "MetricError",
-    "Run",
-    "Source",
-    "Ticket",
-    "discard",
-    "fewer_steps",
-    "in_a_sentence",
-    "is_shown",
-    "last_metric",
-    "looks_so_far",
-    "metric_of",
-    "read_metrics",
-    "replaced_atomically",
-    "split_words",
-    "without_head",
-]
+from resnet_space.common.files import discard as discard
+from resnet_space.common.files import in_a_sentence as in_a_sentence
+from resnet_space.common.files import replaced_atomically as replaced_atomically
+from resnet_space.runs.files import *  # noqa: F403
+from resnet_space.runs.folder import Run as Run
+from resnet_space.runs.folder import Source as Source
+from resnet_space.runs.library import Library as Library
+from resnet_space.runs.metrics import *  # noqa: F403
+from resnet_space.runs.turn import Ticket as Ticket
+from resnet_space.runs.weights import without_head as without_head

@@ -1,148 +1,32 @@
-"""A run is a folder, and the folder is the repo. The names of its files live here and nowhere else.
-
-checkpoints/<run>/
-  config.json          RunConfig: all that is needed to rebuild the model and to repeat the run
-  model.safetensors    the weights of the best validation epoch
-  metrics.jsonl        one JSON object a line, appended while training
-  test.safetensors     what the model says about every test image
-  usual.safetensors    what training images look like to the model, to know what does not
-  README.md            the model card, generated from the above
-  figures/*.png        for the card
-  source.json          which commit of the Hub it came from, if it did; stays on this machine
-  resume/              what training needs to go on; stays on this machine
-"""
+"""A run is a folder, and the folder is the repo: see `files` for what is in it."""
 
 import errno
-import fcntl
 import json
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.faults import is_passing, words_of
+from resnet_space.common.files import discard, in_a_sentence, replaced_atomically
 from resnet_space.config import RunConfig
-from resnet_space.runs.checks import Metric, MetricError, metric_of
-from resnet_space.runs.metrics import read_metrics
-
-if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before it is needed
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from resnet_space.models import Backbone
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-METRICS = "metrics.jsonl"
-EVALUATION = "test.safetensors"
-USUAL = "usual.safetensors"
-CARD = "README.md"
-FIGURES = "figures"
-FIGURE_PATTERN = re.compile(rf"{FIGURES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,94}}\.png")
-SOURCE = "source.json"
-RESUME = "resume"
-START_WEIGHTS = f"{RESUME}/start.safetensors"
-STATE = f"{RESUME}/state.pt"
-DECODED = f"{RESUME}/images"
-MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
-LOG = f"{RESUME}/trainer.log"
-STOP = f"{RESUME}/stop"
-LOCK = f"{RESUME}/lock"
-TRAINER = f"{RESUME}/trainer"  # the number of the process that trains it
-QUEUED = f"{RESUME}/queued"
-OWNER = f"{RESUME}/owner"
-GUESTS = f"{RESUME}/guests"  # who may see it besides, as they pulled the same
-JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
-
-# What the Hub allows, so that any run can be pushed.
-NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
-
-# Those that come with the app: the backbone to fine-tune from, a model whose classes everybody knows, and three of one
-# recipe to compare in the Explore tab.
-BACKBONE = "resnet20-cbam-imagenet32"
-SHOWPIECE = "resnet20-cbam-cifar10"
-SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
-SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
-
-# By safetensors' names: of weights, and of what counts the batches that a norm layer has seen.
-FLOATS, INTEGERS, COUNTER = ("F32", "F16", "BF16", "F64"), ("I64", "I32", "I16", "I8"), ".num_batches_tracked"
-
-W = TypeVar("W")  # a tensor of any library
-
-
-@contextmanager
-def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
-    """Raise what the system refuses within it as a UserError, or another `kind` of one: "`what`: the disk is full"."""
-    try:
-        yield
-    except (OSError, MemoryError) as error:
-        words = words_of(error)
-        told = kind(f"{what}: {words[0].lower()}{words[1:]}")
-        told.passing = is_passing(error)
-        raise told from error
-
-
-@contextmanager
-def replaced_atomically(path: Path) -> Iterator[Path]:
-    """Give a path to write to; on success it takes the place of `path` at once, on failure nothing changes.
-
-    Raises:
-        OSError: what cannot be written, also where a library that writes in its own way says so in another.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _as_os_error():
-            yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, RuntimeError) as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if isinstance(error, SafetensorError) and number:
-            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-        if "inline_container" in str(error):  # torch.save wrote less than it was to; it does not say why
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder, or what of it can be removed now. Its name is free at once: the rest is hidden, as what is being
-    deleted, and tidied later.
-    """
-    gone = folder.with_name(f".deleted-{folder.name}-{uuid.uuid4().hex[:8]}")
-    with suppress(OSError):
-        folder = folder.rename(gone)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove(path: Path) -> None:
-    """Remove a file that may not be there, or a folder that was put in its place."""
-    try:
-        path.unlink(missing_ok=True)
-    except (IsADirectoryError, PermissionError):  # what Linux, and what others say of a folder
-        if not path.is_dir():
-            raise
-        shutil.rmtree(path)
+from resnet_space.runs.files import (
+    CONFIG,
+    FEATURE_STATISTICS,
+    METRICS,
+    NAME_PATTERN,
+    RESUME,
+    SOURCE,
+    START_WEIGHTS,
+    WEIGHTS,
+)
+from resnet_space.runs.metrics import Metric, MetricError, metric_of, read_metrics
+from resnet_space.runs.turn import Turn
+from resnet_space.runs.weights import Weights, without_head
 
 
 @dataclass(frozen=True)
@@ -154,31 +38,26 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Weights, Turn):
     """A run's folder. Make one with `open` or `create`."""
 
     path: Path
     config: RunConfig
 
-    @property
-    def name(self) -> str:
-        return self.path.name
-
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
         """Raises UserError for a folder without a valid configuration."""
         path = Path(path).absolute()
-        try:
-            config = RunConfig.from_json(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise UserError(f"{path.name} is not a run: it has no {CONFIG}.") from None
-        except UserError as error:
-            raise UserError(f"The {CONFIG} of {path.name} is not valid: {error}") from None
-        except OSError as error:
-            with in_a_sentence(f"The {CONFIG} of {path.name} cannot be read"):
-                raise error from None
-        except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
-            raise UserError(f"The {CONFIG} of {path.name} cannot be read: {error}.") from None
+        what = f"The {CONFIG} of {path.name}"
+        with in_a_sentence(f"{what} cannot be read"):
+            try:
+                config = RunConfig.from_json(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                raise UserError(f"{path.name} is not a run: it has no {CONFIG}.") from None
+            except UserError as error:
+                raise UserError(f"{what} is not valid: {error}") from None
+            except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+                raise UserError(f"{what} cannot be read: {error}.") from None
         return cls(path, config)
 
     @classmethod
@@ -196,9 +75,7 @@ class Run:
         """
         path = Path(path).absolute()
         require_name("" if ".." in path.parts else path.name)
-        weights = None
-        if start is not None and (weights := start._start_arrays()) is None:
-            raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+        weights = None if start is None else start.start_arrays()
         run = cls(path, replace(config, model=replace(config.model, temperature=1.0)))
         with run.made_whole():
             (path / RESUME).mkdir()
@@ -284,88 +161,9 @@ class Run:
         with replaced_atomically(self.path / SOURCE) as file:
             file.write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
 
-    # Weights
-
-    @property
-    def has_weights(self) -> bool:
-        return (self.path / WEIGHTS).is_file()
-
     def model_written(self) -> tuple[float, ...]:
         """When the files that a model is loaded from were replaced last (seconds since 1970), 0 for one that is not."""
-        return tuple(_written(self.path / name) for name in (WEIGHTS, CONFIG, USUAL))
-
-    def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
-        """Replace the weights; float32 and contiguous, whatever the training's memory format."""
-        import safetensors.torch
-        import torch
-
-        plain = {
-            name: value.detach().to("cpu", memory_format=torch.contiguous_format).clone()
-            for name, value in state_dict.items()
-        }
-        with replaced_atomically(self.path / WEIGHTS) as file:
-            safetensors.torch.save_file(plain, file, metadata={"format": "pt"})
-            file.chmod(0o644)  # safetensors keeps it from other users, who may serve the app
-
-    def load_weights(self, file: str = WEIGHTS) -> "dict[str, Tensor]":
-        """The tensors of a safetensors file of this run, on the CPU: float32, and the norm layers' counters.
-
-        Raises:
-            UserError: if it is missing or damaged, or has numbers of a kind that weights are not.
-        """
-        import safetensors.torch
-
-        try:
-            weight_types(self.path / file, self.name)
-            found = safetensors.torch.load_file(self.path / file)
-            return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
-        except FileNotFoundError:
-            raise UserError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
-
-    def load_arrays(self, file: str) -> "dict[str, NDArray[Any]] | None":
-        """The arrays of a safetensors file of this run; None if there is none. Raises UserError if it is damaged."""
-        try:
-            return load_file(self.path / file)
-        except FileNotFoundError:
-            return None
-        # The last two: of types that numpy lacks.
-        except (SafetensorError, OSError, TypeError, AttributeError) as error:
-            raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
-
-    def _start_arrays(self) -> "dict[str, NDArray[Any]] | None":
-        """The weights for another run to start from, without torch where numpy has their types. Raises UserError."""
-        if not self.has_weights:
-            return None
-        try:
-            known_to_numpy = "BF16" not in weight_types(self.path / WEIGHTS, self.name)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"The {WEIGHTS} of {self.name} cannot be read: {error}.") from None
-        if known_to_numpy:
-            return self.load_arrays(WEIGHTS)
-        return {name: value.numpy() for name, value in self.load_weights().items()}
-
-    def load_model(self) -> "Backbone":
-        """The trained model in eval mode on the CPU. The weights must fit exactly; UserError says what does not."""
-        model = self.config.model.build()
-        weights = self.load_weights()
-        expected = model.state_dict()
-        problems = [f"{name} is missing" for name in expected if name not in weights]
-        problems += [f"{name} does not belong there" for name in weights if name not in expected]
-        problems += [
-            f"{name} has the shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in weights and weights[name].shape != value.shape
-        ]
-        if problems:
-            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-            what = "; ".join(problems[:3])
-            raise UserError(
-                f"The {WEIGHTS} of {self.name} does not fit {self.config.model.architecture}: {what}{more}."
-            )
-        model.load_state_dict(weights)
-        return model.eval()
+        return tuple(_written(self.existing(name)) for name in (WEIGHTS, CONFIG, FEATURE_STATISTICS))
 
     # Metrics
 
@@ -398,14 +196,12 @@ class Run:
         Raises:
             UserError: where the file itself cannot be read.
         """
-        try:
-            with (self.path / METRICS).open("rb") as file:
-                return read_metrics(file)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            with in_a_sentence(f"The {METRICS} of {self.name} cannot be read"):
-                raise error from None
+        with in_a_sentence(f"The {METRICS} of {self.name} cannot be read"):
+            try:
+                with (self.path / METRICS).open("rb") as file:
+                    return read_metrics(file)
+            except FileNotFoundError:
+                return []
 
     def forget_metrics_after(self, size: int) -> None:
         """Forget what was written after so many bytes, and what is left of a line that was broken off there."""
@@ -414,127 +210,6 @@ class Run:
                 with (self.path / METRICS).open("r+b") as file:
                     file.truncate(min(size, os.fstat(file.fileno()).st_size))  # not longer than it is
                     _end_of_lines(file.fileno())
-
-    # Training
-
-    @contextmanager
-    def training_lock(self) -> Iterator[None]:
-        """Held by whoever trains this run. The system frees it however that process ends.
-
-        Raises:
-            UserError: if another process trains this run, or the lock cannot be written.
-        """
-        # Not of one thread: a generator that holds it may be closed by another than the one that began it.
-        lock = FileLock(self.path / LOCK, thread_local=False)
-        with in_a_sentence(f"{self.name} cannot be trained"):
-            (self.path / RESUME).mkdir(exist_ok=True)
-            try:
-                # Not at once: `is_training` holds the lock for a moment when it looks.
-                lock.acquire(timeout=1, poll_interval=0.02)
-            except Timeout:
-                raise UserError(f"{self.name} is being trained already, by another process.") from None
-        try:
-            with suppress(OSError):  # else it trains all the same
-                self.note_trainer(os.getpid())
-            yield
-        finally:
-            with suppress(OSError):
-                (self.path / TRAINER).unlink(missing_ok=True)
-            lock.release()
-
-    @property
-    def is_training(self) -> bool:
-        """Whether some process, ours or not, trains this run now. Raises UserError where that cannot be seen now."""
-        try:
-            lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
-        except OSError as error:
-            if not is_passing(error):
-                return False
-            with in_a_sentence(f"Whether {self.name} trains cannot be seen"):
-                raise
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
-        except BlockingIOError:
-            return True
-        except OSError:  # nothing that can be locked
-            return False
-        finally:
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep the file open
-            os.close(lock)
-        return False
-
-    def note_trainer(self, pid: int) -> None:
-        """Write down which process trains it, for whoever may have to end it."""
-        (self.path / TRAINER).write_text(f"{pid}\n", encoding="ascii")
-
-    @property
-    def is_job(self) -> bool:
-        """Whether it trains, or trained, on another machine, by a job of the Hub."""
-        return (self.path / JOB).exists()
-
-    # Its turn
-
-    def ticket(self) -> "Ticket | None":
-        """What was noted when it began to wait for its turn; None for a run that does not wait, or with a note that
-        nobody can read.
-
-        Raises:
-            UserError: where the machine cannot read anything now.
-        """
-        try:
-            found = json.loads((self.path / QUEUED).read_bytes())
-        except (ValueError, RecursionError):
-            return None
-        except OSError as error:
-            if not is_passing(error):
-                return None
-            with in_a_sentence(f"Whether {self.name} waits cannot be seen"):
-                raise
-        if not isinstance(found, dict):
-            return None
-        number, since = found.get("number", 0), found.get("time", 0.0)
-        known = isinstance(number, int) and isinstance(since, int | float) and abs(since) < 1e15
-        return Ticket(number, float(since), bool(found.get("resume"))) if known else None
-
-    def write_ticket(self, ticket: "Ticket") -> None:
-        if (self.path / QUEUED).is_dir():
-            self.withdraw_ticket()
-        with replaced_atomically(self.path / QUEUED) as file:
-            file.write_text(json.dumps(asdict(ticket)), encoding="utf-8")
-
-    def withdraw_ticket(self) -> None:
-        remove(self.path / QUEUED)
-
-    @property
-    def is_queued(self) -> bool:
-        return self.ticket() is not None
-
-    def request_stop(self) -> None:
-        """Ask the trainer to stop at its next step. A file, because that reaches any process on any machine."""
-        (self.path / STOP).touch()
-
-    def stop_requested(self) -> bool:
-        return (self.path / STOP).exists()
-
-    def withdraw_stop(self) -> None:
-        remove(self.path / STOP)
-
-
-@dataclass(frozen=True, order=True)
-class Ticket:
-    """A run's place in the queue, in their order.
-
-    Attributes:
-        number: one more than the highest of those that waited; 0 in tickets of earlier versions. Not a time: clocks are
-            set back.
-        time: when it began to wait, in seconds since 1970.
-        resume: whether it goes on where an earlier training ended.
-    """
-
-    number: int
-    time: float
-    resume: bool
 
 
 def _end_of_lines(file: int) -> int:
@@ -559,36 +234,12 @@ def _end_of_lines(file: int) -> int:
         return size - len(rest)
 
 
-def _written(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
+def _written(file: Path | None) -> float:
+    with suppress(OSError):
+        return file.stat().st_mtime if file else 0.0
+    return 0.0
 
 
 def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise UserError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
-
-
-def weight_types(file: Path, whose: str) -> set[str]:
-    """The types of numbers in a safetensors file of weights, by safetensors' names; nothing of it is loaded.
-
-    Raises:
-        UserError: for others than weights have.
-        SafetensorError, OSError: for a file that cannot be read.
-    """
-    with safe_open(file, "numpy") as opened:
-        types = {name: str(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
-    for name, kind in types.items():
-        if kind not in FLOATS and not (name.endswith(COUNTER) and kind in INTEGERS):
-            raise UserError(
-                f"The {WEIGHTS} of {whose} cannot be used, as its {name} is {kind}: weights have to be "
-                f"{', '.join(FLOATS)}, and not quantised."
-            )
-    return set(types.values())
-
-
-def without_head(weights: dict[str, W], head: str) -> dict[str, W]:
-    """All but the classifier, by its module name, which other classes need anew."""
-    return {name: value for name, value in weights.items() if not name.startswith(f"{head}.")}

@@ -13,16 +13,10 @@ from pathlib import Path
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import is_passing, words_of
-from resnet_space.runs.checks import Metric, is_shown
-from resnet_space.runs.folder import (
-    CONFIG,
-    METRICS,
-    NAME_PATTERN,
-    Run,
-    in_a_sentence,
-    require_name,
-)
-from resnet_space.runs.metrics import fewer_steps, read_lines
+from resnet_space.common.files import in_a_sentence
+from resnet_space.runs.files import CONFIG, METRICS, NAME_PATTERN
+from resnet_space.runs.folder import Run, require_name
+from resnet_space.runs.metrics import Metric, fewer_steps, is_shown, read_lines
 
 
 @dataclass(frozen=True)

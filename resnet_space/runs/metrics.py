@@ -1,12 +1,62 @@
 """What a run appends while it trains: one JSON object a line, and how it is read back."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
-
-from resnet_space.runs.checks import Metric, MetricError, metric_of
+from typing import IO, Any
 
 MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
+
+Metric = dict[str, Any]
+
+# What the page that compares runs reads of each event.
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "start": ("epochs", "steps_per_epoch", "device"),
+    "step": ("step", "images_per_second", "seconds"),
+    "epoch": ("epoch", "train_accuracy", "validation_accuracy"),
+    "test": ("split", "images", "accuracy", "seconds"),
+    "end": ("status",),
+}
+
+
+class MetricError(ValueError):
+    """What is wrong with a line, as the end of a sentence that begins with the line."""
+
+
+def metric_of(line: bytes, *, whole: bool = False) -> Metric:
+    """What a line says: an object with an event, whose values are what they may be.
+
+    Args:
+        line: with or without its end.
+        whole: whether it must be one that this version's trainer writes, and have all that is read of its event.
+
+    Raises:
+        MetricError: for any other.
+    """
+    from resnet_space.runs.schema import EVENTS, problem_of  # late: pydantic takes as long to import as this room
+
+    try:
+        metric = json.loads(line)
+    except (ValueError, RecursionError):
+        raise MetricError("is not JSON") from None
+    named = isinstance(metric, dict) and isinstance(metric.get("event"), str)
+    if not named or (whole and metric["event"] not in EVENTS):
+        raise MetricError(f"is none of the events {', '.join(EVENTS)}")
+    if "looks" in metric:  # as versions before called them
+        metric["test_evaluations"] = metric.pop("looks")
+    if problem := problem_of(metric, whole=whole):
+        raise MetricError(problem)
+    try:  # whatever else it has, a page can be sent it
+        json.dumps(metric, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise MetricError("has a number or a text that is none") from None
+    checked: Metric = metric
+    return checked
+
+
+def is_shown(metric: Metric) -> bool:
+    """Whether it has all that the pages of several runs read of its event."""
+    return all(name in metric for name in _SHOWN.get(metric["event"], ()))
 
 
 @dataclass(frozen=True)
@@ -49,10 +99,10 @@ def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
     return next((metric for metric in reversed(metrics) if metric["event"] == event), None)
 
 
-def looks_so_far(metrics: Sequence[Metric]) -> int:
-    """How often the test images were looked at already: each time that a training ended which later went on."""
-    looks: int = (last_metric(metrics, "start") or {}).get("looks", 0)
-    return looks + any(metric["event"] == "test" for metric in metrics)
+def count_test_evaluations(metrics: Sequence[Metric]) -> int:
+    """How often the test images were evaluated already: each time that a training ended which later went on."""
+    before: int = (last_metric(metrics, "start") or {}).get("test_evaluations", 0)
+    return before + any(metric["event"] == "test" for metric in metrics)
 
 
 def fewer_steps(metrics: list[Metric]) -> list[Metric]:

@@ -19,7 +19,8 @@ from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.common.hub_client import HubError, Progress, is_repo_id, is_revision
 from resnet_space.config import ModelConfig
 from resnet_space.data.hub import describe_dataset
-from resnet_space.data.sources import BUNDLED, DATASET_OWNER, DatasetRef, data_folder, dataset_folders
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job

@@ -4,7 +4,7 @@ On the validation images, which the weights were not trained with, are fitted
 
 - a temperature (Guo et al. 2017, arXiv:1706.04599), kept in `config.json`: logits are divided by it before the softmax,
   so that of the pictures of which the model is 80 % sure about 80 % are right;
-- the limit of what is usual, kept with what training images look like: see `novelty`.
+- the limit of what is usual, kept with what training images look like: see `explain.ood`.
 
 The sanity check of the model's maps (see `sanity`) is made with them. All shown probabilities are calibrated, those of
 the test in `test.safetensors` too; a run from before there was a temperature has that of 1.
@@ -26,7 +26,7 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.explain.ood import fit_usual, recorded_means, save_usual
+from resnet_space.explain.ood import fit_feature_statistics, recorded_means, save_feature_statistics
 from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
 from resnet_space.models import Backbone
 from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
@@ -81,9 +81,9 @@ def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metr
     temperature = fit_temperature(logits, labels)
     run = replace(run, config=replace(run.config, model=replace(config, temperature=temperature)))
     run.write_config()
-    usual = fit_usual(training, validation)
-    if usual is not None:
-        save_usual(usual, run)
+    statistics = fit_feature_statistics(training, validation)
+    if statistics is not None:
+        save_feature_statistics(statistics, run)
     metric: Metric = {"event": "calibration", "images": len(labels), "temperature": temperature}
     for when, scaled in (("before", logits), ("after", logits / temperature)):
         best = scaled.softmax(1).max(1)

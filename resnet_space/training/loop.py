@@ -37,8 +37,8 @@ from resnet_space.runs import (
     STATE,
     Metric,
     Run,
+    count_test_evaluations,
     last_metric,
-    looks_so_far,
     replaced_atomically,
 )
 from resnet_space.training import distributed
@@ -107,7 +107,7 @@ def train(
         )
 
     training = Training(run, device, len(train_set))
-    looks = looks_so_far(run.metrics())  # before what was written after the last epoch is forgotten
+    evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
     epoch_steps = training.epoch_steps
@@ -137,10 +137,10 @@ def train(
                 "phases": [asdict(phase) for phase in training.plan],
                 **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
             }
-            | ({"looks": looks} if looks else {})
+            | ({"test_evaluations": evaluated} if evaluated else {})
             | ({"warning": warning} if warning else {})
         )
-        if distributed.agreed(bool(looks)):
+        if distributed.agreed(bool(evaluated)):
             training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
@@ -195,8 +195,8 @@ def train(
     evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
-    if looks:
-        rounded["looks"] = looks + 1
+    if evaluated:
+        rounded["test_evaluations"] = evaluated + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 

@@ -37,8 +37,9 @@ from resnet_space.data.archives import (
     tars,
     writing,
 )
-from resnet_space.data.archives.layout import natural_order, place
+from resnet_space.data.archives.layout import locate, split_and_class
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes, split_files
+from resnet_space.data.words import natural_order
 from tests.odd_pictures import tiff
 
 Contents = Mapping[str, bytes] | Iterable[tuple[str, bytes]]
@@ -290,7 +291,7 @@ def test_progress_reaches_the_end(workplace: Workplace, tmp_path: Path) -> None:
     ],
 )
 def test_folders_are_taken_for_splits_and_classes(names: str, expected: str) -> None:
-    found = place([tuple(name.split("/")[:-1]) for name in names.split()])
+    found = split_and_class(locate([tuple(name.split("/")[:-1]) for name in names.split()])[0])
     assert " ".join("/".join(where) if where else "-" for where in found) == expected
 
 

@@ -16,8 +16,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import RunConfig, TrainConfig
 from resnet_space.data import load_splits
 from resnet_space.data.columns import columns_of_files
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_classes, open_dataset
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes, open_dataset
 from resnet_space.data.summary import summarise
 
 IMAGE = {"_type": "Image"}

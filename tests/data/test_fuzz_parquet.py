@@ -21,8 +21,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.data.columns import columns_of_files
 from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, dataset_classes, split_files
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes, split_files
 from resnet_space.data.splits import load_splits
 from resnet_space.data.summary import summarise
 

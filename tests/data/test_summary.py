@@ -12,12 +12,8 @@ from PIL import Image
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.data.images import to_model_size
-from resnet_space.data.sources import (
-    DATA_FOLDER_VARIABLE,
-    DatasetRef,
-    dataset_folders,
-    split_files,
-)
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_folders, split_files
 from resnet_space.data.splits import load_splits
 from resnet_space.data.summary import (
     SAMPLE_SIDE,

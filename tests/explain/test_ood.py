@@ -9,10 +9,16 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from resnet_space.common.errors import UserError
-from resnet_space.explain.ood import Usual, fit_usual, load_usual, recorded_means, save_usual
+from resnet_space.explain.ood import (
+    FeatureStatistics,
+    fit_feature_statistics,
+    load_feature_statistics,
+    recorded_means,
+    save_feature_statistics,
+)
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model
-from resnet_space.runs import USUAL, Run
+from resnet_space.runs import FEATURE_STATISTICS, Run
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-cifar10"
 EXAMPLES = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples"
@@ -34,42 +40,42 @@ def correlated(count: int, seed: int) -> np.ndarray:
 
 def test_the_distance_is_mahalanobis_with_all_directions_free() -> None:
     training, new = correlated(500, 1), correlated(50, 2)
-    usual = fit_usual(training, training, directions=9)
-    assert usual is not None
+    statistics = fit_feature_statistics(training, training, directions=9)
+    assert statistics is not None
     scaled = (training - training.mean(0)) / training.std(0)
     inverse = np.linalg.inv(np.cov(scaled.T))
     difference = (new - training.mean(0)) / training.std(0)
     expected = np.einsum("ni,ij,nj->n", difference, inverse, difference)
-    np.testing.assert_allclose(usual.strangeness(new) * usual.limit, expected, rtol=0.02)
+    np.testing.assert_allclose(statistics.ood_score(new) * statistics.limit, expected, rtol=0.02)
 
 
 def test_a_twentieth_of_what_is_like_the_validation_images_is_unusual() -> None:
-    usual = fit_usual(correlated(2000, 1), correlated(1000, 2), directions=3)
-    assert usual is not None
-    assert 0.03 < (usual.strangeness(correlated(4000, 3)) > 1).mean() < 0.07
+    statistics = fit_feature_statistics(correlated(2000, 1), correlated(1000, 2), directions=3)
+    assert statistics is not None
+    assert 0.03 < (statistics.ood_score(correlated(4000, 3)) > 1).mean() < 0.07
     # Each channel as it often is, but not together as they are.
     shuffled = np.random.default_rng(0).permuted(correlated(500, 4), axis=0)
-    assert (usual.strangeness(shuffled) > 1).mean() > 0.95
+    assert (statistics.ood_score(shuffled) > 1).mean() > 0.95
 
 
 @pytest.mark.parametrize(("training", "validation"), [(2, 5), (0, 5), (30, 0)])
 def test_too_few_images_tell_nothing(training: int, validation: int) -> None:
-    assert fit_usual(correlated(training, 1), correlated(validation, 2)) is None
+    assert fit_feature_statistics(correlated(training, 1), correlated(validation, 2)) is None
 
 
 def test_of_few_validation_images_the_strangest_is_the_limit() -> None:
     validation = correlated(10, 2)
-    usual = fit_usual(correlated(30, 1), validation)
-    assert usual is not None
-    assert usual.strangeness(validation).max() == pytest.approx(1)
+    statistics = fit_feature_statistics(correlated(30, 1), validation)
+    assert statistics is not None
+    assert statistics.ood_score(validation).max() == pytest.approx(1)
 
 
 def test_a_channel_that_is_always_the_same_does_no_harm() -> None:
     training = correlated(100, 1)
     training[:, 4] = 0
-    usual = fit_usual(training, training)
-    assert usual is not None
-    assert np.isfinite(usual.strangeness(training)).all()
+    statistics = fit_feature_statistics(training, training)
+    assert statistics is not None
+    assert np.isfinite(statistics.ood_score(training)).all()
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
@@ -117,7 +123,7 @@ def test_blank_images_and_noise_are_unusual(shipped: Classifier, kind: str) -> N
     prediction = shipped.predict(Image.fromarray(blank_and_noise()[kind].astype(np.uint8)))
     assert prediction.unusual
     assert prediction.warning.startswith("This picture is unlike")
-    assert f"{prediction.strangeness:.1f} times" in prediction.warning
+    assert f"{prediction.ood_score:.1f} times" in prediction.warning
 
 
 def test_the_examples_are_photographs_as_the_model_knows_them(shipped: Classifier) -> None:
@@ -136,19 +142,19 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_run_without_the_file_does_not_know(run: Run) -> None:
-    (run.path / USUAL).unlink()
+    (run.path / FEATURE_STATISTICS).unlink()
     prediction = Classifier(run).predict(Image.new("RGB", (32, 32)))
-    assert (prediction.unusual, prediction.strangeness, prediction.warning) == (None, None, "")
+    assert (prediction.unusual, prediction.ood_score, prediction.warning) == (None, None, "")
 
 
 def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
-    usual = load_usual(run)
-    assert usual is not None
-    doubled = replace(usual, limit=2 * usual.limit)
-    save_usual(doubled, run)
-    again = load_usual(run)
-    assert isinstance(again, Usual)
-    assert all(np.array_equal(getattr(again, name), getattr(doubled, name)) for name in vars(usual))
+    statistics = load_feature_statistics(run)
+    assert statistics is not None
+    doubled = replace(statistics, limit=2 * statistics.limit)
+    save_feature_statistics(doubled, run)
+    again = load_feature_statistics(run)
+    assert isinstance(again, FeatureStatistics)
+    assert all(np.array_equal(getattr(again, name), getattr(doubled, name)) for name in vars(statistics))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +168,23 @@ def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(run: Run, changes: dict[str, np.ndarray], reason: str) -> None:
-    save_file(load_file(run.path / USUAL) | changes, run.path / USUAL)
-    with pytest.raises(UserError, match=f"^The usual.safetensors of run does not fit its model: .*{reason}"):
-        load_usual(run)
+    save_file(load_file(run.path / FEATURE_STATISTICS) | changes, run.path / FEATURE_STATISTICS)
+    with pytest.raises(
+        UserError, match=f"^The feature_statistics.safetensors of run does not fit its model: .*{reason}"
+    ):
+        load_feature_statistics(run)
 
 
 def test_a_damaged_file_is_refused(run: Run) -> None:
-    (run.path / USUAL).write_bytes(b"not safetensors")
+    (run.path / FEATURE_STATISTICS).write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="cannot be read"):
         Classifier(run)
+
+
+def test_a_file_of_before_is_read_by_its_name_and_replaced_by_one_of_the_present_name(run: Run) -> None:
+    (run.path / FEATURE_STATISTICS).rename(run.path / "usual.safetensors")
+    statistics = load_feature_statistics(run)
+    assert statistics is not None
+    save_feature_statistics(statistics, run)
+    assert [file.name for file in run.path.glob("*us*l.safetensors")] == []
+    assert (run.path / FEATURE_STATISTICS).exists()

@@ -25,7 +25,7 @@ from resnet_space.hub.jobs import (
     peak_tflops,
     start_job,
 )
-from resnet_space.hub.published import heard, said
+from resnet_space.hub.published import log_line, logged_metric
 from resnet_space.runs import CARD, JOB, LOG, METRICS, START_WEIGHTS, WEIGHTS, Library, Run
 from resnet_space.runs.queue import Trainer
 from resnet_space.ui.finetune.jobs import cost_html
@@ -195,12 +195,12 @@ def test_a_job_whose_connection_is_lost_can_be_followed_again(
     ],
 )
 def test_what_no_trainer_says_is_no_metric(line: str) -> None:
-    assert heard(line) is None
+    assert logged_metric(line) is None
 
 
 def test_a_metric_is_heard_as_it_was_said() -> None:
     metric = {"event": "end", "status": "failed", "reason": "ä"}
-    assert heard(said(metric)) == metric
+    assert logged_metric(log_line(metric)) == metric
 
 
 @pytest.mark.parametrize(

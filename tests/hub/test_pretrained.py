@@ -17,8 +17,8 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
-from resnet_space.hub import pretrained, pull
-from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, pull_pretrained
+from resnet_space.hub import install, pretrained
+from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, pretrained_model, pull_pretrained
 from resnet_space.runs import CONFIG, SOURCE, WEIGHTS, Library
 from tests.hub_stub import HubStub, isolate_client
 
@@ -209,7 +209,7 @@ def test_a_pickle_is_never_read(stub: HubStub, root: Path) -> None:
 def test_weights_of_an_unlikely_size_are_not_downloaded(
     stub: HubStub, root: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull, "MAX_BYTES", 40_000_000)
+    monkeypatch.setattr(install, "MAX_BYTES", 40_000_000)
     stub.add_model(REPO, {WEIGHTS: weights})
     assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which cannot be right."
     assert len(stub.requests) == 1

@@ -18,11 +18,23 @@ from torch import Tensor
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import BUNDLED
-from resnet_space.explain.ood import fit_usual, save_usual
+from resnet_space.explain.ood import fit_feature_statistics, save_feature_statistics
 from resnet_space.hub import checks, pull
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
-from resnet_space.runs import CARD, CONFIG, EVALUATION, METRICS, SOURCE, USUAL, WEIGHTS, Library, Metric, Run, Source
+from resnet_space.runs import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    FEATURE_STATISTICS,
+    METRICS,
+    SOURCE,
+    WEIGHTS,
+    Library,
+    Metric,
+    Run,
+    Source,
+)
 from resnet_space.training import evaluation
 from resnet_space.training.evaluation import Evaluation
 from tests.hub_stub import HubStub, isolate_client, without_waiting
@@ -84,16 +96,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     evaluation.save(judged, run.path / EVALUATION)
     means = np.random.default_rng(0).normal(size=(20, 128)).astype(np.float32)
-    usual = fit_usual(means, means)
-    assert usual is not None
-    save_usual(usual, run)
+    statistics = fit_feature_statistics(means, means)
+    assert statistics is not None
+    save_feature_statistics(statistics, run)
     return run
 
 
 @pytest.fixture(scope="module")
 def files(run: Run) -> dict[str, bytes]:
     """A repository as it was pushed, without figures."""
-    kept = {name: (run.path / name).read_bytes() for name in (CONFIG, WEIGHTS, METRICS, EVALUATION, USUAL)}
+    kept = {name: (run.path / name).read_bytes() for name in (CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS)}
     return kept | {CARD: "# bees 🐝\n".encode(), ".gitattributes": b""}
 
 
@@ -116,6 +128,21 @@ def refusal(root: Path, repo_id: Any = REPO, **options: Any) -> str:
 
 
 # The round trip
+
+
+def test_what_a_version_before_pushed_gets_the_present_names_here_and_when_it_is_pushed_anew(
+    stub: HubStub, root: Path, files: dict[str, bytes]
+) -> None:
+    before = files | {"usual.safetensors": files[FEATURE_STATISTICS], METRICS: lines(TEST | {"looks": 2})}
+    stub.add_model(REPO, {name: content for name, content in before.items() if name != FEATURE_STATISTICS})
+    pulled = pull_run(REPO, root=root)
+    assert (pulled.path / FEATURE_STATISTICS).read_bytes() == files[FEATURE_STATISTICS]
+    assert not (pulled.path / "usual.safetensors").exists()
+    assert pulled.metrics() == [TEST | {"test_evaluations": 2}]
+    (pulled.path / FEATURE_STATISTICS).rename(pulled.path / "usual.safetensors")  # as pulled by a version before
+    push_run(pulled, REPO, token=TOKEN)
+    assert "usual.safetensors" not in stub.files(REPO)
+    assert stub.files(REPO)[FEATURE_STATISTICS] == files[FEATURE_STATISTICS]
 
 
 @torch.no_grad()
@@ -161,7 +188,7 @@ def test_a_model_is_described_before_it_is_downloaded(stub: HubStub, files: dict
     found = describe_model(REPO, token=TOKEN)
     assert (found.repo_id, found.revision, found.kind, found.private) == (REPO, commit, "run", True)
     assert (found.architecture, found.classes, found.config) == ("resnet20", 2, RUN_CONFIG)
-    assert set(found.files) == {CONFIG, WEIGHTS, METRICS, EVALUATION, USUAL, CARD, "figures/curves.png"}
+    assert set(found.files) == {CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS, CARD, "figures/curves.png"}
     assert found.bytes == sum(len(content) for name, content in files.items() if name != ".gitattributes") + 8
     assert not stub.asked("GET", "/storage/")  # nothing large yet
     assert "bees" not in repr(found.files) or len(repr(found)) < 300
@@ -596,14 +623,14 @@ def test_the_metrics_of_the_runs_that_ship_are_valid(folder: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"harm", "The usual.safetensors of ann.bees cannot be read"),
+        (b"harm", "The feature_statistics.safetensors of ann.bees cannot be read"),
         (safetensors.numpy.save({"mean": np.zeros(1, np.float32)}), "does not fit its model"),
     ],
 )
 def test_what_is_usual_for_another_model_is_refused(
     stub: HubStub, root: Path, files: dict[str, bytes], content: bytes, said: str
 ) -> None:
-    stub.add_model(REPO, files | {USUAL: content})
+    stub.add_model(REPO, files | {FEATURE_STATISTICS: content})
     assert said in refusal(root)
 
 

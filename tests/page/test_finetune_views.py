@@ -20,7 +20,8 @@ from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainCon
 from resnet_space.data.archives import Decision, ImportReport, Skipped, import_archive
 from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric

@@ -23,7 +23,8 @@ from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.data.images import open_image, to_model_size
 from resnet_space.data.mistakes import add_mistake, classes_of, mistakes_file
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
 from resnet_space.inference import Classifier
@@ -90,7 +91,7 @@ def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) ->
     assert "caution" not in usual
     assert "doubtful" not in usual
     strange = Look(
-        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"strangeness": 2.5})
+        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"ood_score": 2.5})
     )
     html = answers_html([strange], None)
     assert "No answer to rely on" in html

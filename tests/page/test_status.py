@@ -357,7 +357,7 @@ def test_a_run_that_trains_tells_its_phase_and_what_learns_in_it(strategy: str, 
 
 
 def test_that_the_test_images_were_looked_at_before_is_told_beside_the_accuracy() -> None:
-    metrics = [START, epoch(1), judged(0.7) | {"looks": 2}, end("finished")]
+    metrics = [START, epoch(1), judged(0.7) | {"test_evaluations": 2}, end("finished")]
     assert "The test images were looked at 2 times" in shown(Status("finished"), metrics).text
     assert "looked at" not in shown(Status("finished"), [START, epoch(1), judged(0.7), end("finished")]).text
 

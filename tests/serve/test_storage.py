@@ -12,7 +12,8 @@ import pytest
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import IMAGE_MEMORY_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, DatasetRef
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run
 from resnet_space.serve import storage, temporary, visitors
 from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete

@@ -17,7 +17,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import load_splits
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.inference import Classifier
-from resnet_space.runs import SHIPPED, USUAL, Metric, Run, last_metric
+from resnet_space.runs import FEATURE_STATISTICS, SHIPPED, Metric, Run, last_metric
 from resnet_space.training.calibration import fit_temperature, main
 from resnet_space.training.evaluation import calibration_error, evaluate_test, load_evaluation
 
@@ -102,7 +102,7 @@ def test_the_shipped_runs_are_calibrated_and_their_maps_were_checked(name: str) 
     assert calibration_error(evaluation.confidence, evaluation.correct) == pytest.approx(test["ece"], abs=1e-4)
     gates = ["gates"] if run.config.model.options["cbam"] else []
     assert [check.method for check in sanity_checks(metrics)] == ["grad-cam", *gates]
-    assert (run.path / USUAL).exists()
+    assert (run.path / FEATURE_STATISTICS).exists()
     assert "Confidence and maps" in (run.path / "README.md").read_text()
 
 
@@ -129,7 +129,9 @@ def test_a_run_from_before_is_fitted_by_the_command_and_only_its_confidence_chan
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "old"
-    shutil.copytree(CHECKPOINTS / SHIPPED[1], folder, ignore=shutil.ignore_patterns("resume", "figures", USUAL))
+    shutil.copytree(
+        CHECKPOINTS / SHIPPED[1], folder, ignore=shutil.ignore_patterns("resume", "figures", FEATURE_STATISTICS)
+    )
     run = Run.open(folder)
     small = replace(run.config.training, dataset="cifar10-mini", validation_fraction=0.1)
     replace(run, config=RunConfig(replace(run.config.model, temperature=1.0), small)).write_config()
@@ -143,7 +145,7 @@ def test_a_run_from_before_is_fitted_by_the_command_and_only_its_confidence_chan
     events = [metric["event"] for metric in new.metrics()]
     assert events == [m["event"] for m in old[:-2]] + ["calibration", "sanity", "sanity", "test", "end"]
     assert last_metric(new.metrics(), "end") == old[-1]
-    assert Classifier(new).usual is not None
+    assert Classifier(new).feature_statistics is not None
     assert "calibrated" in (folder / "README.md").read_text()
 
 

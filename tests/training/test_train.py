@@ -26,7 +26,7 @@ from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
-from resnet_space.explain.ood import load_usual
+from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.hub.card import card_text
 from resnet_space.models import create_model
@@ -237,7 +237,7 @@ def test_after_its_training_a_run_knows_how_sure_it_may_be_and_what_is_usual(lea
     (calibration,) = learned.events("calibration")
     assert calibration["images"] == learned.events("start")[0]["validation_images"]
     assert calibration["loss_after"] <= calibration["loss_before"] + 1e-4
-    assert load_usual(learned.run) is not None
+    assert load_feature_statistics(learned.run) is not None
     assert [check.method for check in sanity_checks(learned.metrics)] == [m["method"] for m in learned.events("sanity")]
     assert "Confidence and maps" in card_text(learned.run, learned.metrics)
 
@@ -766,7 +766,7 @@ def test_a_finished_training_that_goes_on_ends_as_one_that_was_to_be_as_long_fro
     assert all(torch.equal(a, b) for a, b in zip(final(run), final(whole), strict=True))
     kinds = ("epoch", "test")
     ours, theirs = ([m for m in one.metrics() if m["event"] in kinds] for one in (run, whole))
-    assert ours[-1].pop("looks") == 3  # at the test images, of which two are to be seen nowhere else
+    assert ours[-1].pop("test_evaluations") == 3  # at the test images, of which two are to be seen nowhere else
     assert without_times(ours) == without_times(theirs)
     assert [m["epochs"] for m in run.metrics() if m["event"] == "start"] == [2, 3, 5]
     assert sum(m["event"] == "test" for m in run.metrics()) == 1
@@ -780,14 +780,14 @@ def test_that_the_test_images_were_looked_at_is_not_forgotten_by_a_kill_nor_said
         next(metric for metric in metrics if metric["event"] == "step")
     list(train(run.with_more_epochs(1), resume=True))  # stopped and made longer: the first look
     run = Run.open(run.path)
-    assert "looks" not in run.metrics()[-1]
+    assert "test_evaluations" not in run.metrics()[-1]
     run = run.with_more_epochs(1)
     longer = train(run, resume=True)
     next(metric for metric in longer if metric["event"] == "step")
     state = (run.path / STATE).read_bytes()
     longer.close()
     (run.path / STATE).write_bytes(state)  # as it was when a kill would have come
-    assert list(train(run, resume=True))[-1]["looks"] == 2
+    assert list(train(run, resume=True))[-1]["test_evaluations"] == 2
 
 
 def test_what_was_added_to_a_training_has_a_new_rise_and_fall_of_its_rates(tmp_path: Path) -> None:

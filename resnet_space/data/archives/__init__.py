@@ -1,8 +1,8 @@
 """A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
 
 Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
-`layout` (from folders to splits and classes; copies), `tables` (labels from a table, or from the files' names),
-`writing` (images and parquet files), `report`.
+`layout` (from folders to splits and classes), `tables` (labels from a table, or from the files' names), `selection`
+(what of it all is used), `writing` (images and parquet files), `report`.
 
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.archives.layout import EXPECTED, SpooledImage, Wishes, select
+from resnet_space.data.archives.layout import SpooledImage
 from resnet_space.data.archives.members import (
     DEFAULT_LIMITS,
     Limits,
@@ -40,6 +40,7 @@ from resnet_space.data.archives.report import (
     read_report,
     write_report,
 )
+from resnet_space.data.archives.selection import EXPECTED, Wishes, select
 from resnet_space.data.archives.tables import MAX_TABLE_BYTES, SUFFIXES, Table
 from resnet_space.data.archives.tars import tar_members
 from resnet_space.data.archives.writing import Keeper, write_splits
@@ -79,7 +80,7 @@ def import_archive(
     """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
 
     Args:
-        archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.place`.
+        archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.locate`.
         folder: of the data set; it appears when all is done, and not at all if anything fails.
         label_column: of a table beside the images, such as metadata.csv, to take the labels from.
         image_column: of the table, which names the files.

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from resnet_space.data.words import MAX_NAMED
+
 REPORT = "report.json"
 MAX_LISTED = 100  # skipped files
-MAX_NAMED = 5  # in a sentence
 MAX_SHOWN = 200  # characters of a name
 MAX_KINDS = 10_000  # of folders and endings that are counted
 DOCUMENTS = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".yaml", ".yml", ".py", ".log")
@@ -124,18 +125,3 @@ def read_report(folder: Path) -> ImportReport | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def named(names: Iterable[str]) -> str:
-    """'a', 'b' and 7 more"""
-    names = list(names)
-    shown = ", ".join(repr(name) for name in names[:MAX_NAMED])
-    return shown + (f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else "")
-
-
-def images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
-def left_out(count: int, split: str) -> str:
-    return f"{images(count)} of the {split} split {'was' if count == 1 else 'were'} left out"

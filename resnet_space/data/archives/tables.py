@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.archives.layout import Placed, SpooledImage, keyword_split
-from resnet_space.data.archives.report import Decision, named
+from resnet_space.data.archives.report import Decision
 from resnet_space.data.columns import LABEL_NAMES, MAX_CLASSES, MAX_NAME
+from resnet_space.data.words import named
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 MAX_TABLE_BYTES = 20_000_000  # of all tables together; as lists of texts they take some ten times that

@@ -1,4 +1,9 @@
-"""The members of a tar (plain, gzip, bzip2 or xz), read once from front to back within bounds that tarfile lacks."""
+"""The members of a tar (plain, gzip, bzip2 or xz), read once from front to back.
+
+`tarfile` reads it from a file that counts the bytes, as it has no bounds of its own: it takes a long name of any size
+into memory, and its streams unpack bombs. Its `data_filter` is for extraction, and nothing is extracted: names are
+judged by `members.path_parts`, like those of a zip.
+"""
 
 import bz2
 import gzip
@@ -57,7 +62,7 @@ def tar_members(path: Path, limits: Limits) -> Members:
                 absolute = name.startswith("/") if absolute is None else absolute
                 if not info.isdir():
                     name = name.lstrip("/") if absolute else name
-                    chunks = lambda info=info: _chunks(guard, info)  # noqa: E731
+                    chunks = lambda info=info: _chunks(archive, guard, info)  # noqa: E731
                     yield Member(name, _problem(info), info.size, chunks, raw.tell(), total)
         if guard.last != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
             raise UserError("The tar is damaged or incomplete (no end mark): make or upload it anew.")
@@ -69,17 +74,11 @@ def _problem(info: tarfile.TarInfo) -> str | None:
     return None if info.isreg() and not info.issparse() else "It is no regular file."
 
 
-def _chunks(guard: "_Guard", info: tarfile.TarInfo) -> Iterator[bytes]:
+def _chunks(archive: tarfile.TarFile, guard: "_Guard", info: tarfile.TarInfo) -> Iterator[bytes]:
     with _damage("The tar is damaged or incomplete"):
-        guard.seek(info.offset_data)
         guard.allow(info.size)
-        left = info.size
-        while left:
-            chunk = guard.read(min(CHUNK, left))
-            if not chunk:
-                raise EOFError("unexpected end of data")
-            left -= len(chunk)
-            yield chunk
+        file = cast(IO[bytes], archive.extractfile(info))
+        yield from iter(lambda: file.read(CHUNK), b"")
 
 
 @contextmanager

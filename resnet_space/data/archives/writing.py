@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from resnet_space.data.archives.layout import Selection, SpooledImage
+from resnet_space.data.archives.layout import SpooledImage
 from resnet_space.data.archives.members import Budget, Limits
-from resnet_space.data.archives.report import Decision, images
+from resnet_space.data.archives.report import Decision
+from resnet_space.data.archives.selection import Selection
 from resnet_space.data.deep import Scale
 from resnet_space.data.images import Picture
+from resnet_space.data.words import images
 
 MAX_SHORT_SIDE = 512  # pixels; more than a ResNet looks at, and a phone's photograph takes a fiftieth of its bytes
 ENOUGH = 2 * MAX_SHORT_SIDE  # pixels that a large picture is decoded to before it is resized

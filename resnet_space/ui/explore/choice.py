@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.sources import DatasetRef
+from resnet_space.data.reference import DatasetRef
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.explore.images import (

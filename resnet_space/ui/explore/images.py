@@ -11,7 +11,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
-from resnet_space.data.sources import SPLITS, DatasetRef, open_dataset
+from resnet_space.data.reference import SPLITS, DatasetRef
+from resnet_space.data.sources import open_dataset
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop

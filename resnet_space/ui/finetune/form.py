@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import DatasetSummary, image_settings, sized
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence

@@ -10,8 +10,9 @@ import numpy as np
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import plotly_text, shortened
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
-from resnet_space.data.sources import DatasetRef, open_dataset
+from resnet_space.data.sources import open_dataset
 from resnet_space.runs import Run, last_metric, split_words
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop

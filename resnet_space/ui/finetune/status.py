@@ -41,7 +41,7 @@ def accuracy_words(test: Metric) -> str:
 
 def looks_words(test: Metric) -> str:
     """What is to be minded of a "test" metric where the training went on after an earlier one; else nothing."""
-    looks = test.get("looks", 1)
+    looks = test.get("test_evaluations", 1)
     if looks < 2:
         return ""
     return (

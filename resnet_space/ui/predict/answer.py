@@ -51,7 +51,7 @@ def warning_html(look: Look) -> str:
 
 def _how(look: Look) -> str:
     config = look.classifier.config
-    if config.temperature == 1.0 and look.classifier.usual is None:
+    if config.temperature == 1.0 and look.classifier.feature_statistics is None:
         sure = "The probabilities are the model's own: they were not calibrated"
     else:
         sure = f"The probabilities are calibrated on validation images (temperature {config.temperature:.2f})"

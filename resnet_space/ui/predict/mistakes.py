@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistakes_file
-from resnet_space.data.sources import DATASET_OWNER, DatasetRef, dataset_folders
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATASET_OWNER, dataset_folders
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import refusal

@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all, and what the system refuses in a sentence."""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.faults import is_passing, words_of
+
+
+@contextmanager
+def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Raise what the system refuses within it as a UserError, or another `kind` of one: "`what`: the disk is full"."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        words = words_of(error)
+        refusal = kind(f"{what}: {words[0].lower()}{words[1:]}")
+        refusal.passing = is_passing(error)
+        raise refusal from error
+
+
+@contextmanager
+def unless_passing(what: str) -> Iterator[None]:
+    """Pass over what the system refuses within it, but not where it may do it in a moment: see `in_a_sentence`."""
+    try:
+        yield
+    except OSError as error:
+        if is_passing(error):
+            with in_a_sentence(what):
+                raise
+
+
+@contextmanager
+def replaced_atomically(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on success it takes the place of `path` at once, on failure nothing changes.
+
+    Raises:
+        OSError: what cannot be written, also where a library that writes in its own way says so in another.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _as_os_error():
+            yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if isinstance(error, SafetensorError) and number:
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        if "inline_container" in str(error):  # torch.save wrote less than it was to; it does not say why
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, or what of it can be removed now. Its name is free at once: the rest is hidden, as what is being
+    deleted, and tidied later.
+    """
+    gone = folder.with_name(f".deleted-{folder.name}-{uuid.uuid4().hex[:8]}")
+    with suppress(OSError):
+        folder = folder.rename(gone)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may not be there, or a folder that was put in its place."""
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):  # what Linux, and what others say of a folder
+        if not path.is_dir():
+            raise
+        shutil.rmtree(path)

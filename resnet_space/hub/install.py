@@ -1,0 +1,186 @@
+"""From the files of a stranger's repository to a run: which are wanted, how large they may be, whether they fit.
+
+Weights only come as safetensors, as a pickle can run code. The run appears when all of it was checked and its model was
+loaded.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.hub_client import TIMEOUT, HubError, Wanted, hub_api, is_revision
+from resnet_space.common.tokens import masked
+from resnet_space.config import RunConfig
+from resnet_space.explain.ood import load_feature_statistics
+from resnet_space.hub.checks import require_safe_names, require_valid_metrics
+from resnet_space.runs import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    FEATURE_STATISTICS,
+    FIGURE_PATTERN,
+    METRICS,
+    WEIGHTS,
+    Run,
+    Source,
+    names_of,
+    present_name,
+)
+from resnet_space.runs.weights import weight_types
+from resnet_space.training.evaluation import load_evaluation
+
+MAX_BYTES = 1_000_000_000  # of the weights: four times ResNet-152
+MAX_FIGURES = 20
+_LIMITS = {
+    CONFIG: 5_000_000,
+    CARD: 1_000_000,
+    METRICS: 20_000_000,
+    EVALUATION: 200_000_000,
+    **dict.fromkeys(names_of(FEATURE_STATISTICS), 20_000_000),
+}
+_MAX_FIGURE_BYTES = 5_000_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def wanted_model(repo_id: str, revision: str | None, instead: str = "use a model that is on this machine") -> Wanted:
+    """As messages speak of it. Raises HubError for what cannot be a revision."""
+    if revision is not None and not is_revision(revision):
+        raise HubError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+    return Wanted(f"The model {repo_id}", repo_id, revision, instead)
+
+
+def sizes_at(wanted: Wanted, token: str | None) -> tuple[str, dict[str, int], bool]:
+    """(commit, bytes of each file of a run in a repository, whether it is private); no other file matters.
+
+    Raises:
+        HubError: if it has no safetensors, a file that is too large, or a file name that leads out of its folder.
+    """
+    what, repo_id = wanted.what, wanted.page
+    info = hub_api(token).model_info(repo_id, revision=wanted.revision, files_metadata=True, timeout=TIMEOUT)
+    assert info.sha is not None  # the Hub always says which commit it answered for
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+    require_safe_names(what, sizes)
+    if WEIGHTS not in sizes:
+        raise HubError(f"{what} has no {WEIGHTS}, and other formats are not read, as they can run code.")
+    if sizes[WEIGHTS] > MAX_BYTES:
+        raise HubError(f"The {WEIGHTS} of {repo_id} has {sizes[WEIGHTS] / 1e9:.3g} GB, which cannot be right.")
+    figures = [path for path in sizes if FIGURE_PATTERN.fullmatch(path)]
+    if len(figures) > MAX_FIGURES:
+        raise HubError(f"{what} cannot be used, as it has {len(figures)} figures, more than {MAX_FIGURES}.")
+    limits = _LIMITS | dict.fromkeys(figures, _MAX_FIGURE_BYTES)
+    for path, limit in limits.items():
+        if sizes.get(path, 0) > limit:
+            raise HubError(
+                f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
+            )
+    statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
+    wanted_files = (CONFIG, CARD, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
+    return info.sha, {path: sizes[path] for path in wanted_files if path in sizes}, bool(info.private)
+
+
+def install(
+    what: str, files: Mapping[str, Path], config: RunConfig, source: Source, root: Path, names: Iterator[str]
+) -> Run:
+    """Write a run in a folder of its own, and move it to its place once all of it was checked.
+
+    Args:
+        what: the sentence's subject, such as "The model ann/bees".
+        files: the downloaded files by their names in the run.
+        config: the run's.
+        source: where they are from.
+        root: the folder of the runs.
+        names: for the run; the first that is free is taken.
+
+    Raises:
+        HubError: if a file is not what it should be. Then nothing is left behind.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    name = next(names)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".pull-") as beside:
+        path = Path(beside) / name
+        path.mkdir()
+        run = Run(path, config)
+        run.write_config()
+        run.write_source(source)
+        _copy_weights(what, files[WEIGHTS], run)
+        for file in files:
+            if file not in (CONFIG, WEIGHTS):
+                (path / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(files[file], path / present_name(file))
+        _check_rest(what, run, files)
+        path.chmod(0o755)
+        while True:
+            try:
+                os.rename(path, root / name)
+                return Run.open(root / name)
+            except OSError:  # the name is taken, perhaps by another pull of the same that was quicker
+                if not (root / name).exists():
+                    raise
+            taken = Run.open(root / name) if (root / name / CONFIG).exists() else None
+            if taken is not None and taken.source == source:
+                return taken
+            name = next(names, "")
+            if not name:
+                raise HubError(
+                    f"{taken.name if taken else path.name} on this machine is something else: rename it first."
+                )
+
+
+def _copy_weights(what: str, file: Path, run: Run) -> None:
+    """All tensors and nothing else, once they are known to fit.
+
+    BatchNorm's counters may be missing: older files have none, and inference does not use them.
+    """
+    import safetensors.torch
+
+    name = what.removeprefix("The model ")
+    try:
+        weight_types(file, name)
+        weights = safetensors.torch.load_file(file)
+    except UserError as error:
+        raise HubError(str(error)) from None
+    except (SafetensorError, OSError) as error:
+        with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
+            file.resolve().unlink()
+            file.unlink()
+        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another, or try again.") from None
+    counters = {
+        name: value
+        for name, value in run.config.model.build().state_dict().items()
+        if name.endswith(".num_batches_tracked")
+    }
+    run.save_weights(counters | weights)
+    try:
+        model = run.load_model()
+    except UserError as error:
+        raise HubError(f"{what} cannot be used: {error}") from None
+    state = model.state_dict()
+    if not all(value.isfinite().all() for value in state.values()):
+        raise HubError(f"{what} cannot be used, as its {WEIGHTS} has values that are not finite numbers.")
+    if any(weights[name].dtype != value.dtype for name, value in state.items() if name in weights):
+        run.save_weights(state)  # float16 and the like: everything here is float32
+
+
+def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
+    if METRICS in files:
+        require_valid_metrics(what, (run.path / METRICS).read_bytes(), evaluated=EVALUATION in files)
+    try:
+        load_evaluation(run)
+        load_feature_statistics(run)
+    except UserError as error:
+        raise HubError(f"{what} cannot be used: {error}") from None
+    for file in files:
+        if FIGURE_PATTERN.fullmatch(file) and not (run.path / file).read_bytes().startswith(_PNG):
+            raise HubError(f"{what} cannot be used, as its {file} is not a PNG.")
+    if CARD in files:
+        try:
+            (run.path / CARD).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise HubError(f"{what} cannot be used, as its {CARD} is not UTF-8 text.") from None

@@ -1,0 +1,77 @@
+"""The names of a run's files live here and nowhere else.
+
+checkpoints/<run>/
+  config.json                     RunConfig: all that is needed to rebuild the model and to repeat the run
+  model.safetensors               the weights of the best validation epoch
+  metrics.jsonl                   one JSON object a line, appended while training
+  test.safetensors                the predictions for every test image
+  feature_statistics.safetensors  of training images, to tell what is out of distribution
+  README.md                       the model card, generated from the above
+  figures/*.png                   for the card
+  source.json                     which commit of the Hub it came from, if it did; stays on this machine
+  resume/                         what training needs to go on; stays on this machine
+"""
+
+import re
+from pathlib import Path
+
+from resnet_space.config import RunConfig
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.jsonl"
+EVALUATION = "test.safetensors"
+FEATURE_STATISTICS = "feature_statistics.safetensors"
+FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files that versions before wrote
+CARD = "README.md"
+FIGURES = "figures"
+FIGURE_PATTERN = re.compile(rf"{FIGURES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,94}}\.png")
+SOURCE = "source.json"
+RESUME = "resume"
+START_WEIGHTS = f"{RESUME}/start.safetensors"
+STATE = f"{RESUME}/state.pt"
+DECODED = f"{RESUME}/images"
+MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
+LOG = f"{RESUME}/trainer.log"
+STOP = f"{RESUME}/stop"
+LOCK = f"{RESUME}/lock"
+TRAINER = f"{RESUME}/trainer"  # the number of the process that trains it
+QUEUED = f"{RESUME}/queued"
+OWNER = f"{RESUME}/owner"
+GUESTS = f"{RESUME}/guests"  # who may see it besides, as they pulled the same
+JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
+
+# What the Hub allows, so that any run can be pushed.
+NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+
+# Those that come with the app: the backbone to fine-tune from, a model whose classes everybody knows, and three of one
+# recipe to compare in the Explore tab.
+BACKBONE = "resnet20-cbam-imagenet32"
+SHOWPIECE = "resnet20-cbam-cifar10"
+SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
+SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
+
+
+def names_of(file: str) -> tuple[str, ...]:
+    """Of a run's file: its name, and the one that versions before gave it."""
+    return (file, FORMER_NAMES[file]) if file in FORMER_NAMES else (file,)
+
+
+def present_name(file: str) -> str:
+    """Of a file that a version before may have named."""
+    return next((name for name, former in FORMER_NAMES.items() if former == file), file)
+
+
+class RunFolder:
+    """What all parts of `Run` know."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def existing(self, file: str) -> Path | None:
+        """Where a file of the run is, by its name or the one of before; None where there is none."""
+        return next((self.path / name for name in names_of(file) if (self.path / name).exists()), None)

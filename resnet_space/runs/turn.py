@@ -1,0 +1,124 @@
+"""Who trains a run, which one waits for its turn, and which one is to stop: small files that any process can read."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+from filelock import FileLock, Timeout
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.files import in_a_sentence, remove, replaced_atomically, unless_passing
+from resnet_space.runs.files import JOB, LOCK, QUEUED, RESUME, STOP, TRAINER, RunFolder
+
+
+@dataclass(frozen=True, order=True)
+class Ticket:
+    """A run's place in the queue, in their order.
+
+    Attributes:
+        number: one more than the highest of those that waited; 0 in tickets of earlier versions. Not a time: clocks are
+            set back.
+        time: when it began to wait, in seconds since 1970.
+        resume: whether it goes on where an earlier training ended.
+    """
+
+    number: int
+    time: float
+    resume: bool
+
+
+class Turn(RunFolder):
+    """What of a run is about its training; its lock, its ticket and its stop are files."""
+
+    @contextmanager
+    def training_lock(self) -> Iterator[None]:
+        """Held by whoever trains this run. The system frees it however that process ends.
+
+        Raises:
+            UserError: if another process trains this run, or the lock cannot be written.
+        """
+        # Not of one thread: a generator that holds it may be closed by another than the one that began it.
+        lock = FileLock(self.path / LOCK, thread_local=False)
+        with in_a_sentence(f"{self.name} cannot be trained"):
+            (self.path / RESUME).mkdir(exist_ok=True)
+            try:
+                # Not at once: `is_training` holds the lock for a moment when it looks.
+                lock.acquire(timeout=1, poll_interval=0.02)
+            except Timeout:
+                raise UserError(f"{self.name} is being trained already, by another process.") from None
+        try:
+            with suppress(OSError):  # else it trains all the same
+                self.note_trainer(os.getpid())
+            yield
+        finally:
+            with suppress(OSError):
+                (self.path / TRAINER).unlink(missing_ok=True)
+            lock.release()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether some process, ours or not, trains this run now. Raises UserError where that cannot be seen now."""
+        with unless_passing(f"Whether {self.name} trains cannot be seen"):
+            lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
+            except BlockingIOError:
+                return True
+            except OSError:  # nothing that can be locked
+                return False
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep the file open
+                os.close(lock)
+        return False
+
+    def note_trainer(self, pid: int) -> None:
+        """Write down which process trains it, for whoever may have to end it."""
+        (self.path / TRAINER).write_text(f"{pid}\n", encoding="ascii")
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it trains, or trained, on another machine, by a job of the Hub."""
+        return (self.path / JOB).exists()
+
+    def ticket(self) -> Ticket | None:
+        """What was noted when it began to wait for its turn; None for a run that does not wait, or with a note that
+        nobody can read.
+
+        Raises:
+            UserError: where the machine cannot read anything now.
+        """
+        found = None
+        with unless_passing(f"Whether {self.name} waits cannot be seen"), suppress(ValueError, RecursionError):
+            found = json.loads((self.path / QUEUED).read_bytes())
+        if not isinstance(found, dict):
+            return None
+        number, since = found.get("number", 0), found.get("time", 0.0)
+        known = isinstance(number, int) and isinstance(since, int | float) and abs(since) < 1e15
+        return Ticket(number, float(since), bool(found.get("resume"))) if known else None
+
+    def write_ticket(self, ticket: Ticket) -> None:
+        if (self.path / QUEUED).is_dir():
+            self.withdraw_ticket()
+        with replaced_atomically(self.path / QUEUED) as file:
+            file.write_text(json.dumps(asdict(ticket)), encoding="utf-8")
+
+    def withdraw_ticket(self) -> None:
+        remove(self.path / QUEUED)
+
+    @property
+    def is_queued(self) -> bool:
+        return self.ticket() is not None
+
+    def request_stop(self) -> None:
+        """Ask the trainer to stop at its next step. A file, because that reaches any process on any machine."""
+        (self.path / STOP).touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / STOP).exists()
+
+    def withdraw_stop(self) -> None:
+        remove(self.path / STOP)
