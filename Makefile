@@ -7,12 +7,12 @@ SPACE =
 .PHONY: help app test format space audit clean
 
 help:
-	@echo "make app     open the app at 127.0.0.1:7860; options as in: make app ARGS='--port 7861 --share'"
-	@echo "make test    check style and types, and run all tests; options for pytest as in: make test ARGS='-k residuals'"
-	@echo "make format  format the code and fix what can be fixed"
-	@echo "make space   make or update a Gradio Space of yours: make space SPACE=user/name ARGS=--private"
-	@echo "make audit   ask PyPI for known vulnerabilities of all that is installed"
-	@echo "make clean   remove .venv and the caches"
+	@echo "make app     open the app at http://127.0.0.1:7860; with options: make app ARGS='--port 7861 --share'"
+	@echo "make test    check style and types, then run all tests; with pytest options: make test ARGS='-k residuals'"
+	@echo "make format  format the code and apply the linter's fixes"
+	@echo "make space   create or update your own Gradio Space: make space SPACE=user/name ARGS=--private"
+	@echo "make audit   ask PyPI for known vulnerabilities of the installed packages"
+	@echo "make clean   delete .venv and the caches"
 
 app: .venv/app-ready
 	.venv/bin/python app.py $(ARGS)

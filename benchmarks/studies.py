@@ -1,7 +1,7 @@
-"""The numbers and figures of docs/residuals.md: `python benchmarks/studies.py [--images N]`.
+"""The numbers and figures of docs/studies.md: `python benchmarks/studies.py [--images N]`.
 
 Measures the shipped runs on test images of cifar10-mini, which come with the repository. Writes
-benchmarks/results/residuals.json and docs/residuals/.
+benchmarks/results/residuals.json and docs/studies/.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from resnet_space.residuals import (
 )
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHIPPED, SHOWPIECE, Run, last_metric
 
-FIGURES = ROOT / "docs" / "residuals"
+FIGURES = ROOT / "docs" / "studies"
 DATASET = "cifar10-mini"
 DRAWN = (1, 2, 3, 5, 8)  # blocks dropped at random
 

@@ -1,4 +1,4 @@
-"""Train the networks that docs/residuals.md compares, with the product's own trainer: `python
+"""Train the networks that docs/studies.md compares, with the product's own trainer: `python
 benchmarks/train_studies.py DATA_FOLDER [NAME ...]`.
 
 Deep and shallow, with shortcuts and without, from random initialisation on CIFAR-10, all with one recipe, one after the

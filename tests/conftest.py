@@ -12,23 +12,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-# What takes longest, in tests/ui and elsewhere, begins first: then no process has a long file to itself at the end.
+# What takes longest begins first: then no process has a long file to itself at the end. Files of tests/ui, which mostly
+# wait for an app and its browser, take turns with files that compute.
 LONGEST = (
-    "test_train",
-    "test_zero",
-    "test_export",
-    "test_pull",
-    "test_jobs",
-    "test_kill",
-    "test_pretrained",
+    "ui/test_browser",
+    "training/test_train",
+    "ui/test_durable",
+    "serve/test_zero",
+    "ui/test_explore",
+    "hub/test_export",
+    "ui/test_hub",
+    "training/test_distributed",
+    "ui/test_zero",
+    "hub/test_jobs",
+    "ui/test_predict",
+    "hub/test_pull",
+    "ui/test_after",
+    "runs/test_kill",
+    "ui/test_api",
+    "runs/test_queue",
+    "ui/test_hostile",
+    "data/test_hub_data",
+    "ui/test_closed",
+    "hub/test_push",
+    "ui/test_mcp",
+    "data/test_archives",
+    "ui/test_raw_calls",
+    "training/test_range_test",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def turn(item: pytest.Item) -> int:
-        if item.path.parent.name == "ui":
-            return 0
-        return LONGEST.index(item.path.stem) + 1 if item.path.stem in LONGEST else len(LONGEST) + 1
+        file = f"{item.path.parent.name}/{item.path.stem}"
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
     items.sort(key=turn)  # which leaves all else in its order
 

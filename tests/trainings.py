@@ -38,7 +38,7 @@ def write_greys(write_split: WriteSplit, folder: Path, *, train: int, test: int,
 def with_everything(epochs: int) -> RunConfig:
     """All that a training can have a state of: phases, a moving average, mixing, momentum; 10 steps an epoch."""
     return RunConfig(
-        ModelConfig("resnet20", ("dark", "bright"), options={"cbam": "stage"}, image_size=16),
+        ModelConfig("resnet20", ("dark", "bright"), options={"cbam": "stage"}, image_size=8),
         TrainConfig(
             dataset=GREYS,
             strategy="three-stage",

@@ -23,7 +23,7 @@ from resnet_space.common.hub_client import HubError, Wanted, endpoint, is_repo_i
 from resnet_space.common.tokens import masked
 
 REPOSITORY = Path(__file__).parents[2]
-README = "README.md"
+SETTINGS = "docs/hosting.md"
 FOR_DEVELOPERS = ("tests/", "benchmarks/", ".ci/", ".gitignore", "requirements-test.txt")
 THE_HUBS_OWN = ".gitattributes"
 SECRETS = ("RESNET_SPACE_AUTH", "RESNET_SPACE_OWNER_KEY")
@@ -112,9 +112,9 @@ def space_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def documented_settings(readme: str) -> dict[str, str]:
-    """The variables of the README's table: name -> what it sets."""
-    return dict(_ROW.findall(readme))
+def documented_settings(page: str) -> dict[str, str]:
+    """The variables of the hosting page's table: name -> what it sets."""
+    return dict(_ROW.findall(page))
 
 
 def _head(api: HfApi, repo_id: str, private: bool) -> str:
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         deployed = deploy(given.space, private=given.private)
     except HubError as error:
         sys.exit(str(error))
-    settings = documented_settings((REPOSITORY / README).read_text(encoding="utf-8"))
+    settings = documented_settings((REPOSITORY / SETTINGS).read_text(encoding="utf-8"))
     print(*report(deployed, settings, f"{deployed.address}/settings"), sep="\n")
 
 

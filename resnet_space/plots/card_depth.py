@@ -1,4 +1,4 @@
-"""Something of every block or layer, by depth, for several networks: the figures of docs/residuals.md."""
+"""Something of every block or layer, by depth, for several networks: the figures of docs/studies.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

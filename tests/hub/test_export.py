@@ -243,6 +243,7 @@ def test_a_model_whose_logits_are_all_zero_is_exported(tmp_path: Path) -> None:
 # In a process of its own
 
 
+@pytest.mark.usefixtures("traced")
 def test_another_process_writes_the_same_file_without_a_warning(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import SpaceHardware
 
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub import space
-from resnet_space.hub.space import Deployed, deploy, documented_settings, report, space_files
+from resnet_space.hub.space import SETTINGS, Deployed, deploy, documented_settings, report, space_files
 from tests.hub_stub import HubStub, Repository, isolate_client, without_waiting
 
 TOKEN, READER = "hf_annswritetoken", "hf_annsreadtoken"
@@ -176,8 +176,8 @@ def test_the_settings_that_are_there_are_told_and_no_value_of_them(stub: HubStub
     assert not re.search("7777|8888|9999", text)
 
 
-def test_the_readmes_table_is_what_a_space_may_have() -> None:
-    settings = documented_settings((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+def test_the_hosting_pages_table_is_what_a_space_may_have() -> None:
+    settings = documented_settings((REPOSITORY / SETTINGS).read_text(encoding="utf-8"))
     assert settings["RESNET_SPACE_MAX_EPOCHS"] == "epochs of a training"
     assert len(settings) >= 8
 

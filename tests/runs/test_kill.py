@@ -15,7 +15,7 @@ from resnet_space.runs import EVALUATION, METRICS, WEIGHTS, Run, last_metric
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
 
-CONFIG = with_everything(epochs=24)
+CONFIG = with_everything(epochs=12)
 
 
 def trainer(run: Run, folder: Path, *options: str) -> "subprocess.Popen[bytes]":

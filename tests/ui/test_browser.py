@@ -1,4 +1,7 @@
-"""All three tabs in a real browser, as a person uses them. Screenshots are kept in `tests/ui/screenshots/`."""
+"""All three tabs in a real browser, as a person uses them.
+
+With `SCREENSHOTS=1` in the environment, pictures of the page are kept in `tests/ui/screenshots/`.
+"""
 
 import io
 import os
@@ -33,7 +36,9 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
 
 
 def keep(page: Page, name: str) -> None:
-    """A screenshot of the whole page, once its plots have settled."""
+    """A screenshot of the whole page, once its plots have settled, for whoever asks for them: each takes a second."""
+    if not os.environ.get("SCREENSHOTS"):
+        return
     SCREENSHOTS.mkdir(exist_ok=True)
     page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)

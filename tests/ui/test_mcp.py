@@ -92,7 +92,7 @@ def test_a_tool_call_is_refused_in_a_sentence_and_fetches_no_address(app: App) -
 
 def test_the_readmes_example_runs_as_it_is_written_but_for_the_address(app: App) -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## From another program\n", 1)[1].split("\n## ")[0]
+    section = readme.split("## By HTTP\n", 1)[1].split("\n## ")[0]
     found = re.search(r"```python\n(.*?)```", section, re.S)
     assert found is not None
     code = found[1]
