@@ -128,7 +128,7 @@ def test_it_predicts_with_class_maps_their_tests_and_an_out_of_distribution_scor
     found = classifier.evidence(bright, 1, {"grad-cam": maps.raw[1]})
     assert set(found) == {"grad-cam"}
     strange = Image.fromarray(np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3), dtype=np.uint8) * 255)
-    unusual, usual = (classifier.predict(image).strangeness for image in (strange, bright))
+    unusual, usual = (classifier.predict(image).ood_score for image in (strange, bright))
     assert unusual is not None
     assert usual is not None
     assert unusual > usual

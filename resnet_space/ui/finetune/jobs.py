@@ -60,7 +60,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
     def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> Any:
         token = token_of(workshop, key, signed_in)
         if jobs_space() is None:
-            why = "Jobs need a Space of this app, whose image they run in: see RESNET_SPACE_JOBS_SPACE in docs/hosting.md."
+            why = "Jobs run in the image of a Space of this app: see RESNET_SPACE_JOBS_SPACE in docs/hosting.md."
             return why, gr.skip(), gr.skip()
         try:
             user = workshop.user_name(token)
