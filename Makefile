@@ -21,6 +21,7 @@ test: .venv/test-ready
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/python -m tests.ui.browser
 	.venv/bin/python -m pytest $(ARGS)
 

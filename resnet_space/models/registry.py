@@ -142,8 +142,7 @@ def unregister(name: str) -> None:
 
 @cache
 def _catalogue() -> None:
-    from resnet_space.models import catalogue
-
+    catalogue = importlib.import_module("resnet_space.models.catalogue")  # by its name, as its modules import this one
     for module in pkgutil.iter_modules(catalogue.__path__):
         importlib.import_module(f"{catalogue.__name__}.{module.name}")
 
