@@ -75,6 +75,7 @@ def serve(batch_size: int, steps: int, cap: int) -> None:
 
 def warm_up(model: ModelConfig, config: TrainConfig) -> int:
     """Train two steps of the bundled images and validate, so that what torch itself takes is there: anonymous bytes."""
+    from resnet_space.training.objectives import Batch
     from resnet_space.training.state import Training
 
     bundled = TrainConfig(dataset="cifar10-mini", batch_size=config.batch_size)
@@ -84,7 +85,7 @@ def warm_up(model: ModelConfig, config: TrainConfig) -> int:
     with tempfile.TemporaryDirectory() as folder:
         training = Training(Run.create(Path(folder) / "run", RunConfig(model, bundled)), device, len(data.train))
         for (images, labels), _ in zip(training_batches(data.train, model, bundled, 0), range(2), strict=False):
-            training.step(images, labels, dtype)
+            training.step(Batch(images, labels), dtype)
         evaluate(training.kept_model, data.validation, model, dtype)
     return memory("RssAnon")
 

@@ -57,7 +57,7 @@ FUNCTIONS: list[tuple[Any, str, str]] = [
     (ImageSet, "to", "transfer"),
     (batches, "augmented", "augmentation"),
     (batches, "normalise", "augmentation"),
-    (train, "mixed", "augmentation"),
+    (batches, "mixed", "augmentation"),
     (Training, "features", "forward"),
     (Training, "step", "forward"),  # but for what follows
     (torch.Tensor, "backward", "backward"),

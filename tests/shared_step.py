@@ -15,6 +15,7 @@ from resnet_space.models import create_model
 from resnet_space.runs import Run
 from resnet_space.training import distributed
 from resnet_space.training import state as training
+from resnet_space.training.objectives import Batch
 from resnet_space.training.optim import set_training_mode
 
 CONFIG = RunConfig(
@@ -33,8 +34,8 @@ def main(file: Path) -> None:
         set_training_mode(both.model)
         part = distributed.own_part(15)
         for batch, truth in zip(images, labels, strict=True):
-            both.step(both.features(batch[part], None), truth[part], None)
-        loss, _ = both.window.flush_into(both.progress)
+            both.step(Batch(both.features(batch[part], None), truth[part]), None)
+        loss = both.window.flush_into(both.progress).loss
     if distributed.is_first():
         torch.save({"loss": torch.tensor(loss), **both.model.state_dict()}, file)
     both.leave()

@@ -24,9 +24,7 @@ from resnet_space.common.hardware import keep_freed_memory
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
-from torch import Tensor
 
-from resnet_space.data.batches import mixed, training_batches
 from resnet_space.data.splits import ImageSet, Members, Splits, load_splits
 from resnet_space.hub.card import write_card
 from resnet_space.residuals.history import growth_entry, probe_images
@@ -42,10 +40,12 @@ from resnet_space.runs import (
     replaced_atomically,
 )
 from resnet_space.training import distributed
+from resnet_space.training.batches import first_stream, second_stream
 from resnet_space.training.calibration import calibrate
 from resnet_space.training.evaluation import evaluate_test
 from resnet_space.training.evaluation import save as save_evaluation
 from resnet_space.training.features import unaugmented_batches
+from resnet_space.training.objectives import Batch
 from resnet_space.training.optim import set_training_mode
 from resnet_space.training.state import (
     Training,
@@ -107,6 +107,8 @@ def train(
         )
 
     training = Training(run, device, len(train_set))
+    second_set = training.objective.second_set()
+    second_set = None if second_set is None else second_set.to(device)
     evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
@@ -148,21 +150,23 @@ def train(
             set_training_mode(training.model)
             training.window.started = time.monotonic()
             epoch = training.progress.epoch
-            for features, targets in _batches(training, train_set, dtype):
-                rates = training.step(features, targets, dtype)
+            for batch in _batches(training, train_set, second_set, dtype):
+                rates = training.step(batch, dtype)
                 done = epoch * epoch_steps + training.progress.step
                 if done % report_every and training.progress.step < epoch_steps:
                     yield {"event": "tick", "step": done}
                     continue
-                mean_loss, speed = training.window.flush_into(training.progress)
-                _require_finite(mean_loss, epoch)
+                means = training.window.flush_into(training.progress)
+                _require_finite(means.loss, epoch)
+                parts = {name: round(value, 5) for name, value in means.parts.items()}
                 yield training.write(
                     {
                         "event": "step",
                         "step": done,
-                        "loss": round(mean_loss, 5),
+                        "loss": round(means.loss, 5),
+                        **({"losses": parts} if parts else {}),
                         "rates": {part: float(f"{rate:.4g}") for part, rate in rates.items()},
-                        "images_per_second": round(speed, 1),
+                        "images_per_second": round(means.images_per_second, 1),
                         "memory": memory_in_use(device),
                     }
                 )
@@ -200,24 +204,20 @@ def train(
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
 
 
-def _batches(training: Training, data: ImageSet, dtype: torch.dtype | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """What is left of the epoch, as `Training.step` takes it: (features, labels or shares of classes)."""
-    config, model = training.config, training.run.config.model
-    epoch, step = training.progress.epoch, training.progress.step
-    features = training.known_features(data, dtype)
-    if features is not None:
-        yield from unaugmented_batches(features, config, epoch, step)
-        return
-    mixes = bool(config.mixup or config.cutmix)
-    rows = distributed.own_rows(training.batch_images, with_neighbour=mixes)
-    for number, (images, labels) in enumerate(
-        training_batches(data, model, config, epoch, step, training.device, rows), step
-    ):
-        if mixes:
-            images, labels = mixed(images, labels, len(model.classes), config, epoch, number)
-            if rows is not None:
-                images, labels = images[1:], labels[1:]  # without the neighbour
-        yield training.features(images, dtype), labels
+def _batches(training: Training, data: ImageSet, second: ImageSet | None, dtype: torch.dtype | None) -> Iterator[Batch]:
+    """What is left of the epoch, as `Training.step` takes it."""
+    epoch, step, device = training.progress.epoch, training.progress.step, training.device
+    known = training.known_features(data, dtype)
+    if known is not None:
+        first = unaugmented_batches(known, training.config, epoch, step)
+    else:
+        images_first = first_stream(training.objective, data, epoch, step, device)
+        first = ((training.features(images, dtype), targets) for images, targets in images_first)
+    beside = second_stream(training.objective, second, epoch * training.epoch_steps + step, device)
+    for (features, targets), other in zip(first, beside, strict=False):  # the second is endless
+        if other is not None:
+            other = other._replace(inputs=training.features(other.inputs, dtype))
+        yield Batch(features, targets, other)
 
 
 def _require_finite(loss: float, epoch: int) -> None:

@@ -6,6 +6,7 @@ more.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -29,14 +30,14 @@ if __name__ == "__main__":
     sleep_while_waiting()  # a training may run beside it
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_space.config import RunConfig
-from resnet_space.data.batches import training_batches
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run, without_head
+from resnet_space.training.batches import first_stream, second_stream
+from resnet_space.training.objectives import Batch, objective_of
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
 from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
 from resnet_space.training.strategies import plan
@@ -91,27 +92,28 @@ def range_test(
     low, high = LOWEST[config.training.optimizer], HIGHEST[config.training.optimizer]
     points: list[Point] = []
     average = 0.0
-    epoch = 0
-    while True:
-        for images, labels in training_batches(data, config.model, config.training, epoch, device=device):
-            step = len(points)
-            rate = low * (high / low) ** (step / (steps - 1))
-            for group, share in zip(optimizer.param_groups, shares, strict=True):
-                group["lr"] = rate * share
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                loss = F.cross_entropy(model(images), labels, label_smoothing=config.training.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
-            point = Point(rate, average / (1 - SMOOTHING ** (step + 1)))
-            if not math.isfinite(point.loss):
-                return points
-            points.append(point)
-            yield point
-            if len(points) == steps or point.loss > DIVERGED * min(p.loss for p in points):
-                return points
-        epoch += 1
+    objective = objective_of(config)
+    epochs = (first_stream(objective, data, epoch, 0, device) for epoch in itertools.count())
+    second = second_stream(objective, objective.second_set(), 0, device)
+    for (images, targets), other in zip(itertools.chain.from_iterable(epochs), second, strict=False):  # both endless
+        step = len(points)
+        rate = low * (high / low) ** (step / (steps - 1))
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = rate * share
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = objective(model, Batch(images, targets, other)).total
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
+        point = Point(rate, average / (1 - SMOOTHING ** (step + 1)))
+        if not math.isfinite(point.loss):
+            break
+        points.append(point)
+        yield point
+        if len(points) == steps or point.loss > DIVERGED * min(p.loss for p in points):
+            break
+    return points
 
 
 def suggested_rate(points: Sequence[Point]) -> float | None:

@@ -3,7 +3,8 @@
 import pickle
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -21,6 +22,7 @@ from resnet_space.models.registry import HEAD
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, in_a_sentence, replaced_atomically
 from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
+from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.training.strategies import phase_at, plan
 
@@ -36,32 +38,60 @@ class Progress:
     loss_sum: float = 0.0  # over this epoch's training images so far
     correct: int = 0
     images: int = 0
+    part_sums: dict[str, float] = field(default_factory=dict)  # of the loss's parts, where it has several
     seconds: float = 0.0  # of training in all sessions
+
+
+class Means(NamedTuple):
+    """Means over the steps since the last report."""
+
+    loss: float
+    parts: dict[str, float]  # of the loss, where it has several
+    images_per_second: float
 
 
 class Window:
     """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+    def __init__(self, device: torch.device, parts: tuple[str, ...]) -> None:
+        self.parts = parts if len(parts) > 1 else ()
+        self.sums = torch.zeros(
+            3 + len(self.parts), dtype=torch.float64, device="cpu" if device.type == "mps" else device
+        )
         self.started = time.monotonic()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        correct = (logits.argmax(1) == labels).sum()
-        step = torch.stack([loss.detach() * len(labels), correct, correct.new_tensor(len(labels))])
-        self.sums += step.to(self.sums)
+    def add(self, loss: Tensor, losses: Losses, targets: Tensor) -> None:
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        correct = (losses.logits.argmax(1) == labels).sum()
+        values = [loss, *(losses.parts[name] for name in self.parts)]
+        first, *parts = (value.detach() * len(labels) for value in values)
+        self.sums += torch.stack([first, correct, correct.new_tensor(len(labels)), *parts]).to(self.sums)
 
-    def flush_into(self, progress: Progress) -> tuple[float, float]:
-        """Add the sums to the epoch's and start anew: (mean loss, images/s) of the window."""
-        loss_sum, correct, images = distributed.summed(self.sums).tolist()
+    def flush_into(self, progress: Progress) -> Means:
+        """Add the sums to the epoch's and start anew."""
+        loss_sum, correct, images, *part_sums = distributed.summed(self.sums).tolist()
+        parts = dict(zip(self.parts, part_sums, strict=True))
         progress.loss_sum += loss_sum
         progress.correct += round(correct)
         progress.images += round(images)
+        progress.part_sums = {name: progress.part_sums.get(name, 0.0) + value for name, value in parts.items()}
         now = time.monotonic()
         rate = images / max(now - self.started, 1e-9)
         self.sums.zero_()
         self.started = now
-        return loss_sum / max(images, 1), rate
+        images = max(images, 1)
+        return Means(loss_sum / images, {name: value / images for name, value in parts.items()}, rate)
+
+
+class Learner(nn.Module):
+    """The forward pass up to the loss, as one module: what several processes have in parallel."""
+
+    def __init__(self, objective: Objective, cut: CutModel) -> None:
+        super().__init__()
+        self.objective, self.cut = objective, cut
+
+    def forward(self, batch: Batch) -> Losses:
+        return self.objective(self.cut, batch)
 
 
 def choose_device() -> torch.device:
@@ -191,6 +221,7 @@ class Training:
     def __init__(self, run: Run, device: torch.device, train_images: int) -> None:
         self.run = run
         self.config = run.config.training
+        self.objective = objective_of(run.config)
         self.device = device
         model, new_cbam = initial_model(run)
         model = distributed.with_shared_statistics(model, device)
@@ -200,7 +231,7 @@ class Training:
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
         self.batch_images = min(self.config.batch_size, train_images)  # of all processes
         self.progress = Progress()
-        self.window = Window(device)
+        self.window = Window(device, self.objective.parts)
         self.started = time.monotonic()
         self.enter_phase()
 
@@ -210,8 +241,8 @@ class Training:
         phase = self.plan[self.phase]
         freeze_all_but(self.model, phase.rates)
         self.cut = CutModel(self.model, frozen_segments(self.model))
-        self.logits: nn.Module | None = None  # the last phase's hears of no gradient any more
-        self.logits = distributed.in_parallel(self.cut)
+        self.learner: nn.Module | None = None  # the last phase's hears of no gradient any more
+        self.learner = distributed.in_parallel(Learner(self.objective, self.cut))
         self._train_features: KnownFeatures | None = None
         self._validation_features: KnownFeatures | None = None
         self.optimizer = create_optimizer(self.model, phase, self.config)
@@ -236,18 +267,14 @@ class Training:
             self._train_features = KnownFeatures(self.cut, data, self.run.config.model, dtype)
         return self._train_features
 
-    def step(self, features: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
-        """Learn from one batch, or this process's part of it: its features, and labels [n] or shares of classes [n, C].
-
-        Returns:
-            The rates that were used.
-        """
-        assert self.logits is not None
+    def step(self, batch: Batch, dtype: torch.dtype | None) -> dict[str, float]:
+        """Learn from one batch, or this process's part of it, whose inputs are `features`. Returns the rates used."""
+        assert self.learner is not None
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits = self.logits(features)
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+            losses: Losses = self.learner(batch)
+            loss = losses.total
         self.optimizer.zero_grad(set_to_none=True)
-        distributed.weighted(loss, len(targets), self.batch_images).backward()
+        distributed.weighted(loss, len(batch.targets), self.batch_images).backward()
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         rates = current_rates(self.optimizer)
@@ -256,7 +283,7 @@ class Training:
             self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        self.window.add(loss, logits, targets if targets.ndim == 1 else targets.argmax(1))
+        self.window.add(loss, losses, batch.targets)
         self.progress.step += 1
         return rates
 
@@ -268,7 +295,7 @@ class Training:
 
     def leave(self) -> None:
         """What follows is for this process alone, or for none."""
-        self.logits = self.cut
+        self.learner = None
         distributed.leave()
 
     @torch.inference_mode()
@@ -302,6 +329,8 @@ class Training:
             "validation_accuracy": round(validation_accuracy, 5),
             "best": best,
         }
+        if done.part_sums:
+            metric["losses"] = {name: round(value / done.images, 5) for name, value in done.part_sums.items()}
         patient = self.phase < len(self.plan) - 1 or done.epoch == self.phase_start
         self.progress = Progress(
             epoch=done.epoch + 1,

@@ -34,6 +34,7 @@ from resnet_space.residuals.history import growth_entry, probe_images, recorded_
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run
 from resnet_space.serve.limits import VARIABLES
 from resnet_space.train import main
+from resnet_space.training import batches as batches_module
 from resnet_space.training import loop as train_module
 from resnet_space.training.evaluation import evaluate_test, load_evaluation
 from resnet_space.training.loop import TrainingError, host, train
@@ -889,7 +890,7 @@ def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_b
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    batches = train_module.training_batches
+    batches = batches_module.training_batches
 
     def failing(data: ImageSet, model: ModelConfig, training: TrainConfig, epoch: int, *rest: Any) -> Any:
         for i, batch in enumerate(batches(data, model, training, epoch, *rest)):
@@ -898,7 +899,7 @@ def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_b
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "training_batches", failing)
+        patch.setattr(batches_module, "training_batches", failing)
         run = Run.create(tmp_path / "run", SHORT)
         assert host(run) == 1
     end = run.metrics()[-1]

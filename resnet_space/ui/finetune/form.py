@@ -337,6 +337,7 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS, "start", "precision", "more_epochs")
+    data = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS)
+    own = (*data, "start", "precision", "more_epochs", "objective")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}
