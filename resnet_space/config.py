@@ -19,19 +19,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
-OBJECTIVES: dict[str, Any] = {}  # by id; `training.objectives` registers them, without torch
-
-
-STRATEGY_NAMES = (
-    "full",
-    "scratch",
-    "linear-probe",
-    "last-stage",
-    "freeze-unfreeze",
-    "three-stage",
-    "discriminative",
-    "one-cycle",
-)
+# What a training may name, by its id. Each registers itself where it is defined, in `training.strategies` and
+# `training.objectives`, without torch; the package imports both.
+STRATEGIES: dict[str, Any] = {}
+OBJECTIVES: dict[str, Any] = {}
 
 
 def _require(condition: bool, message: str) -> None:
@@ -244,10 +235,10 @@ class TrainConfig:
                 name is None or _is_text(name),
                 f"The data set's {what} is {name!r}, but must be a name.",
             )
-        _require_choice("The strategy", self.strategy, STRATEGY_NAMES)
+        _require_choice("The strategy", self.strategy, tuple(STRATEGIES))
         _require(
-            self.strategy != "scratch" or self.start is None,
-            f"The strategy is 'scratch', but the start is {self.start}: choose another strategy or no start.",
+            STRATEGIES[self.strategy].start != "none" or self.start is None,
+            f"The strategy is {self.strategy!r}, but the start is {self.start}: choose another strategy or no start.",
         )
         _require_choice("The objective", self.objective, tuple(OBJECTIVES))
         _require_whole("The number of epochs", self.epochs, 1, 1_000)

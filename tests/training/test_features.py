@@ -15,9 +15,9 @@ from resnet_space.training import state as training_module
 from resnet_space.training.features import CutModel, frozen_segments
 from resnet_space.training.loop import train
 from resnet_space.training.optim import freeze_all_but, set_training_mode
-from resnet_space.training.strategies import HEAD, phases, recipe
+from resnet_space.training.strategies import HEAD, recipe
 from tests.networks import alive
-from tests.trainings import without_times
+from tests.trainings import phases, without_times
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig("resnet20", ("a", "b", "c"), options={"cbam": "stage"}, image_size=8)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from resnet_space.runs.checks import metric_of
 from torch import Tensor
 
 from resnet_space.config import OBJECTIVES, ModelConfig, RunConfig, TrainConfig
@@ -18,7 +19,6 @@ from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import create_model
 from resnet_space.plots import loss_chart
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run
-from resnet_space.runs.checks import metric_of
 from resnet_space.training import range_test as range_module
 from resnet_space.training.batches import second_stream
 from resnet_space.training.loop import train

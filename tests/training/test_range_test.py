@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import STRATEGIES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
 from resnet_space.runs import Run
@@ -232,7 +232,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return Watched(monkeypatch)
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("new_cbam", [True, False])
 def test_only_the_last_phases_parts_change_and_in_the_proportion_of_its_rates(
     data: ImageSet, watched: Watched, monkeypatch: pytest.MonkeyPatch, strategy: str, new_cbam: bool
