@@ -1,6 +1,7 @@
-"""A training's first steps in float64: `python -m tests.shared_step FILE`, alone or as one of torchrun's processes.
+"""A training's first steps in float64: `python -m tests.shared_step FILE`, alone or as one of several processes.
 
-Double precision leaves little to rounding: what several processes compute together is what one computes alone.
+Double precision leaves little to rounding, and norm layers of single images do not join those of a batch: what several
+processes compute together is what one computes alone.
 """
 
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from torch import nn
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.models import create_model
@@ -24,11 +26,20 @@ CONFIG = RunConfig(
 )
 
 
+def normalising_each_image(model: nn.Module) -> nn.Module:
+    """The model with group norms in place of its batch norms."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, child.num_features))
+    return model
+
+
 def main(file: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(3, 15, 3, 8, 8, generator=generator, dtype=torch.float64)
     labels = torch.randint(2, (3, 15), generator=generator)
-    model = create_model("resnet20", 2, cbam="stage").double()
+    model = normalising_each_image(create_model("resnet20", 2, cbam="stage")).double()
     with tempfile.TemporaryDirectory() as folder, patch.object(training, "initial_model", lambda run: (model, False)):
         both = training.Training(Run.create(Path(folder) / "run", CONFIG), torch.device("cpu"), 45)
         set_training_mode(both.model)

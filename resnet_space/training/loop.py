@@ -95,8 +95,7 @@ def train(
     # What is faster is measured, and two processes might differ.
     dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
-    splits = splits or (splits_of(run, keep=True) if distributed.is_first() else None)
-    splits = distributed.decoded_once(run, splits)
+    splits = splits or distributed.decoded_once(run, lambda: splits_of(run, keep=True))
     require_enough(run.config, len(splits.train))
     keep_freed_memory()  # only now: what decoding took goes back
     train_set = splits.train.to(device)

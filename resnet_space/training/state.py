@@ -301,6 +301,7 @@ class Training:
     @torch.inference_mode()
     def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
         """As `evaluate` of the kept model, of every process's part of the validation images."""
+        distributed.with_first_statistics(self.model, self.kept_model)
         self.kept_model.eval()
         if self._validation_features is None:
             cut = CutModel(self.kept_model, self.cut.frozen)
