@@ -38,8 +38,9 @@ from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.plots import palette
 from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
+from resnet_space.training.device import autocast_dtype, choose_device
 from resnet_space.training.objectives import Batch
-from resnet_space.training.state import Training, autocast_dtype, choose_device
+from resnet_space.training.state import Training
 
 import resnet_space.training.loop  # isort: skip  # noqa: F401  # its allocator setting has to come before torch's first tensor
 import torch  # isort: skip

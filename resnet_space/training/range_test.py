@@ -37,9 +37,11 @@ from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run, without_head
 from resnet_space.training.batches import first_stream, second_stream
+from resnet_space.training.device import autocast_dtype, choose_device
+from resnet_space.training.host import failure
 from resnet_space.training.objectives import Batch, objective_of
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
-from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
+from resnet_space.training.state import model_with, require_enough
 from resnet_space.training.strategies import plan
 
 STEPS = 80
@@ -48,7 +50,7 @@ SMOOTHING = 0.9  # of the exponential moving average over the steps
 MAX_RATE = 10.0  # that a configuration allows
 LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
 DIVERGED = 3  # times the lowest loss: what comes after shows nothing
-LOOK_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
+POLL_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
 
 
 class Point(NamedTuple):
@@ -156,7 +158,7 @@ def points_apart(
         steps: at most; `STEPS` where they are left out.
 
     Yields:
-        Each point when it is there, and None at least every `LOOK_SECONDS` meanwhile.
+        Each point when it is there, and None at least every `POLL_SECONDS` meanwhile.
 
     Raises:
         UserError: one sentence on why there are no more: no memory, no time, no data.
@@ -177,7 +179,7 @@ def points_apart(
         )
         lines: SimpleQueue[str | None] = SimpleQueue()
         assert process.stdout is not None
-        threading.Thread(target=_hand_on, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_forward_lines, args=(process.stdout, lines), daemon=True).start()
         try:
             yield from _points(lines, steps, time.monotonic() + seconds, seconds)
             status = process.wait()
@@ -186,7 +188,7 @@ def points_apart(
             process.wait()
         if status:
             errors.seek(0)
-            raise UserError(_why(status, errors.read().strip().splitlines()[-1:]))
+            raise UserError(_reason(status, errors.read().strip().splitlines()[-1:]))
 
 
 def _command(start: Path | None, steps: int) -> list[str]:
@@ -194,7 +196,7 @@ def _command(start: Path | None, steps: int) -> list[str]:
     return [sys.executable, "-m", "resnet_space.training.range_test", *from_run, "--steps", str(steps)]
 
 
-def _hand_on(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
+def _forward_lines(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
     """What a process says, and None at its end; a thread's work, as a pipe can only be waited for."""
     with output:
         for line in output:
@@ -213,20 +215,20 @@ def _points(
                 "size, image size or network."
             )
         try:
-            line = lines.get(timeout=LOOK_SECONDS)
+            line = lines.get(timeout=POLL_SECONDS)
         except Empty:
             yield None
             continue
         if line is None:
             return
         with suppress(ValueError, TypeError, KeyError):  # what a library prints
-            said = json.loads(line)
-            point = Point(said["rate"], said["loss"])
+            printed = json.loads(line)
+            point = Point(printed["rate"], printed["loss"])
             done += 1
             yield point
 
 
-def _why(status: int, last: Sequence[str]) -> str:
+def _reason(status: int, last: Sequence[str]) -> str:
     """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
     if status < 0:
         killed = status == -signal.SIGKILL
@@ -248,8 +250,6 @@ def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[P
 
 
 def main() -> int:
-    from resnet_space.training.loop import failure
-
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.training.range_test",
         description="Test at which rates what is described on stdin learns.",

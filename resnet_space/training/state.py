@@ -3,18 +3,15 @@
 import pickle
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hardware import bfloat16_is_faster, is_zero_gpu
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import Backbone
@@ -24,63 +21,8 @@ from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
 from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
+from resnet_space.training.progress import Progress, Window
 from resnet_space.training.strategies import phase_at, plan
-
-
-@dataclass
-class Progress:
-    """Where a training stands; saved and restored with the weights."""
-
-    epoch: int = 0  # complete epochs
-    step: int = 0  # complete steps of the current epoch
-    best_accuracy: float = -1.0  # on the validation images
-    epochs_since_best: int = 0  # in the last phase
-    loss_sum: float = 0.0  # over this epoch's training images so far
-    correct: int = 0
-    images: int = 0
-    part_sums: dict[str, float] = field(default_factory=dict)  # of the loss's parts, where it has several
-    seconds: float = 0.0  # of training in all sessions
-
-
-class Means(NamedTuple):
-    """Means over the steps since the last report."""
-
-    loss: float
-    parts: dict[str, float]  # of the loss, where it has several
-    images_per_second: float
-
-
-class Window:
-    """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
-
-    def __init__(self, device: torch.device, parts: tuple[str, ...]) -> None:
-        self.parts = parts if len(parts) > 1 else ()
-        self.sums = torch.zeros(
-            3 + len(self.parts), dtype=torch.float64, device="cpu" if device.type == "mps" else device
-        )
-        self.started = time.monotonic()
-
-    def add(self, loss: Tensor, losses: Losses, targets: Tensor) -> None:
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        correct = (losses.logits.argmax(1) == labels).sum()
-        values = [loss, *(losses.parts[name] for name in self.parts)]
-        first, *parts = (value.detach() * len(labels) for value in values)
-        self.sums += torch.stack([first, correct, correct.new_tensor(len(labels)), *parts]).to(self.sums)
-
-    def flush_into(self, progress: Progress) -> Means:
-        """Add the sums to the epoch's and start anew."""
-        loss_sum, correct, images, *part_sums = distributed.summed(self.sums).tolist()
-        parts = dict(zip(self.parts, part_sums, strict=True))
-        progress.loss_sum += loss_sum
-        progress.correct += round(correct)
-        progress.images += round(images)
-        progress.part_sums = {name: progress.part_sums.get(name, 0.0) + value for name, value in parts.items()}
-        now = time.monotonic()
-        rate = images / max(now - self.started, 1e-9)
-        self.sums.zero_()
-        self.started = now
-        images = max(images, 1)
-        return Means(loss_sum / images, {name: value / images for name, value in parts.items()}, rate)
 
 
 class Learner(nn.Module):
@@ -92,33 +34,6 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         return self.objective(self.cut, batch)
-
-
-def choose_device() -> torch.device:
-    """A CUDA GPU, an Apple GPU, or the CPU, in this order.
-
-    On a ZeroGPU Space it is the CPU, although PyTorch says otherwise there: the GPU is for slices of training only.
-    """
-    if is_zero_gpu():
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes faster in it."""
-    if training.precision != "auto":
-        return torch.bfloat16 if training.precision == "bfloat16" else None
-    if device.type == "cuda":
-        supported = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        supported = bfloat16_is_faster()
-    else:
-        supported = False
-    return torch.bfloat16 if supported else None
 
 
 def require_enough(config: RunConfig, images: int) -> None:
@@ -137,15 +52,6 @@ def require_enough(config: RunConfig, images: int) -> None:
             f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
             f"above {reduction} px."
         )
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Bytes that this process holds: of the GPU where it computes on one, else of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory()
-    return int(psutil.Process().memory_info().rss)
 
 
 def initial_model(run: Run) -> tuple[Backbone, bool]:
@@ -249,7 +155,7 @@ class Training:
         self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
 
     @property
-    def kept_model(self) -> Backbone:
+    def evaluated_model(self) -> Backbone:
         """Whose weights are judged and saved."""
         if self.average is None:
             return self.model
@@ -300,13 +206,13 @@ class Training:
 
     @torch.inference_mode()
     def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
-        """As `evaluate` of the kept model, of every process's part of the validation images."""
-        distributed.with_first_statistics(self.model, self.kept_model)
-        self.kept_model.eval()
+        """As `evaluate` of the evaluated model, of every process's part of the validation images."""
+        distributed.with_first_statistics(self.model, self.evaluated_model)
+        self.evaluated_model.eval()
         if self._validation_features is None:
-            cut = CutModel(self.kept_model, self.cut.frozen)
+            cut = CutModel(self.evaluated_model, self.cut.frozen)
             # A moving average may still be on its way to what this phase has frozen.
-            cut = cut if same_before(self.cut, cut) else CutModel(self.kept_model, 0)
+            cut = cut if same_before(self.cut, cut) else CutModel(self.evaluated_model, 0)
             self._validation_features = KnownFeatures(cut, data, self.run.config.model, dtype)
         features = self._validation_features
         return _means(features.cut, evaluation_features(features), self.device, dtype)
@@ -316,7 +222,7 @@ class Training:
         done = self.progress
         best = validation_accuracy > done.best_accuracy
         if best and distributed.is_first():
-            self.run.save_weights(self.kept_model.state_dict())
+            self.run.save_weights(self.evaluated_model.state_dict())
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(validation_loss)
         metric = {

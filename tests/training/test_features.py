@@ -169,6 +169,6 @@ def test_a_moving_average_that_is_behind_what_is_frozen_now_is_judged_by_its_own
     training = training_module.Training(run, CPU, 52)
     with torch.no_grad():
         training.model.layer2[0].conv1.weight.mul_(0.5)
-    expected = training_module.evaluate(training.kept_model, SPLITS.validation, MODEL)
+    expected = training_module.evaluate(training.evaluated_model, SPLITS.validation, MODEL)
     assert training.validate(SPLITS.validation, None) == expected
     assert training_module.evaluate(training.model, SPLITS.validation, MODEL) != expected
