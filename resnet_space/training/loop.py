@@ -90,11 +90,9 @@ def train(
     evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
-    epoch_steps = training.epoch_steps
     watched = probe_images(splits.validation, model_config, len(train_set), device)
     grown: Metric = {}
     grown_in = 0  # the phase
-    report_every = math.ceil(epoch_steps * config.total_epochs / MAX_LOSS_POINTS)
 
     started = last_metric(run.metrics(), "start")
     if training.progress.epoch == training.progress.step == 0:
@@ -103,51 +101,18 @@ def train(
     warning = " ".join(splits.warnings)[:MAX_WARNING]
     other = started is None or started["epochs"] != config.total_epochs or started.get("warning", "") != warning
     if distributed.agreed(other):
-        yield training.write(
-            {
-                "event": "start",
-                "time": round(time.time(), 1),
-                "device": device.type,
-                "precision": "float32" if dtype is None else "bfloat16",
-                "parameters": sum(p.numel() for p in training.model.parameters()),
-                "train_images": len(train_set),
-                "validation_images": len(splits.validation),
-                "epochs": config.total_epochs,
-                "steps_per_epoch": epoch_steps,
-                "phases": [asdict(phase) for phase in training.plan],
-                **({} if config.start is None or training.progress.epoch else growth_entry(training.model, watched)),
-            }
-            | ({"test_evaluations": evaluated} if evaluated else {})
-            | ({"warning": warning} if warning else {})
-        )
+        metric = _start_metric(training, len(train_set), len(splits.validation), dtype)
+        if config.start is not None and not training.progress.epoch:
+            metric |= growth_entry(training.model, watched)
+        metric |= ({"test_evaluations": evaluated} if evaluated else {}) | ({"warning": warning} if warning else {})
+        yield training.write(metric)
         if distributed.agreed(bool(evaluated)):
             training.save()  # or a training that is killed in its next epoch would forget them
 
     while not training.is_over:
         try:
-            set_training_mode(training.model)
-            training.window.started = time.monotonic()
+            yield from _steps(training, train_set, second_set, dtype)
             epoch = training.progress.epoch
-            for batch in _batches(training, train_set, second_set, dtype):
-                rates = training.step(batch, dtype)
-                done = epoch * epoch_steps + training.progress.step
-                if done % report_every and training.progress.step < epoch_steps:
-                    yield {"event": "tick", "step": done}
-                    continue
-                means = training.window.flush_into(training.progress)
-                _require_finite(means.loss, epoch)
-                parts = {name: round(value, 5) for name, value in means.parts.items()}
-                yield training.write(
-                    {
-                        "event": "step",
-                        "step": done,
-                        "loss": round(means.loss, 5),
-                        **({"losses": parts} if parts else {}),
-                        "rates": {part: float(f"{rate:.4g}") for part, rate in rates.items()},
-                        "images_per_second": round(means.images_per_second, 1),
-                        "memory": memory_in_use(device),
-                    }
-                )
             validation_loss, accuracy = training.validate(validation_set, dtype)
             _require_finite(validation_loss, epoch)
             only_head = training.only_the_head_trains
@@ -180,6 +145,48 @@ def train(
     if evaluated:
         rounded["test_evaluations"] = evaluated + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
+
+
+def _start_metric(training: Training, train_images: int, validation_images: int, dtype: torch.dtype | None) -> Metric:
+    return {
+        "event": "start",
+        "time": round(time.time(), 1),
+        "device": training.device.type,
+        "precision": "float32" if dtype is None else "bfloat16",
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "train_images": train_images,
+        "validation_images": validation_images,
+        "epochs": training.config.total_epochs,
+        "steps_per_epoch": training.epoch_steps,
+        "phases": [asdict(phase) for phase in training.plan],
+    }
+
+
+def _steps(training: Training, data: ImageSet, second: ImageSet | None, dtype: torch.dtype | None) -> Iterator[Metric]:
+    """Train what is left of the epoch: a tick or a written metric of each step."""
+    report_every = math.ceil(training.epoch_steps * training.config.total_epochs / MAX_LOSS_POINTS)
+    set_training_mode(training.model)
+    training.window.started = time.monotonic()
+    epoch = training.progress.epoch
+    for batch in _batches(training, data, second, dtype):
+        rates = training.step(batch, dtype)
+        done = epoch * training.epoch_steps + training.progress.step
+        if done % report_every and training.progress.step < training.epoch_steps:
+            yield {"event": "tick", "step": done}
+            continue
+        means = training.window.flush_into(training.progress)
+        _require_finite(means.loss, epoch)
+        yield training.write(
+            {
+                "event": "step",
+                "step": done,
+                "loss": round(means.loss, 5),
+                **({"losses": means.parts} if means.parts else {}),
+                "rates": {part: float(f"{rate:.4g}") for part, rate in rates.items()},
+                "images_per_second": round(means.images_per_second, 1),
+                "memory": memory_in_use(training.device),
+            }
+        )
 
 
 def _batches(training: Training, data: ImageSet, second: ImageSet | None, dtype: torch.dtype | None) -> Iterator[Batch]:

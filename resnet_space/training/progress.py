@@ -64,4 +64,4 @@ class Window:
         self.sums.zero_()
         self.started = now
         images = max(images, 1)
-        return Means(loss_sum / images, {name: value / images for name, value in parts.items()}, rate)
+        return Means(loss_sum / images, {name: round(value / images, 5) for name, value in parts.items()}, rate)

@@ -127,6 +127,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return weights
 
 
+def test_a_process_that_fails_ends_the_other_which_tells_its_reason(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", EVERYTHING)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *torchrun, "-m", "tests.failing_step", str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
+    assert done.returncode == 1
+    end = run.metrics()[-1]
+    assert (end["event"], end["status"]) == ("end", "failed")
+    assert end["reason"].startswith("The disk is full: ")
+
+
 @pytest.mark.parametrize("settings", [{"mixup": 0.4, "cutmix": 1.0}, {"crop": "resized"}, {"crop_padding": 2}])
 def test_each_image_is_augmented_in_the_same_way_however_many_processes_share_the_batch(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
