@@ -26,8 +26,9 @@ from resnet_space.data.batches import training_batches
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_splits
 from resnet_space.runs import Run
+from resnet_space.training.device import autocast_dtype, choose_device
 from resnet_space.training.loop import train
-from resnet_space.training.state import autocast_dtype, choose_device, evaluate
+from resnet_space.training.state import evaluate
 
 STORED, SEEN = 96, 32  # pixels: much to hold, little to compute
 MEGABYTE = 1_000_000
@@ -75,6 +76,7 @@ def serve(batch_size: int, steps: int, cap: int) -> None:
 
 def warm_up(model: ModelConfig, config: TrainConfig) -> int:
     """Train two steps of the bundled images and validate, so that what torch itself takes is there: anonymous bytes."""
+    from resnet_space.training.objectives import Batch
     from resnet_space.training.state import Training
 
     bundled = TrainConfig(dataset="cifar10-mini", batch_size=config.batch_size)
@@ -84,8 +86,8 @@ def warm_up(model: ModelConfig, config: TrainConfig) -> int:
     with tempfile.TemporaryDirectory() as folder:
         training = Training(Run.create(Path(folder) / "run", RunConfig(model, bundled)), device, len(data.train))
         for (images, labels), _ in zip(training_batches(data.train, model, bundled, 0), range(2), strict=False):
-            training.step(images, labels, dtype)
-        evaluate(training.kept_model, data.validation, model, dtype)
+            training.step(Batch(images, labels), dtype)
+        evaluate(training.evaluated_model, data.validation, model, dtype)
     return memory("RssAnon")
 
 

@@ -28,8 +28,8 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.runs import Run
+from resnet_space.training.device import choose_device
 from resnet_space.training.loop import train
-from resnet_space.training.state import choose_device
 from resnet_space.training.strategies import recipe
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first

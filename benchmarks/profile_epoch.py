@@ -41,7 +41,9 @@ from resnet_space.plots import palette
 from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
 from resnet_space.training import loop as train
-from resnet_space.training.state import Training, Window, autocast_dtype, choose_device
+from resnet_space.training.device import autocast_dtype, choose_device
+from resnet_space.training.progress import Window
+from resnet_space.training.state import Training
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 from PIL import Image  # isort: skip
@@ -57,7 +59,7 @@ FUNCTIONS: list[tuple[Any, str, str]] = [
     (ImageSet, "to", "transfer"),
     (batches, "augmented", "augmentation"),
     (batches, "normalise", "augmentation"),
-    (train, "mixed", "augmentation"),
+    (batches, "mixed", "augmentation"),
     (Training, "features", "forward"),
     (Training, "step", "forward"),  # but for what follows
     (torch.Tensor, "backward", "backward"),

@@ -38,7 +38,9 @@ from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.plots import palette
 from resnet_space.plots.figures import save_png
 from resnet_space.runs import Run
-from resnet_space.training.state import Training, autocast_dtype, choose_device
+from resnet_space.training.device import autocast_dtype, choose_device
+from resnet_space.training.objectives import Batch
+from resnet_space.training.state import Training
 
 import resnet_space.training.loop  # isort: skip  # noqa: F401  # its allocator setting has to come before torch's first tensor
 import torch  # isort: skip
@@ -84,7 +86,7 @@ def stepper(architecture: str, data: ImageSet, size: int, batch_size: int) -> tu
         epoch += 1  # so that its shuffling counts too
         started = time.perf_counter()
         images, labels = next(training_batches(data, model, config, epoch, device=device))
-        training.step(images, labels, dtype)
+        training.step(Batch(images, labels), dtype)
         training.window.flush_into(training.progress)  # waits for a GPU
         return time.perf_counter() - started
 

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import save
-from resnet_space.config import STRATEGY_NAMES, RunConfig
+from resnet_space.config import RunConfig
 from resnet_space.data.sources import dataset_classes
 from resnet_space.runs import Run
-from resnet_space.training.strategies import recipe
+from resnet_space.training.strategies import STRATEGIES, recipe
 
 DATASET = "cifar10-mini"
 START = ROOT / "checkpoints" / "resnet20-cbam-imagenet32"
@@ -38,7 +38,7 @@ class Result(NamedTuple):
 
 def train(path: Path, start: Run, strategy: str, seed: int, epochs: int) -> Result:
     """Train a new run with the strategy's settings, in a process of its own as the app does."""
-    source = None if strategy == "scratch" else start
+    source = None if STRATEGIES[strategy].start == "none" else start
     model = replace(start.config.model, classes=dataset_classes(DATASET))
     training = recipe(strategy, DATASET, start=source.name if source else None, epochs=epochs, seed=seed)
     run = Run.create(path, RunConfig(model, training), start=source)
@@ -54,7 +54,7 @@ def train(path: Path, start: Run, strategy: str, seed: int, epochs: int) -> Resu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, default=START, help="the run to fine-tune")
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGY_NAMES, default=STRATEGY_NAMES)
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on; at least 2")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")

@@ -36,8 +36,8 @@ from resnet_space.data.sources import dataset_classes
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models import list_models
 from resnet_space.runs import Run
+from resnet_space.training.device import autocast_dtype, choose_device
 from resnet_space.training.loop import train
-from resnet_space.training.state import autocast_dtype, choose_device
 
 import torch  # isort: skip  # after the trainer, whose allocator setting has to come first
 import torch.nn.functional as F  # isort: skip

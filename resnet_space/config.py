@@ -19,16 +19,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
-STRATEGY_NAMES = (
-    "full",
-    "scratch",
-    "linear-probe",
-    "last-stage",
-    "freeze-unfreeze",
-    "three-stage",
-    "discriminative",
-    "one-cycle",
-)
+# What a training may name, by its id. Each registers itself where it is defined, in `training.strategies` and
+# `training.objectives`, without torch; the package imports both.
+STRATEGIES: dict[str, Any] = {}
+OBJECTIVES: dict[str, Any] = {}
 
 
 def _require(condition: bool, message: str) -> None:
@@ -188,6 +182,7 @@ class TrainConfig:
         validation_fraction: share of the training images held out to choose the best epoch.
         seed: of everything random.
         precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
+        objective: what is learned; see `resnet_space.training.objectives`.
     """
 
     dataset: str
@@ -221,6 +216,7 @@ class TrainConfig:
     validation_fraction: float = 0.1
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    objective: str = "cross-entropy"
 
     def __post_init__(self) -> None:
         _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
@@ -239,11 +235,12 @@ class TrainConfig:
                 name is None or _is_text(name),
                 f"The data set's {what} is {name!r}, but must be a name.",
             )
-        _require_choice("The strategy", self.strategy, STRATEGY_NAMES)
+        _require_choice("The strategy", self.strategy, tuple(STRATEGIES))
         _require(
-            self.strategy != "scratch" or self.start is None,
-            f"The strategy is 'scratch', but the start is {self.start}: choose another strategy or no start.",
+            STRATEGIES[self.strategy].start != "none" or self.start is None,
+            f"The strategy is {self.strategy!r}, but the start is {self.start}: choose another strategy or no start.",
         )
+        _require_choice("The objective", self.objective, tuple(OBJECTIVES))
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
         _require(isinstance(self.more_epochs, tuple), f"The added epochs are {self.more_epochs!r}, but must be a list.")
         for more in self.more_epochs:

@@ -20,7 +20,7 @@ from resnet_space.explain.ood import load_feature_statistics, recorded_means
 from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_features
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
-from resnet_space.training.state import autocast_dtype
+from resnet_space.training.device import autocast_dtype
 
 
 @dataclass(frozen=True)

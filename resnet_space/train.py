@@ -10,10 +10,11 @@ from resnet_space.common.hardware import keep_threads_apart
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
+from resnet_space.hub.card import write_card
 from resnet_space.runs import Run
 from resnet_space.serve.limits import Limits
 from resnet_space.training import distributed
-from resnet_space.training.loop import host
+from resnet_space.training.host import host
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
 
                 return train_published(Path(arguments.run), arguments.hub, minutes=minutes)
             run = Run.open(arguments.like).again(arguments.run) if arguments.like else Run.open(arguments.run)
-            status = host(run, resume=arguments.resume, minutes=minutes)
+            status = host(run, write_card, resume=arguments.resume, minutes=minutes)
             distributed.exit_if_joined(status)
             return status
     except UserError as error:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig
+from resnet_space.config import STRATEGIES, ModelConfig, RunConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.hub import pull_run, push_run
 from resnet_space.hub.export import write_onnx
@@ -88,7 +88,7 @@ def test_it_learns_and_is_calibrated(start: Run) -> None:
     assert events["sanity"]["parts"][0] == HEAD
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGY_NAMES if name != "scratch"])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "scratch"])
 def test_every_strategy_trains_exactly_what_it_says(strategy: str, name: str, start: Run, tmp_path: Path) -> None:
     asked = config(name, strategy)
     run = trained(tmp_path / "run", asked, start)

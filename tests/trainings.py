@@ -9,6 +9,7 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.runs import Metric
+from resnet_space.training.strategies import Phase, plan, recipe
 from tests.conftest import WriteSplit
 
 GREYS = "greys"  # the data set
@@ -17,6 +18,11 @@ VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal t
 
 def without_times(metrics: Sequence[Metric]) -> list[Metric]:
     return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
+
+
+def phases(strategy: str, epochs: int, model: ModelConfig, *, new_cbam: bool = False, **settings: float) -> list[Phase]:
+    """What a strategy plans with its own settings, or others."""
+    return plan(recipe(strategy, "-", epochs=epochs, **settings), model, new_cbam=new_cbam)
 
 
 def png(grey: int) -> bytes:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.config import STRATEGIES, ModelConfig, TrainConfig
 from resnet_space.data.columns import Columns, image_bytes, misfits, read_column, readable
 from resnet_space.data.images import ImageError, Picture
 from resnet_space.data.reference import DatasetRef
@@ -178,7 +178,7 @@ def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig)
             f"{(model.image_size / summary.side) ** 2:.0f} times the computation and shows nothing new"
             + (", but it may be the size that the network learned at." if training.start else ".")
         )
-    if training.start is None and training.strategy not in ("full", "scratch"):
+    if training.start is None and STRATEGIES[training.strategy].start == "needed":
         found.append(
             f"The strategy {training.strategy} keeps parts of the network frozen or slow, and those are random here: "
             "choose a trained start, or the strategy scratch."

@@ -18,10 +18,11 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
+from resnet_space.hub.card import write_card
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric, metric_of
-from resnet_space.training.loop import host
+from resnet_space.training.host import host
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
@@ -111,6 +112,6 @@ def train_published(path: Path, repo_id: str, *, minutes: int | None = None) -> 
     """Train the run that waits in the repository. Returns the process's exit status: 1 for failed."""
     run = fetch_start(path, repo_id)
     publisher = Publisher(run, repo_id)
-    status = host(run, minutes=minutes, tell=publisher.tell)
+    status = host(run, write_card, minutes=minutes, report=publisher.tell)
     publisher.finish()
     return status

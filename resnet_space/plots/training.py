@@ -8,6 +8,7 @@ from resnet_space.plots import palette
 from resnet_space.plots.base import Chart, chart, thinned
 from resnet_space.runs import Metric, last_metric
 
+DASHES = ("dot", "dash", "dashdot", "longdash")  # of the parts of one run's loss
 MAX_RATES = 100  # of one part's learning rate, which is smooth
 
 
@@ -73,8 +74,17 @@ def _iterations(*histories: Sequence[Metric]) -> int:
 
 
 def loss_chart(histories: dict[str, list[Metric]]) -> Chart:
-    """Training loss by iteration, one curve a run."""
-    return _by_iteration("Loss by iteration", histories, "loss", "training loss (nats)", "loss %{y:.3f}")
+    """Training loss by iteration, one curve a run; where it has several parts, one of each besides."""
+    drawn = _by_iteration("Loss by iteration", histories, "loss", "training loss (nats)", "loss %{y:.3f}")
+    for i, (run, metrics) in enumerate(histories.items()):
+        steps = [m for m in metrics if m["event"] == "step" and "losses" in m]
+        names = list(dict.fromkeys(name for m in steps for name in m["losses"]))
+        for j, name in enumerate(names):
+            xs, ys = zip(*((m["step"], m["losses"][name]) for m in steps if name in m["losses"]), strict=True)
+            trace = _curve(f"{run}, {name}", xs, ys, palette.category(i), f"{name} %{{y:.3f}}")
+            trace["line"] |= {"width": 1.2, "dash": DASHES[j % len(DASHES)]}
+            drawn["data"].append(trace)
+    return drawn
 
 
 def speed_chart(histories: dict[str, list[Metric]]) -> Chart:

@@ -1,4 +1,4 @@
-"""How sure a model may be: `python -m resnet_space.training.calibration RUN_DIR` fits it anew, as a training's end.
+"""How sure a model may be, as a training's end fits it; `resnet_space.calibrate` does so anew.
 
 On the validation images, which the weights were not trained with, are fitted
 
@@ -10,11 +10,7 @@ The sanity check of the model's maps (see `sanity`) is made with them. All shown
 the test in `test.safetensors` too; a run from before there was a temperature has that of 1.
 """
 
-import argparse
 import copy
-import json
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,15 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_space.common.errors import UserError
 from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.explain.ood import fit_feature_statistics, recorded_means, save_feature_statistics
 from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
 from resnet_space.models import Backbone
-from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
-from resnet_space.training.evaluation import calibration_error, evaluate_test
-from resnet_space.training.evaluation import save as save_evaluation
+from resnet_space.runs import Metric, Run
+from resnet_space.training.evaluation import calibration_error
 
 if TYPE_CHECKING:
     from resnet_space.config import ModelConfig
@@ -112,58 +106,3 @@ def _sanity(model: Backbone, data: ImageSet, config: "ModelConfig") -> list[Metr
     model = copy.deepcopy(model).cpu()
     methods = ["grad-cam", *([GATES] if model.attention() else [])]
     return [sanity_metric(sanity_check(model, images, method)) for method in methods]
-
-
-# The command, for runs from before there was a temperature
-
-
-def refit(run: Run) -> list[Metric]:
-    """Fit a trained run anew, judge it by its test images again, and write its card.
-
-    Returns:
-        The new metrics. Raises UserError where the run or its images are not here, or it trains.
-    """
-    from resnet_space.hub.card import write_card
-    from resnet_space.training.loop import splits_of
-
-    model = run.load_model()
-    with run.training_lock():
-        splits = splits_of(run)
-        run, new = calibrate(run, model, splits)
-        metrics = run.metrics()
-        test = last_metric(metrics, "test")
-        if test is not None:
-            evaluation, summary = evaluate_test(model, splits.test, run.config.model)
-            save_evaluation(evaluation, run.path / EVALUATION)
-            new.append(test | {name: round(value, 5) for name, value in summary.items()})
-        replaced = {metric["event"] for metric in new}
-        kept = [metric for metric in metrics if metric["event"] not in replaced]
-        end = len(kept) - (bool(kept) and kept[-1]["event"] == "end")
-        _write_metrics(run, [*kept[:end], *new, *kept[end:]])
-        write_card(run)
-    return new
-
-
-def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
-    with replaced_atomically(run.path / METRICS) as file:
-        file.write_text("".join(json.dumps(metric, ensure_ascii=False) + "\n" for metric in metrics), encoding="utf-8")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.training.calibration",
-        description="Fit a trained run's temperature and its limit of what is usual, on its own validation images.",
-    )
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
-    arguments = parser.parse_args()
-    try:
-        for metric in refit(Run.open(arguments.run)):
-            print(" ".join(f"{name}={value}" for name, value in metric.items()))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

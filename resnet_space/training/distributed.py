@@ -1,26 +1,27 @@
-"""Several processes that train one run together, as torchrun starts them: each on a GPU of its own, or on the CPU.
+"""Several processes that train one run together, by Hugging Face Accelerate: each on a GPU of its own, or on the CPU.
 
-`torchrun --nproc-per-node N -m resnet_space.train RUN_DIR`. Every process has the whole model and computes its part of
-each batch; gradients, BatchNorm's statistics and metrics are those of the whole batch, so that the number of processes
-changes no more than rounding. The first process alone writes to the run's folder, and says when to stop. In a process
-that trains alone, nothing here does anything.
+`torchrun --nproc-per-node N -m resnet_space.train RUN_DIR` or `accelerate launch --multi_gpu -m ...` starts them.
+Every process has the whole model and computes its part of each batch; gradients and metrics are those of the whole
+batch to rounding, and on GPUs BatchNorm normalises by all of it too. On CPUs it normalises by its process's part, and
+the first process's statistics are those that count. The first process alone writes to the run's folder, and says when
+to stop. In a process that trains alone, nothing here does anything, and Accelerate is not imported.
+
+Accelerate starts the processes' group, wraps the model and sums; ours are two things that it lacks: which part of a
+batch is whose (`own_part`: in order, and augmented as in the whole batch), and why another process failed.
 """
 
-import gc
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_autograd
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.decoded import load_decoded, save_decoded
@@ -28,34 +29,42 @@ from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import Backbone
 from resnet_space.runs import DECODED, Run
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 # What one may wait for another: the first decodes the data set, and perhaps downloads it, while the others wait. That
 # another has ended is noticed at once.
 LONGEST_WAIT = timedelta(hours=6)
 
 REASON = "reason"  # the key under which a process that fails leaves why
 
-_store: Any = None  # torchrun's, a TCPStore
+_accelerator: "Accelerator | None" = None
+_store: Any = None  # the launcher's, a TCPStore
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it, this process belongs to those that torchrun started, if it did, until they `leave`.
+    """Within it, this process belongs to those that were launched with it, if any were, until they `leave`.
 
     Raises:
         UserError: for more processes than there are GPUs.
     """
-    global _store
+    global _accelerator, _store
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     on_gpus = torch.cuda.is_available()
     if on_gpus:
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if here > gpus:
             raise UserError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    # With gloo beside nccl, to agree on a flag waits for no GPU.
+    backend = {"backend": "cpu:gloo,cuda:nccl"} if on_gpus else {}
+    group = InitProcessGroupKwargs(timeout=LONGEST_WAIT, **backend)
+    _accelerator = Accelerator(cpu=not on_gpus, mixed_precision="no", kwargs_handlers=[group])
     _store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
     try:
         yield
@@ -65,10 +74,12 @@ def joined() -> Iterator[None]:
 
 def leave() -> None:
     """End what the processes have in common, after the last thing that they do together: from now on each is alone."""
-    if dist.is_initialized():
-        _wait_for_all()
-        gc.collect()  # a DistributedDataParallel that outlives the group may wait for its threads for ever
-        dist.destroy_process_group()
+    global _accelerator
+    if _accelerator is not None:
+        _accelerator.wait_for_everyone()
+        _accelerator.free_memory()  # a parallel model that outlives the group may wait for its threads for ever
+        _accelerator.end_training()
+        _accelerator = None
 
 
 def exit_if_joined(status: int) -> None:
@@ -79,16 +90,12 @@ def exit_if_joined(status: int) -> None:
         os._exit(status)
 
 
-def _wait_for_all() -> None:
-    summed(torch.zeros(1))  # on the CPU: a barrier would go through the GPUs
-
-
 def count() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return _accelerator.num_processes if _accelerator is not None else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    return _accelerator.process_index if _accelerator is not None else 0
 
 
 def is_first() -> bool:
@@ -124,18 +131,19 @@ def own_images(data: ImageSet) -> ImageSet:
 
 def summed(tensor: Tensor) -> Tensor:
     """The sum over all processes; each gets the same bits."""
-    if count() > 1:
-        dist.all_reduce(tensor)
-    return tensor
+    if _accelerator is None:
+        return tensor
+    total: Tensor = _accelerator.reduce(tensor, "sum")
+    return total
 
 
 def agreed(flag: bool) -> bool:
     """What the first process says; the others wait for it."""
-    if count() == 1:
+    if _accelerator is None:
         return flag
-    told = torch.tensor([flag], dtype=torch.uint8)
-    dist.broadcast(told, 0)
-    return bool(told)
+    from accelerate.utils import broadcast
+
+    return bool(broadcast(torch.tensor([flag], dtype=torch.uint8)))
 
 
 def gathered(part: Tensor, images: int) -> Tensor:
@@ -147,20 +155,19 @@ def gathered(part: Tensor, images: int) -> Tensor:
     return summed(whole)
 
 
-def decoded_once(run: Run, splits: Splits | None) -> Splits:
-    """The images that the first process has decoded (the others give None), for every process to read."""
+def decoded_once(run: Run, decode: Callable[[], Splits]) -> Splits:
+    """The images that the first process decodes, for every process to read."""
+    if _accelerator is None:
+        return decode()
     folder = run.path / DECODED
-    if count() == 1:
-        assert splits is not None
-        return splits
-    if splits is not None:
-        save_decoded(splits, folder)
-    _wait_for_all()
-    found = splits or load_decoded(folder)
-    _wait_for_all()
+    with _accelerator.main_process_first():
+        splits = decode() if is_first() else load_decoded(folder)
+        if is_first():
+            save_decoded(splits, folder)
+    _accelerator.wait_for_everyone()
     if is_first():  # the others have their files open
         shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return splits
 
 
 # The model
@@ -168,9 +175,11 @@ def decoded_once(run: Run, splits: Splits | None) -> Splits:
 
 def in_parallel(module: nn.Module) -> nn.Module:
     """The module, whose backward pass gives every process the mean of all gradients of what trains now."""
-    if count() == 1:
+    if _accelerator is None:
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False)  # BatchNorm's statistics are the same everywhere
+    _accelerator.free_memory()  # of the last phase's
+    parallel: nn.Module = _accelerator.prepare_model(module)
+    return parallel
 
 
 def weighted(loss: Tensor, own: int, images: int) -> Tensor:
@@ -179,47 +188,21 @@ def weighted(loss: Tensor, own: int, images: int) -> Tensor:
 
 
 def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
-    """The model, with every BatchNorm that trains normalising by the whole batch, not by its process's part."""
-    if count() == 1:
+    """The model, on GPUs with every BatchNorm that trains normalising by the whole batch, not by its process's part."""
+    if count() == 1 or device.type != "cuda":
         return model
-    if device.type == "cuda":
-        converted: Backbone = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return converted
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                shared = SharedBatchNorm(child.num_features, child.eps, child.momentum).to(child.weight)
-                shared.load_state_dict(child.state_dict())
-                setattr(module, name, shared)
-    return model
+    from timm.layers import convert_sync_batchnorm  # torch's would lose the activation in timm's own batch norms
+
+    converted: Backbone = convert_sync_batchnorm(model)
+    return converted
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm over the parts of a batch that all processes have, for CPUs: PyTorch's SyncBatchNorm is for GPUs only.
+def with_first_statistics(*models: nn.Module) -> None:
+    """Give the models BatchNorm's statistics of the first process."""
+    if _accelerator is not None:
+        from accelerate.utils import broadcast
 
-    Means and variances are summed over the processes with gradients, as in SyncBatchNorm; parts may differ in size.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        values = x.to(torch.promote_types(x.dtype, torch.float32))
-        own = values.new_tensor([x.numel() / x.shape[1]])  # values of each channel
-        total = dist_autograd.all_reduce(torch.cat([values.sum((0, 2, 3)), own]))
-        count, mean = total[-1].detach(), total[:-1] / total[-1]
-        centred = values - mean[:, None, None]
-        variance = dist_autograd.all_reduce(centred.square().sum((0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        out: Tensor = (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        return out
+        broadcast([buffer for model in models for buffer in model.buffers()])
 
 
 # How it fails

@@ -6,6 +6,7 @@ more.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -29,16 +30,18 @@ if __name__ == "__main__":
     sleep_while_waiting()  # a training may run beside it
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_space.config import RunConfig
-from resnet_space.data.batches import training_batches
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run, without_head
+from resnet_space.training.batches import first_stream, second_stream
+from resnet_space.training.device import autocast_dtype, choose_device
+from resnet_space.training.host import failure
+from resnet_space.training.objectives import Batch, objective_of
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
-from resnet_space.training.state import autocast_dtype, choose_device, model_with, require_enough
+from resnet_space.training.state import model_with, require_enough
 from resnet_space.training.strategies import plan
 
 STEPS = 80
@@ -47,7 +50,7 @@ SMOOTHING = 0.9  # of the exponential moving average over the steps
 MAX_RATE = 10.0  # that a configuration allows
 LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
 DIVERGED = 3  # times the lowest loss: what comes after shows nothing
-LOOK_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
+POLL_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
 
 
 class Point(NamedTuple):
@@ -91,27 +94,28 @@ def range_test(
     low, high = LOWEST[config.training.optimizer], HIGHEST[config.training.optimizer]
     points: list[Point] = []
     average = 0.0
-    epoch = 0
-    while True:
-        for images, labels in training_batches(data, config.model, config.training, epoch, device=device):
-            step = len(points)
-            rate = low * (high / low) ** (step / (steps - 1))
-            for group, share in zip(optimizer.param_groups, shares, strict=True):
-                group["lr"] = rate * share
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                loss = F.cross_entropy(model(images), labels, label_smoothing=config.training.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
-            point = Point(rate, average / (1 - SMOOTHING ** (step + 1)))
-            if not math.isfinite(point.loss):
-                return points
-            points.append(point)
-            yield point
-            if len(points) == steps or point.loss > DIVERGED * min(p.loss for p in points):
-                return points
-        epoch += 1
+    objective = objective_of(config)
+    epochs = (first_stream(objective, data, epoch, 0, device) for epoch in itertools.count())
+    second = second_stream(objective, objective.second_set(), 0, device)
+    for (images, targets), other in zip(itertools.chain.from_iterable(epochs), second, strict=False):  # both endless
+        step = len(points)
+        rate = low * (high / low) ** (step / (steps - 1))
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = rate * share
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = objective(model, Batch(images, targets, other)).total
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
+        point = Point(rate, average / (1 - SMOOTHING ** (step + 1)))
+        if not math.isfinite(point.loss):
+            break
+        points.append(point)
+        yield point
+        if len(points) == steps or point.loss > DIVERGED * min(p.loss for p in points):
+            break
+    return points
 
 
 def suggested_rate(points: Sequence[Point]) -> float | None:
@@ -154,7 +158,7 @@ def points_apart(
         steps: at most; `STEPS` where they are left out.
 
     Yields:
-        Each point when it is there, and None at least every `LOOK_SECONDS` meanwhile.
+        Each point when it is there, and None at least every `POLL_SECONDS` meanwhile.
 
     Raises:
         UserError: one sentence on why there are no more: no memory, no time, no data.
@@ -175,7 +179,7 @@ def points_apart(
         )
         lines: SimpleQueue[str | None] = SimpleQueue()
         assert process.stdout is not None
-        threading.Thread(target=_hand_on, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_forward_lines, args=(process.stdout, lines), daemon=True).start()
         try:
             yield from _points(lines, steps, time.monotonic() + seconds, seconds)
             status = process.wait()
@@ -184,7 +188,7 @@ def points_apart(
             process.wait()
         if status:
             errors.seek(0)
-            raise UserError(_why(status, errors.read().strip().splitlines()[-1:]))
+            raise UserError(_reason(status, errors.read().strip().splitlines()[-1:]))
 
 
 def _command(start: Path | None, steps: int) -> list[str]:
@@ -192,7 +196,7 @@ def _command(start: Path | None, steps: int) -> list[str]:
     return [sys.executable, "-m", "resnet_space.training.range_test", *from_run, "--steps", str(steps)]
 
 
-def _hand_on(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
+def _forward_lines(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
     """What a process says, and None at its end; a thread's work, as a pipe can only be waited for."""
     with output:
         for line in output:
@@ -211,20 +215,20 @@ def _points(
                 "size, image size or network."
             )
         try:
-            line = lines.get(timeout=LOOK_SECONDS)
+            line = lines.get(timeout=POLL_SECONDS)
         except Empty:
             yield None
             continue
         if line is None:
             return
         with suppress(ValueError, TypeError, KeyError):  # what a library prints
-            said = json.loads(line)
-            point = Point(said["rate"], said["loss"])
+            printed = json.loads(line)
+            point = Point(printed["rate"], printed["loss"])
             done += 1
             yield point
 
 
-def _why(status: int, last: Sequence[str]) -> str:
+def _reason(status: int, last: Sequence[str]) -> str:
     """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
     if status < 0:
         killed = status == -signal.SIGKILL
@@ -246,8 +250,6 @@ def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[P
 
 
 def main() -> int:
-    from resnet_space.training.loop import failure
-
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.training.range_test",
         description="Test at which rates what is described on stdin learns.",

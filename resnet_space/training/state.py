@@ -3,17 +3,15 @@
 import pickle
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hardware import bfloat16_is_faster, is_zero_gpu
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_per_epoch
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import Backbone
@@ -21,74 +19,21 @@ from resnet_space.models.registry import HEAD
 from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, in_a_sentence, replaced_atomically
 from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
+from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
+from resnet_space.training.progress import Progress, Window
 from resnet_space.training.strategies import phase_at, plan
 
 
-@dataclass
-class Progress:
-    """Where a training stands; saved and restored with the weights."""
+class Learner(nn.Module):
+    """The forward pass up to the loss, as one module: what several processes have in parallel."""
 
-    epoch: int = 0  # complete epochs
-    step: int = 0  # complete steps of the current epoch
-    best_accuracy: float = -1.0  # on the validation images
-    epochs_since_best: int = 0  # in the last phase
-    loss_sum: float = 0.0  # over this epoch's training images so far
-    correct: int = 0
-    images: int = 0
-    seconds: float = 0.0  # of training in all sessions
+    def __init__(self, objective: Objective, cut: CutModel) -> None:
+        super().__init__()
+        self.objective, self.cut = objective, cut
 
-
-class Window:
-    """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
-        self.started = time.monotonic()
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        correct = (logits.argmax(1) == labels).sum()
-        step = torch.stack([loss.detach() * len(labels), correct, correct.new_tensor(len(labels))])
-        self.sums += step.to(self.sums)
-
-    def flush_into(self, progress: Progress) -> tuple[float, float]:
-        """Add the sums to the epoch's and start anew: (mean loss, images/s) of the window."""
-        loss_sum, correct, images = distributed.summed(self.sums).tolist()
-        progress.loss_sum += loss_sum
-        progress.correct += round(correct)
-        progress.images += round(images)
-        now = time.monotonic()
-        rate = images / max(now - self.started, 1e-9)
-        self.sums.zero_()
-        self.started = now
-        return loss_sum / max(images, 1), rate
-
-
-def choose_device() -> torch.device:
-    """A CUDA GPU, an Apple GPU, or the CPU, in this order.
-
-    On a ZeroGPU Space it is the CPU, although PyTorch says otherwise there: the GPU is for slices of training only.
-    """
-    if is_zero_gpu():
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes faster in it."""
-    if training.precision != "auto":
-        return torch.bfloat16 if training.precision == "bfloat16" else None
-    if device.type == "cuda":
-        supported = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        supported = bfloat16_is_faster()
-    else:
-        supported = False
-    return torch.bfloat16 if supported else None
+    def forward(self, batch: Batch) -> Losses:
+        return self.objective(self.cut, batch)
 
 
 def require_enough(config: RunConfig, images: int) -> None:
@@ -107,15 +52,6 @@ def require_enough(config: RunConfig, images: int) -> None:
             f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
             f"above {reduction} px."
         )
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Bytes that this process holds: of the GPU where it computes on one, else of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory()
-    return int(psutil.Process().memory_info().rss)
 
 
 def initial_model(run: Run) -> tuple[Backbone, bool]:
@@ -191,6 +127,7 @@ class Training:
     def __init__(self, run: Run, device: torch.device, train_images: int) -> None:
         self.run = run
         self.config = run.config.training
+        self.objective = objective_of(run.config)
         self.device = device
         model, new_cbam = initial_model(run)
         model = distributed.with_shared_statistics(model, device)
@@ -200,7 +137,7 @@ class Training:
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
         self.batch_images = min(self.config.batch_size, train_images)  # of all processes
         self.progress = Progress()
-        self.window = Window(device)
+        self.window = Window(device, self.objective.parts)
         self.started = time.monotonic()
         self.enter_phase()
 
@@ -210,15 +147,15 @@ class Training:
         phase = self.plan[self.phase]
         freeze_all_but(self.model, phase.rates)
         self.cut = CutModel(self.model, frozen_segments(self.model))
-        self.logits: nn.Module | None = None  # the last phase's hears of no gradient any more
-        self.logits = distributed.in_parallel(self.cut)
+        self.learner: nn.Module | None = None  # the last phase's hears of no gradient any more
+        self.learner = distributed.in_parallel(Learner(self.objective, self.cut))
         self._train_features: KnownFeatures | None = None
         self._validation_features: KnownFeatures | None = None
         self.optimizer = create_optimizer(self.model, phase, self.config)
         self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
 
     @property
-    def kept_model(self) -> Backbone:
+    def evaluated_model(self) -> Backbone:
         """Whose weights are judged and saved."""
         if self.average is None:
             return self.model
@@ -236,18 +173,14 @@ class Training:
             self._train_features = KnownFeatures(self.cut, data, self.run.config.model, dtype)
         return self._train_features
 
-    def step(self, features: Tensor, targets: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
-        """Learn from one batch, or this process's part of it: its features, and labels [n] or shares of classes [n, C].
-
-        Returns:
-            The rates that were used.
-        """
-        assert self.logits is not None
+    def step(self, batch: Batch, dtype: torch.dtype | None) -> dict[str, float]:
+        """Learn from one batch, or this process's part of it, whose inputs are `features`. Returns the rates used."""
+        assert self.learner is not None
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits = self.logits(features)
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+            losses: Losses = self.learner(batch)
+            loss = losses.total
         self.optimizer.zero_grad(set_to_none=True)
-        distributed.weighted(loss, len(targets), self.batch_images).backward()
+        distributed.weighted(loss, len(batch.targets), self.batch_images).backward()
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         rates = current_rates(self.optimizer)
@@ -256,7 +189,7 @@ class Training:
             self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        self.window.add(loss, logits, targets if targets.ndim == 1 else targets.argmax(1))
+        self.window.add(loss, losses, batch.targets)
         self.progress.step += 1
         return rates
 
@@ -268,17 +201,18 @@ class Training:
 
     def leave(self) -> None:
         """What follows is for this process alone, or for none."""
-        self.logits = self.cut
+        self.learner = None
         distributed.leave()
 
     @torch.inference_mode()
     def validate(self, data: ImageSet, dtype: torch.dtype | None) -> tuple[float, float]:
-        """As `evaluate` of the kept model, of every process's part of the validation images."""
-        self.kept_model.eval()
+        """As `evaluate` of the evaluated model, of every process's part of the validation images."""
+        distributed.with_first_statistics(self.model, self.evaluated_model)
+        self.evaluated_model.eval()
         if self._validation_features is None:
-            cut = CutModel(self.kept_model, self.cut.frozen)
+            cut = CutModel(self.evaluated_model, self.cut.frozen)
             # A moving average may still be on its way to what this phase has frozen.
-            cut = cut if same_before(self.cut, cut) else CutModel(self.kept_model, 0)
+            cut = cut if same_before(self.cut, cut) else CutModel(self.evaluated_model, 0)
             self._validation_features = KnownFeatures(cut, data, self.run.config.model, dtype)
         features = self._validation_features
         return _means(features.cut, evaluation_features(features), self.device, dtype)
@@ -288,7 +222,7 @@ class Training:
         done = self.progress
         best = validation_accuracy > done.best_accuracy
         if best and distributed.is_first():
-            self.run.save_weights(self.kept_model.state_dict())
+            self.run.save_weights(self.evaluated_model.state_dict())
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(validation_loss)
         metric = {
@@ -302,6 +236,8 @@ class Training:
             "validation_accuracy": round(validation_accuracy, 5),
             "best": best,
         }
+        if done.part_sums:
+            metric["losses"] = {name: round(value / done.images, 5) for name, value in done.part_sums.items()}
         patient = self.phase < len(self.plan) - 1 or done.epoch == self.phase_start
         self.progress = Progress(
             epoch=done.epoch + 1,

@@ -1,10 +1,14 @@
-"""How a network is fine-tuned: a strategy is a list of phases, each with the parts that train and at which rates."""
+"""How a network is fine-tuned: a strategy is a list of phases, each with the parts that train and at which rates.
+
+A strategy registers itself: to add one, write the function that gives its phases under `@register_strategy(...)`.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from resnet_space import config
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
 
@@ -12,44 +16,6 @@ from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENT
 # weights all pull one way: at the full rate the gates of a network with random weights close for good within 30 steps
 # (the loss stays at ln 10); at 1/98 of it they learn.
 CBAM_RATES = {CHANNEL_ATTENTION: 0.1, SPATIAL_ATTENTION: 0.01}
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """What the page says about a strategy, and the settings of TrainConfig that it is meant to be used with."""
-
-    summary: str
-    source: str
-    settings: Mapping[str, Any]
-
-
-_ADAMW = {"optimizer": "adamw", "weight_decay": 0.01, "warmup": 0.1}
-_TUTORIAL = _ADAMW | {"head_lr": 1e-3, "backbone_lr": 1e-4}
-
-STRATEGIES: dict[str, Strategy] = {
-    "full": Strategy("everything trains at once, at high rates", "the ImageNet recipe, shortened", {}),
-    "scratch": Strategy("the same from random initialisation", "tutorials", {}),
-    "linear-probe": Strategy(
-        "only the head trains (and CBAM, where it is new)",
-        "standard",
-        # Images that are the same in every epoch need the frozen layers once only, and the test accuracy is the same:
-        # 70.4 ± 0.5 % instead of 70.3 ± 0.6 % on cifar10-mini (10 epochs, 3 seeds).
-        _ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop_padding": 0, "flip": False},
-    ),
-    "last-stage": Strategy("the last stage and the head train", "tutorials", _TUTORIAL),
-    "freeze-unfreeze": Strategy("the head for 5 epochs, then everything", "tutorials", _TUTORIAL),
-    "three-stage": Strategy(
-        "head and CBAM, then the last two stages too, then everything at a tenth", "tutorials", _TUTORIAL
-    ),
-    "discriminative": Strategy(
-        "everything at once, the backbone at 1/100 of the head's rate", "tutorials", _TUTORIAL | {"backbone_lr": 1e-5}
-    ),
-    "one-cycle": Strategy(
-        "one frozen epoch, then one cycle of rates that grow from the stem to the head",
-        "fastai's fine_tune",
-        _ADAMW | {"head_lr": 2e-3, "backbone_lr": 1e-5, "schedule": "one-cycle", "warmup": 0.25},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +29,70 @@ class Phase:
 
     epochs: int
     rates: dict[str, float]
+
+
+Phases = Callable[[TrainConfig, ModelConfig, bool], list[Phase]]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to fine-tune.
+
+    Attributes:
+        id: what `TrainConfig.strategy` says.
+        label: what the page calls it.
+        summary: what trains when, in a clause.
+        source: whose idea it is.
+        phases: gives the phases for (training, model, whether CBAM has random weights in a trained network); those
+            without epochs are left out.
+        start: whether it is meant for trained weights ("needed"), for random ones ("none") or for both ("optional").
+        settings: the values of TrainConfig's fields that it is meant to be used with.
+        own_fields: the fields of TrainConfig that only it reads, each with a hint.
+    """
+
+    id: str
+    label: str
+    summary: str
+    source: str
+    phases: Phases
+    start: Literal["needed", "optional", "none"]
+    settings: Mapping[str, Any]
+    own_fields: Mapping[str, str]
+
+
+STRATEGIES: dict[str, Strategy] = config.STRATEGIES
+
+
+def register_strategy(
+    id: str,
+    summary: str,
+    source: str,
+    *,
+    label: str | None = None,
+    start: Literal["needed", "optional", "none"] = "needed",
+    settings: Mapping[str, Any] | None = None,
+    own_fields: Mapping[str, str] | None = None,
+) -> Callable[[Phases], Phases]:
+    """Make the decorated function the phases of a new `Strategy`. Raises ValueError where another one has its id."""
+
+    def register(phases: Phases) -> Phases:
+        if id in STRATEGIES:
+            raise ValueError(f"There is a strategy {id!r} already.")
+        STRATEGIES[id] = Strategy(id, label or id, summary, source, phases, start, settings or {}, own_fields or {})
+        return phases
+
+    return register
+
+
+def from_random_weights() -> Strategy:
+    """The strategy for networks that start with random weights."""
+    return next(strategy for strategy in STRATEGIES.values() if strategy.start == "none")
+
+
+def own_field_hint(field: str) -> str:
+    """What to say beside a field of TrainConfig that only some strategies read."""
+    readers = [strategy for strategy in STRATEGIES.values() if field in strategy.own_fields]
+    return f"{', '.join(reader.label for reader in readers)} only; {readers[0].own_fields[field]}"
 
 
 def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
@@ -81,81 +111,118 @@ def backbone_parts(model: ModelConfig) -> tuple[str, ...]:
 
 
 def plan(training: TrainConfig, model: ModelConfig, *, new_cbam: bool = False) -> list[Phase]:
-    """The phases of a run's training; `new_cbam` where its start has weights for all but CBAM."""
-    planned = phases(
-        training.strategy,
-        training.epochs,
-        model,
-        backbone_lr=training.backbone_lr,
-        head_lr=training.head_lr,
-        layer_decay=training.layer_decay,
-        new_cbam=new_cbam,
-    )
+    """The phases of a run's training: what trains when, and at which peak rates.
+
+    Args:
+        training: its strategy, epochs and rates. With fewer epochs than phases the middle ones are left out.
+        model: what is trained.
+        new_cbam: CBAM has random weights in a network that is trained: it learns wherever the head does.
+    """
+    phases = STRATEGIES[training.strategy].phases(training, model, new_cbam)
+    planned = [phase for phase in phases if phase.epochs]
     return planned + [Phase(epochs, planned[-1].rates) for epochs in training.more_epochs]
 
 
-def phases(
-    strategy: str,
-    epochs: int,
-    model: ModelConfig,
-    *,
-    backbone_lr: float | None = None,
-    head_lr: float | None = None,
-    layer_decay: float = 1.0,
-    new_cbam: bool = False,
-) -> list[Phase]:
-    """What trains when, and at which peak rates.
+# The strategies
 
-    Args:
-        strategy: one of STRATEGIES.
-        epochs: of the whole training; where there are fewer than phases, the middle ones are left out.
-        model: what is trained.
-        backbone_lr: of the parts before the head; the strategy's own where it is None.
-        head_lr: of the head, and of CBAM where a strategy trains it with the head.
-        layer_decay: "discriminative" only: below 1, each block has this share of the next one's rate.
-        new_cbam: CBAM has random weights: then it trains wherever the head does.
-    """
-    own = TrainConfig(dataset="-", **STRATEGIES[strategy].settings)
-    backbone = own.backbone_lr if backbone_lr is None else backbone_lr
-    head = own.head_lr if head_lr is None else head_lr
-    stages = stage_names(model)
-    everything = backbone_parts(model)
 
-    def at(parts: tuple[str, ...], rate: float) -> dict[str, float]:
-        return dict.fromkeys(parts, rate)
+def _cbam(model: ModelConfig, rate: float) -> dict[str, float]:
+    return {part: rate * CBAM_RATES.get(part, 1) for part in model.added_parts}
 
-    def cbam(rate: float) -> dict[str, float]:
-        return {part: rate * CBAM_RATES.get(part, 1) for part in model.added_parts}
 
-    only_head = (cbam(head) if new_cbam else {}) | {HEAD: head}
-    if strategy in ("full", "scratch"):
-        stretches = [(epochs, at(everything, backbone) | cbam(backbone) | {HEAD: head})]
-    elif strategy == "linear-probe":
-        stretches = [(epochs, only_head)]
-    elif strategy == "last-stage":
-        stretches = [(epochs, at(stages[-1:], backbone) | only_head)]
-    elif strategy == "freeze-unfreeze":
-        frozen = min(5, epochs // 2)
-        later = at(everything, backbone) | cbam(backbone) | {HEAD: backbone}
-        stretches = [(frozen, only_head), (epochs - frozen, later)]
-    elif strategy == "three-stage":
-        # Epochs 1-5, 6-20 and 21-50 in the tutorial.
-        first = max(round(epochs * 5 / 50), int(epochs > 1))
-        second = max(round(epochs * 20 / 50), first + int(epochs > 2))
-        top = cbam(head) | {HEAD: head}
-        stretches = [
-            (first, top),
-            (second - first, at(stages[-2:], backbone) | top),
-            (epochs - second, at(everything, backbone / 10) | cbam(backbone / 10) | {HEAD: backbone / 10}),
-        ]
-    elif strategy == "discriminative":
-        rates = at(everything, backbone) if layer_decay == 1 else _decayed(model, head, layer_decay)
-        stretches = [(epochs, rates | cbam(head) | {HEAD: head})]
+def _everything(model: ModelConfig, rate: float, head: float) -> dict[str, float]:
+    return dict.fromkeys(backbone_parts(model), rate) | _cbam(model, rate) | {HEAD: head}
+
+
+def _only_head(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> dict[str, float]:
+    return (_cbam(model, training.head_lr) if new_cbam else {}) | {HEAD: training.head_lr}
+
+
+_ADAMW = {"optimizer": "adamw", "weight_decay": 0.01, "warmup": 0.1}
+_TUTORIAL = _ADAMW | {"head_lr": 1e-3, "backbone_lr": 1e-4}
+
+
+# Decorators are called from the last to the first.
+@register_strategy("scratch", "the same from random initialisation", "tutorials", start="none")
+@register_strategy(
+    "full", "everything trains at once, at high rates", "the ImageNet recipe, shortened", start="optional"
+)
+def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    return [Phase(training.epochs, _everything(model, training.backbone_lr, training.head_lr))]
+
+
+@register_strategy(
+    "linear-probe",
+    "only the head trains (and CBAM, where it is new)",
+    "standard",
+    # Images that are the same in every epoch need the frozen layers once only, and the test accuracy is the same:
+    # 70.4 ± 0.5 % instead of 70.3 ± 0.6 % on cifar10-mini (10 epochs, 3 seeds).
+    settings=_ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop_padding": 0, "flip": False},
+)
+def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    return [Phase(training.epochs, _only_head(training, model, new_cbam))]
+
+
+@register_strategy("last-stage", "the last stage and the head train", "tutorials", settings=_TUTORIAL)
+def last_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    last = dict.fromkeys(stage_names(model)[-1:], training.backbone_lr)
+    return [Phase(training.epochs, last | _only_head(training, model, new_cbam))]
+
+
+@register_strategy("freeze-unfreeze", "the head for 5 epochs, then everything", "tutorials", settings=_TUTORIAL)
+def freeze_unfreeze(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    frozen = min(5, training.epochs // 2)
+    later = _everything(model, training.backbone_lr, training.backbone_lr)
+    return [Phase(frozen, _only_head(training, model, new_cbam)), Phase(training.epochs - frozen, later)]
+
+
+@register_strategy(
+    "three-stage",
+    "head and CBAM, then the last two stages too, then everything at a tenth",
+    "tutorials",
+    settings=_TUTORIAL,
+)
+def three_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    # Epochs 1-5, 6-20 and 21-50 in the tutorial.
+    epochs, low = training.epochs, training.backbone_lr / 10
+    first = max(round(epochs * 5 / 50), int(epochs > 1))
+    second = max(round(epochs * 20 / 50), first + int(epochs > 2))
+    top = _cbam(model, training.head_lr) | {HEAD: training.head_lr}
+    stages = dict.fromkeys(stage_names(model)[-2:], training.backbone_lr)
+    return [
+        Phase(first, top),
+        Phase(second - first, stages | top),
+        Phase(epochs - second, _everything(model, low, low)),
+    ]
+
+
+@register_strategy(
+    "discriminative",
+    "everything at once, the backbone at 1/100 of the head's rate",
+    "tutorials",
+    settings=_TUTORIAL | {"backbone_lr": 1e-5},
+    own_fields={"layer_decay": "1 is none"},
+)
+def discriminative(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    if training.layer_decay == 1:
+        rates = dict.fromkeys(backbone_parts(model), training.backbone_lr)
     else:
-        assert strategy == "one-cycle", strategy
-        frozen = int(epochs > 1)
-        stretches = [(frozen, only_head), (epochs - frozen, _even_multiples(everything, head / 200, head / 2, model))]
-    return [Phase(length, rates) for length, rates in stretches if length]
+        rates = _decayed(model, training.head_lr, training.layer_decay)
+    return [Phase(training.epochs, rates | _cbam(model, training.head_lr) | {HEAD: training.head_lr})]
+
+
+@register_strategy(
+    "one-cycle",
+    "one frozen epoch, then one cycle of rates that grow from the stem to the head",
+    "fastai's fine_tune",
+    settings=_ADAMW | {"head_lr": 2e-3, "backbone_lr": 1e-5, "schedule": "one-cycle", "warmup": 0.25},
+)
+def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    frozen, head = int(training.epochs > 1), training.head_lr
+    return [
+        Phase(frozen, _only_head(training, model, new_cbam)),
+        Phase(training.epochs - frozen, _even_multiples(backbone_parts(model), head / 200, head / 2, model)),
+    ]
 
 
 def _decayed(model: ModelConfig, head: float, decay: float) -> dict[str, float]:
@@ -171,8 +238,7 @@ def _even_multiples(parts: tuple[str, ...], low: float, high: float, model: Mode
     """
     factor = (high / low) ** (1 / len(parts))
     rates = {part: low * factor**i for i, part in enumerate(parts)}
-    gates = {part: rates[parts[-1]] * CBAM_RATES.get(part, 1) for part in model.added_parts}
-    return rates | gates | {HEAD: high}
+    return rates | _cbam(model, rates[parts[-1]]) | {HEAD: high}
 
 
 def phase_at(plan: list[Phase], epoch: int) -> tuple[int, int]:

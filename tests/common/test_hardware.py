@@ -20,7 +20,7 @@ from resnet_space.common.hardware import (
 )
 from resnet_space.config import TrainConfig
 from resnet_space.data.splits import load_splits
-from resnet_space.training.state import autocast_dtype
+from resnet_space.training.device import autocast_dtype
 
 ROOT = Path(__file__).parents[2]
 

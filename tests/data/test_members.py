@@ -13,8 +13,9 @@ from resnet_space.data.splits import Members, Splits
 from resnet_space.runs import MEMBERS, STATE, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training import loop as train_module
-from resnet_space.training.loop import splits_of, train
+from resnet_space.training.loop import train
 from resnet_space.training.range_test import range_test
+from resnet_space.training.run_images import splits_of
 from resnet_space.training.state import require_enough
 from resnet_space.ui.finetune.status import status_html
 from tests.conftest import WriteSplit
@@ -58,7 +59,7 @@ def stopped_run(tmp_path: Path) -> Run:
 def begun_run(tmp_path: Path) -> Run:
     """One that noted its pictures and has a state, as a training leaves it."""
     run = Run.create(tmp_path / "runs" / "run", CONFIG)
-    splits_of(run, keep=True)
+    splits_of(run, record=True)
     (run.path / STATE).touch()
     return run
 

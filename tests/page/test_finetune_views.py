@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.archives import Decision, ImportReport, Skipped, import_archive
 from resnet_space.data.batches import augmented
 from resnet_space.data.images import to_model_size
@@ -26,7 +26,7 @@ from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric
 from resnet_space.serve.workshop import HUB_DATASETS
-from resnet_space.training.strategies import STRATEGIES, Phase, phases, plan, recipe
+from resnet_space.training.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
 from resnet_space.ui.finetune.more_data import (
     SHOWN_SKIPPED,
@@ -37,6 +37,7 @@ from resnet_space.ui.finetune.more_data import (
 )
 from resnet_space.ui.finetune.plan import plan_html
 from tests.conftest import WriteSplit
+from tests.trainings import phases
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
 RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"shortcut": "pad", "cbam": "stage"}, image_size=224)
@@ -111,7 +112,7 @@ def test_three_stages_rows_and_cells_are_exactly_its_phases() -> None:
     assert re.findall(r"(\d+)fr", drawing.attributes["style"]) == ["1", "3", "6"]
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("model", [RESNET20, RESNET20.with_options(cbam="block"), RESNET18])
 @pytest.mark.parametrize("epochs", [1, 2, 50])
 def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import STRATEGIES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import hub as hub_module
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, split_files
@@ -269,7 +269,7 @@ def test_every_setting_of_a_training_reaches_the_configuration(workshop: Worksho
 
 def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
     elsewhere = {"dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs"}
-    elsewhere |= {"dataset_label", "dataset_image"}
+    elsewhere |= {"dataset_label", "dataset_image", "objective"}
     assert set(training_fields()) == {field.name for field in fields(TrainConfig)} - elsewhere
     assert TrainConfig(dataset="-", **training_fields()) == TrainConfig(dataset="-")
 
@@ -352,7 +352,7 @@ def test_what_is_not_there_is_refused_in_one_sentence(
 # What a choice sets
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_sets_its_own_settings_and_takes_back_those_of_another(strategy: str) -> None:
     expected = recipe(strategy, "-")
     assert strategy_values(strategy) == {
@@ -390,7 +390,7 @@ def test_data_and_start_set_image_size_crop_and_batch(
     assert found == dict(zip(DATA_SETTINGS, values, strict=True))
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGY_NAMES if name != "scratch"])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "scratch"])
 @pytest.mark.parametrize("start", ["plain", RESNET50, RANDOM])
 def test_a_programs_request_has_the_settings_that_the_form_would_have(
     workshop: Workshop, strategy: str, start: str
@@ -483,7 +483,7 @@ def test_a_comparison_with_a_full_training_differs_in_its_start_and_strategy_onl
     assert list((other.path / RESUME).iterdir()) == []
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGY_NAMES if name not in ("full", "scratch")])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("full", "scratch")])
 def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_too(
     workshop: Workshop, strategy: str
 ) -> None:

@@ -26,6 +26,7 @@ from resnet_space.data.archives import import_folder
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_folders
 from resnet_space.hub import follower
+from resnet_space.hub.card import write_card
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEIGHTS, Library, Metric, Run
@@ -34,7 +35,7 @@ from resnet_space.runs.queue import Trainer, trainer_process
 from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.workshop import HUB_DATASETS, Workshop
-from resnet_space.training.loop import host
+from resnet_space.training.host import host
 from resnet_space.ui import live
 from resnet_space.ui.finetune.api import training_status
 from resnet_space.ui.finetune.run_list import run_rows
@@ -68,7 +69,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that was trained to its end, undisturbed."""
     with _signals():
         run = Run.create(tmp_path_factory.mktemp("trained") / "trained", CONFIGURED)
-        assert host(run, tell=lambda _: None) == 0
+        assert host(run, write_card, report=lambda _: None) == 0
     return run
 
 
@@ -279,7 +280,7 @@ def test_a_training_that_a_fault_ends_goes_on_to_the_same_weights(
     run = Run.create(world.root / "runs" / "run", CONFIGURED)
     with _signals():
         with fault(kind, below=world.root, at=at, lasts=lasts) as seen:
-            refused = sentence(lambda: host(run, tell=lambda _: None))
+            refused = sentence(lambda: host(run, write_card, report=lambda _: None))
         world.serves()
         finished = [metric for metric in run.metrics() if metric.get("status") == "finished"]
         if refused or not finished:
@@ -292,7 +293,7 @@ def test_a_training_that_a_fault_ends_goes_on_to_the_same_weights(
             if not has_begun and not run.has_weights:
                 shutil.rmtree(run.path)
                 run = Run.create(run.path, CONFIGURED)
-            assert host(run, resume=has_begun, tell=lambda _: None) == 0
+            assert host(run, write_card, resume=has_begun, report=lambda _: None) == 0
     metrics = [
         {name: value for name, value in metric.items() if name != "test_evaluations"} for metric in run.metrics()
     ]
@@ -324,7 +325,7 @@ def test_a_trainer_that_is_killed_or_halted_anywhere_goes_on_to_the_same_weights
             time.sleep(0.1)
     world.serves()
     with _signals():
-        assert host(run, resume=True, tell=lambda _: None) == 0
+        assert host(run, write_card, resume=True, report=lambda _: None) == 0
     assert without_times(run.metrics()) == without_times(world.trained.metrics())
     assert (run.path / WEIGHTS).read_bytes() == (world.trained.path / WEIGHTS).read_bytes()
 

@@ -34,7 +34,7 @@ from resnet_space.serve.zero.quota import (
     seconds_to_ask,
     steps_per_second,
 )
-from resnet_space.training.state import choose_device
+from resnet_space.training.device import choose_device
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
 from tests.zero_stub import REPOSITORY, SPACE, ZeroGPUStub, visitor_request, visitor_token

@@ -12,13 +12,14 @@ from PIL import Image
 from scipy.optimize import minimize_scalar
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from resnet_space.calibrate import main
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import load_splits
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.inference import Classifier
 from resnet_space.runs import FEATURE_STATISTICS, SHIPPED, Metric, Run, last_metric
-from resnet_space.training.calibration import fit_temperature, main
+from resnet_space.training.calibration import fit_temperature
 from resnet_space.training.evaluation import calibration_error, evaluate_test, load_evaluation
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

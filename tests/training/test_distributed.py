@@ -1,3 +1,4 @@
+import math
 import signal
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSpli
         yield
 
 
-def test_two_processes_give_the_loss_curve_of_one_to_rounding_and_go_on_where_one_was_stopped(tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one_and_go_on_where_one_was_stopped(tmp_path: Path) -> None:
+    """To rounding while every batch norm is frozen; after that each normalises by its part of the batch."""
     device = torch.device("cpu")
     whole = Run.create(tmp_path / "whole", EVERYTHING)
     expected = list(train(whole, device=device))
@@ -86,24 +88,54 @@ def test_two_processes_give_the_loss_curve_of_one_to_rounding_and_go_on_where_on
     assert end["status"] == "finished"
     assert [metric["event"] for metric in found] == [metric["event"] for metric in expected]
     for ours, theirs in zip(found, expected, strict=True):
+        frozen = ours.get("step", math.inf) <= 5
         for name in theirs:
             if "loss" in name or "accuracy" in name or name in ("ece", "macro_f1"):
-                assert ours[name] == pytest.approx(theirs[name], abs=2e-5), (name, ours, theirs)
-            elif name in ("rates", "phase", "best", "step", "images", "validation_images"):
+                assert ours[name] == pytest.approx(theirs[name], abs=2e-5 if frozen else 0.2), (name, ours, theirs)
+            elif name in ("rates", "phase", "step", "images", "validation_images") or (name == "best" and frozen):
                 assert ours[name] == theirs[name]
     assert not (run.path / DECODED).exists()
 
 
-def test_in_double_precision_two_processes_come_to_the_weights_and_statistics_of_one(tmp_path: Path) -> None:
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for options, file in (([], alone), (torchrun, together)):
-        subprocess.run([sys.executable, *options, "-m", "tests.shared_step", str(file)], cwd=ROOT, check=True)
-    one, both = (torch.load(file, weights_only=True) for file in (alone, together))
-    assert both.keys() == one.keys()
-    for name, value in one.items():
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
+    ],
+    ids=["torchrun", "accelerate launch"],
+)
+def test_in_double_precision_two_processes_come_to_the_weights_of_one(
+    alone: dict[str, Tensor], launcher: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "together"
+    command = [sys.executable, "-m", *launcher, "-m", "tests.shared_step", str(file)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE)
+    both = torch.load(file, weights_only=True)
+    assert both.keys() == alone.keys()
+    for name, value in alone.items():
         assert torch.allclose(both[name], value, rtol=0, atol=1e-12), name
-    assert one["layer3.0.bn1.running_var"].std() > 1e-3  # BatchNorm did train there
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """What one process comes to."""
+    file = tmp_path_factory.mktemp("alone") / "weights"
+    subprocess.run([sys.executable, "-m", "tests.shared_step", str(file)], cwd=ROOT, check=True)
+    weights: dict[str, Tensor] = torch.load(file, weights_only=True)
+    assert (weights["layer3.0.bn1.weight"] - 1).abs().max() > 1e-4  # it did train
+    return weights
+
+
+def test_a_process_that_fails_ends_the_other_which_tells_its_reason(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", EVERYTHING)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *torchrun, "-m", "tests.failing_step", str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
+    assert done.returncode == 1
+    end = run.metrics()[-1]
+    assert (end["event"], end["status"]) == ("end", "failed")
+    assert end["reason"].startswith("The disk is full: ")
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4, "cutmix": 1.0}, {"crop": "resized"}, {"crop_padding": 2}])

@@ -15,9 +15,9 @@ from resnet_space.training import state as training_module
 from resnet_space.training.features import CutModel, frozen_segments
 from resnet_space.training.loop import train
 from resnet_space.training.optim import freeze_all_but, set_training_mode
-from resnet_space.training.strategies import HEAD, phases, recipe
+from resnet_space.training.strategies import HEAD, recipe
 from tests.networks import alive
-from tests.trainings import without_times
+from tests.trainings import phases, without_times
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig("resnet20", ("a", "b", "c"), options={"cbam": "stage"}, image_size=8)
@@ -169,6 +169,6 @@ def test_a_moving_average_that_is_behind_what_is_frozen_now_is_judged_by_its_own
     training = training_module.Training(run, CPU, 52)
     with torch.no_grad():
         training.model.layer2[0].conv1.weight.mul_(0.5)
-    expected = training_module.evaluate(training.kept_model, SPLITS.validation, MODEL)
+    expected = training_module.evaluate(training.evaluated_model, SPLITS.validation, MODEL)
     assert training.validate(SPLITS.validation, None) == expected
     assert training_module.evaluate(training.model, SPLITS.validation, MODEL) != expected

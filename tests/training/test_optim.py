@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
+from resnet_space.config import STRATEGIES, ModelConfig, TrainConfig
 from resnet_space.models import ResNet, create_model
 from resnet_space.training.optim import (
     create_optimizer,
@@ -16,7 +16,8 @@ from resnet_space.training.optim import (
     set_training_mode,
     trained_at,
 )
-from resnet_space.training.strategies import Phase, phases, recipe
+from resnet_space.training.strategies import Phase, recipe
+from tests.trainings import phases
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage", "shortcut": "projection"}, image_size=8)
 RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"stem": "cifar", "cbam": "block"}, image_size=32)
@@ -39,7 +40,7 @@ def batch(config: ModelConfig) -> Tensor:
 
 @pytest.mark.parametrize("config", [RESNET20, RESNET18], ids=["resnet20", "resnet18"])
 @pytest.mark.parametrize("new_cbam", [False, True])
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_optimizer_has_exactly_what_the_phase_trains_at_exactly_its_rates(
     strategy: str, new_cbam: bool, config: ModelConfig
 ) -> None:
@@ -65,7 +66,7 @@ def test_the_optimizer_has_exactly_what_the_phase_trains_at_exactly_its_rates(
 
 
 @pytest.mark.parametrize("config", [RESNET20, RESNET18], ids=["resnet20", "resnet18"])
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_what_a_phase_freezes_is_bit_identical_after_it_and_all_else_has_changed(
     strategy: str, config: ModelConfig
 ) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import STRATEGIES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
 from resnet_space.runs import Run
@@ -78,7 +78,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     original = torch.nn.functional.cross_entropy
     with monkeypatch.context() as patch:
-        patch.setattr(range_module.F, "cross_entropy", recorded)
+        patch.setattr(torch.nn.functional, "cross_entropy", recorded)
         yield losses
 
 
@@ -194,7 +194,7 @@ def test_a_loss_that_explodes_ends_it_and_is_never_a_point(
 def test_a_loss_that_is_no_number_from_the_start_gives_no_points(
     data: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(range_module.F, "cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
     assert to_the_end(range_test(CONFIG, None, data)) == []
 
 
@@ -232,7 +232,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return Watched(monkeypatch)
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("new_cbam", [True, False])
 def test_only_the_last_phases_parts_change_and_in_the_proportion_of_its_rates(
     data: ImageSet, watched: Watched, monkeypatch: pytest.MonkeyPatch, strategy: str, new_cbam: bool

@@ -1,16 +1,44 @@
 import math
+from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from resnet_space.config import STRATEGY_NAMES, ModelConfig, TrainConfig
-from resnet_space.training.strategies import CBAM_RATES, STRATEGIES, phase_at, phases, plan, rate_at, recipe
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.models.registry import HEAD
+from resnet_space.runs import Run
+from resnet_space.training.loop import train
+from resnet_space.training.state import initial_model
+from resnet_space.training.strategies import (
+    CBAM_RATES,
+    STRATEGIES,
+    Phase,
+    own_field_hint,
+    phase_at,
+    plan,
+    rate_at,
+    recipe,
+    register_strategy,
+)
+from tests.trainings import phases
 
 RESNET20 = ModelConfig("resnet20", ("cat", "dog"))
 WITH_CBAM = ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage"})
 RESNET18 = ModelConfig("resnet18", ("cat", "dog"), options={"shortcut": "pad", "cbam": "stage"}, image_size=224)
+ALL = [
+    "full",
+    "scratch",
+    "linear-probe",
+    "last-stage",
+    "freeze-unfreeze",
+    "three-stage",
+    "discriminative",
+    "one-cycle",
+]
 EVERYTHING = {"stem", "layer1", "layer2", "layer3", "head"}
 
 
@@ -18,8 +46,42 @@ def gates(rate: float) -> dict[str, float]:
     return {part: rate * share for part, share in CBAM_RATES.items()}
 
 
-def test_every_strategy_that_a_configuration_may_name_is_described() -> None:
-    assert tuple(STRATEGIES) == STRATEGY_NAMES
+def test_every_strategy_is_described_and_says_which_fields_of_a_configuration_it_sets_and_reads() -> None:
+    assert list(STRATEGIES) == ALL
+    for name, strategy in STRATEGIES.items():
+        assert strategy.id == name
+        assert strategy.label
+        assert strategy.summary
+        recipe(name, "-")
+        assert {field.name for field in fields(TrainConfig)} >= {*strategy.settings, *strategy.own_fields}
+    assert [strategy.id for strategy in STRATEGIES.values() if strategy.start == "none"] == ["scratch"]
+    assert own_field_hint("layer_decay") == "discriminative only; 1 is none"
+
+
+def test_a_strategy_from_outside_is_registered_and_trains(tmp_path: Path) -> None:
+    @register_strategy("two-rates", "the head alone, then the last stage with it", "this test", start="optional")
+    def two_rates(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+        head = {HEAD: training.head_lr}
+        return [Phase(1, head), Phase(training.epochs - 1, head | {"layer3": training.backbone_lr})]
+
+    try:
+        with pytest.raises(ValueError, match="There is a strategy 'two-rates' already"):
+            register_strategy("two-rates", "", "")(two_rates)
+        config = RunConfig(
+            ModelConfig("resnet20", ("a", "b"), image_size=8),
+            TrainConfig("-", strategy="two-rates", epochs=2, batch_size=8, precision="float32"),
+        )
+        images = ImageSet(torch.randint(256, (16, 8, 8, 3), dtype=torch.uint8), torch.arange(16) % 2, ("a", "b"))
+        run = Run.create(tmp_path / "run", config)
+        metrics = list(train(run, device=torch.device("cpu"), splits=Splits(images, images, images, "test")))
+        assert [phase["epochs"] for phase in metrics[0]["phases"]] == [1, 1]
+        rates = [list(metric["rates"]) for metric in metrics if metric["event"] == "step"]
+        assert rates == [["head"], ["head"], ["head", "layer3"], ["head", "layer3"]]
+        before, after = initial_model(run)[0].state_dict(), run.load_weights()
+        assert torch.equal(before["layer2.0.conv1.weight"], after["layer2.0.conv1.weight"])
+        assert not torch.equal(before["fc.weight"], after["fc.weight"])
+    finally:
+        del STRATEGIES["two-rates"]
 
 
 # What trains when: the tutorials' and fastai's numbers
@@ -103,7 +165,7 @@ def test_one_cycle_is_fastais_fine_tune(epochs: int, lengths: list[int]) -> None
     assert recipe("one-cycle", "cifar10-mini").schedule == "one-cycle"
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("model", [RESNET20, WITH_CBAM, RESNET18])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 50, 1_000])
 def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
@@ -118,7 +180,7 @@ def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
         assert not any(set(CBAM_RATES) & set(phase.rates) for phase in found)
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_recipe_plans_what_the_strategy_says_by_itself(strategy: str) -> None:
     assert plan(recipe(strategy, "cifar10-mini", epochs=20), WITH_CBAM) == phases(strategy, 20, WITH_CBAM)
 

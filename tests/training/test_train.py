@@ -28,16 +28,19 @@ from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.explain.sanity import sanity_checks
-from resnet_space.hub.card import card_text
+from resnet_space.hub.card import card_text, write_card
 from resnet_space.models import create_model
 from resnet_space.residuals.history import growth_entry, probe_images, recorded_growth
 from resnet_space.runs import CARD, START_WEIGHTS, STATE, WEIGHTS, Metric, Run
 from resnet_space.serve.limits import VARIABLES
 from resnet_space.train import main
+from resnet_space.training import batches as batches_module
 from resnet_space.training import loop as train_module
+from resnet_space.training.device import autocast_dtype
 from resnet_space.training.evaluation import evaluate_test, load_evaluation
-from resnet_space.training.loop import TrainingError, host, train
-from resnet_space.training.state import Training, autocast_dtype, evaluate, initial_model
+from resnet_space.training.host import host
+from resnet_space.training.loop import TrainingError, train
+from resnet_space.training.state import Training, evaluate, initial_model
 from resnet_space.training.strategies import CBAM_RATES, rate_at
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
@@ -622,7 +625,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(poisoned: Run) -
 
 @pytest.mark.usefixtures("signals")
 def test_the_host_writes_why_a_training_failed(poisoned: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert host(poisoned) == 1
+    assert host(poisoned, write_card) == 1
     end = poisoned.metrics()[-1]
     assert (end["event"], end["status"]) == ("end", "failed")
     assert end["reason"].startswith("The loss is no longer a number in epoch 1")
@@ -634,7 +637,7 @@ def test_the_host_writes_why_a_training_failed(poisoned: Run, capsys: pytest.Cap
 @pytest.mark.usefixtures("signals")
 def test_the_host_writes_that_a_data_set_is_unknown(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", replace(SHORT, training=replace(SHORT.training, dataset="cifar1000")))
-    assert host(run) == 1
+    assert host(run, write_card) == 1
     (end,) = run.metrics()
     assert end["status"] == "failed"
     assert end["reason"].startswith("There is no data set named 'cifar1000'")
@@ -645,7 +648,7 @@ def test_the_host_trains_to_the_end_and_writes_the_card(
     short: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Run.create(tmp_path / "run", SHORT)
-    assert host(run) == 0
+    assert host(run, write_card) == 0
     *metrics, end = run.metrics()
     assert without_times(metrics) == without_times(short.metrics)
     assert (end["event"], end["status"]) == ("end", "finished")
@@ -665,7 +668,7 @@ def test_a_stop_file_stops_it_at_the_next_step(tmp_path: Path) -> None:
 
     watcher = threading.Thread(target=stop_after_the_first_epoch, daemon=True)
     watcher.start()
-    assert host(run) == 0
+    assert host(run, write_card) == 0
     watcher.join()
     end = run.metrics()[-1]
     assert (end["event"], end["status"]) == ("end", "stopped")
@@ -680,11 +683,11 @@ def test_a_stop_file_stops_it_at_the_next_step(tmp_path: Path) -> None:
 def test_a_stop_that_was_asked_for_while_the_trainer_came_up_is_obeyed(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", SHORT)
     run.request_stop()
-    assert host(run) == 0
+    assert host(run, write_card) == 0
     assert [metric["event"] for metric in run.metrics()] == ["start", "end"]
     assert run.metrics()[-1]["status"] == "stopped"
     assert not run.stop_requested()  # it was obeyed: going on later is not stopped by it
-    assert host(run, resume=True) == 0
+    assert host(run, write_card, resume=True) == 0
     assert run.metrics()[-1]["status"] == "finished"
 
 
@@ -889,7 +892,7 @@ def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_b
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    batches = train_module.training_batches
+    batches = batches_module.training_batches
 
     def failing(data: ImageSet, model: ModelConfig, training: TrainConfig, epoch: int, *rest: Any) -> Any:
         for i, batch in enumerate(batches(data, model, training, epoch, *rest)):
@@ -898,9 +901,9 @@ def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_b
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "training_batches", failing)
+        patch.setattr(batches_module, "training_batches", failing)
         run = Run.create(tmp_path / "run", SHORT)
-        assert host(run) == 1
+        assert host(run, write_card) == 1
     end = run.metrics()[-1]
     assert end["status"] == "failed"
     assert end["reason"].startswith(reason)
@@ -908,7 +911,8 @@ def test_what_goes_wrong_in_a_later_epoch_ends_the_run_with_a_sentence_and_its_b
     assert end.get("cause") == cause
     assert "Traceback" in capsys.readouterr().err  # in the log, for whoever wants to know more
     assert run.load_model()
-    assert host(run, resume=True) == 0  # with the cause gone it goes on from the last epoch and ends as any other
+    # With the cause gone it goes on from the last epoch and ends as any other.
+    assert host(run, write_card, resume=True) == 0
     assert digest(run.path / WEIGHTS) == short.weights[-1]
     assert without_times(run.metrics()[:-1]) == without_times(short.metrics)
 
@@ -922,7 +926,7 @@ def test_on_a_disk_so_full_that_not_even_the_end_can_be_written_the_process_stil
 
     run = Run.create(tmp_path / "run", SHORT)
     monkeypatch.setattr(Run, "append_metric", full)
-    assert host(run) == 1
+    assert host(run, write_card) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("The disk is full: ")
     assert not run.is_training
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.runs import DECODED, Metric, Run
 from resnet_space.serve.zero.quota import (
@@ -82,7 +83,7 @@ def train_slice(run_path: str, resume: bool, seconds: float) -> Generator[Report
     It leaves off only where the run's metrics are complete, so that slices write the same ones as a training in one go.
     A stop request is obeyed at once. The last report is yielded when everything is saved; an error is in its `end`.
     """
-    from resnet_space.training.loop import failure  # brings torch, which the main process has loaded before
+    from resnet_space.training.host import failure  # brings torch, which the main process has loaded before
 
     begun = time.monotonic()
     try:
@@ -96,7 +97,8 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
 
     from resnet_space.data.decoded import load_decoded
     from resnet_space.serve.limits import Limits
-    from resnet_space.training.loop import how_to_stop, train
+    from resnet_space.training.host import how_to_stop
+    from resnet_space.training.loop import train
 
     minutes = Limits.from_environment(public=False).minutes
     # Not `choose_device`, which keeps the rest of a ZeroGPU Space from it.
@@ -140,9 +142,10 @@ def train_in_slices(
     Raises:
         UserError: if the run is being trained already.
     """
-    from resnet_space.training.loop import hosting
+    from resnet_space.hub.card import write_card
+    from resnet_space.training.host import hosting
 
-    with hosting(run) as end:
+    with hosting(run, write_card) as end:
         try:
             steps, test_steps = _prepare(run, resume)
             yield SliceProgress(0, 0, 0)
@@ -163,12 +166,12 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
 
     from resnet_space.data.batches import steps_per_epoch
     from resnet_space.data.decoded import save_decoded
-    from resnet_space.training.loop import check_untrained, splits_of
+    from resnet_space.training.run_images import check_untrained, splits_of
     from resnet_space.training.state import Training
 
     training = run.config.training
     check_untrained(run, resume)
-    splits = splits_of(run, keep=True)
+    splits = splits_of(run, record=True)
     # Refuses weights that do not fit; and what it imports the forked process has then (2 s on two cores).
     Training(run, torch.device("cpu"), len(splits.train))
     if training.mixup or training.cutmix:
@@ -181,8 +184,6 @@ def _prepare(run: Run, resume: bool) -> tuple[int, float]:
 def _slices(
     run: Run, resume: bool, steps: int, test_steps: float, most: int, end: Metric
 ) -> Generator[SliceProgress, None, None]:
-    from resnet_space.training.loop import TrainingError
-
     number, setup = 0, SETUP_SECONDS
     step = _steps_done(run) if resume else 0
     told_left: int | None = None
@@ -199,7 +200,7 @@ def _slices(
         except Exception as error:
             refused = refusal(error)
             if refused is None and str(getattr(error, "title", "")) == "ZeroGPU worker error":
-                raise TrainingError(ABORTED) from None
+                raise UserError(ABORTED) from None
             if refused is None:
                 raise
             if refused.left is None or not LEAST_SECONDS <= refused.left < asked:

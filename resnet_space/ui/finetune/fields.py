@@ -14,7 +14,7 @@ from resnet_space.models import list_models
 from resnet_space.runs import BACKBONE
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
-from resnet_space.training.strategies import STRATEGIES
+from resnet_space.training.strategies import STRATEGIES, own_field_hint
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.form import (
     CBAM_CHOICES,
@@ -98,7 +98,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
     caution = gr.HTML("", apply_default_css=False, visible=False)
     more_data = build_more_data(workshop, visitor)
     strategy = gr.Dropdown(
-        [name for name in STRATEGIES if name != "scratch"],
+        [(strategy.label, name) for name, strategy in STRATEGIES.items() if strategy.start != "none"],
         value="full",
         label="Strategy",
         info="what trains when",
@@ -175,7 +175,7 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
         fields["weight_decay"] = number("weight_decay", "Weight decay", "not on norms, biases", 0.0001)
     with gr.Row():
         fields["momentum"] = number("momentum", "Momentum", "of SGD")
-        fields["layer_decay"] = number("layer_decay", "Layer decay", "discriminative only; 1 is none", 0.05)
+        fields["layer_decay"] = number("layer_decay", "Layer decay", own_field_hint("layer_decay"), 0.05)
     with gr.Row():
         fields["label_smoothing"] = number("label_smoothing", "Label smoothing", "0 is none", 0.05)
         fields["clip_norm"] = number("clip_norm", "Gradient clipping", "largest norm; 0 is none", 0.5)

@@ -15,7 +15,7 @@ from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
 from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
-from resnet_space.training.strategies import STRATEGIES, Phase, plan, recipe
+from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM
 
 if TYPE_CHECKING:
@@ -95,8 +95,9 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     shortcut = settings.pop("shortcut", "")
     if scratch and shortcut:
         model = model.with_options(shortcut=shortcut)  # refuses what is not allowed
-    if scratch and settings.get("strategy") == "full":
-        settings["strategy"] = "scratch"
+    strategy = STRATEGIES.get(settings.get("strategy", ""))
+    if scratch and strategy and strategy.start == "optional":
+        settings["strategy"] = from_random_weights().id
     return RunConfig(
         model,
         TrainConfig(
@@ -137,9 +138,10 @@ def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> 
     config = workshop.library.open(name).config
     _require_own_data(workshop, config, key)
     _check_limits(workshop, config)
-    own = {} if config.training.strategy == "full" else strategy_values("scratch")
+    other = from_random_weights().id
+    own = strategy_values(other) if STRATEGIES[config.training.strategy].start == "needed" else {}
     path = workshop.new_path("scratch")
-    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy="scratch", **own)))
+    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy=other, **own)))
 
 
 def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
@@ -337,6 +339,7 @@ def data_values(workshop: Workshop, summary: DatasetSummary, start: str, archite
 
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
-    own = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS, "start", "precision", "more_epochs")
+    data = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS)
+    own = (*data, "start", "precision", "more_epochs", "objective")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

@@ -36,7 +36,7 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
         first = last + 1
     told = STRATEGIES[strategy]
     return (
-        f'<p class="note"><b>{strategy}</b>: {told.summary} ({told.source}). The rates are peaks.</p>'
+        f'<p class="note"><b>{told.label}</b>: {told.summary} ({told.source}). The rates are peaks.</p>'
         f'<div class="plan" style="--columns: {columns}">{"".join(heads)}{"".join(cells)}</div>'
     )
 

@@ -12,7 +12,7 @@ from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric, split_words
 from resnet_space.runs.queue import Status
 from resnet_space.training.evaluation import wilson_interval
-from resnet_space.training.strategies import backbone_parts
+from resnet_space.training.strategies import STRATEGIES, backbone_parts
 
 RANDOM = "random initialisation"
 EMPTY = (
@@ -199,8 +199,8 @@ def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
 
 
 def _strategy_html(run: Run) -> str:
-    strategy = run.config.training.strategy
-    return "" if strategy in ("full", "scratch") else f'<div class="subdued">{strategy}</div>'
+    strategy = STRATEGIES[run.config.training.strategy]
+    return f'<div class="subdued">{strategy.label}</div>' if strategy.start == "needed" else ""
 
 
 def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
@@ -213,8 +213,8 @@ def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
             same_model = run.config.model == other.config.model
             if same_model and _budget(run) == _budget(other):
                 points = 100 * (test["accuracy"] - other_test["accuracy"])
-                chosen = run.config.training.strategy
-                strategy = "" if chosen == "full" else f" ({chosen})"
+                chosen = STRATEGIES[run.config.training.strategy]
+                strategy = f" ({chosen.label})" if chosen.start == "needed" else ""
                 return (
                     f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: from '
                     f"{escape(start_of(run))}{strategy} it reaches <b>{test['accuracy']:.1%}</b>, from random "

@@ -1,0 +1,63 @@
+"""Fit how sure a run may be anew: `python -m resnet_space.calibrate RUN_DIR`, for runs that have no temperature."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from resnet_space.common.errors import UserError
+from resnet_space.hub.card import write_card
+from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
+from resnet_space.training.calibration import calibrate
+from resnet_space.training.evaluation import evaluate_test
+from resnet_space.training.evaluation import save as save_evaluation
+from resnet_space.training.run_images import splits_of
+
+
+def refit(run: Run) -> list[Metric]:
+    """Fit a trained run anew, judge it by its test images again, and write its card.
+
+    Returns:
+        The new metrics. Raises UserError where the run or its images are not here, or it trains.
+    """
+    model = run.load_model()
+    with run.training_lock():
+        splits = splits_of(run)
+        run, new = calibrate(run, model, splits)
+        metrics = run.metrics()
+        test = last_metric(metrics, "test")
+        if test is not None:
+            evaluation, summary = evaluate_test(model, splits.test, run.config.model)
+            save_evaluation(evaluation, run.path / EVALUATION)
+            new.append(test | {name: round(value, 5) for name, value in summary.items()})
+        replaced = {metric["event"] for metric in new}
+        kept = [metric for metric in metrics if metric["event"] not in replaced]
+        end = len(kept) - (bool(kept) and kept[-1]["event"] == "end")
+        _write_metrics(run, [*kept[:end], *new, *kept[end:]])
+        write_card(run)
+    return new
+
+
+def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
+    with replaced_atomically(run.path / METRICS) as file:
+        file.write_text("".join(json.dumps(metric, ensure_ascii=False) + "\n" for metric in metrics), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.calibrate",
+        description="Fit a trained run's temperature and its limit of what is usual, on its own validation images.",
+    )
+    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
+    arguments = parser.parse_args()
+    try:
+        for metric in refit(Run.open(arguments.run)):
+            print(" ".join(f"{name}={value}" for name, value in metric.items()))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

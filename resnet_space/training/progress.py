@@ -1,0 +1,67 @@
+"""Where a training stands, and the means over its last steps."""
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from resnet_space.training import distributed
+from resnet_space.training.objectives import Losses
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved and restored with the weights."""
+
+    epoch: int = 0  # complete epochs
+    step: int = 0  # complete steps of the current epoch
+    best_accuracy: float = -1.0  # on the validation images
+    epochs_since_best: int = 0  # in the last phase
+    loss_sum: float = 0.0  # over this epoch's training images so far
+    correct: int = 0
+    images: int = 0
+    part_sums: dict[str, float] = field(default_factory=dict)  # of the loss's parts, where it has several
+    seconds: float = 0.0  # of training in all sessions
+
+
+class Means(NamedTuple):
+    """Means over the steps since the last report."""
+
+    loss: float
+    parts: dict[str, float]  # of the loss, where it has several
+    images_per_second: float
+
+
+class Window:
+    """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
+
+    def __init__(self, device: torch.device, parts: tuple[str, ...]) -> None:
+        self.parts = parts if len(parts) > 1 else ()
+        self.sums = torch.zeros(
+            3 + len(self.parts), dtype=torch.float64, device="cpu" if device.type == "mps" else device
+        )
+        self.started = time.monotonic()
+
+    def add(self, loss: Tensor, losses: Losses, targets: Tensor) -> None:
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        correct = (losses.logits.argmax(1) == labels).sum()
+        values = [loss, *(losses.parts[name] for name in self.parts)]
+        first, *parts = (value.detach() * len(labels) for value in values)
+        self.sums += torch.stack([first, correct, correct.new_tensor(len(labels)), *parts]).to(self.sums)
+
+    def flush_into(self, progress: Progress) -> Means:
+        """Add the sums to the epoch's and start anew."""
+        loss_sum, correct, images, *part_sums = distributed.summed(self.sums).tolist()
+        parts = dict(zip(self.parts, part_sums, strict=True))
+        progress.loss_sum += loss_sum
+        progress.correct += round(correct)
+        progress.images += round(images)
+        progress.part_sums = {name: progress.part_sums.get(name, 0.0) + value for name, value in parts.items()}
+        now = time.monotonic()
+        rate = images / max(now - self.started, 1e-9)
+        self.sums.zero_()
+        self.started = now
+        images = max(images, 1)
+        return Means(loss_sum / images, {name: round(value / images, 5) for name, value in parts.items()}, rate)

@@ -1,0 +1,37 @@
+"""Which images a run is trained with, and whether it may be trained at all."""
+
+from resnet_space.common.errors import UserError
+from resnet_space.data.splits import Members, Splits, load_splits
+from resnet_space.runs import MEMBERS, RESUME, STATE, Run, replaced_atomically
+
+
+def splits_of(run: Run, *, record: bool = False) -> Splits:
+    """The decoded images that a run is trained with; of one that goes on, those that it began with.
+
+    Args:
+        run: to be trained, or trained.
+        record: note which pictures these are, where that was not done before, for when it goes on.
+
+    Raises:
+        UserError: for data that cannot be read, has other classes, or lacks a picture that the training began with.
+    """
+    model = run.config.model
+    members = Members.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
+    splits = load_splits(
+        run.config.training, model.stored_size, classes=model.classes, members=members, folder=run.path / RESUME
+    )
+    if splits.train.classes != model.classes:
+        raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+    if record and members is None and (members := Members.of(splits)) is not None:
+        with replaced_atomically(run.path / MEMBERS) as file:
+            members.save(file)
+    return splits
+
+
+def check_untrained(run: Run, resume: bool) -> None:
+    """Refuse to train over what is there already. Raises UserError."""
+    has_state = (run.path / STATE).exists()
+    if resume and run.has_weights and not has_state:
+        raise UserError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
+    if not resume and (run.has_weights or has_state or run.metrics()):
+        raise UserError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
