@@ -193,7 +193,7 @@ def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
         return model
     from timm.layers import convert_sync_batchnorm  # torch's would lose the activation in timm's own batch norms
 
-    converted: Backbone = convert_sync_batchnorm(model)
+    converted: Backbone = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return converted
 
 

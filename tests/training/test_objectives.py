@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from resnet_space.runs.checks import metric_of
 from torch import Tensor
 
 from resnet_space.config import OBJECTIVES, ModelConfig, RunConfig, TrainConfig
@@ -19,6 +18,7 @@ from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import create_model
 from resnet_space.plots import loss_chart
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run
+from resnet_space.runs.metrics import metric_of
 from resnet_space.training import range_test as range_module
 from resnet_space.training.batches import second_stream
 from resnet_space.training.loop import train
@@ -27,7 +27,7 @@ from resnet_space.training.range_test import range_test
 from tests.trainings import without_times
 
 CPU = torch.device("cpu")
-MODEL = ModelConfig("resnet20", ("a", "b", "c"), cbam="stage", image_size=8)
+MODEL = ModelConfig("resnet20", ("a", "b", "c"), {"cbam": "stage"}, image_size=8)
 CONFIG = RunConfig(
     MODEL, TrainConfig(dataset="-", epochs=3, batch_size=16, head_lr=0.01, backbone_lr=0.01, precision="float32")
 )
