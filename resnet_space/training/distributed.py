@@ -191,7 +191,7 @@ def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
     """The model, on GPUs with every BatchNorm that trains normalising by the whole batch, not by its process's part."""
     if count() == 1 or device.type != "cuda":
         return model
-    from timm.layers import convert_sync_batchnorm  # torch's would lose the activation in timm's own batch norms
+    from timm.layers.norm_act import convert_sync_batchnorm  # torch's would lose the activation in timm's own
 
     converted: Backbone = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return converted
