@@ -62,7 +62,34 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, kind: Shortcut) 
     )
 
 
-class BasicBlock(nn.Module):
+class ResidualBlock(nn.Module):
+    """relu(F(x) + shortcut(x)), for the two that follow."""
+
+    expansion: int  # channels of the output for each of the 3x3 convolutions' `width`
+    conv1: nn.Conv2d
+    cbam: nn.Module
+    downsample: nn.Module
+    add: Add
+    relu: nn.ReLU
+
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        """The last norm layer of the branch."""
+        raise NotImplementedError
+
+    def residual(self, x: Tensor) -> Tensor:
+        """F(x): what the addition receives."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.residual(x)
+        if not isinstance(self.downsample, NoShortcut):
+            out = self.add(out, self.downsample(x))
+        activated: Tensor = self.relu(out)
+        return activated
+
+
+class BasicBlock(ResidualBlock):
     """relu(F(x) + shortcut(x)) with F = conv3x3 - BN - ReLU - conv3x3 - BN [- CBAM] (He et al. 2015, figure 5 left).
 
     Args:
@@ -84,7 +111,7 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU(inplace=True)  # bn1's output is nothing that anyone measures
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.cbam: nn.Module = CBAM(width) if cbam else nn.Identity()
+        self.cbam = CBAM(width) if cbam else nn.Identity()
         self.downsample = _shortcut(in_channels, width, stride, shortcut)
         self.add = Add()
         self.relu = nn.ReLU()
@@ -94,20 +121,12 @@ class BasicBlock(nn.Module):
         return self.bn2
 
     def residual(self, x: Tensor) -> Tensor:
-        """F(x): what the addition receives."""
         x = self.relu1(self.bn1(self.conv1(x)))
         residual: Tensor = self.cbam(self.bn2(self.conv2(x)))
         return residual
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.residual(x)
-        if not isinstance(self.downsample, NoShortcut):
-            out = self.add(out, self.downsample(x))
-        activated: Tensor = self.relu(out)
-        return activated
 
-
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """relu(F(x) + shortcut(x)) with F = conv1x1 - conv3x3 - conv1x1, each with BN (He et al. 2015, figure 5 right).
 
     The stride sits in the 3x3 convolution, as in torchvision ("ResNet v1.5"); the paper has it in the first 1x1.
@@ -129,7 +148,7 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.cbam: nn.Module = CBAM(out_channels) if cbam else nn.Identity()
+        self.cbam = CBAM(out_channels) if cbam else nn.Identity()
         self.downsample = _shortcut(in_channels, out_channels, stride, shortcut)
         self.add = Add()
         self.relu = nn.ReLU()
@@ -139,21 +158,10 @@ class Bottleneck(nn.Module):
         return self.bn3
 
     def residual(self, x: Tensor) -> Tensor:
-        """F(x): what the addition receives."""
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
         residual: Tensor = self.cbam(self.bn3(self.conv3(x)))
         return residual
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.residual(x)
-        if not isinstance(self.downsample, NoShortcut):
-            out = self.add(out, self.downsample(x))
-        activated: Tensor = self.relu(out)
-        return activated
-
-
-ResidualBlock = BasicBlock | Bottleneck
 
 
 class ResNet(Backbone):
@@ -225,7 +233,7 @@ class ResNet(Backbone):
 
     def blocks(self) -> dict[str, ResidualBlock]:
         """Every residual block by its module name ("layer2.0"), in forward order."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, BasicBlock | Bottleneck)}
+        return {name: module for name, module in self.named_modules() if isinstance(module, ResidualBlock)}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """images [N, 3, H, W] -> the last stage's features [N, C, h, w]."""
@@ -253,7 +261,7 @@ class ResNet(Backbone):
 
     def segments(self) -> tuple[Segment, ...]:
         def segment(stage: str, module: nn.Module, name: str | None = None) -> Segment:
-            dropped = _without_residual(module) if isinstance(module, BasicBlock | Bottleneck) else None
+            dropped = _without_residual(module) if isinstance(module, ResidualBlock) else None
             return Segment(stage, module, (module,), name, dropped)
 
         stages = (
