@@ -32,6 +32,7 @@ from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
 from resnet_space.ui.live import LiveFeed
+from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
 
 
@@ -57,10 +58,11 @@ def main() -> None:
                 mcp_server=mcp,
                 theme=theme(),
                 css=CSS,
+                head=HEAD,
                 run_history=False,
                 ssr_mode=False,
                 prevent_thread_lock=True,
-                **protection(options, routes=[*LiveFeed(workshop).routes, *Uploads(workshop).routes]),
+                **protection(options, routes=[*LiveFeed(workshop).routes, *ROUTES, *Uploads(workshop).routes]),
             )
     except OSError as error:
         refuse(error)

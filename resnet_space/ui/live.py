@@ -5,7 +5,6 @@ many pages show the same runs, and sent only when something changed.
 """
 
 import asyncio
-import gzip
 import hashlib
 import json
 import time
@@ -13,15 +12,12 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
 from html import escape
-from importlib import resources
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from resnet_space import plots
@@ -36,8 +32,6 @@ LOOK_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
 MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
 MAX_MESSAGES = 64  # different sets of shown runs that are kept where no page shows them
-OWN_SCRIPTS = ("page.js", "predict.js")
-SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *OWN_SCRIPTS))
 
 Row = tuple[Run, Status, list[Metric]]
 
@@ -115,8 +109,7 @@ class LiveFeed:
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._messages: OrderedDict[tuple[str, ...], _Message] = OrderedDict()
         self._shown: WeakValueDictionary[tuple[str, ...], _Message] = WeakValueDictionary()
-        self.routes = [Route("/live", self._stream), Route("/plotly.min.js", _plotly)]
-        self.routes += [Route(f"/{name}", _script) for name in OWN_SCRIPTS]
+        self.routes = [Route("/live", self._stream)]
 
     async def latest(self, names: tuple[str, ...]) -> str:
         """The message for pages that show these runs: the same object while nothing changes."""
@@ -232,20 +225,3 @@ class _Message:
         self.version: object = None
         self.content: dict[str, Any] = {"key": "", "table": ""}
         self.text = ""
-
-
-async def _script(request: Request) -> Response:
-    name = next(name for name in OWN_SCRIPTS if request.url.path.endswith(name))
-    return Response((Path(__file__).parent / name).read_bytes(), media_type="text/javascript")
-
-
-async def _plotly(_: Request) -> Response:
-    """Plotly's library as its Python package brings it, so that the page needs no other server."""
-    headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400"}
-    return Response(await asyncio.to_thread(_plotly_gzip), media_type="text/javascript", headers=headers)
-
-
-@lru_cache(maxsize=1)
-def _plotly_gzip() -> bytes:
-    library = resources.files("plotly") / "package_data" / "plotly.min.js"
-    return gzip.compress(library.read_bytes(), 6)
