@@ -34,7 +34,7 @@ from resnet_space.ui.finetune.form import (
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.slices import quota_html
-from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS
 from resnet_space.ui.pull import build_pull
 
 DATASET = "cifar10-mini"
@@ -150,7 +150,7 @@ def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str,
     """(label, name) of all that a visitor's training can start from."""
     trained = workshop.trained_names(key)
     pretrained = [name for name in workshop.start_names(key) if name not in trained]
-    choices = [(name, name) for name in trained] + [(RANDOM, RANDOM)]
+    choices = [(name, name) for name in trained] + [(RANDOM_WORDS, RANDOM)]
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
 
 

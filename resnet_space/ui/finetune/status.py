@@ -15,7 +15,8 @@ from resnet_space.training.strategies import STRATEGIES, backbone_parts
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.reports import accuracy_words
 
-RANDOM = "random initialisation"
+RANDOM = "random initialisation"  # an id: of no start, in the form and of programs
+RANDOM_WORDS = "random initialisation"
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
@@ -68,7 +69,7 @@ def is_underway(status: Status) -> bool:
 
 
 def start_of(run: Run) -> str:
-    return run.config.training.start or RANDOM
+    return run.config.training.start or RANDOM_WORDS
 
 
 def seconds_left(metrics: Sequence[Metric]) -> float | None:
