@@ -31,7 +31,7 @@ from resnet_space.serve.launch import (
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
-from resnet_space.ui.live import LiveFeed
+from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
 

@@ -8,8 +8,8 @@ import pytest
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.runs import QUEUED, Metric, Run
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui import live
-from resnet_space.ui.live import LiveFeed, followed_row, rows_of
+from resnet_space.ui.finetune import live
+from resnet_space.ui.finetune.live import LiveFeed, followed_row, rows_of
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
 START: Metric = {"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 2, "seconds": 0.0}

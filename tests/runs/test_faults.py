@@ -36,10 +36,10 @@ from resnet_space.serve import visitors
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.workshop import HUB_DATASETS, Workshop
 from resnet_space.training.host import host
-from resnet_space.ui import live
+from resnet_space.ui.finetune import live
 from resnet_space.ui.finetune.api import training_status
+from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.finetune.run_list import run_rows
-from resnet_space.ui.live import LiveFeed
 from tests.conftest import WriteSplit
 from tests.faults import FOR_EVER, KINDS, clock, fault
 from tests.hub_stub import HubStub, isolate_client, without_waiting

@@ -19,12 +19,12 @@ from resnet_space.ui.finetune.entries import keep_entries
 from resnet_space.ui.finetune.fields import build_fields, offered_by, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
+from resnet_space.ui.finetune.live import MAX_SHOWN, followed_row, rows_of
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
-from resnet_space.ui.live import MAX_SHOWN, followed_row, rows_of
 from resnet_space.ui.scripts import SCRIPTS
 
 SHOWN_AT_FIRST = 2  # the newest runs

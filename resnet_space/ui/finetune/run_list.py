@@ -16,8 +16,8 @@ from resnet_space.serve.storage import kept_words
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.finetune.live import MAX_SHOWN
 from resnet_space.ui.finetune.status import start_of
-from resnet_space.ui.live import MAX_SHOWN
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
     "run": "str",
