@@ -68,7 +68,7 @@ def main() -> None:
         refuse(error)
     workshop.storage.keep_tidy()
     if not options.readonly:
-        workshop.tend()
+        workshop.start_background_work()
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)

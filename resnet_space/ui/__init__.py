@@ -48,7 +48,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             return gr.Tabs(selected=asked) if asked in opened else gr.skip()
 
         def learn_from(name: str, key: str | None) -> tuple[Any, Any, str]:
-            choices = workshop.dataset_choices(key)
+            choices = workshop.datasets.choices(key)
             return gr.Tabs(selected="finetune"), gr.update(choices=choices, value=name), name
 
         asked = [finetune.followed, names]
@@ -58,7 +58,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
         explore.with_own_data(explored.then, finetune.followed)
         mistakes = predict.mistakes.dataset
         mistakes.change(
-            lambda key: gr.update(choices=workshop.dataset_choices(key)), visitor, finetune.dataset, **QUIET
+            lambda key: gr.update(choices=workshop.datasets.choices(key)), visitor, finetune.dataset, **QUIET
         )
         learned = predict.mistakes.use.click(
             learn_from, [mistakes, visitor], [tabs, finetune.dataset, finetune.added], **QUIET

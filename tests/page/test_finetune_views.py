@@ -24,7 +24,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric
-from resnet_space.serve.workshop import HUB_DATASETS
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.training.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
 from resnet_space.ui.finetune.more_data import (

@@ -27,10 +27,12 @@ from resnet_space.data.summary import cautions
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run
 from resnet_space.runs.queue import Status
+from resnet_space.serve import datasets as datasets_module
 from resnet_space.serve import visitors
 from resnet_space.serve import workshop as workshop_module
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.serve.workshop import Workshop
 from resnet_space.training import range_test as range_module
 from resnet_space.training.state import initial_model
 from resnet_space.training.strategies import CBAM_RATES, recipe
@@ -95,7 +97,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(workshop_module, "pull_pretrained", refuse)
-    monkeypatch.setattr(workshop_module, "describe_dataset", refuse)
+    monkeypatch.setattr(datasets_module, "describe_dataset", refuse)
     monkeypatch.setattr(hub_module, "describe_dataset", refuse)
 
 
@@ -186,7 +188,7 @@ def test_another_image_size_has_the_crop_that_belongs_to_it(
 
 
 def test_the_large_stem_on_small_images_brings_a_caution(workshop: Workshop) -> None:
-    summary = workshop.summary(DatasetRef("pets"))
+    summary = workshop.datasets.summary(DatasetRef("pets"))
     for size, told in ((32, True), (224, False)):
         config = requested_config(workshop, ask(RESNET18, image_size=size))
         sentences = cautions(summary, config.model, config.training)
@@ -277,8 +279,8 @@ def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
 def test_another_label_column_can_be_asked_for(workshop: Workshop) -> None:
     table = pq.read_table(split_files("pets")["train"][0])
     coats = pa.array(["long" if i % 2 else "short" for i in range(len(table))])
-    (workshop.data / "coats").mkdir()
-    pq.write_table(table.append_column("coat", coats), workshop.data / "coats" / "train.parquet")
+    (workshop.datasets.folder / "coats").mkdir()
+    pq.write_table(table.append_column("coat", coats), workshop.datasets.folder / "coats" / "train.parquet")
     config = requested_config(workshop, ask("plain", dataset="coats", dataset_label="coat"))
     assert (config.model.classes, config.training.dataset_label) == (("long", "short"), "coat")
     with pytest.raises(UserError, match="has no label column 'fur': choose one of label, coat"):
@@ -386,7 +388,7 @@ def test_a_strategy_sets_its_own_settings_and_takes_back_those_of_another(strate
 def test_data_and_start_set_image_size_crop_and_batch(
     workshop: Workshop, dataset: str, start: str, values: tuple[Any, ...]
 ) -> None:
-    found = data_values(workshop, workshop.summary(DatasetRef(dataset)), start, "resnet20")
+    found = data_values(workshop, workshop.datasets.summary(DatasetRef(dataset)), start, "resnet20")
     assert found == dict(zip(DATA_SETTINGS, values, strict=True))
 
 
@@ -601,7 +603,7 @@ class HubOfData:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.described: list[tuple[str, str | None]] = []
         self.read: list[tuple[str, str | None, str | None]] = []
-        monkeypatch.setattr(workshop_module, "describe_dataset", self.describe)
+        monkeypatch.setattr(datasets_module, "describe_dataset", self.describe)
         monkeypatch.setattr(hub_module, "dataset_files", self.files)
 
     def describe(self, repo_id: str, *, config: str | None = None) -> Any:
@@ -627,67 +629,67 @@ def test_a_data_set_of_the_hub_is_pinned_to_its_commit_in_the_run(
 
 def test_nobody_is_asked_about_a_data_set_that_is_here_or_pinned(workshop: Workshop) -> None:
     for ref in (DatasetRef("pets"), DatasetRef("gone"), HUB_REF):
-        assert workshop.pinned(ref) == ref
-    workshop.remember(HUB_REF)
-    assert workshop.pinned(DatasetRef("owner/pets")) == HUB_REF
-    assert workshop.pinned(DatasetRef("owner/pets", "small")) == HUB_REF
+        assert workshop.datasets.pinned(ref) == ref
+    workshop.datasets.remember(HUB_REF)
+    assert workshop.datasets.pinned(DatasetRef("owner/pets")) == HUB_REF
+    assert workshop.datasets.pinned(DatasetRef("owner/pets", "small")) == HUB_REF
 
 
 def test_another_configuration_than_the_remembered_is_asked_for(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.remember(HUB_REF)
+    workshop.datasets.remember(HUB_REF)
     hub = HubOfData(monkeypatch)
-    assert workshop.pinned(DatasetRef("owner/pets", "large")) == replace(HUB_REF, config="large")
-    assert workshop.pinned(DatasetRef("owner/dogs")) == replace(HUB_REF, name="owner/dogs")
+    assert workshop.datasets.pinned(DatasetRef("owner/pets", "large")) == replace(HUB_REF, config="large")
+    assert workshop.datasets.pinned(DatasetRef("owner/dogs")) == replace(HUB_REF, name="owner/dogs")
     assert hub.described == [("owner/pets", "large"), ("owner/dogs", None)]
 
 
 def test_data_sets_that_were_downloaded_are_offered_from_then_on(workshop: Workshop, tmp_path: Path) -> None:
     local = [("cifar10-mini", "cifar10-mini"), ("pets", "pets"), ("photos", "photos")]
-    assert workshop.dataset_choices() == local
+    assert workshop.datasets.choices() == local
     newer, large = replace(HUB_REF, revision="a" * 40), replace(HUB_REF, config="large")
     for ref in (HUB_REF, large, newer):
-        workshop.remember(ref)
-    assert [ref for _, ref in workshop.dataset_choices()] == [*(ref for _, ref in local), str(large), str(newer)]
+        workshop.datasets.remember(ref)
+    assert [ref for _, ref in workshop.datasets.choices()] == [*(ref for _, ref in local), str(large), str(newer)]
     again = Workshop(tmp_path / "checkpoints")  # after a restart
-    assert again.dataset_choices() == workshop.dataset_choices()
-    assert [DatasetRef.parse(ref) for _, ref in again.dataset_choices()[3:]] == [large, newer]
+    assert again.datasets.choices() == workshop.datasets.choices()
+    assert [DatasetRef.parse(ref) for _, ref in again.datasets.choices()[3:]] == [large, newer]
 
 
 def test_two_configurations_of_a_data_set_can_be_told_apart(workshop: Workshop) -> None:
-    workshop.remember(HUB_REF)
-    workshop.remember(replace(HUB_REF, config="large"))
-    labels = [label for label, _ in workshop.dataset_choices()]
+    workshop.datasets.remember(HUB_REF)
+    workshop.datasets.remember(replace(HUB_REF, config="large"))
+    labels = [label for label, _ in workshop.datasets.choices()]
     assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("content", ["", "{", "3", "[3]", "null", "\xff"])
 def test_a_damaged_list_of_downloads_is_an_empty_one(workshop: Workshop, data_folder: Path, content: str) -> None:
     (data_folder / HUB_DATASETS).write_text(content, encoding="latin-1")
-    assert [ref for _, ref in workshop.dataset_choices()] == ["cifar10-mini", "pets", "photos"]
-    workshop.remember(HUB_REF)
-    assert workshop.dataset_choices()[-1][1] == str(HUB_REF)
+    assert [ref for _, ref in workshop.datasets.choices()] == ["cifar10-mini", "pets", "photos"]
+    workshop.datasets.remember(HUB_REF)
+    assert workshop.datasets.choices()[-1][1] == str(HUB_REF)
 
 
 def test_a_data_set_is_read_once_however_often_it_is_looked_at(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = workshop.summary(DatasetRef("pets"))
+    first = workshop.datasets.summary(DatasetRef("pets"))
     assert (first.classes, first.counts, first.side) == (PETS, {"train": [20] * 3, "test": [2] * 3}, 20)
-    monkeypatch.setattr(workshop_module, "summarise", None)
-    assert workshop.summary(DatasetRef("pets")) is first
+    monkeypatch.setattr(datasets_module, "summarise", None)
+    assert workshop.datasets.summary(DatasetRef("pets")) is first
     with pytest.raises(TypeError):
-        workshop.summary(DatasetRef("photos"))
+        workshop.datasets.summary(DatasetRef("photos"))
 
 
 def test_the_data_folder_is_the_environments_or_beside_the_runs(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
-    assert workshop.data == tmp_path / "elsewhere"
+    assert workshop.datasets.folder == tmp_path / "elsewhere"
     monkeypatch.delenv(DATA_FOLDER_VARIABLE)
-    assert workshop.data == tmp_path / "data"
+    assert workshop.datasets.folder == tmp_path / "data"
 
 
 # What one does next with a run
@@ -792,7 +794,7 @@ def test_what_came_with_the_app_or_is_gone_cannot_go_on(workshop: Workshop, star
 def public(workshop: Workshop) -> Workshop:
     limited = Workshop(workshop.library.root, public=True, limits=Limits(epochs=5, images=60))
     limited.trainer._spawn = lambda run, resume: None  # type: ignore[method-assign]
-    limited.claim(limited.data / "pets" / DATASET_OWNER, "my key")
+    limited.claim(limited.datasets.folder / "pets" / DATASET_OWNER, "my key")
     return limited
 
 
@@ -824,9 +826,9 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
         ):
             ask_for()
     with pytest.raises(UserError) as refused:
-        public.dataset("gone", key)
+        public.datasets.named("gone", key)
     assert "pets" not in str(refused.value)
-    assert public.dataset("pets", "my key") == DatasetRef("pets")
+    assert public.datasets.named("pets", "my key") == DatasetRef("pets")
 
 
 @pytest.mark.parametrize("key", [5, "\ud800", "half \ufffd", ["key"], "k" * 201, {"key": 1}])

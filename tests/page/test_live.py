@@ -39,7 +39,7 @@ def content(text: str) -> dict[str, Any]:
 def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     run, feed = made(workshop, "a-run"), LiveFeed(workshop)
     run.append_metric(step(1))
 
@@ -63,7 +63,7 @@ def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
 
 
 def test_while_nothing_happens_only_a_sign_of_life_is_sent(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
     made(workshop, "a-run")
 

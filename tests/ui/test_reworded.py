@@ -59,7 +59,7 @@ def test_a_page_in_other_words_trains_from_random_initialisation_predicts_and_co
     expect(page.locator(".status.finished")).to_contain_text("scratch-1 has finished", timeout=TRAINED_MS)
     config = reworded.run("scratch-1").config
     assert (config.training.start, config.training.strategy, config.training.dataset) == (None, "scratch", TINY)
-    assert (config.model.cbam, config.model.shortcut) == ("stage", "none")
+    assert (config.model.options["cbam"], config.model.options["shortcut"]) == ("stage", "none")
 
     press(page, "Try it in Predict")
     expect(field(page, "Compare with")).to_have_value(f"nothing{MARK}")

@@ -113,7 +113,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         linked = workshop.library.names_now(asked.get("run", "").split(",")) if here else []
         return {
             shown: _runs_update(linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
-            form.dataset: gr.update(choices=workshop.dataset_choices(key)),
+            form.dataset: gr.update(choices=workshop.datasets.choices(key)),
         }
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> dict[Any, Any]:
@@ -194,7 +194,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
         (form.compare_button, on_compare, [shown, visitor, followed]),
         (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        started = button.click(handler, inputs, shown, show_progress_on=form.told, **PRIVATE)
+        started = button.click(handler, inputs, shown, show_progress_on=form.message, **PRIVATE)
         started.success(**redraw)
         host_in_slices(workshop, started, [shown, visitor])
     job_started.success(**redraw)

@@ -59,7 +59,7 @@ class Fields:
     caution: gr.HTML
     more_data: MoreData
     suggest_button: gr.Button
-    told: gr.HTML
+    message: gr.HTML
     start_button: gr.Button
     stop_button: gr.Button
     compare_button: gr.Button
@@ -96,7 +96,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
         shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
-        workshop.dataset_choices(),
+        workshop.datasets.choices(),
         value=DATASET,
         label="Data",
         info="the first is small, real, and always there",
@@ -120,7 +120,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
                 defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
             )
     suggest_button = gr.Button("Suggest a learning rate", size="sm")
-    told = gr.HTML("", elem_classes="told", apply_default_css=False)
+    message = gr.HTML("", elem_classes="told", apply_default_css=False)
     with gr.Row():
         start_button = gr.Button("Start", variant="primary", min_width=120)
         stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
@@ -139,7 +139,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         caution,
         more_data,
         suggest_button,
-        told,
+        message,
         start_button,
         stop_button,
         compare_button,
@@ -223,7 +223,7 @@ def wire_fields(
         """The plan, and what to mind, of the form as it stands, or why it cannot be."""
         request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.dataset(request.dataset, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
             phases, config = requested_plan(workshop, request)
         except UserError as error:
             refused = cautions_html([str(error)])
@@ -238,7 +238,7 @@ def wire_fields(
     def look_at_data(key: str | None, *values: Any) -> str:
         request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.dataset(request.dataset, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
         except UserError:  # the plan says why
             return ""
         with workshop.slots.taken("previews"):
@@ -249,7 +249,7 @@ def wire_fields(
 
     def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
-            summary = workshop.summary(workshop.dataset(dataset_name, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(dataset_name, key))
             return data_values(workshop, summary, start_name, architecture_name)
         except UserError:  # the plan says why
             return {}
@@ -261,15 +261,15 @@ def wire_fields(
         # Whose it is is nobody else's business.
         beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
         shown_at, points, suggestion = 0.0, list[Any](), None
-        yield {form.told: f'<p class="note">The images are decoded for a range test{beside}.</p>'}
+        yield {form.message: f'<p class="note">The images are decoded for a range test{beside}.</p>'}
         for latest in suggest(workshop, form.request(key, values)):
             points, suggestion = latest or (points, suggestion)
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 shown_at = time.monotonic()
                 words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
-                yield {form.told: f'<p class="note">{words}</p>' if points else gr.skip()}
+                yield {form.message: f'<p class="note">{words}</p>' if points else gr.skip()}
         chart = plots.figure(plots.range_chart(points, suggestion.tested if suggestion else None))
-        update = {suggestion_plot: gr.update(value=chart, visible=True), form.told: ""}
+        update = {suggestion_plot: gr.update(value=chart, visible=True), form.message: ""}
         if suggestion:
             update |= {settings[name]: getattr(suggestion, name) for name in ("backbone_lr", "head_lr")}
         yield update
@@ -305,7 +305,7 @@ def wire_fields(
     wire_proposal(form.strategy.input, strategy_values, [form.strategy], strategy_settings)
     added = form.more_data.added
     chosen = added.change(
-        lambda ref, key: gr.update(choices=workshop.dataset_choices(key), value=ref),
+        lambda ref, key: gr.update(choices=workshop.datasets.choices(key), value=ref),
         [added, visitor],
         form.dataset,
         **LATEST,
@@ -321,6 +321,6 @@ def wire_fields(
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
         app.load(handler, asked, views, **ahead)
-    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.told]
+    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.message]
     suggesting = form.suggest_button.click(on_suggest, asked, suggested, concurrency_limit=1, **QUIET)
-    suggesting.failure(lambda: "", None, form.told, **QUIET)
+    suggesting.failure(lambda: "", None, form.message, **QUIET)

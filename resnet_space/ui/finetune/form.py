@@ -73,7 +73,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     Raises:
         UserError: one sentence on what is not allowed.
     """
-    ref = workshop.dataset(request.dataset, request.key)
+    ref = workshop.datasets.named(request.dataset, request.key)
     label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
     ref = replace(ref, label=label or ref.label, image=image or ref.image)
     classes = open_dataset(ref).columns.classes
@@ -146,7 +146,7 @@ def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> 
 
 def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
     """Raises UserError: whoever was given a run's address may look at it, but not learn from its pictures."""
-    workshop.dataset(str(DatasetRef.of(config.training)), key)
+    workshop.datasets.named(str(DatasetRef.of(config.training)), key)
 
 
 def start_training(
@@ -160,9 +160,9 @@ def start_training(
 
     def create_own() -> Run:
         if start is None:
-            workshop.take_place()
+            workshop.count_training()
         run = create()
-        workshop.take_place(run)
+        workshop.count_training(run)
         try:
             with in_a_sentence(f"{run.name} cannot be made"):
                 if key:
@@ -249,9 +249,9 @@ def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object,
     added = (more,) if more else ()
     longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
     _check_limits(workshop, replace(run.config, training=longer))
-    workshop.take_place()
+    workshop.count_training()
     workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
-    workshop.take_place(run)
+    workshop.count_training(run)
     return run
 
 
@@ -261,7 +261,7 @@ def _is_finite(value: object) -> TypeGuard[float]:
 
 def training_images(workshop: Workshop, config: RunConfig) -> int:
     """How many the data set has to train with, before validation images are held out. Raises UserError."""
-    return sum(workshop.summary(DatasetRef.of(config.training)).counts["train"])
+    return sum(workshop.datasets.summary(DatasetRef.of(config.training)).counts["train"])
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
@@ -310,7 +310,7 @@ def suggest(
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.summary(workshop.dataset(request.dataset, request.key))
+    summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, request.key))
     strategy = request.settings["strategy"]
     return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
 

@@ -17,10 +17,11 @@ from resnet_space.data.archives import Decision, ImportReport, import_archive, i
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.kept import IN_USE
+from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
 from resnet_space.ui.reports import left_out_html
 
@@ -135,9 +136,9 @@ def bring(
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
     name = free_dataset_name(wanted, secret=workshop.public)
-    report = bringing(workshop.data / name)
+    report = bringing(workshop.datasets.folder / name)
     if key:
-        workshop.claim(workshop.data / name / DATASET_OWNER, key)
+        workshop.claim(workshop.datasets.folder / name / DATASET_OWNER, key)
     return name, report
 
 
@@ -164,7 +165,7 @@ def download(
     megabytes = dataset.bytes / 1e6
     workshop.storage.room_for_download(dataset.reference, dataset.bytes)
     fetch_dataset(dataset, progress=lambda done, total: progress(done, total, megabytes))
-    workshop.remember(dataset.reference)
+    workshop.datasets.remember(dataset.reference)
     return dataset
 
 

@@ -12,7 +12,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
 from resnet_space.runs import CONFIG, WEIGHTS, last_metric
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.storage import kept_words
+from resnet_space.serve.storage import retention_words
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
@@ -82,7 +82,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             label="Click a run to choose it",
             elem_id="run-list",
         )
-        kept = kept_words(workshop.limits)
+        kept = retention_words(workshop.limits)
         gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
             title = gr.Markdown(elem_classes="told")

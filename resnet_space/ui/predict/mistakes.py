@@ -41,7 +41,7 @@ def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Pa
     """The visitor's data set of mistakes in these classes, if there is one."""
     for folder in dataset_folders().values():
         is_theirs = not workshop.public or visitors.owns(folder / DATASET_OWNER, key)
-        is_one = folder.parent == workshop.data and folder.name.startswith(MISTAKES)
+        is_one = folder.parent == workshop.datasets.folder and folder.name.startswith(MISTAKES)
         if is_one and is_theirs and classes_of(folder) == classes:
             return folder
     return None
@@ -62,12 +62,12 @@ def keep_mistake(
     with _writing:
         folder = own_set(workshop, key, classes)
         if folder is None:
-            folder = workshop.data / free_dataset_name(MISTAKES, secret=workshop.public)
+            folder = workshop.datasets.folder / free_dataset_name(MISTAKES, secret=workshop.public)
         name = str(payload.get("orig_name") or path.name)
         count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
         if key:
             workshop.claim(folder / DATASET_OWNER, key)
-    workshop.forget_summary(DatasetRef(folder.name))
+    workshop.datasets.forget_summary(DatasetRef(folder.name))
     return folder, count
 
 
