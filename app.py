@@ -31,7 +31,8 @@ from resnet_space.serve.launch import (
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
-from resnet_space.ui.live import LiveFeed
+from resnet_space.ui.finetune.live import LiveFeed
+from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
 
 
@@ -57,16 +58,17 @@ def main() -> None:
                 mcp_server=mcp,
                 theme=theme(),
                 css=CSS,
+                head=HEAD,
                 run_history=False,
                 ssr_mode=False,
                 prevent_thread_lock=True,
-                **protection(options, routes=[*LiveFeed(workshop).routes, *Uploads(workshop).routes]),
+                **protection(options, routes=[*LiveFeed(workshop).routes, *ROUTES, *Uploads(workshop).routes]),
             )
     except OSError as error:
         refuse(error)
     workshop.storage.keep_tidy()
     if not options.readonly:
-        workshop.tend()
+        workshop.start_background_work()
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)

@@ -52,7 +52,7 @@ def is_costly(block_fn: Any) -> bool:
     return bool(getattr(block_fn.fn, "costly", False))
 
 
-def told(error: Exception) -> gr.Error:
+def visitors_error(error: Exception) -> gr.Error:
     """What a visitor is told of it, whatever it is; an unforeseen one is printed in full."""
     if isinstance(error, gr.Error):
         return error
@@ -248,7 +248,7 @@ class Guarded(gr.Blocks):
                 async with self._queue.place(block_fn, address) if beside_the_queue else nullcontext():
                     return await super().process_api(block_fn, inputs, *args, **options)
         except Exception as error:
-            raise told(error) from None
+            raise visitors_error(error) from None
 
 
 def address_of_request(request: Any) -> str:

@@ -114,8 +114,8 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
             share=given.share,
             accounts=accounts(given.auth, "--auth") or accounts(from_environment.splitlines(), AUTH_VARIABLE),
             readonly=given.readonly,
-            checkpoints=given.checkpoints or _kept() / "checkpoints",
-            data=given.data or Path(os.environ.get(DATA_FOLDER_VARIABLE) or _kept() / "data"),
+            checkpoints=given.checkpoints or _storage_folder() / "checkpoints",
+            data=given.data or Path(os.environ.get(DATA_FOLDER_VARIABLE) or _storage_folder() / "data"),
             limits=Limits(),
         )
         limits = Limits.from_environment(public=options.public)
@@ -135,7 +135,7 @@ def allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
-def _kept() -> Path:
+def _storage_folder() -> Path:
     """Where runs and data are kept: on a Space whatever is not on a mounted storage is lost at a restart."""
     return Path(os.environ.get(STORAGE_VARIABLE) or REPOSITORY)
 

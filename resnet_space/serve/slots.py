@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-from resnet_space.serve.refusals import refusal
+from resnet_space.common.errors import UserError
 
 Kind = Literal[
     "exports", "range tests", "measurements", "pictures of blocks", "predictions", "tests of maps", "previews"
@@ -56,17 +56,17 @@ class Slots:
         Within it take no other of the same kind: two that did would wait for one another.
 
         Raises:
-            gr.Error: one sentence, where there is none to be had.
+            UserError: one sentence, where there is none to be had.
         """
         at_once, waiting = self.widths[kind]
         with self._changed:
             if self._running[kind] >= at_once:
                 if self._waiting[kind] >= waiting:
-                    raise refusal(BUSY.format(kind))
+                    raise UserError(BUSY.format(kind))
                 self._waiting[kind] += 1
                 try:
                     if not self._changed.wait_for(lambda: self._running[kind] < at_once, self.wait_seconds):
-                        raise refusal(BUSY.format(kind))
+                        raise UserError(BUSY.format(kind))
                 finally:
                     self._waiting[kind] -= 1
             self._running[kind] += 1

@@ -22,7 +22,7 @@ from resnet_space.config import RunConfig
 from resnet_space.data.archives import Limits as ImportLimits
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve import temporary
-from resnet_space.serve.kept import IN_USE, LEAST_FILE, Inventory, Kept, oldest_first, to_delete, tree
+from resnet_space.serve.inventory import IN_USE, LEAST_FILE, Inventory, StoredItem, oldest_first, to_delete, tree
 from resnet_space.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
 SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
 
 
-def _is_temporary(thing: Kept, whose: str | None) -> bool:
+def _is_temporary(thing: StoredItem, whose: str | None) -> bool:
     return thing.kind == "temporary" and whose in (None, thing.whose)
 
 
@@ -45,7 +45,7 @@ class Storage:
     def __init__(self, workshop: "Workshop") -> None:
         self.workshop = workshop
         self._lock = threading.RLock()
-        self._kept: list[Kept] = []
+        self._items: list[StoredItem] = []
         self._measured = -MEASURED_SECONDS  # when, by the monotonic clock
         self._whose: dict[str, str] = {}  # addresses by the names of uploads and exports
         self._reserved: dict[str, tuple[str, int]] = {}  # (address, bytes) of uploads on their way, by their names
@@ -63,14 +63,14 @@ class Storage:
         kinds = {kind: found[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
         return {**kinds, "total": found.total(), "free": _free(self.workshop.library.root)}
 
-    def _measure(self, believed: float = MEASURED_SECONDS) -> list[Kept]:
+    def _measure(self, believed: float = MEASURED_SECONDS) -> list[StoredItem]:
         with self._lock:
             if time.monotonic() - self._measured >= believed:
-                self._kept = list(self._inventory.everything(self._whose))
+                self._items = list(self._inventory.everything(self._whose))
                 self._measured = time.monotonic()
-                names = {thing.name for thing in self._kept if thing.kind == "temporary"}
+                names = {thing.name for thing in self._items if thing.kind == "temporary"}
                 self._whose = {name: address for name, address in self._whose.items() if name in names}
-            return self._kept
+            return self._items
 
     # Room for more
 
@@ -133,7 +133,8 @@ class Storage:
             name, size = path.parent.name, max(path.stat().st_size, LEAST_FILE)
             self._whose[name] = address
             # Until all is measured anew.
-            self._kept.append(Kept(name, time.time(), size, lambda: None, "temporary", stays=True, whose=address))
+            item = StoredItem(name, time.time(), size, lambda: None, "temporary", stays=True, whose=address)
+            self._items.append(item)
 
     def room_for_training(self, config: RunConfig) -> None:
         """Room for the decoded images of a training: those of splits that are too large for memory.
@@ -148,7 +149,7 @@ class Storage:
 
         training = config.training
         ref = DatasetRef.of(training)
-        counts = map(sum, self.workshop.summary(ref).counts.values())
+        counts = map(sum, self.workshop.datasets.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
             self.room_for(wanted, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
@@ -161,7 +162,7 @@ class Storage:
         """
         from huggingface_hub import constants
 
-        if any(str(ref) == here for _, here in self.workshop.dataset_choices()):
+        if any(str(ref) == here for _, here in self.workshop.datasets.choices()):
             return
         cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
         if "SPACE_ID" in os.environ:
@@ -175,8 +176,8 @@ class Storage:
         Raises:
             UserError: as `room_for`.
         """
-        self.room_for(4 * archive.stat().st_size, "To import this archive", self.workshop.data)
-        left = self._left_of(self.workshop.data) / 2
+        self.room_for(4 * archive.stat().st_size, "To import this archive", self.workshop.datasets.folder)
+        left = self._left_of(self.workshop.datasets.folder) / 2
         return ImportLimits(total_bytes=max(min(ImportLimits().total_bytes, int(min(left, 1e15))), 1))
 
     def _temporary_bytes(self, whose: str | None) -> int:
@@ -199,12 +200,12 @@ class Storage:
             return free
         return min(gigabytes * 1e9 - sum(thing.bytes for thing in self._measure()) - reserved, free)
 
-    def _make_room(self, wanted: float, among: Callable[[Kept], bool] = lambda _thing: True) -> None:
+    def _make_room(self, wanted: float, among: Callable[[StoredItem], bool] = lambda _thing: True) -> None:
         """Delete what is longest unused, if that is enough."""
         if self.workshop.limits.gigabytes is None:
             return
         for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
-            gone: list[Kept] = []
+            gone: list[StoredItem] = []
             for thing in oldest_first(filter(among, self._measure(believed))):
                 if sum(thing.bytes for thing in gone) >= wanted:
                     break
@@ -231,7 +232,7 @@ class Storage:
     def _tidy(self) -> None:
         self.tidy()
 
-    def _delete(self, things: list[Kept]) -> list[str]:
+    def _delete(self, things: list[StoredItem]) -> list[str]:
         gone = []
         for thing in things:
             try:
@@ -245,17 +246,7 @@ class Storage:
         return gone
 
 
-def tidy(workshop: "Workshop") -> list[str]:
-    """Delete what is to go by the app's limits. Returns the names of what went."""
-    return workshop.storage.tidy()
-
-
-def usage(workshop: "Workshop") -> dict[str, int]:
-    """As `Storage.usage`."""
-    return workshop.storage.usage()
-
-
-def kept_words(limits: Limits) -> str:
+def retention_words(limits: Limits) -> str:
     """What visitors are told of it, or nothing where everything is kept."""
     if limits.days is None and limits.gigabytes is None:
         return ""

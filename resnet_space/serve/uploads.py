@@ -67,11 +67,11 @@ def uploaded_file(payload: dict[str, Any]) -> Path:
     handler with any path in it.
 
     Raises:
-        gr.Error: for a path that is not in the folder of uploads.
+        UserError: for a path that is not in the folder of uploads.
     """
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
-        raise refusal(NOT_UPLOADED)
+        raise UserError(NOT_UPLOADED)
     temporary.used(path)
     return path
 

@@ -1,27 +1,20 @@
 """What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
 
 import hashlib
-import json
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_space.common.background import in_background, tell_once
+from resnet_space.common.background import in_background
 from resnet_space.common.errors import UserError
-from resnet_space.common.faults import words_of
 from resnet_space.common.hardware import is_zero_gpu
-from resnet_space.common.hub_client import HubError, Progress, is_repo_id, is_revision
+from resnet_space.common.hub_client import HubError, Progress
 from resnet_space.config import ModelConfig
-from resnet_space.data.hub import describe_dataset
-from resnet_space.data.reference import DatasetRef
-from resnet_space.data.sources import BUNDLED, DATASET_OWNER, data_folder, dataset_folders
-from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
@@ -34,11 +27,11 @@ from resnet_space.runs import (
     SHOWPIECE,
     Library,
     Run,
-    replaced_atomically,
 )
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
-from resnet_space.serve.kept import EXPIRES
+from resnet_space.serve.datasets import Datasets
+from resnet_space.serve.inventory import EXPIRES
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.loaded import LoadedModels
 from resnet_space.serve.slots import Slots
@@ -48,10 +41,7 @@ if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
 MAX_USERS = 1_000  # whose names are remembered
-MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
-MOST_NAMED = 8  # data sets, in a refusal
-HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
@@ -76,15 +66,13 @@ class Workshop:
         self.library = Library(root)
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
+        self.datasets = Datasets(root, public=public, readonly=readonly)
         self.storage = Storage(self)
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
-        self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
         self.slots = Slots()
-        self._summary_lock = threading.Lock()  # its own: a large data set must not hold up predictions
-        self._remember_lock = threading.Lock()
-        self._places: dict[Path, str] = {}  # of runs: the address that started them
+        self._training_addresses: dict[Path, str] = {}  # of runs: the address that started them
 
     def require_writable(self) -> None:
         """Raises UserError in read-only mode. Everything that changes or starts something asks first."""
@@ -159,7 +147,7 @@ class Workshop:
 
     # Places for trainings
 
-    def take_place(self, run: Run | None = None) -> None:
+    def count_training(self, run: Run | None = None) -> None:
         """Count a training for the address that asks, of which one may have a third of all places.
 
         Args:
@@ -172,11 +160,11 @@ class Workshop:
         if longest is None or not address:
             return
         if run is not None:
-            self._places[run.path] = address
+            self._training_addresses[run.path] = address
             return
-        own = {path for path, whose in self._places.items() if whose == address}
+        own = {path for path, whose in self._training_addresses.items() if whose == address}
         busy = [other for other in self.library.runs() if other.path in own and (other.is_queued or other.is_training)]
-        self._places = {path: whose for path, whose in self._places.items() if path.exists()}
+        self._training_addresses = {path: whose for path, whose in self._training_addresses.items() if path.exists()}
         most = max((longest + 1) // 3, 1)
         if len(busy) >= most:
             raise UserError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
@@ -250,12 +238,7 @@ class Workshop:
             follower.start()
             follower.has_begun.wait(5)
 
-    # Starts and data sets
-
-    @property
-    def data(self) -> Path:
-        """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
-        return data_folder() or self.library.root.parent / "data"
+    # Starts
 
     def start_names(self, key: str | None = None) -> list[str]:
         """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
@@ -278,101 +261,7 @@ class Workshop:
                 raise UserError(str(error)) from None
         return self.library.open(name)
 
-    def dataset_choices(self, key: str | None = None) -> list[tuple[str, str]]:
-        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
-        own = [name for name in dataset_folders() if self._may_see(name, key)]
-        refs = [*map(DatasetRef, own), *self._hub_datasets()]
-        several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
-        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
-
-    def dataset(self, text: object, key: str | None) -> DatasetRef:
-        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
-
-        Raises:
-            UserError: for one that is not there, or is another visitor's: a refusal does not tell which.
-        """
-        ref = DatasetRef.parse(text if isinstance(text, str) else "")
-        if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
-            seen = [label for label, _ in self.dataset_choices(key)]
-            more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
-            names = f"{', '.join(seen[:MOST_NAMED])}{more}"
-            raise UserError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
-        return self.pinned(ref)
-
-    def _may_see(self, name: str, key: str | None) -> bool:
-        folder = dataset_folders().get(name)
-        if folder is None:
-            return False
-        return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
-
-    def summary(self, ref: DatasetRef) -> DatasetSummary:
-        """What a data set has, read once. Raises UserError."""
-        with self._summary_lock:
-            if ref not in self._summaries:
-                self._summaries[ref] = summarise(ref)
-            self._summaries.move_to_end(ref)
-            while len(self._summaries) > MAX_SUMMARIES:
-                self._summaries.popitem(last=False)
-            return self._summaries[ref]
-
-    def forget_summary(self, ref: DatasetRef) -> None:
-        """Of a data set that has changed."""
-        with self._summary_lock:
-            self._summaries.pop(ref, None)
-
-    def pinned(self, ref: DatasetRef) -> DatasetRef:
-        """The reference with the Hub's commit, which is asked for where it is missing. Raises UserError."""
-        if not ref.is_on_hub:
-            return ref
-        known = [
-            other
-            for other in self._hub_datasets()
-            if other.name == ref.name
-            and ref.config in (None, other.config)
-            and (ref.label, ref.image) == (other.label, other.image)
-        ]
-        if ref.revision is None and known:
-            return known[-1]
-        if self.readonly and ref not in known:  # to look at it would be to download it
-            raise UserError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
-        if ref.revision is not None:
-            return ref
-        chosen = {"label_column": ref.label, "image_column": ref.image}
-        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
-        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
-
-    def remember(self, ref: DatasetRef) -> None:
-        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
-
-        Raises:
-            UserError: where that cannot be written down.
-        """
-        with self._remember_lock:
-            same = replace(ref, revision=None)
-            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
-            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
-            try:
-                with replaced_atomically(self.data / HUB_DATASETS) as file:
-                    file.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
-
-    def _hub_datasets(self) -> list[DatasetRef]:
-        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
-        try:
-            found = json.loads((self.data / HUB_DATASETS).read_text("utf-8"))
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, RecursionError) as error:
-            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
-            return []
-        entries = found if isinstance(found, list) else [found]
-        refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
-        if len(refs) < len(entries):
-            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
-        return list(dict.fromkeys(refs))
-
-    def tend(self) -> None:
+    def start_background_work(self) -> None:
         """From now on start what waits when its turn comes."""
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
@@ -403,8 +292,3 @@ class Workshop:
             with suppress(UserError):  # whoever chooses a broken run is told
                 self.classifier(name)
         return True
-
-
-def _is_on_hub(ref: DatasetRef) -> bool:
-    named = ref.is_on_hub and is_repo_id(ref.name) and (ref.revision is None or is_revision(ref.revision))
-    return named and (ref.config or "").isprintable()

@@ -7,15 +7,12 @@ import gradio as gr
 from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
 from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
 from resnet_space.ui.predict import build_predict
 
 __all__ = ["Workshop", "build_app"]
-
-
-# It may be clicked before our script is here.
-OPEN = "() => {{ window.resnetSpaceTab = '{0}'; window.resnetSpace?.open('{0}'); }}"
 
 
 def build_app(workshop: Workshop) -> gr.Blocks:
@@ -51,27 +48,28 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             return gr.Tabs(selected=asked) if asked in opened else gr.skip()
 
         def learn_from(name: str, key: str | None) -> tuple[Any, Any, str]:
-            choices = workshop.dataset_choices(key)
+            choices = workshop.datasets.choices(key)
             return gr.Tabs(selected="finetune"), gr.update(choices=choices, value=name), name
 
-        private: Any = {"api_visibility": "private", "show_progress": "hidden"}
         asked = [finetune.followed, names]
-        tried = finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **private)
+        tried = finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **QUIET)
         predict.with_example(tried.then)
-        explored = finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **private)
+        explored = finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **QUIET)
         explore.with_own_data(explored.then, finetune.followed)
-        kept = predict.mistakes.kept
-        kept.change(lambda key: gr.update(choices=workshop.dataset_choices(key)), visitor, finetune.dataset, **private)
+        mistakes = predict.mistakes.dataset
+        mistakes.change(
+            lambda key: gr.update(choices=workshop.datasets.choices(key)), visitor, finetune.dataset, **QUIET
+        )
         learned = predict.mistakes.use.click(
-            learn_from, [kept, visitor], [tabs, finetune.dataset, finetune.added], **private
+            learn_from, [mistakes, visitor], [tabs, finetune.dataset, finetune.added], **QUIET
         )
         # The open tab is in the page's address, and back from there.
         opened = {"finetune": finetune_tab, "predict": predict_tab, "explore": explore_tab}
         for name, tab in opened.items():
-            tab.select(None, js=OPEN.format(name), **private)
+            tab.select(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         for name, led in {"predict": tried, "explore": explored, "finetune": learned}.items():
-            led.then(None, js=OPEN.format(name), **private)
+            led.then(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         # Not before: a tab that is opened without a picture chooses one.
-        arrived = predict.opened.then(open_tab, None, tabs, **private)
-        arrived.then(None, js="() => { window.resnetSpaceArrived = true; }", **private)
+        arrived = predict.opened.then(open_tab, None, tabs, **QUIET)
+        arrived.then(None, js="resnetSpace.arrive", **QUIET)
     return app

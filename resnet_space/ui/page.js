@@ -1,5 +1,5 @@
 // What the page does by itself: it draws what the server's event stream says of the runs that it shows.
-window.resnetSpace = (() => {
+Object.assign(window.resnetSpace, (() => {
   "use strict";
 
   const CONFIG = { responsive: true, displaylogo: false };
@@ -72,35 +72,6 @@ window.resnetSpace = (() => {
     place.innerHTML = html;
   }
 
-  // What is looked at is in the page's address, which can be shared and survives a reload: the open tab, and what that
-  // tab shows. It takes the place of the address before, so that "back" leaves the page. A key does not stay there.
-  const FIRST_TAB = "finetune";
-  const OURS = ["key", "tab", "run", "with", "example"];
-  const shown = {};
-  const asked = new URL(window.location).searchParams.get("tab");
-  let tab = asked ?? window.resnetSpaceTab ?? FIRST_TAB;
-
-  function address() {
-    const url = new URL(window.location);
-    for (const name of OURS) url.searchParams.delete(name);
-    const parts = { tab: tab === FIRST_TAB ? "" : tab, ...shown[tab] };
-    for (const [name, value] of Object.entries(parts)) if (value) url.searchParams.set(name, value);
-    if (url.href !== window.location.href) window.history.replaceState(null, "", url);
-  }
-
-  // A tab was opened. Before the one that the address asks for is, gradio opens the first.
-  function open(name) {
-    if (asked && name !== asked && !window.resnetSpaceArrived) return;
-    tab = name;
-    address();
-  }
-
-  // A tab shows something else, such as {run: "name"}.
-  function show(name, parts) {
-    shown[name] = { ...shown[name], ...parts };
-    if (name === tab) address();
-  }
-
   // One stream of events for the runs in the component's value: {"runs": [names]}. Each event has all that is shown,
   // so that nothing is lost by a broken connection; the browser connects again by itself.
   function live(element, props, trigger, watch) {
@@ -125,7 +96,7 @@ window.resnetSpace = (() => {
       if (wanted === runs) return;
       runs = wanted;
       source?.close();
-      show("finetune", { run: runs });
+      window.resnetSpace.show("finetune", { run: runs });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
       source.onmessage = receive;
     }
@@ -172,5 +143,5 @@ window.resnetSpace = (() => {
     redraw();
   }
 
-  return { live, clickable, points, report, open, show };
-})();
+  return { live, clickable, points, report };
+})());

@@ -4,8 +4,8 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.images import ImageError, open_image
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENOUGH = 512  # pixels of the short side of a picture that is shown, and looked at by a model of usual size
+
+NO_PICTURE = "There is no image yet: upload one, take one, paste one, or choose an example."
 
 
 def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) -> "Image":
@@ -26,16 +28,13 @@ def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) ->
         short_side: pixels that are enough: a JPEG of several times as many is not decoded in full.
 
     Raises:
-        gr.Error: one sentence for a missing or unusable picture, or one that was not uploaded.
+        UserError: one sentence for a missing or unusable picture, or one that was not uploaded.
     """
     source = (payload or {}).get("path") or (payload or {}).get("url")
     if not payload or not source:
-        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
-    try:
-        inline = str(source).startswith("data:")
-        return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=short_side)
-    except ImageError as error:
-        raise refusal(error) from None
+        raise UserError(NO_PICTURE)
+    inline = str(source).startswith("data:")
+    return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=short_side)
 
 
 def _inline(url: str) -> io.BytesIO:

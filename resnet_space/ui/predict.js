@@ -16,13 +16,11 @@ window.resnetSpace.predict = (() => {
 
   // In the other run's answer the class of the same name has another number.
   function chooseByName(button) {
-    const name = button.querySelector(".name").textContent;
-    choose(button.closest("[data-side]").dataset.side, button.dataset.class);
+    const { side } = button.closest("[data-side]").dataset;
+    choose(side, button.dataset.class);
     for (const other of document.querySelectorAll("#answer [data-class]")) {
-      const side = other.closest("[data-side]").dataset.side;
-      if (side !== button.closest("[data-side]").dataset.side && other.querySelector(".name").textContent === name) {
-        choose(side, other.dataset.class);
-      }
+      const otherSide = other.closest("[data-side]").dataset.side;
+      if (otherSide !== side && other.dataset.name === button.dataset.name) choose(otherSide, other.dataset.class);
     }
   }
 
@@ -72,8 +70,7 @@ window.resnetSpace.predict = (() => {
       trigger("select", { module: dataset.module, side: Number(dataset.side), channel: Number(channel) });
   }
 
-  // What was asked for a picture and its runs, and comes when others are wanted, is not shown.
-  const isWanted = (of) => of === window.resnetSpaceWanted;
+  const { isWanted, chooseExample } = window.resnetSpace.picture;
 
   function evidence(element, props, watch) {
     const told = { get value() { return isWanted(props.value?.of) ? props.value : null; } };
@@ -103,7 +100,7 @@ window.resnetSpace.predict = (() => {
     element.addEventListener("click", ({ target }) => {
       const button = target.closest("[data-example]");
       if (!button) return;
-      window.resnetSpaceExample = button.dataset.example;
+      chooseExample(button.dataset.example);
       trigger("select", { name: button.dataset.example });
     });
   }

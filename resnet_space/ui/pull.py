@@ -10,8 +10,8 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
 
@@ -36,7 +36,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     pulled = gr.State(None)
     with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
         wanted = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
-        said = gr.HTML("", elem_classes="told", apply_default_css=False)
+        report = gr.HTML("", elem_classes="told", apply_default_css=False)
         pull = gr.Button("Download", size="sm")
 
     def on_open() -> Any:
@@ -45,59 +45,47 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         except HubError:  # without a network the panel still takes a name, and says then why it cannot be had
             return gr.skip()
 
-    def on_wanted(text: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+    def on_wanted(text: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
         """Describe the model where it is one; else search for the words."""
         text = (text or "").strip()
         if not text:
-            return gr.skip(), ""
+            return {report: ""}
         token = token_of(workshop, key, signed_in)
         try:
             if "/" in text:
                 repo_id, revision = split_revision(text)
-                return gr.skip(), model_html(describe_model(repo_id, revision=revision, token=token))
-            found = search_models(text, token=token)
+                return {report: model_html(describe_model(repo_id, revision=revision, token=token))}
+            models = search_models(text, token=token)
+            if not models:
+                raise HubError(
+                    f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm ResNet."
+                )
         except HubError as error:
-            return gr.skip(), f'<p class="caution">{escape(str(error))}</p>'
-        if not found:
-            none = f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm ResNet."
-            return gr.skip(), f'<p class="caution">{escape(none)}</p>'
-        return gr.update(choices=found, value=found[0]), ""
+            return {report: f'<p class="caution">{escape(str(error))}</p>'}
+        return {wanted: gr.update(choices=models, value=models[0]), report: ""}
 
     @costly
     def on_pull(
-        text: str | None,
-        key: str | None,
-        signed_in: gr.OAuthToken | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+        text: str | None, key: str | None, signed_in: gr.OAuthToken | None, progress: gr.Progress = PROGRESS
+    ) -> dict[Any, Any]:
         repo_id, revision = split_revision(text or "")
         if not repo_id:
-            raise refusal("Choose a model first, or type its name: user/name.")
+            raise UserError("Choose a model first, or type its name: user/name.")
+        token, downloading = token_of(workshop, key, signed_in), reporter(progress, "Downloading {mb}")
+        run = workshop.pull(repo_id, key, revision=revision, token=token, progress=downloading)
+        return {pulled: run.name, report: f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'}
 
-        def told(done: int, total: int) -> None:
-            progress(done / max(total, 1), desc=f"Downloading {total / 1e6:,.1f} MB")
-
-        try:
-            run = workshop.pull(
-                repo_id, key, revision=revision, token=token_of(workshop, key, signed_in), progress=told
-            )
-        except UserError as error:
-            raise refusal(error) from None
-        return run.name, f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'
-
-    # Not preprocessed: the page's choices are older than what a search finds.
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    panel.expand(on_open, None, wanted, show_progress="hidden", **private)
-    wanted.change(on_wanted, [wanted, visitor], [wanted, said], show_progress="minimal", **private)
-    pull.click(on_pull, [wanted, visitor], [pulled, said], show_progress_on=said, concurrency_limit=2, **private)
+    panel.expand(on_open, None, wanted, **QUIET)
+    wanted.change(on_wanted, [wanted, visitor], [wanted, report], show_progress="minimal", **PRIVATE)
+    pull.click(on_pull, [wanted, visitor], [pulled, report], show_progress_on=report, concurrency_limit=2, **PRIVATE)
     return pulled
 
 
 def wire_pull(pulled: gr.State, names: gr.State, run: gr.Dropdown) -> None:
     """Let what was pulled be the tab's chosen run, and every tab's choice; `names` are the runs that can predict."""
 
-    def on_pulled(name: str, known: list[str]) -> tuple[list[str], Any]:
+    def on_pulled(name: str, known: list[str]) -> dict[Any, Any]:
         names_now = [*dict.fromkeys([name, *known])]
-        return names_now, gr.update(choices=names_now, value=name)
+        return {names: names_now, run: gr.update(choices=names_now, value=name)}
 
-    pulled.change(on_pulled, [pulled, names], [names, run], show_progress="hidden", api_visibility="private")
+    pulled.change(on_pulled, [pulled, names], [names, run], **QUIET)

@@ -26,7 +26,8 @@ from resnet_space.data.summary import (
     summarise,
 )
 from resnet_space.models import create_model
-from resnet_space.serve import workshop
+from resnet_space.serve import datasets
+from resnet_space.serve.workshop import Workshop
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int | None], Sequence[str]], None]
 
@@ -460,13 +461,13 @@ def test_the_summaries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch:
         read.append(ref.name)
         return DatasetSummary(ref, (), {}, 32, [])
 
-    monkeypatch.setattr(workshop, "summarise", counted)
-    monkeypatch.setattr(workshop, "MAX_SUMMARIES", 3)
-    app = workshop.Workshop(tmp_path)
+    monkeypatch.setattr(datasets, "summarise", counted)
+    monkeypatch.setattr(datasets, "MAX_SUMMARIES", 3)
+    app = Workshop(tmp_path)
     for name in ("a", "b", "c", "a", "d", "a", "b"):
-        app.summary(DatasetRef(name))
+        app.datasets.summary(DatasetRef(name))
     assert read == ["a", "b", "c", "d", "b"]
-    app.forget_summary(DatasetRef("a"))
-    app.summary(DatasetRef("a"))
-    app.summary(DatasetRef("b"))
+    app.datasets.forget_summary(DatasetRef("a"))
+    app.datasets.summary(DatasetRef("a"))
+    app.datasets.summary(DatasetRef("b"))
     assert read == ["a", "b", "c", "d", "b", "a"]

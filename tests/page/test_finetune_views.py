@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -25,17 +24,17 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.summary import DatasetSummary, Sample, cautions
 from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palette, range_chart
 from resnet_space.runs import Metric
-from resnet_space.serve.workshop import HUB_DATASETS
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.training.strategies import STRATEGIES, Phase, plan, recipe
 from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
 from resnet_space.ui.finetune.more_data import (
-    SHOWN_SKIPPED,
     chosen_otherwise,
     free_dataset_name,
     other_choices,
     report_html,
 )
 from resnet_space.ui.finetune.plan import plan_html
+from resnet_space.ui.reports import LISTED
 from tests.conftest import WriteSplit
 from tests.trainings import phases
 
@@ -402,7 +401,7 @@ def test_an_imports_report_tells_how_many_images_of_which_classes() -> None:
 
 @pytest.mark.parametrize(
     ("count", "listed", "lines", "rest"),
-    [(3, 3, 3, None), (SHOWN_SKIPPED, SHOWN_SKIPPED, SHOWN_SKIPPED, None), (2_021, 100, SHOWN_SKIPPED, "2,001")],
+    [(3, 3, 3, None), (LISTED, LISTED, LISTED, None), (2_021, 100, LISTED, "2,001")],
 )
 def test_what_was_left_out_is_told_with_the_reason_and_counted(
     count: int, listed: int, lines: int, rest: str | None
@@ -444,7 +443,7 @@ def test_only_what_was_offered_can_be_chosen_otherwise() -> None:
     ]
     assert chosen_otherwise(None) == {}
     for wrong in ("{", "[1]", '{"limits": 1}', '{"folders": ["keep"]}'):
-        with pytest.raises(gr.Error, match="cannot be chosen: take one of the list"):
+        with pytest.raises(UserError, match="cannot be chosen: take one of the list"):
             chosen_otherwise(wrong)
 
 

@@ -8,8 +8,8 @@ import pytest
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.runs import QUEUED, Metric, Run
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui import live
-from resnet_space.ui.live import LiveFeed, followed_row, rows_of
+from resnet_space.ui.finetune import live
+from resnet_space.ui.finetune.live import LiveFeed, followed_row, rows_of
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")))
 START: Metric = {"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 2, "seconds": 0.0}
@@ -39,7 +39,7 @@ def content(text: str) -> dict[str, Any]:
 def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     run, feed = made(workshop, "a-run"), LiveFeed(workshop)
     run.append_metric(step(1))
 
@@ -63,7 +63,7 @@ def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
 
 
 def test_while_nothing_happens_only_a_sign_of_life_is_sent(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
     made(workshop, "a-run")
 

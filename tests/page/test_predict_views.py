@@ -35,8 +35,7 @@ from resnet_space.ui.predict.answer import answers_html, percent
 from resnet_space.ui.predict.batch import Reading, classified, evaluation_of, read_all, table_columns, table_rows
 from resnet_space.ui.predict.examples import example_file, example_names, example_of
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
-from resnet_space.ui.svg import HEIGHT, bars
+from resnet_space.ui.predict.maps import HEIGHT, bars, channel_html, class_maps_html, gates_html, program_html
 from tests.networks import alive
 
 HOSTILE = "<img src=x onerror=alert(1)>"

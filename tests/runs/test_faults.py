@@ -33,13 +33,14 @@ from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEI
 from resnet_space.runs import queue as queue_module
 from resnet_space.runs.queue import Trainer, trainer_process
 from resnet_space.serve import visitors
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.serve.workshop import Workshop
 from resnet_space.training.host import host
-from resnet_space.ui import live
+from resnet_space.ui.finetune import live
 from resnet_space.ui.finetune.api import training_status
+from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.finetune.run_list import run_rows
-from resnet_space.ui.live import LiveFeed
 from tests.conftest import WriteSplit
 from tests.faults import FOR_EVER, KINDS, clock, fault
 from tests.hub_stub import HubStub, isolate_client, without_waiting
@@ -103,7 +104,7 @@ class World:
             assert len(run_rows(workshop, None)) == len(workshop.runs())
             for run in runs:
                 assert training_status(workshop, run.name)["state"]
-            workshop.dataset_choices()
+            workshop.datasets.choices()
         mine = Run.open(self.root / "runs" / "trained")
         assert mine.metrics() == self.trained.metrics()
         assert (mine.path / WEIGHTS).read_bytes() == (self.trained.path / WEIGHTS).read_bytes()
@@ -155,7 +156,7 @@ def bring(world: World) -> None:
 
 
 def remember(world: World) -> None:
-    world.workshop.remember(queue_ref())
+    world.workshop.datasets.remember(queue_ref())
 
 
 def queue_ref() -> DatasetRef:
@@ -452,17 +453,17 @@ def test_a_place_in_the_queue_that_cannot_be_read_is_told_and_taken_anew(
 def test_names_that_nobody_can_read_and_nonsense_in_lists_are_left_out(
     workshop: Workshop, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for root in (workshop.library.root, workshop.data):
+    for root in (workshop.library.root, workshop.datasets.folder):
         shutil.copytree(data / GREYS, root / os.fsdecode(b"caf\xe9"))
-    shutil.copytree(data / GREYS, workshop.data / GREYS)
+    shutil.copytree(data / GREYS, workshop.datasets.folder / GREYS)
     sound = ["cifar10-mini", GREYS]
     for content in ("{}", "[{}]", '[["a/b"], 5, "\\ud800/b", "a"]', "[" * 100_000, "5"):
-        (workshop.data / HUB_DATASETS).write_text(content)
-        assert [ref for _, ref in workshop.dataset_choices()] == sound
-    (workshop.data / HUB_DATASETS).write_text('[{}, "ann/bees@main", "\\ud800/b"]')
-    assert [ref for _, ref in workshop.dataset_choices()] == [*sound, "ann/bees@main"]
-    workshop.remember(DatasetRef("bob/ants"))
-    assert json.loads((workshop.data / HUB_DATASETS).read_text()) == ["ann/bees@main", "bob/ants"]
+        (workshop.datasets.folder / HUB_DATASETS).write_text(content)
+        assert [ref for _, ref in workshop.datasets.choices()] == sound
+    (workshop.datasets.folder / HUB_DATASETS).write_text('[{}, "ann/bees@main", "\\ud800/b"]')
+    assert [ref for _, ref in workshop.datasets.choices()] == [*sound, "ann/bees@main"]
+    workshop.datasets.remember(DatasetRef("bob/ants"))
+    assert json.loads((workshop.datasets.folder / HUB_DATASETS).read_text()) == ["ann/bees@main", "bob/ants"]
     assert {run.name for run in workshop.library.runs()} == {"odd", "sound"}
     (workshop.library.root / "odd" / CONFIG).write_text("{")
     for _ in range(3):
@@ -723,7 +724,7 @@ def test_a_run_that_cannot_be_started_does_not_hold_the_queue(world: World) -> N
 def test_one_look_serves_streams_of_different_runs_and_each_keeps_its_message(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LOOK_SECONDS", 1_000.0)
+    monkeypatch.setattr(live, "REFRESH_SECONDS", 1_000.0)
     feed, called = LiveFeed(workshop), Counter[str]()
     runs, content = Library.runs, LiveFeed._content
 

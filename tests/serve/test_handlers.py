@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from resnet_space.serve import handlers
-from resnet_space.serve.handlers import told
+from resnet_space.serve.handlers import visitors_error
 from resnet_space.serve.sessions import SESSIONS_OF_ONE
 from tests.handlers_app import A_MINUTE
 
@@ -206,4 +206,4 @@ def test_many_values_and_many_files_are_refused_before_they_are_looked_at(served
 
 def test_a_refusal_of_a_handler_stays_as_it_is() -> None:
     error = gr.Error("as it is")
-    assert told(error) is error
+    assert visitors_error(error) is error

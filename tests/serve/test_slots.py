@@ -4,9 +4,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 
+from resnet_space.common.errors import UserError
 from resnet_space.serve.slots import WIDTHS, Slots, Width
 from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import Images
@@ -39,8 +39,8 @@ class Work:
                 self.done.wait(30)
                 with self._lock:
                     self.running -= 1
-        except gr.Error as error:
-            self.refused.append(error.message)
+        except UserError as error:
+            self.refused.append(str(error))
 
 
 def test_as_many_run_and_wait_as_may_and_the_others_are_refused_at_once() -> None:
@@ -60,7 +60,7 @@ def test_who_waits_too_long_is_refused_and_takes_no_place() -> None:
     work = Work(slots, 1)
     eventually(lambda: work.running == 1)
     for _ in range(3):
-        with pytest.raises(gr.Error), slots.taken("exports"):
+        with pytest.raises(UserError), slots.taken("exports"):
             pass
     work.done.set()
     work.threads[0].join(30)
@@ -83,7 +83,7 @@ def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> Non
         ("predictions", lambda: looks(workshop, None, ["a-run"])),
         ("measurements", lambda: next(measured(workshop, "a-run", Images(), threading.Event()))),
     ):
-        with pytest.raises(gr.Error, match=f"As many {kind} are under way here as can be at once: try again soon"):
+        with pytest.raises(UserError, match=f"As many {kind} are under way here as can be at once: try again soon"):
             work()
 
 

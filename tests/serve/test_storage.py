@@ -16,9 +16,9 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run
 from resnet_space.serve import storage, temporary, visitors
-from resnet_space.serve.kept import DAY, HOUR, LEAST_FILE, Kept, to_delete
+from resnet_space.serve.inventory import DAY, HOUR, LEAST_FILE, StoredItem, to_delete
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.storage import kept_words, tidy, usage
+from resnet_space.serve.storage import retention_words
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file
 from tests.conftest import WriteSplit
@@ -29,11 +29,11 @@ NOW = 1_000 * DAY
 PUBLIC_APP = Workshop(Path("/nowhere"), public=True)
 
 
-def thing(name: str, days_ago: float, gigabytes: float = 1.0) -> Kept:
-    return Kept(name, NOW - days_ago * DAY, int(gigabytes * 1e9), lambda: None)
+def thing(name: str, days_ago: float, gigabytes: float = 1.0) -> StoredItem:
+    return StoredItem(name, NOW - days_ago * DAY, int(gigabytes * 1e9), lambda: None)
 
 
-def gone(kept: list[Kept], limits: Limits) -> list[str]:
+def gone(kept: list[StoredItem], limits: Limits) -> list[str]:
     return [thing.name for thing in to_delete(kept, limits, NOW)]
 
 
@@ -53,10 +53,10 @@ def test_what_was_not_used_for_longest_goes_until_the_rest_fits() -> None:
 
 
 def test_visitors_are_told_how_long_their_runs_are_kept() -> None:
-    assert kept_words(Limits()) == ""
-    assert kept_words(Limits(days=7)).startswith("Runs are kept here 7 days after their last change. Push")
-    assert "more than 5 GB" in kept_words(Limits(days=7, gigabytes=5))
-    assert "while there is room: the oldest go first" in kept_words(Limits(gigabytes=5))
+    assert retention_words(Limits()) == ""
+    assert retention_words(Limits(days=7)).startswith("Runs are kept here 7 days after their last change. Push")
+    assert "more than 5 GB" in retention_words(Limits(days=7, gigabytes=5))
+    assert "while there is room: the oldest go first" in retention_words(Limits(gigabytes=5))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_only_what_visitors_made_and_do_not_use_any_more_is_deleted(
     trains = make("trains", 8)
     with trains.training_lock():
         age(trains.path, 8)
-        assert tidy(workshop) == ["expired"]
+        assert workshop.storage.tidy() == ["expired"]
     assert {path.name for path in workshop.library.root.iterdir()} == {
         "fresh",
         "waits",
@@ -118,9 +118,9 @@ def test_a_visitors_data_set_goes_when_its_time_is_over_but_not_while_a_training
             PUBLIC_APP.claim(tmp_path / "data" / name / DATASET_OWNER, visitors.new_key())
         age(tmp_path / "data", 8)
     waits = make("waits", 0, queued=True)
-    assert tidy(workshop) == ["toys"]
+    assert workshop.storage.tidy() == ["toys"]
     (waits.path / QUEUED).unlink()
-    assert tidy(workshop) == ["pets"]
+    assert workshop.storage.tidy() == ["pets"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["the-owners"]
 
 
@@ -137,7 +137,7 @@ def test_what_was_made_while_the_app_was_its_owners_alone_is_never_deleted(
     workshop.claim(of_the_owner.path / OWNER, "the owner's")
     for folder in (run.path, of_the_owner.path, tmp_path / "data"):
         age(folder, 1_000)
-    assert tidy(workshop) == []  # the same folders, now on a public app
+    assert workshop.storage.tidy() == []  # the same folders, now on a public app
     assert visitors.owns(run.path / OWNER, "the key of the owner's browser")
 
 
@@ -151,7 +151,7 @@ def test_the_cache_of_somebodys_own_machine_is_never_touched(
         hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
         file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))
     age(Path(constants.HF_HUB_CACHE), 1_000)
-    assert tidy(workshop) == []
+    assert workshop.storage.tidy() == []
     assert file.exists()
 
 
@@ -164,9 +164,9 @@ def test_on_a_space_what_the_hubs_client_keeps_counts_and_goes_too(
     with HubStub() as hub:
         hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
         file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))
-    assert tidy(workshop) == []
+    assert workshop.storage.tidy() == []
     age(Path(constants.HF_HUB_CACHE), 8)
-    assert tidy(workshop) == ["somebody/pets"]
+    assert workshop.storage.tidy() == ["somebody/pets"]
     assert not file.exists()
 
 
@@ -200,14 +200,14 @@ def test_an_upload_goes_an_hour_after_its_last_use_on_ones_own_machine_a_day(
     put(folder, "older", hours_ago=25)
     put(folder, f"{temporary.UNFINISHED}/on its way", hours_ago=25)
     app = Workshop(tmp_path / "runs", public=public, readonly=True)  # where nothing else is looked at
-    assert sorted(tidy(app)) == gone
+    assert sorted(app.storage.tidy()) == gone
     assert {path.name for path in folder.iterdir()} == {"lock", "unfinished", "new", "old", "older"} - set(gone)
 
 
 def test_a_folder_that_other_programs_use_too_is_never_tidied(folder: Path, workshop: Workshop) -> None:
     (folder / temporary.LOCK).unlink()
     put(folder, "anybodys", hours_ago=100)
-    assert tidy(workshop) == []
+    assert workshop.storage.tidy() == []
 
 
 def test_the_folders_of_dead_apps_are_removed_and_no_others(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
 ) -> None:
     monkeypatch.setattr(temporary, "storage", workshop.storage)
     csv_file("table", ["a"], [[1]])
-    assert usage(workshop)["temporary"] == LEAST_FILE
+    assert workshop.storage.usage()["temporary"] == LEAST_FILE
     workshop.limits = replace(LIMITED, upload_mb=None)
     with pytest.raises(UserError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
@@ -298,7 +298,7 @@ def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: Workshop, ma
     assert {path.name for path in limited.library.root.iterdir()} == names
     limited.storage.room_for(500_000)
     assert {path.name for path in limited.library.root.iterdir()} == names - {"old", "older"}
-    assert usage(limited)["total"] < 400_000
+    assert limited.storage.usage()["total"] < 400_000
     assert waits.path.exists()
 
 
@@ -307,11 +307,11 @@ def test_what_a_training_takes_counts_while_it_trains(limited: Workshop, make: C
     with run.training_lock():
         (run.path / DECODED).mkdir()
         (run.path / DECODED / "train-images.npy").write_bytes(bytes(900_000))
-        assert usage(limited)["runs"] > 900_000
+        assert limited.storage.usage()["runs"] > 900_000
         with pytest.raises(UserError, match="there is room for 0 MB here"):
             limited.storage.room_for(200_000)
         age(run.path, 100)
-        assert tidy(limited) == []
+        assert limited.storage.tidy() == []
     assert run.path.exists()
 
 
@@ -357,7 +357,7 @@ def test_a_download_needs_room_unless_it_is_here_already(
         UserError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
     ):
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
-    limited.remember(DatasetRef("ann/pets"))
+    limited.datasets.remember(DatasetRef("ann/pets"))
     limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
 
 
@@ -378,10 +378,10 @@ def test_what_has_a_visitors_mark_or_name_but_no_owner_goes_after_an_hour(
     write_split(pets, "train", [b"a"], [0], ["cat", "dog"])
     (pets / DATASET_OWNER).touch()
     folders = (marked.path, secret.path, copied.path, own.path, pets)
-    assert tidy(workshop) == []
+    assert workshop.storage.tidy() == []
     for folder in folders:
         age(folder, 1.1 / 24)
-    assert sorted(tidy(workshop)) == ["fine-tune-0123456789", "marked", "pets-0123456789"]
+    assert sorted(workshop.storage.tidy()) == ["fine-tune-0123456789", "marked", "pets-0123456789"]
     assert [path.exists() for path in folders] == [False, False, True, True, False]
 
 
@@ -399,22 +399,22 @@ def test_what_killed_processes_left_goes_after_an_hour_also_on_ones_own_machine(
     for file in left[-3:]:
         file.write_bytes(b"x")
     own = Workshop(workshop.library.root)
-    assert tidy(own) == []
+    assert own.storage.tidy() == []
     for folder in (workshop.library.root, tmp_path / "data"):
         age(folder, 1.1 / 24)
     with run.training_lock():
-        assert len(tidy(own)) == 4
+        assert len(own.storage.tidy()) == 4
         assert (run.path / DECODED).exists()
-    assert len(tidy(own)) == 3
+    assert len(own.storage.tidy()) == 3
     assert {path.name for path in left if path.exists()} == {".mine"}
     assert run.path.exists()
 
 
 def test_a_run_whose_configuration_is_broken_counts_and_goes_too(workshop: Workshop, make: Callable[..., Run]) -> None:
     (make("broken", 0).path / "config.json").write_text("{")
-    assert usage(workshop)["runs"] > 0
+    assert workshop.storage.usage()["runs"] > 0
     age(workshop.library.root / "broken", 8)
-    assert tidy(workshop) == ["broken"]
+    assert workshop.storage.tidy() == ["broken"]
 
 
 def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
@@ -430,8 +430,8 @@ def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", fail)
-    assert sorted(tidy(workshop)) == ["first", "third"]
-    tidy(workshop)
+    assert sorted(workshop.storage.tidy()) == ["first", "third"]
+    workshop.storage.tidy()
     assert capsys.readouterr().out.count("Not deleted: 'second' (") == 1
 
 
@@ -451,5 +451,5 @@ def test_one_thing_that_cannot_be_looked_at_does_not_keep_the_others(
     monkeypatch.setattr(Run, "is_training", property(fail))
     odd = os.fsdecode(b"odd-\xff")
     (workshop.library.root / odd).mkdir()
-    assert tidy(workshop) == ["first"]
-    assert usage(workshop)["runs"] > 0
+    assert workshop.storage.tidy() == ["first"]
+    assert workshop.storage.usage()["runs"] > 0

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
-from resnet_space.serve import kept, storage, temporary, uploads
+from resnet_space.serve import inventory, storage, temporary, uploads
 from resnet_space.serve.guard import Guard
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.uploads import Uploads
@@ -243,7 +243,7 @@ def test_there_is_no_room_for_more_than_an_addresss_share_until_its_own_are_out_
     with closing(served.begin(900_000)) as sending:  # told before it is sent
         assert told(sending)[0] == 507
     first, second = (Path(answer.json()[0]) for answer in answers[:2])
-    temporary.used(first, kept.IN_USE + 1)
+    temporary.used(first, inventory.IN_USE + 1)
     served.workshop.storage._measured = -storage.MEASURED_SECONDS
     assert served.send(b"x" * 900_000).status_code == 200
     assert (first.exists(), second.exists()) == (False, True)
@@ -288,7 +288,7 @@ def test_uploads_without_pause_stay_within_their_share(served: Served) -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        highest = max(highest, kept.tree(temporary.folder())[1])
+        highest = max(highest, inventory.tree(temporary.folder())[1])
     assert highest <= LIMIT * storage.TEMPORARY_SHARE + 2 * MEGABYTE
     assert set(said) == {200, 507}
     served.leave_nothing()

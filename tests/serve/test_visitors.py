@@ -9,7 +9,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
-from resnet_space.serve.kept import EXPIRES
+from resnet_space.serve.inventory import EXPIRES
 from resnet_space.serve.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
@@ -109,9 +109,9 @@ def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
     write_split(tmp_path / "data" / "pets", "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
     visitors.claim(tmp_path / "data" / "pets" / DATASET_OWNER, one)
     public = Workshop(tmp_path / "runs", public=True)
-    assert ("pets", "pets") in public.dataset_choices(one)
+    assert ("pets", "pets") in public.datasets.choices(one)
     for key in (other, None):
-        assert [label for label, _ in public.dataset_choices(key)] == ["cifar10-mini"]
+        assert [label for label, _ in public.datasets.choices(key)] == ["cifar10-mini"]
     assert ("pets", "pets") in Workshop(tmp_path / "runs").dataset_choices()
 
 

@@ -180,8 +180,8 @@ def test_many_pictures_are_classified_checked_by_their_folders_and_kept_as_csv(p
     page.get_by_role("button", name="Classify all").click()
     report = page.locator("#many .report")
     expect(report).to_contain_text(f"4 pictures classified by {SHOWPIECE}")
-    expect(report).to_contain_text("Of 4 in a folder named after a class, 75.0% are right")
-    expect(report).to_contain_text("1 file could not be used")
+    expect(report).to_contain_text("Of 4 in a folder named after a class: 75.0% (30.1 to 95.4%) right")
+    expect(report).to_contain_text("1 file was left out")
     expect(page.locator("#many-confusion .js-plotly-plot")).to_contain_text("true class")
     with page.expect_download() as download:
         page.locator("#many").get_by_role("button", name="Table as CSV").click()

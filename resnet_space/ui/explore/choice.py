@@ -51,7 +51,7 @@ def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
     pulled = build_pull(workshop, visitor)
     source = gr.Radio([FROM_DATA, OWN], value=FROM_DATA, label="Images")
     with gr.Row():
-        dataset = gr.Dropdown(workshop.dataset_choices(), value=DATASET, label="Which data", min_width=140)
+        dataset = gr.Dropdown(workshop.datasets.choices(), value=DATASET, label="Which data", min_width=140)
         split = gr.Dropdown(["train", "test"], value=SPLIT, label="Split", min_width=100)
     count = gr.Slider(1, 1_000, value=COUNT, step=1, label="How many")
     pictures = gr.Gallery(
@@ -89,10 +89,10 @@ def wire_controls(
         return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
 
     def on_names(known: Sequence[str], key: str | None) -> Any:
-        return gr.update(choices=subject_names(known)), gr.update(choices=workshop.dataset_choices(key))
+        return gr.update(choices=subject_names(known)), gr.update(choices=workshop.datasets.choices(key))
 
     def on_led(run: str, count: float | None, key: str | None) -> Any:
-        known = workshop.dataset_choices(key)
+        known = workshop.datasets.choices(key)
         try:
             training = workshop.library.open(run).config.training
         except UserError:

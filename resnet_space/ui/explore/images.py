@@ -50,13 +50,13 @@ class Images:
 
 def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
     """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises gr.Error."""
-    here = {reference for _, reference in workshop.dataset_choices(key)}
+    here = {reference for _, reference in workshop.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
         raise refusal(f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab.")
     try:
-        workshop.dataset(dataset, key)
-        return {split: sum(counts) for split, counts in workshop.summary(ref).counts.items()}
+        workshop.datasets.named(dataset, key)
+        return {split: sum(counts) for split, counts in workshop.datasets.summary(ref).counts.items()}
     except UserError as error:
         raise refusal(error) from None
 

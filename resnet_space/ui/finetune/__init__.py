@@ -8,23 +8,24 @@ import gradio as gr
 
 from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
+from resnet_space.runs import Run
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui.finetune.api import build_api
-from resnet_space.ui.finetune.data_api import build_data_api
-from resnet_space.ui.finetune.fields import build_fields, start_choices, wire_fields
+from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.finetune.api import build_api, build_data_api
+from resnet_space.ui.finetune.entries import keep_entries
+from resnet_space.ui.finetune.fields import build_fields, offered_by, start_choices, wire_fields
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
-from resnet_space.ui.finetune.kept import keep_entries
+from resnet_space.ui.finetune.live import MAX_SHOWN, followed_row, rows_of
 from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
-from resnet_space.ui.finetune.status import EMPTY, RANDOM, difference_html
-from resnet_space.ui.live import MAX_SHOWN, SCRIPTS, followed_row, rows_of
+from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
+from resnet_space.ui.scripts import SCRIPTS
 
 SHOWN_AT_FIRST = 2  # the newest runs
 MORE_EPOCHS = 5  # that a finished run is offered
@@ -105,139 +106,108 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     with jobs_place:
         job_started = build_jobs(workshop, visitor, form, shown)
 
-    def open_page(key: str, request: gr.Request) -> tuple[Any, Any]:
+    def open_page(key: str, request: gr.Request) -> dict[Any, Any]:
         """The runs to show (those in the page's address, else the visitor's newest), and the visitor's data sets."""
         asked = dict(request.query_params)
-        made = [run.name for run in workshop.library.runs()]
         here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
-        linked = [name for name in asked.get("run", "").split(",") if name in made and here]
-        names = linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]
-        return gr.update(choices=names, value=names), gr.update(choices=workshop.dataset_choices(key))
+        linked = workshop.library.names_now(asked.get("run", "").split(",")) if here else []
+        return {
+            shown: _runs_update(linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
+            form.dataset: gr.update(choices=workshop.datasets.choices(key)),
+        }
 
-    def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> tuple[Any, ...]:
+    def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> dict[Any, Any]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
         made = workshop.finetuned_names(key)
         active = workshop.trainer.active()
         coming = [name for name in [active, *(run.name for run in workshop.trainer.queue())] if name in made]
-        wanted = workshop.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
-        rows = rows_of(workshop, wanted)
+        names_now = workshop.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
+        rows = rows_of(workshop, names_now)
         row = followed_row(rows)
-        idle = row is not None and not (row[1].is_active or row[1].state == "queued")
-        offer = next_try(row[0], row[1]) if row and row[0].name in made and not workshop.readonly else None
-        comparable = idle and row is not None and row[0].config.training.start is not None
+        run, status = row[:2] if row else (None, None)
+        idle = status is not None and not is_underway(status)
+        finished = status is not None and status.state == "finished"
+        offer = next_try(run, status) if run and status and run.name in made and not workshop.readonly else None
+        comparable = idle and run is not None and run.config.training.start is not None
         trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
-        finished = row is not None and row[1].state == "finished"
-        choices = [*dict.fromkeys([*made, *wanted])]
-        return (
-            {"runs": wanted},
+        choices = [*dict.fromkeys([*made, *names_now])]
+        update = {
+            live: {"runs": names_now},
             # Only where it has to change: a start or a new choice may be under way meanwhile.
-            gr.update(choices=choices) if wanted == shown_names else gr.update(choices=choices, value=wanted),
-            gr.update(interactive=row is not None and not idle),
-            gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
-            gr.update(visible=offer is not None),
-            gr.update(value=offer.label) if offer else gr.skip(),
-            gr.update(
+            shown: gr.update(choices=choices) if names_now == shown_names else _runs_update(names_now, choices),
+            form.stop_button: gr.update(interactive=run is not None and not idle),
+            form.compare_button: gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
+            going_on: gr.update(visible=offer is not None),
+            more_epochs: gr.update(
                 visible=bool(offer and offer.takes_epochs),
                 value=MORE_EPOCHS if finished else 0,
                 info="then the test images are looked at once more" if finished else "than planned; may be 0",
             ),
-            gr.update(visible=idle and row is not None and row[0].has_weights),
-            difference_html([run for run, *_ in rows]),
-            row[0].name if row else None,
-            row[0].name if row and finished else None,
-            trained if trained != known else gr.skip(),
-            run_rows(workshop, key),
-        )
+            next_steps: gr.update(visible=idle and run is not None and run.has_weights),
+            difference: difference_html([run for run, *_ in rows]),
+            followed: run.name if run else None,
+            judged: run.name if run and finished else None,
+            run_list.table: run_rows(workshop, key),
+        }
+        update |= {go_on_button: gr.update(value=offer.label)} if offer else {}
+        return update | ({names: trained} if trained != known else {})
 
-    view = [
-        live,
-        shown,
-        form.stop_button,
-        form.compare_button,
-        going_on,
-        go_on_button,
-        more_epochs,
-        next_steps,
-        difference,
-        followed,
-        judged,
-        names,
-        run_list.table,
-    ]
-
-    def shown_with(shown_names: list[str], name: str) -> Any:
-        names = [*shown_names, *([name] if name not in shown_names else [])][-MAX_SHOWN:]
-        return gr.update(choices=names, value=names)
+    def shown_with(shown_names: list[str], run: Run) -> Any:
+        return _runs_update([*shown_names, *([run.name] if run.name not in shown_names else [])][-MAX_SHOWN:])
 
     @costly
-    def on_start(
-        shown_names: list[str],
-        key: str,
-        *values: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = PROGRESS) -> Any:
         request = form.request(key, values)
-        if request.start != RANDOM and is_pretrained(request.start):  # before the trainer is held for the start
-            try:
-                workshop.start_run(request.start, lambda done, all_: progress(done / max(all_, 1), desc="Downloading"))
-            except UserError as error:
-                raise refusal(error) from None
-        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key).name)
+        if is_pretrained(request.start):  # before the trainer is held for the start
+            workshop.start_run(request.start, reporter(progress, "Downloading"))
+        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key))
 
     @costly
     def on_compare(shown_names: list[str], key: str, name: str) -> Any:
-        return shown_with(
-            shown_names, start_training(workshop, lambda: create_comparison(workshop, name, key), key).name
-        )
+        run = start_training(workshop, lambda: create_comparison(workshop, name, key), key)
+        return shown_with(shown_names, run)
 
     @costly
-    def on_go_on(
-        shown_names: list[str],
-        key: str,
-        name: str,
-        epochs: object,
-        signed_in: gr.OAuthToken | None,
-    ) -> Any:
-        token = token_of(workshop, key, signed_in)
-        return shown_with(shown_names, go_on(workshop, name, key, epochs, token).name)
+    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
+        return shown_with(shown_names, go_on(workshop, name, key, epochs, token_of(workshop, key, signed_in)))
 
     def on_stop(name: str | None, key: str) -> None:
-        try:
-            run = workshop.own_run(name, key) if name else None
-            status = workshop.trainer.status(run) if run else None
-            if run is None or status is None or not (status.is_active or status.state == "queued"):
-                raise UserError("Nothing is training, so there is nothing to stop.")
-            workshop.trainer.stop(run)
-        except UserError as error:
-            raise refusal(error) from None
+        run = workshop.own_run(name, key) if name else None
+        if run is None or not is_underway(workshop.trainer.status(run)):
+            raise UserError("Nothing is training, so there is nothing to stop.")
+        workshop.trainer.stop(run)
 
-    # Not preprocessed: Gradio refuses a run that appeared after the page was built; the library knows which runs there
-    # are.
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
+    view = [live, shown, form.stop_button, form.compare_button, going_on, go_on_button, more_epochs, next_steps]
+    view += [difference, followed, judged, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
-    redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "trigger_mode": "always_last"}
-    redraw |= {"concurrency_limit": 8}
-    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **quiet)
-    opened = known.then(open_page, visitor, [shown, form.dataset], **quiet)
-    keep_entries(workshop, app, form, opened)
-    opened.then(**redraw, **quiet)
-    live.submit(**redraw, **quiet)
-    shown.input(**redraw, **quiet)
+    redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "concurrency_limit": 8}
+    redraw |= LATEST
+    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
+    opened = known.then(open_page, visitor, [shown, form.dataset], **QUIET)
+    taken_back = keep_entries(app, form.components, opened)
+    taken_back.then(lambda start: offered_by(workshop, form, start), form.start, form.offered, **QUIET)
+    opened.then(**redraw)
+    live.submit(**redraw)
+    shown.input(**redraw)
     for button, handler, inputs in (
         (form.start_button, on_start, [shown, visitor, *form.components]),
         (form.compare_button, on_compare, [shown, visitor, followed]),
         (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
     ):
-        started = button.click(handler, inputs, shown, show_progress_on=form.told, **private)
-        started.success(**redraw, **quiet)
+        started = button.click(handler, inputs, shown, show_progress_on=form.message, **PRIVATE)
+        started.success(**redraw)
         host_in_slices(workshop, started, [shown, visitor])
-    job_started.success(**redraw, **quiet)
-    form.stop_button.click(on_stop, [followed, visitor], None, **private).success(**redraw, **quiet)
-    run_list.changed.change(**redraw, **quiet)
-    names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **quiet)
-    form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **quiet)
+    job_started.success(**redraw)
+    form.stop_button.click(on_stop, [followed, visitor], None, **PRIVATE).success(**redraw)
+    run_list.changed.change(**redraw)
+    names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **QUIET)
+    form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     build_data_api(workshop)
     return FinetuneTab(try_it, explore_it, followed, form.dataset, form.more_data.added)
+
+
+def _runs_update(names: Sequence[str], choices: Sequence[str] | None = None) -> Any:
+    """Of the choice of runs in the plots."""
+    return gr.update(choices=choices or names, value=names)

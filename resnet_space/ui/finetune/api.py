@@ -1,5 +1,6 @@
-"""What programs can ask of the fine-tune tab: `gradio_client`, plain HTTP."""
+"""What programs can ask of the fine-tune tab: `gradio_client`, plain HTTP, MCP."""
 
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -11,24 +12,27 @@ from resnet_space.runs import BACKBONE, last_metric
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.serve.refusals import refusal
+from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
+from resnet_space.ui.finetune.more_data import bring_archive, download
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision
 
 
 def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
     """How a run's training stands, for programs: its state and its last metrics."""
-    try:
-        run = workshop.library.open(name)
-        status = workshop.trainer.status(run)
-    except UserError as error:
-        raise refusal(error) from None
+    run = workshop.library.open(name)
+    status = workshop.trainer.status(run)
     metrics = workshop.library.metrics(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
     reason = " ".join(filter(None, (status.reason, status.note)))
     return {"run": name, "state": status.state, "place": status.place, "reason": reason, **last}
+
+
+def own_key(workshop: Workshop, key: str) -> str:
+    """The key that a program sent, or where it needs one, a new one."""
+    return key or (visitors.new_key() if workshop.public else "")
 
 
 def build_api(workshop: Workshop) -> None:
@@ -69,7 +73,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The run's name and state, as training_status gives them, and the key.
         """
-        key = key or (visitors.new_key() if workshop.public else "")
+        key = own_key(workshop, key)
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
 
@@ -107,10 +111,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             As training_status.
         """
-        try:
-            workshop.trainer.stop(workshop.own_run(run, key))
-        except UserError as error:
-            raise refusal(error) from None
+        workshop.trainer.stop(workshop.own_run(run, key))
         return training_status(workshop, run)
 
     @costly
@@ -135,11 +136,8 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The commit's address.
         """
-        try:
-            token = token_of(workshop, key, signed_in, x_hf_token)
-            return workshop.push(run, repo_id, key, token=token, private=private)
-        except UserError as error:
-            raise refusal(error) from None
+        token = token_of(workshop, key, signed_in, x_hf_token)
+        return workshop.push(run, repo_id, key, token=token, private=private)
 
     @costly
     def pull_endpoint(
@@ -159,14 +157,11 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             As training_status gives them, and the key.
         """
-        try:
-            key = key or (visitors.new_key() if workshop.public else "")
-            name, revision = split_revision(repo_id)
-            token = token_of(workshop, key, signed_in, x_hf_token)
-            run = workshop.pull(name, key, revision=revision, token=token)
-            return training_status(workshop, run.name) | {"key": key}
-        except UserError as error:
-            raise refusal(error) from None
+        key = own_key(workshop, key)
+        name, revision = split_revision(repo_id)
+        token = token_of(workshop, key, signed_in, x_hf_token)
+        run = workshop.pull(name, key, revision=revision, token=token)
+        return training_status(workshop, run.name) | {"key": key}
 
     for name, endpoint, queued in (
         ("start_training", start_training_endpoint, True),
@@ -177,6 +172,68 @@ def build_api(workshop: Workshop) -> None:
     ):
         endpoint.__name__ = name  # what MCP calls the tool
         if endpoint is start_training_endpoint and is_zero_gpu():
-            api(also_hosting(workshop, endpoint), api_name=name, **LIMITS)
+            api(also_hosting(workshop, endpoint, training_status), api_name=name, **LIMITS)
         else:
             api(endpoint, api_name=name, queue=queued)
+
+
+def build_data_api(workshop: Workshop) -> None:
+    """The endpoint /add_data, on components that no page shows."""
+    with gr.Group(visible=False):
+        archive = gr.File(label="Archive")
+        repo_id, config = gr.Textbox("", label="Repository"), gr.Textbox("", label="Configuration")
+        labels, images = gr.Textbox("", label="Label column"), gr.Textbox("", label="Image column")
+        folders, key = gr.Textbox("", label="Equal folders"), gr.Textbox("", label="Key")
+        added = gr.JSON(label="Report")
+        button = gr.Button()
+
+    @costly
+    def add_data(
+        archive: dict[str, Any] | None,
+        repo_id: str,
+        config: str,
+        label_column: str,
+        image_column: str,
+        folders: str,
+        key: str,
+    ) -> dict[str, Any]:
+        """Bring images here as a data set: an archive of class folders, or a data set of the Hugging Face Hub.
+
+        Args:
+            archive: a zip or tar of class folders, or of images and a table of their labels; or null.
+            repo_id: instead of an archive, a data set of the Hub, "owner/name".
+            config: its configuration; the first that can be used where it is left out.
+            label_column: of the table or the data set; found where it is left out.
+            image_column: of the data set, or the table's that names the files; found where it is left out.
+            folders: "keep" where folders that all hold the same folders are the classes; else these are merged.
+            key: a secret of yours that start_training gave back; on a public app one is made where it is left out.
+
+        Returns:
+            The name to train with, the classes, counts, skipped files, warnings and decisions, and the key.
+        """
+        workshop.require_writable()
+        label, image = label_column or None, image_column or None
+        if bool(archive) == bool(repo_id):
+            raise UserError("Send either an archive or the id of a data set of the Hub.")
+        if not archive:
+            dataset = download(workshop, repo_id.strip(), config or None, label, image, lambda *_: None)
+            about = {"classes": dataset.classes, "counts": {}, "skipped": (), "skipped_count": 0, "warnings": ()}
+            decisions = [asdict(decision) for decision in dataset.decisions]
+            return {"name": str(dataset.reference), **about, "decisions": decisions, "key": key}
+        if folders not in ("", "merge", "keep"):
+            raise UserError(f"folders is {folders!r}, but must be 'merge' or 'keep'.")
+        key = own_key(workshop, key)
+        path = uploaded_file(archive)
+        wanted = str(archive.get("orig_name") or path.name)
+        wishes: Any = {"label_column": label, "image_column": image, "folders": folders or None}
+        name, report = bring_archive(workshop, path, wanted, key, **wishes)
+        return {"name": name, **asdict(report), "key": key}
+
+    button.click(
+        add_data,
+        [archive, repo_id, config, labels, images, folders, key],
+        added,
+        api_name="add_data",
+        preprocess=False,
+        concurrency_limit=2,
+    )

@@ -15,7 +15,9 @@ from resnet_space.runs import BACKBONE
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
 from resnet_space.training.strategies import STRATEGIES, own_field_hint
+from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
+from resnet_space.ui.finetune.entries import wire_proposal
 from resnet_space.ui.finetune.form import (
     CBAM_CHOICES,
     DATA_SETTINGS,
@@ -31,13 +33,12 @@ from resnet_space.ui.finetune.form import (
 )
 from resnet_space.ui.finetune.more_data import MoreData, build_more_data
 from resnet_space.ui.finetune.plan import plan_html
-from resnet_space.ui.finetune.proposals import wire_proposal
 from resnet_space.ui.finetune.slices import quota_html
-from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS
 from resnet_space.ui.pull import build_pull
 
 DATASET = "cifar10-mini"
-TOLD_SECONDS = 1.0  # between two words on a range test
+PROGRESS_SECONDS = 1.0  # between two words on a range test
 
 # What the drawn samples depend on, besides the start and the data.
 SEEN_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed", "validation_fraction")
@@ -58,7 +59,7 @@ class Fields:
     caution: gr.HTML
     more_data: MoreData
     suggest_button: gr.Button
-    told: gr.HTML
+    message: gr.HTML
     start_button: gr.Button
     stop_button: gr.Button
     compare_button: gr.Button
@@ -67,6 +68,11 @@ class Fields:
     def components(self) -> list[Any]:
         """What a handler that calls `request` needs as its inputs."""
         return [self.start, self.dataset, self.architecture, self.cbam, self.strategy, *self.settings.values()]
+
+    @property
+    def offered(self) -> list[Any]:
+        """What is shown for some starts only."""
+        return [self.architecture_row, self.architecture, self.settings["shortcut"]]
 
     def request(self, key: str | None, values: Sequence[Any]) -> Request:
         """What the form asks for, for the visitor of this key, from the values of `components`."""
@@ -90,7 +96,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
         shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
-        workshop.dataset_choices(),
+        workshop.datasets.choices(),
         value=DATASET,
         label="Data",
         info="the first is small, real, and always there",
@@ -114,7 +120,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
                 defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
             )
     suggest_button = gr.Button("Suggest a learning rate", size="sm")
-    told = gr.HTML("", elem_classes="told", apply_default_css=False)
+    message = gr.HTML("", elem_classes="told", apply_default_css=False)
     with gr.Row():
         start_button = gr.Button("Start", variant="primary", min_width=120)
         stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
@@ -133,7 +139,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         caution,
         more_data,
         suggest_button,
-        told,
+        message,
         start_button,
         stop_button,
         compare_button,
@@ -144,18 +150,20 @@ def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str,
     """(label, name) of all that a visitor's training can start from."""
     trained = workshop.trained_names(key)
     pretrained = [name for name in workshop.start_names(key) if name not in trained]
-    choices = [(name, name) for name in trained] + [(RANDOM, RANDOM)]
+    choices = [(name, name) for name in trained] + [(RANDOM_WORDS, RANDOM)]
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
 
 
-def offered_by(workshop: Workshop, start: str) -> tuple[Any, Any, Any]:
-    """Whether the row of the architecture and CBAM is shown for a start, and the architecture and shortcuts."""
+def offered_by(workshop: Workshop, form: Fields, start: str) -> dict[Any, Any]:
+    """Of `form.offered`, what is shown for a start: architecture and shortcuts are for random initialisation only."""
     try:
         takes_cbam = start == RANDOM or workshop.start_model(start).options.get("cbam", "") is None
     except UserError:
         takes_cbam = False
-    random = gr.update(visible=start == RANDOM)
-    return gr.update(visible=takes_cbam), random, random
+    return {
+        component: gr.update(visible=takes_cbam if component is form.architecture_row else start == RANDOM)
+        for component in form.offered
+    }
 
 
 def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
@@ -211,26 +219,26 @@ def wire_fields(
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
-    def look_at_plan(key: str | None, *values: Any) -> tuple[str, Any]:
-        """(the plan, what to mind) of the form as it stands, or why it cannot be."""
+    def look_at_plan(key: str | None, *values: Any) -> dict[Any, Any]:
+        """The plan, and what to mind, of the form as it stands, or why it cannot be."""
         request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.dataset(request.dataset, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
             phases, config = requested_plan(workshop, request)
         except UserError as error:
             refused = cautions_html([str(error)])
-            return refused, gr.update(value=refused, visible=True)
+            return {plan_view: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
-        return (
-            plan_html(config.training.strategy, phases, config.model)
-            + quota_html(workshop, config, sum(summary.counts["train"])),
-            gr.update(value=cautions_html(sentences), visible=bool(sentences)),
-        )
+        quota = quota_html(workshop, config, sum(summary.counts["train"]))
+        return {
+            plan_view: plan_html(config.training.strategy, phases, config.model) + quota,
+            form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
+        }
 
     def look_at_data(key: str | None, *values: Any) -> str:
         request = form.request(key, values)
         try:
-            summary = workshop.summary(workshop.dataset(request.dataset, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
         except UserError:  # the plan says why
             return ""
         with workshop.slots.taken("previews"):
@@ -241,53 +249,44 @@ def wire_fields(
 
     def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
-            summary = workshop.summary(workshop.dataset(dataset_name, key))
+            summary = workshop.datasets.summary(workshop.datasets.named(dataset_name, key))
             return data_values(workshop, summary, start_name, architecture_name)
         except UserError:  # the plan says why
             return {}
 
     @costly
-    def on_suggest(key: str | None, *values: Any) -> Iterator[Any]:
+    def on_suggest(key: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         from resnet_space.training.range_test import STEPS
 
         # Whose it is is nobody else's business.
         beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
-        told, points, found = 0.0, list[Any](), None
-        waiting = (gr.skip(), gr.skip(), gr.skip())
-        yield *waiting, f'<p class="note">The images are decoded for a range test{beside}.</p>'
+        shown_at, points, suggestion = 0.0, list[Any](), None
+        yield {form.message: f'<p class="note">The images are decoded for a range test{beside}.</p>'}
         for latest in suggest(workshop, form.request(key, values)):
-            points, found = latest or (points, found)
-            if time.monotonic() - told > TOLD_SECONDS:
-                told = time.monotonic()
+            points, suggestion = latest or (points, suggestion)
+            if time.monotonic() - shown_at > PROGRESS_SECONDS:
+                shown_at = time.monotonic()
                 words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
-                yield *waiting, f'<p class="note">{words}</p>' if points else gr.skip()
-        chart = plots.figure(plots.range_chart(points, found.tested if found else None))
-        rates = (found.backbone_lr, found.head_lr) if found else (gr.skip(), gr.skip())
-        yield gr.update(value=chart, visible=True), *rates, ""
+                yield {form.message: f'<p class="note">{words}</p>' if points else gr.skip()}
+        chart = plots.figure(plots.range_chart(points, suggestion.tested if suggestion else None))
+        update = {suggestion_plot: gr.update(value=chart, visible=True), form.message: ""}
+        if suggestion:
+            update |= {settings[name]: getattr(suggestion, name) for name in ("backbone_lr", "head_lr")}
+        yield update
 
-    # Not preprocessed: Gradio refuses a choice that appeared after the page was built; the library knows what there is.
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    # The last choice counts, also when it comes before the answer to the one before.
-    quiet: Any = private | {"show_progress": "hidden", "trigger_mode": "always_last"}
     settings, components = form.settings, form.components
-    places = [visitor, form.start, form.dataset, form.architecture]
+    choices = [visitor, form.start, form.dataset, form.architecture]
 
     def suit(listen: Any) -> Any:
-        return wire_proposal(listen, on_data, places, {name: settings[name] for name in DATA_SETTINGS}, quiet)
+        return wire_proposal(listen, on_data, choices, {name: settings[name] for name in DATA_SETTINGS})
 
     def suit_start(listen: Any) -> Any:
-        offered = listen(
-            lambda name: offered_by(workshop, name),
-            form.start,
-            [form.architecture_row, form.architecture, settings["shortcut"]],
-            **quiet,
-        )
+        offered = listen(lambda name: offered_by(workshop, form, name), form.start, form.offered, **LATEST)
         chosen = wire_proposal(
             offered.then,
             lambda name: {"cbam": "stage" if name == RANDOM else ""},
             [form.start],
             {"cbam": form.cbam},
-            quiet,
         )
         return suit(chosen.then)
 
@@ -299,26 +298,21 @@ def wire_fields(
         lambda name, key: gr.update(choices=start_choices(workshop, key), value=name),
         [form.pulled, visitor],
         form.start,
-        **quiet,
+        **LATEST,
     )
     suit_start(pulled.then)
-    wire_proposal(
-        form.strategy.input,
-        strategy_values,
-        [form.strategy],
-        {name: settings[name] for name in STRATEGY_SETTINGS},
-        quiet,
-    )
+    strategy_settings = {name: settings[name] for name in STRATEGY_SETTINGS}
+    wire_proposal(form.strategy.input, strategy_values, [form.strategy], strategy_settings)
     added = form.more_data.added
     chosen = added.change(
-        lambda ref, key: gr.update(choices=workshop.dataset_choices(key), value=ref),
+        lambda ref, key: gr.update(choices=workshop.datasets.choices(key), value=ref),
         [added, visitor],
         form.dataset,
-        **quiet,
+        **LATEST,
     )
     suit(chosen.then)
 
-    ahead: Any = quiet | {"concurrency_limit": 2}
+    ahead: Any = LATEST | {"concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
     asked = [visitor, *components]
     for handler, triggers, views in (
@@ -327,8 +321,6 @@ def wire_fields(
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
         app.load(handler, asked, views, **ahead)
-    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.told]
-    suggesting = form.suggest_button.click(
-        on_suggest, asked, suggested, concurrency_limit=1, **private | {"show_progress": "hidden"}
-    )
-    suggesting.failure(lambda: "", None, form.told, **private | {"show_progress": "hidden"})
+    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.message]
+    suggesting = form.suggest_button.click(on_suggest, asked, suggested, concurrency_limit=1, **QUIET)
+    suggesting.failure(lambda: "", None, form.message, **QUIET)

@@ -1,8 +1,9 @@
 """What the fine-tune form asks for, and the run that it describes."""
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
@@ -13,10 +14,9 @@ from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, plan, recipe
-from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.finetune.status import RANDOM, is_underway
 
 if TYPE_CHECKING:
     from resnet_space.training.range_test import Point, Suggestion
@@ -73,7 +73,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
     Raises:
         UserError: one sentence on what is not allowed.
     """
-    ref = workshop.dataset(request.dataset, request.key)
+    ref = workshop.datasets.named(request.dataset, request.key)
     label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
     ref = replace(ref, label=label or ref.label, image=image or ref.image)
     classes = open_dataset(ref).columns.classes
@@ -146,7 +146,7 @@ def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> 
 
 def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
     """Raises UserError: whoever was given a run's address may look at it, but not learn from its pictures."""
-    workshop.dataset(str(DatasetRef.of(config.training)), key)
+    workshop.datasets.named(str(DatasetRef.of(config.training)), key)
 
 
 def start_training(
@@ -155,14 +155,14 @@ def start_training(
     """Create a visitor's run and start it: here, or by `start` elsewhere.
 
     Raises:
-        gr.Error: with one sentence; then nothing was created.
+        UserError: with one sentence; then nothing was created.
     """
 
     def create_own() -> Run:
         if start is None:
-            workshop.take_place()
+            workshop.count_training()
         run = create()
-        workshop.take_place(run)
+        workshop.count_training(run)
         try:
             with in_a_sentence(f"{run.name} cannot be made"):
                 if key:
@@ -172,20 +172,17 @@ def start_training(
             raise
         return run
 
+    workshop.require_writable()
+    key = visitors.require_key(key, public=workshop.public)
+    if start is None:
+        return workshop.trainer.start_new(create_own)
+    run = create_own()
     try:
-        workshop.require_writable()
-        key = visitors.require_key(key, public=workshop.public)
-        if start is None:
-            return workshop.trainer.start_new(create_own)
-        run = create_own()
-        try:
-            start(run)
-        except BaseException:
-            workshop.library.delete(run)
-            raise
-        return run
-    except ValueError as error:
-        raise refusal(error) from None
+        start(run)
+    except BaseException:
+        workshop.library.delete(run)
+        raise
+    return run
 
 
 @dataclass(frozen=True)
@@ -206,7 +203,7 @@ class NextTry:
 def next_try(run: Run, status: Status) -> NextTry | None:
     """What one would do next with a run: go on, or try again with changed settings; None while it trains or waits."""
     training = run.config.training
-    if status.is_active or status.state == "queued":
+    if is_underway(status):
         return None
     if status.state == "new":
         return NextTry("Train it")
@@ -228,46 +225,43 @@ def next_try(run: Run, status: Status) -> NextTry | None:
 
 
 def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
-    """Do what `next_try` offers, for `epochs` more than planned. Raises gr.Error with one sentence.
+    """Do what `next_try` offers, for `epochs` more than planned. Raises UserError.
 
     `token` is for following a job of the Hub.
     """
-    try:
-        run = workshop.own_run(name or "", key)
-        status = workshop.trainer.status(run)
-        offer = next_try(run, status)
-        if offer is None:
-            raise UserError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
-        if status.cause == "job":
-            workshop.follow_job(run, token)
-            return run
-        _require_own_data(workshop, run.config, key)
-        if offer.settings is not None:
-            settings = offer.settings
-            _check_limits(workshop, replace(run.config, training=replace(run.config.training, **settings)))
-            return start_training(workshop, lambda: _with_other_settings(workshop, run, settings), key)
-        more = int(epochs) if offer.takes_epochs and isinstance(epochs, int | float) else 0
-        if status.state == "finished" and more < 1:
-            raise UserError("It has trained all its epochs: say how many more, at least 1.")
-        added = (more,) if more else ()
-        longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
-        _check_limits(workshop, replace(run.config, training=longer))
-        workshop.take_place()
-        workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
-        workshop.take_place(run)
+    run = workshop.own_run(name or "", key)
+    status = workshop.trainer.status(run)
+    offer = next_try(run, status)
+    if offer is None:
+        raise UserError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+    if status.cause == "job":
+        workshop.follow_job(run, token)
         return run
-    except ValueError as error:
-        raise refusal(error) from None
+    _require_own_data(workshop, run.config, key)
+    if offer.settings is not None:
+        config = replace(run.config, training=replace(run.config.training, **offer.settings))
+        _check_limits(workshop, config)
+        kind = "fine-tune" if config.training.start else "scratch"
+        return start_training(workshop, lambda: run.again(workshop.new_path(kind), config), key)
+    more = int(epochs) if offer.takes_epochs and _is_finite(epochs) else 0
+    if status.state == "finished" and more < 1:
+        raise UserError("It has trained all its epochs: say how many more, at least 1.")
+    added = (more,) if more else ()
+    longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
+    _check_limits(workshop, replace(run.config, training=longer))
+    workshop.count_training()
+    workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
+    workshop.count_training(run)
+    return run
 
 
-def _with_other_settings(workshop: Workshop, run: Run, settings: Mapping[str, Any]) -> Run:
-    config = replace(run.config, training=replace(run.config.training, **settings))
-    return run.again(workshop.new_path("fine-tune" if run.config.training.start else "scratch"), config)
+def _is_finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def training_images(workshop: Workshop, config: RunConfig) -> int:
     """How many the data set has to train with, before validation images are held out. Raises UserError."""
-    return sum(workshop.summary(DatasetRef.of(config.training)).counts["train"])
+    return sum(workshop.datasets.summary(DatasetRef.of(config.training)).counts["train"])
 
 
 def _check_limits(workshop: Workshop, config: RunConfig) -> None:
@@ -295,31 +289,28 @@ def suggest(
         the suggestion).
 
     Raises:
-        gr.Error: with one sentence.
+        UserError: with one sentence.
     """
     from resnet_space.training.range_test import points_apart, suggestion
 
-    try:
-        workshop.require_writable()
-        config = requested_config(workshop, request)
-        _check_limits(workshop, config)
-        start = None if config.training.start is None else workshop.start_run(config.training.start)
-        if start is not None and not start.has_weights:
-            raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
-        points = []
-        seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
-        with workshop.slots.taken("range tests"):
-            for point in points_apart(config, None if start is None else start.path, seconds=seconds):
-                points += [] if point is None else [point]
-                yield None if point is None else (list(points), None)
-        yield points, suggestion(config, points)
-    except (OSError, ValueError) as error:
-        raise refusal(error) from None
+    workshop.require_writable()
+    config = requested_config(workshop, request)
+    _check_limits(workshop, config)
+    start = None if config.training.start is None else workshop.start_run(config.training.start)
+    if start is not None and not start.has_weights:
+        raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+    points = []
+    seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
+    with workshop.slots.taken("range tests"):
+        for point in points_apart(config, None if start is None else start.path, seconds=seconds):
+            points += [] if point is None else [point]
+            yield None if point is None else (list(points), None)
+    yield points, suggestion(config, points)
 
 
 def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.summary(workshop.dataset(request.dataset, request.key))
+    summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, request.key))
     strategy = request.settings["strategy"]
     return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
@@ -22,6 +23,7 @@ WHAT = (
     "The training runs on a GPU that you rent from Hugging Face, by the minute, and is followed here. The run comes "
     "back by a private repository of yours."
 )
+NO_SPACE = "Jobs run in the image of a Space of this app: see RESNET_SPACE_JOBS_SPACE in docs/hosting.md."
 MINUTES = 20
 
 
@@ -57,19 +59,21 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
     def new_repository(user: str) -> str:
         return f"{user}/{workshop.library.free_name('fine-tune', secret=True)}"
 
-    def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+    def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
         token = token_of(workshop, key, signed_in)
         if jobs_space() is None:
-            why = "Jobs run in the image of a Space of this app: see RESNET_SPACE_JOBS_SPACE in docs/hosting.md."
-            return why, gr.skip(), gr.skip()
+            return {who: NO_SPACE}
         try:
             user = workshop.user_name(token)
             choices = [(f"${f.price_per_hour:.2f}/h, {f.words}", f.name) for f in workshop.flavours(token)]
         except HubError as error:
-            return f"{WHAT} {error}", gr.skip(), gr.skip()
-        told = f"You are **{user}** there." if user else how_to_sign_in(workshop)
-        suggestion = new_repository(user) if user else gr.skip()
-        return f"{WHAT} {told}", gr.update(choices=choices, value=choices[0][1] if choices else None), suggestion
+            return {who: f"{WHAT} {error}"}
+        account = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        return {
+            who: f"{WHAT} {account}",
+            machine: gr.update(choices=choices, value=choices[0][1] if choices else None),
+            target: new_repository(user) if user else gr.skip(),
+        }
 
     def on_look(
         name: str | None, limit: float | None, key: str | None, signed_in: gr.OAuthToken | None, *values: Any
@@ -81,7 +85,7 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
             config = requested_config(workshop, form.request(key, values))
             seconds = estimated_seconds(config, training_images(workshop, config), flavour)
             return cost_html(flavour, seconds, limit)
-        except ValueError as error:
+        except UserError as error:
             return f'<p class="caution">{escape(str(error))}</p>'
 
     @costly
@@ -93,17 +97,17 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         key: str | None,
         signed_in: gr.OAuthToken | None,
         *values: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+        progress: gr.Progress = PROGRESS,
+    ) -> dict[Any, Any]:
         if not isinstance(limit, int | float) or not MIN_MINUTES <= limit <= MAX_MINUTES:
-            raise refusal(f"The time limit must be from {MIN_MINUTES} to {MAX_MINUTES} minutes.")
+            raise UserError(f"The time limit must be from {MIN_MINUTES} to {MAX_MINUTES} minutes.")
         left = math.inf if signed_in is None else (signed_in.expires_at - time.time()) / 60 - MIN_MINUTES
         if limit > left:  # the job pushes with it
-            raise refusal(
+            raise UserError(
                 f"Your sign-in ends in {max(left, 0):.0f} minutes: sign in again, or set a shorter time limit."
             )
         if not name:
-            raise refusal("Choose a machine first.")
+            raise UserError("Choose a machine first.")
         request = form.request(key, values)
         token = token_of(workshop, key, signed_in)
         progress(0.0, desc="Sending what it starts from")
@@ -114,14 +118,12 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         run = start_training(workshop, lambda: create_run(workshop, request, elsewhere=True), key, start=send)
         names = [*shown_names, run.name]
         owner = (repo_id or "").strip().partition("/")[0]
-        return gr.update(choices=names, value=names), new_repository(owner)
+        return {shown: gr.update(choices=names, value=names), target: new_repository(owner)}
 
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
-    panel.expand(on_open, visitor, [who, machine, target], **quiet)
+    panel.expand(on_open, visitor, [who, machine, target], **QUIET)
     looked_at: Sequence[Any] = [machine, minutes, visitor, *form.components]
     # Not at every change of the form: three listeners to all its fields start one another again without end.
     for component in (machine, minutes, form.settings["epochs"], form.settings["batch_size"]):
-        component.change(on_look, looked_at, cost, **quiet)
+        component.change(on_look, looked_at, cost, **QUIET)
     asked_for = [shown, machine, minutes, target, visitor, *form.components]
-    return start.click(on_start, asked_for, [shown, target], show_progress_on=cost, **private)
+    return start.click(on_start, asked_for, [shown, target], show_progress_on=cost, **PRIVATE)

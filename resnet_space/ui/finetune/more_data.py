@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,14 +17,17 @@ from resnet_space.data.archives import Decision, ImportReport, import_archive, i
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
+from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.kept import IN_USE
-from resnet_space.serve.refusals import refusal
+from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import HUB_DATASETS, Workshop
+from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
+from resnet_space.ui.reports import left_out_html
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
-SHOWN_SKIPPED = 20
+UPLOAD, FOLDER = "upload", "folder"  # where a data set came from
+NO_OPTIONS: Mapping[str, Any] = {}  # of an import
 LAYOUT = (
     "A zip or tar: one folder per class, in train / val / test folders or not, or pictures and a "
     "table of labels (metadata.csv, train.csv)."
@@ -62,17 +65,10 @@ def report_html(name: str, report: ImportReport) -> str:
     total = sum(count for counts in report.counts.values() for count in counts.values())
     words = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
     warnings = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in report.warnings)
-    skipped = ""
-    if report.skipped_count:
-        rows = "".join(f"<li>{escape(s.name)}: {escape(s.reason)}</li>" for s in report.skipped[:SHOWN_SKIPPED])
-        rest = report.skipped_count - min(len(report.skipped), SHOWN_SKIPPED)
-        more = f"<li>and {rest:,} more</li>" if rest else ""
-        skipped = (
-            f"<details><summary>{report.skipped_count:,} files were left out</summary><ul>{rows}{more}</ul></details>"
-        )
+    left_out = left_out_html(report.skipped, report.skipped_count)
     return (
         f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images of {len(report.classes)} classes '
-        f"({words}).</p>{warnings}{decisions_html(report.decisions)}{skipped}</div>"
+        f"({words}).</p>{warnings}{decisions_html(report.decisions)}{left_out}</div>"
     )
 
 
@@ -93,8 +89,8 @@ def other_choices(report: ImportReport) -> list[tuple[str, str]]:
     ]
 
 
-def chosen_otherwise(value: str | None) -> dict[str, Any]:
-    """The parameter of `import_archive` that a value of `other_choices` stands for. Raises gr.Error."""
+def chosen_otherwise(value: str | None) -> Mapping[str, Any]:
+    """The parameter of `import_archive` that a value of `other_choices` stands for. Raises UserError."""
     chosen: Any
     try:
         chosen = json.loads(value or "{}")
@@ -102,7 +98,7 @@ def chosen_otherwise(value: str | None) -> dict[str, Any]:
         chosen = None
     if isinstance(chosen, dict) and set(chosen) <= set(CHOICES) and all(isinstance(v, str) for v in chosen.values()):
         return chosen
-    raise refusal(f"{value!r} cannot be chosen: take one of the list.")
+    raise UserError(f"{value!r} cannot be chosen: take one of the list.")
 
 
 def described(repo_id: str, config: str | None, label: str | None = None, image: str | None = None) -> HubDataset:
@@ -140,9 +136,9 @@ def bring(
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
     name = free_dataset_name(wanted, secret=workshop.public)
-    report = bringing(workshop.data / name)
+    report = bringing(workshop.datasets.folder / name)
     if key:
-        workshop.claim(workshop.data / name / DATASET_OWNER, key)
+        workshop.claim(workshop.datasets.folder / name / DATASET_OWNER, key)
     return name, report
 
 
@@ -169,7 +165,7 @@ def download(
     megabytes = dataset.bytes / 1e6
     workshop.storage.room_for_download(dataset.reference, dataset.bytes)
     fetch_dataset(dataset, progress=lambda done, total: progress(done, total, megabytes))
-    workshop.remember(dataset.reference)
+    workshop.datasets.remember(dataset.reference)
     return dataset
 
 
@@ -200,44 +196,46 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
                     )
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
         otherwise = gr.Dropdown([], label="Read it otherwise", info="as another data set", visible=False)
-        brought = gr.State("")  # by which tab
+        source = gr.State("")  # by which tab it was brought
 
-    def shown(kind: str, brought: tuple[str, ImportReport]) -> Any:
+    def shown(kind: str, brought: tuple[str, ImportReport]) -> dict[Any, Any]:
         name, result = brought
         choices = other_choices(result)
-        return name, report_html(name, result), gr.update(choices=choices, value=None, visible=bool(choices)), kind
+        return {
+            added: name,
+            report: report_html(name, result),
+            otherwise: gr.update(choices=choices, value=None, visible=bool(choices)),
+            source: kind,
+        }
 
     @costly
     def on_upload(
         payload: dict[str, Any] | None,
         key: str | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-        chosen: dict[str, Any] | None = None,
-    ) -> Any:
+        progress: gr.Progress = PROGRESS,
+        options: Mapping[str, Any] = NO_OPTIONS,
+    ) -> dict[Any, Any]:
         workshop.require_writable()
         if not payload or not payload.get("path"):
-            return gr.skip(), "", gr.update(visible=False), ""
+            return {report: "", otherwise: gr.update(visible=False), source: ""}
         path = uploaded_file(payload)
-        told = _told(progress, "Reading the archive")
         name = str(payload.get("orig_name") or path.name)
-        return shown("upload", bring_archive(workshop, path, name, key, progress=told, **(chosen or {})))
+        reading = reporter(progress, "Reading the archive")
+        return shown(UPLOAD, bring_archive(workshop, path, name, key, progress=reading, **options))
 
     @costly
     def on_folder(
-        text: str,
-        key: str | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-        chosen: dict[str, Any] | None = None,
-    ) -> Any:
+        text: str, key: str | None, progress: gr.Progress = PROGRESS, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> dict[Any, Any]:
         workshop.require_writable()
-        if workshop.public:  # hidden is not protected
-            raise refusal("A folder can be read only by the app's owner.")
-        path = Path((text or "").strip()).expanduser()
-        if not (text or "").strip() or not path.is_dir():
-            raise refusal(f"There is no folder {text!r} on this machine.")
-        told = _told(progress, "Reading the folder")
-        made = bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=told, **(chosen or {})))
-        return shown("folder", made)
+        path = machine_folder(workshop, text)
+        if path is None:
+            raise UserError("Name a folder of this machine first.")
+        reading = reporter(progress, "Reading the folder")
+        return shown(
+            FOLDER,
+            bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options)),
+        )
 
     @costly
     def on_otherwise(
@@ -246,33 +244,33 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         key: str | None,
         payload: dict[str, Any] | None,
         *text: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
-        chosen = chosen_otherwise(value)
-        if kind == "folder" and text:
-            return on_folder(text[0], key, progress, chosen)
-        return on_upload(payload, key, progress, chosen)
+        progress: gr.Progress = PROGRESS,
+    ) -> dict[Any, Any]:
+        options = chosen_otherwise(value)
+        if kind == FOLDER and text:
+            return on_folder(text[0], key, progress, options)
+        return on_upload(payload, key, progress, options)
 
     @costly
     def on_search(text: str) -> Any:
         ids = search_datasets(text or "")
         if not ids:
-            raise refusal(f"The Hub knows no data set for {text!r}: try other words.")
+            raise UserError(f"The Hub knows no data set for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
-    def on_chosen(repo_id: str | None, chosen: str | None = None) -> Any:
+    def on_chosen(repo_id: str | None, chosen: str | None = None) -> dict[Any, Any]:
         if not repo_id:
-            return (gr.update(visible=False),) * 3
+            return dict.fromkeys(columns, gr.update(visible=False))
         dataset = described(repo_id.strip(), chosen)
 
         def offered(choices: Sequence[str], value: str) -> Any:
             return gr.update(choices=list(choices), value=value, visible=len(choices) > 1)
 
-        return (
-            offered(dataset.configs, dataset.config),
-            offered(dataset.label_columns, dataset.label_column),
-            offered(dataset.image_columns, dataset.image_column),
-        )
+        return {
+            config: offered(dataset.configs, dataset.config),
+            label: offered(dataset.label_columns, dataset.label_column),
+            image: offered(dataset.image_columns, dataset.image_column),
+        }
 
     @costly
     def on_load(
@@ -280,35 +278,40 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         chosen: str | None,
         label: str | None,
         image: str | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+        progress: gr.Progress = PROGRESS,
+    ) -> dict[Any, Any]:
         workshop.require_writable()
         if not repo_id:
-            raise refusal("Choose a data set first, or type its id.")
+            raise UserError("Choose a data set first, or type its id.")
 
-        def told(done: int, total: int, megabytes: float) -> None:
-            _told(progress, f"Downloading {megabytes:,.0f} MB")(done, total)
+        def downloading(done: int, total: int, megabytes: float) -> None:
+            progress(done / max(total, 1), desc=f"Downloading {megabytes:,.0f} MB")
 
-        dataset = download(workshop, repo_id.strip(), chosen or None, label or None, image or None, told)
-        return str(dataset.reference), hub_html(dataset)
+        dataset = download(workshop, repo_id.strip(), chosen or None, label or None, image or None, downloading)
+        return {added: str(dataset.reference), report: hub_html(dataset)}
 
-    # Not preprocessed: the page's choices are older than what a search finds.
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    waiting: Any = {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
-    told_of = [added, report, otherwise, brought]
-    upload.upload(on_upload, [upload, visitor], told_of, **private, **waiting)
-    query.submit(on_search, query, found, **private)
     columns = [config, label, image]
-    found.change(on_chosen, found, columns, show_progress="minimal", **private)
-    config.input(on_chosen, [found, config], columns, show_progress="minimal", **private)
-    load.click(on_load, [found, *columns], [added, report], **private, **waiting)
-    sources: list[Any] = [otherwise, brought, visitor, upload]
+    waiting: Any = PRIVATE | {"show_progress": "full", "show_progress_on": report, "concurrency_limit": 2}
+    views = [added, report, otherwise, source]
+    upload.upload(on_upload, [upload, visitor], views, **waiting)
+    query.submit(on_search, query, found, **PRIVATE)
+    found.change(on_chosen, found, columns, show_progress="minimal", **PRIVATE)
+    config.input(on_chosen, [found, config], columns, show_progress="minimal", **PRIVATE)
+    load.click(on_load, [found, *columns], [added, report], **waiting)
+    sources: list[Any] = [otherwise, source, visitor, upload]
     if not workshop.public:
-        folder.submit(on_folder, [folder, visitor], told_of, **private, **waiting)
+        folder.submit(on_folder, [folder, visitor], views, **waiting)
         sources.append(folder)
-    otherwise.input(on_otherwise, sources, told_of, **private, **waiting)
+    otherwise.input(on_otherwise, sources, views, **waiting)
     return MoreData(added)
 
 
-def _told(progress: gr.Progress, description: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(done / max(total, 1), desc=description)
+def machine_folder(workshop: Workshop, text: str | None) -> Path | None:
+    """The folder of this machine that a visitor named; None for an empty text. Raises UserError."""
+    named = (text or "").strip()
+    if named and workshop.public:  # hidden is not protected
+        raise UserError("A folder can be read only by the app's owner.")
+    path = Path(named).expanduser().resolve()  # which has a name
+    if named and not path.is_dir():
+        raise UserError(f"There is no folder {named!r} on this machine.")
+    return path if named else None

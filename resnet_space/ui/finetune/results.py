@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
@@ -14,7 +15,6 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
 from resnet_space.runs import Run, last_metric, split_words
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.training.evaluation import (
     Evaluation,
@@ -27,13 +27,15 @@ from resnet_space.training.evaluation import (
     per_class,
     reliability,
 )
+from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.finetune.data_view import tile, tiles_html
-from resnet_space.ui.finetune.status import accuracy_words, looks_words
+from resnet_space.ui.finetune.status import test_evaluations_words
+from resnet_space.ui.reports import scores_words
 
 MOST_IMAGES = 24  # behind a cell, on the page
 MOST_CLASSES = 60  # in the confusion matrix: of more, those with the most errors
 COLUMNS = ["class", "images", "precision %", "recall %", "F1 %"]
-HIGHEST_LOSSES = "the highest losses"
+HIGHEST_LOSSES = "highest-losses"
 CHART = '<div class="chart"></div>'
 CLICKABLE = "resnetSpace.clickable(element, props, trigger, watch)"
 NOTHING = "Nothing to see yet: a run has to be trained to its end."
@@ -43,10 +45,17 @@ def scores_html(run: Run, test: dict[str, Any]) -> str:
     """The test in words and numbers."""
     return (
         f'<p class="scores"><b>{escape(run.name)}</b> on {test["images"]:,} {split_words(test["split"])} images: '
-        f"<b>{accuracy_words(test)}</b> right, the interval at 95 % (Wilson); "
-        f"{test['top5_accuracy']:.1%} have their class among the top 5; macro F1 {test['macro_f1']:.1%}; "
-        f"expected calibration error {100 * test['ece']:.1f} points. {looks_words(test)}</p>"
+        f"{scores_words(test)} {test_evaluations_words(test)}</p>"
     )
+
+
+def confusion_value(evaluation: Evaluation, among: NDArray[np.integer] | None = None, **options: Any) -> plots.Chart:
+    """The chart of the confusion matrix; of too many classes (`among` all) those with the most errors."""
+    matrix = confusion_matrix(evaluation)
+    among = np.arange(len(matrix)) if among is None else among
+    chosen = among[most_mistaken(matrix[np.ix_(among, among)], MOST_CLASSES)]
+    names = [evaluation.classes[i] for i in chosen]
+    return plots.confusion_chart(matrix[np.ix_(chosen, chosen)].tolist(), names, **options)
 
 
 def cell_title(evaluation: Evaluation, true: int, predicted: int, count: int) -> str:
@@ -91,61 +100,54 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
-        try:
-            run = workshop.library.open(name)
-            evaluation = load_evaluation(run)
-        except UserError as error:
-            raise refusal(error) from None
+        run = workshop.library.open(name)
+        evaluation = load_evaluation(run)
         if evaluation is None:
-            raise refusal(f"{name} was not tested by this version of the app.")
+            raise UserError(f"{name} was not tested by this version of the app.")
         return run, evaluation
 
     def pictures(name: str, value: str) -> str:
         run, evaluation = evaluated(name)
         if value == HIGHEST_LOSSES or value is None:
-            return pictures_html(run, evaluation, highest_losses(evaluation, MOST_IMAGES).tolist(), HIGHEST_LOSSES)
+            return pictures_html(
+                run, evaluation, highest_losses(evaluation, MOST_IMAGES).tolist(), "the highest losses"
+            )
         true, predicted = map(int, value.split(","))
-        found = images_behind(evaluation, true, predicted)
-        title = cell_title(evaluation, true, predicted, len(found))
-        if len(found) > MOST_IMAGES:
+        positions = images_behind(evaluation, true, predicted)
+        title = cell_title(evaluation, true, predicted, len(positions))
+        if len(positions) > MOST_IMAGES:
             title += f", of which the {MOST_IMAGES} with the highest confidence"
-        return pictures_html(run, evaluation, found[:MOST_IMAGES].tolist(), title)
+        return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
-    def on_judged(name: str | None) -> Any:
-        nothing = (f'<p class="note">{NOTHING}</p>', gr.update(visible=False), *(gr.skip(),) * 5)
-        if name is None:
-            return nothing
-        run = workshop.library.open(name)
-        test = last_metric(workshop.library.metrics(run), "test")
+    def cell_choices(evaluation: Evaluation, *cells: tuple[int, int, int]) -> list[tuple[str, str]]:
+        """(label, id) of what can be looked at: the highest losses, and (true, predicted, count) of cells."""
+        named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
+        return [("The highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
+
+    def on_judged(name: str | None) -> dict[Any, Any]:
+        def nothing(html: str) -> dict[Any, Any]:
+            return {scores: html, panel: gr.update(visible=False)}
+
+        run = None if name is None else workshop.library.open(name)
+        test = last_metric(workshop.library.metrics(run), "test") if run else None
         try:
-            evaluation = load_evaluation(run)
+            evaluation = load_evaluation(run) if run else None
         except UserError as error:
-            return f'<p class="caution">{escape(str(error))}</p>', gr.update(visible=False), *(gr.skip(),) * 5
-        if evaluation is None or test is None:
-            return nothing
-        matrix = confusion_matrix(evaluation)
-        classes = most_mistaken(matrix, MOST_CLASSES)
-        chart = plots.confusion_chart(
-            matrix[np.ix_(classes, classes)].tolist(), [evaluation.classes[i] for i in classes]
-        )
-        confused = [
-            (cell_title(evaluation, true, predicted, count), f"{true},{predicted}")
-            for true, predicted, count in most_confused(evaluation)
-        ]
-        rows = [
-            [shortened(s.name), s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
-            for s in per_class(evaluation)
-        ]
-        choices = [(HIGHEST_LOSSES.capitalize(), HIGHEST_LOSSES), *confused]
-        return (
-            scores_html(run, test),
-            gr.update(visible=True),
-            chart,
-            gr.update(choices=choices, value=HIGHEST_LOSSES),
-            pictures(name, HIGHEST_LOSSES),
-            plots.reliability_chart(reliability(evaluation)),
-            rows,
-        )
+            return nothing(f'<p class="caution">{escape(str(error))}</p>')
+        if name is None or run is None or evaluation is None or test is None:
+            return nothing(f'<p class="note">{NOTHING}</p>')
+        return {
+            scores: scores_html(run, test),
+            panel: gr.update(visible=True),
+            confusion: confusion_value(evaluation),
+            cell: gr.update(choices=cell_choices(evaluation, *most_confused(evaluation)), value=HIGHEST_LOSSES),
+            tiles: pictures(name, HIGHEST_LOSSES),
+            calibration: plots.reliability_chart(reliability(evaluation)),
+            table: [
+                [shortened(s.name), s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
+                for s in per_class(evaluation)
+            ],
+        }
 
     def on_cell(name: str, event: gr.EventData) -> Any:
         _, evaluation = evaluated(name)
@@ -153,16 +155,12 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             labels = [plotly_text(name) for name in evaluation.classes]  # as the chart has them
             true, predicted = labels.index(event.y), labels.index(event.x)
         except (ValueError, AttributeError):
-            return gr.skip(), gr.skip()
+            return gr.skip()
+        chosen = (true, predicted, len(images_behind(evaluation, true, predicted)))
         value = f"{true},{predicted}"
-        count = len(images_behind(evaluation, true, predicted))
-        listed = [(cell_title(evaluation, t, p, n), f"{t},{p}") for t, p, n in most_confused(evaluation)]
-        own = (cell_title(evaluation, true, predicted, count), value)
-        choices = [(HIGHEST_LOSSES.capitalize(), HIGHEST_LOSSES), *dict.fromkeys([*listed, own])]
-        return gr.update(choices=choices, value=value), pictures(name, value)
+        choices = cell_choices(evaluation, *most_confused(evaluation), chosen)
+        return {cell: gr.update(choices=choices, value=value), tiles: pictures(name, value)}
 
-    quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
-    last: Any = quiet | {"trigger_mode": "always_last"}
-    judged.change(on_judged, judged, [scores, panel, confusion, cell, tiles, calibration, table], **last)
-    cell.input(pictures, [judged, cell], tiles, **last)
-    confusion.select(on_cell, judged, [cell, tiles], trigger_mode="multiple", **quiet)
+    judged.change(on_judged, judged, [scores, panel, confusion, cell, tiles, calibration, table], **LATEST)
+    cell.input(pictures, [judged, cell], tiles, **LATEST)
+    confusion.select(on_cell, judged, [cell, tiles], **QUIET | EACH)

@@ -12,12 +12,12 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
 from resnet_space.runs import CONFIG, WEIGHTS, last_metric
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.refusals import refusal
-from resnet_space.serve.storage import kept_words
+from resnet_space.serve.storage import retention_words
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import own_folder
+from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.finetune.live import MAX_SHOWN
 from resnet_space.ui.finetune.status import start_of
-from resnet_space.ui.live import MAX_SHOWN
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
     "run": "str",
@@ -82,7 +82,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             label="Click a run to choose it",
             elem_id="run-list",
         )
-        kept = kept_words(workshop.limits)
+        kept = retention_words(workshop.limits)
         gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
             title = gr.Markdown(elem_classes="told")
@@ -101,76 +101,72 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
                 words = gr.Markdown()
                 command = gr.Code(label="The command that repeats its training", language="shell", interactive=False)
 
-    hidden = (gr.update(visible=False),) * 3
+    questions = [renaming, confirming]  # one at a time
 
-    def on_select(event: gr.SelectData) -> Any:
-        name = event.row_value[0]
-        return name, gr.update(visible=True), f"**{name}**", *hidden
+    def ask(question: gr.Row | None) -> dict[Any, Any]:
+        return {row: gr.update(visible=row is question) for row in questions}
 
-    def on_show(name: str, shown_names: list[str], count: int) -> Any:
-        try:
-            workshop.library.open(name)
-        except UserError as error:
-            raise refusal(error) from None
-        names = [n for n in shown_names if n != name] if name in shown_names else [*shown_names, name][-MAX_SHOWN:]
-        return gr.update(choices=names, value=names), count + 1
+    def choose(name: str) -> dict[Any, Any]:
+        return {chosen: name, title: f"**{name}**"}
 
-    def on_rename(name: str, wanted: str, shown_names: list[str], key: str, count: int) -> Any:
-        try:
-            run = workshop.rename_run(name, key, (wanted or "").strip())
-        except UserError as error:
-            raise refusal(error) from None
+    def show_runs(names: list[str], count: int) -> dict[Any, Any]:
+        return {shown: gr.update(choices=names, value=names), changed: count + 1}
+
+    def on_select(event: gr.SelectData) -> dict[Any, Any]:
+        hidden = {exported: gr.update(visible=False)} | ask(None)
+        return choose(event.row_value[0]) | {actions: gr.update(visible=True)} | hidden
+
+    def on_show(name: str, shown_names: list[str], count: int) -> dict[Any, Any]:
+        workshop.library.open(name)
+        others = [n for n in shown_names if n != name]
+        return show_runs(others if name in shown_names else [*shown_names, name][-MAX_SHOWN:], count)
+
+    def on_rename(name: str, new: str, shown_names: list[str], key: str, count: int) -> dict[Any, Any]:
+        run = workshop.rename_run(name, key, (new or "").strip())
         names = [run.name if n == name else n for n in shown_names]
-        return run.name, f"**{run.name}**", gr.update(choices=names, value=names), gr.update(visible=False), count + 1
+        return choose(run.name) | show_runs(names, count) | ask(None)
 
-    def on_delete(name: str, shown_names: list[str], key: str, count: int) -> Any:
-        try:
-            workshop.delete_run(name, key)
-        except UserError as error:
-            raise refusal(error) from None
-        names = [n for n in shown_names if n != name]
-        closed = gr.update(visible=False)
-        return None, closed, gr.update(choices=names, value=names), closed, count + 1
+    def on_delete(name: str, shown_names: list[str], key: str, count: int) -> dict[Any, Any]:
+        workshop.delete_run(name, key)
+        gone = {chosen: None, actions: gr.update(visible=False)} | ask(None)
+        return gone | show_runs([n for n in shown_names if n != name], count)
 
     @costly
-    def on_export(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def on_export(name: str, progress: gr.Progress = PROGRESS) -> dict[Any, Any]:
         from resnet_space.hub.export import STAGES, export_onnx
 
-        def tell(stage: str) -> None:
+        def report(stage: str) -> None:
             progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
 
         progress(0.0, desc="Starting a process of its own")
+        run = workshop.library.open(name)
         try:
-            run = workshop.library.open(name)
             # With the ONNX file, which is as large as the weights.
             with own_folder(2 * (run.path / WEIGHTS).stat().st_size if run.has_weights else 0) as folder:
                 with workshop.slots.taken("exports"):
-                    onnx = export_onnx(run, folder / f"{name}.onnx", tell)
+                    onnx = export_onnx(run, folder / f"{name}.onnx", report)
                 copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
         except UserError as error:  # perhaps the last line of the process that writes it
-            raise refusal(system_words(error) or error) from None
+            raise UserError(system_words(error) or str(error)) from None
         by = f"by at most {onnx.largest_difference:.0e} of the largest" if onnx.largest_difference else "by nothing"
-        said = f"On random images the ONNX file's logits differ from PyTorch's {by}."
         # Where the app's own folders are is nobody else's business.
-        place = Path("checkpoints", name) if workshop.public else run.path
-        line = f"python -m resnet_space.train {place}-again --like {place}"
-        return gr.update(visible=True), [str(path) for path in (*copies, onnx.path)], said, line
+        path = Path("checkpoints", name) if workshop.public else run.path
+        return {
+            exported: gr.update(visible=True),
+            files: [str(path) for path in (*copies, onnx.path)],
+            words: f"On random images the ONNX file's logits differ from PyTorch's {by}.",
+            command: f"python -m resnet_space.train {path}-again --like {path}",
+        }
 
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
-    table.select(
-        on_select, None, [chosen, actions, title, renaming, confirming, exported], trigger_mode="multiple", **quiet
-    )
-    show.click(on_show, [chosen, shown, changed], [shown, changed], **quiet)
-    open_, shut = gr.update(visible=True), gr.update(visible=False)  # one question at a time
-    rename.click(lambda: (open_, shut), None, [renaming, confirming], **quiet)
-    new_name.submit(
-        on_rename, [chosen, new_name, shown, visitor, changed], [chosen, title, shown, renaming, changed], **quiet
-    )
-    delete.click(lambda: (shut, open_), None, [renaming, confirming], **quiet)
-    keep.click(lambda: gr.update(visible=False), None, confirming, **quiet)
-    sure.click(on_delete, [chosen, shown, visitor, changed], [chosen, actions, shown, confirming, changed], **quiet)
-    export.click(
-        on_export, chosen, [exported, files, words, command], concurrency_limit=1, show_progress_on=title, **private
-    )
+    table.select(on_select, None, [chosen, actions, title, *questions, exported], **QUIET | EACH)
+    show.click(on_show, [chosen, shown, changed], [shown, changed], **QUIET)
+    rename.click(lambda: ask(renaming), None, questions, **QUIET)
+    delete.click(lambda: ask(confirming), None, questions, **QUIET)
+    keep.click(lambda: ask(None), None, questions, **QUIET)
+    renamed = [chosen, title, shown, *questions, changed]
+    new_name.submit(on_rename, [chosen, new_name, shown, visitor, changed], renamed, **QUIET)
+    deleted = [chosen, actions, shown, *questions, changed]
+    sure.click(on_delete, [chosen, shown, visitor, changed], deleted, **QUIET)
+    views = [exported, files, words, command]
+    export.click(on_export, chosen, views, concurrency_limit=1, show_progress_on=title, **PRIVATE)
     return RunList(table, changed)

@@ -10,10 +10,10 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.hub.push import suggested_repo_id
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 
-PUBLIC, PRIVATE = "public", "private"
+FOR_ALL, FOR_OWNER = "public", "private"
 WHAT = (
     "A run is pushed as one commit: configuration, weights as safetensors, metrics, figures, and a model card that is "
     "made from them. What is needed to go on training stays here."
@@ -27,9 +27,10 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         with gr.Row():
             run = gr.Dropdown([], label="Run", min_width=180)
             target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
-            visibility = gr.Radio([PUBLIC, PRIVATE], value=PUBLIC, label="A new one is", min_width=150)
+            visible_to = [("public", FOR_ALL), ("private", FOR_OWNER)]
+            visibility = gr.Radio(visible_to, value=FOR_ALL, label="A new one is", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
-        said = gr.HTML("", elem_classes="told", apply_default_css=False)
+        report = gr.HTML("", elem_classes="told", apply_default_css=False)
 
     def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
         try:
@@ -43,13 +44,17 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         except UserError:
             return gr.skip()
 
-    def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
+    def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
         trained = workshop.trained_names(key)
         own = [n for n in workshop.finetuned_names(key) if n in trained]
         chosen = name if name in own else next(iter(own), None)
         user = name_of(key, signed_in)
-        told = f"You are **{user}** there." if user else how_to_sign_in(workshop)
-        return f"{WHAT} {told}", gr.update(choices=own, value=chosen), suggestion(chosen, user)
+        account = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        return {
+            who: f"{WHAT} {account}",
+            run: gr.update(choices=own, value=chosen),
+            target: suggestion(chosen, user),
+        }
 
     def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
         return suggestion(name, name_of(key, signed_in))
@@ -61,20 +66,17 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         seen_by: str,
         key: str | None,
         signed_in: gr.OAuthToken | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        progress: gr.Progress = PROGRESS,
     ) -> str:
         progress(0.0, desc="Writing the card")
-        try:
-            url = workshop.push(
-                name or "",
-                (repo_id or "").strip(),
-                key,
-                token=token_of(workshop, key, signed_in),
-                private=seen_by == PRIVATE,
-                progress=lambda done, total: progress(done / max(total, 1), desc=f"Uploading {total / 1e6:,.1f} MB"),
-            )
-        except UserError as error:
-            raise refusal(error) from None
+        url = workshop.push(
+            name or "",
+            (repo_id or "").strip(),
+            key,
+            token=token_of(workshop, key, signed_in),
+            private=seen_by == FOR_OWNER,
+            progress=reporter(progress, "Uploading {mb}"),
+        )
         page = url.partition("/commit/")[0]
         return (
             f'<div class="report"><p><b>{escape(name or "")}</b> is on the Hub: '
@@ -82,11 +84,14 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
             f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
         )
 
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
-    panel.expand(on_open, [followed, visitor], [who, run, target], **quiet)
-    run.input(on_run, [run, visitor], target, **quiet)
+    panel.expand(on_open, [followed, visitor], [who, run, target], **QUIET)
+    run.input(on_run, [run, visitor], target, **QUIET)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
-    button.click(lambda: "", None, said, **quiet).then(
-        on_push, [run, target, visibility, visitor], said, show_progress_on=said, concurrency_limit=2, **private
+    button.click(lambda: "", None, report, **QUIET).then(
+        on_push,
+        [run, target, visibility, visitor],
+        report,
+        show_progress_on=report,
+        concurrency_limit=2,
+        **PRIVATE,
     )

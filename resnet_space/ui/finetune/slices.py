@@ -19,10 +19,10 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
 from resnet_space.runs import Run, last_metric
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.serve.zero.host import SliceProgress, train_in_slices
 from resnet_space.serve.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
+from resnet_space.ui.events import EACH, QUIET
 
 P = ParamSpec("P")
 
@@ -50,27 +50,22 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
         host,
         inputs,
         None,
-        api_visibility="private",
-        preprocess=False,
-        show_progress="hidden",
-        trigger_mode="multiple",
-        **LIMITS,
+        **QUIET | EACH | LIMITS,
     )
 
 
 def also_hosting(
-    workshop: Workshop, endpoint: Callable[P, dict[str, Any]]
+    workshop: Workshop, endpoint: Callable[P, dict[str, Any]], status: Callable[[Workshop, str], dict[str, Any]]
 ) -> Callable[P, Generator[dict[str, Any], None, None]]:
     """An endpoint that trains what `endpoint` starts, too: it gives the status again and again until the end."""
-    from resnet_space.ui.finetune.api import training_status
 
     @wraps(endpoint)
     def hosted(*args: P.args, **kwargs: P.kwargs) -> Generator[dict[str, Any], None, None]:
         started = endpoint(*args, **kwargs)
         yield started
         for _ in _hosted(workshop, started["run"]):
-            yield started | training_status(workshop, started["run"])
-        yield started | training_status(workshop, started["run"])
+            yield started | status(workshop, started["run"])
+        yield started | status(workshop, started["run"])
 
     return hosted
 
@@ -132,8 +127,6 @@ def _hosted(workshop: Workshop, name: str) -> Iterator[None]:
                 continue
             if made is None:
                 return
-            if isinstance(made, UserError):
-                raise refusal(made)
             if isinstance(made, Exception):
                 raise made
             yield

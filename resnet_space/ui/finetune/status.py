@@ -11,10 +11,12 @@ from resnet_space.models.registry import CBAM_PARTS, HEAD
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric, split_words
 from resnet_space.runs.queue import Status
-from resnet_space.training.evaluation import wilson_interval
 from resnet_space.training.strategies import STRATEGIES, backbone_parts
+from resnet_space.ui.progress import progress_html
+from resnet_space.ui.reports import accuracy_words
 
-RANDOM = "random initialisation"
+RANDOM = "random initialisation"  # an id: of no start, in the form and of programs
+RANDOM_WORDS = "random initialisation"
 EMPTY = (
     '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
@@ -33,13 +35,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def accuracy_words(test: Metric) -> str:
-    """Of a "test" metric, with its 95 % interval (Wilson 1927): "74.2% (70.2 to 77.9%)"."""
-    low, high = wilson_interval(round(test["accuracy"] * test["images"]), test["images"])
-    return f"{test['accuracy']:.1%} ({100 * low:.1f} to {high:.1%})"
-
-
-def looks_words(test: Metric) -> str:
+def test_evaluations_words(test: Metric) -> str:
     """What is to be minded of a "test" metric where the training went on after an earlier one; else nothing."""
     looks = test.get("test_evaluations", 1)
     if looks < 2:
@@ -67,8 +63,13 @@ def phase_words(model: ModelConfig, start: Metric, epoch: int) -> str:
     return ""
 
 
+def is_underway(status: Status) -> bool:
+    """Whether it trains, or waits for its turn."""
+    return status.is_active or status.state == "queued"
+
+
 def start_of(run: Run) -> str:
-    return run.config.training.start or RANDOM
+    return run.config.training.start or RANDOM_WORDS
 
 
 def seconds_left(metrics: Sequence[Metric]) -> float | None:
@@ -130,7 +131,7 @@ def status_html(
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
         cost = cost_words(test["seconds"])
         numbers += f" · {cost}" if cost else ""
-        minded = looks_words(test)
+        minded = test_evaluations_words(test)
         words += f'<div class="subdued">{minded}</div>' if minded else ""
     elif status.state == "stopped":
         kept = f"Its {'best' if epochs else 'last'} weights are kept."
@@ -152,17 +153,10 @@ def status_html(
     if status.note:
         words += f'<div class="subdued">{escape(status.note)}</div>'
 
-    share = 100 * done / total
-    going = " going" if status.is_active or status.state == "queued" else ""
-    told = f"<pre>{escape(chr(10).join(log))}</pre>" if log else ""
-    return (
-        f'<div class="status {status.state}{going}"><div class="line"><span>{words}</span>'
-        f'<span class="subdued">{numbers}</span></div>'
-        f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{share:.0f}" aria-valuemin="0" '
-        f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div>'
-        + (f"<details><summary>The last lines of its log</summary>{told}</details>" if told else "")
-        + "</div>"
-    )
+    state = status.state + (" going" if is_underway(status) else "")
+    lines = f"<pre>{escape(chr(10).join(log))}</pre>"
+    more = f"<details><summary>The last lines of its log</summary>{lines}</details>" if log else ""
+    return progress_html(words, numbers, share=done / total, state=state, more=more)
 
 
 def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:

@@ -4,7 +4,7 @@ Files: `looks` (what a run makes of a picture), `answer`, `maps`, `evidence` (ea
 (what was wrong, kept as a data set), `batch` and `many` (many pictures). `ui/predict.js` is what the page does itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.refusals import refusal, warn
+from resnet_space.serve.refusals import warn
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
-from resnet_space.ui.live import SCRIPTS
+from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import EMPTY, answers_html
 from resnet_space.ui.predict.evidence import evidence_value
@@ -26,10 +26,10 @@ from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html, program_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.pull import build_pull, wire_pull
+from resnet_space.ui.scripts import SCRIPTS
 
 __all__ = ["PredictTab", "build_predict", "read_picture"]
 
-NOBODY = "nothing"  # to compare with
 OPACITY = """
 <label class="opacity">Opacity of the maps
 <input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the maps, in per cent"></label>
@@ -37,8 +37,6 @@ OPACITY = """
 MAPS = "resnetSpace.predict.maps(element, trigger)"
 PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
 NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
-# A picture's component says several times that it has changed. The page keeps it, too: what comes late is of another.
-WANTED = "(picture, ...runs) => (window.resnetSpaceWanted = JSON.stringify([picture?.path ?? null, ...runs]))"
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def build_predict(
             )
             with_example = build_examples(picture)
             run = run_dropdown(trained, workshop.default_name())
-            other = run_dropdown([NOBODY, *trained], NOBODY, label="Compare with")
+            other = run_dropdown(with_nothing(trained), "", label="Compare with")
             pulled = build_pull(workshop, visitor)
             button = gr.Button("Predict", variant="primary")
         with gr.Column(scale=2, min_width=320):
@@ -124,12 +122,13 @@ def build_predict(
         return top, program_html(found)
 
     def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
-        return looks(workshop, image, [run, None if other == NOBODY else other])
+        return looks(workshop, image, [run, other or None])
 
     @costly
-    def on_picture(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[Any]:
+    def on_picture(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[dict[Any, Any]]:
         """The answer first, its maps when they are drawn."""
-        nothing = (EMPTY, gr.update(visible=False), gr.skip(), "", NO_EVIDENCE, "", "")
+        nothing = {answer: EMPTY, once_answered: gr.update(visible=False), evidence: NO_EVIDENCE}
+        nothing |= dict.fromkeys((why, gates, channel), "")
         if not (image and run):
             yield nothing
             return
@@ -138,15 +137,17 @@ def build_predict(
         except Exception:
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
-        classes = list(found[0].classifier.config.classes)
-        label = gr.update(choices=classes)
-        yield answers_html(found, example_of(image)), gr.update(visible=True), label, *(gr.skip(),) * 4
+        yield {
+            answer: answers_html(found, example_of(image)),
+            once_answered: gr.update(visible=True),
+            mistakes.label: gr.update(choices=list(found[0].classifier.config.classes)),
+        }
         with workshop.slots.taken("predictions"):
             maps = class_maps_html(found)
-        yield gr.skip(), gr.skip(), gr.skip(), maps, NO_EVIDENCE, gates_html(found), ""
+        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(found), channel: ""}
 
     @costly
-    def on_button(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[Any]:
+    def on_button(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[dict[Any, Any]]:
         if not (image and image.get("path")):
             read_picture(image)
         yield from on_picture(image, run, other)
@@ -163,16 +164,16 @@ def build_predict(
         run: str,
         other: str | None,
         event: gr.EventData,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        progress: gr.Progress = PROGRESS,
     ) -> dict[str, Any]:
         chosen = one(image, run, other, event.side)
         if not isinstance(event.index, int):
-            raise refusal("Choose a class first.")
+            raise UserError("Choose a class first.")
         with workshop.slots.taken("tests of maps"):
-            told = evidence_value(
+            value = evidence_value(
                 chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
             )
-        return told | {"of": of}
+        return value | {"of": of}
 
     @costly
     def on_channel(of: str, image: dict[str, Any] | None, run: str, other: str | None, event: gr.EventData) -> str:
@@ -180,49 +181,52 @@ def build_predict(
         gates = chosen.prediction.attention.channel
         channel, module = event.channel, str(event.module)
         if module not in gates or not isinstance(channel, int) or not 0 <= channel < gates[module].shape[1]:
-            raise refusal("There is no such channel: choose one of those in the chart.")
+            raise UserError("There is no such channel: choose one of those in the chart.")
         return channel_html(chosen, module, channel, of)
 
     def open_link(request: gr.Request) -> Any:
         """The runs and the example that the page's address names: whoever has it may look at them."""
         asked = dict(request.query_params)
         if asked.get("tab") != "predict":
-            return gr.skip(), gr.skip(), gr.skip()
+            return gr.skip()
         chosen = []
         for name in (asked.get("run"), asked.get("with")):
             try:
-                found = workshop.library.open(name or "")
-                chosen.append(found.name if found.has_weights else None)
+                linked = workshop.library.open(name or "")
+                chosen.append(linked.name if linked.has_weights else None)
             except UserError:
                 chosen.append(None)
             if name and not chosen[-1]:
                 warn(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
         known = [*dict.fromkeys([*workshop.trained_names(), *filter(None, chosen)])]
-        return (
-            gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),
-            gr.update(choices=[NOBODY, *known], value=chosen[1]) if chosen[1] else gr.skip(),
-            example_file(asked.get("example")),
-        )
+        return {
+            run: gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),
+            other: gr.update(choices=with_nothing(known), value=chosen[1]) if chosen[1] else gr.skip(),
+            picture: example_file(asked.get("example")),
+        }
 
-    private: Any = {"api_visibility": "private", "preprocess": False}
-    quiet: Any = private | {"show_progress": "hidden"}
+    def on_names(known: list[str]) -> dict[Any, Any]:
+        return {run: gr.update(choices=known), other: gr.update(choices=with_nothing(known))}
+
     seen: list[Any] = [picture, run, other]
     views = [answer, once_answered, mistakes.label, why, evidence, gates, channel]
+    last: Any = PRIVATE | {"trigger_mode": "always_last", "show_progress_on": answer}
+    one_by_one: Any = EACH | {"concurrency_limit": 1}
     ask.click(predict, [picture, run], [label, maps], api_name="predict", preprocess=False)
-    last: Any = private | {"trigger_mode": "always_last"}
-    gr.on([picture.change, run.change, other.change], None, seen, wanted, js=WANTED, **quiet)
-    wanted.change(None, None, [mistakes.label, mistakes.said], js="() => [null, '']", **quiet)
-    wanted.change(on_picture, seen, views, show_progress_on=answer, **last)
-    button.click(on_button, seen, views, show_progress_on=answer, **last)
-    # One after the other: "always_last" would give the handler the first of several clicks once more.
-    each: Any = private | {"trigger_mode": "multiple", "concurrency_limit": 1}
-    gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], evidence, **each)
-    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **each)
+    gr.on([picture.change, run.change, other.change], None, seen, wanted, js="resnetSpace.picture.want", **QUIET)
+    wanted.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
+    wanted.change(on_picture, seen, views, **last)
+    button.click(on_button, seen, views, **last)
+    gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], evidence, **one_by_one)
+    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **one_by_one)
     # An answer is there before anything is clicked, once the tab is looked at.
     with_example(tab.select)
-    opened = app.load(open_link, None, [run, other, picture], **quiet)
-    names.change(
-        lambda known: (gr.update(choices=known), gr.update(choices=[NOBODY, *known])), names, [run, other], **quiet
-    )
+    opened = app.load(open_link, None, [run, other, picture], **QUIET)
+    names.change(on_names, names, [run, other], **QUIET)
     wire_pull(pulled, names, run)
     return PredictTab(run, with_example, opened, mistakes)
+
+
+def with_nothing(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(label, run) of what a prediction can be compared with."""
+    return [("nothing", ""), *((name, name) for name in names)]

@@ -26,8 +26,9 @@ def _answer(look: Look, side: int) -> str:
     else:
         said = f"<b>{escape(name)}</b>"
     buttons = "".join(
-        f'<button type="button" data-class="{index}" aria-pressed="{"true" if i == 0 else "false"}" '
-        f'style="--share: {100 * probability:.2f}%" title="Where does it find this class?">'
+        f'<button type="button" data-class="{index}" data-name="{escape(label)}" '
+        f'aria-pressed="{"false" if i else "true"}" style="--share: {100 * probability:.2f}%" '
+        'title="Where does it find this class?">'
         f'<span class="name">{escape(label)}</span><span class="percent">{percent(probability)}</span></button>'
         for i, (index, label, probability) in enumerate(
             zip(prediction.indices, prediction.classes, prediction.probabilities, strict=True)

@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from resnet_space import plots
-from resnet_space.serve.refusals import refusal
+from resnet_space.common.errors import UserError
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import place
 
@@ -27,14 +27,14 @@ have their subject. All is for this picture and class alone.</p></details>
 
 
 def maps_to_judge(look: Look, kind: object, index: int) -> "dict[str, NDArray[np.float32]]":
-    """The maps that a button stands for, by their labels. Raises gr.Error for a class that is not among the top."""
+    """The maps that a button stands for, by their labels. Raises UserError for a class that is not among the top."""
     from resnet_space.explain.saliency import METHODS
 
     if kind == "gates":
         spatial = look.prediction.attention.spatial
         return {f"Spatial gate {place(module)}": gate[0].numpy() for module, gate in spatial.items()}
     if index not in look.prediction.indices:
-        raise refusal("Maps are there for the five most probable classes: choose one of them.")
+        raise UserError("Maps are there for the five most probable classes: choose one of them.")
     at = look.prediction.indices.index(index)
     return {METHODS[method]: maps.raw[at] for method, maps in look.class_maps.items()}
 
@@ -43,7 +43,7 @@ def evidence_value(look: Look, kind: object, index: int, progress: Callable[[flo
     """What the panel draws: its HTML, and the figures in it by their names."""
     maps = maps_to_judge(look, kind, index)
     if not maps:
-        raise refusal(f"{look.name} has no CBAM, so it has no gates to test.")
+        raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
     found = look.classifier.evidence(look.picture, index, maps, progress=progress)
     return panel(look.name, look.classifier.config.classes[index], found)
 

@@ -8,14 +8,12 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.ui.live import SCRIPTS
+from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.pictures import data_url
+from resnet_space.ui.scripts import SCRIPTS
 
 EXAMPLES = Path(__file__).parents[2] / "datasets" / "examples"
 FIRST = "cat"  # what the tab shows before anything was chosen
-# An example comes from the server; what was chosen meanwhile is what is wanted.
-TAKE = "(example, name, now) => (name === window.resnetSpaceExample ? example : now)"
-TAKE_FIRST = "(example, name, now) => now ?? example"
 
 
 def example_names() -> list[str]:
@@ -56,17 +54,16 @@ def build_examples(picture: gr.Image) -> Callable[[Callable[..., Dependency]], D
     )
 
     example, named = gr.Image(type="filepath", visible=False), gr.Textbox(visible=False)
-    quiet: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
     def on_example(event: gr.EventData) -> tuple[str, str]:
         return example_file(event.name), str(event.name)
 
-    def offer(listen: Callable[..., Dependency], handler: Callable[..., Any], js: str) -> Dependency:
-        # Each click: "always_last" would give the handler the first of several once more.
-        asked = listen(handler, None, [example, named], trigger_mode="multiple", **quiet)
-        shown: Dependency = asked.success(None, [example, named, picture], picture, js=js, **quiet)
+    def offer(listen: Callable[..., Dependency], handler: Callable[..., Any], take: str) -> Dependency:
+        asked = listen(handler, None, [example, named], **QUIET | EACH)
+        js = f"resnetSpace.picture.{take}"
+        shown: Dependency = asked.success(None, [example, named, picture], picture, js=js, **QUIET)
         return shown
 
-    offer(examples.select, on_example, TAKE)
-    picture.input(None, None, None, js="() => { window.resnetSpaceExample = null; }", **quiet)
-    return lambda listen: offer(listen, lambda: (example_file(FIRST), FIRST), TAKE_FIRST)
+    offer(examples.select, on_example, "takeExample")
+    picture.input(None, None, None, js="() => resnetSpace.picture.chooseExample(null)", **QUIET)
+    return lambda listen: offer(listen, lambda: (example_file(FIRST), FIRST), "takeFirstExample")

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
 
@@ -60,16 +58,13 @@ class Look:
 
 
 def look(workshop: Workshop, picture: "Image", name: str, *, features: bool = True) -> Look:
-    """Raises gr.Error where the run cannot be used."""
-    try:
-        classifier = workshop.classifier(name)
-    except UserError as error:
-        raise refusal(error) from None
+    """Raises UserError where the run cannot be used."""
+    classifier = workshop.classifier(name)
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 
 
 def looks(workshop: Workshop, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
-    """A look of each of the named runs, at the picture in a component's payload. Raises gr.Error."""
+    """A look of each of the named runs, at the picture in a component's payload. Raises UserError."""
     with workshop.slots.taken("predictions"):
         picture = read_picture(payload)
         return [look(workshop, picture, name) for name in dict.fromkeys(filter(None, names))]

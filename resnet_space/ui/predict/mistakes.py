@@ -8,29 +8,32 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistakes_file
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATASET_OWNER, dataset_folders
 from resnet_space.serve import visitors
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import copied
+from resnet_space.ui.events import PRIVATE
 from resnet_space.ui.finetune.more_data import free_dataset_name
+from resnet_space.ui.pictures import NO_PICTURE
+from resnet_space.ui.reports import counted
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """`label` is what the picture really shows, `said` what was kept; `kept` changes to the data set's reference; `use`
-    leads to it.
+    """`label` is what the picture really shows, `report` what was kept; `dataset` changes to the data set's reference;
+    `use` leads to it.
     """
 
     label: gr.Dropdown
-    said: gr.HTML
-    kept: gr.State
+    report: gr.HTML
+    dataset: gr.State
     use: gr.Button
 
 
@@ -38,7 +41,7 @@ def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Pa
     """The visitor's data set of mistakes in these classes, if there is one."""
     for folder in dataset_folders().values():
         is_theirs = not workshop.public or visitors.owns(folder / DATASET_OWNER, key)
-        is_one = folder.parent == workshop.data and folder.name.startswith(MISTAKES)
+        is_one = folder.parent == workshop.datasets.folder and folder.name.startswith(MISTAKES)
         if is_one and is_theirs and classes_of(folder) == classes:
             return folder
     return None
@@ -47,60 +50,49 @@ def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Pa
 def keep_mistake(
     workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> Any:
-    """(the data set's folder, how many pictures it has now). Raises gr.Error, and UserError, ImageError."""
+    """(the data set's folder, how many pictures it has now). Raises UserError."""
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
     if not payload or not payload.get("path"):
-        raise refusal("There is no image yet: upload one, take one, paste one, or choose an example.")
+        raise UserError(NO_PICTURE)
     if not label:
-        raise refusal("Choose first what the picture really shows.")
+        raise UserError("Choose first what the picture really shows.")
     path = uploaded_file(payload)
     classes = workshop.library.open(run).config.model.classes
     with _writing:
         folder = own_set(workshop, key, classes)
         if folder is None:
-            folder = workshop.data / free_dataset_name(MISTAKES, secret=workshop.public)
+            folder = workshop.datasets.folder / free_dataset_name(MISTAKES, secret=workshop.public)
         name = str(payload.get("orig_name") or path.name)
         count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
         if key:
             workshop.claim(folder / DATASET_OWNER, key)
-    workshop.forget_summary(DatasetRef(folder.name))
+    workshop.datasets.forget_summary(DatasetRef(folder.name))
     return folder, count
 
 
 def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Image, run: gr.Dropdown) -> Mistakes:
     """Place the row and wire its events."""
-    kept = gr.State(None)
+    dataset = gr.State(None)
     with gr.Column(visible=not workshop.readonly, elem_id="mistakes"):
         with gr.Row():
             label = gr.Dropdown([], label="Wrong? It is really a", value=None, min_width=160, scale=2)
             keep = gr.Button("Keep as a mistake", size="sm", min_width=150)
-        said = gr.HTML("", apply_default_css=False)
+        report = gr.HTML("", apply_default_css=False)
         with gr.Row(visible=False) as actions:
             use = gr.Button("Learn from them in Fine-tune", size="sm", min_width=180)
             export = gr.DownloadButton("Export as parquet", size="sm", min_width=150)
 
     @costly
-    def on_keep(
-        payload: dict[str, Any] | None,
-        name: str,
-        wanted: str | None,
-        key: str | None,
-    ) -> Any:
-        folder, count = keep_mistake(workshop, payload, name, wanted, key)
-        pictures = "1 picture" if count == 1 else f"{count:,} pictures"
+    def on_keep(payload: dict[str, Any] | None, name: str, is_really: str | None, key: str | None) -> dict[Any, Any]:
+        folder, count = keep_mistake(workshop, payload, name, is_really, key)
         words = (
-            f'<p class="note" role="status">Kept as a <b>{escape(str(wanted))}</b> in the data set '
-            f"<b>{escape(folder.name)}</b>, which has {pictures} now.</p>"
+            f'<p class="note" role="status">Kept as a <b>{escape(str(is_really))}</b> in the data set '
+            f"<b>{escape(folder.name)}</b>, which has {counted(count, 'picture')} now.</p>"
         )
-        return folder.name, words, gr.update(visible=True), copied(mistakes_file(folder), f"{folder.name}.parquet")
+        file = copied(mistakes_file(folder), f"{folder.name}.parquet")
+        return {dataset: folder.name, report: words, actions: gr.update(visible=True), export: file}
 
-    keep.click(
-        on_keep,
-        [picture, run, label, visitor],
-        [kept, said, actions, export],
-        preprocess=False,
-        api_visibility="private",
-        show_progress="minimal",
-    )
-    return Mistakes(label, said, kept, use)
+    views = [dataset, report, actions, export]
+    keep.click(on_keep, [picture, run, label, visitor], views, show_progress="minimal", **PRIVATE)
+    return Mistakes(label, report, dataset, use)

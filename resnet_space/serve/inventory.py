@@ -38,7 +38,7 @@ HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredItem:
     """Something that is counted, and may go.
 
     Attributes:
@@ -62,7 +62,7 @@ class Kept:
     whose: str = ""
 
 
-def to_delete(kept: list[Kept], limits: Limits, now: float) -> list[Kept]:
+def to_delete(kept: list[StoredItem], limits: Limits, now: float) -> list[StoredItem]:
     """What has not been used for too long, and of the rest the longest unused, until it all fits."""
     room = None if limits.gigabytes is None else limits.gigabytes * 1e9
     left = sum(thing.bytes for thing in kept)
@@ -76,7 +76,7 @@ def to_delete(kept: list[Kept], limits: Limits, now: float) -> list[Kept]:
     return gone
 
 
-def oldest_first(kept: Iterable[Kept]) -> list[Kept]:
+def oldest_first(kept: Iterable[StoredItem]) -> list[StoredItem]:
     return sorted((thing for thing in kept if not thing.stays), key=lambda thing: thing.used)
 
 
@@ -90,9 +90,9 @@ class Inventory:
     def __init__(self, workshop: "Workshop") -> None:
         self.workshop = workshop
 
-    def everything(self, whose: Mapping[str, str]) -> Iterator[Kept]:
+    def everything(self, whose: Mapping[str, str]) -> Iterator[StoredItem]:
         """All that is counted; `whose` has the addresses of uploads and exports by their names."""
-        sources: list[Callable[[], Iterator[Kept]]] = [lambda: self._temporary(whose)]
+        sources: list[Callable[[], Iterator[StoredItem]]] = [lambda: self._temporary(whose)]
         if not self.workshop.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
             sources += [self._left, lambda: self._runs(busy_data), lambda: self._datasets(busy_data)]
@@ -106,15 +106,15 @@ class Inventory:
                 if source in sources[2:]:  # what comes next may be in use by runs that were not looked at
                     return
 
-    def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[Kept]]) -> Iterator[Kept]:
+    def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[StoredItem]]) -> Iterator[StoredItem]:
         for folder in folders:
             try:
                 yield from look(folder)
             except (OSError, UserError) as error:  # it went meanwhile, or is broken: the rest goes on
                 tell_once(f"Not measured: {folder.name!r} ({error!r})")
 
-    def _runs(self, busy_data: set[str]) -> Iterator[Kept]:
-        def look(path: Path) -> Iterator[Kept]:
+    def _runs(self, busy_data: set[str]) -> Iterator[StoredItem]:
+        def look(path: Path) -> Iterator[StoredItem]:
             run = known.get(path)
             busy = run is not None and self._is_busy(run)
             if run is not None and busy:
@@ -125,7 +125,7 @@ class Inventory:
             if owned is not None:
                 used, size = tree(path)
                 delete = _deletion(path) if run is None else self._run_deletion(run)
-                yield Kept(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
+                yield StoredItem(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
 
         known = {run.path: run for run in self.workshop.library.runs()}
         yield from self._each(_shown_folders(self.workshop.library.root), look)
@@ -140,50 +140,52 @@ class Inventory:
     def _run_deletion(self, run: Run) -> Callable[[], None]:
         return lambda: self.workshop.library.delete(run)
 
-    def _datasets(self, busy_data: set[str]) -> Iterator[Kept]:
-        def look(path: Path) -> Iterator[Kept]:
+    def _datasets(self, busy_data: set[str]) -> Iterator[StoredItem]:
+        def look(path: Path) -> Iterator[StoredItem]:
             owned = _owned(path / DATASET_OWNER)
             if owned is not None:
                 used, size = tree(path)
                 lasts = None if owned else LEFT_BEHIND
                 stays = path.name in busy_data
-                yield Kept(path.name, used, size, _deletion(path), "datasets", lasts, stays)
+                yield StoredItem(path.name, used, size, _deletion(path), "datasets", lasts, stays)
 
-        yield from self._each(_shown_folders(self.workshop.data), look)
+        yield from self._each(_shown_folders(self.workshop.datasets.folder), look)
 
-    def _left(self) -> Iterator[Kept]:
+    def _left(self) -> Iterator[StoredItem]:
         """What killed processes left beside runs and data sets."""
 
-        def look(path: Path) -> Iterator[Kept]:
+        def look(path: Path) -> Iterator[StoredItem]:
             if HIDDEN.fullmatch(path.name):
                 used, size = tree(path)
-                yield Kept(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
+                yield StoredItem(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
 
-        for root in (self.workshop.library.root, self.workshop.data):
+        for root in (self.workshop.library.root, self.workshop.datasets.folder):
             yield from self._each(root.iterdir() if root.is_dir() else (), look)
 
-    def _left_in(self, run: Path) -> Iterator[Kept]:
+    def _left_in(self, run: Path) -> Iterator[StoredItem]:
         """And within a run that does not train; its bytes are the run's."""
         for folder in (run, run / RESUME, run / FIGURES):
             for path in folder.glob(".*.tmp"):
-                yield Kept(path.name, tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
+                yield StoredItem(path.name, tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
         if (run / DECODED).exists():
-            yield Kept(DECODED, tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
+            yield StoredItem(DECODED, tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
 
-    def _temporary(self, known: Mapping[str, str]) -> Iterator[Kept]:
+    def _temporary(self, known: Mapping[str, str]) -> Iterator[StoredItem]:
         now, lasts = time.time(), UNUSED_UPLOAD if self.workshop.public else DAY
 
-        def look(path: Path) -> Iterator[Kept]:
+        def look(path: Path) -> Iterator[StoredItem]:
             used, size = tree(path, LEAST_FILE)
             whose = known.get(path.name, "")
-            yield Kept(path.name, used, size, lambda: _remove(path), "temporary", lasts, now - used < IN_USE, whose)
+            yield StoredItem(
+                path.name, used, size, lambda: _remove(path), "temporary", lasts, now - used < IN_USE, whose
+            )
 
         if temporary.is_own():
             others = (temporary.LOCK, temporary.UNFINISHED)
             yield from self._each((path for path in temporary.folder().iterdir() if path.name not in others), look)
 
 
-def _cached(busy_data: set[str]) -> Iterator[Kept]:
+def _cached(busy_data: set[str]) -> Iterator[StoredItem]:
     """The repositories in the Hub client's cache, and downloads that were broken off."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -196,7 +198,7 @@ def _cached(busy_data: set[str]) -> Iterator[Kept]:
         commits = [revision.commit_hash for revision in repository.revisions]
         deletion = found.delete_revisions(*commits)
         stays = repository.repo_id in busy_data
-        yield Kept(
+        yield StoredItem(
             repository.repo_id,
             repository.last_accessed,
             repository.size_on_disk,
@@ -206,7 +208,7 @@ def _cached(busy_data: set[str]) -> Iterator[Kept]:
         )
     for path in Path(constants.HF_HUB_CACHE).glob("*/blobs/*.incomplete"):
         used, size = tree(path)
-        yield Kept(path.name, used, size, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
+        yield StoredItem(path.name, used, size, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
 
 
 def _owned(owners: Path) -> bool | None:

@@ -5,7 +5,6 @@ many pages show the same runs, and sent only when something changed.
 """
 
 import asyncio
-import gzip
 import hashlib
 import json
 import time
@@ -13,15 +12,12 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
 from html import escape
-from importlib import resources
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from resnet_space import plots
@@ -32,17 +28,15 @@ from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
 
-LOOK_SECONDS = 0.5  # how often a page's runs are looked at
+REFRESH_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
 MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
 MAX_MESSAGES = 64  # different sets of shown runs that are kept where no page shows them
-OWN_SCRIPTS = ("page.js", "predict.js")
-SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *OWN_SCRIPTS))
 
 Row = tuple[Run, Status, list[Metric]]
 
 
-class Look:
+class Snapshot:
     """What all messages share, read once: the runs, who waits, who trains. How a run stands is read when it is shown.
 
     Raises:
@@ -88,13 +82,13 @@ class Look:
 
 
 def rows_of(workshop: Workshop, names: Sequence[str]) -> list[Row]:
-    """As `Look.rows`, of a look of its own."""
-    return Look(workshop).rows(names)
+    """As `Snapshot.rows`, of a snapshot of its own."""
+    return Snapshot(workshop).rows(names)
 
 
 def structure(workshop: Workshop, rows: Sequence[Row]) -> str:
-    """As `Look.structure`, of a look of its own."""
-    return Look(workshop).structure(rows)
+    """As `Snapshot.structure`, of a snapshot of its own."""
+    return Snapshot(workshop).structure(rows)
 
 
 def followed_row(rows: Sequence[Row]) -> Row | None:
@@ -109,14 +103,13 @@ class LiveFeed:
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
-        self._look: Look | None = None
+        self._snapshot: Snapshot | None = None
         # One thread, as several would only take each other's time; and however many streams there are, the rest of the
         # app has its own.
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._messages: OrderedDict[tuple[str, ...], _Message] = OrderedDict()
         self._shown: WeakValueDictionary[tuple[str, ...], _Message] = WeakValueDictionary()
-        self.routes = [Route("/live", self._stream), Route("/plotly.min.js", _plotly)]
-        self.routes += [Route(f"/{name}", _script) for name in OWN_SCRIPTS]
+        self.routes = [Route("/live", self._stream)]
 
     async def latest(self, names: tuple[str, ...]) -> str:
         """The message for pages that show these runs: the same object while nothing changes."""
@@ -133,34 +126,36 @@ class LiveFeed:
 
     async def _newest(self, message: "_Message", names: tuple[str, ...]) -> str:
         async with message.lock:  # of many pages one makes it, the others wait
-            if time.monotonic() - message.looked > LOOK_SECONDS / 2:
+            if time.monotonic() - message.looked > REFRESH_SECONDS / 2:
                 await asyncio.get_running_loop().run_in_executor(self._maker, self._renew, message, names)
             return message.text
 
     def _renew(self, message: "_Message", names: tuple[str, ...]) -> None:
         """Make the message anew where something changed. It always has one afterwards: what goes wrong is in it, and
-        the next look may go well.
+        the next snapshot may go well.
         """
         try:
-            if self._look is None or time.monotonic() - self._look.made > LOOK_SECONDS / 2:
-                self._look = Look(self.workshop)
-            look = self._look
-            rows = look.rows(names)
-            key = look.structure(rows)
+            if self._snapshot is None or time.monotonic() - self._snapshot.made > REFRESH_SECONDS / 2:
+                self._snapshot = Snapshot(self.workshop)
+            snapshot = self._snapshot
+            rows = snapshot.rows(names)
+            key = snapshot.structure(rows)
             version = (key, [(len(metrics), metrics[-1:], status.note) for _, status, metrics in rows])
             if version != message.version:
-                message.content = self._told(rows, key)
+                message.content = self._sound_content(rows, key)
                 message.text = json.dumps(message.content)
                 message.version = version
-            message.looked = look.made
+            message.looked = snapshot.made
         except Exception as error:
-            self._look = None
+            self._snapshot = None
             tell_once(f"A page's runs could not be read: {type(error).__name__}: {error}")
-            told = str(error) if isinstance(error, UserError) else f"They cannot be read now ({type(error).__name__})."
-            message.text = json.dumps(message.content | {"status": _subdued(told), "figures": {}})  # the charts stay
+            cause = f"They cannot be read now ({type(error).__name__})."
+            sentence = str(error) if isinstance(error, UserError) else cause
+            refused = {"status": _subdued_html(sentence), "figures": {}}  # the charts stay
+            message.text = json.dumps(message.content | refused)
             message.version, message.looked = None, time.monotonic()
 
-    def _told(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
+    def _sound_content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         """The message's content; a run of which it cannot be made is only named in it."""
         try:
             return self._content(rows, key)
@@ -171,8 +166,8 @@ class LiveFeed:
             names = ", ".join(row[0].name for row in rows if row not in sound)
             tell_once(f"Cannot be shown: {names} ({type(error).__name__}: {error})")
             content = self._content(sound, key)
-            said = f"{names} cannot be shown: what it wrote is not what a training writes."
-            return content | {"status": f"{content['status']}{_subdued(said)}"}
+            reason = f"{names} cannot be shown: what it wrote is not what a training writes."
+            return content | {"status": f"{content['status']}{_subdued_html(reason)}"}
 
     def _can_be_shown(self, row: Row) -> bool:
         try:
@@ -184,7 +179,7 @@ class LiveFeed:
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
         row = followed_row(rows)
-        waiting = len(self.workshop.trainer.queue() if self._look is None else self._look.queue)
+        waiting = len(self.workshop.trainer.queue() if self._snapshot is None else self._snapshot.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,
@@ -218,10 +213,10 @@ class LiveFeed:
             elif time.monotonic() - sent_at > HEARTBEAT_SECONDS:
                 sent_at = time.monotonic()
                 yield ": still here\n\n"
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(REFRESH_SECONDS)
 
 
-def _subdued(words: str) -> str:
+def _subdued_html(words: str) -> str:
     return f'<div class="status"><div class="subdued">{escape(words)}</div></div>'
 
 
@@ -232,20 +227,3 @@ class _Message:
         self.version: object = None
         self.content: dict[str, Any] = {"key": "", "table": ""}
         self.text = ""
-
-
-async def _script(request: Request) -> Response:
-    name = next(name for name in OWN_SCRIPTS if request.url.path.endswith(name))
-    return Response((Path(__file__).parent / name).read_bytes(), media_type="text/javascript")
-
-
-async def _plotly(_: Request) -> Response:
-    """Plotly's library as its Python package brings it, so that the page needs no other server."""
-    headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400"}
-    return Response(await asyncio.to_thread(_plotly_gzip), media_type="text/javascript", headers=headers)
-
-
-@lru_cache(maxsize=1)
-def _plotly_gzip() -> bytes:
-    library = resources.files("plotly") / "package_data" / "plotly.min.js"
-    return gzip.compress(library.read_bytes(), 6)

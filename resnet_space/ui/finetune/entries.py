@@ -1,7 +1,7 @@
-"""What a choice sets in other fields, but never over what the visitor has set in them since.
+"""What visitors have entered in the form: it stays over a reload, and no proposal goes over it.
 
 An answer takes its time, over a slow network or while a data set of the Hub is looked up. Only the browser knows what
-its fields have by then, and which of it was proposed, so it has the last word.
+its fields have by then, and which of it was proposed, so it has the last word: see `form` in `state.js`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,16 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-TAKE = """(proposals, ...now) => now.map((value, i) => {
-  const { field, seen, proposed } = proposals[i];
-  const before = (window.resnetSpaceProposed ??= {});
-  return value === seen || value === before[field] ? (before[field] = proposed) : value;
-})"""
+from resnet_space.ui.events import LATEST, QUIET
+
+
+def keep_entries(app: gr.Blocks, components: Sequence[Any], opened: Dependency) -> Dependency:
+    """Keep what the form has at every change. Returns what takes it back, after the event that opened the page."""
+    fields = list(components)
+    app.load(None, fields, None, js="resnetSpace.form.find", **QUIET)
+    gr.on([component.change for component in fields], None, fields, None, js="resnetSpace.form.keep", **QUIET)
+    taken: Dependency = opened.then(None, fields, fields, js="resnetSpace.form.takeBack", **QUIET)
+    return taken
 
 
 def wire_proposal(
@@ -23,7 +28,6 @@ def wire_proposal(
     handler: Callable[..., Mapping[str, Any]],
     inputs: Sequence[Component],
     fields: Mapping[str, Component],
-    options: Mapping[str, Any],
 ) -> Dependency:
     """Let an event propose values for some fields.
 
@@ -32,7 +36,6 @@ def wire_proposal(
         handler: takes the values of `inputs`, and gives the proposed ones by the names of fields; the rest stays.
         inputs: what it looks at.
         fields: by their names.
-        options: of both events.
     """
     proposals = gr.JSON(visible=False)
     outputs = list(fields.values())
@@ -45,6 +48,8 @@ def wire_proposal(
             for name, value in zip(fields, seen, strict=True)
         ]
 
-    asked = listen(propose, [*inputs, *outputs], proposals, **options)
-    taken: Dependency = asked.success(None, [proposals, *outputs], outputs, js=TAKE, **options)
+    asked = listen(propose, [*inputs, *outputs], proposals, **LATEST)
+    taken: Dependency = asked.success(
+        None, [proposals, *outputs], outputs, js="resnetSpace.form.takeProposals", **LATEST
+    )
     return taken

@@ -1,0 +1,144 @@
+"""The data sets on this machine: who sees which, what is in each, and those of the Hub that were brought here."""
+
+import json
+import threading
+from collections import Counter, OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+from resnet_space.common.background import tell_once
+from resnet_space.common.errors import UserError
+from resnet_space.common.faults import words_of
+from resnet_space.common.hub_client import is_repo_id, is_revision
+from resnet_space.data.hub import describe_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import BUNDLED, DATASET_OWNER, data_folder, dataset_folders
+from resnet_space.data.summary import DatasetSummary, summarise
+from resnet_space.runs import replaced_atomically
+from resnet_space.serve import visitors
+
+MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
+MOST_NAMED = 8  # data sets, in a refusal
+HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
+
+
+class Datasets:
+    """One per app. Its methods may be called from any thread.
+
+    Args:
+        root: the folder of the runs, beside which the data sets are where nothing else is said.
+        public: whether visitors see only their own, and what came with the app.
+        readonly: whether none may be downloaded.
+    """
+
+    def __init__(self, root: Path, *, public: bool, readonly: bool) -> None:
+        self.public = public
+        self.readonly = readonly
+        self._root = root
+        self._summaries: OrderedDict[DatasetRef, DatasetSummary] = OrderedDict()  # used last at the end
+        self._summary_lock = threading.Lock()
+        self._remember_lock = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
+        return data_folder() or self._root.parent / "data"
+
+    def choices(self, key: str | None = None) -> list[tuple[str, str]]:
+        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
+        own = [name for name in dataset_folders() if self._may_see(name, key)]
+        refs = [*map(DatasetRef, own), *self._hub_datasets()]
+        several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
+        return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
+
+    def named(self, text: object, key: str | None) -> DatasetRef:
+        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+
+        Raises:
+            UserError: for one that is not there, or is another visitor's: a refusal does not tell which.
+        """
+        ref = DatasetRef.parse(text if isinstance(text, str) else "")
+        if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
+            seen = [label for label, _ in self.choices(key)]
+            more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
+            names = f"{', '.join(seen[:MOST_NAMED])}{more}"
+            raise UserError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+        return self.pinned(ref)
+
+    def _may_see(self, name: str, key: str | None) -> bool:
+        folder = dataset_folders().get(name)
+        if folder is None:
+            return False
+        return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
+
+    def summary(self, ref: DatasetRef) -> DatasetSummary:
+        """What a data set has, read once. Raises UserError."""
+        with self._summary_lock:
+            if ref not in self._summaries:
+                self._summaries[ref] = summarise(ref)
+            self._summaries.move_to_end(ref)
+            while len(self._summaries) > MAX_SUMMARIES:
+                self._summaries.popitem(last=False)
+            return self._summaries[ref]
+
+    def forget_summary(self, ref: DatasetRef) -> None:
+        """Of a data set that has changed."""
+        with self._summary_lock:
+            self._summaries.pop(ref, None)
+
+    def pinned(self, ref: DatasetRef) -> DatasetRef:
+        """The reference with the Hub's commit, which is asked for where it is missing. Raises UserError."""
+        if not ref.is_on_hub:
+            return ref
+        known = [
+            other
+            for other in self._hub_datasets()
+            if other.name == ref.name
+            and ref.config in (None, other.config)
+            and (ref.label, ref.image) == (other.label, other.image)
+        ]
+        if ref.revision is None and known:
+            return known[-1]
+        if self.readonly and ref not in known:  # to look at it would be to download it
+            raise UserError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+        if ref.revision is not None:
+            return ref
+        chosen = {"label_column": ref.label, "image_column": ref.image}
+        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
+        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
+
+    def remember(self, ref: DatasetRef) -> None:
+        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
+
+        Raises:
+            UserError: where that cannot be written down.
+        """
+        with self._remember_lock:
+            same = replace(ref, revision=None)
+            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
+            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
+            try:
+                with replaced_atomically(self.folder / HUB_DATASETS) as file:
+                    file.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
+
+    def _hub_datasets(self) -> list[DatasetRef]:
+        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
+        try:
+            found = json.loads((self.folder / HUB_DATASETS).read_text("utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
+            return []
+        entries = found if isinstance(found, list) else [found]
+        refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
+        if len(refs) < len(entries):
+            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
+        return list(dict.fromkeys(refs))
+
+
+def _is_on_hub(ref: DatasetRef) -> bool:
+    named = ref.is_on_hub and is_repo_id(ref.name) and (ref.revision is None or is_revision(ref.revision))
+    return named and (ref.config or "").isprintable()

@@ -1,0 +1,38 @@
+"""The page's scripts: where each comes from, and the addresses that they are served at."""
+
+import asyncio
+import gzip
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+FOLDER = Path(__file__).parent
+SERVED = ("page.js", "predict.js")
+# Of components that need them: Gradio waits for these before it runs what a component has to run.
+SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *SERVED))
+# Of the page: it is there before any component.
+HEAD = f"<script>{(FOLDER / 'state.js').read_text(encoding='utf-8')}</script>"
+
+
+async def _script(request: Request) -> Response:
+    name = next(name for name in SERVED if request.url.path.endswith(name))
+    return Response((FOLDER / name).read_bytes(), media_type="text/javascript")
+
+
+async def _plotly(_: Request) -> Response:
+    """Plotly's library as its Python package brings it, so that the page needs no other server."""
+    headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400"}
+    return Response(await asyncio.to_thread(_plotly_gzip), media_type="text/javascript", headers=headers)
+
+
+@lru_cache(maxsize=1)
+def _plotly_gzip() -> bytes:
+    library = resources.files("plotly") / "package_data" / "plotly.min.js"
+    return gzip.compress(library.read_bytes(), 6)
+
+
+ROUTES = [Route("/plotly.min.js", _plotly), *(Route(f"/{name}", _script) for name in SERVED)]
