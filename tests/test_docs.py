@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_space.models import list_models
+from resnet_space.models.registry import entries
 from resnet_space.serve.launch import parsed_options
 from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui import Workshop, build_app
@@ -92,7 +92,7 @@ def test_every_public_endpoint_is_in_the_readme(tmp_path: Path) -> None:
     assert sorted(endpoints - named(section) - set(re.findall(r'api_name="([^"]+)"', section))) == []
 
 
-@pytest.mark.parametrize("names", [list_models(), list(STRATEGIES)], ids=["networks", "strategies"])
+@pytest.mark.parametrize("names", [list(entries(trains=False)), list(STRATEGIES)], ids=["networks", "strategies"])
 def test_every_network_and_strategy_is_in_the_architecture_page(names: list[str]) -> None:
     assert names
     assert sorted(set(names) - named(TEXTS["docs/architecture.md"])) == []

@@ -135,7 +135,6 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
     one, other = visitors
     ones = started_run(public, one, epochs=200)
     expect(one.locator(".status.training")).to_contain_text(ones, timeout=TRAINED_MS)
-    choose_data(other, TINY)
     others = started_run(public, other, epochs=1)
     expect(other.locator(".status.queued")).to_contain_text(f"{others} waits for its turn: place 1", timeout=SHOWN_MS)
     expect(one.locator(".status")).to_contain_text("1 more waits for its turn", timeout=SHOWN_MS)
