@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
+from resnet_space.common.imagenet import IMAGENET, imagenet_classes
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.hub.checks import IMAGENET, imagenet_classes
 from resnet_space.hub.install import install, sizes_at, wanted_model
-from resnet_space.runs import WEIGHTS, Run, Source
-
-SHIPPED = "resnet20-cbam-imagenet32"  # the checkpoint that is there without a network
+from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,13 @@ class Pretrained:
     @property
     def repo_id(self) -> str:
         return f"timm/{self.name}"
+
+    @property
+    def model(self) -> ModelConfig:
+        classes, size = imagenet_classes(), 224
+        return ModelConfig(
+            self.architecture, classes, stem="imagenet", shortcut="projection", image_size=size, resize=self.resize
+        )
 
 
 PRETRAINED = tuple(
@@ -66,7 +71,7 @@ def pull_pretrained(
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
         raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
-    wanted = wanted_model(chosen.repo_id, revision, f"start from {SHIPPED}, which needs no network")
+    wanted = wanted_model(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)
         if run.source is None or run.source.repo_id != chosen.repo_id:
@@ -77,19 +82,8 @@ def pull_pretrained(
         (weights,) = download_files(
             "model", chosen.repo_id, commit, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
         )
-        config = RunConfig(_model_config(chosen), TrainConfig(dataset=IMAGENET))
+        config = RunConfig(chosen.model, TrainConfig(dataset=IMAGENET))
         return install(wanted.what, {WEIGHTS: weights}, config, Source(chosen.repo_id, commit), root, iter([name]))
-
-
-def _model_config(chosen: Pretrained) -> ModelConfig:
-    return ModelConfig(
-        chosen.architecture,
-        imagenet_classes(),
-        stem="imagenet",
-        shortcut="projection",
-        image_size=224,
-        resize=chosen.resize,
-    )
 
 
 def is_pretrained(name: str) -> bool:
@@ -99,4 +93,4 @@ def is_pretrained(name: str) -> bool:
 
 def pretrained_model(name: str) -> ModelConfig:
     """The configuration of a known model, before its weights are here."""
-    return _model_config(next(known for known in PRETRAINED if known.name == name))
+    return next(known for known in PRETRAINED if known.name == name).model

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from resnet_space.common.imagenet import imagenet_classes
 from resnet_space.config import ModelConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -40,6 +41,5 @@ def torchvision_network(name: str) -> "tuple[nn.Module, ModelConfig]":
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = models.get_model(name, weights=None).eval()
-    classes = tuple(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     # The architecture in it is a stand-in, as it has to be one of this package's: what counts is the preprocessing.
-    return model, ModelConfig("resnet50", classes, stem="imagenet", image_size=224, resize=256)
+    return model, ModelConfig("resnet50", imagenet_classes(), stem="imagenet", image_size=224, resize=256)
