@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from resnet_space.common.errors import UserError
-from resnet_space.models.imagenet import imagenet_classes
+from resnet_space.common.imagenet import imagenet_classes
 from resnet_space.models.registry import Entry, checked_options, entries, entry_of
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,14 +93,16 @@ class Wanted:
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
         instead: what can be done without the Hub, such as "start from a run of this machine".
-        done: what would be done with it: "fetched", or "pushed" where the Hub is written to, or "started".
+        done: what would be done with it: "fetched", where the Hub is written to "pushed" or "deployed", or "started".
+        refusals: why it cannot be, by the status of the Hub's answer, where that means something of its own.
     """
 
     what: str
     page: str = ""
     revision: str | None = None
     instead: str = "work with what is on this machine"
-    done: Literal["fetched", "pushed", "started"] = "fetched"
+    done: Literal["fetched", "pushed", "started", "deployed"] = "fetched"
+    refusals: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def cannot(self) -> str:
@@ -157,6 +159,8 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
     # First: with an expired token, every repository reads as "not found". Without one, so does a private one.
     if status == 401 and signed_in:
         return f"{cannot}, as the Hub does not accept the token any more: sign in again."
+    if status in wanted.refusals:
+        return f"{cannot}, as {wanted.refusals[status]}."
     match error:
         case GatedRepoError():  # a subclass of RepositoryNotFoundError
             todo = "accept its conditions" if signed_in else "sign in and accept its conditions"
@@ -220,7 +224,9 @@ def download_files(
 ) -> list[Path]:
     """Files of a pinned revision, from the client's cache or else from the Hub. Call it inside `translated_errors`.
 
-    A connection that drops is taken up where it broke. What `progress` raises ends the download and reaches the caller.
+    A connection that drops is taken up where it broke. What `progress` raises ends the download and reaches the caller:
+    `snapshot_download` has threads of its own that nobody can end, counts files instead of bytes, and asks for the list
+    of all files again.
     """
     done = 0
     reached = False
@@ -228,9 +234,7 @@ def download_files(
     for file in files:
         path = cached_file(repo_type, repo_id, revision, file)
         if path is None:
-            if (
-                not reached
-            ):  # The client tries an outage for 23 s before it says so; somebody is waiting for this answer.
+            if not reached:  # the client tries an outage for 23 s before it says so: too long for who waits
                 url = hf_hub_url(repo_id, file, repo_type=repo_type, revision=revision, endpoint=endpoint())
                 get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
                 reached = True

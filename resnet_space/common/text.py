@@ -27,6 +27,11 @@ def shortened(name: str, most: int = 24) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+def quoted(value: object) -> str:
+    """Of what a stranger wrote, for a message."""
+    return shortened(repr(value), 200)
+
+
 def file_name(text: str) -> str:
     """For a file that a visitor keeps: letters, digits and a few signs, on any system."""
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
+from resnet_space.common.imagenet import IMAGENET, imagenet_classes
+from resnet_space.common.text import quoted, shortened
 from resnet_space.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -18,15 +20,12 @@ from resnet_space.config import (
     RunConfig,
     TrainConfig,
 )
-from resnet_space.models.imagenet import imagenet_classes
 from resnet_space.models.registry import entries
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 MAX_TEXT = 200  # characters of a class's or a data set's name
 MAX_LINES = 200_000  # of metrics; a training of this app writes some thousands
-
-IMAGENET = "ILSVRC/imagenet-1k"
 
 Kind = Literal["run", "timm"]
 
@@ -71,7 +70,7 @@ def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
     except _WrongError as error:
         raise HubError(f"{what} cannot be used, as {error}.") from None
     except UserError as error:
-        raise HubError(f"{what} cannot be used: {_short(str(error))}") from None
+        raise HubError(f"{what} cannot be used: {shortened(str(error), 200)}") from None
     except (ValueError, RecursionError):  # not UTF-8, or not JSON
         raise HubError(f"{what} cannot be used, as its {CONFIG} is not JSON.") from None
 
@@ -99,9 +98,9 @@ def _checked(config: RunConfig) -> RunConfig:
     for name in (*model.classes, training.dataset, *(part or "" for part in chosen)):
         # Line breaks and other control characters, and halves of characters, which cannot be written.
         if len(name) > MAX_TEXT or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise _WrongError(f"a name in its {CONFIG} is too long or unreadable ({_short(repr(name))})")
+            raise _WrongError(f"a name in its {CONFIG} is too long or unreadable ({quoted(name)})")
     if training.start is not None and not NAME_PATTERN.fullmatch(training.start):
-        raise _WrongError(f"its start {_short(repr(training.start))} cannot name a run")
+        raise _WrongError(f"its start {quoted(training.start)} cannot name a run")
     return config
 
 
@@ -110,7 +109,7 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     architecture, count = data["architecture"], data.get("num_classes")
     allowed = [name for name, entry in entries().items() if entry.timm]
     if architecture not in allowed:
-        raise _WrongError(f"its architecture is {_short(repr(architecture))}, and not one of {', '.join(allowed)}")
+        raise _WrongError(f"its architecture is {quoted(architecture)}, and not one of {', '.join(allowed)}")
     if data.get("model_args"):
         raise _WrongError(f"its {architecture} is built with arguments of timm's own (model_args)")
     pretrained = data.get("pretrained_cfg", {})
@@ -126,9 +125,9 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     size, crop = pretrained.get("input_size", [3, 224, 224]), pretrained.get("crop_pct", 0.875)
     square = isinstance(size, list) and len(size) == 3 and size[0] == 3 and size[1] == size[2]
     if not square or not isinstance(size[1], int):
-        raise _WrongError(f"its images are {_short(repr(size))}, and not square with 3 channels")
+        raise _WrongError(f"its images are {quoted(size)}, and not square with 3 channels")
     if not isinstance(crop, int | float) or not 0.2 <= crop <= 1:
-        raise _WrongError(f"its crop_pct is {_short(repr(crop))}, and not from 0.2 to 1")
+        raise _WrongError(f"its crop_pct is {quoted(crop)}, and not from 0.2 to 1")
     model = ModelConfig(
         architecture,
         tuple(names),
@@ -172,7 +171,3 @@ def require_valid_metrics(what: str, content: bytes, *, evaluated: bool = False)
     test = last_metric(metrics, "test")
     if evaluated and (test is None or not {"top5_accuracy", "ece", "macro_f1"} <= set(test)):
         raise HubError(f"{what} cannot be used, as its {METRICS} lacks the scores of its test.")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -6,14 +6,11 @@ Only `model.safetensors` is downloaded; the run has no metrics, as it was not tr
 from pathlib import Path
 
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
+from resnet_space.common.imagenet import IMAGENET
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
-from resnet_space.hub.checks import IMAGENET
 from resnet_space.hub.install import install, sizes_at, wanted_model
 from resnet_space.models.registry import Pretrained, entries
-from resnet_space.runs import WEIGHTS, Run, Source
-
-SHIPPED = "resnet20-cbam-imagenet32"  # the checkpoint that is there without a network
-
+from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
 
 # The first versions of all networks first, which see a larger part of the image.
 PRETRAINED = sorted(
@@ -45,7 +42,7 @@ def pull_pretrained(
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
         raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
-    wanted = wanted_model(chosen.repo_id, revision, f"start from {SHIPPED}, which needs no network")
+    wanted = wanted_model(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)
         if run.source is None or run.source.repo_id != chosen.repo_id:

@@ -88,7 +88,15 @@ def push_run(
         raise HubError(f"{run.name} has no weights to push: train it to the end of an epoch first.")
     if run.is_training and not in_training:
         raise HubError(f"{run.name} is being trained: push it when that has ended, or stop it.")
-    wanted = Wanted(f"The run {run.name}", repo_id, instead="keep it on this machine", done="pushed")
+    changed = f"{repo_id} was changed in the meantime: look at it, then push again"
+    refusals = {
+        403: f"this account or token may not write to {repo_id}: use a token that may write, or a repository of your "
+        "own",
+        404: f"there is no {repo_id} that this account may see: check the spelling",
+        409: changed,
+        412: changed,
+    }
+    wanted = Wanted(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
     if not _has_token(token):
         raise HubError(f"{wanted.cannot}, as nobody is signed in: sign in first.")
     with ExitStack() as opened:
@@ -97,7 +105,7 @@ def push_run(
         if progress is not None:
             progress(0, total)
         api = hub_api(token)
-        with _one_sentence(wanted, repo_id):
+        with _one_sentence(wanted):
             head = _head(api, repo_id, private)
             _require_ours(head, repo_id, token)
             commit = api.create_commit(
@@ -249,48 +257,34 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
 
 
 @contextmanager
-def _one_sentence(wanted: Wanted, repo_id: str) -> Iterator[None]:
+def _one_sentence(wanted: Wanted) -> Iterator[None]:
     """As `translated_errors`, with what only a push can meet."""
     with translated_errors(wanted):
         try:
             yield
-        except UserError:
+        except (UserError, HfHubHTTPError, HFValidationError, OSError):
             raise
-        except (HfHubHTTPError, httpx2.TransportError, ValueError, RuntimeError) as error:
+        except (httpx2.TransportError, ValueError, RuntimeError) as error:
             # The client wraps what ends an upload.
             wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
             cause = wrapped if isinstance(wrapped, Exception) else error
-            sentence = _sentence(cause, wanted.cannot, repo_id)
-            if sentence is None and cause is error and type(error) is ValueError:
-                sentence = f"{wanted.cannot}, as the Hub's answer was not what was expected ({_first_line(error)})."
-            if sentence is not None:
-                raise HubError(masked(sentence)) from None
-            raise cause from None
+            reason = _reason(cause)
+            if reason is None:
+                raise cause from None
+            raise HubError(masked(f"{wanted.cannot}, as {reason}.")) from None
 
 
-def _sentence(error: Exception, cannot: str, repo_id: str) -> str | None:
-    """What a refusal means; None where `translated_errors` says it better."""
+def _reason(error: Exception) -> str | None:
+    """What ended a push; None where `translated_errors` says it better."""
     match error:
-        case HfHubHTTPError():
-            status = error.response.status_code
-            if status == 403:
-                return (
-                    f"{cannot}, as this account or token may not write to {repo_id}: "
-                    "use a token that may write, or a repository of your own."
-                )
-            if status == 404 and isinstance(error, RepositoryNotFoundError):
-                return f"{cannot}, as there is no {repo_id} that this account may see: check the spelling."
-            if status in (409, 412):
-                return f"{cannot}, as {repo_id} was changed in the meantime: look at it, then push again."
-        case httpx2.TimeoutException() | httpx2.ConnectError() | httpx2.ProxyError() | HFValidationError():
+        case httpx2.TimeoutException() | httpx2.ConnectError() | httpx2.ProxyError():
             return None
         case httpx2.TransportError():
-            return f"{cannot}, as the connection was lost: push again, and what has arrived is not sent twice."
+            return "the connection was lost: push again, and what has arrived is not sent twice"
         case ValueError() if "README.md" in str(error):  # the client's own, from the Hub's answer
             reason = re.sub(r"\s+", " ", str(error).partition("\n")[2]).strip("- .")
-            return f"{cannot}, as the Hub does not accept its card: {reason}."
+            return f"the Hub does not accept its card: {reason}"
+    if type(error) is ValueError:
+        first_line = str(error).strip().splitlines()[0].rstrip(".")
+        return f"the Hub's answer was not what was expected ({first_line})"
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")

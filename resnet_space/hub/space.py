@@ -11,13 +11,12 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from resnet_space.common.hub_client import HubError, Wanted, endpoint, is_repo_id, translated_errors
 from resnet_space.common.tokens import masked
@@ -69,7 +68,18 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
         raise HubError("Nobody is signed in on this machine: run `hf auth login` first.")
     files = space_files(folder)
     api = HfApi(endpoint=endpoint(), token=token)
-    with _one_sentence(repo_id):
+    wanted = Wanted(
+        f"The Space {repo_id}",
+        f"spaces/{repo_id}",
+        instead="run the app on this machine",
+        done="deployed",
+        refusals={
+            402: "the Hub asks for a paid plan for it",
+            403: "this account, or its token, may not write there: use a token with write access",
+            412: "it has changed meanwhile: try again",
+        },
+    )
+    with translated_errors(wanted):
         head = _head(api, repo_id, private)
         there = set(api.list_repo_files(repo_id, repo_type="space", revision=head))
         gone = sorted(there - set(files) - {THE_HUBS_OWN})
@@ -129,26 +139,6 @@ def _head(api: HfApi, repo_id: str, private: bool) -> str:
     if found.sdk not in (None, "gradio"):
         raise HubError(f"{repo_id} is a Space of another kind ({found.sdk}), not of Gradio: choose another name.")
     return str(found.sha)
-
-
-@contextmanager
-def _one_sentence(repo_id: str) -> Iterator[None]:
-    cannot = f"The Space {repo_id} cannot be deployed"
-    wanted = Wanted(f"The Space {repo_id}", f"spaces/{repo_id}", instead="run the app on this machine", done="pushed")
-    with translated_errors(wanted):
-        try:
-            yield
-        except HfHubHTTPError as error:
-            match error.response.status_code:
-                case 402:
-                    reason = "the Hub asks for a paid plan for it"
-                case 403:
-                    reason = "this account, or its token, may not write there: use a token with write access"
-                case 412:
-                    reason = "it has changed meanwhile: try again"
-                case _:
-                    raise
-            raise HubError(f"{cannot}, as {reason}.") from None
 
 
 def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]:

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from resnet_space.common.text import quoted
+
 _ABSENT: Any = None  # the default of what need not be there; given, it must be of its type
 
 Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
@@ -147,7 +149,7 @@ def problem_of(metric: dict[str, Any], *, whole: bool) -> str | None:
         name = str(problem["loc"][0])
         bearable = problem["type"] in ("missing", "string_too_long") and len(problem["loc"]) == 1
         if whole or not (bearable or name not in model.model_fields):
-            return f"has {_short(repr(metric[name]))} as {_short(repr(name))}"
+            return f"has {quoted(metric[name])} as {quoted(name)}"
     return None
 
 
@@ -158,7 +160,3 @@ def is_residual_entry(value: object) -> TypeGuard[dict[str, Any]]:
     except ValidationError:
         return False
     return True
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -18,8 +18,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.hub import install, pretrained
-from resnet_space.hub.pretrained import PRETRAINED, SHIPPED, pretrained_model, pull_pretrained
-from resnet_space.runs import CONFIG, SOURCE, WEIGHTS, Library
+from resnet_space.hub.pretrained import PRETRAINED, pretrained_model, pull_pretrained
+from resnet_space.runs import BACKBONE, CONFIG, SOURCE, WEIGHTS, Library
 from tests.hub_stub import HubStub, isolate_client
 
 REPO = "timm/resnet18.tv_in1k"
@@ -99,7 +99,7 @@ def test_the_weights_are_torchvisions_in_two_versions() -> None:
         their = versions["IMAGENET1K_V2" if "tv2" in known.name else "IMAGENET1K_V1"]
         transforms = their.transforms()
         assert transforms.resize_size == [known.resize]
-        model = pretrained._model_config(known)
+        model = known.model
         assert model.classes == tuple(their.meta["categories"])
         assert len(set(model.classes)) == 1_000
         assert (model.image_size, model.resize) == (*transforms.crop_size, known.resize)
@@ -237,9 +237,9 @@ def test_a_revision_can_be_pinned(stub: HubStub, root: Path, weights: Path) -> N
 def test_without_a_network_the_sentence_names_what_works(
     stub: HubStub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    instead = f"or start from {SHIPPED}, which needs no network."
-    assert SHIPPED == "resnet20-cbam-imagenet32"
-    assert (Path(pretrained.__file__).parents[2] / "checkpoints" / SHIPPED / WEIGHTS).is_file()
+    instead = f"or start from {BACKBONE}, which needs no network."
+    assert BACKBONE == "resnet20-cbam-imagenet32"
+    assert (Path(pretrained.__file__).parents[2] / "checkpoints" / BACKBONE / WEIGHTS).is_file()
     stub.fail("/api/models", 503)
     assert refusal(NAME, root) == (
         f"The model {REPO} cannot be fetched, as the Hub has trouble at the moment (error 503): try again later, "
