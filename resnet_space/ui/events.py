@@ -1,0 +1,26 @@
+"""What the events of the page have in common.
+
+Errors, rates and who asks are settled for all handlers at once (`serve.handlers`): a handler raises `UserError`, and
+says by `costly` that it takes the machine's time. It returns a dict by component; what is not in it stays as it is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+# No endpoint for programs. Not preprocessed: Gradio refuses a choice that appeared after the page was built; the
+# handlers ask the library what there is.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
+# The last choice counts, also when it comes before the answer to the one before.
+LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
+# Each click counts: "always_last" would give the handler the first of several once more.
+EACH: dict[str, Any] = PRIVATE | {"trigger_mode": "multiple"}
+
+PROGRESS = gr.Progress()  # the default of a handler's argument: by it Gradio sees that the handler reports progress
+
+
+def reporter(progress: gr.Progress, description: str) -> Callable[[int, int], None]:
+    """A callback (done, total) that moves the component's progress bar; `{mb}` in the words is the total in MB."""
+    return lambda done, total: progress(done / max(total, 1), desc=description.format(mb=f"{total / 1e6:,.1f} MB"))
