@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 
-def run_dropdown(names: Sequence[str], value: str | None, label: str = "Run") -> gr.Dropdown:
+def run_dropdown(names: Sequence[str | tuple[str, str]], value: str | None, label: str = "Run") -> gr.Dropdown:
     """A choice of runs.
 
     Gradio would describe its values to programs, and with them the runs that there were at the start; an MCP client
