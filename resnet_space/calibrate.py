@@ -31,9 +31,9 @@ def refit(run: Run) -> list[Metric]:
             save_evaluation(evaluation, run.path / EVALUATION)
             new.append(test | {name: round(value, 5) for name, value in summary.items()})
         replaced = {metric["event"] for metric in new}
-        kept = [metric for metric in metrics if metric["event"] not in replaced]
-        end = len(kept) - (bool(kept) and kept[-1]["event"] == "end")
-        _write_metrics(run, [*kept[:end], *new, *kept[end:]])
+        others = [metric for metric in metrics if metric["event"] not in replaced]
+        end = len(others) - (bool(others) and others[-1]["event"] == "end")
+        _write_metrics(run, [*others[:end], *new, *others[end:]])
         write_card(run)
     return new
 
@@ -46,7 +46,7 @@ def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.calibrate",
-        description="Fit a trained run's temperature and its limit of what is usual, on its own validation images.",
+        description="Fit a trained run's temperature and out-of-distribution limit on its validation images.",
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
     arguments = parser.parse_args()

@@ -2,9 +2,9 @@
 
 On the validation images, which the weights were not trained with, are fitted
 
-- a temperature (Guo et al. 2017, arXiv:1706.04599), kept in `config.json`: logits are divided by it before the softmax,
+- a temperature (Guo et al. 2017, arXiv:1706.04599), in `config.json`: logits are divided by it before the softmax,
   so that of the pictures of which the model is 80 % sure about 80 % are right;
-- the limit of what is usual, kept with what training images look like: see `explain.ood`.
+- the limit of the out-of-distribution score, stored with the feature statistics: see `explain.ood`.
 
 The sanity check of the model's maps (see `sanity`) is made with them. All shown probabilities are calibrated, those of
 the test in `test.safetensors` too; a run from before there was a temperature has that of 1.
@@ -30,7 +30,7 @@ from resnet_space.training.evaluation import calibration_error
 if TYPE_CHECKING:
     from resnet_space.config import ModelConfig
 
-FIT_IMAGES = 2_000  # of the training images, to learn what is usual
+FIT_IMAGES = 2_000  # of the training images, for the feature statistics
 COOLEST, HOTTEST = 0.05, 20.0
 
 
@@ -56,7 +56,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metric]]:
-    """Fit what this module is about, and keep it in the run's folder.
+    """Fit what this module is about, and write it to the run's folder.
 
     Args:
         run: whose folder and configuration are changed.

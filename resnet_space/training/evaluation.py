@@ -1,6 +1,6 @@
-"""How well a model does on test images it has never seen: one pass over them, kept in the run's folder.
+"""How well a model does on test images it has never seen: one pass over them, stored in the run's folder.
 
-What is kept of every image is its label, the most probable classes and its loss: enough for every number and picture of
+Stored of every image are its label, the most probable classes and its loss: enough for every number and picture of
 errors, in 52 bytes an image, however many classes there are.
 """
 
@@ -17,19 +17,19 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.runs import EVALUATION, Run, replaced_atomically
 
-if TYPE_CHECKING:  # torch takes seconds to import, and what was kept is read without it
+if TYPE_CHECKING:  # torch takes seconds to import, and an evaluation is read without it
     import torch
     from torch import nn
 
     from resnet_space.data.splits import ImageSet
 
-TOP = 5  # classes kept of every image
+TOP = 5  # classes stored of every image
 BINS = 15  # of confidence, as in Guo et al. 2017
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model said about N test images, with k = min(5, C) of the C classes for each.
+    """The predictions of a model for N test images, with k = min(5, C) of the C classes for each.
 
     Attributes:
         labels: int32 [N], the true classes.
@@ -85,7 +85,7 @@ class ClassScore:
     f1: float
 
 
-# From a model to what is kept
+# From a model to its evaluation
 
 
 def evaluate_test(
@@ -95,12 +95,12 @@ def evaluate_test(
 
     Args:
         model: gives logits [n, C] for images [n, 3, H, W].
-        data: the images; only their rows in the files are kept, or where those are not known their positions.
+        data: the images; only their rows in the files are stored, or where those are not known their positions.
         config: the model's, for its preprocessing, classes and temperature: the probabilities are calibrated.
         dtype: of autocast, None for plain float32.
 
     Returns:
-        What is kept of every image, and its `summary`; with a temperature, "ece_uncalibrated" says what it was without.
+        The evaluation and its `summary`; with a temperature, "ece_uncalibrated" says what the error was without.
     """
     import torch
     import torch.nn.functional as F
@@ -161,7 +161,7 @@ def save(evaluation: Evaluation, path: Path) -> None:
 
 
 def load_evaluation(run: Run) -> Evaluation | None:
-    """What was kept of the run's test, None before there is any.
+    """The run's evaluation, None before there is one.
 
     Raises:
         UserError: if the file is damaged, or is not an evaluation of this run's classes.
@@ -252,8 +252,8 @@ def most_mistaken(matrix: NDArray[np.int64], most: int) -> list[int]:
     if len(matrix) <= most:
         return list(range(len(matrix)))
     errors = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
-    found: list[int] = sorted(np.argsort(-errors, kind="stable")[:most].tolist())
-    return found
+    worst: list[int] = sorted(np.argsort(-errors, kind="stable")[:most].tolist())
+    return worst
 
 
 def images_behind(evaluation: Evaluation, true: int, predicted: int) -> NDArray[np.intp]:
@@ -290,5 +290,5 @@ def _binned(confidence: NDArray[np.float32], correct: NDArray[np.bool_], bins: i
 
 
 def _cells(evaluation: Evaluation) -> NDArray[np.int64]:
-    """Each image's place in the flat confusion matrix: [N]."""
+    """Each image's position in the flat confusion matrix: [N]."""
     return evaluation.labels.astype(np.int64) * len(evaluation.classes) + evaluation.predicted

@@ -1,6 +1,6 @@
-"""What a batch of a training takes in memory, told from its configuration alone, before anything is loaded.
+"""What a batch of a training takes in memory, estimated from its configuration alone, before anything is loaded.
 
-What is kept for the backward pass grows with the numbers that the convolutions give: of each, its output and that of
+What the backward pass needs grows with the numbers that the convolutions give: of each, its output and that of
 the norm layer after it, and on the way back as much again. Measured on a CPU in float32, the peak of two steps above
 the model alone, beside this estimate (two cores of a Xeon, PyTorch 2.11, November 2026):
 

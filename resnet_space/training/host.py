@@ -116,7 +116,7 @@ def host(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
 
-    # The first process writes what there is to write; the others only keep step with it.
+    # The first process writes what there is to write; the others only go along with it.
     first = distributed.is_first()
     with hosting(run, write_card) if first else _hosting_worker() as end, closing(train(run, resume=resume)) as metrics:
         for metric in metrics:

@@ -35,7 +35,7 @@ from resnet_space.training.optim import set_training_mode
 from resnet_space.training.run_images import check_untrained, splits_of
 from resnet_space.training.state import Training, require_enough
 
-MAX_WARNING = 1_500  # characters of what is to be told of the data
+MAX_WARNING = 1_500  # characters of warnings about the data
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
 
 

@@ -35,7 +35,7 @@ class Means(NamedTuple):
 
 
 class Window:
-    """Sums over the steps since the last report, kept on the device so that not every step waits for it."""
+    """Sums over the steps since the last report, on the device so that not every step waits for it."""
 
     def __init__(self, device: torch.device, parts: tuple[str, ...]) -> None:
         self.parts = parts if len(parts) > 1 else ()

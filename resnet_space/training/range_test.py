@@ -75,7 +75,7 @@ def range_test(
     """Train for some `STEPS` steps, or `steps`, while all learning rates rise together; yields each step's point,
     returns all.
 
-    What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is kept.
+    What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is stored.
 
     Raises:
         UserError: for data that is too little.

@@ -163,7 +163,7 @@ class Training:
         return self.average.module
 
     def features(self, images: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """What the phase's frozen pieces make of images, for `step`."""
+        """What the phase's frozen beginning makes of images, for `step`."""
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self.cut.features(images)
 
@@ -195,7 +195,7 @@ class Training:
 
     @property
     def only_the_head_trains(self) -> bool:
-        """Whether what is kept is the same before the head throughout the phase; known after `validate`."""
+        """Whether the evaluated model is the same before the head throughout the phase; known after `validate`."""
         features = self._validation_features
         return features is not None and features.cut.frozen == len(self.model.segments()) - 1
 
@@ -218,7 +218,7 @@ class Training:
         return _means(features.cut, evaluation_features(features), self.device, dtype)
 
     def end_epoch(self, validation_loss: float, validation_accuracy: float) -> Metric:
-        """Keep the weights if they are the best so far; go on to the next epoch, and phase."""
+        """Save the weights if they are the best so far; go on to the next epoch, and phase."""
         done = self.progress
         best = validation_accuracy > done.best_accuracy
         if best and distributed.is_first():
