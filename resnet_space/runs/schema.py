@@ -16,7 +16,7 @@ Loss = Annotated[float, Field(ge=-1e6, le=1e300, allow_inf_nan=False)]  # of a t
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Text = Annotated[str, Field(max_length=2_000)]
 Rates = Annotated[dict[Text, NotNegative], Field(max_length=500)]
-LossName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+LossName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Losses = Annotated[dict[LossName, Number], Field(max_length=16)]
 Quartiles = Annotated[list[NotNegative], Field(min_length=3, max_length=3)]
 

@@ -47,7 +47,7 @@ class Objective:
 
     Attributes:
         id: what `TrainConfig.objective` says.
-        parts: the names of the loss's parts, as they are logged and drawn.
+        parts: the names of the loss's parts, as they are logged and drawn: lower-case letters, digits, - and _.
         mixes: whether `mix` gives an image something of the one before it in its batch.
     """
 

@@ -47,7 +47,7 @@ class EntropyToo(Objective):
     """Cross-entropy, and the entropy of predictions for unlabelled images of another set (Grandvalet & Bengio 2004)."""
 
     id = "entropy-too"
-    parts = ("labelled", "entropy")
+    parts = ("cross-entropy", "entropy")
 
     def second_set(self) -> ImageSet:
         return UNLABELLED
@@ -57,7 +57,7 @@ class EntropyToo(Objective):
         logits = model(batch.inputs)
         chances = model(batch.second.inputs).softmax(1)
         entropy = -(chances * chances.clamp(min=1e-6).log()).sum(1).mean()
-        return Losses({"labelled": F.cross_entropy(logits, batch.targets), "entropy": 0.5 * entropy}, logits)
+        return Losses({"cross-entropy": F.cross_entropy(logits, batch.targets), "entropy": 0.5 * entropy}, logits)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_an_objective_with_a_second_stream_of_another_length_goes_on_to_the_bit_
 
     steps, epochs = ([m for m in expected if m["event"] == event] for event in ("step", "epoch"))
     for metric in steps:
-        assert list(metric["losses"]) == ["labelled", "entropy"]
+        assert list(metric["losses"]) == ["cross-entropy", "entropy"]
         assert sum(metric["losses"].values()) == pytest.approx(metric["loss"], abs=2e-5)
         assert 0 < metric["losses"]["entropy"] <= 0.5 * math.log(3)
     for i, metric in enumerate(epochs):
@@ -112,7 +112,7 @@ def test_an_objective_with_a_second_stream_of_another_length_goes_on_to_the_bit_
 def test_each_part_of_a_loss_is_drawn_by_its_name(tmp_path: Path) -> None:
     _, metrics = trained(tmp_path / "run")
     traces = {trace["name"]: trace for trace in loss_chart({"run": metrics})["data"]}
-    assert list(traces) == ["run", "run, labelled", "run, entropy"]
+    assert list(traces) == ["run", "run, cross-entropy", "run, entropy"]
     steps = [metric for metric in metrics if metric["event"] == "step"]
     assert traces["run, entropy"]["x"] == [metric["step"] for metric in steps]
     assert traces["run, entropy"]["y"] == pytest.approx([m["losses"]["entropy"] for m in steps], rel=1e-3)
