@@ -20,14 +20,7 @@ if is_zero_gpu():
 from resnet_space.common.background import in_background
 from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
-from resnet_space.serve.launch import (
-    addresses,
-    allow_many_connections,
-    bring_shipped,
-    parsed_options,
-    prepare,
-    refuse,
-)
+from resnet_space.serve.launch import addresses, allow_many_connections, bring_shipped, parsed_options, prepare, refuse
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app

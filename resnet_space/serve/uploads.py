@@ -32,6 +32,7 @@ from starlette.routing import Route
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
 from resnet_space.serve import temporary
+from resnet_space.serve.rates import held
 from resnet_space.serve.refusals import refusal
 
 if TYPE_CHECKING:
@@ -144,23 +145,19 @@ class Uploads:
             sentence = "Many files are being uploaded at this moment: try again in a minute."
         if sentence:
             return _refused(status, sentence)
-        self.unfinished[address] += 1
-        try:
-            return JSONResponse(await self._upload(request, address))
-        except UploadError as error:
-            return _refused(error.status, str(error))
-        except UserError as error:
-            return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
-        except OSError as error:
-            if words := system_words(error):
-                return _refused(HTTPStatus.INSUFFICIENT_STORAGE, words)
-            raise
-        except ClientDisconnect:  # nobody is there to be told
-            return Response(status_code=HTTPStatus.BAD_REQUEST)
-        finally:
-            self.unfinished[address] -= 1
-            if not self.unfinished[address]:
-                del self.unfinished[address]
+        with held(self.unfinished, address):
+            try:
+                return JSONResponse(await self._upload(request, address))
+            except UploadError as error:
+                return _refused(error.status, str(error))
+            except UserError as error:
+                return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+            except OSError as error:
+                if words := system_words(error):
+                    return _refused(HTTPStatus.INSUFFICIENT_STORAGE, words)
+                raise
+            except ClientDisconnect:  # nobody is there to be told
+                return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     async def _upload(self, request: Request, address: str) -> list[str]:
         """The paths of the files of a form, as gradio gives them."""

@@ -20,14 +20,7 @@ from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, st
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.runs import (
-    GUESTS,
-    OWNER,
-    SHIPPED,
-    SHOWPIECE,
-    Library,
-    Run,
-)
+from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.datasets import Datasets

@@ -141,10 +141,7 @@ def build_api(workshop: Workshop) -> None:
 
     @costly
     def pull_endpoint(
-        repo_id: str,
-        key: str = "",
-        signed_in: gr.OAuthToken | None = None,
-        x_hf_token: gr.Header | None = None,
+        repo_id: str, key: str = "", signed_in: gr.OAuthToken | None = None, x_hf_token: gr.Header | None = None
     ) -> dict[str, Any]:
         """Download a model of the Hugging Face Hub as a run: to predict with, to explore, to start from.
 

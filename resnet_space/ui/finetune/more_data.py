@@ -5,7 +5,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ LAYOUT = (
     "table of labels (metadata.csv, train.csv)."
 )
 CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
-
-
-@dataclass(frozen=True)
-class MoreData:
-    """`added` changes to the reference of a data set that was just brought here."""
-
-    added: gr.State
 
 
 def free_dataset_name(wanted: str, *, secret: bool = False) -> str:
@@ -169,8 +161,8 @@ def download(
     return dataset
 
 
-def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
-    """Place the panel's components and wire its events."""
+def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
+    """Place the panel and wire its events. Returns what changes to the reference of a data set just brought here."""
     added = gr.State(None)
     with gr.Accordion("Other images: your own, or the Hub's", open=False):
         with gr.Tabs():
@@ -233,8 +225,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
             raise UserError("Name a folder of this machine first.")
         reading = reporter(progress, "Reading the folder")
         return shown(
-            FOLDER,
-            bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options)),
+            FOLDER, bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options))
         )
 
     @costly
@@ -274,11 +265,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
 
     @costly
     def on_load(
-        repo_id: str | None,
-        chosen: str | None,
-        label: str | None,
-        image: str | None,
-        progress: gr.Progress = PROGRESS,
+        repo_id: str | None, chosen: str | None, label: str | None, image: str | None, progress: gr.Progress = PROGRESS
     ) -> dict[Any, Any]:
         workshop.require_writable()
         if not repo_id:
@@ -303,7 +290,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         folder.submit(on_folder, [folder, visitor], views, **waiting)
         sources.append(folder)
     otherwise.input(on_otherwise, sources, views, **waiting)
-    return MoreData(added)
+    return added
 
 
 def machine_folder(workshop: Workshop, text: str | None) -> Path | None:

@@ -46,12 +46,7 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
             for _ in _hosted(workshop, run.name):
                 yield
 
-    started.success(
-        host,
-        inputs,
-        None,
-        **QUIET | EACH | LIMITS,
-    )
+    started.success(host, inputs, None, **QUIET | EACH | LIMITS)
 
 
 def also_hosting(
