@@ -40,9 +40,9 @@ def main() -> None:
     app = build_app(workshop)
     app.queue(default_concurrency_limit=2)
     mcp = not options.accounts  # Gradio's MCP server calls the app without a visitor's cookie
-    said = io.StringIO()  # what gradio prints, so that the address can be the last line
+    printed = io.StringIO()  # what gradio prints, so that the address can be the last line
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(printed):
             _, local, shared = app.launch(
                 server_name=options.host,
                 server_port=options.port,
@@ -65,7 +65,7 @@ def main() -> None:
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
-    print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
+    print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()
 
 

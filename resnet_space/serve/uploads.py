@@ -187,8 +187,8 @@ class Uploads:
             )
             if upload_id:
                 routes.file_upload_statuses.track(upload_id)
-            found = await form.parse()
-            files = found.getlist("files")
+            form_data = await form.parse()
+            files = form_data.getlist("files")
             if not files or not all(isinstance(file, route_utils.GradioUploadFile) for file in files):
                 raise UploadError(HTTPStatus.BAD_REQUEST, "The form has no files: send them in fields named 'files'.")
             if not all(file.file.closed for file in files):
@@ -240,14 +240,14 @@ class Uploads:
 
     def _keep(self, files: list[route_utils.GradioUploadFile], address: str) -> list[str]:
         """Move files to where gradio has them, by the hash of their content."""
-        kept = []
+        paths = []
         for file in files:
             name = strip_invalid_filename_characters(Path(file.filename or "").name).replace("..", "")
             source, folder = Path(str(file.file.name)), temporary.folder() / file.sha.hexdigest()
             path = folder / (name or f"tmp{os.urandom(5).hex()}")
             self.workshop.storage.keep(source, path, address)
-            kept.append(str(path))
-        return kept
+            paths.append(str(path))
+        return paths
 
 
 def _forget(upload_id: str) -> None:

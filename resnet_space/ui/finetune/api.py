@@ -221,9 +221,9 @@ def build_data_api(workshop: Workshop) -> None:
             raise UserError(f"folders is {folders!r}, but must be 'merge' or 'keep'.")
         key = own_key(workshop, key)
         path = uploaded_file(archive)
-        wanted = str(archive.get("orig_name") or path.name)
+        title = str(archive.get("orig_name") or path.name)
         wishes: Any = {"label_column": label, "image_column": image, "folders": folders or None}
-        name, report = bring_archive(workshop, path, wanted, key, **wishes)
+        name, report = bring_archive(workshop, path, title, key, **wishes)
         return {"name": name, **asdict(report), "key": key}
 
     button.click(

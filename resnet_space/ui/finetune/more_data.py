@@ -34,12 +34,12 @@ LAYOUT = (
 CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
 
 
-def free_dataset_name(wanted: str, *, secret: bool = False) -> str:
+def free_dataset_name(title: str, *, secret: bool = False) -> str:
     """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet.
 
     A secret one ends in what nobody can guess: whoever knows it can learn from it.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", wanted, flags=re.I))
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", title, flags=re.I))
     plain = plain.strip("-._")[:60] or "images"
     if secret:
         return f"{plain}-{secrets.token_hex(5)}"
@@ -122,12 +122,12 @@ def hub_html(dataset: HubDataset) -> str:
 
 
 def bring(
-    workshop: Workshop, wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]
+    workshop: Workshop, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
 ) -> tuple[str, ImportReport]:
     """Make a visitor's data set under a free name like the one that is wanted. Raises UserError."""
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
-    name = free_dataset_name(wanted, secret=workshop.public)
+    name = free_dataset_name(title, secret=workshop.public)
     report = bringing(workshop.datasets.folder / name)
     if key:
         workshop.claim(workshop.datasets.folder / name / DATASET_OWNER, key)
@@ -135,11 +135,11 @@ def bring(
 
 
 def bring_archive(
-    workshop: Workshop, path: Path, wanted: str, key: str | None, **options: Any
+    workshop: Workshop, path: Path, title: str, key: str | None, **options: Any
 ) -> tuple[str, ImportReport]:
     """The same of an uploaded archive; the options are those of `import_archive`."""
     limits = workshop.storage.import_limits(path)
-    made = bring(workshop, wanted, key, lambda to: import_archive(path, to, limits=limits, **options))
+    made = bring(workshop, title, key, lambda to: import_archive(path, to, limits=limits, **options))
     temporary.used(path, IN_USE)  # no longer
     return made
 
