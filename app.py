@@ -20,14 +20,7 @@ if is_zero_gpu():
 from resnet_space.common.background import in_background
 from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
-from resnet_space.serve.launch import (
-    addresses,
-    allow_many_connections,
-    bring_shipped,
-    parsed_options,
-    prepare,
-    refuse,
-)
+from resnet_space.serve.launch import addresses, allow_many_connections, bring_shipped, parsed_options, prepare, refuse
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import Workshop, build_app
@@ -47,9 +40,9 @@ def main() -> None:
     app = build_app(workshop)
     app.queue(default_concurrency_limit=2)
     mcp = not options.accounts  # Gradio's MCP server calls the app without a visitor's cookie
-    said = io.StringIO()  # what gradio prints, so that the address can be the last line
+    printed = io.StringIO()  # what gradio prints, so that the address can be the last line
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(printed):
             _, local, shared = app.launch(
                 server_name=options.host,
                 server_port=options.port,
@@ -72,7 +65,7 @@ def main() -> None:
     in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
-    print(*addresses(options, local, shared, said.getvalue(), mcp=mcp), sep="\n", flush=True)
+    print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)
     app.block_thread()
 
 

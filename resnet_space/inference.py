@@ -110,10 +110,10 @@ class Classifier:
                 recorded(self.model, dict.fromkeys(self._shown() if features else (), _output))
             )
             logits = self.model(prepared)
-        kept = {name: outputs[0] for name, outputs in seen.items()}
-        kept |= {stage: kept[module] for stage, module in self.model.stages().items() if features}
+        outputs_kept = {name: outputs[0] for name, outputs in seen.items()}
+        outputs_kept |= {stage: outputs_kept[module] for stage, module in self.model.stages().items() if features}
         (prediction,) = self._predictions(logits, means[0], top, attention)
-        return Prediction(**vars(prediction) | {"features": kept, "note": image.info.get("note", "")})
+        return Prediction(**vars(prediction) | {"features": outputs_kept, "note": image.info.get("note", "")})
 
     def predict_many(self, images: Iterable[Image.Image], *, top: int = 5, batch: int = 32) -> Iterator[Prediction]:
         """Classify RGB images, in order, without maps; at most `batch` of them are in memory at once."""

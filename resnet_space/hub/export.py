@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # these take seconds to import, and only an export needs them
 
 OPSET = 20  # what the exporter takes by itself; onnxruntime reads the file from its version 1.18 on
 CHECKED_BATCHES = (1, 3)  # neither is the size that the model is traced with
-STAGES = ("Loading PyTorch and the model", "Translating the model", "Checking the file against PyTorch")
+STAGES = ("load", "translate", "check")
 TOLERANCE = 1e-4  # of the largest logit; rounding makes about 1e-6, and more in networks that amplify it
 
 

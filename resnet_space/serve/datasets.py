@@ -104,8 +104,8 @@ class Datasets:
         if ref.revision is not None:
             return ref
         chosen = {"label_column": ref.label, "image_column": ref.image}
-        found = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
-        return DatasetRef(found.repo_id, found.config, found.revision, ref.label, ref.image)
+        dataset = describe_dataset(ref.name, config=ref.config, **{name: of for name, of in chosen.items() if of})
+        return DatasetRef(dataset.repo_id, dataset.config, dataset.revision, ref.label, ref.image)
 
     def remember(self, ref: DatasetRef) -> None:
         """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
@@ -115,8 +115,8 @@ class Datasets:
         """
         with self._remember_lock:
             same = replace(ref, revision=None)
-            kept = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
-            text = json.dumps([str(other) for other in [*kept, ref]], indent=2)
+            others = [other for other in self._hub_datasets() if replace(other, revision=None) != same]
+            text = json.dumps([str(other) for other in [*others, ref]], indent=2)
             try:
                 with replaced_atomically(self.folder / HUB_DATASETS) as file:
                     file.write_text(text, encoding="utf-8")
@@ -126,13 +126,13 @@ class Datasets:
     def _hub_datasets(self) -> list[DatasetRef]:
         """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
         try:
-            found = json.loads((self.folder / HUB_DATASETS).read_text("utf-8"))
+            entries = json.loads((self.folder / HUB_DATASETS).read_text("utf-8"))
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError) as error:
             tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
             return []
-        entries = found if isinstance(found, list) else [found]
+        entries = entries if isinstance(entries, list) else [entries]
         refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
         if len(refs) < len(entries):
             tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")

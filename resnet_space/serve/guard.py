@@ -11,7 +11,7 @@ import re
 import secrets
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -27,10 +27,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnet_space.serve.answers import with_headers, without_api_info
 from resnet_space.serve.handlers import UNFIT
 from resnet_space.serve.launch import HOSTS
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.rates import RateLimit
+from resnet_space.serve.rates import RateLimit, held
 from resnet_space.serve.sessions import SESSIONS, keep_little_of_sessions
 from resnet_space.serve.uploads import UPLOAD, close_other_ways
 from resnet_space.serve.visitors import asked_by
@@ -75,32 +76,7 @@ UNFIT_ERRORS = (
 STREAMS = re.compile(r"/live|/gradio_api/((heartbeat|mcp)/.*|queue/data|call/(v2/)?[^/]+/[^/]+|upload(_progress)?)/?")
 # In JSON: an escaped backslash, a letter in two halves, or, as group 1, a half alone.
 ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
-NO_SAME_SITE = re.compile(rb"SameSite=none", re.I)
 MCP = "/gradio_api/mcp"
-API_INFO = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.S)
-
-# Gradio's page is made of inline scripts, and compiles gr.HTML's templates. A Space is shown in a frame of the Hub.
-HUB = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # an address may have the owner's key
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'self'",
-            "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-            "style-src 'self' 'unsafe-inline' https://fonts.googleapis.com",
-            "font-src 'self' data: https://fonts.gstatic.com",
-            "img-src 'self' data: blob: https://huggingface.co",
-            "media-src 'self' data: blob:",
-            "worker-src 'self' blob:",
-            f"connect-src 'self' data: blob: {HUB}",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self' https://huggingface.co",
-            f"frame-ancestors 'self' {HUB}",
-        )
-    ),
-}
 
 
 def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]:
@@ -193,35 +169,46 @@ class Guard:
         elif scope["type"] == "websocket":  # gradio has none
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, _with_headers(send, framed=self.framed))
+            await self._answer(scope, receive, with_headers(send, framed=self.framed))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = self._visitor(scope)
-        path, method = scope["path"], scope["method"]
-        signed_in = is_signed_in(scope)
-        limit = self._body_limit(path)
-        refused = self._stranger(scope)
         with asked_by(address):
-            if refused:
-                await _refuse(403, refused)(scope, receive, send)
-            elif not signed_in and not WITHOUT_PASSWORD.fullmatch(path):
-                await _refuse(401, "Not authenticated: sign in on the app's page first.")(scope, receive, send)
-            elif CLOSED.fullmatch(path):
-                await _refuse(403, "This address is closed.")(scope, receive, send)
-            elif method == "POST" and (wait := self._wait(path, address)):
-                words = f"Too many requests came from your address: try again in {wait} s."
-                await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
-            elif limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
-                await _refuse(413, _too_large_words(limit))(scope, receive, send)
-            elif STREAMS.fullmatch(path):
-                await self._stream(scope, receive if limit is None else _limited(receive, limit), send, address)
-            elif path == "/":
-                page = self._page if signed_in else self.app
-                await page(scope, receive, send if signed_in else _without_api_info(send))
-            elif method == "POST":
-                await self._with_body(scope, receive, send, address)
-            else:
-                await self.app(scope, receive, send)
+            try:
+                self._check(scope, address)
+                await self._pass_on(scope, receive, send, address)
+            except HTTPException as error:
+                body = json.dumps({"detail": error.detail})
+                answer = PlainTextResponse(body, error.status_code, error.headers, media_type="application/json")
+                await answer(scope, receive, send)
+
+    def _check(self, scope: Scope, address: str) -> None:
+        """Raises HTTPException for what is not answered, whatever its body is."""
+        path, limit = scope["path"], self._body_limit(scope["path"])
+        if refused := self._stranger(scope):
+            raise HTTPException(403, refused)
+        if not is_signed_in(scope) and not WITHOUT_PASSWORD.fullmatch(path):
+            raise HTTPException(401, "Not authenticated: sign in on the app's page first.")
+        if CLOSED.fullmatch(path):
+            raise HTTPException(403, "This address is closed.")
+        if scope["method"] == "POST":
+            rate = self.sign_ins if path.startswith("/login") else self.posts
+            _count(rate, address, "Too many requests came from your address")
+        if limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
+            raise HTTPException(413, _too_large_words(limit))
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
+        path, limit = scope["path"], self._body_limit(scope["path"])
+        if STREAMS.fullmatch(path):
+            await self._stream(scope, receive if limit is None else _limited(receive, limit), send, address)
+        elif path == "/" and is_signed_in(scope):
+            await self._page(scope, receive, send)
+        elif path == "/":
+            await self.app(scope, receive, without_api_info(send))
+        elif scope["method"] == "POST":
+            await self._with_body(scope, receive, send, address)
+        else:
+            await self.app(scope, receive, send)
 
     def _visitor(self, scope: Scope) -> str:
         """Whom the request is from; from here on it is what handlers find as the client's address.
@@ -257,11 +244,6 @@ class Guard:
             return None
         return "A page of another server asked for this, and that is not allowed: open the app's own page."
 
-    def _wait(self, path: str, address: str) -> int:
-        if path.startswith("/login"):
-            return self.sign_ins.seconds_to_wait(address)
-        return self.posts.seconds_to_wait(address)
-
     def _body_limit(self, path: str) -> int | None:
         if path.rstrip("/") != UPLOAD:
             return self.max_body
@@ -272,37 +254,20 @@ class Guard:
         """Read the body whole and look at it before gradio spends time on it: many values cost far more than bytes."""
         limited = self.limits.requests is not None
         length = int(Headers(scope=scope).get("content-length") or self.max_body)
-        if wait := self.megabytes.seconds_to_wait(address, length / 1e6):
-            words = f"More came from your address than is read in a minute: try again in {wait} s."
-            await _refuse(429, words, {"Retry-After": str(wait)})(scope, receive, send)
-            return
+        _count(self.megabytes, address, "More came from your address than is read in a minute", length / 1e6)
         if limited and self.bodies[address] and self.bodies[address] + length > self.max_body:
-            await _refuse(429, "Another large request from your address is being read: wait for it.")(
-                scope, receive, send
-            )
-            return
-        self.bodies[address] += length
-        try:
+            raise HTTPException(429, "Another large request from your address is being read: wait for it.")
+        with held(self.bodies, address, length):
             try:
                 body = await _whole(receive, self.max_body)
             except TimeoutError:
-                words = f"Nothing of the request came for {SILENCE_SECONDS:.0f} s."
-                await _refuse(408, words)(scope, receive, send)
-                return
-            except HTTPException as error:
-                await _refuse(error.status_code, error.detail)(scope, receive, send)
-                return
+                raise HTTPException(408, f"Nothing of the request came for {SILENCE_SECONDS:.0f} s.") from None
             if body is None:  # whoever asked has left
                 return
             if limited and (body.count(b",") > MAX_VALUES or body.count(b'"path"') > MAX_FILES):
                 words = f"That is too much at once: at most {MAX_VALUES:,} values, and {MAX_FILES:,} files, are read."
-                await _refuse(413, words)(scope, receive, send)
-                return
+                raise HTTPException(413, words)
             await self.app(scope, _replayed(_whole_letters(body), receive), send)
-        finally:
-            self.bodies[address] -= length
-            if not self.bodies[address]:
-                del self.bodies[address]
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         is_mcp = scope["path"].startswith(MCP)
@@ -312,15 +277,15 @@ class Guard:
         whose = f"{MCP} {address}" if is_mcp else address
         if most is not None and self.streams[whose] >= most:
             what = "connections of MCP clients" if is_mcp else "pages of this app"
-            await _refuse(429, f"Too many {what} are open from your address: close some.")(scope, receive, send)
-            return
-        self.streams[whose] += 1
-        try:
+            raise HTTPException(429, f"Too many {what} are open from your address: close some.")
+        with held(self.streams, whose):
             await self.app(scope, receive, send)
-        finally:
-            self.streams[whose] -= 1
-            if not self.streams[whose]:
-                del self.streams[whose]
+
+
+def _count(rate: RateLimit, address: str, words: str, cost: float = 1.0) -> None:
+    """Raises HTTPException where that is too often."""
+    if wait := rate.seconds_to_wait(address, cost):
+        raise HTTPException(429, f"{words}: try again in {wait} s.", {"Retry-After": str(wait)})
 
 
 def is_signed_in(scope: Scope) -> bool:
@@ -331,11 +296,6 @@ def is_signed_in(scope: Scope) -> bool:
     cookies = Request(scope).cookies
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
     return any(app.tokens.get(cookies[name]) is not None for name in names if name in cookies)
-
-
-def _refuse(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
-    body = json.dumps({"detail": sentence})
-    return PlainTextResponse(body, status, dict(headers or {}), media_type="application/json")
 
 
 def _too_large_words(limit: int) -> str:
@@ -400,41 +360,3 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return counting
-
-
-def _with_headers(send: Send, *, framed: bool) -> Send:
-    async def adding(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            message["headers"] = [
-                (name, value if framed or name != b"set-cookie" else NO_SAME_SITE.sub(b"SameSite=Lax", value))
-                for name, value in headers.raw
-            ]
-        await send(message)
-
-    return adding
-
-
-def _without_api_info(send: Send) -> Send:
-    """For the page that asks for the password: gradio writes the names of runs into it, as choices of endpoints."""
-    start: Message = {}
-    parts: list[bytes] = []
-
-    async def cutting(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start":
-            start = message
-            return
-        parts.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = API_INFO.sub(b"window.gradio_api_info = {};</script>", b"".join(parts))
-        headers = MutableHeaders(raw=list(start["headers"]))
-        if b"".join(parts):  # none in the answer to HEAD
-            headers["content-length"] = str(len(body))
-        await send({**start, "headers": headers.raw})
-        await send({"type": "http.response.body", "body": body})
-
-    return cutting

@@ -62,12 +62,12 @@ class StoredItem:
     whose: str = ""
 
 
-def to_delete(kept: list[StoredItem], limits: Limits, now: float) -> list[StoredItem]:
+def to_delete(items: list[StoredItem], limits: Limits, now: float) -> list[StoredItem]:
     """What has not been used for too long, and of the rest the longest unused, until it all fits."""
     room = None if limits.gigabytes is None else limits.gigabytes * 1e9
-    left = sum(thing.bytes for thing in kept)
+    left = sum(thing.bytes for thing in items)
     gone = []
-    for thing in oldest_first(kept):
+    for thing in oldest_first(items):
         lasts = thing.lasts if thing.lasts is not None or limits.days is None else limits.days * DAY
         expired = lasts is not None and now - thing.used > lasts
         if expired or (room is not None and left > room):
@@ -76,8 +76,8 @@ def to_delete(kept: list[StoredItem], limits: Limits, now: float) -> list[Stored
     return gone
 
 
-def oldest_first(kept: Iterable[StoredItem]) -> list[StoredItem]:
-    return sorted((thing for thing in kept if not thing.stays), key=lambda thing: thing.used)
+def oldest_first(items: Iterable[StoredItem]) -> list[StoredItem]:
+    return sorted((thing for thing in items if not thing.stays), key=lambda thing: thing.used)
 
 
 class Inventory:
@@ -191,12 +191,12 @@ def _cached(busy_data: set[str]) -> Iterator[StoredItem]:
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        found = scan_cache_dir(constants.HF_HUB_CACHE)
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return
-    for repository in found.repos:
+    for repository in cache.repos:
         commits = [revision.commit_hash for revision in repository.revisions]
-        deletion = found.delete_revisions(*commits)
+        deletion = cache.delete_revisions(*commits)
         stays = repository.repo_id in busy_data
         yield StoredItem(
             repository.repo_id,
@@ -257,9 +257,9 @@ def tree(path: Path, least: int = 0) -> tuple[float, int]:
         path: of either.
         least: bytes that each file counts.
     """
-    found = path.lstat()
+    details = path.lstat()
     if not path.is_dir() or path.is_symlink():
-        return found.st_mtime, max(found.st_size, least)
+        return details.st_mtime, max(details.st_size, least)
     used, size = 0.0, 0
     folders = [str(path)]
     while folders:
@@ -277,4 +277,4 @@ def tree(path: Path, least: int = 0) -> tuple[float, int]:
                     size += max(about.st_size, least)
         except FileNotFoundError:
             continue
-    return used or found.st_mtime, size
+    return used or details.st_mtime, size

@@ -164,15 +164,15 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     Raises:
         UserError: for another form. The message does not repeat what was given, as it may have a password.
     """
-    found: dict[str, str] = {}
+    passwords: dict[str, str] = {}
     for text in filter(None, map(str.strip, texts or ())):
         user, colon, password = text.partition(":")
         if not (colon and user.strip() and password):
             raise UserError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
-        if user in found:
+        if user in passwords:
             raise UserError(f"{what} names the user {user} twice: give each a name of their own.")
-        found[user] = password
-    return tuple(found.items())
+        passwords[user] = password
+    return tuple(passwords.items())
 
 
 def prepare(options: Options) -> None:
@@ -186,14 +186,14 @@ def prepare(options: Options) -> None:
         os.environ[VARIABLES["minutes"]] = str(options.limits.minutes)
 
 
-def addresses(options: Options, local: str, shared: str | None, said: str, *, mcp: bool) -> list[str]:
+def addresses(options: Options, local: str, shared: str | None, printed: str, *, mcp: bool) -> list[str]:
     """What to print when the app is up; the address to give away is the last line.
 
     Args:
         options: how it is served.
         local: its address on this machine.
         shared: the public link, None where there is none.
-        said: what gradio printed while it started, for the reason why there is no link.
+        printed: what gradio printed while it started, for the reason why there is no link.
         mcp: whether it is an MCP server too.
     """
     address = (shared or local).rstrip("/")
@@ -201,7 +201,7 @@ def addresses(options: Options, local: str, shared: str | None, said: str, *, mc
     if mcp:
         lines.append(f"For MCP clients: {address}/gradio_api/mcp/")
     if options.share and not shared:
-        lines.append(f"There is no public link, as {_why_no_link(said)}: the app is served on this machine only.")
+        lines.append(f"There is no public link, as {_why_no_link(printed)}: the app is served on this machine only.")
     if shared:
         lines.append(f"On this machine: {local}")
         if not options.accounts and not options.readonly:
@@ -209,13 +209,13 @@ def addresses(options: Options, local: str, shared: str | None, said: str, *, mc
     return [*lines, f"Open {address}"]
 
 
-def _why_no_link(said: str) -> str:
-    if "Missing file" in said:
-        found = re.search(r"Download this file: https?://([^/\s]+)", said)
-        return f"the tunnel's program could not be downloaded from {found[1] if found else 'its server'}"
-    if "Checksum mismatch" in said:
+def _why_no_link(printed: str) -> str:
+    if "Missing file" in printed:
+        match = re.search(r"Download this file: https?://([^/\s]+)", printed)
+        return f"the tunnel's program could not be downloaded from {match[1] if match else 'its server'}"
+    if "Checksum mismatch" in printed:
         return "the tunnel's program that was downloaded is not the one that gradio knows"
-    if "not supported on Hugging Face Spaces" in said or "SPACE_ID" in os.environ:
+    if "not supported on Hugging Face Spaces" in printed or "SPACE_ID" in os.environ:
         return "a Space has a public address of its own"
     return "gradio's tunnel server could not be reached"
 

@@ -88,13 +88,13 @@ class Limits:
             return  # whose memory nobody knows before PyTorch is there; it says itself when it is too little
         else:
             most, where = memory_bytes(), "on this machine"
-        wanted = batch_bytes(model, training)
-        if wanted > most:
+        needed = batch_bytes(model, training)
+        if needed > most:
             fits = most // batch_bytes(model, training, 1)
             smaller = f"a batch size of at most {fits:,}, or a smaller" if fits >= 2 else "a smaller"
             asked = f"A batch of {training.batch_size:,} images at {model.image_size} px"
             raise UserError(
-                f"{asked} takes about {wanted / 1e9:,.1f} GB with {model.architecture}, but {where} at most "
+                f"{asked} takes about {needed / 1e9:,.1f} GB with {model.architecture}, but {where} at most "
                 f"{most / 1e9:,.1f} GB may be: choose {smaller} image size or network."
             )
 

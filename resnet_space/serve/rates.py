@@ -1,9 +1,11 @@
-"""How often one address may ask for something."""
+"""How often one address may ask for something, and how much it has under way."""
 
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 REMEMBERED = 10_000  # addresses; a new one more forgets the one that was silent longest
 
@@ -34,3 +36,15 @@ class RateLimit:
             while len(self._buckets) > REMEMBERED:
                 self._buckets.popitem(last=False)
         return 0 if allowed else math.ceil((cost - left) / a_second)
+
+
+@contextmanager
+def held(counter: Counter[str], address: str, amount: int = 1) -> Iterator[None]:
+    """Count so much for an address while it lasts; who has nothing is not remembered."""
+    counter[address] += amount
+    try:
+        yield
+    finally:
+        counter[address] -= amount
+        if not counter[address]:
+            del counter[address]

@@ -55,13 +55,13 @@ class Storage:
 
     def usage(self) -> dict[str, int]:
         """Bytes by kind ("runs", "datasets", "temporary", "left", "hub"), in all ("total"), and free on the disk."""
-        found: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
         for thing in self._measure(0.0):
-            found[thing.kind] += thing.bytes
+            sizes[thing.kind] += thing.bytes
         if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
-            found["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
-        kinds = {kind: found[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
-        return {**kinds, "total": found.total(), "free": _free(self.workshop.library.root)}
+            sizes["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
+        kinds = {kind: sizes[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
+        return {**kinds, "total": sizes.total(), "free": _free(self.workshop.library.root)}
 
     def _measure(self, believed: float = MEASURED_SECONDS) -> list[StoredItem]:
         with self._lock:
@@ -74,11 +74,11 @@ class Storage:
 
     # Room for more
 
-    def room_for(self, wanted: int, what: str = "This", where: Path | None = None) -> None:
+    def room_for(self, needed: int, what: str = "This", where: Path | None = None) -> None:
         """Make room for so many bytes: of what may go, the longest unused goes.
 
         Args:
-            wanted: bytes that are about to be written.
+            needed: bytes that are about to be written.
             what: begins the sentence.
             where: the folder on whose disk; that of the runs where it is left out.
 
@@ -87,27 +87,27 @@ class Storage:
         """
         with self._lock:
             left = self._left_of(where or self.workshop.library.root)
-            if wanted > left:
-                self._make_room(wanted - left)
+            if needed > left:
+                self._make_room(needed - left)
                 left = self._left_of(where or self.workshop.library.root)
-        if wanted > left:
-            raise _no_room(what, wanted, left)
+        if needed > left:
+            raise _no_room(what, needed, left)
 
-    def room_for_upload(self, wanted: int, address: str) -> None:
+    def room_for_upload(self, needed: int, address: str) -> None:
         """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
         with self._lock:
             share = self._temporary_share()
             for whose, most in ((address, max(share * ADDRESS_SHARE, self._largest_upload())), (None, share)):
-                too_much = self._temporary_bytes(whose) + wanted - most
+                too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
                     self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))  # type: ignore[misc]
-                    too_much = self._temporary_bytes(whose) + wanted - most
+                    too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
                     raise UserError(
                         "There is no room for more uploads and downloads now: try again in "
                         f"{IN_USE / 60:.0f} minutes, or with less."
                     )
-            self.room_for(wanted, "This file", temporary.folder())
+            self.room_for(needed, "This file", temporary.folder())
 
     def reserve(self, name: str, address: str, more: int) -> None:
         """Keep room for more bytes of an upload that is on its way. Raises UserError as `room_for_upload`."""
@@ -151,8 +151,8 @@ class Storage:
         ref = DatasetRef.of(training)
         counts = map(sum, self.workshop.datasets.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
-        if wanted := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
-            self.room_for(wanted, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+        if needed := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
+            self.room_for(needed, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
 
     def room_for_download(self, ref: DatasetRef, size: int) -> None:
         """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
@@ -200,17 +200,17 @@ class Storage:
             return free
         return min(gigabytes * 1e9 - sum(thing.bytes for thing in self._measure()) - reserved, free)
 
-    def _make_room(self, wanted: float, among: Callable[[StoredItem], bool] = lambda _thing: True) -> None:
+    def _make_room(self, needed: float, among: Callable[[StoredItem], bool] = lambda _thing: True) -> None:
         """Delete what is longest unused, if that is enough."""
         if self.workshop.limits.gigabytes is None:
             return
         for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
             gone: list[StoredItem] = []
             for thing in oldest_first(filter(among, self._measure(believed))):
-                if sum(thing.bytes for thing in gone) >= wanted:
+                if sum(thing.bytes for thing in gone) >= needed:
                     break
                 gone.append(thing)
-            if sum(thing.bytes for thing in gone) < wanted:
+            if sum(thing.bytes for thing in gone) < needed:
                 return
         self._delete(gone)
 
@@ -221,8 +221,8 @@ class Storage:
         with self._lock:
             if temporary.is_own():  # of apps that ended a moment before this one began
                 temporary.remove_left(temporary.folder().parent)
-            found = self._measure(0.0)
-            return self._delete(to_delete(found, self.workshop.limits, time.time()))
+            items = self._measure(0.0)
+            return self._delete(to_delete(items, self.workshop.limits, time.time()))
 
     def keep_tidy(self) -> None:
         """From now on tidy every ten minutes, and count what the app's handlers export."""
@@ -266,9 +266,9 @@ def _free(folder: Path) -> int:
     return 0
 
 
-def _no_room(what: str, wanted: int, left: float) -> UserError:
+def _no_room(what: str, needed: int, left: float) -> UserError:
     return UserError(
-        f"{what} takes {_size_words(wanted)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
+        f"{what} takes {_size_words(needed)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
         "bring or ask for less, or try again later."
     )
 

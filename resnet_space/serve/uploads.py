@@ -32,6 +32,7 @@ from starlette.routing import Route
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
 from resnet_space.serve import temporary
+from resnet_space.serve.rates import held
 from resnet_space.serve.refusals import refusal
 
 if TYPE_CHECKING:
@@ -144,23 +145,19 @@ class Uploads:
             sentence = "Many files are being uploaded at this moment: try again in a minute."
         if sentence:
             return _refused(status, sentence)
-        self.unfinished[address] += 1
-        try:
-            return JSONResponse(await self._upload(request, address))
-        except UploadError as error:
-            return _refused(error.status, str(error))
-        except UserError as error:
-            return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
-        except OSError as error:
-            if words := system_words(error):
-                return _refused(HTTPStatus.INSUFFICIENT_STORAGE, words)
-            raise
-        except ClientDisconnect:  # nobody is there to be told
-            return Response(status_code=HTTPStatus.BAD_REQUEST)
-        finally:
-            self.unfinished[address] -= 1
-            if not self.unfinished[address]:
-                del self.unfinished[address]
+        with held(self.unfinished, address):
+            try:
+                return JSONResponse(await self._upload(request, address))
+            except UploadError as error:
+                return _refused(error.status, str(error))
+            except UserError as error:
+                return _refused(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+            except OSError as error:
+                if words := system_words(error):
+                    return _refused(HTTPStatus.INSUFFICIENT_STORAGE, words)
+                raise
+            except ClientDisconnect:  # nobody is there to be told
+                return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     async def _upload(self, request: Request, address: str) -> list[str]:
         """The paths of the files of a form, as gradio gives them."""
@@ -190,8 +187,8 @@ class Uploads:
             )
             if upload_id:
                 routes.file_upload_statuses.track(upload_id)
-            found = await form.parse()
-            files = found.getlist("files")
+            form_data = await form.parse()
+            files = form_data.getlist("files")
             if not files or not all(isinstance(file, route_utils.GradioUploadFile) for file in files):
                 raise UploadError(HTTPStatus.BAD_REQUEST, "The form has no files: send them in fields named 'files'.")
             if not all(file.file.closed for file in files):
@@ -243,14 +240,14 @@ class Uploads:
 
     def _keep(self, files: list[route_utils.GradioUploadFile], address: str) -> list[str]:
         """Move files to where gradio has them, by the hash of their content."""
-        kept = []
+        paths = []
         for file in files:
             name = strip_invalid_filename_characters(Path(file.filename or "").name).replace("..", "")
             source, folder = Path(str(file.file.name)), temporary.folder() / file.sha.hexdigest()
             path = folder / (name or f"tmp{os.urandom(5).hex()}")
             self.workshop.storage.keep(source, path, address)
-            kept.append(str(path))
-        return kept
+            paths.append(str(path))
+        return paths
 
 
 def _forget(upload_id: str) -> None:

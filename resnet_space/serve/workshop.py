@@ -20,14 +20,7 @@ from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, st
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.runs import (
-    GUESTS,
-    OWNER,
-    SHIPPED,
-    SHOWPIECE,
-    Library,
-    Run,
-)
+from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.datasets import Datasets
@@ -135,12 +128,12 @@ class Workshop:
             self.trainer.stop(run)
         self.library.delete(run)
 
-    def rename_run(self, name: str, key: str | None, wanted: str) -> Run:
+    def rename_run(self, name: str, key: str | None, new_name: str) -> Run:
         """Rename a visitor's run. Raises UserError; also for a name of something that came with the app."""
         run = self.own_run(name, key)
-        if wanted in NOT_MADE_HERE:
-            raise UserError(f"{wanted} is the name of weights that come with the app: choose another name.")
-        return self.library.rename(run, wanted)
+        if new_name in NOT_MADE_HERE:
+            raise UserError(f"{new_name} is the name of weights that come with the app: choose another name.")
+        return self.library.rename(run, new_name)
 
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE

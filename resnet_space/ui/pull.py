@@ -35,7 +35,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     """Place the panel and wire its events. Returns a state that changes to the name of the run that was just pulled."""
     pulled = gr.State(None)
     with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
-        wanted = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
+        model = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
         pull = gr.Button("Download", size="sm")
 
@@ -62,7 +62,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
                 )
         except HubError as error:
             return {report: f'<p class="caution">{escape(str(error))}</p>'}
-        return {wanted: gr.update(choices=models, value=models[0]), report: ""}
+        return {model: gr.update(choices=models, value=models[0]), report: ""}
 
     @costly
     def on_pull(
@@ -75,9 +75,9 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         run = workshop.pull(repo_id, key, revision=revision, token=token, progress=downloading)
         return {pulled: run.name, report: f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'}
 
-    panel.expand(on_open, None, wanted, **QUIET)
-    wanted.change(on_wanted, [wanted, visitor], [wanted, report], show_progress="minimal", **PRIVATE)
-    pull.click(on_pull, [wanted, visitor], [pulled, report], show_progress_on=report, concurrency_limit=2, **PRIVATE)
+    panel.expand(on_open, None, model, **QUIET)
+    model.change(on_wanted, [model, visitor], [model, report], show_progress="minimal", **PRIVATE)
+    pull.click(on_pull, [model, visitor], [pulled, report], show_progress_on=report, concurrency_limit=2, **PRIVATE)
     return pulled
 
 

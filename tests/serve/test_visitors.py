@@ -112,7 +112,7 @@ def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
     assert ("pets", "pets") in public.datasets.choices(one)
     for key in (other, None):
         assert [label for label, _ in public.datasets.choices(key)] == ["cifar10-mini"]
-    assert ("pets", "pets") in Workshop(tmp_path / "runs").dataset_choices()
+    assert ("pets", "pets") in Workshop(tmp_path / "runs").datasets.choices()
 
 
 @pytest.mark.parametrize("name", [BACKBONE, "resnet50.tv_in1k"])

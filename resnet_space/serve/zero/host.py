@@ -104,7 +104,7 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
     # Not `choose_device`, which keeps the rest of a ZeroGPU Space from it.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     step, setup, longest, end = 0, 0.0, 0.0, None
-    reported = told = begun
+    reported = told_at = begun
     with closing(train(run, resume=resume, device=device, splits=load_decoded(run.path / DECODED))) as metrics:
         for metric in metrics:
             now = time.monotonic()
@@ -113,8 +113,8 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
                 setup, reported = now - begun, now
             if end := how_to_stop(run, metric, minutes):
                 break
-            if now - told > TELL_EVERY:
-                told = now
+            if now - told_at > TELL_EVERY:
+                told_at = now
                 yield Report(step, setup)
             if metric["event"] in ("step", "epoch"):
                 longest, reported = max(longest, now - reported), now

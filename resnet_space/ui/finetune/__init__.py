@@ -205,7 +205,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(workshop)
     build_data_api(workshop)
-    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.more_data.added)
+    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added)
 
 
 def _runs_update(names: Sequence[str], choices: Sequence[str] | None = None) -> Any:

@@ -141,10 +141,7 @@ def build_api(workshop: Workshop) -> None:
 
     @costly
     def pull_endpoint(
-        repo_id: str,
-        key: str = "",
-        signed_in: gr.OAuthToken | None = None,
-        x_hf_token: gr.Header | None = None,
+        repo_id: str, key: str = "", signed_in: gr.OAuthToken | None = None, x_hf_token: gr.Header | None = None
     ) -> dict[str, Any]:
         """Download a model of the Hugging Face Hub as a run: to predict with, to explore, to start from.
 
@@ -224,9 +221,9 @@ def build_data_api(workshop: Workshop) -> None:
             raise UserError(f"folders is {folders!r}, but must be 'merge' or 'keep'.")
         key = own_key(workshop, key)
         path = uploaded_file(archive)
-        wanted = str(archive.get("orig_name") or path.name)
+        title = str(archive.get("orig_name") or path.name)
         wishes: Any = {"label_column": label, "image_column": image, "folders": folders or None}
-        name, report = bring_archive(workshop, path, wanted, key, **wishes)
+        name, report = bring_archive(workshop, path, title, key, **wishes)
         return {"name": name, **asdict(report), "key": key}
 
     button.click(

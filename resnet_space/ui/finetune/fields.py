@@ -31,7 +31,7 @@ from resnet_space.ui.finetune.form import (
     suggest,
     training_fields,
 )
-from resnet_space.ui.finetune.more_data import MoreData, build_more_data
+from resnet_space.ui.finetune.more_data import build_more_data
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS
@@ -57,7 +57,7 @@ class Fields:
     settings: dict[str, Any]
     architecture_row: gr.Row
     caution: gr.HTML
-    more_data: MoreData
+    added: gr.State  # the data set that was just brought here
     suggest_button: gr.Button
     message: gr.HTML
     start_button: gr.Button
@@ -96,13 +96,10 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
         shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
-        workshop.datasets.choices(),
-        value=DATASET,
-        label="Data",
-        info="the first is small, real, and always there",
+        workshop.datasets.choices(), value=DATASET, label="Data", info="the first is small, real, and always there"
     )
     caution = gr.HTML("", apply_default_css=False, visible=False)
-    more_data = build_more_data(workshop, visitor)
+    added = build_more_data(workshop, visitor)
     strategy = gr.Dropdown(
         [(strategy.label, name) for name, strategy in STRATEGIES.items() if strategy.start != "none"],
         value="full",
@@ -137,7 +134,7 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
         fields,
         architecture_row,
         caution,
-        more_data,
+        added,
         suggest_button,
         message,
         start_button,
@@ -283,10 +280,7 @@ def wire_fields(
     def suit_start(listen: Any) -> Any:
         offered = listen(lambda name: offered_by(workshop, form, name), form.start, form.offered, **LATEST)
         chosen = wire_proposal(
-            offered.then,
-            lambda name: {"cbam": "stage" if name == RANDOM else ""},
-            [form.start],
-            {"cbam": form.cbam},
+            offered.then, lambda name: {"cbam": "stage" if name == RANDOM else ""}, [form.start], {"cbam": form.cbam}
         )
         return suit(chosen.then)
 
@@ -303,10 +297,9 @@ def wire_fields(
     suit_start(pulled.then)
     strategy_settings = {name: settings[name] for name in STRATEGY_SETTINGS}
     wire_proposal(form.strategy.input, strategy_values, [form.strategy], strategy_settings)
-    added = form.more_data.added
-    chosen = added.change(
+    chosen = form.added.change(
         lambda ref, key: gr.update(choices=workshop.datasets.choices(key), value=ref),
-        [added, visitor],
+        [form.added, visitor],
         form.dataset,
         **LATEST,
     )

@@ -113,11 +113,7 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
 
 
 def create_run(
-    workshop: Workshop,
-    request: Request,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    elsewhere: bool = False,
+    workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None, *, elsewhere: bool = False
 ) -> Run:
     """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`.
 

@@ -5,7 +5,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,19 +34,12 @@ LAYOUT = (
 CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
 
 
-@dataclass(frozen=True)
-class MoreData:
-    """`added` changes to the reference of a data set that was just brought here."""
-
-    added: gr.State
-
-
-def free_dataset_name(wanted: str, *, secret: bool = False) -> str:
+def free_dataset_name(title: str, *, secret: bool = False) -> str:
     """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet.
 
     A secret one ends in what nobody can guess: whoever knows it can learn from it.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", wanted, flags=re.I))
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(\.(zip|tar|gz|tgz|bz2|xz))+$", "", title, flags=re.I))
     plain = plain.strip("-._")[:60] or "images"
     if secret:
         return f"{plain}-{secrets.token_hex(5)}"
@@ -130,12 +122,12 @@ def hub_html(dataset: HubDataset) -> str:
 
 
 def bring(
-    workshop: Workshop, wanted: str, key: str | None, bringing: Callable[[Path], ImportReport]
+    workshop: Workshop, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
 ) -> tuple[str, ImportReport]:
     """Make a visitor's data set under a free name like the one that is wanted. Raises UserError."""
     workshop.require_writable()
     key = visitors.require_key(key, public=workshop.public)
-    name = free_dataset_name(wanted, secret=workshop.public)
+    name = free_dataset_name(title, secret=workshop.public)
     report = bringing(workshop.datasets.folder / name)
     if key:
         workshop.claim(workshop.datasets.folder / name / DATASET_OWNER, key)
@@ -143,11 +135,11 @@ def bring(
 
 
 def bring_archive(
-    workshop: Workshop, path: Path, wanted: str, key: str | None, **options: Any
+    workshop: Workshop, path: Path, title: str, key: str | None, **options: Any
 ) -> tuple[str, ImportReport]:
     """The same of an uploaded archive; the options are those of `import_archive`."""
     limits = workshop.storage.import_limits(path)
-    made = bring(workshop, wanted, key, lambda to: import_archive(path, to, limits=limits, **options))
+    made = bring(workshop, title, key, lambda to: import_archive(path, to, limits=limits, **options))
     temporary.used(path, IN_USE)  # no longer
     return made
 
@@ -169,8 +161,8 @@ def download(
     return dataset
 
 
-def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
-    """Place the panel's components and wire its events."""
+def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
+    """Place the panel and wire its events. Returns what changes to the reference of a data set just brought here."""
     added = gr.State(None)
     with gr.Accordion("Other images: your own, or the Hub's", open=False):
         with gr.Tabs():
@@ -233,8 +225,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
             raise UserError("Name a folder of this machine first.")
         reading = reporter(progress, "Reading the folder")
         return shown(
-            FOLDER,
-            bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options)),
+            FOLDER, bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options))
         )
 
     @costly
@@ -274,11 +265,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
 
     @costly
     def on_load(
-        repo_id: str | None,
-        chosen: str | None,
-        label: str | None,
-        image: str | None,
-        progress: gr.Progress = PROGRESS,
+        repo_id: str | None, chosen: str | None, label: str | None, image: str | None, progress: gr.Progress = PROGRESS
     ) -> dict[Any, Any]:
         workshop.require_writable()
         if not repo_id:
@@ -303,7 +290,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> MoreData:
         folder.submit(on_folder, [folder, visitor], views, **waiting)
         sources.append(folder)
     otherwise.input(on_otherwise, sources, views, **waiting)
-    return MoreData(added)
+    return added
 
 
 def machine_folder(workshop: Workshop, text: str | None) -> Path | None:

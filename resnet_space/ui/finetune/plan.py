@@ -34,17 +34,17 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
         last = first + phase.epochs - 1
         heads.append(f'<div class="epochs">epoch{"s" if last > first else ""} {_span(first, last)}</div>')
         first = last + 1
-    told = STRATEGIES[strategy]
+    entry = STRATEGIES[strategy]
     return (
-        f'<p class="note"><b>{told.label}</b>: {told.summary} ({told.source}). The rates are peaks.</p>'
+        f'<p class="note"><b>{entry.label}</b>: {entry.summary} ({entry.source}). The rates are peaks.</p>'
         f'<div class="plan" style="--columns: {columns}">{"".join(heads)}{"".join(cells)}</div>'
     )
 
 
 def _rate(phase: Phase, part: str) -> tuple[float, float] | None:
     """The lowest and highest rate within a part; None where it is frozen."""
-    found = [rate for name, rate in phase.rates.items() if name == part or name.startswith(f"{part}.")]
-    return (min(found), max(found)) if found else None
+    within = [rate for name, rate in phase.rates.items() if name == part or name.startswith(f"{part}.")]
+    return (min(within), max(within)) if within else None
 
 
 def _span(first: int, last: int) -> str:

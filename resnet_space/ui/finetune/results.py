@@ -77,10 +77,10 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
     names = evaluation.classes
     tiles = []
     for i, image in zip(positions, images, strict=True):
-        true, said = names[evaluation.labels[i]], names[evaluation.predicted[i]]
+        true, predicted = names[evaluation.labels[i]], names[evaluation.predicted[i]]
         sure = f"{evaluation.confidence[i]:.0%}"
         if image is not None:
-            tiles.append((image, f"{true} {sure}" if true == said else f"{true} → {said} {sure}"))
+            tiles.append((image, f"{true} {sure}" if true == predicted else f"{true} → {predicted} {sure}"))
     return f'<div class="data">{tiles_html(title, tiles)}</div>'
 
 

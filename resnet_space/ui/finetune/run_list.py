@@ -33,6 +33,12 @@ COLUMNS: dict[str, Literal["str", "number"]] = {
     "ended": "str",
 }
 
+STAGE_WORDS = {  # of an export
+    "load": "Loading PyTorch and the model",
+    "translate": "Translating the model",
+    "check": "Checking the file against PyTorch",
+}
+
 
 @dataclass(frozen=True)
 class RunList:
@@ -136,7 +142,7 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         from resnet_space.hub.export import STAGES, export_onnx
 
         def report(stage: str) -> None:
-            progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=stage)
+            progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=STAGE_WORDS[stage])
 
         progress(0.0, desc="Starting a process of its own")
         run = workshop.library.open(name)

@@ -50,11 +50,7 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         chosen = name if name in own else next(iter(own), None)
         user = name_of(key, signed_in)
         account = f"You are **{user}** there." if user else how_to_sign_in(workshop)
-        return {
-            who: f"{WHAT} {account}",
-            run: gr.update(choices=own, value=chosen),
-            target: suggestion(chosen, user),
-        }
+        return {who: f"{WHAT} {account}", run: gr.update(choices=own, value=chosen), target: suggestion(chosen, user)}
 
     def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
         return suggestion(name, name_of(key, signed_in))
@@ -88,10 +84,5 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
     run.input(on_run, [run, visitor], target, **QUIET)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
     button.click(lambda: "", None, report, **QUIET).then(
-        on_push,
-        [run, target, visibility, visitor],
-        report,
-        show_progress_on=report,
-        concurrency_limit=2,
-        **PRIVATE,
+        on_push, [run, target, visibility, visitor], report, show_progress_on=report, concurrency_limit=2, **PRIVATE
     )

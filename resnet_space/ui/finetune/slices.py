@@ -46,12 +46,7 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
             for _ in _hosted(workshop, run.name):
                 yield
 
-    started.success(
-        host,
-        inputs,
-        None,
-        **QUIET | EACH | LIMITS,
-    )
+    started.success(host, inputs, None, **QUIET | EACH | LIMITS)
 
 
 def also_hosting(
@@ -103,25 +98,25 @@ def _hosted(workshop: Workshop, name: str) -> Iterator[None]:
     resume = workshop.trainer.take(run)
     if resume is None:
         return
-    told: SimpleQueue[SliceProgress | Exception | None] = SimpleQueue()
+    reports: SimpleQueue[SliceProgress | Exception | None] = SimpleQueue()
     left = threading.Event()
 
     def train() -> None:
         try:
             with closing(train_in_slices(run, resume=resume)) as progress:
                 for made in progress:
-                    told.put(made)
+                    reports.put(made)
                     if left.is_set():
                         break
-            told.put(None)
+            reports.put(None)
         except Exception as error:
-            told.put(error)
+            reports.put(error)
 
     threading.Thread(target=copy_context().run, args=(train,)).start()
     try:
         while True:
             try:
-                made = told.get(timeout=RESPONSE_SECONDS)
+                made = reports.get(timeout=RESPONSE_SECONDS)
             except Empty:  # nothing new, but only while it yields can a generator be closed
                 yield
                 continue

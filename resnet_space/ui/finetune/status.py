@@ -58,8 +58,8 @@ def phase_words(model: ModelConfig, start: Metric, epoch: int) -> str:
             whole = trained >= {*backbone_parts(model), HEAD}
             if whole and len(phases) == 1:
                 return ""
-            told = "everything" if whole else f"{', '.join(parts)} and the head" if parts else "the head alone"
-            return f"{f'Phase {number} of {len(phases)}' if len(phases) > 1 else 'It'} trains {told}."
+            trained_words = "everything" if whole else f"{', '.join(parts)} and the head" if parts else "the head alone"
+            return f"{f'Phase {number} of {len(phases)}' if len(phases) > 1 else 'It'} trains {trained_words}."
     return ""
 
 

@@ -102,7 +102,7 @@ def build_predict(
         label = gr.Label(label="Top 5", num_top_classes=5)
         maps = gr.HTML(label="Attention maps")
         ask = gr.Button()
-    wanted = gr.Textbox(visible="hidden")  # the picture and the runs, in one
+    subject = gr.Textbox(visible="hidden")  # the picture and the runs, in one
 
     @costly
     def predict(image: dict[str, Any] | None, run: str) -> tuple[dict[str, float], str]:
@@ -117,9 +117,9 @@ def build_predict(
             is unlike what the model was trained on, and the attention maps.
         """
         with workshop.slots.taken("predictions"):
-            found = look(workshop, read_picture(image), run, features=False)
-        top = dict(zip(found.prediction.classes, found.prediction.probabilities, strict=True))
-        return top, program_html(found)
+            predicted = look(workshop, read_picture(image), run, features=False)
+        top = dict(zip(predicted.prediction.classes, predicted.prediction.probabilities, strict=True))
+        return top, program_html(predicted)
 
     def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
         return looks(workshop, image, [run, other or None])
@@ -133,18 +133,18 @@ def build_predict(
             yield nothing
             return
         try:
-            found = look_again(image, run, other)
+            predicted = look_again(image, run, other)
         except Exception:
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
         yield {
-            answer: answers_html(found, example_of(image)),
+            answer: answers_html(predicted, example_of(image)),
             once_answered: gr.update(visible=True),
-            mistakes.label: gr.update(choices=list(found[0].classifier.config.classes)),
+            mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
         }
         with workshop.slots.taken("predictions"):
-            maps = class_maps_html(found)
-        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(found), channel: ""}
+            maps = class_maps_html(predicted)
+        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(predicted), channel: ""}
 
     @costly
     def on_button(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[dict[Any, Any]]:
@@ -154,8 +154,8 @@ def build_predict(
 
     def one(image: dict[str, Any] | None, run: str, other: str | None, side: object) -> Look:
         """The run that a click was about."""
-        found = look_again(image, run, other)
-        return found[1] if side == 1 and len(found) == 2 else found[0]
+        predicted = look_again(image, run, other)
+        return predicted[1] if side == 1 and len(predicted) == 2 else predicted[0]
 
     @costly
     def on_evidence(
@@ -213,12 +213,12 @@ def build_predict(
     last: Any = PRIVATE | {"trigger_mode": "always_last", "show_progress_on": answer}
     one_by_one: Any = EACH | {"concurrency_limit": 1}
     ask.click(predict, [picture, run], [label, maps], api_name="predict", preprocess=False)
-    gr.on([picture.change, run.change, other.change], None, seen, wanted, js="resnetSpace.picture.want", **QUIET)
-    wanted.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
-    wanted.change(on_picture, seen, views, **last)
+    gr.on([picture.change, run.change, other.change], None, seen, subject, js="resnetSpace.picture.want", **QUIET)
+    subject.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
+    subject.change(on_picture, seen, views, **last)
     button.click(on_button, seen, views, **last)
-    gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], evidence, **one_by_one)
-    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **one_by_one)
+    gr.on([why.submit, gates.submit], on_evidence, [subject, *seen], evidence, **one_by_one)
+    gates.select(on_channel, [subject, *seen], channel, show_progress="minimal", **one_by_one)
     # An answer is there before anything is clicked, once the tab is looked at.
     with_example(tab.select)
     opened = app.load(open_link, None, [run, other, picture], **QUIET)

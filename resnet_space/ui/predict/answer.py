@@ -20,11 +20,11 @@ def _answer(look: Look, side: int) -> str:
     prediction = look.prediction
     name, share = prediction.classes[0], prediction.probabilities[0]
     if prediction.unusual:
-        said = f"No answer to rely on. At best: {escape(name)}"
+        headline = f"No answer to rely on. At best: {escape(name)}"
     elif share < SURE:
-        said = f"Not sure. Perhaps <b>{escape(name)}</b>"
+        headline = f"Not sure. Perhaps <b>{escape(name)}</b>"
     else:
-        said = f"<b>{escape(name)}</b>"
+        headline = f"<b>{escape(name)}</b>"
     buttons = "".join(
         f'<button type="button" data-class="{index}" data-name="{escape(label)}" '
         f'aria-pressed="{"false" if i else "true"}" style="--share: {100 * probability:.2f}%" '
@@ -37,7 +37,7 @@ def _answer(look: Look, side: int) -> str:
     doubtful = " doubtful" if prediction.unusual else ""
     return (
         f'<section class="answer{doubtful}" data-side="{side}" aria-label="What {escape(look.name)} says">'
-        f'<p class="of">{escape(look.name)} says</p><p class="said" aria-live="polite">{said}</p>'
+        f'<p class="of">{escape(look.name)} says</p><p class="said" aria-live="polite">{headline}</p>'
         f"{warning_html(look)}"
         f'<div class="classes" role="group" aria-label="Top {len(prediction.classes)}: choose a class to see where it '
         f'is found">{buttons}</div>{_how(look)}</section>'

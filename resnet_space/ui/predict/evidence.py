@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import place
+from resnet_space.ui.predict.maps import gate_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ def maps_to_judge(look: Look, kind: object, index: int) -> "dict[str, NDArray[np
 
     if kind == "gates":
         spatial = look.prediction.attention.spatial
-        return {f"Spatial gate {place(module)}": gate[0].numpy() for module, gate in spatial.items()}
+        return {f"Spatial gate {gate_words(module)}": gate[0].numpy() for module, gate in spatial.items()}
     if index not in look.prediction.indices:
         raise UserError("Maps are there for the five most probable classes: choose one of them.")
     at = look.prediction.indices.index(index)
@@ -44,14 +44,14 @@ def evidence_value(look: Look, kind: object, index: int, progress: Callable[[flo
     maps = maps_to_judge(look, kind, index)
     if not maps:
         raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
-    found = look.classifier.evidence(look.picture, index, maps, progress=progress)
-    return panel(look.name, look.classifier.config.classes[index], found)
+    evidences = look.classifier.evidence(look.picture, index, maps, progress=progress)
+    return panel(look.name, look.classifier.config.classes[index], evidences)
 
 
-def panel(run: str, name: str, found: "Mapping[str, Evidence]") -> dict[str, Any]:
+def panel(run: str, name: str, evidences: "Mapping[str, Evidence]") -> dict[str, Any]:
     """The evidence as a chart and words for each map."""
     parts, figures = [], {}
-    for i, (label, evidence) in enumerate(found.items()):
+    for i, (label, evidence) in enumerate(evidences.items()):
         numbers = "".join(f"<li>{escape(measure.words)}</li>" for measure in evidence.measures.values())
         parts.append(
             f'<section class="evidence {evidence.verdict}"><h4>{escape(label)}, for <b>{escape(name)}</b></h4>'

@@ -83,9 +83,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
                 label=WHAT, file_count="multiple", file_types=["image", *ARCHIVES], height=160, elem_id="pictures"
             )
             folder = gr.Textbox(
-                label="Or a folder on this machine",
-                placeholder="/home/me/pictures",
-                visible=not workshop.public,
+                label="Or a folder on this machine", placeholder="/home/me/pictures", visible=not workshop.public
             )
             gr.HTML(f'<p class="note">{HOW}</p>', apply_default_css=False)
             with gr.Row():

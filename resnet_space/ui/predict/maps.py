@@ -102,9 +102,9 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
     for module, spatial in attention.spatial.items():
         gates = attention.channel[module][0].numpy()
         values = spatial[0].numpy()
-        words = f"<b>{escape(place(module))}</b><br>spatial gate {values.min():.2f} to {values.max():.2f}"
-        said = f"Spatial gate {place(module)}, {values.min():.2f} to {values.max():.2f}: {_where(values)}"
-        card = _map_card(values, low, high, words, said, f"{look.name}-{module}-spatial-gate")
+        words = f"<b>{escape(gate_words(module))}</b><br>spatial gate {values.min():.2f} to {values.max():.2f}"
+        alt = f"Spatial gate {gate_words(module)}, {values.min():.2f} to {values.max():.2f}: {_where(values)}"
+        card = _map_card(values, low, high, words, alt, f"{look.name}-{module}-spatial-gate")
         cards.append(card.removesuffix("</figure>") + _channels(gates, 1 / attention.gain[module], module, side))
     none = ask = ""
     if not attention.spatial:
@@ -130,7 +130,7 @@ def program_html(look: Look) -> str:
     return f"{warning_html(look)}{gates_html([look])}{note}"
 
 
-def place(module: str) -> str:
+def gate_words(module: str) -> str:
     """ "cbam2" -> "after stage 2"; "layer2.1.cbam" -> "inside layer2.1"."""
     return f"after stage {module[4:]}" if module.startswith("cbam") else f"inside {module.removesuffix('.cbam')}"
 
@@ -141,7 +141,7 @@ def _channels(gates: "NDArray[np.float32]", neutral: float, module: str, side: i
     up = [i for i in order[::-1] if gates[i] > neutral + AS_GOOD_AS_NEUTRAL]
     down = [i for i in order if gates[i] < neutral - AS_GOOD_AS_NEUTRAL]
     which = f'data-side="{side}" data-module="{escape(module)}"'
-    said = f"{len(gates)} channel gates: {len(up)} above {neutral:.2f}, {len(down)} below"
+    alt = f"{len(gates)} channel gates: {len(up)} above {neutral:.2f}, {len(down)} below"
     lines = []
     for turned, channels in (("up", up), ("down", down)):
         buttons = "".join(
@@ -154,10 +154,10 @@ def _channels(gates: "NDArray[np.float32]", neutral: float, module: str, side: i
     last = len(gates) - 1
     any_channel = (
         f'<label>any channel <input type="number" class="channel" min="0" max="{last}" placeholder="0 to {last}" '
-        f'{which} aria-label="Show a channel of {escape(place(module))}, 0 to {last}"></label>'
+        f'{which} aria-label="Show a channel of {escape(gate_words(module))}, 0 to {last}"></label>'
     )
     return (
-        f'<div class="bars" {which} data-count="{len(gates)}">{bars(gates.tolist(), neutral, said)}</div>'
+        f'<div class="bars" {which} data-count="{len(gates)}">{bars(gates.tolist(), neutral, alt)}</div>'
         f'<div class="channels">{"".join(f"<p>{line}</p>" for line in lines)}{any_channel}</div></figure>'
     )
 
@@ -167,10 +167,10 @@ def channel_html(look: Look, module: str, channel: int, of: str = "") -> str:
     values = look.prediction.features[module][channel].numpy()
     low, high = float(values.min()), float(values.max())
     gate = float(look.prediction.attention.channel[module][0][channel])
-    where = f"channel {channel} {place(module)}"
+    where = f"channel {channel} {gate_words(module)}"
     words = f"<b>{escape(where)}</b><br>gate {gate:.2f}; feature {low:.2f} to {high:.2f}"
-    said = f"Feature map of {where}, {low:.2f} to {high:.2f}: {_where(values)}"
-    card = _map_card(values, low, high, words, said, f"{look.name}-{module}-channel-{channel}")
+    alt = f"Feature map of {where}, {low:.2f} to {high:.2f}: {_where(values)}"
+    card = _map_card(values, low, high, words, alt, f"{look.name}-{module}-channel-{channel}")
     return (
         f'<div class="one" data-of="{escape(of)}" style="--view: url({look.view_url})"><div class="maps">{card}</div>'
         f"<div><p>What {escape(look.name)} hands on in this channel, after both gates, on a scale of its own.</p>"
@@ -189,17 +189,17 @@ def scale_html(label: str, low: float, high: float) -> str:
     )
 
 
-def _map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, said: str, name: str) -> str:
+def _map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, alt: str, name: str) -> str:
     """A map over the picture, its caption, and the links by which it is kept."""
     from resnet_space.plots.figures import heat_png
 
     heat = data_url(heat_png(values, low, high), "image/png")
     plain = file_name(name)
     return (
-        f'<figure><div class="view" role="img" aria-label="{escape(said)}"><img src="{heat}" alt=""></div>'
+        f'<figure><div class="view" role="img" aria-label="{escape(alt)}"><img src="{heat}" alt=""></div>'
         f"<figcaption>{words}</figcaption>"
-        f'<p class="keep"><a class="png" download="{plain}.png" href="#" aria-label="Keep the picture: {escape(said)}">'
-        f'PNG</a> <a download="{plain}.npy" href="{npy_url(values)}" aria-label="Keep the values: {escape(said)}">.npy'
+        f'<p class="keep"><a class="png" download="{plain}.png" href="#" aria-label="Keep the picture: {escape(alt)}">'
+        f'PNG</a> <a download="{plain}.npy" href="{npy_url(values)}" aria-label="Keep the values: {escape(alt)}">.npy'
         "</a></p></figure>"
     )
 
@@ -220,13 +220,13 @@ def _third(position: int, size: int, names: Iterable[str]) -> str:
     return list(names)[min(3 * position // size, 2)]
 
 
-def bars(values: Sequence[float], neutral: float, said: str) -> str:
+def bars(values: Sequence[float], neutral: float, alt: str) -> str:
     """Values 0..1 as bars from the neutral one: above it in one colour, below it in another.
 
     Args:
         values: at least one.
         neutral: where the bars begin.
-        said: what it shows, for those who do not see it.
+        alt: what it shows, for those who do not see it.
     """
     step = WIDTH / len(values)
     width = step * (0.85 if step > 2 else 1)
@@ -236,7 +236,7 @@ def bars(values: Sequence[float], neutral: float, said: str) -> str:
         top = HEIGHT * (1 - value)
         paths["up" if value >= neutral else "down"] += f"M{i * step:.1f} {base:.1f}V{top:.1f}h{width:.1f}V{base:.1f}z"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(said)}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(alt)}">'
         f'<path class="up" d="{paths["up"]}"/><path class="down" d="{paths["down"]}"/>'
         f'<line x1="0" x2="{WIDTH}" y1="{base:.1f}" y2="{base:.1f}"/></svg>'
     )
