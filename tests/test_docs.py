@@ -10,6 +10,7 @@ import pytest
 
 from resnet_space.models.registry import entries
 from resnet_space.serve.launch import parsed_options
+from resnet_space.training.objectives import OBJECTIVES
 from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui import Workshop, build_app
 
@@ -20,7 +21,8 @@ TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for
 CODE = {path: path.read_text(encoding="utf-8") for path in (ROOT / "app.py", *sorted(PACKAGE.rglob("*.py")))}
 OURS = re.compile(r"\bRESNET_SPACE_[A-Z_]+\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:app\.py|(?:tests|benchmarks|resnet_space|docs|checkpoints)/)[\w./-]*)`")
+FILE = re.compile(r"`(?:python )?((?:app\.py|(?:tests|benchmarks|resnet_space|docs|checkpoints)/)[\w./-]*)")
+MODULE = re.compile(r"\bpython -m ((?:resnet_space|tests)[\w.]*)")
 
 
 def named(text: str) -> set[str]:
@@ -92,8 +94,12 @@ def test_every_public_endpoint_is_in_the_readme(tmp_path: Path) -> None:
     assert sorted(endpoints - named(section) - set(re.findall(r'api_name="([^"]+)"', section))) == []
 
 
-@pytest.mark.parametrize("names", [list(entries(trains=False)), list(STRATEGIES)], ids=["networks", "strategies"])
-def test_every_network_and_strategy_is_in_the_architecture_page(names: list[str]) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [list(entries(trains=False)), list(STRATEGIES), list(OBJECTIVES)],
+    ids=["networks", "strategies", "objectives"],
+)
+def test_every_network_strategy_and_objective_is_in_the_architecture_page(names: list[str]) -> None:
     assert names
     assert sorted(set(names) - named(TEXTS["docs/architecture.md"])) == []
 
@@ -120,11 +126,13 @@ def test_the_architecture_pages_tree_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize("document", TEXTS)
-def test_what_a_document_links_to_or_names_as_a_file_is_there(document: str) -> None:
+def test_what_a_document_links_to_names_as_a_file_or_runs_is_there(document: str) -> None:
     folder = (ROOT / document).parent
     links = {link.partition("#")[0] for link in LINK.findall(TEXTS[document]) if "://" not in link}
     assert sorted({link for link in links if link and not (folder / link).exists()}) == []
-    assert sorted({path for path in FILE.findall(TEXTS[document]) if not (ROOT / path).exists()}) == []
+    files = FILE.findall(TEXTS[document])
+    files += [f"{module.replace('.', '/')}.py" for module in MODULE.findall(TEXTS[document])]
+    assert sorted({path for path in files if not (ROOT / path).exists()}) == []
 
 
 def test_the_readme_is_for_who_uses_the_app_and_short() -> None:

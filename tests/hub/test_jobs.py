@@ -33,7 +33,7 @@ from tests.hub_stub import HubStub, isolate_client
 
 TOKEN = "hf_the_token_of_ann_0123456789"
 CONFIG = RunConfig(
-    ModelConfig("resnet20", dataset_classes("cifar10-mini")),
+    ModelConfig("resnet20", dataset_classes("cifar10-mini"), image_size=16),
     TrainConfig(dataset="cifar10-mini", epochs=1, batch_size=128, strategy="scratch"),
 )
 BACKBONE = Path(__file__).parents[2] / "checkpoints" / "resnet20-cbam-imagenet32"
