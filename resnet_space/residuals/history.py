@@ -41,6 +41,11 @@ class Growth:
     images: int
     quartiles: list[list[tuple[float, float, float]]]
 
+    @property
+    def medians(self) -> list[list[float]]:
+        """[E][B]"""
+        return [[median for _, median, _ in row] for row in self.quartiles]
+
 
 def recorded_growth(metrics: Iterable[Metric]) -> Growth | None:
     """What a run's metrics tell; None where nothing was recorded. What is not as written here is left out."""

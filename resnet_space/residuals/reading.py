@@ -35,6 +35,10 @@ class Readings:
     labels: Tensor
 
     @property
+    def images(self) -> int:
+        return len(self.labels)
+
+    @property
     def accuracy(self) -> Tensor:
         """[K] float64: the share of images whose label is read."""
         return (self.top == self.labels).double().mean(1)

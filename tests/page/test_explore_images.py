@@ -1,18 +1,19 @@
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data import splits
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.residuals import probe
+from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import images as images_module
-from resnet_space.ui.explore.images import Images, image_set
+from resnet_space.ui.explore.images import Images, image_set, images_from
 from tests.conftest import WriteSplit
 from tests.trainings import png
 
@@ -30,7 +31,7 @@ def damaged(
     for file in (tmp_path / "grey").iterdir():
         pq.write_table(pq.read_table(file), file, row_group_size=4)
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
-    images_module._kept_image_set.cache_clear()
+    images_module._cached_image_set.cache_clear()
     return list(request.param)
 
 
@@ -56,13 +57,13 @@ def test_a_split_without_a_whole_image_is_one_sentence(damaged: list[int], monke
         raise ImageError("It is damaged.")
 
     monkeypatch.setattr("resnet_space.data.rows.open_image", broken)
-    with pytest.raises(gr.Error, match="None of the data set's images can be decoded"):
+    with pytest.raises(UserError, match="None of the data set's images can be decoded"):
         image_set(Images("grey", "test", 4), CONFIG)
 
 
 def test_on_a_public_app_more_images_than_memory_should_hold_are_refused_with_how_many_may_be() -> None:
     large = ModelConfig("resnet18", ("a", "b"), image_size=224, resize=256)
-    with pytest.raises(gr.Error, match=r"^'1,000 images of 256 x 256 pixels are more .* choose at most 762\.'$"):
+    with pytest.raises(UserError, match=r"^1,000 images of 256 x 256 pixels are more .* choose at most 762\.$"):
         image_set(Images("grey", "test", 1_000), large, public=True)
 
 
@@ -75,3 +76,8 @@ def test_pictures_are_kept_at_the_size_that_is_used(damaged: list[int], tmp_path
     sizes = {image.size for image in images if image is not None}
     assert sizes == {(3, 3)}
     assert np.array(read_images(files, [5])[0]).shape[0] != 3
+
+
+@pytest.mark.parametrize("source", ["test images of grey", "test:grey"])
+def test_a_program_names_the_images_in_words_or_by_ids(source: str, damaged: list[int], tmp_path: Path) -> None:
+    assert images_from(Workshop(tmp_path / "runs"), source, 2, None) == Images("grey", "test", 2)

@@ -6,15 +6,20 @@ import pytest
 
 from resnet_space.residuals import last, measure, probe, probe_batches
 from resnet_space.runs import SHOWPIECE, Run
+from resnet_space.ui.explore.growth import growth_lines
 from resnet_space.ui.explore.images import Images
-from resnet_space.ui.explore.snippets import LINES, growth_lines, python_lines, several_lines
-from resnet_space.ui.explore.subjects import RANDOM, TORCHVISION, UNTRAINED
+from resnet_space.ui.explore.networks import RANDOM, UNTRAINED, Network
+from resnet_space.ui.explore.snippets import Python
+from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.explore.views.norms import Norms
 
 REPOSITORY = Path(__file__).parents[2]
 SOME = Images("cifar10-mini", "test", 3)
 OWN = Images(files=(str(REPOSITORY / "resnet_space" / "datasets" / "examples" / "cat.jpg"),))
-NEED_LABELS = {"lesion", "early", "gradient"}
-PICTURE = {"block": "layer2.1", "channel": None, "index": 0}
+SHOWN = Network(SHOWPIECE)
+PICTURES = Python("block_pictures", "block_pictures(model, torch.cat(images)[0][None], 'layer2.1', None)", "found.sum")
+LINES = {view.key: view.python() for view in VIEWS} | {"before-gate": Norms().python("before-gate")}
+LINES["pictures"] = PICTURES
 
 
 @pytest.fixture
@@ -39,39 +44,35 @@ def test_the_lines_of_the_norms_print_the_measured_numbers(printed: Printed) -> 
     model, config = run.load_model(), run.config.model
     images = [batch for batch, _ in probe_batches(probe("cifar10-mini", "test", 3, config), config)]
     found = last(measure(model, images))
-    out = printed(python_lines("norms", SHOWPIECE, SOME))
+    out = printed(LINES["norms"].lines(SHOWN, SOME))
     assert str(found.norms.blocks) in out
     assert str(found.norms.ratio.quantile(0.5, dim=1)) in out
 
 
 @pytest.mark.parametrize("view", LINES)
 def test_the_lines_of_every_view_run_for_images_of_a_data_set(view: str, printed: Printed) -> None:
-    out = printed(python_lines(view, SHOWPIECE, SOME, **PICTURE))
+    out = printed(LINES[view].lines(SHOWN, SOME))
     assert ("layer3.2" in out) == (view != "pictures")
 
 
-@pytest.mark.parametrize("view", [view for view in LINES if view not in NEED_LABELS])
+@pytest.mark.parametrize("view", [view for view in LINES if "batches" not in LINES[view].measured])
 def test_the_lines_run_for_a_picture_of_ones_own(view: str, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(OWN.files[0]).parent)  # the file lies beside the lines, the runs' folder above
-    lines = python_lines(view, SHOWPIECE, OWN, **PICTURE)
+    lines = LINES[view].lines(SHOWN, OWN)
     assert printed(lines.replace("checkpoints/", f"{REPOSITORY}/checkpoints/")).strip()
 
 
 def test_the_lines_of_an_untrained_twin_give_other_numbers_than_those_of_the_run(printed: Printed) -> None:
-    trained, untrained = (printed(python_lines("norms", name, SOME)) for name in (SHOWPIECE, f"{SHOWPIECE}{UNTRAINED}"))
+    networks = (SHOWN, Network(SHOWPIECE, UNTRAINED))
+    trained, untrained = (printed(LINES["norms"].lines(network, SOME)) for network in networks)
     assert "layer3.2" in trained
     assert "layer3.2" in untrained
     assert trained != untrained
 
 
-def test_the_lines_of_several_networks_print_each_of_them(printed: Printed) -> None:
-    names = [SHOWPIECE, f"{SHOWPIECE}{UNTRAINED}"]
-    assert printed(several_lines("norms", names, SOME)).count("layer3.2") == 2
-
-
 def test_the_lines_of_a_network_of_torchvision_run(printed: Printed) -> None:
     one = Images("cifar10-mini", "test", 1)
-    assert "layer4.2" in printed(python_lines("norms", f"{TORCHVISION}resnet50{RANDOM}", one))
+    assert "layer4.2" in printed(LINES["norms"].lines(Network("resnet50", RANDOM), one))
 
 
 def test_the_lines_of_the_growth_read_the_runs_metrics() -> None:
@@ -82,6 +83,6 @@ def test_the_lines_of_the_growth_read_the_runs_metrics() -> None:
 
 def test_a_hostile_name_stays_a_text_in_the_lines() -> None:
     name = "x'); print('gone') #\n"
-    lines = python_lines("norms", SHOWPIECE, Images(name, "test", 64))
+    lines = LINES["norms"].lines(SHOWN, Images(name, "test", 64))
     assert repr(name) in lines
-    assert len(lines.splitlines()) == len(python_lines("norms", SHOWPIECE, Images("x", "test", 64)).splitlines())
+    assert len(lines.splitlines()) == len(LINES["norms"].lines(SHOWN, Images("x", "test", 64)).splitlines())

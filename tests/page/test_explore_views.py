@@ -1,32 +1,45 @@
 """Every view of the Explore tab: what it draws, tells and tabulates of one measurement, and what its buttons give."""
 
+import asyncio
 import csv
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pytest
 
+from resnet_space.common.errors import UserError
+from resnet_space.plots import Chart
+from resnet_space.plots.base import chart
 from resnet_space.runs import SHOWPIECE
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui.explore.findings import Findings, asked_for, measured
+from resnet_space.ui.explore import build_explore
+from resnet_space.ui.explore.compare import Comparison
 from resnet_space.ui.explore.images import Images
-from resnet_space.ui.explore.places import ViewPlaces, kept_of
+from resnet_space.ui.explore.measuring import Findings, measure_network, measure_on_demand
+from resnet_space.ui.explore.memory import Handle
+from resnet_space.ui.explore.networks import Network
+from resnet_space.ui.explore.pictures import BlockView
+from resnet_space.ui.explore.view_tab import ViewTab, export_of
 from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.explore.views.early import READINGS, Early
+from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+WORKSHOP = Workshop(Path(__file__).parents[2] / "checkpoints")
+NEVER = threading.Event()
 
 
 @pytest.fixture(scope="module")
 def findings() -> Findings:
     """Of the run that the app shows first, on eight images, with all that is measured on demand."""
-    workshop, never = Workshop(CHECKPOINTS), threading.Event()
-    *_, (_, found, _) = measured(workshop, SHOWPIECE, Images("cifar10-mini", "test", 8), never)
-    for kind in {kind for view in VIEWS for kind, _ in view.kinds}:
-        *_, (_, found.asked[kind], _) = asked_for(workshop, found, kind, never)
-    return found
+    *_, (_, findings, _) = measure_network(WORKSHOP, Network(SHOWPIECE), Images("cifar10-mini", "test", 8), NEVER)
+    for wanted in {wanted.id: wanted for view in VIEWS for wanted in view.on_demand}.values():
+        *_, (_, findings.on_demand[wanted.id], _) = measure_on_demand(WORKSHOP, findings, wanted, NEVER)
+    return findings
 
 
 @pytest.fixture(params=VIEWS, ids=lambda view: view.key)
@@ -35,41 +48,132 @@ def view(request: pytest.FixtureRequest) -> View:
 
 
 def test_a_view_draws_tells_and_tabulates_what_was_measured(view: View, findings: Findings) -> None:
-    charts = view.draw(findings, False)
-    columns, rows = view.table(findings, False)
+    charts = view.draw(findings)
+    columns, rows = view.table(findings)
     assert len(charts) == view.charts
     assert all(chart is not None for chart in charts)
-    assert view.words(findings, False)
+    assert view.words(findings)
     assert rows
     assert {len(row) for row in rows} == {len(columns)}
 
 
-def test_an_update_computes_the_table_once(view: View, findings: Findings) -> None:
-    calls: list[bool] = []
+def test_an_update_computes_the_table_once(view: View, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    table = type(view).table
 
-    def table(found: Findings, ungated: bool) -> Table:
-        calls.append(ungated)
-        return view.table(found, ungated)
+    def counted(self: View, found: Findings, variant: str = "") -> Table:
+        calls.append(variant)
+        return table(self, found, variant)
 
+    monkeypatch.setattr(type(view), "table", counted)
     charts = [gr.HTML() for _ in range(view.charts)]
-    place = ViewPlaces(replace(view, table=table), gr.Markdown(), charts, [], None, gr.Dataframe(), None)
-    place.update(findings, False)
-    assert calls == [False]
+    ViewTab(view, None, gr.Markdown(), charts, [], None, gr.Dataframe(), None).update(findings, "")
+    assert calls == [""]
 
 
-@pytest.mark.parametrize("ungated", [False, True])
-def test_each_button_below_a_view_gives_its_file(view: View, findings: Findings, ungated: bool) -> None:
-    kept = kept_of(view, findings, ungated)
-    assert Path(kept.figure_file("png")).read_bytes().startswith(b"\x89PNG")
-    assert b"<svg" in Path(kept.figure_file("svg")).read_bytes()
-    with open(kept.table_file(), encoding="utf-8-sig", newline="") as file:
-        assert next(csv.reader(file)) == list(kept.columns)
-    compile(kept.lines(), view.key, "exec")
+@pytest.mark.parametrize("variant", ["gated", UNGATED])
+def test_each_button_below_a_view_gives_its_file(view: View, findings: Findings, variant: str) -> None:
+    export = export_of(view, findings, variant)
+    assert Path(export.figure_file("png")).read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in Path(export.figure_file("svg")).read_bytes()
+    with open(export.table_file(), encoding="utf-8-sig", newline="") as file:
+        assert next(csv.reader(file)) == list(export.table[0])
+    compile(export.code(), view.key, "exec")
 
 
-def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(findings: Findings) -> None:
-    kept = kept_of(replace(VIEWS[0], key="another"), findings, False)
-    assert Path(kept.figure_file("png")).is_file()
-    assert Path(kept.table_file()).is_file()
-    with pytest.raises(gr.Error, match="no lines of Python"):
-        kept.lines()
+def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Early, "lines", None)
+    export = export_of(Early(), findings)
+    assert Path(export.figure_file("png")).is_file()
+    assert Path(export.table_file()).is_file()
+    with pytest.raises(UserError, match="no lines of Python"):
+        export.code()
+
+
+def test_what_needs_labels_says_so_where_the_network_does_not_know_the_classes(findings: Findings) -> None:
+    unlabelled = Findings(findings.network, findings.images, findings.names, findings.measured, labelled=False)
+    with pytest.raises(UserError, match="needs to know what is right"):
+        next(measure_on_demand(WORKSHOP, unlabelled, READINGS, NEVER))
+    with pytest.raises(UserError, match="needs to know what is right"):
+        export_of(Early(), unlabelled)
+    assert export_of(Norms(), unlabelled).code()
+
+
+def test_the_branch_before_its_gate_is_another_variant_where_there_are_gates(findings: Findings) -> None:
+    measured = findings.measured
+    gated = replace(measured, gated=[True] * len(measured.gated), before_gate=2 * measured.before_gate)
+    with_gates = replace(findings, measured=gated)
+    assert Norms().table(with_gates, "") == Norms().table(findings)
+    for row, doubled in zip(Norms().table(findings)[1], Norms().table(with_gates, UNGATED)[1], strict=True):
+        assert doubled[3] == pytest.approx(2 * row[3], rel=1e-3)
+    assert Norms().variant_of(with_gates, UNGATED) == UNGATED
+    assert Norms().variant_of(findings, UNGATED) == Norms().variant_of(with_gates, "gated") == ""
+    assert "before_gate" in export_of(Norms(), with_gates, UNGATED).code()
+    assert export_of(Norms(), with_gates, UNGATED).caption.endswith("(before the gate of its CBAM)")
+
+
+def test_the_pictures_and_the_comparison_can_be_taken_away_too(findings: Findings) -> None:
+    block = findings.measured.norms.blocks[0]
+    for export in (BlockView.of(WORKSHOP, findings, block, 0).export, Comparison((findings, findings)).export):
+        assert Path(export.figure_file("png")).is_file()
+        assert Path(export.table_file()).is_file()
+        compile(export.code(), export.stem, "exec")
+
+
+class Tiny(View):
+    """How many blocks there are."""
+
+    key = "tiny"
+    title = "Tiny"
+    about = "How many blocks are there?"
+    on_demand = (READINGS,)
+
+    def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
+        count = len(findings.measured.norms.blocks)
+        bar = {"type": "bar", "name": "blocks", "x": [0], "y": [count], "marker": {"color": "#888"}}
+        return [chart("Blocks", [bar], {"title": "network"}, {"title": "blocks"})]
+
+    def words(self, findings: Findings, variant: str = "") -> str:
+        return f"There are {len(findings.measured.norms.blocks)} blocks."
+
+    def table(self, findings: Findings, variant: str = "") -> Table:
+        return ["blocks"], [[len(findings.measured.norms.blocks)]]
+
+
+def test_a_view_of_ones_own_is_one_entry_and_appears_with_its_charts_table_and_exports(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_space.ui.explore.VIEWS", [*VIEWS, Tiny()])
+
+    async def built() -> gr.Blocks:  # in a running loop: else gradio makes some of its own, and never closes them
+        with gr.Blocks() as app:
+            build_explore(WORKSHOP, app, gr.BrowserState(None), gr.State([]))
+        return app
+
+    app = asyncio.run(built())
+    by_id = {getattr(block, "elem_id", None): block for block in app.blocks.values()}
+    assert any(isinstance(block, gr.Tab) and block.label == "Tiny" for block in app.blocks.values())
+    handlers: dict[str, list[Any]] = {}
+    for handler in app.fns.values():
+        handlers.setdefault(handler.name or "", []).append(handler)
+
+    # A press of Measure draws and tabulates it.
+    (measure,) = handlers["on_measure"]
+    source = ["dataset", "cifar10-mini", "test", 8, None]
+    variants = ["gated"] + [""] * len(VIEWS)
+    *_, shown = measure.fn(SimpleNamespace(session_hash="a page"), SHOWPIECE, None, *variants, *source)
+    assert shown[by_id["tiny-0"]]["value"]["data"][0]["y"] == [9]
+    assert shown[by_id["tiny-table"]]["value"] == {"headers": ["blocks"], "data": [[9]]}
+    assert any(isinstance(value, str) and "There are 9 blocks." in value for value in shown.values())
+    assert set(shown) <= set(measure.outputs)
+
+    # Its buttons: one that measures more, and what can be taken away.
+    pressed = next(f for f in handlers["on_press"] if by_id["tiny-0"] in f.outputs)
+    handle = Handle(findings)
+    *_, last = pressed.fn(SimpleNamespace(session_hash="a page"), handle, "", "")
+    assert last
+    export = export_of(Tiny(), findings)
+    assert Path(export.figure_file("svg")).is_file()
+    assert Path(export.table_file()).name.endswith("tiny.csv")

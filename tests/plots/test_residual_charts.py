@@ -91,7 +91,7 @@ def test_a_resnet110_with_many_images_has_three_thousand_points_at_most_and_says
     assert [box["median"] for box in boxes] == [[float(f"{1 / (i + 1):.4g}")] for i in range(54)]
     assert len({trace["marker"]["color"] for trace in norms["data"][1:]}) == 54
     assert [trace["name"] for trace in norms["data"][1:] if trace["showlegend"]] == ["layer1", "layer2", "layer3"]
-    told = residuals.thinned_words(images, 54)
+    told = residuals.fewer_points_words(images, 54)
     assert told == "" if images == 50 else "55 of the 10,000 images" in told
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.slots import WIDTHS, Slots, Width
-from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import Images
+from resnet_space.ui.explore.measuring import measure_network
+from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.predict.looks import looks
 
 
@@ -81,7 +82,7 @@ def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> Non
     workshop: Any = SimpleNamespace(slots=Slots(dict.fromkeys(WIDTHS, Width(0, 0))), public=True)
     for kind, work in (
         ("predictions", lambda: looks(workshop, None, ["a-run"])),
-        ("measurements", lambda: next(measured(workshop, "a-run", Images(), threading.Event()))),
+        ("measurements", lambda: next(measure_network(workshop, Network("a-run"), Images(), threading.Event()))),
     ):
         with pytest.raises(UserError, match=f"As many {kind} are under way here as can be at once: try again soon"):
             work()

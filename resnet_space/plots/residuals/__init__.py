@@ -3,11 +3,11 @@
 from resnet_space.plots.residuals.depth import (
     MOST_POINTS,
     Block,
+    fewer_points_words,
     quartiles,
     shown_images,
     spread_chart,
     stage_names,
-    thinned_words,
 )
 from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.plots.residuals.norms import BlockNorms, norms_chart, ratio_chart
@@ -26,6 +26,7 @@ __all__ = [
     "BlockNorms",
     "compare_chart",
     "early_chart",
+    "fewer_points_words",
     "gradient_chart",
     "growth_chart",
     "lesion_chart",
@@ -37,5 +38,4 @@ __all__ = [
     "shown_images",
     "spread_chart",
     "stage_names",
-    "thinned_words",
 ]

@@ -50,7 +50,7 @@ def shown_images(images: int, blocks: int) -> list[int]:
     return [i * images // most for i in range(most)]
 
 
-def thinned_words(images: int, blocks: int) -> str:
+def fewer_points_words(images: int, blocks: int) -> str:
     """What to say of images that have no points; nothing where all have."""
     shown = len(shown_images(images, blocks))
     if shown == images:

@@ -51,8 +51,17 @@ def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordere
     )
 
 
-def lesion_chart(names: Sequence[str], stages: Sequence[int], accuracy: Sequence[float], intact: float) -> Chart:
-    """The accuracy when one block's residual branch is dropped, a bar a block, with the whole network's as a line."""
+def lesion_chart(
+    names: Sequence[str],
+    stages: Sequence[int],
+    accuracy: Sequence[float],
+    intact: float,
+    *,
+    title: str = "Accuracy with one block's F(x) set to zero",
+    x: str = "dropped block, by depth",
+    hover: str = "without F of <b>%{text}</b>",
+) -> Chart:
+    """The accuracy with each lesion, by default of one block, as bars, with the whole network's as a line."""
     bars = {
         "type": "bar",
         "name": "one block dropped",
@@ -62,7 +71,7 @@ def lesion_chart(names: Sequence[str], stages: Sequence[int], accuracy: Sequence
         "textposition": "none",
         "customdata": [[i] for i in range(len(names))],
         "marker": {"color": [palette.in_order(i, len(names)) for i in range(len(names))]},
-        "hovertemplate": "without F of <b>%{text}</b><br>accuracy %{y:.1%}<extra></extra>",
+        "hovertemplate": f"{hover}<br>accuracy %{{y:.1%}}<extra></extra>",
         "showlegend": False,
     }
     whole = {
@@ -75,9 +84,9 @@ def lesion_chart(names: Sequence[str], stages: Sequence[int], accuracy: Sequence
         "hoverinfo": "skip",
     }
     return chart(
-        "Accuracy with one block's F(x) set to zero",
+        title,
         [bars, whole],
-        depth_axis(names, "dropped block, by depth"),
+        depth_axis(names, x),
         {"title": "accuracy", **PERCENT},
         height=380,
         shapes=stage_lines(stages),

@@ -5,28 +5,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui.downloads import csv_file
+from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
-from resnet_space.ui.explore.choice import Controls, chosen_images, place_controls, wire_controls
-from resnet_space.ui.explore.compare_tab import build_compare
-from resnet_space.ui.explore.exports import stem
-from resnet_space.ui.explore.findings import Findings, Kind, Stops, asked_for, measured
-from resnet_space.ui.explore.growth_tab import build_growth
-from resnet_space.ui.explore.held import HOLDING, Held
-from resnet_space.ui.explore.keep import wire_download
-from resnet_space.ui.explore.pictures import look, looked_html
-from resnet_space.ui.explore.pictures_tab import PicturesTab, build_pictures
-from resnet_space.ui.explore.places import ViewPlaces, needed, place_view, wire_view
+from resnet_space.ui.explore.compare import build_compare
+from resnet_space.ui.explore.controls import Controls, chosen_images, place_controls, wire_controls
+from resnet_space.ui.explore.growth import build_growth
+from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of, measure_network, measure_on_demand
+from resnet_space.ui.explore.memory import MEMORY, Handle
+from resnet_space.ui.explore.networks import Network
+from resnet_space.ui.explore.pictures import PicturesTab, build_pictures
+from resnet_space.ui.explore.view_tab import ViewTab, place_variant, place_view, wire_view
 from resnet_space.ui.explore.views import VIEWS
-from resnet_space.ui.explore.views.norms import GATED, NORMS, UNGATED, all_values
 from resnet_space.ui.pull import wire_pull
+from resnet_space.ui.stops import Stops
 
-KEPT_SECONDS = 1_800  # of a page's findings after its last event
+FINDINGS_SECONDS = 1_800  # that a page's findings stay after its last event
 ABOUT = """
 **What is a residual?** The adjustment that a block makes to its input **x**: it gives **x + F(x)**. To make F(x) small
 is easy to learn, and leaves x as it is: that is why very deep residual networks can be trained. Here it is measured.
@@ -36,7 +35,6 @@ READING = '<div class="status measuring"><div class="line">Reading the images ..
 
 # So many measure at once, others wait.
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "explore"}
-QUIET: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
@@ -50,150 +48,129 @@ class ExploreTab:
 
 @dataclass(frozen=True)
 class _Page:
-    """What the tab's handlers share."""
+    """What the tab's handlers share.
+
+    Attributes:
+        findings: a handle of those of the last press of Measure.
+        emptied: the components that a new measurement empties.
+    """
 
     workshop: Workshop
     stops: Stops
     controls: Controls
-    found: gr.State  # a handle of the Findings of the last press of Measure
-    gate: gr.Radio
+    findings: gr.State
     progress: gr.HTML
     stop: gr.Button
-    places: dict[str, ViewPlaces]
+    tabs: list[ViewTab]
     pictures: PicturesTab
-    clicked: gr.HTML
+    emptied: list[Component]
 
 
 def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
     """Place the tab's components and wire its events; `names` are the runs that can be measured."""
     stops = Stops()
-    found = gr.State(None, time_to_live=KEPT_SECONDS)
+    findings = gr.State(None, time_to_live=FINDINGS_SECONDS)
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             controls = place_controls(workshop, visitor)
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
-            gate = gr.Radio(
-                [GATED, UNGATED],
-                value=GATED,
-                label="F(x) is",
-                info="the blocks of this network have a CBAM at the end of their branch",
-                visible=False,
-            )
+            variants = [place_variant(view) for view in VIEWS]
             progress = gr.HTML("", apply_default_css=False)
             stop = gr.Button("Stop measuring", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320), gr.Tabs(elem_id="explore-views"):
-            places = {view.key: place_view(view) for view in VIEWS}
-            with places[NORMS.key].more:
-                clicked = gr.HTML("", apply_default_css=False, elem_id="clicked")
-                values_button = gr.Button("All values as CSV", size="sm")
-            pictures = build_pictures(workshop, found)
+            tabs = [place_view(view, variant) for view, variant in zip(VIEWS, variants, strict=True)]
+            pictures = build_pictures(workshop, findings)
             build_growth(workshop, controls.run)
             compared = build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
+    emptied = [component for tab in tabs for component in tab.view.extend(tab, workshop, findings, pictures)]
 
-    page = _Page(workshop, stops, controls, found, gate, progress, stop, places, pictures, clicked)
+    page = _Page(workshop, stops, controls, findings, progress, stop, tabs, pictures, emptied)
     with_own_data = wire_controls(workshop, visitor, controls, names)
     _wire_measure(page, measure, visitor)
-    for place in places.values():
-        wire_view(place, found, gate)
-        for (kind, _), button in zip(place.view.kinds, place.buttons, strict=True):
-            _wire_asked(page, kind, button)
-    _wire_norms(page, values_button)
+    for tab in tabs:
+        wire_view(tab, findings)
+        for wanted, button in zip(tab.view.on_demand, tab.buttons, strict=True):
+            _wire_on_demand(page, wanted, button)
     wire_pull(controls.pulled, names, controls.run)
     build_api(workshop, LIMITS)
     return ExploreTab(controls.run, wire_address(workshop, app, controls.run, compared), with_own_data)
 
 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
-    norms = page.places[NORMS.key]
+    first = page.tabs[0]
+    radios = [tab for tab in page.tabs if tab.view.variants]
 
     @costly
-    def on_measure(
-        request: gr.Request, name: str | None, key: str | None, chosen: str, *values: Any
-    ) -> Iterator[dict[Any, Any]]:
-        images = chosen_images(page.workshop, key, values)
+    def on_measure(request: gr.Request, network: str | None, key: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+        variants, chosen = values[: len(page.tabs)], values[len(page.tabs) :]
+        images = chosen_images(page.workshop, key, chosen)
         findings = None
         with page.stops.asked(str(request.session_hash), instead=True) as event:
             yield {page.stop: gr.update(visible=True), page.progress: READING}
-            for told, findings, draws in measured(page.workshop, name, images, event):
+            for progress, findings, draws in measure_network(page.workshop, Network.parse(network), images, event):
                 if event.replaced:
                     return
                 # Stop each time: another press of Measure that is refused takes it away.
-                shown = {page.stop: gr.update(visible=True), page.progress: told.html}
-                yield shown | (norms.update(findings, False) if draws else {})
+                shown = {page.stop: gr.update(visible=True), page.progress: progress.html}
+                yield shown | (first.update(findings, "") if draws else {})
         assert findings is not None  # without images it would have been refused
-        gates = findings.measured.has_gates
-        update = {page.found: HOLDING.hold(Held(findings)), page.clicked: "", page.gate: gr.update(visible=gates)}
-        for place in page.places.values():
-            update |= place.update(findings, gates and chosen == UNGATED)
-        yield update | page.pictures.update(findings) | {page.stop: gr.update(visible=False)}
+        update: dict[Any, Any] = {page.findings: MEMORY.count(Handle(findings)), page.stop: gr.update(visible=False)}
+        update |= dict.fromkeys(page.emptied, "")
+        for tab, variant in zip(page.tabs, variants, strict=True):
+            update |= tab.update(findings, variant)
+        for tab in radios:
+            assert tab.view.variants is not None
+            update[tab.variant] = gr.update(visible=tab.view.variants.apply(findings))
+        yield update | page.pictures.update(findings)
 
     def on_stop(request: gr.Request) -> None:
         page.stops.stop(str(request.session_hash))
 
-    outputs = [page.found, page.progress, page.stop, page.gate, page.clicked, *page.pictures.outputs]
-    outputs += [component for place in page.places.values() for component in place.outputs]
-    inputs = [page.controls.run, visitor, page.gate, *page.controls.images]
+    outputs = [page.findings, page.progress, page.stop, *(tab.variant for tab in radios), *page.emptied]
+    outputs += [*page.pictures.outputs, *(component for tab in page.tabs for component in tab.outputs)]
+    inputs = [page.controls.run, visitor, *(tab.variant for tab in page.tabs), *page.controls.images]
     # Of several presses the last one counts: it ends those before.
     pressed = measure.click(on_measure, inputs, outputs, trigger_mode="multiple", **QUIET, **LIMITS)
     _clear_where_refused(page, pressed)
     page.stop.click(on_stop, None, None, queue=False, **QUIET)
+    for tab in radios:
+        _wire_variant(page, tab)
 
 
-def _wire_asked(page: _Page, kind: Kind, button: gr.Button) -> None:
+def _wire_variant(page: _Page, tab: ViewTab) -> None:
+    def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
+        return tab.update(findings_of(handle), chosen)
+
+    assert isinstance(tab.variant, gr.Radio)
+    tab.variant.input(on_variant, [page.findings, tab.variant], tab.outputs, **QUIET)
+
+
+def _wire_on_demand(page: _Page, wanted: OnDemand[Any], button: gr.Button) -> None:
     """A button that measures more, of the same network and images."""
-    fed = [place for place in page.places.values() if kind in dict(place.view.kinds)]
+    shown_by = [tab for tab in page.tabs if wanted in tab.view.on_demand]
 
     @costly
-    def on_asked(request: gr.Request, held: Held[Findings] | None, chosen: str) -> Iterator[dict[Any, Any]]:
-        findings = needed(held)
+    def on_press(request: gr.Request, handle: Handle[Findings] | None, *variants: Any) -> Iterator[dict[Any, Any]]:
+        findings = findings_of(handle)
         with page.stops.asked(str(request.session_hash)) as event:
             yield {page.stop: gr.update(visible=True)}
-            for told, result, draws in asked_for(page.workshop, findings, kind, event):
+            for progress, result, draws in measure_on_demand(page.workshop, findings, wanted, event):
                 if event.replaced:
                     return
-                findings.asked[kind] = result
-                update = {page.progress: told.html}
-                for place in fed if draws else ():
-                    update |= place.update(findings, chosen == UNGATED)
+                findings.on_demand[wanted.id] = result
+                update = {page.progress: progress.html}
+                for tab, variant in zip(shown_by, variants, strict=True) if draws else ():
+                    update |= tab.update(findings, variant)
                 yield update
-        assert held is not None
-        HOLDING.hold(held)  # it has grown
+        assert handle is not None
+        MEMORY.count(handle)  # it has grown
         yield {page.stop: gr.update(visible=False)}
 
-    outputs = [page.progress, page.stop, *(component for place in fed for component in place.outputs)]
-    _clear_where_refused(page, button.click(on_asked, [page.found, page.gate], outputs, **QUIET, **LIMITS))
+    outputs = [page.progress, page.stop, *(component for tab in shown_by for component in tab.outputs)]
+    inputs = [page.findings, *(tab.variant for tab in shown_by)]
+    _clear_where_refused(page, button.click(on_press, inputs, outputs, **QUIET, **LIMITS))
 
 
 def _clear_where_refused(page: _Page, started: Any) -> None:
     started.failure(lambda: ("", gr.update(visible=False)), None, [page.progress, page.stop], **QUIET)
-
-
-def _wire_norms(page: _Page, values_button: gr.Button) -> None:
-    """What only the first view has: the gate's switch, all values, and a click on a point."""
-    norms, pictures = page.places[NORMS.key], page.pictures
-
-    def on_gate(held: Held[Findings] | None, chosen: str) -> Any:
-        return norms.update(needed(held), chosen == UNGATED)
-
-    def values(held: Held[Findings] | None) -> str:
-        findings = needed(held)
-        return csv_file(stem(findings.subject, "residual-norms-all-images"), *all_values(findings))
-
-    @costly
-    def on_point(held: Held[Findings] | None, event: gr.EventData) -> Any:
-        findings = needed(held)
-        try:
-            block, index = (int(number) for number in event.point)
-            name = findings.measured.norms.blocks[block]
-        except (AttributeError, TypeError, ValueError, IndexError):  # a line was clicked, or it is a raw request
-            return {page.clicked: gr.skip()}
-        html = looked_html(look(page.workshop, findings, name, index, None))
-        return {page.clicked: html, pictures.block: name, pictures.image: index}
-
-    page.gate.input(on_gate, [page.found, page.gate], norms.outputs, **QUIET)
-    wire_download(values_button, values, [page.found], norms.keep.file)
-    for chart in norms.charts:
-        chart.select(
-            on_point, page.found, [page.clicked, pictures.block, pictures.image], trigger_mode="multiple", **QUIET
-        )

@@ -6,53 +6,55 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
+from resnet_space.models.registry import entries
 from resnet_space.serve.workshop import Workshop
-from resnet_space.ui.explore.compare import MOST
-from resnet_space.ui.explore.subjects import run_of, subject_names
+from resnet_space.ui.events import QUIET
+from resnet_space.ui.explore.compare import MOST_NETWORKS
+from resnet_space.ui.explore.networks import RANDOM, Network, network_choices
 
 # The tab's part of the address, where the page's script keeps one for each tab.
-TELL_RUN = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"
+SHOW_NETWORK = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"
 # What a page was opened with stays in its address, although nothing has changed since. The script may come late.
-TELL_LINKED = """(others) => {
-  const tell = () =>
-    window.resnetSpace ? window.resnetSpace.show('explore', { with: others }) : setTimeout(tell, 100);
-  if (others) tell();
+SHOW_LINKED = """(others) => {
+  const show = () =>
+    window.resnetSpace ? window.resnetSpace.show('explore', { with: others }) : setTimeout(show, 100);
+  if (others) show();
 }"""
-TELL_COMPARED = "(names) => { window.resnetSpace?.show?.('explore', { with: (names ?? []).slice(1).join(',') }); }"
+SHOW_COMPARED = "(names) => { window.resnetSpace?.show?.('explore', { with: (names ?? []).slice(1).join(',') }); }"
 
 
-def linked_names(workshop: Workshop, asked: dict[str, str]) -> list[str]:
-    """The networks that an address names, and that there are: the run, then those to compare it with."""
+def linked_networks(workshop: Workshop, asked: dict[str, str]) -> list[Network]:
+    """Those that an address names, and that there are: the first, then those to compare it with."""
     if asked.get("tab") != "explore":
         return []
-    wanted = [asked.get("run", ""), *asked.get("with", "").split(",")]
-    return [name for name in dict.fromkeys(wanted) if name and _is_there(workshop, name)]
+    named = [asked.get("run", ""), *asked.get("with", "").split(",")]
+    return [network for network in dict.fromkeys(map(Network.parse, named)) if _is_there(workshop, network)]
 
 
-def wire_address(workshop: Workshop, app: gr.Blocks, run: gr.Dropdown, compared: gr.Dropdown) -> Dependency:
+def wire_address(workshop: Workshop, app: gr.Blocks, network: gr.Dropdown, compared: gr.Dropdown) -> Dependency:
     """Choose what the address names when the page opens, and keep the choice in it."""
 
     def open_link(request: gr.Request) -> Any:
-        names = linked_names(workshop, dict(request.query_params))
-        if not names:
+        linked = linked_networks(workshop, dict(request.query_params))
+        if not linked:
             return gr.skip(), gr.skip(), ""
-        choices = [*dict.fromkeys([*names, *subject_names(workshop.trained_names())])]
-        several = gr.update(choices=choices, value=names[:MOST]) if len(names) > 1 else gr.skip()
-        return gr.update(choices=choices, value=names[0]), several, ",".join(names[1:MOST])
+        ids, known = list(map(str, linked)), network_choices(workshop.trained_names())
+        choices = [*dict.fromkeys([*((network.label, str(network)) for network in linked), *known])]
+        several = gr.update(choices=choices, value=ids[:MOST_NETWORKS]) if len(ids) > 1 else gr.skip()
+        return gr.update(choices=choices, value=ids[0]), several, ",".join(ids[1:MOST_NETWORKS])
 
-    quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
-    run.change(None, run, None, js=TELL_RUN, **quiet)
-    compared.change(None, compared, None, js=TELL_COMPARED, **quiet)
+    network.change(None, network, None, js=SHOW_NETWORK, **QUIET)
+    compared.change(None, compared, None, js=SHOW_COMPARED, **QUIET)
     others = gr.Textbox(visible=False)
-    opened = app.load(open_link, None, [run, compared, others], **quiet)
-    told: Dependency = opened.then(None, others, None, js=TELL_LINKED, **quiet)
-    return told
+    opened = app.load(open_link, None, [network, compared, others], **QUIET)
+    shown: Dependency = opened.then(None, others, None, js=SHOW_LINKED, **QUIET)
+    return shown
 
 
-def _is_there(workshop: Workshop, name: str) -> bool:
-    if name in subject_names([]):
-        return True
+def _is_there(workshop: Workshop, network: Network) -> bool:
+    if network.kind == RANDOM:
+        return network.name in entries(trains=False)
     try:
-        return workshop.library.open(run_of(name) or "").has_weights
+        return workshop.library.open(network.name).has_weights
     except UserError:
         return False

@@ -11,9 +11,10 @@ from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import stem
-from resnet_space.ui.explore.findings import measured
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
-from resnet_space.ui.explore.views.norms import NORMS, all_values
+from resnet_space.ui.explore.measuring import measure_network
+from resnet_space.ui.explore.networks import Network
+from resnet_space.ui.explore.views.norms import Norms, all_values
 
 SOURCE = "test images of cifar10-mini"
 
@@ -26,7 +27,7 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         count = gr.Number(64, label="Count", minimum=1, maximum=MAX_IMAGES, precision=0)
         image = gr.Image(label="Image", type="filepath")
         scatter, ratios = gr.Plot(label="Norms"), gr.Plot(label="Ratios")
-        said = gr.Markdown(label="What they say")
+        words = gr.Markdown(label="What they say")
         table = gr.Dataframe(label="By block")
         table_file, values_file = gr.File(label="Table"), gr.File(label="All values")
         button = gr.Button()
@@ -41,7 +42,7 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         """Measure what the residual blocks of a run do to their input.
 
         Args:
-            run: a run's name, such as resnet20-cbam-cifar10, or that and " (untrained)" for random weights.
+            run: a run's name, such as resnet20-cbam-cifar10, or "untrained:" and that for random weights.
             source: such as "test images of cifar10-mini", or "one picture of your own".
             count: how many images of the data set, at most 10,000.
             image: the picture, if it is your own.
@@ -49,23 +50,24 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         Returns:
             Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
         """
-        images = images_from(workshop, source, count, image)
-        *_, (_, found, _) = measured(workshop, run, images, threading.Event())
-        columns, rows = NORMS.table(found, False)
-        scatter, ratios = (plots.figure(chart) for chart in NORMS.draw(found, False) if chart is not None)
+        images, norms = images_from(workshop, source, count, image), Norms()
+        *_, (_, findings, _) = measure_network(workshop, Network.parse(run), images, threading.Event())
+        columns, rows = norms.table(findings)
+        scatter, ratios = (plots.figure(chart) for chart in norms.draw(findings) if chart is not None)
+        label = findings.network.label
         return (
             scatter,
             ratios,
-            NORMS.words(found, False),
+            norms.words(findings),
             {"headers": columns, "data": rows},
-            csv_file(stem(found.subject, "residual-norms"), columns, rows),
-            csv_file(stem(found.subject, "residual-norms-all-images"), *all_values(found)),
+            csv_file(stem(label, norms.file), columns, rows),
+            csv_file(stem(label, f"{norms.file}-all-images"), *all_values(findings)),
         )
 
     button.click(
         explore_residuals,
         [run, source, count, image],
-        [scatter, ratios, said, table, table_file, values_file],
+        [scatter, ratios, words, table, table_file, values_file],
         api_name="explore_residuals",
         preprocess=False,
         **limits,

@@ -13,7 +13,6 @@ from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.reference import SPLITS, DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.serve.refusals import refusal
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop
 
@@ -22,13 +21,15 @@ if TYPE_CHECKING:
 
     from resnet_space.data.splits import ImageSet
 
-FROM_DATA, OWN = "of a data set", "pictures of your own"
+DATASET, OWN = "dataset", "own"  # where images are from
+SOURCES = (("of a data set", DATASET), ("pictures of your own", OWN))
 MAX_IMAGES = 10_000
 MAX_PICTURES = 64  # of one's own
-KEPT_BYTES = 50_000_000  # of each of the sets that are kept
+CACHED_BYTES = 50_000_000  # of each of the sets that stay decoded
 PUBLIC_BYTES = 150_000_000  # of a set on a public app: 10,000 images at 64 pixels, or 762 photographs
-SOURCE = re.compile(rf"({'|'.join(SPLITS)}) images of (.+)", re.S)
-ONE_OWN = "one picture of your own"
+# What programs write: "test images of cifar10-mini", or "test:cifar10-mini".
+SOURCE = re.compile(rf"({'|'.join(SPLITS)})(?: images of |:)(.+)", re.S)
+ONE_OWN = "one picture of your own"  # or OWN
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,25 @@ class Images:
 
 
 def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
-    """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises gr.Error."""
+    """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises UserError."""
     here = {reference for _, reference in workshop.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
-        raise refusal(f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab.")
-    try:
-        workshop.datasets.named(dataset, key)
-        return {split: sum(counts) for split, counts in workshop.datasets.summary(ref).counts.items()}
-    except UserError as error:
-        raise refusal(error) from None
+        raise UserError(
+            f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab."
+        )
+    workshop.datasets.named(dataset, key)
+    return {split: sum(counts) for split, counts in workshop.datasets.summary(ref).counts.items()}
 
 
 def dataset_images(workshop: Workshop, key: str | None, dataset: object, split: object, count: object) -> Images:
-    """Some of a data set's images. Raises gr.Error."""
+    """Some of a data set's images. Raises UserError."""
     counts = split_counts(workshop, key, dataset)
     if split not in counts:
-        raise refusal(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
+        raise UserError(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
     most = most_images(counts[str(split)])
     if isinstance(count, bool) or not isinstance(count, int | float) or not 1 <= count <= most or int(count) != count:
-        raise refusal(f"The number of images is {count}, but must be a whole number from 1 to {most:,}.")
+        raise UserError(f"The number of images is {count}, but must be a whole number from 1 to {most:,}.")
     return Images(str(DatasetRef.parse(str(dataset))), str(split), int(count))
 
 
@@ -77,13 +77,13 @@ def most_images(there: int) -> int:
 
 
 def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
-    """Pictures as image components give them, taken as they came (`preprocess=False`). Raises gr.Error."""
+    """Pictures as image components give them, taken as they came (`preprocess=False`). Raises UserError."""
     files = [payload.get("image", payload) for payload in payloads or () if isinstance(payload, dict)]
     files = [file for file in files if isinstance(file, dict) and file.get("path")]
     if not files:
-        raise refusal("There is no image yet: upload one, take one, or paste one.")
+        raise UserError("There is no image yet: upload one, take one, or paste one.")
     if len(files) > MAX_PICTURES:
-        raise refusal(f"These are {len(files)} pictures, but at most {MAX_PICTURES} are measured at once.")
+        raise UserError(f"These are {len(files)} pictures, but at most {MAX_PICTURES} are measured at once.")
     paths = [uploaded_file(file) for file in files]
     for path in paths:
         _picture(path)
@@ -91,30 +91,27 @@ def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
 
 
 def images_from(workshop: Workshop, source: str, count: object, picture: dict[str, Any] | None) -> Images:
-    """What a program asks for: "test images of cifar10-mini", or the picture. Raises gr.Error."""
-    if source == ONE_OWN:
+    """What a program asks for: "test images of cifar10-mini", or the picture. Raises UserError."""
+    if source in (OWN, ONE_OWN):
         return own_images([picture] if picture else None)
-    found = SOURCE.fullmatch(str(source))
-    if not found:
-        raise refusal(
+    match = SOURCE.fullmatch(str(source))
+    if not match:
+        raise UserError(
             f"The source is {str(source)!r}, but must be {ONE_OWN!r}, or such as 'test images of cifar10-mini'."
         )
-    return dataset_images(workshop, None, found[2], found[1], count)
+    return dataset_images(workshop, None, match[2], match[1], count)
 
 
 def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "ImageSet":
-    """The pixels at the size that the model stores. Raises gr.Error; on a `public` app also for too many of them."""
+    """The pixels at the size that the model stores. Raises UserError; on a `public` app also for too many of them."""
     count, each = len(images.files) or images.count, config.stored_size**2 * 3
     if public and count * each > PUBLIC_BYTES:
         size = f"{config.stored_size} x {config.stored_size} pixels"
-        raise refusal(
+        raise UserError(
             f"{count:,} images of {size} are more than are measured at once here: choose at most "
             f"{PUBLIC_BYTES // each:,}."
         )
-    try:
-        return (_kept_image_set if count * each <= KEPT_BYTES else _image_set)(images, config)
-    except UserError as error:
-        raise refusal(error) from None
+    return (_cached_image_set if count * each <= CACHED_BYTES else _image_set)(images, config)
 
 
 def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
@@ -164,14 +161,14 @@ def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
     return replace(chosen, images=torch.from_numpy(np.stack([np.array(image) for image in decoded])))
 
 
-_kept_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again
+_cached_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again
 
 
 def _picture(path: Path) -> Any:
     try:
         return open_image(path)
     except (ImageError, OSError) as error:
-        raise refusal(error) from None
+        raise UserError(str(error)) from None
 
 
 def image_names(images: Images, data: "ImageSet") -> list[str]:

@@ -1,13 +1,11 @@
-"""The views of what was measured: for each its charts, its words, its table, and what a paper's caption has to say."""
+"""The views of what was measured. A new one is a file with a subclass of `View`, and a line below."""
 
-from collections.abc import Sequence
-
-from resnet_space.ui.explore.views.direction import DIRECTION
-from resnet_space.ui.explore.views.early import EARLY
-from resnet_space.ui.explore.views.gradient import GRADIENT
-from resnet_space.ui.explore.views.lesion import LESION
-from resnet_space.ui.explore.views.norms import NORMS
-from resnet_space.ui.explore.views.responses import RESPONSES
+from resnet_space.ui.explore.views.direction import Direction
+from resnet_space.ui.explore.views.early import Early
+from resnet_space.ui.explore.views.gradient import Gradient
+from resnet_space.ui.explore.views.lesion import Lesion
+from resnet_space.ui.explore.views.norms import Norms
+from resnet_space.ui.explore.views.responses import Responses
 from resnet_space.ui.explore.views.view import View
 
-VIEWS: Sequence[View] = (NORMS, DIRECTION, RESPONSES, LESION, EARLY, GRADIENT)
+VIEWS: list[View] = [Norms(), Direction(), Responses(), Lesion(), Early(), Gradient()]  # in the order of their tabs

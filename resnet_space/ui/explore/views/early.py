@@ -1,46 +1,76 @@
 """The head applied to the state after each block of the last stage."""
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
 from resnet_space.plots import Chart, residuals
-from resnet_space.ui.explore import words
-from resnet_space.ui.explore.findings import Findings
+from resnet_space.ui.explore.measuring import Findings, OnDemand
+from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-def _draw_early(found: Findings, _: bool) -> list[Chart | None]:
-    if (read := found.readings) is None:
-        return [None]
-    curves = {
-        "right": read.accuracy.tolist(),
-        "as it will be in the end": read.agreement.tolist(),
-        "mean probability of its final answer": read.final.double().mean(1).tolist(),
-    }
-    return [residuals.early_chart(read.blocks, curves)]
+    from resnet_space.residuals import Readings
 
 
-def _early_words(found: Findings, _: bool) -> str:
-    read = found.readings
-    return "" if read is None else words.early_words(read.blocks, read.accuracy.tolist(), read.agreement.tolist())
+def _start(model: "nn.Module", batches: "Iterator[tuple[Tensor, Tensor]]") -> "Iterator[Readings]":
+    from resnet_space.residuals import early_readings
+
+    return early_readings(model, batches)
 
 
-def _early_table(found: Findings, _: bool) -> Table:
-    columns = ["read after", "accuracy", "agrees with the end", "mean probability of the final answer"]
-    if (read := found.readings) is None:
-        return columns, []
-    parts = (read.accuracy, read.agreement, read.final.double().mean(1))
-    numbers = zip(*(part.tolist() for part in parts), strict=True)
-    return columns, [[block, *map(rounded, row)] for block, row in zip(read.blocks, numbers, strict=True)]
+READINGS = OnDemand("readings", "Read early", "early readings", _start)
 
 
-EARLY = View(
-    "early",
-    "Early",
-    "The blocks of the last stage share one shape, so the head can be applied after each of them, before the network "
-    "is done. If a stage refines one estimate step by step, the early readings are rough versions of the answer.",
-    1,
-    _draw_early,
-    _early_words,
-    _early_table,
-    "The head (pooling and linear layer) applied to the output of each block of the last stage (Jastrzębski et al. "
-    "2018; Greff et al. 2017).",
-    (("readings", "Read early"),),
-)
+class Early(View):
+    key = "early"
+    title = "Early"
+    about = (
+        "The blocks of the last stage share one shape, so the head can be applied after each of them, before the "
+        "network is done. If a stage refines one estimate step by step, the early readings are rough versions of the "
+        "answer."
+    )
+    definitions = (
+        "The head (pooling and linear layer) applied to the output of each block of the last stage (Jastrzębski et al. "
+        "2018; Greff et al. 2017)."
+    )
+    on_demand = (READINGS,)
+    lines = Python("early_readings, last", "last(early_readings(model, batches))", "found.blocks, found.accuracy")
+
+    def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
+        if (read := READINGS.of(findings)) is None:
+            return [None]
+        names = ("right", "as it will be in the end", "mean probability of its final answer")
+        return [residuals.early_chart(read.blocks, dict(zip(names, _numbers(read), strict=True)))]
+
+    def words(self, findings: Findings, variant: str = "") -> str:
+        read = READINGS.of(findings)
+        return "" if read is None else early_words(read.blocks, *_numbers(read)[:2])
+
+    def table(self, findings: Findings, variant: str = "") -> Table:
+        read = READINGS.of(findings)
+        rows = zip(read.blocks, *_numbers(read), strict=True) if read else ()
+        return ["read after", "accuracy", "agrees with the end", "mean probability of the final answer"], [
+            [block, *map(rounded, numbers)] for block, *numbers in rows
+        ]
+
+
+def _numbers(read: "Readings") -> list[list[float]]:
+    """By block: the accuracy, the agreement with the end, and the final answer's mean probability."""
+    return [part.tolist() for part in (read.accuracy, read.agreement, read.final.double().mean(1))]
+
+
+def early_words(blocks: Sequence[str], accuracy: Sequence[float], agreement: Sequence[float]) -> str:
+    """Where the answer is formed."""
+    if len(blocks) < 2:
+        return f"The last stage has one block only: the head reads {accuracy[-1]:.1%} right after it."
+    steps = [b - a for a, b in pairwise(accuracy)]
+    largest = max(range(len(steps)), key=steps.__getitem__)
+    most = f"**{blocks[largest + 1]}** adds most: {100 * steps[largest]:+.1f} points."
+    return (
+        f"Read after **{blocks[0]}**, the head is right for {accuracy[0]:.1%}, and says already what it will say in "
+        f"the end for {agreement[0]:.1%}; after the last block, **{blocks[-1]}**, it is right for {accuracy[-1]:.1%}. "
+        f"{most if steps[largest] > 0 else 'No block adds to that.'}"
+    )

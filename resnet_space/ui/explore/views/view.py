@@ -1,59 +1,124 @@
 """What a view of the Explore tab is, and what several of them need."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resnet_space.plots import Chart, residuals
 from resnet_space.plots.residuals import Block, quartiles
-from resnet_space.ui.explore.findings import Findings, Kind
+from resnet_space.ui.explore.measuring import Findings, OnDemand
+from resnet_space.ui.explore.snippets import Python
 
 if TYPE_CHECKING:
+    import gradio as gr
+    from gradio.components import Component
     from torch import Tensor
 
-Rows = list[list[Any]]
-Table = tuple[list[str], Rows]
+    from resnet_space.serve.workshop import Workshop
+    from resnet_space.ui.explore.pictures import PicturesTab
+    from resnet_space.ui.explore.view_tab import ViewTab
 
-NORM = "The norm ‖·‖ is the l2 norm over channels and places, image by image."
+Table = tuple[list[str], list[list[Any]]]
+
+NORM = "The norm ‖·‖ is the l2 norm over channels and positions, image by image."
 RESIDUAL = "F(x) is what the residual branch gives to the addition"
+QUARTILES = ("lower quartile", "median", "upper quartile")
 
 
 @dataclass(frozen=True)
-class View:
-    """One sub-tab.
+class Variants:
+    """Ways to look at the same findings.
 
     Attributes:
-        key: its name in addresses and files.
+        label, info: of the choice.
+        choices: (label, id) of each; the first is shown unless another is chosen.
+        apply: whether the findings have them.
+    """
+
+    label: str
+    info: str
+    choices: Sequence[tuple[str, str]]
+    apply: Callable[[Findings], bool]
+
+
+class View(ABC):
+    """One sub-tab: it says what it needs to have measured, draws, tells, tabulates, and gives its lines of Python.
+
+    Whoever adds one writes a file with a subclass, and puts it into `views.VIEWS`. Where `variant` is asked for it is
+    one of the view's ids, or "" for the first.
+
+    Attributes:
+        key: in addresses and the page's ids.
+        file: in the names of its files, if not the key.
         title: on its tab.
         about: what is shown, for somebody who sees it for the first time.
         charts: how many.
-        draw: the charts, None for what was not measured.
-        words: what to look for in this result; "" before it was measured.
-        table: the numbers.
-        caption: the definitions, for a figure in a paper.
-        kinds: what is measured on demand for it: (kind, the button's words).
+        definitions: for a figure in a paper.
+        on_demand: what is measured for it when its button is pressed.
+        variants: ways to look at it; None where there is one only.
+        lines: of Python; None where there are none.
     """
 
-    key: str
-    title: str
-    about: str
-    charts: int
-    draw: Callable[[Findings, bool], list[Chart | None]]
-    words: Callable[[Findings, bool], str]
-    table: Callable[[Findings, bool], Table]
-    caption: str
-    kinds: tuple[tuple[Kind, str], ...] = ()
+    key: ClassVar[str]
+    file: ClassVar[str] = ""
+    title: ClassVar[str]
+    about: ClassVar[str]
+    charts: ClassVar[int] = 1
+    definitions: ClassVar[str] = ""
+    on_demand: "ClassVar[Sequence[OnDemand[Any]]]" = ()
+    variants: ClassVar[Variants | None] = None
+    lines: ClassVar[Python | None] = None
+
+    @abstractmethod
+    def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
+        """The charts, None for what was not measured."""
+
+    @abstractmethod
+    def words(self, findings: Findings, variant: str = "") -> str:
+        """What to look for in this result; "" before it was measured."""
+
+    @abstractmethod
+    def table(self, findings: Findings, variant: str = "") -> Table:
+        """The numbers."""
+
+    def caption(self, variant: str = "") -> str:
+        return self.definitions
+
+    def python(self, variant: str = "") -> Python | None:
+        return self.lines
+
+    def extend(
+        self, tab: "ViewTab", workshop: "Workshop", findings: "gr.State", pictures: "PicturesTab"
+    ) -> "list[Component]":
+        """Place and wire what only this view has.
+
+        Args:
+            tab: the view's own.
+            workshop: what all share.
+            findings: the handle of what was measured.
+            pictures: the tab of one block's pictures.
+
+        Returns:
+            The components that a new measurement empties.
+        """
+        return []
+
+    def variant_of(self, findings: Findings, value: object) -> str:
+        """The variant that a choice's value names; "" where the findings have none, or it is unknown."""
+        ids = [id_ for _, id_ in self.variants.choices] if self.variants and self.variants.apply(findings) else []
+        return str(value) if value in ids[1:] else ""
 
 
-def blocks_of(found: Findings) -> list[Block]:
-    norms, stages = found.measured.norms, found.measured.stages
+def blocks_of(findings: Findings) -> list[Block]:
+    norms, stages = findings.measured.norms, findings.measured.stages
     return [Block(*block) for block in zip(norms.blocks, norms.identity, stages, strict=True)]
 
 
-def stages_of(found: Findings, names: Sequence[str]) -> list[int]:
+def stages_of(findings: Findings, names: Sequence[str]) -> list[int]:
     """The stages of some of the blocks."""
-    stages = dict(zip(found.measured.norms.blocks, found.measured.stages, strict=True))
+    stages = dict(zip(findings.measured.norms.blocks, findings.measured.stages, strict=True))
     return [stages.get(name, 0) for name in names]
 
 
@@ -62,9 +127,10 @@ def medians(values: "Tensor") -> list[float]:
     return [quartiles(row)[1] for row in values.tolist()]
 
 
-def thinned(found: Findings) -> str:
-    told = residuals.thinned_words(found.measured.images, len(found.measured.norms.blocks))
-    return f"\n\n{told}" if told else ""
+def fewer_points(findings: Findings) -> str:
+    """A paragraph on images that have no points, if there are any."""
+    words = residuals.fewer_points_words(findings.measured.images, len(findings.measured.norms.blocks))
+    return f"\n\n{words}" if words else ""
 
 
 def rounded(value: float) -> float | None:

@@ -11,19 +11,21 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.events import LATEST
 from resnet_space.ui.explore.images import (
-    FROM_DATA,
+    DATASET,
     OWN,
+    SOURCES,
     Images,
     dataset_images,
     most_images,
     own_images,
     split_counts,
 )
-from resnet_space.ui.explore.subjects import subject_names
+from resnet_space.ui.explore.networks import network_choices
 from resnet_space.ui.pull import build_pull
 
-DATASET, SPLIT, COUNT = "cifar10-mini", "test", 64
+FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ class Controls:
 
 def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
     """The column's components."""
-    run = run_dropdown(subject_names(workshop.trained_names()), workshop.default_name())
+    run = run_dropdown(network_choices(workshop.trained_names()), workshop.default_name())
     run.info = "or its untrained twin, or an architecture of torchvision"
     pulled = build_pull(workshop, visitor)
-    source = gr.Radio([FROM_DATA, OWN], value=FROM_DATA, label="Images")
+    source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
     with gr.Row():
-        dataset = gr.Dropdown(workshop.datasets.choices(), value=DATASET, label="Which data", min_width=140)
-        split = gr.Dropdown(["train", "test"], value=SPLIT, label="Split", min_width=100)
-    count = gr.Slider(1, 1_000, value=COUNT, step=1, label="How many")
+        dataset = gr.Dropdown(workshop.datasets.choices(), value=FIRST_DATASET, label="Which data", min_width=140)
+        split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=100)
+    count = gr.Slider(1, 1_000, value=FIRST_COUNT, step=1, label="How many")
     pictures = gr.Gallery(
         label="Pictures",
         sources=["upload", "webcam", "clipboard"],
@@ -77,9 +79,9 @@ def wire_controls(
         `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where it is here.
     """
 
-    def on_source(kind: str) -> Any:
-        of_data = gr.update(visible=kind == FROM_DATA)
-        return of_data, of_data, of_data, gr.update(visible=kind == OWN)
+    def on_source(source: str) -> Any:
+        of_data = gr.update(visible=source == DATASET)
+        return of_data, of_data, of_data, gr.update(visible=source == OWN)
 
     def on_dataset(reference: str, split: str | None, count: float | None, key: str | None) -> Any:
         counts = split_counts(workshop, key, reference)
@@ -89,9 +91,9 @@ def wire_controls(
         return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
 
     def on_names(known: Sequence[str], key: str | None) -> Any:
-        return gr.update(choices=subject_names(known)), gr.update(choices=workshop.datasets.choices(key))
+        return gr.update(choices=network_choices(known)), gr.update(choices=workshop.datasets.choices(key))
 
-    def on_led(run: str, count: float | None, key: str | None) -> Any:
+    def on_run_data(run: str, count: float | None, key: str | None) -> Any:
         known = workshop.datasets.choices(key)
         try:
             training = workshop.library.open(run).config.training
@@ -102,31 +104,29 @@ def wire_controls(
         reference = next((str(ref) for ref in refs if replace(ref, revision=None) == own), None)
         if reference is None:
             return (gr.skip(),) * 4
-        return FROM_DATA, gr.update(choices=known, value=reference), *on_dataset(reference, None, count, key)
+        return DATASET, gr.update(choices=known, value=reference), *on_dataset(reference, None, count, key)
 
-    quiet: Any = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
-    quiet |= {"trigger_mode": "always_last"}
     of_data = [controls.dataset, controls.split, controls.count]
-    controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **quiet)
+    controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **LATEST)
     gr.on(
         [controls.dataset.input, controls.split.input],
         on_dataset,
         [controls.dataset, controls.split, controls.count, visitor],
         [controls.split, controls.count],
-        **quiet,
+        **LATEST,
     )
     gr.on(
         [names.change, controls.run.focus, controls.dataset.focus],
         on_names,
         [names, visitor],
         [controls.run, controls.dataset],
-        **quiet,
+        **LATEST,
     )
-    led = [controls.source, controls.dataset, controls.split, controls.count]
-    return lambda listen, run: listen(on_led, [run, controls.count, visitor], led, **quiet)
+    outputs = [controls.source, controls.dataset, controls.split, controls.count]
+    return lambda listen, run: listen(on_run_data, [run, controls.count, visitor], outputs, **LATEST)
 
 
 def chosen_images(workshop: Workshop, key: str | None, values: Sequence[Any]) -> Images:
-    """What the values of `Controls.images` say. Raises gr.Error."""
+    """What the values of `Controls.images` say. Raises UserError."""
     source, dataset, split, count, pictures = values
     return own_images(pictures) if source == OWN else dataset_images(workshop, key, dataset, split, count)

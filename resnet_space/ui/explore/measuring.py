@@ -1,0 +1,189 @@
+"""What was measured for a visitor, and how it comes about: batch by batch, with progress, until it is stopped."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig
+from resnet_space.data.summary import SMALL_IMAGE
+from resnet_space.serve.workshop import Workshop
+from resnet_space.ui.explore.images import Images, image_names, image_set
+from resnet_space.ui.explore.memory import Handle, value_of
+from resnet_space.ui.explore.networks import LoadedNetwork, Network, load_network
+from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.progress import progress_html
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from resnet_space.data.splits import ImageSet
+    from resnet_space.residuals import Measured
+
+REPORT_SECONDS = 0.4  # between two reports of the progress
+DRAW_SECONDS = 4.0  # until what there is so far is drawn, and three times as long until it is drawn again
+BATCH = 64
+SMALL_BATCH = 16  # of photographs: so that a Stop is heard soon
+UNLABELLED = "This needs to know what is right: choose images whose classes are those that the network was trained on."
+
+
+class OfImages(Protocol):
+    """The result of a measurement."""
+
+    @property
+    def images(self) -> int: ...
+
+
+R = TypeVar("R", bound=OfImages)
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that one press of Measure began.
+
+    Attributes:
+        network: which was measured.
+        images: which were asked for.
+        names: of the images that were measured, safe for Plotly.
+        measured: norms, cosines and responses, from one pass.
+        labelled: whether the images' classes are the network's.
+        on_demand: results of what was measured afterwards on the same images, by the ids of `OnDemand`.
+    """
+
+    network: Network
+    images: Images
+    names: list[str]
+    measured: "Measured"
+    labelled: bool
+    on_demand: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """ "resnet20-cbam-cifar10 on 64 test images of cifar10-mini"."""
+        return f"{self.network.label} on {self.images.words(self.measured.images)}"
+
+
+def findings_of(handle: Handle[Findings] | None) -> Findings:
+    """Those of a page. Raises UserError before the first Measure, and for a page that was left for long."""
+    return value_of(handle, "There is nothing measured yet: press Measure first.")
+
+
+@dataclass(frozen=True)
+class OnDemand(Generic[R]):
+    """What costs more than a pass, and is measured when its button is pressed: gradients, lesions, early readings.
+
+    Attributes:
+        id: views that name the same one share its result.
+        label: of the button.
+        what: beside the network's name, while it is measured.
+        start: (model, batches of images and labels) -> results, each of all images so far. Raises UserError.
+    """
+
+    id: str
+    label: str
+    what: str
+    start: "Callable[[nn.Module, Iterator[tuple[Tensor, Tensor]]], Iterator[R]]"
+
+    def of(self, findings: Findings) -> R | None:
+        """What was measured of it so far."""
+        return findings.on_demand.get(self.id)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a measurement is; `stopped` where it was left before its end."""
+
+    what: str
+    done: int
+    total: int
+    seconds: float
+    stopped: bool = False
+
+    @property
+    def html(self) -> str:
+        done = f"{self.done:,} of {self.total:,} images"
+        words, numbers = f"{escape(self.what)}: {done}", ""
+        if self.stopped:
+            words = f"<b>Stopped.</b> {done} were measured, and what they tell is kept."
+            numbers = duration(self.seconds)
+        elif self.done >= self.total:
+            numbers = f"{self.seconds:.1f} s"
+        elif self.done:
+            left = self.seconds / self.done * (self.total - self.done)
+            numbers = f"{self.done / self.seconds:,.0f} images/s · about {duration(left)} left"
+        share = self.done / max(self.total, 1)
+        return progress_html(words, numbers, share=share, label="measured", state="measuring")
+
+
+def batches_for(data: "ImageSet", config: ModelConfig) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Images as the network expects them, and their labels as it numbers them (-1 where it does not know them)."""
+    from resnet_space.residuals import probe_batches
+
+    return probe_batches(data, config, BATCH if config.image_size <= SMALL_IMAGE else SMALL_BATCH)
+
+
+def _run(
+    loaded: LoadedNetwork, results: Iterator[R], what: str, total: int, stop: threading.Event
+) -> Generator[tuple[Progress, R, bool], None, None]:
+    """Run a measurement; now and then (progress, what there is so far, whether to draw it).
+
+    The last one is to be drawn. The network's lock is held for a batch at a time, so that others' predictions with it
+    go on.
+    """
+    began = reported = time.monotonic()
+    next_drawing = began + DRAW_SECONDS
+    latest: R | None = None
+    while True:
+        with loaded.lock:
+            result = next(results, None)
+        now = time.monotonic()
+        if result is None:
+            break
+        latest = result
+        if stop.is_set():
+            break
+        if now - reported > REPORT_SECONDS and result.images < total:
+            draws = now > next_drawing
+            yield Progress(what, result.images, total, now - began), result, draws
+            reported = time.monotonic()
+            next_drawing = began + 3 * (reported - began) if draws else next_drawing
+    if latest is not None:
+        count = latest.images
+        yield Progress(what, count, total, time.monotonic() - began, stopped=count < total), latest, True
+
+
+def measure_network(
+    workshop: Workshop, network: Network, images: Images, stop: threading.Event
+) -> Generator[tuple[Progress, Findings, bool], None, None]:
+    """The one pass that gives norms, cosines and responses; yields as `_run` does. Raises UserError."""
+    from resnet_space.residuals import labels_for, measure
+
+    with workshop.slots.taken("measurements"):
+        loaded = load_network(workshop, network)
+        data = image_set(images, loaded.config, public=workshop.public)
+        names = image_names(images, data)
+        labelled = labels_for(data, loaded.config.classes) is not None
+        results = measure(loaded.model, (batch for batch, _ in batches_for(data, loaded.config)))
+        for progress, measured, draws in _run(loaded, results, network.label, len(data), stop):
+            yield progress, Findings(network, images, names[: measured.images], measured, labelled), draws
+
+
+def measure_on_demand(
+    workshop: Workshop, findings: Findings, wanted: OnDemand[Any], stop: threading.Event
+) -> Generator[tuple[Progress, Any, bool], None, None]:
+    """More, on the images that were measured already; yields as `_run` does. Raises UserError."""
+    import torch
+
+    if not findings.labelled:
+        raise UserError(UNLABELLED)
+    with workshop.slots.taken("measurements"):
+        loaded = load_network(workshop, findings.network)
+        data = image_set(findings.images, loaded.config, public=workshop.public)
+        total = min(findings.measured.images, len(data))
+        if total < len(data):  # it was stopped
+            data = data.subset(torch.arange(total))
+        results = wanted.start(loaded.model, batches_for(data, loaded.config))
+        yield from _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop)

@@ -1,0 +1,113 @@
+"""Which networks can be measured: a run, its untrained twin, or an architecture of torchvision with random weights."""
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from resnet_space.config import ModelConfig, imagenet_config
+from resnet_space.models.registry import entries
+from resnet_space.serve.workshop import Workshop
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RUN, UNTRAINED, RANDOM = "run", "untrained", "random"
+LABELS = {RUN: "{}", UNTRAINED: "{} (untrained)", RANDOM: "torchvision {} (random weights)"}
+# How addresses and programs named them before there were ids.
+_FORMER = {UNTRAINED: re.compile(r"(.+) \(untrained\)"), RANDOM: re.compile(r"torchvision (.+) \(random weights\)")}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network. Its `str` is its id, by which pages, addresses and programs know it; the label is for people.
+
+    Attributes:
+        name: of the run, or of the architecture.
+        kind: `RUN`; `UNTRAINED`, the run's twin with the random weights that its seed gives; or `RANDOM`, an
+            architecture of torchvision.
+    """
+
+    name: str
+    kind: str = RUN
+
+    @classmethod
+    def parse(cls, text: object) -> "Network":
+        """By its id, or as it was named before there were ids. Whether there is such a one is not asked."""
+        text = str(text or "")
+        kind, _, name = text.partition(":")  # no run has a colon in its name
+        if kind in _FORMER:
+            return cls(name, kind)
+        for kind, pattern in _FORMER.items():
+            if match := pattern.fullmatch(text):
+                return cls(match[1], kind)
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.name if self.kind == RUN else f"{self.kind}:{self.name}"
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.kind].format(self.name)
+
+    @property
+    def run(self) -> str | None:
+        """The run that it is, or is the twin of."""
+        return None if self.kind == RANDOM else self.name
+
+    def python(self) -> tuple[list[str], list[str]]:
+        """(imports, lines) that make `model` and `config`, in the folder of the app."""
+        if self.kind == RANDOM:
+            imports = ["from resnet_space.config import imagenet_config"]
+            return imports, [f"config = imagenet_config({self.name!r})", "model = config.build(seed=0).eval()"]
+        imports = ["from resnet_space.runs import Run"]
+        run = f"run = Run.open({f'checkpoints/{self.name}'!r})"
+        if self.kind == RUN:
+            return imports, [run, "model, config = run.load_model(), run.config.model"]
+        imports.append("from resnet_space.training.state import model_with")
+        return imports, [run, "model, config = model_with(run.config, None)[0].eval(), run.config.model"]
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """`config` has its preprocessing and classes; `lock` is held while hooks are on it."""
+
+    config: ModelConfig
+    model: "nn.Module"
+    lock: threading.Lock
+
+
+def network_choices(runs: Sequence[str]) -> list[tuple[str, str]]:
+    """(label, id) of what there is to choose from: the runs first, then their twins, then torchvision's."""
+    networks = [Network(name, kind) for kind in (RUN, UNTRAINED) for name in runs]
+    networks += [Network(name, RANDOM) for name in entries(trains=False)]
+    return [(network.label, str(network)) for network in networks]
+
+
+def load_network(workshop: Workshop, network: Network) -> LoadedNetwork:
+    """Raises UserError."""
+    if network.kind == RANDOM:
+        return _random(network.name)
+    if network.kind == UNTRAINED:
+        return _untrained(workshop, network.name)
+    classifier = workshop.classifier(network.name)
+    return LoadedNetwork(classifier.config, classifier.model, classifier.lock)
+
+
+def _untrained(workshop: Workshop, run: str) -> LoadedNetwork:
+    import torch
+
+    from resnet_space.training.state import model_with
+
+    config = workshop.library.open(run).config
+    with torch.random.fork_rng(devices=[]):
+        model, _ = model_with(config, None)
+    return LoadedNetwork(config.model, model.eval(), threading.Lock())
+
+
+@lru_cache(maxsize=1)
+def _random(architecture: str) -> LoadedNetwork:
+    config = imagenet_config(architecture)
+    return LoadedNetwork(config, config.build(seed=0).eval(), threading.Lock())

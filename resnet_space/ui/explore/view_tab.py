@@ -1,0 +1,126 @@
+"""A view on the page: what it is about, its words, its charts, its table, and the buttons below."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.text import markdown_text
+from resnet_space.plots import Chart
+from resnet_space.ui.explore.exports import Export, ExportButtons, place_export_buttons, stem, wire_exports
+from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
+from resnet_space.ui.explore.memory import Handle
+from resnet_space.ui.explore.views.view import View
+
+CHART = '<div class="chart"></div>'
+POINTS = "resnetSpace.points(element, props, trigger, watch)"
+NOT_YET = "*Press **Measure** first.*"
+PRESS = "*Measured: {}. Press a button above.*"
+
+
+@dataclass(frozen=True)
+class ViewTab:
+    """The components of one view.
+
+    Attributes:
+        view: which.
+        variant: the choice among the view's variants.
+        words, charts, table: what it shows.
+        buttons: of what is measured on demand, in the view's order.
+        extra: room for what only this view has.
+        exports: the buttons below.
+    """
+
+    view: View
+    variant: Component
+    words: gr.Markdown
+    charts: list[gr.HTML]
+    buttons: list[gr.Button]
+    extra: gr.Column
+    table: gr.Dataframe
+    exports: ExportButtons
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What an update changes."""
+        return [self.words, *self.charts, self.table]
+
+    def update(self, findings: Findings, variant: object) -> dict[Any, Any]:
+        """What is shown of the findings; `variant` is the choice's value."""
+        chosen = self.view.variant_of(findings, variant)
+        charts, words = self.view.draw(findings, chosen), self.view.words(findings, chosen)
+        columns, rows = self.view.table(findings, chosen)
+        # Beside a network that was chosen since, and is not measured yet.
+        measured = markdown_text(findings.words)
+        named = words if not words or measured in words else f"**{measured}.** {words}"
+        return {
+            self.words: named or PRESS.format(measured),
+            **charts_update(self.charts, charts),
+            self.table: gr.update(value={"headers": columns, "data": rows}, visible=bool(rows)),
+        }
+
+
+def place_chart(elem_id: str) -> gr.HTML:
+    """A Plotly chart whose points answer clicks."""
+    return gr.HTML(
+        None, html_template=CHART, js_on_load=POINTS, elem_id=elem_id, apply_default_css=False, visible=False
+    )
+
+
+def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:
+    return {
+        place: gr.update(value=chart or {}, visible=chart is not None)
+        for place, chart in zip(places, charts, strict=True)
+    }
+
+
+def place_variant(view: View) -> Component:
+    """The choice among a view's variants, shown where a network has them; a hidden state where there are none."""
+    if view.variants is None:
+        return gr.State("")
+    choices = list(view.variants.choices)
+    return gr.Radio(choices, value=choices[0][1], label=view.variants.label, info=view.variants.info, visible=False)
+
+
+def place_view(view: View, variant: Component) -> ViewTab:
+    """Place a view as a sub-tab."""
+    with gr.Tab(view.title, id=view.key):
+        gr.Markdown(view.about, elem_classes="about")
+        buttons = []
+        if view.on_demand:
+            with gr.Row(elem_classes="keep"):
+                buttons = [gr.Button(wanted.label, size="sm", min_width=160) for wanted in view.on_demand]
+        words = gr.Markdown(NOT_YET, elem_classes="said")
+        charts = [place_chart(f"{view.key}-{i}") for i in range(view.charts)]
+        extra = gr.Column()
+        with gr.Accordion("Table", open=False):
+            table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
+        exports = place_export_buttons()
+    return ViewTab(view, variant, words, charts, buttons, extra, table, exports)
+
+
+def wire_view(tab: ViewTab, findings: gr.State) -> None:
+    """Wire the buttons below a view; `findings` has the handle of those of the page."""
+
+    def export(handle: Handle[Findings] | None, variant: object) -> Export:
+        return export_of(tab.view, findings_of(handle), variant)
+
+    wire_exports(tab.exports, [findings, tab.variant], export)
+
+
+def export_of(view: View, findings: Findings, variant: object = "") -> Export:
+    """What a view gives to take away. Raises UserError where it cannot be measured on these images."""
+    chosen = view.variant_of(findings, variant)
+    charts = view.draw(findings, chosen)
+    if not findings.labelled and not any(charts):
+        raise UserError(UNLABELLED)
+    python = view.python(chosen)
+    return Export(
+        stem(findings.network.label, view.file or view.key),
+        charts,
+        f"{findings.words}. {view.caption(chosen)}",
+        view.table(findings, chosen),
+        python and python.lines(findings.network, findings.images),
+    )
