@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resnet_space.common.errors import UserError
 from resnet_space.models.hooks import eval_mode
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.watching import Parts, hooked, parts_hooks
@@ -56,13 +57,13 @@ def block_pictures(model: nn.Module, image: Tensor, block: str, channel: int | N
 
     Raises:
         NoResidualBlocksError: see `additions`.
-        ValueError: for an unknown block or channel, or a block whose x is no map.
+        UserError: for an unknown block or channel, or a block whose x is no map.
     """
     found = {addition.name: addition for addition in additions(model)}
     if block not in found:
-        raise ValueError(f"There is no block {block!r}: choose one of {', '.join(found)}.")
+        raise UserError(f"There is no block {block!r}: choose one of {', '.join(found)}.")
     if not found[block].maps:
-        raise ValueError(f"{block} works on tokens, which are no pictures.")
+        raise UserError(f"{block} works on tokens, which are no pictures.")
     if len(image) != 1:
         raise ValueError(f"There are {len(image)} images, but only one has pictures.")
     seen: list[BlockPictures] = []
@@ -70,7 +71,7 @@ def block_pictures(model: nn.Module, image: Tensor, block: str, channel: int | N
     def see(parts: Parts) -> None:
         channels = parts.residual.shape[1]
         if channel is not None and not 0 <= channel < channels:
-            raise ValueError(f"The channel is {channel}, but must be from 0 to {channels - 1}.")
+            raise UserError(f"The channel is {channel}, but must be from 0 to {channels - 1}.")
         shortcut = parts.x if parts.shortcut is None else parts.shortcut
         four = (parts.x, shortcut, parts.residual, parts.residual + shortcut)
         seen.append(BlockPictures(block, channel, channels, *(_map(part, channel) for part in four)))

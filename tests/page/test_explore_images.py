@@ -9,8 +9,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data import splits
 from resnet_space.data.images import ImageError
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.residuals import probe
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, open_dataset
+from resnet_space.residuals import balanced
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.explore import images as images_module
 from resnet_space.ui.explore.images import Images, image_set, images_from
@@ -36,13 +36,14 @@ def damaged(
 
 
 @pytest.mark.parametrize("count", [1, 6, 14, 20])
-def test_the_measured_images_are_those_of_the_probe_without_the_whole_split_in_memory(
+def test_the_measured_images_are_the_balanced_ones_of_the_whole_split_without_it_in_memory(
     damaged: list[int], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = probe("grey", "test", count, CONFIG)
+    data = open_dataset(DatasetRef.parse("grey"))
+    whole = splits.load_split(data.files["test"], CONFIG.stored_size, data.columns, split="test")
+    expected = balanced(whole, count)
     with monkeypatch.context() as patch:
         patch.setattr(splits, "load_split", None)
-        patch.setattr("resnet_space.residuals.probes.load_split", None)
         found = image_set(Images("grey", "test", count), CONFIG)
     assert torch.equal(found.images, expected.images)
     assert torch.equal(found.labels, expected.labels)

@@ -20,7 +20,7 @@ from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of, m
 from resnet_space.ui.explore.memory import MEMORY, Handle
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.pictures import PicturesTab, build_pictures
-from resnet_space.ui.explore.view_tab import ViewTab, place_variant, place_view, wire_view
+from resnet_space.ui.explore.view_tab import ViewTab, place_variant, place_view
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.pull import wire_pull
 from resnet_space.ui.stops import Stops
@@ -79,7 +79,7 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
             progress = gr.HTML("", apply_default_css=False)
             stop = gr.Button("Stop measuring", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320), gr.Tabs(elem_id="explore-views"):
-            tabs = [place_view(view, variant) for view, variant in zip(VIEWS, variants, strict=True)]
+            tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
             pictures = build_pictures(workshop, findings)
             build_growth(workshop, controls.run)
             compared = build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
@@ -89,7 +89,6 @@ def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, 
     with_own_data = wire_controls(workshop, visitor, controls, names)
     _wire_measure(page, measure, visitor)
     for tab in tabs:
-        wire_view(tab, findings)
         for wanted, button in zip(tab.view.on_demand, tab.buttons, strict=True):
             _wire_on_demand(page, wanted, button)
     wire_pull(controls.pulled, names, controls.run)
@@ -134,16 +133,6 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
     pressed = measure.click(on_measure, inputs, outputs, trigger_mode="multiple", **QUIET, **LIMITS)
     _clear_where_refused(page, pressed)
     page.stop.click(on_stop, None, None, queue=False, **QUIET)
-    for tab in radios:
-        _wire_variant(page, tab)
-
-
-def _wire_variant(page: _Page, tab: ViewTab) -> None:
-    def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
-        return tab.update(findings_of(handle), chosen)
-
-    assert isinstance(tab.variant, gr.Radio)
-    tab.variant.input(on_variant, [page.findings, tab.variant], tab.outputs, **QUIET)
 
 
 def _wire_on_demand(page: _Page, wanted: OnDemand[Any], button: gr.Button) -> None:

@@ -16,7 +16,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.controls import chosen_images
-from resnet_space.ui.explore.exports import Export, place_export_buttons, stem, wire_exports
+from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.measuring import Findings, Progress, measure_network
 from resnet_space.ui.explore.memory import MEMORY, Handle, value_of
@@ -214,7 +214,10 @@ def build_compare(
         progress = gr.HTML("", apply_default_css=False)
         words = gr.Markdown("", elem_classes="said")
         charts = [place_chart(f"compare-{i}") for i in range(3)]
-        buttons = place_export_buttons()
+        place_exports(
+            [comparison],
+            lambda handle: value_of(handle, "There is nothing compared yet: press Compare first.").export,
+        )
 
     @costly
     def on_compare(
@@ -229,9 +232,6 @@ def build_compare(
                     shown = charts_update(charts, result.charts)
                     yield {comparison: MEMORY.count(Handle(result)), words: result.words} | shown
         yield {stop: gr.update(visible=False)}
-
-    def export(handle: Handle[Comparison] | None) -> Export:
-        return value_of(handle, "There is nothing compared yet: press Compare first.").export
 
     def on_stop(request: gr.Request) -> None:
         stops.stop(str(request.session_hash))
@@ -251,7 +251,6 @@ def build_compare(
         chosen,
         **QUIET,
     )
-    wire_exports(buttons, [comparison], export)
     return chosen
 
 

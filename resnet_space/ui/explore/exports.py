@@ -88,29 +88,11 @@ class Export:
         return self.python
 
 
-@dataclass(frozen=True)
-class ExportButtons:
-    png: gr.Button
-    svg: gr.Button
-    table: gr.Button
-    python: gr.Button
-    code: gr.Code
-    file: gr.File
+def place_exports(inputs: Sequence[Component], export: Callable[..., Export]) -> gr.File:
+    """The buttons, the code, which is shown when it is asked for, and the file through which others can be handed over.
 
-
-def place_export_buttons() -> ExportButtons:
-    """Place the buttons, and the code, which is shown when it is asked for."""
-    with gr.Row(elem_classes="keep"):
-        png, svg, table, python = (
-            gr.Button(label, size="sm", min_width=80) for label in ("PNG", "SVG", "Table as CSV", "Copy as Python")
-        )
-    code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
-    file = gr.File(visible="hidden", show_label=False)
-    return ExportButtons(png, svg, table, python, code, file)
-
-
-def wire_exports(buttons: ExportButtons, inputs: Sequence[Component], export: Callable[..., Export]) -> None:
-    """`export` gives what there is for the inputs' values; it raises UserError where there is nothing yet."""
+    `export` gives what there is for the inputs' values; it raises UserError where there is nothing yet.
+    """
 
     def figure(kind: Format, *values: Any) -> str:
         return export(*values).figure_file(kind)
@@ -118,13 +100,20 @@ def wire_exports(buttons: ExportButtons, inputs: Sequence[Component], export: Ca
     def table(*values: Any) -> str:
         return export(*values).table_file()
 
-    def code(*values: Any) -> Any:
+    def python(*values: Any) -> Any:
         return gr.update(value=export(*values).code(), visible=True)
 
-    for button, handler in ((buttons.png, partial(figure, "png")), (buttons.svg, partial(figure, "svg"))):
-        wire_download(button, handler, inputs, buttons.file)
-    wire_download(buttons.table, table, inputs, buttons.file)
-    buttons.python.click(code, inputs, buttons.code, **QUIET).success(None, buttons.code, None, js=COPY, **QUIET)
+    with gr.Row(elem_classes="keep"):
+        buttons = [
+            gr.Button(label, size="sm", min_width=80) for label in ("PNG", "SVG", "Table as CSV", "Copy as Python")
+        ]
+    code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
+    file = gr.File(visible="hidden", show_label=False)
+    handlers: list[Callable[..., str]] = [partial(figure, "png"), partial(figure, "svg"), table]
+    for button, handler in zip(buttons[:3], handlers, strict=True):
+        wire_download(button, handler, inputs, file)
+    buttons[-1].click(python, inputs, code, **QUIET).success(None, code, None, js=COPY, **QUIET)
+    return file
 
 
 def wire_download(button: gr.Button, handler: Callable[..., str], inputs: Sequence[Component], file: gr.File) -> None:

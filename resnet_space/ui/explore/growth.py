@@ -11,7 +11,7 @@ from resnet_space.plots import Chart, residuals
 from resnet_space.runs import Run
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.exports import Export, place_export_buttons, stem, wire_exports
+from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.explore.views.view import QUARTILES, Table
@@ -116,7 +116,7 @@ def build_growth(workshop: Workshop, network: gr.Dropdown) -> None:
         gr.Markdown(ABOUT, elem_classes="about")
         words = gr.Markdown("", elem_classes="said")
         chart = place_chart("growth-chart")
-        buttons = place_export_buttons()
+        place_exports([network], lambda chosen: growth_export(workshop, chosen))
         clock = gr.Timer(LOOK_SECONDS, active=False)
         drawn = gr.State(None)  # (network, epochs, whether it trains) of what is on the page
 
@@ -132,4 +132,3 @@ def build_growth(workshop: Workshop, network: gr.Dropdown) -> None:
 
     for event in (tab.select, clock.tick, network.change):
         event(on_look, [network, drawn], [words, chart, drawn, clock], **QUIET)
-    wire_exports(buttons, [network], lambda chosen: growth_export(workshop, chosen))

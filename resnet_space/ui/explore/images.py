@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,10 @@ from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.reference import SPLITS, DatasetRef
-from resnet_space.data.sources import open_dataset
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from resnet_space.data.splits import ImageSet
 
 DATASET, OWN = "dataset", "own"  # where images are from
@@ -119,46 +116,12 @@ def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
     import torch
 
     from resnet_space.data.splits import ImageSet
+    from resnet_space.residuals import probe
 
     if not images.files:
-        return _of_split(images, config)
+        return probe(images.dataset, images.split, images.count, config)
     pixels = np.stack([np.array(to_model_size(_picture(Path(file)), config.stored_size)) for file in images.files])
     return ImageSet(torch.from_numpy(pixels), torch.full((len(pixels),), -1), ("",))
-
-
-def _of_split(images: Images, config: ModelConfig) -> "ImageSet":
-    """The images that `resnet_space.residuals.probe` gives, without keeping the others of a large split."""
-    import numpy as np
-    import pyarrow.parquet as pq
-    import torch
-
-    from resnet_space.data.columns import read_column
-    from resnet_space.data.rows import read_images
-    from resnet_space.data.splits import ImageSet
-    from resnet_space.residuals import balanced
-
-    ref = DatasetRef.parse(images.dataset)
-    dataset = open_dataset(ref)
-    files, columns = dataset.files[images.split], dataset.columns
-    labels = np.concatenate([columns.match(read_column([f], columns.label), pq.read_schema(f))[0] for f in files])
-    usable = np.flatnonzero(labels >= 0)
-
-    def read() -> "tuple[ImageSet, list[Image | None]]":
-        source, numbers = torch.from_numpy(usable), torch.from_numpy(labels[usable])
-        nothing = torch.empty((len(usable), 0), dtype=torch.uint8)
-        chosen = balanced(ImageSet(nothing, numbers, columns.classes, source=source), images.count)
-        assert chosen.source is not None
-        small = partial(to_model_size, size=config.stored_size)
-        return chosen, read_images(files, chosen.source.tolist(), columns.image, small)
-
-    chosen, decoded = read()
-    if any(image is None for image in decoded):  # damaged: others take its place
-        all_ = read_images(files, usable.tolist(), columns.image, partial(to_model_size, size=1))
-        usable = usable[[image is not None for image in all_]]
-        if not len(usable):
-            raise UserError("None of the data set's images can be decoded, or none has a label.")
-        chosen, decoded = read()
-    return replace(chosen, images=torch.from_numpy(np.stack([np.array(image) for image in decoded])))
 
 
 _cached_image_set = lru_cache(maxsize=4)(_image_set)  # every view of the same result needs them again

@@ -79,13 +79,14 @@ class OnDemand(Generic[R]):
         id: views that name the same one share its result.
         label: of the button.
         what: beside the network's name, while it is measured.
-        start: (model, batches of images and labels) -> results, each of all images so far. Raises UserError.
+        start: (`resnet_space.residuals`, model, batches of images and labels) -> results, each of all images so far; it
+            is given the module, whose import takes seconds. Raises UserError.
     """
 
     id: str
     label: str
     what: str
-    start: "Callable[[nn.Module, Iterator[tuple[Tensor, Tensor]]], Iterator[R]]"
+    start: Callable[[Any, "nn.Module", "Iterator[tuple[Tensor, Tensor]]"], Iterator[R]]
 
     def of(self, findings: Findings) -> R | None:
         """What was measured of it so far."""
@@ -177,6 +178,8 @@ def measure_on_demand(
     """More, on the images that were measured already; yields as `_run` does. Raises UserError."""
     import torch
 
+    from resnet_space import residuals
+
     if not findings.labelled:
         raise UserError(UNLABELLED)
     with workshop.slots.taken("measurements"):
@@ -185,5 +188,5 @@ def measure_on_demand(
         total = min(findings.measured.images, len(data))
         if total < len(data):  # it was stopped
             data = data.subset(torch.arange(total))
-        results = wanted.start(loaded.model, batches_for(data, loaded.config))
+        results = wanted.start(residuals, loaded.model, batches_for(data, loaded.config))
         yield from _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop)

@@ -13,7 +13,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import LATEST
-from resnet_space.ui.explore.exports import Export, place_export_buttons, stem, wire_exports
+from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
@@ -200,8 +200,8 @@ def build_pictures(workshop: Workshop, findings: gr.State) -> PicturesTab:
             image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
             channel = gr.Textbox("", label="Channel", placeholder="the mean over all", max_lines=1, min_width=120)
         shown = gr.HTML('<p class="note">Press Measure first.</p>', apply_default_css=False, elem_id="pictures-shown")
-        buttons = place_export_buttons()
-    chosen = [findings, block, image, channel]
+        chosen = [findings, block, image, channel]
+        place_exports(chosen, lambda handle, *values: BlockView.of(workshop, findings_of(handle), *values).export)
 
     @costly
     def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
@@ -209,9 +209,5 @@ def build_pictures(workshop: Workshop, findings: gr.State) -> PicturesTab:
             return gr.skip()
         return BlockView.of(workshop, findings_of(handle), *values).html
 
-    def export(handle: Handle[Findings] | None, *values: Any) -> Export:
-        return BlockView.of(workshop, findings_of(handle), *values).export
-
     gr.on([block.change, image.change, channel.submit, channel.blur, tab.select], on_change, chosen, shown, **LATEST)
-    wire_exports(buttons, chosen, export)
     return PicturesTab(block, image)

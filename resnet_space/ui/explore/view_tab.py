@@ -9,7 +9,8 @@ from gradio.components import Component
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import markdown_text
 from resnet_space.plots import Chart
-from resnet_space.ui.explore.exports import Export, ExportButtons, place_export_buttons, stem, wire_exports
+from resnet_space.ui.events import QUIET
+from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
@@ -30,7 +31,7 @@ class ViewTab:
         words, charts, table: what it shows.
         buttons: of what is measured on demand, in the view's order.
         extra: room for what only this view has.
-        exports: the buttons below.
+        file: through which files are handed over.
     """
 
     view: View
@@ -40,7 +41,7 @@ class ViewTab:
     buttons: list[gr.Button]
     extra: gr.Column
     table: gr.Dataframe
-    exports: ExportButtons
+    file: gr.File
 
     @property
     def outputs(self) -> list[Any]:
@@ -84,8 +85,8 @@ def place_variant(view: View) -> Component:
     return gr.Radio(choices, value=choices[0][1], label=view.variants.label, info=view.variants.info, visible=False)
 
 
-def place_view(view: View, variant: Component) -> ViewTab:
-    """Place a view as a sub-tab."""
+def place_view(view: View, variant: Component, findings: gr.State) -> ViewTab:
+    """Place a view as a sub-tab; `findings` has the handle of those of the page."""
     with gr.Tab(view.title, id=view.key):
         gr.Markdown(view.about, elem_classes="about")
         buttons = []
@@ -97,17 +98,15 @@ def place_view(view: View, variant: Component) -> ViewTab:
         extra = gr.Column()
         with gr.Accordion("Table", open=False):
             table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
-        exports = place_export_buttons()
-    return ViewTab(view, variant, words, charts, buttons, extra, table, exports)
+        file = place_exports([findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen))
+    tab = ViewTab(view, variant, words, charts, buttons, extra, table, file)
+    if isinstance(variant, gr.Radio):
 
+        def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
+            return tab.update(findings_of(handle), chosen)
 
-def wire_view(tab: ViewTab, findings: gr.State) -> None:
-    """Wire the buttons below a view; `findings` has the handle of those of the page."""
-
-    def export(handle: Handle[Findings] | None, variant: object) -> Export:
-        return export_of(tab.view, findings_of(handle), variant)
-
-    wire_exports(tab.exports, [findings, tab.variant], export)
+        variant.input(on_variant, [findings, variant], tab.outputs, **QUIET)
+    return tab
 
 
 def export_of(view: View, findings: Findings, variant: object = "") -> Export:

@@ -80,7 +80,7 @@ def _chart(findings: Findings, of: str, what: str, cosines: "Tensor") -> Chart:
         cosines.tolist(),
         findings.names[: cosines.shape[1]],
         {"title": "cosine"},
-        level=0,
+        at=0,
         value=f"{of} = %{{y:.3f}}",
     )
 

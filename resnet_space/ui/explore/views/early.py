@@ -1,6 +1,6 @@
 """The head applied to the state after each block of the last stage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,18 +10,15 @@ from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from resnet_space.residuals import Readings
 
 
-def _start(model: "nn.Module", batches: "Iterator[tuple[Tensor, Tensor]]") -> "Iterator[Readings]":
-    from resnet_space.residuals import early_readings
-
-    return early_readings(model, batches)
-
-
-READINGS = OnDemand("readings", "Read early", "early readings", _start)
+READINGS: "OnDemand[Readings]" = OnDemand(
+    "readings",
+    "Read early",
+    "early readings",
+    lambda residuals, model, batches: residuals.early_readings(model, batches),
+)
 
 
 class Early(View):

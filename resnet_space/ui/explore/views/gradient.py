@@ -1,7 +1,7 @@
 """How much of the gradient reaches each block on the way back."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_space.plots import Chart, residuals
@@ -10,18 +10,17 @@ from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import NORM, Table, View, medians, rounded, stages_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from resnet_space.residuals import Gradients
 
 
-def _start(model: "nn.Module", batches: "Iterator[tuple[Tensor, Tensor]]") -> "Iterator[Gradients]":
-    from resnet_space.residuals import gradients
-
-    return gradients(model, batches)
-
-
-GRADIENTS = OnDemand("gradients", "Measure the gradients", "gradients", _start)
+GRADIENTS: "OnDemand[Gradients]" = OnDemand(
+    "gradients",
+    "Measure the gradients",
+    "gradients",
+    lambda residuals, model, batches: residuals.gradients(model, batches),
+)
 PATHS = ("through the network", "through the branches only", "in the plain network of the same weights")
 
 

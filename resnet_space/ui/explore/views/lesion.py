@@ -1,8 +1,8 @@
 """The accuracy without some blocks, or with two of them exchanged."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart, residuals
@@ -12,9 +12,8 @@ from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from resnet_space.residuals import Lesion as ALesion
     from resnet_space.residuals import Lesioned
 
 COUNTS = 6  # of how many blocks are dropped together, spread over the depth
@@ -27,37 +26,27 @@ def drop_counts(blocks: int) -> list[int]:
     return sorted({max(round(blocks * i / COUNTS), 1) for i in range(1, COUNTS)}) if blocks > 1 else [1]
 
 
-def _each(model: "nn.Module") -> "list[ALesion]":
-    from resnet_space.residuals import single_drops
-
-    return single_drops(model)
+def _several(residuals: Any, model: "nn.Module") -> Any:
+    return residuals.random_drops(model, drop_counts(len(residuals.single_drops(model))), draws=DRAWS)
 
 
-def _several(model: "nn.Module") -> "list[ALesion]":
-    from resnet_space.residuals import random_drops
-
-    return random_drops(model, drop_counts(len(_each(model))), draws=DRAWS)
-
-
-def _pairs(model: "nn.Module") -> "list[ALesion]":
-    from resnet_space.residuals import swaps
-
-    pairs = swaps(model)
+def _pairs(residuals: Any, model: "nn.Module") -> Any:
+    pairs = residuals.swaps(model)
     if not pairs:
         raise UserError("No two blocks of this network have the same shape, so none can be exchanged.")
     return pairs[:: math.ceil(len(pairs) / MOST_PAIRS)]
 
 
-def _on_demand(id_: str, label: str, lesions: "Callable[[nn.Module], list[ALesion]]") -> "OnDemand[Lesioned]":
-    def start(model: "nn.Module", batches: "Iterator[tuple[Tensor, Tensor]]") -> "Iterator[Lesioned]":
-        from resnet_space.residuals import lesioned
+def _on_demand(id_: str, label: str, lesions: "Callable[[Any, nn.Module], Any]") -> "OnDemand[Lesioned]":
+    return OnDemand(
+        id_,
+        label,
+        "lesions",
+        lambda residuals, model, batches: residuals.lesioned(model, batches, lesions(residuals, model)),
+    )
 
-        return lesioned(model, batches, lesions(model))
 
-    return OnDemand(id_, label, "lesions", start)
-
-
-EACH = _on_demand("lesions", "Drop each block", _each)
+EACH = _on_demand("lesions", "Drop each block", lambda residuals, model: residuals.single_drops(model))
 SEVERAL = _on_demand("several", "Drop several at random", _several)
 PAIRS = _on_demand("swapped", "Exchange two", _pairs)
 
