@@ -15,8 +15,8 @@ from torch import Tensor
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.by_depth import Curve, Panel, by_depth
 from benchmarks.machine import save
-from resnet_space.plots.card_depth import Curve, Panel, by_depth
 from resnet_space.plots.figures import save_png
 from resnet_space.residuals import (
     Measured,

@@ -5,7 +5,8 @@ classes check every value, which takes longer than all the rest of an update.
 Texts and grids have no colours of their own: the page's style sheet gives them those of its light or dark theme.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,70 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Chart = dict[str, Any]
+Trace = dict[str, Any]
 
 MAX_POINTS = 300  # of one curve: what a plot of this width can show
 
 
-def chart(title: str, traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Chart:
+def short(value: float) -> float | None:
+    """Four digits, which is what a plot can show; JSON has no numbers that are not finite."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def _values(values: Iterable[Any]) -> list[Any]:
+    return [short(value) if isinstance(value, float) else value for value in values]
+
+
+def curve(
+    name: str,
+    xs: Iterable[Any],
+    ys: Iterable[Any],
+    colour: str,
+    hover: str = "",
+    *,
+    width: float = 1.8,
+    dash: str = "solid",
+    points: float = 0,
+    extra: str = "",
+    **more: Any,
+) -> Trace:
+    """A line through values; where one is not finite it has a gap.
+
+    Args:
+        name: in the legend.
+        xs, ys: its values.
+        colour: of the line.
+        hover: what is told at a point; nothing if it is left out.
+        width, dash: of the line.
+        points: the size of the points on it.
+        extra: told beside the hover.
+        more: what else Plotly takes.
+    """
+    told = {"hovertemplate": f"{hover}<extra>{extra}</extra>"} if hover else {"hoverinfo": "skip"}
+    marked = {"mode": "lines+markers", "marker": {"size": points, "color": colour}} if points else {"mode": "lines"}
+    line = {"color": colour, "width": width, "dash": dash}
+    return {"type": "scatter", "name": name, "x": _values(xs), "y": _values(ys), "line": line} | marked | told | more
+
+
+def cloud(name: str, xs: Iterable[Any], ys: Iterable[Any], hover: str, *, marker: dict[str, Any], **more: Any) -> Trace:
+    """Points; the arguments are those of `curve`."""
+    points = {"type": "scatter", "mode": "markers", "name": name, "x": _values(xs), "y": _values(ys)}
+    return points | {"marker": marker, "hovertemplate": f"{hover}<extra></extra>"} | more
+
+
+def upright(x: float, *, colour: str = "#888", width: float = 1, dash: str = "dot") -> dict[str, Any]:
+    """A line from the bottom to the top."""
+    line = {"color": colour, "width": width, "dash": dash}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+
+
+def level(y: float) -> dict[str, Any]:
+    """A dashed line across, to compare with."""
+    line = {"color": "#888", "width": 1.2, "dash": "dash"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+
+
+def chart(title: str, traces: list[Trace], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Chart:
     axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True}
     return {
         "data": traces,

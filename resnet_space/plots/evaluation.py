@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from resnet_space.common.text import plotly_text, shortened
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
+from resnet_space.plots.base import Chart, chart, curve
 
 LONGEST_TICK = 18  # letters
 MOST_CELLS_WITH_NUMBERS = 15  # classes of a confusion matrix whose counts fit into its cells
@@ -52,30 +52,22 @@ def confusion_chart(
 
 def reliability_chart(bins: Sequence[tuple[float, float, int]]) -> Chart:
     """Accuracy against confidence, of (mean confidence, accuracy, images) a bin, with the diagonal where both agree."""
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "as sure as right",
-        "x": [0, 1],
-        "y": [0, 1],
-        "line": {"color": "#888", "width": 1.2, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
+    diagonal = curve("as sure as right", [0, 1], [0, 1], "#888", width=1.2, dash="dash")
     largest = max((count for *_, count in bins), default=1)
-    points = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": "this model; larger points are more images",
-        "x": [confidence for confidence, _, _ in bins],
-        "y": [accuracy for _, accuracy, _ in bins],
-        "text": [f"{count:,} images" for *_, count in bins],
-        "marker": {"size": [6 + 14 * math.sqrt(count / largest) for *_, count in bins]},
-        "line": {"color": palette.category(0), "width": 1.5},
-        "hovertemplate": "%{text}<br>confidence %{x:.1%}<br>accuracy %{y:.1%}<extra></extra>",
-    }
+    accuracy = curve(
+        "this model; larger points are more images",
+        [confidence for confidence, _, _ in bins],
+        [accuracy for _, accuracy, _ in bins],
+        palette.category(0),
+        "%{text}<br>confidence %{x:.1%}<br>accuracy %{y:.1%}",
+        width=1.5,
+        mode="lines+markers",
+        marker={"size": [6 + 14 * math.sqrt(count / largest) for *_, count in bins]},
+        text=[f"{count:,} images" for *_, count in bins],
+    )
     return chart(
         "Calibration: is it as often right as it is sure?",
-        [diagonal, points],
+        [diagonal, accuracy],
         {"title": "confidence", "range": [0, 1.02], "tickformat": ".0%"},
         {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from resnet_space.common.text import plotly_text
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
+from resnet_space.plots.base import Chart, chart, cloud, curve
 
 
 @dataclass(frozen=True)
@@ -21,30 +21,25 @@ class MeasuredMap:
 def evidence_chart(title: str, measures: Sequence[MeasuredMap]) -> Chart:
     """A row a measure: the map, the random maps and the blob in the centre on one axis of probability."""
     labels = [plotly_text(measure.label) for measure in measures]
-    random = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "random",
-        "x": [value for measure in measures for value in measure.random],
-        "y": [label for label, measure in zip(labels, measures, strict=True) for _ in measure.random],
-        "marker": {"symbol": "line-ns-open", "size": 13, "color": "#888", "line": {"width": 1.4}},
-        "hovertemplate": "a random map: %{x:.3f}<extra></extra>",
-    }
-    points = [
-        ("centre", "diamond", palette.category(1), [measure.centre for measure in measures]),
-        ("this map", "circle", palette.category(0), [measure.value for measure in measures]),
-    ]
+    random = cloud(
+        "random",
+        [value for measure in measures for value in measure.random],
+        [label for label, measure in zip(labels, measures, strict=True) for _ in measure.random],
+        "a random map: %{x:.3f}",
+        marker={"symbol": "line-ns-open", "size": 13, "color": "#888", "line": {"width": 1.4}},
+    )
     named = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "x": values,
-            "y": labels,
-            "marker": {"symbol": symbol, "size": 12, "color": colour, "line": {"color": "#fff", "width": 1}},
-            "hovertemplate": f"{name}: %{{x:.3f}}<extra></extra>",
-        }
-        for name, symbol, colour, values in points
+        cloud(
+            name,
+            values,
+            labels,
+            f"{name}: %{{x:.3f}}",
+            marker={"symbol": symbol, "size": 12, "color": colour, "line": {"color": "#fff", "width": 1}},
+        )
+        for name, symbol, colour, values in (
+            ("centre", "diamond", palette.category(1), [measure.centre for measure in measures]),
+            ("this map", "circle", palette.category(0), [measure.value for measure in measures]),
+        )
     ]
     return chart(
         plotly_text(title),
@@ -59,18 +54,10 @@ def evidence_chart(title: str, measures: Sequence[MeasuredMap]) -> Chart:
 def curves_chart(fractions: Sequence[float], insertion: Sequence[float], deletion: Sequence[float]) -> Chart:
     """The class's probability while the map's brightest pixels are put in first, or taken away first."""
     traces = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": list(fractions),
-            "y": list(values),
-            "line": {"color": palette.category(colour), "width": 2, "dash": dash},
-            "hovertemplate": "%{x:.0%} of the pixels: %{y:.2f}<extra></extra>",
-        }
+        curve(name, fractions, values, colour, "%{x:.0%} of the pixels: %{y:.2f}", width=2, dash=dash)
         for name, values, colour, dash in (
-            ("put in", insertion, 0, "solid"),
-            ("taken away", deletion, 1, "dot"),
+            ("put in", insertion, palette.category(0), "solid"),
+            ("taken away", deletion, palette.category(1), "dot"),
         )
     ]
     return chart(

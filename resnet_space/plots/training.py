@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart, thinned
+from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, thinned, upright
 from resnet_space.runs import Metric, last_metric
 
 DASHES = ("dot", "dash", "dashdot", "longdash")  # of the parts of one run's loss
@@ -21,8 +21,7 @@ def _phase_lines(histories: dict[str, list[Metric]], *, by_epoch: bool) -> list[
         for phase in start.get("phases", [])[:-1]:
             done += phase["epochs"]
             x = done + 0.5 if by_epoch else done * start["steps_per_epoch"]
-            line = {"color": palette.category(i), "width": 1.2, "dash": "dash"}
-            lines.append({"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+            lines.append(upright(x, colour=palette.category(i), width=1.2, dash="dash"))
     return lines
 
 
@@ -31,22 +30,9 @@ def _span(low: float, high: float) -> dict[str, Any]:
     return {"autorange": True, "autorangeoptions": {"minallowed": low, "maxallowed": high, "include": [low, high]}}
 
 
-def _axis(traces: Sequence[dict[str, Any]], low: float, high: float) -> dict[str, Any]:
+def _axis(traces: Sequence[Trace], low: float, high: float) -> dict[str, Any]:
     """As `_span`, which Plotly overlooks where there is nothing to draw; what is empty no longer is drawn anew."""
     return _span(low, high) if any(trace["x"] for trace in traces) else {"range": [low, high]}
-
-
-def _curve(name: str, xs: Sequence[float], ys: Sequence[float], colour: str, value: str) -> dict[str, Any]:
-    x, y = thinned(xs, ys)
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": x,
-        "y": [float(f"{v:.4g}") for v in y],
-        "line": {"color": colour, "width": 1.8},
-        "hovertemplate": f"{name}<br>iteration %{{x}}<br>{value}<extra></extra>",
-    }
 
 
 def _by_iteration(
@@ -56,8 +42,8 @@ def _by_iteration(
     traces = []
     for i, (name, metrics) in enumerate(histories.items()):
         steps = [m for m in metrics if m["event"] == "step" and key in m]
-        xs, ys = [m["step"] for m in steps], [m[key] * scale for m in steps]
-        traces.append(_curve(name, xs, ys, palette.category(i), value))
+        xs, ys = thinned([m["step"] for m in steps], [m[key] * scale for m in steps])
+        traces.append(curve(name, xs, ys, palette.category(i), f"{name}<br>iteration %{{x}}<br>{value}"))
     return chart(
         title,
         traces,
@@ -103,12 +89,18 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
     phases = (last_metric(metrics, "start") or {}).get("phases", [])
     whole = sorted((phase["rates"] for phase in phases), key=len, reverse=True)  # all parts, from the stem to the head
     parts = dict.fromkeys(part for rates in (*whole, *(m["rates"] for m in steps)) for part in rates)
-    traces = []
     # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.
-    kept = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]
-    for i, part in enumerate(parts):
-        trace = _curve(part, [], [], palette.in_order(i, len(parts)), "rate %{y:.2g}")
-        traces.append(trace | {"x": [m["step"] for m in kept], "y": [m["rates"].get(part) or None for m in kept]})
+    few = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]
+    traces = [
+        curve(
+            part,
+            [m["step"] for m in few],
+            [m["rates"].get(part) or None for m in few],
+            palette.in_order(i, len(parts)),
+            f"{part}<br>iteration %{{x}}<br>rate %{{y:.2g}}",
+        )
+        for i, part in enumerate(parts)
+    ]
     return chart(
         "Learning rate of every part",
         traces,
@@ -121,44 +113,27 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
 
 def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
     """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
-    traces: list[dict[str, Any]] = []
+    traces: list[Trace] = []
     starts = (m for metrics in histories.values() for m in metrics if m["event"] == "start")
     last = max((m["epochs"] for m in starts), default=10)
     for i, (name, metrics) in enumerate(histories.items()):
         epochs = [m for m in metrics if m["event"] == "epoch"]
         test = [m for m in metrics if m["event"] == "test"]
         colour = palette.category(i)
-        for key, label, dash in (
-            ("validation_accuracy", "validation", "solid"),
-            ("train_accuracy", "training", "dot"),
+        one: dict[str, Any] = {"legendgroup": name, "showlegend": False}
+        xs = [m["epoch"] for m in epochs]
+        for key, label, style in (
+            ("validation_accuracy", "validation", {"width": 2, "points": 5, "name": name, "showlegend": True}),
+            ("train_accuracy", "training", {"width": 1.4, "dash": "dot", "name": f"{name}, training"}),
         ):
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers" if dash == "solid" else "lines",
-                    "name": name if dash == "solid" else f"{name}, training",
-                    "legendgroup": name,
-                    "showlegend": dash == "solid",
-                    "x": [m["epoch"] for m in epochs],
-                    "y": [m[key] for m in epochs],
-                    "line": {"color": colour, "width": 2 if dash == "solid" else 1.4, "dash": dash},
-                    "marker": {"size": 5},
-                    "hovertemplate": f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}<extra></extra>",
-                }
-            )
+            hover = f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}"
+            options: dict[str, Any] = one | style
+            traces.append(curve(xs=xs, ys=[m[key] for m in epochs], colour=colour, hover=hover, **options))
         if test:
+            star = {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}}
+            what = f"{name}, test"
             traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{name}, test",
-                    "legendgroup": name,
-                    "showlegend": False,
-                    "x": [max((m["epoch"] for m in epochs), default=0)],
-                    "y": [test[-1]["accuracy"]],
-                    "marker": {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}},
-                    "hovertemplate": f"{name}, test<br>%{{y:.1%}}<extra></extra>",
-                }
+                cloud(what, [max(xs, default=0)], [test[-1]["accuracy"]], f"{what}<br>%{{y:.1%}}", marker=star, **one)
             )
     return chart(
         "Accuracy: — validation, ⋯ training, ★ test",
@@ -177,28 +152,19 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
 
 def range_chart(points: Sequence[tuple[float, float]], suggested: float | None) -> Chart:
     """Smoothed loss against the head's learning rate of a range test, with the suggestion marked."""
-    curve = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "loss while the rate rises",
-        "x": [rate for rate, _ in points],
-        "y": [loss for _, loss in points],
-        "line": {"color": palette.category(0), "width": 2},
-        "hovertemplate": "rate %{x:.2g}<br>loss %{y:.3f}<extra></extra>",
-    }
-    traces: list[dict[str, Any]] = [curve]
+    rates, losses = [rate for rate, _ in points], [loss for _, loss in points]
+    told = "rate %{x:.2g}<br>loss %{y:.3f}"
+    traces = [curve("loss while the rate rises", rates, losses, palette.category(0), told, width=2)]
     if suggested is not None:
-        at = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
+        rate, loss = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"suggested: {suggested:.2g}, where it falls fastest",
-                "x": [at[0]],
-                "y": [at[1]],
-                "marker": {"symbol": "star", "size": 15, "color": palette.category(4)},
-                "hovertemplate": f"suggested rate {suggested:.2g}<extra></extra>",
-            }
+            cloud(
+                f"suggested: {suggested:.2g}, where it falls fastest",
+                [rate],
+                [loss],
+                f"suggested rate {suggested:.2g}",
+                marker={"symbol": "star", "size": 15, "color": palette.category(4)},
+            )
         )
     title = "Range test: the loss while the learning rate rises"
     return chart(

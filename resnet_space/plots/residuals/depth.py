@@ -11,7 +11,7 @@ from statistics import quantiles
 from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
+from resnet_space.plots.base import Chart, Trace, chart, cloud, level, short, upright
 
 MOST_POINTS = 3_000  # of one chart: more take a browser seconds. WebGL is no way out: without a GPU it takes longer.
 MOST_TICKS = 24
@@ -67,11 +67,6 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def short(value: float) -> float | None:
-    """Four digits, which is what a plot can show; JSON has no numbers that are not finite."""
-    return float(f"{value:.4g}") if math.isfinite(value) else None
-
-
 def depth_axis(names: Sequence[str], title: str = "block, by depth") -> dict[str, Any]:
     """An axis with the blocks' names, each or every few."""
     step = math.ceil(len(names) / MOST_TICKS) or 1
@@ -87,18 +82,7 @@ def depth_axis(names: Sequence[str], title: str = "block, by depth") -> dict[str
 
 def stage_lines(stages: Sequence[int]) -> list[dict[str, Any]]:
     """A dotted line wherever a new stage begins, but at the first."""
-    return [
-        {"type": "line", "x0": i + 0.5, "x1": i + 0.5, "yref": "paper", "y0": 0, "y1": 1}
-        | {"line": {"color": "#888", "width": 1, "dash": "dot"}}
-        for i, (before, after) in enumerate(pairwise(stages))
-        if before != after
-    ]
-
-
-def level_line(y: float) -> dict[str, Any]:
-    """A dashed line across, to compare with."""
-    line = {"color": "#888", "width": 1.2, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+    return [upright(i + 0.5) for i, (before, after) in enumerate(pairwise(stages)) if before != after]
 
 
 def spread_chart(
@@ -108,7 +92,7 @@ def spread_chart(
     images: Sequence[str],
     y: dict[str, Any],
     *,
-    level: float | None = None,
+    at: float | None = None,
     value: str = "%{y:.3f}",
 ) -> Chart:
     """Boxes by depth with the images behind them.
@@ -119,26 +103,24 @@ def spread_chart(
         values: [B][N], one of each image.
         images: N names, for the hover.
         y: the axis, with its title.
-        level: where to draw a dashed line.
+        at: where to draw a dashed line.
         value: how the hover writes a value.
     """
     names = [block.name for block in blocks]
     chosen = shown_images(len(images), len(blocks))
-    traces: list[dict[str, Any]] = []
+    traces: list[Trace] = []
     for i, (block, row) in enumerate(zip(blocks, values, strict=True)):
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": block.name,
-                "x": [round(i + 0.5 * ((n * GOLDEN) % 1 - 0.5), 3) for n in range(len(chosen))],
-                "y": [short(row[n]) for n in chosen],
-                "text": [images[n] for n in chosen],
-                "customdata": [[i, n] for n in chosen],
-                "marker": {"color": palette.in_order(i, len(blocks)), "size": 4, "opacity": 0.45},
-                "showlegend": False,
-                "hovertemplate": f"<b>{block.name}</b>, %{{text}}<br>{value}<extra></extra>",
-            }
+            cloud(
+                block.name,
+                [round(i + 0.5 * ((n * GOLDEN) % 1 - 0.5), 3) for n in range(len(chosen))],
+                [row[n] for n in chosen],
+                f"<b>{block.name}</b>, %{{text}}<br>{value}",
+                marker={"color": palette.in_order(i, len(blocks)), "size": 4, "opacity": 0.45},
+                text=[images[n] for n in chosen],
+                customdata=[[i, n] for n in chosen],
+                showlegend=False,
+            )
         )
     for i, (block, row) in enumerate(zip(blocks, values, strict=True)):
         low, middle, high = (short(number) for number in quartiles(row))
@@ -169,5 +151,5 @@ def spread_chart(
         height=380,
         margin={"l": 56, "r": 16, "t": 48, "b": 48},
         showlegend=False,
-        shapes=[*stage_lines([block.stage for block in blocks]), *([] if level is None else [level_line(level)])],
+        shapes=[*stage_lines([block.stage for block in blocks]), *([] if at is None else [level(at)])],
     )

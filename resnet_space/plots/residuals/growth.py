@@ -1,11 +1,11 @@
 """The ratio by depth as training went on: an animation with a slider over the epochs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
-from resnet_space.plots.residuals.depth import depth_axis, level_line, short
-from resnet_space.plots.residuals.profiles import line
+from resnet_space.plots.base import Chart, Trace, chart, curve, level, short
+from resnet_space.plots.residuals.depth import depth_axis
 
 FRAME_MS = 350
 
@@ -18,24 +18,14 @@ def growth_chart(names: Sequence[str], epochs: Sequence[int], ratios: Sequence[S
         epochs: E numbers; 0 is before the first step.
         ratios: [E][B].
     """
-    hover = "<b>%{text}</b><br>median ratio %{y:.3f}<extra></extra>"
-    xs = list(range(len(names)))
 
-    def curve(at: int) -> dict[str, object]:
+    def of(at: int, colour: str, **more: Any) -> Trace:
         name = f"after epoch {epochs[at]}" if epochs[at] else "before training"
-        return line(name, xs, ratios[at], palette.category(0), hover) | {"text": list(names)}
+        hover = "<b>%{text}</b><br>median ratio %{y:.3f}"
+        return curve(name, range(len(names)), ratios[at], colour, hover, points=5, text=list(names), **more)
 
-    first = line(
-        "before training" if epochs and not epochs[0] else f"after epoch {epochs[0]}" if epochs else "",
-        xs if epochs else [],
-        ratios[0] if epochs else [],
-        "#888888",
-        hover,
-        text=list(names),
-        opacity=0.7,
-    )
     frames = [
-        {"name": str(epoch), "data": [{"y": curve(i)["y"], "name": curve(i)["name"]}], "traces": [1]}
+        {"name": str(epoch), "data": [{key: of(i, "")[key] for key in ("y", "name")}], "traces": [1]}
         for i, epoch in enumerate(epochs)
     ]
     highest = max((value for row in ratios for value in row if short(value) is not None), default=1.0)
@@ -62,12 +52,12 @@ def growth_chart(names: Sequence[str], epochs: Sequence[int], ratios: Sequence[S
     }
     made = chart(
         "‖F(x)‖ / ‖x‖ by depth as training goes on",
-        [first, curve(len(epochs) - 1)] if epochs else [],
+        [of(0, "#888888", opacity=0.7), of(-1, palette.category(0))] if epochs else [],
         depth_axis(names),
         {"title": "median ‖F(x)‖ / ‖x‖", "range": [0, 1.08 * max(highest, 1e-6)]},
         height=460,
         margin={"l": 56, "r": 16, "t": 64, "b": 120},
-        shapes=[level_line(1)],
+        shapes=[level(1)],
         sliders=[slider] if len(epochs) > 1 else [],
         updatemenus=[play] if len(epochs) > 1 else [],
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
-from resnet_space.plots.residuals.depth import Block, short, shown_images, spread_chart, stage_names
+from resnet_space.plots.base import Chart, Trace, chart, cloud, curve
+from resnet_space.plots.residuals.depth import Block, shown_images, spread_chart, stage_names
 
 MOST_DECADES = 3  # with more than one tick each
 MOST_NAMED = 18  # blocks that the legend names; of more it names the stages
@@ -30,42 +30,33 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
     """||F(x)|| against ||shortcut(x)||, a point an image and a colour a block, log axes, with the diagonal."""
     values = [v for block in blocks for v in (*block.shortcut, *block.residual) if v > 0]
     low, high = (min(values), max(values)) if values else (1.0, 10.0)
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "‖F(x)‖ = ‖x‖",
-        "x": [short(low), short(high)],
-        "y": [short(low), short(high)],
-        "line": {"color": "#888", "width": 1.2, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
+    diagonal = curve("‖F(x)‖ = ‖x‖", [low, high], [low, high], "#888", width=1.2, dash="dash")
     chosen = shown_images(len(images), len(blocks))
     by_stage = len(blocks) > MOST_NAMED
-    clouds: list[dict[str, Any]] = []
+    clouds: list[Trace] = []
     stages, named = stage_names(blocks), set()
     for i, block in enumerate(blocks):
         stage = stages[block.stage]
         name = block.name + ("" if block.identity else " (new shape)")
+        group = stage if by_stage else name
         clouds.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": stage if by_stage else name,
-                "legendgroup": stage if by_stage else name,
-                "showlegend": not (by_stage and stage in named),
-                "x": [short(block.shortcut[n]) for n in chosen],
-                "y": [short(block.residual[n]) for n in chosen],
-                "text": [images[n] for n in chosen],
-                "customdata": [[i, n] for n in chosen],
-                "marker": {
+            cloud(
+                group,
+                [block.shortcut[n] for n in chosen],
+                [block.residual[n] for n in chosen],
+                f"<b>{name}</b>, %{{text}}<br>‖x‖ %{{x:.3g}}<br>‖F(x)‖ %{{y:.3g}}",
+                marker={
                     "color": palette.in_order(i, len(blocks)),
                     "size": 5 if by_stage else 7,
                     "opacity": 0.8,
                     "symbol": "circle" if block.identity else "diamond",
                     "line": {"width": 0.5, "color": "rgba(128,128,128,0.8)"},
                 },
-                "hovertemplate": f"<b>{name}</b>, %{{text}}<br>‖x‖ %{{x:.3g}}<br>‖F(x)‖ %{{y:.3g}}<extra></extra>",
-            }
+                text=[images[n] for n in chosen],
+                customdata=[[i, n] for n in chosen],
+                legendgroup=group,
+                showlegend=not (by_stage and stage in named),
+            )
         )
         named.add(stage)
     return chart(
@@ -98,6 +89,6 @@ def ratio_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
         [block.ratios for block in blocks],
         images,
         {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
-        level=1,
+        at=1,
         value="‖F(x)‖ / ‖x‖ = %{y:.3f}",
     )

@@ -2,28 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, chart
-from resnet_space.plots.residuals.depth import Block, depth_axis, level_line, quartiles, short, stage_lines
+from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, level, short
+from resnet_space.plots.residuals.depth import Block, depth_axis, quartiles, stage_lines
 
 LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}}
 PERCENT = {"tickformat": ".0%", "rangemode": "tozero"}
-
-
-def line(name: str, x: Sequence[Any], y: Sequence[float], colour: str, hover: str, **more: Any) -> dict[str, Any]:
-    """A curve with a point at each value; where a value is not finite it has a gap."""
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "x": list(x),
-        "y": [short(value) for value in y],
-        "line": {"color": colour, "width": 1.8},
-        "marker": {"size": 5, "color": colour},
-        "hovertemplate": hover,
-    } | more
 
 
 def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False) -> Chart:
@@ -34,12 +19,21 @@ def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordere
         ordered: sorted by magnitude, as in the lower half of He et al. 2015, figure 7.
     """
     traces = []
-    for i, (run, found) in enumerate(layers.items()):
-        shown = sorted(found, key=lambda layer: -layer[1]) if ordered else found
-        hover = "%{text}<br>std %{y:.3g}<extra>" + run + "</extra>"
-        xs = range(1, len(shown) + 1)
-        trace = line(run, xs, [value for _, value in shown], palette.category(i), hover)
-        traces.append(trace | {"text": [name for name, _ in shown], "showlegend": len(layers) > 1})
+    for i, (run, responses) in enumerate(layers.items()):
+        shown = sorted(responses, key=lambda layer: -layer[1]) if ordered else responses
+        traces.append(
+            curve(
+                run,
+                range(1, len(shown) + 1),
+                [value for _, value in shown],
+                palette.category(i),
+                "%{text}<br>std %{y:.3g}",
+                points=5,
+                extra=run,
+                text=[name for name, _ in shown],
+                showlegend=len(layers) > 1,
+            )
+        )
     what = "sorted from the largest down" if ordered else "in layer order"
     return chart(
         f"Responses of the layers, {what}",
@@ -74,15 +68,8 @@ def lesion_chart(
         "hovertemplate": f"{hover}<br>accuracy %{{y:.1%}}<extra></extra>",
         "showlegend": False,
     }
-    whole = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": f"nothing dropped: {intact:.1%}",
-        "x": [-0.5, len(names) - 0.5],
-        "y": [short(intact)] * 2,
-        "line": {"color": "#888", "width": 1.4, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
+    across = [-0.5, len(names) - 0.5]
+    whole = curve(f"nothing dropped: {intact:.1%}", across, [intact] * 2, "#888", width=1.4, dash="dash")
     return chart(
         title,
         [bars, whole],
@@ -96,25 +83,22 @@ def lesion_chart(
 
 def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[float]], intact: float, x: str) -> Chart:
     """The accuracy of each random draw against how many blocks were changed, with the median of each count."""
-    points = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "one draw",
-            "x": [count for count, found in zip(counts, draws, strict=True) for _ in found],
-            "y": [short(value) for found in draws for value in found],
-            "marker": {"size": 6, "opacity": 0.5, "color": palette.category(0)},
-            "hovertemplate": "%{x} blocks: %{y:.1%}<extra></extra>",
-        },
-        line("median", counts, [quartiles(found)[1] for found in draws], palette.category(1), "median %{y:.1%}"),
-    ]
+    points = cloud(
+        "one draw",
+        [count for count, accuracies in zip(counts, draws, strict=True) for _ in accuracies],
+        [accuracy for accuracies in draws for accuracy in accuracies],
+        "%{x} blocks: %{y:.1%}",
+        marker={"size": 6, "opacity": 0.5, "color": palette.category(0)},
+    )
+    middle = [quartiles(accuracies)[1] for accuracies in draws]
+    medians = curve("median", counts, middle, palette.category(1), "median %{y:.1%}", points=5)
     return chart(
         title,
-        points,
+        [points, medians],
         {"title": x, "showgrid": False, "rangemode": "tozero"},
         {"title": "accuracy", **PERCENT},
         height=340,
-        shapes=[level_line(intact)],
+        shapes=[level(intact)],
         legend=LEGEND_ABOVE,
     )
 
@@ -122,7 +106,7 @@ def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[fl
 def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Chart:
     """Shares of the images after each block of the last stage: right already, as in the end, and the confidence."""
     traces = [
-        line(label, range(len(names)), values, palette.category(i), f"{label}: %{{y:.1%}}<extra></extra>")
+        curve(label, range(len(names)), values, palette.category(i), f"{label}: %{{y:.1%}}", points=5)
         for i, (label, values) in enumerate(curves.items())
     ]
     return chart(
@@ -145,7 +129,7 @@ def gradient_chart(
         stages: their numbers.
         curves: label -> [B][N].
     """
-    traces: list[dict[str, Any]] = []
+    traces: list[Trace] = []
     xs = list(range(len(names)))
     for i, (label, values) in enumerate(curves.items()):
         colour = palette.category(i)
@@ -153,21 +137,17 @@ def gradient_chart(
             list(part) for part in zip(*(quartiles([v for v in row if v > 0]) for row in values), strict=True)
         )
         inside = [x for x in xs if all(map(math.isfinite, (low[x], high[x])))]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{label}: quartiles",
-                "x": [*inside, *reversed(inside)],
-                "y": [short(low[x]) for x in inside] + [short(high[x]) for x in reversed(inside)],
-                "fill": "toself",
-                "fillcolor": colour + "33",
-                "line": {"width": 0, "color": colour},
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
+        band = curve(
+            f"{label}: quartiles",
+            [*inside, *reversed(inside)],
+            [*(low[x] for x in inside), *(high[x] for x in reversed(inside))],
+            colour,
+            width=0,
+            fill="toself",
+            fillcolor=colour + "33",
+            showlegend=False,
         )
-        traces.append(line(label, xs, middle, colour, f"{label}<br>‖∂L/∂x‖ = %{{y:.3g}}<extra></extra>"))
+        traces += [band, curve(label, xs, middle, colour, f"{label}<br>‖∂L/∂x‖ = %{{y:.3g}}", points=5)]
     return chart(
         "‖∂L/∂x‖ at each block's input",
         traces,
@@ -191,20 +171,30 @@ def compare_chart(runs: Mapping[str, tuple[Sequence[Block], Sequence[Sequence[fl
     names = [block.name for block in first]
     alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
     traces = []
-    for i, (run, (blocks, found)) in enumerate(runs.items()):
+    for i, (run, (blocks, ratios)) in enumerate(runs.items()):
         last = max(len(blocks) - 1, 1)
         xs = [float(n) if alike else n / last for n in range(len(blocks))]
-        hover = "<b>%{text}</b><br>median %{y:.3f}<extra>" + run + "</extra>"
-        trace = line(run, xs, [middle for _, middle, _ in found], palette.category(i), hover)
         spread = {
             "type": "data",
             "symmetric": False,
-            "array": [short(high - middle) for _, middle, high in found],
-            "arrayminus": [short(middle - low) for low, middle, _ in found],
+            "array": [short(high - middle) for _, middle, high in ratios],
+            "arrayminus": [short(middle - low) for low, middle, _ in ratios],
             "thickness": 1,
             "width": 2,
         }
-        traces.append(trace | {"text": [block.name for block in blocks], "error_y": spread})
+        traces.append(
+            curve(
+                run,
+                xs,
+                [middle for _, middle, _ in ratios],
+                palette.category(i),
+                "<b>%{text}</b><br>median %{y:.3f}",
+                points=5,
+                extra=run,
+                text=[block.name for block in blocks],
+                error_y=spread,
+            )
+        )
     x = depth_axis(names) if alike else {"title": "depth: first block 0, last block 1", "showgrid": False}
     return chart(
         "‖F(x)‖ / ‖x‖ by depth, run by run: median and quartiles",
@@ -212,6 +202,6 @@ def compare_chart(runs: Mapping[str, tuple[Sequence[Block], Sequence[Sequence[fl
         x,
         {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
         height=400,
-        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), level_line(1)],
+        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), level(1)],
         legend=LEGEND_ABOVE,
     )
