@@ -25,7 +25,7 @@ from resnet_space.serve.workshop import Workshop
 from resnet_space.training import state as training_module
 from resnet_space.training.loop import train
 from resnet_space.training.strategies import HEAD, plan, recipe
-from resnet_space.ui.explore.subjects import open_subject, subject_names
+from resnet_space.ui.explore.networks import Network, load_network, network_choices
 from tests import own_networks
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.own_networks import SIZE
@@ -176,7 +176,7 @@ def test_the_pages_lists_have_it(start: Run, name: str) -> None:
     assert name in list_models()
     workshop = Workshop(start.path.parent)
     assert "start" in workshop.trained_names()
-    chosen = next(subject for subject in subject_names(["start"]) if name in str(subject))
-    subject = open_subject(workshop, chosen[1] if isinstance(chosen, tuple) else chosen)
-    assert subject.config.architecture == name
-    assert isinstance(subject.lock, type(threading.Lock()))
+    chosen = next(id_ for _, id_ in network_choices(["start"]) if name in id_)
+    network = load_network(workshop, Network.parse(chosen))
+    assert network.config.architecture == name
+    assert isinstance(network.lock, type(threading.Lock()))

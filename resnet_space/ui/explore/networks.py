@@ -1,4 +1,4 @@
-"""Which networks can be measured: a run, its untrained twin, or an architecture of torchvision with random weights."""
+"""Which networks can be measured: a run, its untrained twin, or an architecture with random weights."""
 
 import re
 import threading
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 RUN, UNTRAINED, RANDOM = "run", "untrained", "random"
-LABELS = {RUN: "{}", UNTRAINED: "{} (untrained)", RANDOM: "torchvision {} (random weights)"}
+LABELS = {RUN: "{}", UNTRAINED: "{} (untrained)", RANDOM: "{} (random weights)"}
 # How addresses and programs named them before there were ids.
 _FORMER = {UNTRAINED: re.compile(r"(.+) \(untrained\)"), RANDOM: re.compile(r"torchvision (.+) \(random weights\)")}
 
@@ -27,7 +27,7 @@ class Network:
     Attributes:
         name: of the run, or of the architecture.
         kind: `RUN`; `UNTRAINED`, the run's twin with the random weights that its seed gives; or `RANDOM`, an
-            architecture of torchvision.
+            architecture with random weights.
     """
 
     name: str
@@ -50,7 +50,9 @@ class Network:
 
     @property
     def label(self) -> str:
-        return LABELS[self.kind].format(self.name)
+        entry = entries(trains=False).get(self.name) if self.kind == RANDOM else None
+        whose = f"{entry.source} " if entry and entry.source != "resnet_space" else ""
+        return LABELS[self.kind].format(f"{whose}{self.name}")
 
     @property
     def run(self) -> str | None:
@@ -80,7 +82,7 @@ class LoadedNetwork:
 
 
 def network_choices(runs: Sequence[str]) -> list[tuple[str, str]]:
-    """(label, id) of what there is to choose from: the runs first, then their twins, then torchvision's."""
+    """(label, id) of what there is to choose from: the runs first, then their twins, then the architectures."""
     networks = [Network(name, kind) for kind in (RUN, UNTRAINED) for name in runs]
     networks += [Network(name, RANDOM) for name in entries(trains=False)]
     return [(network.label, str(network)) for network in networks]
