@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from resnet_space.common.errors import UserError
 from resnet_space.models.additions import Addition, NoResidualBlocksError, foreign_additions
 from resnet_space.models.cbam import CBAM
 
@@ -146,6 +147,6 @@ class Backbone(nn.Module):
         """From the output of a block of the last stage to logits.
 
         Raises:
-            ValueError: where the head cannot read it.
+            UserError: where the head cannot read it.
         """
-        raise ValueError(f"The head of this {type(self).__name__} cannot read a block's output.")
+        raise UserError(f"The head of this {type(self).__name__} cannot read a block's output.")

@@ -1,13 +1,27 @@
 """Look inside a model while it runs: named modules -> tensors, reduced or cloned inside the hook."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]  # (module, its inputs, its output) -> another output, or None
 Measured = TypeVar("Measured")
 Measure = Callable[[tuple[Tensor, ...], Tensor], Measured]
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Iterator[None]:
+    """Forward hooks by the names of their modules, inside the `with` only, also after an exception."""
+    handles = []
+    try:
+        for name, hook in hooks:
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -24,17 +38,11 @@ def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Ite
     """
     results: dict[str, list[Measured]] = {name: [] for name in measures}
 
-    def hook(name: str, measure: Measure[Measured]) -> Callable[..., None]:
+    def hook(name: str, measure: Measure[Measured]) -> Hook:
         return lambda _module, inputs, output: results[name].append(measure(inputs, output))
 
-    handles = []
-    try:
-        for name, measure in measures.items():
-            handles.append(model.get_submodule(name).register_forward_hook(hook(name, measure)))
+    with hooked(model, [(name, hook(name, measure)) for name, measure in measures.items()]):
         yield results
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

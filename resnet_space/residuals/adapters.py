@@ -4,6 +4,7 @@ and timm's own classes by what is known of them.
 
 from torch import Tensor, nn
 
+from resnet_space.common.errors import UserError
 from resnet_space.models.additions import (
     EARLY_HEADS,
     Addition,
@@ -43,10 +44,10 @@ def read_early(model: nn.Module, state: Tensor) -> Tensor:
     """From the output of a block of the last stage to logits.
 
     Raises:
-        ValueError: for a head that cannot read it.
+        UserError: for a head that cannot read it.
     """
     if isinstance(model, Backbone):
         return model.read_early(state)
     if class_name(model) not in EARLY_HEADS:
-        raise ValueError(f"The head of this {type(model).__name__} cannot read a block's output.")
+        raise UserError(f"The head of this {type(model).__name__} cannot read a block's output.")
     return EARLY_HEADS[class_name(model)](model, state)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_space.models.additions import Addition
-from resnet_space.models.hooks import eval_mode
+from resnet_space.models.hooks import Hook, eval_mode, hooked
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.norms import lengths
+from resnet_space.residuals.parts import Parts, parts_hooks
 from resnet_space.residuals.probes import labelled
-from resnet_space.residuals.watching import Hook, Parts, hooked, parts_hooks
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def gradients(
 
     Raises:
         NoResidualBlocksError: see `additions`.
-        ValueError: for no images, or labels that the model does not know.
+        UserError: for no images, or labels that the model does not know.
     """
     found = additions(model)
     measured: list[Tensor] = []  # of each batch: [4, B, n]

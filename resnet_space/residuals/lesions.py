@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from resnet_space.models import Backbone
 from resnet_space.models.additions import Addition
 from resnet_space.models.contract import Segment
-from resnet_space.models.hooks import eval_mode
+from resnet_space.models.hooks import Hook, eval_mode, hooked
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.probes import labelled
-from resnet_space.residuals.watching import Hook, hooked
 
 Step = Callable[[Tensor], Tensor]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.models.additions import Addition
-from resnet_space.models.hooks import eval_mode
+from resnet_space.models.hooks import Hook, eval_mode, hooked
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.adapters import responses as response_layers
+from resnet_space.residuals.parts import Parts, parts_hooks
 from resnet_space.residuals.probes import last
-from resnet_space.residuals.watching import Hook, Parts, hooked, parts_hooks
 
 CHUNK = 1_024  # numbers that are added in float32 before float64 takes over
 TOO_UNEQUAL = 0.05  # of two lengths, for their angle to be told from the length of their sum

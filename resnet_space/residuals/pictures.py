@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnet_space.common.errors import UserError
-from resnet_space.models.hooks import eval_mode
+from resnet_space.models.hooks import eval_mode, hooked
 from resnet_space.residuals.adapters import additions
-from resnet_space.residuals.watching import Parts, hooked, parts_hooks
+from resnet_space.residuals.parts import Parts, parts_hooks
 
 
 @dataclass(frozen=True, eq=False)

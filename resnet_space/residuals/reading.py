@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_space.models.hooks import eval_mode
+from resnet_space.models.hooks import Hook, eval_mode, hooked
 from resnet_space.residuals.adapters import additions, read_early
 from resnet_space.residuals.probes import labelled
-from resnet_space.residuals.watching import Hook, hooked
 
 
 @dataclass(frozen=True)
@@ -61,19 +60,19 @@ def early_readings(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
 
     Raises:
         NoResidualBlocksError: see `additions`.
-        ValueError: for no images, labels that the model does not know, or a head that cannot read a block's output.
+        UserError: for no images, labels that the model does not know, or a head that cannot read a block's output.
     """
     blocks = list(dict.fromkeys(addition.block for addition in additions(model, plain=True)))
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # of each batch
     read: list[str] = []
     for images, labels in labelled(batches):
-        states = _LastStage()
+        states: dict[str, Tensor] = {}
         with torch.inference_mode(), eval_mode(model):
-            with hooked(model, [(name, states.hook(name)) for name in blocks]):
+            with hooked(model, [(name, _of_last_stage(states, name)) for name in blocks]):
                 model(images)
-            logits = [read_early(model, state).float() for state in states.of.values()]
+            logits = [read_early(model, state).float() for state in states.values()]
             probabilities = torch.stack(logits).softmax(2)  # [K, n, C]
-        read = list(states.of)
+        read = list(states)
         probability, top = probabilities.max(2)
         ends_with = top[-1].expand(len(read), -1)[..., None]
         final = probabilities.gather(2, ends_with).squeeze(2)
@@ -82,16 +81,12 @@ def early_readings(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
         yield Readings(read, *(torch.cat(part, dim=-1) for part in parts))
 
 
-class _LastStage:
-    """The states after the last blocks, as long as they have one shape."""
+def _of_last_stage(states: dict[str, Tensor], name: str) -> Hook:
+    """Keeps the states after the last blocks, as long as they have one shape."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, Tensor] = {}
+    def see(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+        if states and next(iter(states.values())).shape != output.shape:
+            states.clear()
+        states[name] = output
 
-    def hook(self, name: str) -> Hook:
-        def see(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-            if self.of and next(iter(self.of.values())).shape != output.shape:
-                self.of.clear()
-            self.of[name] = output
-
-        return see
+    return see

@@ -1,4 +1,4 @@
-"""Which networks can be measured: a run, its untrained twin, or any architecture with random weights."""
+"""Which networks can be measured: a run, its untrained twin, or an architecture with random weights."""
 
 import re
 import threading
@@ -27,7 +27,7 @@ class Network:
     Attributes:
         name: of the run, or of the architecture.
         kind: `RUN`; `UNTRAINED`, the run's twin with the random weights that its seed gives; or `RANDOM`, an
-            architecture.
+            architecture with random weights.
     """
 
     name: str
@@ -50,7 +50,9 @@ class Network:
 
     @property
     def label(self) -> str:
-        return LABELS[self.kind].format(self.name)
+        entry = entries(trains=False).get(self.name) if self.kind == RANDOM else None
+        whose = f"{entry.source} " if entry and entry.source != "resnet_space" else ""
+        return LABELS[self.kind].format(f"{whose}{self.name}")
 
     @property
     def run(self) -> str | None:
@@ -80,7 +82,7 @@ class LoadedNetwork:
 
 
 def network_choices(runs: Sequence[str]) -> list[tuple[str, str]]:
-    """(label, id) of what there is to choose from: the runs first, then their twins, then every architecture."""
+    """(label, id) of what there is to choose from: the runs first, then their twins, then the architectures."""
     networks = [Network(name, kind) for kind in (RUN, UNTRAINED) for name in runs]
     networks += [Network(name, RANDOM) for name in entries(trains=False)]
     return [(network.label, str(network)) for network in networks]

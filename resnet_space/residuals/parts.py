@@ -1,15 +1,13 @@
-"""Sees x, F(x) and shortcut(x) at every addition while a model runs, and leaves no hook behind."""
+"""Hooks that see x, F(x) and shortcut(x) at an addition while a model runs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from resnet_space.models.additions import Addition
-
-Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+from resnet_space.models.hooks import Hook
 
 
 @dataclass(frozen=True)
@@ -22,19 +20,6 @@ class Parts:
     x: Tensor
     residual: Tensor
     shortcut: Tensor | None  # None in a plain network
-
-
-@contextmanager
-def hooked(model: nn.Module, hooks: Sequence[tuple[str, Hook]]) -> Iterator[None]:
-    """Forward hooks by the names of their modules, inside the `with` only, also after an exception."""
-    handles = []
-    try:
-        for name, hook in hooks:
-            handles.append(model.get_submodule(name).register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def parts_hooks(addition: Addition, see: Callable[[Parts], None]) -> list[tuple[str, Hook]]:
