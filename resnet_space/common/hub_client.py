@@ -85,7 +85,7 @@ def is_revision(revision: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class HubRequest:
     """What is asked of the Hub, as a message speaks of it.
 
     Attributes:
@@ -110,24 +110,24 @@ class Wanted:
 
 
 @contextmanager
-def translated_errors(wanted: Wanted, kind: type[Exception] = HubError) -> Iterator[None]:
+def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Iterator[None]:
     """Turn whatever the client raises into one sentence, raised as `kind`. A `kind` raised inside passes as it is."""
     try:
         yield
     except kind:
         raise
     except (httpx2.HTTPError, HFValidationError, json.JSONDecodeError, OSError) as error:
-        raise kind(masked(_sentence(error, wanted))) from None
+        raise kind(masked(_sentence(error, request))) from None
 
 
-def _sentence(error: BaseException, wanted: Wanted) -> str:
-    what, cannot, instead = wanted.what, wanted.cannot, wanted.instead
+def _sentence(error: BaseException, request: HubRequest) -> str:
+    what, cannot, instead = request.what, request.cannot, request.instead
     if isinstance(error, LocalEntryNotFoundError):  # the client's wrapper: the reason is inside
         if error.__cause__ is None:
             return f"{what} is not on this machine."
-        return _sentence(error.__cause__, wanted)
+        return _sentence(error.__cause__, request)
     if isinstance(error, HfHubHTTPError):
-        return _refusal(error, wanted)
+        return _refusal(error, request)
     match error:
         case LocalTokenNotFoundError():
             return f"{cannot}, as nobody is signed in: sign in first."
@@ -152,15 +152,15 @@ def _sentence(error: BaseException, wanted: Wanted) -> str:
     return f"{what} arrived incomplete: try again."  # the client's check of sizes
 
 
-def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
-    what, cannot, page = wanted.what, wanted.cannot, f"{endpoint()}/{wanted.page}"
+def _refusal(error: HfHubHTTPError, request: HubRequest) -> str:
+    what, cannot, page = request.what, request.cannot, f"{endpoint()}/{request.page}"
     status = error.response.status_code
     signed_in = "authorization" in error.response.request.headers
     # First: with an expired token, every repository reads as "not found". Without one, so does a private one.
     if status == 401 and signed_in:
         return f"{cannot}, as the Hub does not accept the token any more: sign in again."
-    if status in wanted.refusals:
-        return f"{cannot}, as {wanted.refusals[status]}."
+    if status in request.refusals:
+        return f"{cannot}, as {request.refusals[status]}."
     match error:
         case GatedRepoError():  # a subclass of RepositoryNotFoundError
             todo = "accept its conditions" if signed_in else "sign in and accept its conditions"
@@ -169,7 +169,7 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
             todo = "use an account that may read it" if signed_in else "sign in with an account that may read it"
             return f"{what} is not on the Hub, or it is private: check the spelling, or {todo}."
         case RevisionNotFoundError():
-            return f"{what} has no revision {wanted.revision!r}: leave it empty, or use one of {page}/commits/main."
+            return f"{what} has no revision {request.revision!r}: leave it empty, or use one of {page}/commits/main."
         case RemoteEntryNotFoundError():
             file = error.response.url.path.partition("/resolve/")[2].partition("/")[2]
             return f"{what} has no file {file or 'of that name'} on the Hub: choose another."
@@ -182,9 +182,9 @@ def _refusal(error: HfHubHTTPError, wanted: Wanted) -> str:
         return f"{cannot}, as the Hub had too many requests from here: wait some minutes{more}."
     if status >= 500:
         trouble = f"as the Hub has trouble at the moment (error {status})"
-        return f"{cannot}, {trouble}: try again later, or {wanted.instead}."
+        return f"{cannot}, {trouble}: try again later, or {request.instead}."
     if status in (401, 403):
-        done = "read" if wanted.done == "fetched" else wanted.done
+        done = "read" if request.done == "fetched" else request.done
         return f"{what} may not be {done} with this account: check the token's permissions."
     return f"{cannot}, as the Hub refused the request (error {status}): try again later."
 

@@ -6,36 +6,31 @@ a README that maps other file names to splits is not looked at. Of a README only
 files have none.
 """
 
-import io
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import cached_assets_path, get_session, hf_hub_url, hf_raise_for_status
+from huggingface_hub import cached_assets_path, hf_hub_url
 from huggingface_hub.errors import RevisionNotFoundError
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import (
     COMMIT,
     TIMEOUT,
+    HubRequest,
     Progress,
-    Wanted,
-    cached_file,
     download_files,
     endpoint,
     hub_api,
     is_repo_id,
     is_revision,
     search_repositories,
-    sent_token,
     translated_errors,
 )
 from resnet_space.common.tokens import masked
@@ -47,7 +42,8 @@ from resnet_space.data.columns import (
     features_of,
     readable,
 )
-from resnet_space.data.reference import SPLIT_NAMES, SPLITS, DatasetRef
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.remote import RemoteFile, parquet_files, read_range, readme_features
 
 WELL_KNOWN = (
     "uoft-cs/cifar10",
@@ -68,10 +64,6 @@ MAX_GB_VARIABLE = "RESNET_SPACE_MAX_DATASET_GB"
 
 CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other formats
 
-_SPLIT_FILE = re.compile(rf"({'|'.join(SPLIT_NAMES)})([-_.]\d+([-_.].*)?)?\.parquet")
-_SPLIT_FOLDER = re.compile(rf"(partial-)?({'|'.join(SPLIT_NAMES)})")
-
-_ANY_FILE = re.compile(r"(.+?)([-_.]\d+-of-\d+([-_.].*)?)?\.parquet")
 _ADDRESS = re.compile(r"(https?://)?([a-z0-9.-]+\.)?(huggingface\.co|hf\.co)/", re.I)
 
 _TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
@@ -147,7 +139,7 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
     if not query:
         return known[:limit]
     try:
-        with translated_errors(Wanted("The list of data sets", "datasets"), UserError):
+        with translated_errors(HubRequest("The list of data sets", "datasets"), UserError):
             # Many data sets do not say what they are for: rather than nothing, offer those of any task.
             tagged = search_repositories("datasets", query, limit, filter="task_categories:image-classification")
             return tagged or search_repositories("datasets", query, limit)
@@ -182,16 +174,16 @@ def describe_dataset(
     repo_id = _checked_id(clean_id(str(repo_id)))
     if revision is not None and not is_revision(revision):
         raise UserError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
-    wanted = DatasetRef(repo_id, config or None, revision, label_column or None, image_column or None)
-    with translated_errors(_wanted(repo_id, revision), UserError):
+    asked = DatasetRef(repo_id, config or None, revision, label_column or None, image_column or None)
+    with translated_errors(_request(repo_id, revision), UserError):
         if revision is not None:
-            return _described(wanted, revision, token)
+            return _described(asked, revision, token)
         try:
-            return _described(wanted, "main", token)
+            return _described(asked, "main", token)
         except _UnusableFilesError as error:
             unusable = error
         try:
-            return _described(wanted, CONVERTED, token)
+            return _described(asked, CONVERTED, token)
         except RevisionNotFoundError:
             raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
 
@@ -212,14 +204,14 @@ class _UnusableFilesError(UserError):
     """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
 
 
-def _described(wanted: DatasetRef, ref: str, token: str | None) -> HubDataset:
-    repo_id, config = wanted.name, wanted.config
-    what = _wanted(repo_id).what
+def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
+    repo_id, config = asked.name, asked.config
+    what = _request(repo_id).what
     info = hub_api(token).dataset_info(
         repo_id, revision=None if ref == "main" else ref, files_metadata=True, timeout=TIMEOUT
     )
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    found, only = _parquet_files(sizes)
+    found, only = parquet_files(sizes)
     if not found:
         converted = "and the Hub has not converted it to any, as it does not for unusual or very large ones"
         raise _UnusableFilesError(
@@ -244,7 +236,7 @@ def _described(wanted: DatasetRef, ref: str, token: str | None) -> HubDataset:
             )
         several = f"The configuration {name!r} of the data set {repo_id}" if len(found) > 1 else what
         try:
-            columns, from_readme = _columns(wanted, info.sha, name, splits["train"], sizes, token, several)
+            columns, from_readme = _columns(asked, info.sha, name, splits["train"], sizes, token, several)
         except _UnusableFilesError as error:
             unusable[name] = error
             continue
@@ -263,8 +255,8 @@ def _described(wanted: DatasetRef, ref: str, token: str | None) -> HubDataset:
             values=columns.values,
             image_columns=columns.images,
             label_columns=columns.labels,
-            asked_label=wanted.label,
-            asked_image=wanted.image,
+            asked_label=asked.label,
+            asked_image=asked.image,
             is_default=config is None or config == nominal,
             decisions=_decisions(columns, name, tuple(found), tuple(unusable), only.get(name), from_readme),
         )
@@ -315,7 +307,7 @@ def _decisions(
 
 
 def _columns(
-    wanted: DatasetRef,
+    asked: DatasetRef,
     revision: str,
     config: str,
     files: Sequence[str],
@@ -324,19 +316,19 @@ def _columns(
     what: str,
 ) -> tuple[Columns, bool]:
     """The columns of a configuration, and whether their types are the README's. Raises _UnusableFilesError."""
-    schema = _read_schema(wanted.name, revision, files[0], sizes[files[0]], token)
+    schema = _read_schema(asked.name, revision, files[0], sizes[files[0]], token)
     features: Features = {}
     if not features_of(schema) and 0 < sizes.get("README.md", 0) <= _README_BYTES:
-        url = hf_hub_url(wanted.name, "README.md", repo_type="dataset", revision=revision, endpoint=endpoint())
-        features = readme_features(_read_range(url, 0, sizes["README.md"], token, whole=True), config)
+        url = hf_hub_url(asked.name, "README.md", repo_type="dataset", revision=revision, endpoint=endpoint())
+        features = readme_features(read_range(url, 0, sizes["README.md"], token, whole=True), config)
 
     def read(name: str) -> pa.ChunkedArray:
         if len(files) > _MOST_LABEL_FILES:
             raise UserError(f"lies in {len(files):,} files, too many to look for its values")
         chunks, total, rows = [], 0, 0
         for file in files:
-            url = hf_hub_url(wanted.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
-            with pq.ParquetFile(_RemoteFile(url, sizes[file], token)) as parquet:
+            url = hf_hub_url(asked.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
+            with pq.ParquetFile(RemoteFile(url, sizes[file], token)) as parquet:
                 groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
                 total += sum(
                     group.column(i).total_compressed_size
@@ -351,141 +343,26 @@ def _columns(
         return pa.chunked_array(chunks)
 
     try:
-        with readable(f"The files of {wanted.name}"):
+        with readable(f"The files of {asked.name}"):
             return classification_columns(
-                schema, what, label=wanted.label, image=wanted.image, features=features, read=read
+                schema, what, label=asked.label, image=asked.image, features=features, read=read
             ), bool(features)
     except UserError as error:
         raise _UnusableFilesError(masked(str(error))) from None
 
 
-def readme_features(readme: bytes, config: str) -> Features:
-    """The columns' types that a data set's README has for a configuration, in the form that parquet files have them."""
-    import yaml
-
-    found = re.match(r"---\s*\n(.*?)\n---", readme.decode(errors="replace"), re.S)
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in a tenth of the time
-        about = yaml.load(found[1], loader)["dataset_info"] if found else []
-        infos = [info for info in (about if isinstance(about, list) else [about]) if isinstance(info, dict)]
-        own = [info for info in infos if info.get("config_name", "default") == config]
-        return {
-            feature["name"]: _feature(feature)
-            for info in own or (infos if len(infos) == 1 else ())
-            for feature in info.get("features") or ()
-            if isinstance(feature["name"], str)
-        }
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        return {}
-
-
-def _feature(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    kind = entry.get("dtype")
-    if kind == "image":
-        return {"_type": "Image"}
-    if isinstance(kind, dict) and isinstance(kind.get("class_label"), dict):
-        names = kind["class_label"].get("names")
-        if isinstance(names, dict):  # the README's way: '0': cat
-            names = [names[key] for key in sorted(names, key=lambda key: int(key))]
-        return {"_type": "ClassLabel", "names": names}
-    return {"_type": "Value"}
-
-
-def _parquet_files(
-    paths: Sequence[str] | Mapping[str, int],
-) -> tuple[dict[str, dict[str, tuple[str, ...]]], dict[str, str]]:
-    """Config -> split -> files, of those configs that have training images; and the part that stands for them.
-
-    The layouts are `data/train-00000-of-00001.parquet`, the same in a folder named after the config, and
-    `config/train/0000.parquet`. Where no config has training images, those that have one part only are taken, whatever
-    it is called: it is split later.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    parts: dict[str, dict[str, list[str]]] = {}
-    for path in sorted(paths):
-        *folders, file = path.split("/")
-        if not (named := _ANY_FILE.fullmatch(file)):
-            continue
-        part, split = named[1], None
-        if match := _SPLIT_FILE.fullmatch(file):
-            part = split = match[1]
-        elif folders and (match := _SPLIT_FOLDER.fullmatch(folders[-1])):
-            part = split = match[2]
-            folders.pop()
-        elif part.isdigit() and folders:  # config/full/0000.parquet
-            part = folders.pop()
-        if folders and folders[0] == "data":
-            folders.pop(0)
-        config = "/".join(folders) or "default"
-        parts.setdefault(config, {}).setdefault(part, []).append(path)
-        if split is not None:
-            found.setdefault(config, {}).setdefault(SPLIT_NAMES[split], []).append(path)
-    usable = {
-        config: {split: tuple(splits[split]) for split in SPLITS if split in splits}
-        for config, splits in found.items()
-        if "train" in splits
-    }
-    if usable:
-        return usable, {}
-    single = {config: next(iter(named.items())) for config, named in parts.items() if len(named) == 1}
-    return (
-        {config: {"train": tuple(files)} for config, (_, files) in single.items()},
-        {config: part for config, (part, _) in single.items()},
-    )
-
-
 def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str | None) -> pa.Schema:
     """A parquet file's schema, from the last bytes of the file alone."""
     url = hf_hub_url(repo_id, file, repo_type="dataset", revision=revision, endpoint=endpoint())
-    tail = _read_range(url, max(size - _TAIL, 0), size, token) if size else b""
+    tail = read_range(url, max(size - _TAIL, 0), size, token) if size else b""
     footer = int.from_bytes(tail[-8:-4], "little") + 12  # with its length and the magic words at both ends
     if len(tail) < footer <= size:
-        tail = _read_range(url, size - footer, size, token)
+        tail = read_range(url, size - footer, size, token)
     try:
         with readable(file):
             return pq.read_schema(pa.BufferReader(tail))
     except UserError:
         raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another.") from None
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file of the Hub of which only what is asked for is read."""
-
-    def __init__(self, url: str, size: int, token: str | None) -> None:
-        self._url, self._size, self._token = url, size, token
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._size if size < 0 else min(self._position + size, self._size)
-        data = _read_range(self._url, self._position, stop, self._token) if stop > self._position else b""
-        self._position += len(data)
-        return data
-
-
-def _read_range(url: str, start: int, stop: int, token: str | None, *, whole: bool = False) -> bytes:
-    """Some bytes of a file; `whole` where it is all of it, so that a server may answer without knowing ranges."""
-    headers = build_hf_headers(
-        token=sent_token(token), headers={"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    )
-    # The whole file would come from a server that knows no ranges: it is streamed, so that it can be declined.
-    with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
-        hf_raise_for_status(response)
-        if response.status_code != 206 and not whole:
-            raise UserError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
-        return bytes(response.read())
 
 
 def fetch_dataset(
@@ -502,7 +379,7 @@ def fetch_dataset(
         UserError: if a file cannot be had.
     """
     files = [file for files in dataset.files.values() for file in files]
-    with translated_errors(_wanted(dataset.repo_id, dataset.revision), UserError):
+    with translated_errors(_request(dataset.repo_id, dataset.revision), UserError):
         paths = download_files(
             "dataset", dataset.repo_id, dataset.revision, files, total=dataset.bytes, token=token, progress=progress
         )
@@ -511,56 +388,17 @@ def fetch_dataset(
     return {split: [where[file] for file in files] for split, files in dataset.files.items()}
 
 
-def dataset_files(
-    repo_id: str,
-    config: str | None,
-    revision: str | None,
-    *,
-    local_only: bool = False,
-    token: str | None = None,
-    progress: Progress | None = None,
-) -> dict[str, list[Path]]:
-    """The files of each split, by what a run's configuration keeps: without a request if they are in the cache.
-
-    Args:
-        repo_id: "owner/name".
-        config: as in `HubDataset`; None is its default.
-        revision: a commit; None is whatever the Hub has now, which always asks it.
-        local_only: never ask the Hub.
-        token: of who asks, where something is missing.
-        progress: as in `fetch_dataset`.
+def known_dataset(ref: DatasetRef) -> HubDataset:
+    """A data set as it was described when it was downloaded, without a request, or as it is described now.
 
     Raises:
-        UserError: if a file is missing and cannot be had.
+        UserError: as `describe_dataset`, and for a revision that is no commit.
     """
-    dataset = known_dataset(DatasetRef(repo_id, config, revision), local_only=local_only, token=token)
-    return fetch_dataset(dataset, token=token, progress=progress)
-
-
-def known_dataset(ref: DatasetRef, *, local_only: bool = False, token: str | None = None) -> HubDataset:
-    """A data set as it was described when it was downloaded, or as it is described now. Raises as `dataset_files`."""
     repo_id, revision = _checked_id(ref.name), ref.revision
-    if revision is None and not local_only:
-        return describe_dataset(repo_id, ref.config, ref.label, ref.image, token=token)
-    if revision is None or not COMMIT.fullmatch(revision):
+    if revision is not None and not COMMIT.fullmatch(revision):
         raise UserError(masked(f"The revision {revision!r} of {repo_id} is not pinned: use a commit's 40 digits."))
-    dataset = _recorded(ref)
-    if local_only:
-        missing = dataset is None or any(
-            cached_file("dataset", repo_id, revision, file) is None
-            for files in dataset.files.values()
-            for file in files
-        )
-        if missing:
-            raise UserError(f"{_wanted(repo_id).what} is not on this machine: download it first.")
-    if dataset is None:
-        dataset = describe_dataset(repo_id, ref.config, ref.label, ref.image, revision=revision, token=token)
-    return dataset
-
-
-def recorded_dataset(repo_id: str, config: str | None, revision: str) -> HubDataset | None:
-    """A data set that was downloaded before, as it was described then, without a request; None if there is none."""
-    return _recorded(DatasetRef(repo_id, config, revision))
+    recorded = _recorded(ref) if revision else None
+    return recorded or describe_dataset(repo_id, ref.config, ref.label, ref.image, revision=revision)
 
 
 def _recorded(ref: DatasetRef) -> HubDataset | None:
@@ -613,7 +451,7 @@ def _checked_id(repo_id: str) -> str:
     return repo_id
 
 
-def _wanted(repo_id: str, revision: str | None = None) -> Wanted:
-    return Wanted(
+def _request(repo_id: str, revision: str | None = None) -> HubRequest:
+    return HubRequest(
         f"The data set {repo_id}", f"datasets/{repo_id}", revision, "choose a data set that is on this machine"
     )

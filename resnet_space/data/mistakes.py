@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.archives.writing import UNFINISHED, image_schema, kept_bytes
+from resnet_space.data.archives.writing import UNFINISHED, image_schema, stored_bytes
 from resnet_space.data.columns import classification_columns, readable
 
 MISTAKES = "mistakes"  # how the names of their folders begin
@@ -63,7 +63,7 @@ def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str,
         with readable(f"The data set {folder.name!r}"):
             there = pq.read_table(file, schema=schema).to_pylist()
             rows = [row for row in there if isinstance(row["image"]["bytes"], bytes)]
-    kept = kept_bytes(picture)
+    kept = stored_bytes(picture)
     rows = [row for row in rows if row["image"]["bytes"] != kept]
     rows.append({"image": {"bytes": kept, "path": name[:200]}, "label": list(classes).index(label)})
     if len(rows) > MOST or sum(len(row["image"]["bytes"]) for row in rows) > MOST_BYTES:

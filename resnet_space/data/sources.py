@@ -6,11 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
-from resnet_space.data.columns import Columns, columns_of_files, features_of
+from resnet_space.data.columns import Columns, columns_of_files
 from resnet_space.data.reference import SPLIT_NAMES, SPLITS, DatasetRef
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
@@ -47,18 +45,12 @@ def dataset_folder(name: str) -> Path:
     return found[name]
 
 
-def split_files(name: str, config: str | None = None, revision: str | None = None) -> dict[str, list[Path]]:
-    """The parquet files of each split ("train", "validation", "test") that a data set has.
-
-    Those of the Hub ("owner/name") are downloaded where they are not in its cache.
+def split_files(name: str) -> dict[str, list[Path]]:
+    """The parquet files of each split ("train", "validation", "test") that a data set on this machine has.
 
     Raises:
-        UserError: for a data set that is not there, or cannot be had.
+        UserError: for a data set that is not there.
     """
-    if "/" in name:
-        from resnet_space.data.hub import dataset_files
-
-        return dataset_files(name, config, revision)
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
         split = SPLIT_NAMES.get(file.name.removesuffix(".parquet").split("-")[0])
@@ -87,7 +79,10 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
         UserError: for a data set that is not there, has no training images, or is not for classification.
     """
     if ref.is_on_hub:
-        found = _of_hub(ref)
+        from resnet_space.data import hub  # late: a page without data sets of the Hub does not need its client
+
+        described = hub.known_dataset(ref)
+        found = Dataset(hub.fetch_dataset(described), described.columns)
     else:
         files = split_files(ref.name)
         if "train" not in files:
@@ -100,19 +95,6 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
                 if other.classes == tuple(classes):
                     return Dataset(found.files, other)
     return found
-
-
-def _of_hub(ref: DatasetRef) -> Dataset:
-    from resnet_space.data import hub
-
-    if ref.label or ref.image:
-        known = hub.known_dataset(ref)
-        return Dataset(hub.fetch_dataset(known), known.columns)
-    files = hub.dataset_files(ref.name, ref.config, ref.revision)
-    recorded = hub.recorded_dataset(ref.name, ref.config, ref.revision) if ref.revision else None
-    if recorded is None and not features_of(pq.read_schema(files["train"][0])):  # the README may have them
-        recorded = hub.known_dataset(ref)
-    return Dataset(files, columns_of_files(files["train"]) if recorded is None else recorded.columns)
 
 
 def dataset_classes(

@@ -266,7 +266,7 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
 
 
 @dataclass(frozen=True)
-class Members:
+class SplitMembers:
     """Which pictures each set of a training has, by their digests (int64, in the set's order), and of which split."""
 
     train: NDArray[np.int64]
@@ -276,7 +276,7 @@ class Members:
     test_name: str
 
     @classmethod
-    def of(cls, splits: Splits) -> "Members | None":
+    def of(cls, splits: Splits) -> "SplitMembers | None":
         """None where the digests are not known."""
         train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
         if train is None or validation is None or test is None:
@@ -288,7 +288,7 @@ class Members:
             np.savez(opened, **vars(self))
 
     @classmethod
-    def load(cls, file: Path) -> "Members | None":
+    def load(cls, file: Path) -> "SplitMembers | None":
         """None where there is no such file, or a damaged one."""
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
@@ -303,7 +303,7 @@ def load_splits(
     size: int,
     *,
     classes: Sequence[str] = (),
-    members: Members | None = None,
+    members: SplitMembers | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> Splits:
@@ -368,7 +368,7 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
 
 
-def _divided_as_before(sets: Mapping[str, ImageSet], members: Members, dataset: str) -> Splits:
+def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
     """The same sets of the same pictures, whatever was added to the data set or moved in it since."""
     rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
     for split, data in sets.items():

@@ -12,7 +12,7 @@ from huggingface_hub import JobStage
 
 from resnet_space.common.background import in_background, keep_doing
 from resnet_space.common.errors import UserError
-from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.common.hub_client import HubError, HubRequest, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.hub.install import install, sizes_at
 from resnet_space.hub.jobs import Job
@@ -113,7 +113,7 @@ class Follower(threading.Thread):
                 known -= 1
             else:
                 run.append_metric(metric)
-        with translated_errors(self._wanted()):
+        with translated_errors(self._request()):
             status = hub_api(self._token).inspect_job(job_id=job.id, namespace=job.namespace).status
         if how is None and status.stage not in ENDED:
             raise HubError(f"The log of the job of {run.name} broke off while it trains.")
@@ -133,13 +133,13 @@ class Follower(threading.Thread):
     def _lines(self) -> Iterator[str]:
         """The lines of the job's log until it has ended."""
         job, api = self.job, hub_api(self._token)
-        with translated_errors(self._wanted()):
+        with translated_errors(self._request()):
             yield from api.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
 
     def _stop_where_asked(self) -> bool:
         """Whether nothing is left to be stopped."""
         if not self._over.is_set() and self.followed.stop_requested():
-            with suppress(HubError), translated_errors(self._wanted()):  # else once more in a moment
+            with suppress(HubError), translated_errors(self._request()):  # else once more in a moment
                 hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
                 return True
         return self._over.is_set()
@@ -151,18 +151,18 @@ class Follower(threading.Thread):
             HubError: if it cannot be had.
             UserError: if it is not what the job should have pushed.
         """
-        run, wanted = self.followed, self._wanted()
-        with translated_errors(wanted):
+        run, request = self.followed, self._request()
+        with translated_errors(request):
             there = hub_api(self._token).model_info(self.job.repo_id, files_metadata=True)
             if WEIGHTS not in {file.rfilename for file in there.siblings or ()}:
                 return []
-            commit, sizes, _ = sizes_at(wanted, self._token)
+            commit, sizes, _ = sizes_at(request, self._token)
             total = sum(sizes.values())
             paths = download_files("model", self.job.repo_id, commit, list(sizes), total=total, token=self._token)
         with tempfile.TemporaryDirectory(dir=run.path / RESUME) as beside:
             source, files = Source(self.job.repo_id, commit), dict(zip(sizes, paths, strict=True))
             try:
-                made = install(wanted.what, files, run.config, source, Path(beside), iter([run.name]))
+                made = install(request.what, files, run.config, source, Path(beside), iter([run.name]))
             except HubError as error:
                 raise UserError(str(error)) from None
             for file in map(present_name, sizes):
@@ -171,5 +171,5 @@ class Follower(threading.Thread):
                         shutil.copyfile(made.path / file, place)
             return made.metrics()
 
-    def _wanted(self) -> Wanted:
-        return Wanted(f"The job of {self.followed.name}", self.job.repo_id)
+    def _request(self) -> HubRequest:
+        return HubRequest(f"The job of {self.followed.name}", self.job.repo_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hub_client import TIMEOUT, HubError, Wanted, hub_api, is_revision
+from resnet_space.common.hub_client import TIMEOUT, HubError, HubRequest, hub_api, is_revision
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
 from resnet_space.explain.ood import load_feature_statistics
@@ -49,21 +49,23 @@ _MAX_FIGURE_BYTES = 5_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def wanted_model(repo_id: str, revision: str | None, instead: str = "use a model that is on this machine") -> Wanted:
+def model_request(
+    repo_id: str, revision: str | None, instead: str = "use a model that is on this machine"
+) -> HubRequest:
     """As messages speak of it. Raises HubError for what cannot be a revision."""
     if revision is not None and not is_revision(revision):
         raise HubError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
-    return Wanted(f"The model {repo_id}", repo_id, revision, instead)
+    return HubRequest(f"The model {repo_id}", repo_id, revision, instead)
 
 
-def sizes_at(wanted: Wanted, token: str | None) -> tuple[str, dict[str, int], bool]:
+def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int], bool]:
     """(commit, bytes of each file of a run in a repository, whether it is private); no other file matters.
 
     Raises:
         HubError: if it has no safetensors, a file that is too large, or a file name that leads out of its folder.
     """
-    what, repo_id = wanted.what, wanted.page
-    info = hub_api(token).model_info(repo_id, revision=wanted.revision, files_metadata=True, timeout=TIMEOUT)
+    what, repo_id = request.what, request.page
+    info = hub_api(token).model_info(repo_id, revision=request.revision, files_metadata=True, timeout=TIMEOUT)
     assert info.sha is not None  # the Hub always says which commit it answered for
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     require_safe_names(what, sizes)

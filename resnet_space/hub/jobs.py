@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
-from resnet_space.common.hub_client import HubError, Wanted, hub_api, is_repo_id, sent_token, translated_errors
+from resnet_space.common.hub_client import HubError, HubRequest, hub_api, is_repo_id, sent_token, translated_errors
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
@@ -74,7 +74,7 @@ def job_of(run: Run) -> Job | None:
 
 def list_flavours(token: str | None = None) -> list[Flavour]:
     """The machines with a GPU that jobs can run on, the cheapest first. Raises HubError."""
-    with translated_errors(Wanted("The list of machines for jobs")):
+    with translated_errors(HubRequest("The list of machines for jobs")):
         found = hub_api(token).list_jobs_hardware()
     flavours = []
     for hardware in found:
@@ -149,11 +149,11 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     if secret is None:
         raise HubError("A job needs an account of the Hub that pays for it: sign in first.")
     api = hub_api(token)
-    wanted = Wanted(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
+    request = HubRequest(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
     operations = [CommitOperationAdd(CONFIG, run.path / CONFIG)]
     if (run.path / START_WEIGHTS).exists():
         operations.append(CommitOperationAdd(START_FILE, run.path / START_WEIGHTS))
-    with translated_errors(wanted):
+    with translated_errors(request):
         _make_empty(api, repo_id)
         api.create_commit(repo_id, operations, commit_message=f"{run.name}, to be trained")
         command = ["python", "-m", "resnet_space.train", f"/tmp/{run.name}", "--hub", repo_id]

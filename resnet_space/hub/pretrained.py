@@ -8,7 +8,7 @@ from pathlib import Path
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.common.imagenet import IMAGENET
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
-from resnet_space.hub.install import install, sizes_at, wanted_model
+from resnet_space.hub.install import install, model_request, sizes_at
 from resnet_space.models.registry import Pretrained, entries
 from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
 
@@ -42,19 +42,19 @@ def pull_pretrained(
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
         raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
-    wanted = wanted_model(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
+    request = model_request(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)
         if run.source is None or run.source.repo_id != chosen.repo_id:
             raise HubError(f"{name} on this machine is another model: rename or delete it first.")
         return run
-    with translated_errors(wanted):
-        commit, sizes, _ = sizes_at(wanted, token)
+    with translated_errors(request):
+        commit, sizes, _ = sizes_at(request, token)
         (weights,) = download_files(
             "model", chosen.repo_id, commit, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
         )
         config = RunConfig(_model_config(chosen), TrainConfig(dataset=IMAGENET))
-        return install(wanted.what, {WEIGHTS: weights}, config, Source(chosen.repo_id, commit), root, iter([name]))
+        return install(request.what, {WEIGHTS: weights}, config, Source(chosen.repo_id, commit), root, iter([name]))
 
 
 def _model_config(chosen: Pretrained) -> ModelConfig:

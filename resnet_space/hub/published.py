@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hub_client import HubError, Wanted, download_files, hub_api, translated_errors
+from resnet_space.common.hub_client import HubError, HubRequest, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
 from resnet_space.hub.card import write_card
@@ -52,7 +52,7 @@ def job_token() -> str | None:
 def fetch_start(path: Path, repo_id: str) -> Run:
     """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, UserError."""
     what, token = f"The run {repo_id}", job_token()
-    with translated_errors(Wanted(what, repo_id)):
+    with translated_errors(HubRequest(what, repo_id)):
         info = hub_api(token).model_info(repo_id, files_metadata=True)
         there = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         files = [file for file in (CONFIG, START_FILE) if file in there]
@@ -92,7 +92,7 @@ class Publisher:
         pushed = not self.run.has_weights or any(self._push(wait=5.0 * i) for i in range(TRIES))
         end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
         if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
-            with suppress(HubError), translated_errors(Wanted(START_FILE, self.repo_id)):
+            with suppress(HubError), translated_errors(HubRequest(START_FILE, self.repo_id)):
                 hub_api(job_token()).delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
         if not pushed:
             end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}

@@ -18,8 +18,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
+    HubRequest,
     Progress,
-    Wanted,
     download_files,
     endpoint,
     is_repo_id,
@@ -30,7 +30,7 @@ from resnet_space.common.hub_client import (
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
 from resnet_space.hub.checks import read_config
-from resnet_space.hub.install import install, sizes_at, wanted_model
+from resnet_space.hub.install import install, model_request, sizes_at
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import (
     CONFIG,
@@ -78,7 +78,7 @@ def search_models(query: str, *, token: str | None = None, limit: int = 20) -> l
     Raises:
         HubError: if the Hub cannot be asked.
     """
-    with translated_errors(Wanted("The list of models", instead="type owner/name")):
+    with translated_errors(HubRequest("The list of models", instead="type owner/name")):
         found = search_repositories("models", query.strip()[:100], limit, token=token, filter=TAG)
         return [repo_id for repo_id in found if is_repo_id(repo_id)]
 
@@ -97,17 +97,17 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
     """
     if not is_repo_id(repo_id):
         raise HubError(masked(f"{repo_id!r} cannot be a model of the Hub: write owner/name."))
-    wanted = wanted_model(repo_id, revision)
-    with translated_errors(wanted):
-        commit, sizes, private = sizes_at(wanted, token)
+    request = model_request(repo_id, revision)
+    with translated_errors(request):
+        commit, sizes, private = sizes_at(request, token)
         # The client's cache has what another visitor may have been allowed to read. Conditions of gated repositories
         # hold for the files only.
         url = hf_hub_url(repo_id, WEIGHTS, revision=commit, endpoint=endpoint())
         get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
         if CONFIG not in sizes:
-            raise HubError(f"{wanted.what} cannot be used, as it has no {CONFIG} that says what it is.")
+            raise HubError(f"{request.what} cannot be used, as it has no {CONFIG} that says what it is.")
         (file,) = download_files("model", repo_id, commit, [CONFIG], total=sizes[CONFIG], token=token)
-        kind, config = read_config(wanted.what, file.read_bytes())
+        kind, config = read_config(request.what, file.read_bytes())
     files = sizes if kind == "run" else {WEIGHTS: sizes[WEIGHTS]}
     model = config.model
     return RemoteModel(
@@ -152,13 +152,13 @@ def pull_run(
     if there is not None:
         return there
     names = _hidden_names(repo_id) if hidden and remote.private else folder_names(repo_id)
-    wanted = wanted_model(repo_id, revision)
-    with translated_errors(wanted):
+    request = model_request(repo_id, revision)
+    with translated_errors(request):
         paths = download_files(
             "model", repo_id, remote.revision, list(remote.files), total=remote.bytes, token=token, progress=progress
         )
         files = dict(zip(remote.files, paths, strict=True))
-        return install(wanted.what, files, remote.config, source, root, names)
+        return install(request.what, files, remote.config, source, root, names)
 
 
 # From files to a run

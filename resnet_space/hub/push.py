@@ -23,8 +23,8 @@ from resnet_space.common.faults import words_of
 from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
+    HubRequest,
     Progress,
-    Wanted,
     download_files,
     hub_api,
     is_repo_id,
@@ -96,16 +96,16 @@ def push_run(
         409: changed,
         412: changed,
     }
-    wanted = Wanted(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
+    request = HubRequest(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
     if not _has_token(token):
-        raise HubError(f"{wanted.cannot}, as nobody is signed in: sign in first.")
+        raise HubError(f"{request.cannot}, as nobody is signed in: sign in first.")
     with ExitStack() as opened:
         files = _files(run, repo_id, space, opened)
         total = sum(_size(content) for content in files.values())
         if progress is not None:
             progress(0, total)
         api = hub_api(token)
-        with _one_sentence(wanted):
+        with _one_sentence(request):
             head = _head(api, repo_id, private)
             _require_ours(head, repo_id, token)
             commit = api.create_commit(
@@ -140,8 +140,8 @@ def who_am_i(token: str | None) -> str | None:
     """
     if not _has_token(token):
         return None
-    wanted = Wanted("Your name", instead="work without signing in")
-    with translated_errors(wanted):
+    request = HubRequest("Your name", instead="work without signing in")
+    with translated_errors(request):
         name: str = hub_api(token).whoami()["name"]
         return name
 
@@ -257,9 +257,9 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
 
 
 @contextmanager
-def _one_sentence(wanted: Wanted) -> Iterator[None]:
+def _one_sentence(request: HubRequest) -> Iterator[None]:
     """As `translated_errors`, with what only a push can meet."""
-    with translated_errors(wanted):
+    with translated_errors(request):
         try:
             yield
         except (UserError, HfHubHTTPError, HFValidationError, OSError):
@@ -271,7 +271,7 @@ def _one_sentence(wanted: Wanted) -> Iterator[None]:
             reason = _reason(cause)
             if reason is None:
                 raise cause from None
-            raise HubError(masked(f"{wanted.cannot}, as {reason}.")) from None
+            raise HubError(masked(f"{request.cannot}, as {reason}.")) from None
 
 
 def _reason(error: Exception) -> str | None:

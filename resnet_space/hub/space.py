@@ -18,7 +18,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from resnet_space.common.hub_client import HubError, Wanted, endpoint, is_repo_id, translated_errors
+from resnet_space.common.hub_client import HubError, HubRequest, endpoint, is_repo_id, translated_errors
 from resnet_space.common.tokens import masked
 
 REPOSITORY = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
         raise HubError("Nobody is signed in on this machine: run `hf auth login` first.")
     files = space_files(folder)
     api = HfApi(endpoint=endpoint(), token=token)
-    wanted = Wanted(
+    request = HubRequest(
         f"The Space {repo_id}",
         f"spaces/{repo_id}",
         instead="run the app on this machine",
@@ -79,7 +79,7 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
             412: "it has changed meanwhile: try again",
         },
     )
-    with translated_errors(wanted):
+    with translated_errors(request):
         head = _head(api, repo_id, private)
         there = set(api.list_repo_files(repo_id, repo_type="space", revision=head))
         gone = sorted(there - set(files) - {THE_HUBS_OWN})

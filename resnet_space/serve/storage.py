@@ -19,7 +19,7 @@ from resnet_space.common.background import in_background, tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
-from resnet_space.data.archives import Limits as ImportLimits
+from resnet_space.data.archives import ImportLimits
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve import temporary
 from resnet_space.serve.inventory import IN_USE, LEAST_FILE, Inventory, StoredItem, oldest_first, to_delete, tree

@@ -1,7 +1,7 @@
 """Which images a run is trained with, and whether it may be trained at all."""
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.splits import Members, Splits, load_splits
+from resnet_space.data.splits import SplitMembers, Splits, load_splits
 from resnet_space.runs import MEMBERS, RESUME, STATE, Run, replaced_atomically
 
 
@@ -16,13 +16,13 @@ def splits_of(run: Run, *, record: bool = False) -> Splits:
         UserError: for data that cannot be read, has other classes, or lacks a picture that the training began with.
     """
     model = run.config.model
-    members = Members.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
+    members = SplitMembers.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
     splits = load_splits(
         run.config.training, model.stored_size, classes=model.classes, members=members, folder=run.path / RESUME
     )
     if splits.train.classes != model.classes:
         raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
-    if record and members is None and (members := Members.of(splits)) is not None:
+    if record and members is None and (members := SplitMembers.of(splits)) is not None:
         with replaced_atomically(run.path / MEMBERS) as file:
             members.save(file)
     return splits

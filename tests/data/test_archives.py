@@ -28,8 +28,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.data import images
 from resnet_space.data.archives import (
     ABANDONED,
+    ImportLimits,
     ImportReport,
-    Limits,
     Skipped,
     import_archive,
     import_folder,
@@ -675,14 +675,14 @@ def test_pictures_of_far_more_pixels_than_bytes_end_an_import_early(
     workplace.refused(
         zipped(contents),
         r"^The pictures have more than the 5 million pixels that are allowed for files as small as",
-        limits=Limits(pixels=5_000_000),
+        limits=ImportLimits(pixels=5_000_000),
     )
     assert 5 <= len(decoded) <= 12
-    assert sum(len(data) for data in contents.values()) * Limits().pixels_per_byte < 25_000_000
+    assert sum(len(data) for data in contents.values()) * ImportLimits().pixels_per_byte < 25_000_000
     workplace.run(zipped(contents))
     workplace.forget()
     photographs = {f"{'ab'[i % 2]}/{i}.jpg": picture_of_noise(i) for i in range(4)}
-    workplace.run(zipped(photographs), limits=Limits(pixels=1))
+    workplace.run(zipped(photographs), limits=ImportLimits(pixels=1))
 
 
 def blank_png(width: int, height: int) -> bytes:
@@ -705,7 +705,9 @@ def test_an_import_that_takes_too_long_ends_in_a_sentence(
     monkeypatch.setattr("resnet_space.data.archives.members.time.monotonic", lambda: next(clock))
     contents = pictures(*(f"{i % 2}/{i}.png" for i in range(8)))
     workplace.refused(
-        zipped(contents), r"^The pictures take longer than 2 minutes to read: bring fewer", limits=Limits(seconds=120)
+        zipped(contents),
+        r"^The pictures take longer than 2 minutes to read: bring fewer",
+        limits=ImportLimits(seconds=120),
     )
 
 
@@ -871,25 +873,25 @@ def test_a_gzip_bomb_costs_little(workplace: Workplace, ten_gigabytes_in_a_tar: 
 def test_the_limits_hold(workplace: Workplace) -> None:
     contents = pictures(*(f"{i % 5}/{i}.png" for i in range(20)))
     for archive in (zipped(contents), tarred(contents), tarred(contents, ":gz")):
-        workplace.refused(archive, r"more than the 19 images that are allowed", limits=Limits(images=19))
-        workplace.refused(archive, r"more than the 19 files that are allowed", limits=Limits(members=19))
-        workplace.refused(archive, r"^There are 5 classes, but at most 4 are allowed", limits=Limits(classes=4))
-        workplace.refused(archive, r"more than the 900 bytes that are", limits=Limits(total_bytes=900))
+        workplace.refused(archive, r"more than the 19 images that are allowed", limits=ImportLimits(images=19))
+        workplace.refused(archive, r"more than the 19 files that are allowed", limits=ImportLimits(members=19))
+        workplace.refused(archive, r"^There are 5 classes, but at most 4 are allowed", limits=ImportLimits(classes=4))
+        workplace.refused(archive, r"more than the 900 bytes that are", limits=ImportLimits(total_bytes=900))
         workplace.refused(
-            archive, r"more than the 20 bytes that an image may have\.$", limits=Limits(bytes_per_image=20)
+            archive, r"more than the 20 bytes that an image may have\.$", limits=ImportLimits(bytes_per_image=20)
         )
-        workplace.run(archive, limits=Limits(images=20, members=20, classes=5))
+        workplace.run(archive, limits=ImportLimits(images=20, members=20, classes=5))
         workplace.forget()
     large = {**contents, "0/large.png": picture(99, (300, 300), compress_level=0)}
     for archive in (zipped(large), tarred(large)):
-        report = workplace.run(archive, limits=Limits(bytes_per_image=1_000))
+        report = workplace.run(archive, limits=ImportLimits(bytes_per_image=1_000))
         assert reasons(report) == {"0/large.png": "It has more than the 1,000 bytes that an image may have."}
         workplace.forget()
 
 
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^classes is 0, but it must be at least 1\.$"):
-        Limits(classes=0)
+        ImportLimits(classes=0)
 
 
 def test_a_directory_of_countless_entries_is_not_parsed(workplace: Workplace, cheap: None) -> None:
@@ -897,8 +899,10 @@ def test_a_directory_of_countless_entries_is_not_parsed(workplace: Workplace, ch
     directory = entry * 20_000
     start = b"PK\x03\x04" + bytes(26)
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 20_000, 20_000, len(directory), len(start), 0)
-    workplace.refused(start + directory + tail, r"^There are more than the 10,000 files", limits=Limits(members=10_000))
-    workplace.refused(start + directory + tail, r"^There are more than the 100 files", limits=Limits(members=100))
+    workplace.refused(
+        start + directory + tail, r"^There are more than the 10,000 files", limits=ImportLimits(members=10_000)
+    )
+    workplace.refused(start + directory + tail, r"^There are more than the 100 files", limits=ImportLimits(members=100))
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
@@ -1288,9 +1292,9 @@ def test_links_that_leave_the_folder_are_not_followed(workplace: Workplace, sour
 
 def test_a_folder_has_the_same_limits(workplace: Workplace, source: Path) -> None:
     for limits, message in (
-        (Limits(members=3), "more than the 3 files"),
-        (Limits(images=3), "more than the 3 images"),
-        (Limits(total_bytes=100), "more than the 100 bytes"),
+        (ImportLimits(members=3), "more than the 3 files"),
+        (ImportLimits(images=3), "more than the 3 images"),
+        (ImportLimits(total_bytes=100), "more than the 100 bytes"),
     ):
         with pytest.raises(UserError, match=message):
             workplace.run_folder(source, limits=limits)

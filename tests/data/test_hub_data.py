@@ -21,12 +21,12 @@ from resnet_space.data.hub import (
     CONVERTED,
     MAX_GB_VARIABLE,
     WELL_KNOWN,
-    dataset_files,
     describe_dataset,
     fetch_dataset,
-    recorded_dataset,
+    known_dataset,
     search_datasets,
 )
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import load_split, load_splits
 from tests.hub_stub import HubStub, isolate_client
@@ -60,6 +60,11 @@ def parquet(images: int = 6, *, features: Mapping[str, Any] | None = None, seed:
     file = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
     return file.getvalue()
+
+
+def dataset_files(repo_id: str, config: str | None, revision: str | None) -> dict[str, list[Path]]:
+    """As a run's configuration names them."""
+    return fetch_dataset(known_dataset(DatasetRef(repo_id, config, revision)))
 
 
 @pytest.fixture(scope="session")
@@ -267,26 +272,19 @@ def test_what_was_downloaded_is_found_again_without_a_request(stub: HubStub, cif
     assert told[-1] == (dataset.bytes, dataset.bytes)
     for config in ("plain_text", None):
         assert dataset_files("uoft-cs/cifar10", config, dataset.revision) == files
-        assert dataset_files("uoft-cs/cifar10", config, dataset.revision, local_only=True) == files
-        assert recorded_dataset("uoft-cs/cifar10", config, dataset.revision) == dataset
+        assert known_dataset(DatasetRef("uoft-cs/cifar10", config, dataset.revision)) == dataset
     assert stub.requests == []
 
 
 def test_a_machine_that_has_only_the_ids_downloads_what_is_missing(stub: HubStub, cifar10: dict[str, bytes]) -> None:
     commit = stub.add_dataset("uoft-cs/cifar10", cifar10)
     stub.add_dataset("uoft-cs/cifar10", {TRAIN: parquet(3, seed=9)})  # main has moved on
-    assert refusal(dataset_files, "uoft-cs/cifar10", "plain_text", commit, local_only=True) == (
-        "The data set uoft-cs/cifar10 is not on this machine: download it first."
-    )
-    assert stub.requests == []
     files = dataset_files("uoft-cs/cifar10", "plain_text", commit)
     assert files["train"][0].read_bytes() == cifar10[TRAIN]
     files["test"][0].unlink()  # as after a clean-up of the cache
-    assert "not on this machine" in refusal(dataset_files, "uoft-cs/cifar10", None, commit, local_only=True)
     assert dataset_files("uoft-cs/cifar10", "plain_text", commit)["test"][0].read_bytes() == cifar10[TEST]
     now = dataset_files("uoft-cs/cifar10", None, None)
     assert now["train"][0].read_bytes() == parquet(3, seed=9)
-    assert recorded_dataset("uoft-cs/cifar10", "plain_text", "0" * 40) is None
 
 
 def test_the_described_commit_is_fetched_even_when_main_has_moved_on(stub: HubStub) -> None:
@@ -691,7 +689,7 @@ def test_a_configuration_that_can_be_used_is_found_and_the_others_are_listed(stu
     assert len(stub.requests) == 3  # it is described directly
     assert refusal(describe_dataset, "u/cfg", config="bbox").endswith("choose another, or one of classes, more.")
     fetch_dataset(dataset)
-    assert recorded_dataset("u/cfg", None, dataset.revision) == dataset  # the one that one gets without asking
+    assert known_dataset(DatasetRef("u/cfg", None, dataset.revision)) == dataset  # the one that one gets without asking
     stub.add_dataset("u/none", {"a/train.parquet": captions, "b/train.parquet": captions})
     assert refusal(describe_dataset, "u/none").startswith(
         "None of the configurations a, b of the data set u/none can be used for image classification; the first: "

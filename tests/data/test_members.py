@@ -9,7 +9,7 @@ import torch
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.data.splits import Members, Splits
+from resnet_space.data.splits import SplitMembers, Splits
 from resnet_space.runs import MEMBERS, STATE, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training import loop as train_module
@@ -181,10 +181,10 @@ def test_a_run_from_before_goes_on_and_a_damaged_list_is_none(
     run = stopped_run(tmp_path)
     (run.path / MEMBERS).unlink()
     assert go_on(run)[-1]["event"] == "test"
-    assert Members.load(run.path / MEMBERS) is not None  # from now on it is known
+    assert SplitMembers.load(run.path / MEMBERS) is not None  # from now on it is known
     for damaged in (b"", b"PK", (run.path / MEMBERS).read_bytes()[:-30]):
         (tmp_path / "damaged").write_bytes(damaged)
-        assert Members.load(tmp_path / "damaged") is None
+        assert SplitMembers.load(tmp_path / "damaged") is None
 
 
 # Too little

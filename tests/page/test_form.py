@@ -21,6 +21,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import STRATEGIES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data import hub as hub_module
+from resnet_space.data.columns import columns_of_files
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER, split_files
 from resnet_space.data.summary import cautions
@@ -604,15 +605,16 @@ class HubOfData:
         self.described: list[tuple[str, str | None]] = []
         self.read: list[tuple[str, str | None, str | None]] = []
         monkeypatch.setattr(datasets_module, "describe_dataset", self.describe)
-        monkeypatch.setattr(hub_module, "dataset_files", self.files)
+        monkeypatch.setattr(hub_module, "known_dataset", self.known)
+        monkeypatch.setattr(hub_module, "fetch_dataset", lambda known: split_files("pets"))
 
     def describe(self, repo_id: str, *, config: str | None = None) -> Any:
         self.described.append((repo_id, config))
         return SimpleNamespace(repo_id=repo_id, config=config or "small", revision=COMMIT)
 
-    def files(self, repo_id: str, config: str | None, revision: str | None) -> dict[str, list[Path]]:
-        self.read.append((repo_id, config, revision))
-        return split_files("pets")
+    def known(self, ref: DatasetRef) -> Any:
+        self.read.append((ref.name, ref.config, ref.revision))
+        return SimpleNamespace(columns=columns_of_files(split_files("pets")["train"]))
 
 
 def test_a_data_set_of_the_hub_is_pinned_to_its_commit_in_the_run(

@@ -24,7 +24,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives.layout import SpooledImage
 from resnet_space.data.archives.members import (
     DEFAULT_LIMITS,
-    Limits,
+    ImportLimits,
     Member,
     Members,
     UnusableError,
@@ -40,18 +40,18 @@ from resnet_space.data.archives.report import (
     read_report,
     write_report,
 )
-from resnet_space.data.archives.selection import EXPECTED, Wishes, select
+from resnet_space.data.archives.selection import EXPECTED, ImportChoices, select
 from resnet_space.data.archives.tables import MAX_TABLE_BYTES, SUFFIXES, Table
 from resnet_space.data.archives.tars import tar_members
-from resnet_space.data.archives.writing import Keeper, write_splits
+from resnet_space.data.archives.writing import ImageEncoder, write_splits
 from resnet_space.data.archives.zips import zip_members
 from resnet_space.data.images import ImageError
 
 __all__ = [
     "Decision",
     "File",
+    "ImportLimits",
     "ImportReport",
-    "Limits",
     "Skipped",
     "import_archive",
     "import_folder",
@@ -74,7 +74,7 @@ def import_archive(
     image_column: str | None = None,
     folders: Literal["merge", "keep"] | None = None,
     *,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ImportLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
@@ -90,9 +90,9 @@ def import_archive(
     Raises:
         UserError: for what cannot be made a data set of. Single unusable files are skipped and reported.
     """
-    wishes, decisions = Wishes(label_column, image_column, folders), list[Decision]()
+    choices_made, decisions = ImportChoices(label_column, image_column, folders), list[Decision]()
     members = _archive_members(Path(archive), limits, decisions)
-    return _build(members, Path(folder), limits, progress, wishes, decisions)
+    return _build(members, Path(folder), limits, progress, choices_made, decisions)
 
 
 def import_folder(
@@ -102,12 +102,12 @@ def import_folder(
     image_column: str | None = None,
     folders: Literal["merge", "keep"] | None = None,
     *,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ImportLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ImportReport:
     """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
-    wishes = Wishes(label_column, image_column, folders)
-    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, wishes, [])
+    choices_made = ImportChoices(label_column, image_column, folders)
+    return _build(folder_members(Path(source), limits), Path(folder), limits, progress, choices_made, [])
 
 
 def is_archive(file: Path) -> bool:
@@ -118,7 +118,7 @@ def is_archive(file: Path) -> bool:
     return head.startswith(begins) or head[257:262] == b"ustar"
 
 
-def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -> Members:
+def _archive_members(archive: Path, limits: ImportLimits, decisions: list[Decision]) -> Members:
     if not archive.is_file():
         raise UserError(f"There is no file {archive.name!r}.")
     with archive.open("rb") as file:
@@ -137,9 +137,9 @@ def _archive_members(archive: Path, limits: Limits, decisions: list[Decision]) -
 def _build(
     members: Members,
     folder: Path,
-    limits: Limits,
+    limits: ImportLimits,
     progress: Progress | None,
-    wishes: Wishes,
+    choices_made: ImportChoices,
     decisions: list[Decision],
 ) -> ImportReport:
     taken = UserError(f"There is already a data set named {folder.name!r}: choose another name.")
@@ -150,21 +150,21 @@ def _build(
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         temporary.mkdir()
-        skipped, keeper = SkippedFiles(), Keeper(limits)
+        skipped, encoder = SkippedFiles(), ImageEncoder(limits)
         spool_file = temporary / "spool"
         with closing(members), spool_file.open("w+b") as spool:
             tables: list[Table] = []
-            found = _collect(members, spool, skipped, tables, limits, progress, keeper)
+            found = _collect(members, spool, skipped, tables, limits, progress, encoder)
             if not found:
                 for table in tables:
                     skipped.add("/".join((*table.folders, table.name)), table.problem)
                 raise _nothing_found(skipped)
             lost = lost_folders(skipped, (image.folders for image in found))
             try:
-                selection = select(found, skipped, limits, tables, wishes)
+                selection = select(found, skipped, limits, tables, choices_made)
             except UserError as error:
                 raise UserError(" ".join([str(error), *lost])) from None
-            write_splits(selection, spool, temporary, keeper.finish)
+            write_splits(selection, spool, temporary, encoder.finish)
         spool_file.unlink()
         counts = {
             split: {name: len(images) for name, images in sets.items()} for split, sets in selection.images.items()
@@ -175,7 +175,7 @@ def _build(
             tuple(skipped.listed),
             skipped.count,
             (*selection.warnings, *lost),
-            [*decisions, *selection.decisions, *keeper.decisions],
+            [*decisions, *selection.decisions, *encoder.decisions],
             selection.choices,
         )
         write_report(report, temporary)
@@ -194,9 +194,9 @@ def _collect(
     spool: IO[bytes],
     skipped: SkippedFiles,
     tables: list[Table],
-    limits: Limits,
+    limits: ImportLimits,
     progress: Progress | None,
-    keeper: Keeper,
+    encoder: ImageEncoder,
 ) -> list[SpooledImage]:
     """Put the usable images into the spool, and set tables aside; they are judged when all are known."""
     found: list[SpooledImage] = []
@@ -207,7 +207,7 @@ def _collect(
                 raise UnusableError(file.problem)
             if file.parts:
                 digest = hashlib.sha256(file.data).digest()
-                kept = keeper.keep(file.data)
+                kept = encoder.encode(file.data)
                 if len(found) >= limits.images:
                     raise UserError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
@@ -240,7 +240,7 @@ class File:
     total: int
 
 
-def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[File]:
+def read_files(source: Path, *, limits: ImportLimits = DEFAULT_LIMITS) -> Iterator[File]:
     """The files of an archive, or of a folder on this machine, one at a time: only one is ever in memory.
 
     Raises:
@@ -251,7 +251,7 @@ def read_files(source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Fil
         yield from _read(members, limits)
 
 
-def _read(members: Members, limits: Limits) -> Iterator[File]:
+def _read(members: Members, limits: ImportLimits) -> Iterator[File]:
     total = 0
 
     def read(member: Member) -> bytes:
@@ -282,7 +282,7 @@ def _read(members: Members, limits: Limits) -> Iterator[File]:
         yield File(member.name, parts, data, problem, member.done, member.total)
 
 
-def _too_large(limits: Limits) -> UnusableError:
+def _too_large(limits: ImportLimits) -> UnusableError:
     return UnusableError(f"It has more than the {limits.bytes_per_image:,} bytes that an image may have.")
 
 

@@ -22,7 +22,7 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ImportLimits:
     """What an import may cost. Beyond `bytes_per_image` a file is skipped, beyond the others nothing is imported."""
 
     images: int = 100_000
@@ -41,13 +41,13 @@ class Limits:
                 raise ValueError(f"{field.name} is {getattr(self, field.name)}, but it must be at least 1.")
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ImportLimits()
 
 
 class Budget:
     """What is left of the pixels and the time that an import may take."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ImportLimits) -> None:
         self._limits = limits
         self._pixels = limits.pixels
         self._end = time.monotonic() + limits.seconds
@@ -116,11 +116,11 @@ def path_parts(name: str) -> tuple[str, ...]:
     return parts
 
 
-def too_many_members(limits: Limits) -> UserError:
+def too_many_members(limits: ImportLimits) -> UserError:
     return UserError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
 
 
-def folder_members(source: Path, limits: Limits) -> Members:
+def folder_members(source: Path, limits: ImportLimits) -> Members:
     """The files below a folder, by name. A link to a file within the folder is followed, any other link is not."""
     if not source.is_dir():
         raise UserError(f"There is no folder {str(source)!r}.")

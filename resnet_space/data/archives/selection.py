@@ -7,7 +7,7 @@ from typing import Literal
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.archives.layout import Placed, SpooledImage, locate, merge_repeated, split_and_class
-from resnet_space.data.archives.members import Limits
+from resnet_space.data.archives.members import ImportLimits
 from resnet_space.data.archives.report import Decision, SkippedFiles
 from resnet_space.data.archives.tables import Labels, Table, labels_from_names, labels_from_tables
 from resnet_space.data.reference import SPLITS
@@ -20,7 +20,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ImportChoices:
     """What is to be decided otherwise than it would be: see `import_archive`."""
 
     label_column: str | None = None
@@ -42,9 +42,9 @@ class Selection:
 def select(
     found: Sequence[SpooledImage],
     skipped: SkippedFiles,
-    limits: Limits,
+    limits: ImportLimits,
     tables: Sequence[Table] = (),
-    wishes: Wishes = Wishes(),
+    choices_made: ImportChoices = ImportChoices(),
 ) -> Selection:
     """Sort images into splits and classes, and leave out those that would make a test worthless.
 
@@ -57,7 +57,7 @@ def select(
     """
     placed, decisions = locate([image.folders for image in found])
     choices: dict[str, list[str]] = {}
-    labelled = labels_from_tables(found, placed, tables, wishes.label_column, wishes.image_column)
+    labelled = labels_from_tables(found, placed, tables, choices_made.label_column, choices_made.image_column)
     if labelled is None and len({names[1] for names in split_and_class(placed) if names}) < 2:
         labelled = labels_from_names(found, placed)
     if labelled is not None:
@@ -71,7 +71,7 @@ def select(
             said = f"The folders are the classes, and not the table {named(table.name for table in labelled.tables)}"
             choices["label_column"] = columns or [labelled.label]
             decisions.append(Decision("table", f"{said}, whose column {labelled.label!r} could be taken instead."))
-        placed, merge = merge_repeated(placed, wishes.folders)
+        placed, merge = merge_repeated(placed, choices_made.folders)
         if merge is not None:
             decisions.append(merge)
             choices["folders"] = ["merge", "keep"]

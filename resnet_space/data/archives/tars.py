@@ -19,7 +19,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives.members import (
     CHUNK,
     XZ_MEMORY,
-    Limits,
+    ImportLimits,
     Member,
     Members,
     decode_name,
@@ -31,7 +31,7 @@ UNSUSPECTED_BYTES = 32_000_000  # up to here the compression ratio does not matt
 DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 
 
-def tar_members(path: Path, limits: Limits) -> Members:
+def tar_members(path: Path, limits: ImportLimits) -> Members:
     """The files in a tar, in its order.
 
     Raises:
@@ -140,7 +140,7 @@ class _XzReader:
 class _Guard:
     """The file that tarfile reads: forward only, no more at once than allowed, and no bomb."""
 
-    def __init__(self, raw: IO[bytes], stream: _Stream, limits: Limits) -> None:
+    def __init__(self, raw: IO[bytes], stream: _Stream, limits: ImportLimits) -> None:
         self._raw, self._stream, self._limits = raw, stream, limits
         self._position = self._allowed = 0
         self.last = b""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from resnet_space.data.archives.layout import SpooledImage
-from resnet_space.data.archives.members import Budget, Limits
+from resnet_space.data.archives.members import Budget, ImportLimits
 from resnet_space.data.archives.report import Decision
 from resnet_space.data.archives.selection import Selection
 from resnet_space.data.deep import Scale
@@ -27,7 +27,7 @@ SHARD_BYTES = 500_000_000  # as on the Hub; Arrow cannot read more than 2 GB of 
 UNFINISHED = ".partial"  # no data set yet to those who look for *.parquet
 
 
-def kept_bytes(data: bytes) -> bytes:
+def stored_bytes(data: bytes) -> bytes:
     """An image's own bytes, or an upright JPEG of quality 90 where its short side has more than 512 pixels.
 
     A small one that not everybody sees as it is meant, of 16 bits or in HEIC, becomes a PNG.
@@ -37,22 +37,22 @@ def kept_bytes(data: bytes) -> bytes:
     """
     with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
         usual = picture.is_usual
-        return _kept(data, picture.decode().image, usual)
+        return _encoded(data, picture.decode().image, usual)
 
 
-class Keeper:
-    """Keeps the images of one data set as `kept_bytes` does, but with one scale for all that have more than 8 bits.
+class ImageEncoder:
+    """Keeps the images of one data set as `stored_bytes` does, but with one scale for all that have more than 8 bits.
 
-    So `keep` gives those as they came, and `finish` scales them when all are known.
+    So `encode` gives those as they came, and `finish` scales them when all are known.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ImportLimits) -> None:
         self._budget = Budget(limits)
         self._scales: dict[bool, Scale] = {}  # by whether they are of 16 bits
         self._deep: Counter[bool] = Counter()
         self._bands = 0
 
-    def keep(self, data: bytes) -> bytes:
+    def encode(self, data: bytes) -> bytes:
         """Raises ImageError for what cannot be decoded, UserError where that is too much in all."""
         with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
             self._budget.spend(picture.cost, len(data))
@@ -60,7 +60,7 @@ class Keeper:
             decoded = picture.decode()
         self._bands += bool(decoded.bands)
         if not deep:
-            return _kept(data, decoded.image, usual)
+            return _encoded(data, decoded.image, usual)
         scale = decoded.scale
         if scale is not None:
             kind = scale.bits is not None
@@ -71,14 +71,14 @@ class Keeper:
         return data
 
     def finish(self, kept: bytes) -> bytes:
-        """What `keep` gave, ready to be written."""
+        """What `encode` gave, ready to be written."""
         if not self._deep:
             return kept
         with Picture(io.BytesIO(kept), short_side=ENOUGH) as picture:
             if not picture.is_deep:
                 return kept
             decoded = picture.decode(lambda own: self._scales.get(own.bits is not None, own))
-        return _kept(kept, decoded.image, False)
+        return _encoded(kept, decoded.image, False)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -100,7 +100,7 @@ class Keeper:
         return [Decision("scale", sentence) for sentence in said]
 
 
-def _kept(data: bytes, image: Image.Image, usual: bool) -> bytes:
+def _encoded(data: bytes, image: Image.Image, usual: bool) -> bytes:
     file = io.BytesIO()
     short = min(image.size)
     if short > MAX_SHORT_SIDE:

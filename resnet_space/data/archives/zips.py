@@ -17,7 +17,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives.members import (
     CHUNK,
     XZ_MEMORY,
-    Limits,
+    ImportLimits,
     Member,
     Members,
     UnusableError,
@@ -45,7 +45,7 @@ DAMAGE = (
 )  # NotImplementedError is one too
 
 
-def zip_members(path: Path, limits: Limits, decisions: list[Decision]) -> Members:
+def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> Members:
     """The files in a zip, in its order; how their names were read is added to `decisions`.
 
     Raises:
@@ -82,7 +82,7 @@ def zip_members(path: Path, limits: Limits, decisions: list[Decision]) -> Member
                 )
 
 
-def _problem(info: zipfile.ZipInfo, limits: Limits) -> str | None:
+def _problem(info: zipfile.ZipInfo, limits: ImportLimits) -> str | None:
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "It is a link or no regular file."
@@ -169,7 +169,7 @@ def _lzma_decoder(file: IO[bytes]) -> lzma.LZMADecompressor:
 class _ZipReader(io.BufferedReader):
     """A zip's directory is parsed at once, at half a kilobyte of memory per entry: count the entries before."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ImportLimits) -> None:
         super().__init__(io.FileIO(path))
         self._limits = limits
 

@@ -91,7 +91,7 @@ def classified(
         stopped: is asked before each file.
 
     Raises:
-        UserError: where the pictures have too many pixels in all, or take too long; see `archives.members.Limits`.
+        UserError: where the pictures have too many pixels in all, or take too long; see `ImportLimits`.
     """
     names: deque[tuple[str, str]] = deque()
     classes = classifier.config.classes
