@@ -3,6 +3,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -80,15 +81,23 @@ def png(label: int, side: int) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_split: WriteSplit) -> Path:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Path:
     """`pets`: three classes at 20 pixels; `photos`: the same at 100."""
-    folder = tmp_path / "data"
-    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(folder))
+    folder = tmp_path_factory.mktemp("written")
     for name, side in (("pets", 20), ("photos", 100)):
         for split, count in (("train", 60), ("test", 6)):
             labels = [i % 3 for i in range(count)]
             write_split(folder / name, split, [png(label, side) for label in labels], labels, PETS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: Path) -> Path:
+    """Each test's own copy of the data sets."""
+    folder = tmp_path / "data"
+    shutil.copytree(written, folder)
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(folder))
     return folder
 
 
