@@ -67,8 +67,9 @@ def loss_chart(histories: dict[str, list[Metric]]) -> Chart:
         names = list(dict.fromkeys(name for m in steps for name in m["losses"]))
         for j, name in enumerate(names):
             xs, ys = zip(*((m["step"], m["losses"][name]) for m in steps if name in m["losses"]), strict=True)
-            style: Any = {"width": 1.2, "dash": DASHES[j % len(DASHES)]}
-            drawn["data"].append(curve(f"{run}, {name}", xs, ys, palette.category(i), f"{name} %{{y:.3f}}", **style))
+            label, dash = f"{run}, {name}", DASHES[j % len(DASHES)]
+            hover = f"{label}<br>iteration %{{x}}<br>{name} %{{y:.3f}}"
+            drawn["data"].append(curve(label, *thinned(xs, ys), palette.category(i), hover, width=1.2, dash=dash))
     return drawn
 
 
