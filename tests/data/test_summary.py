@@ -348,8 +348,8 @@ def pixels_left(size: int) -> int:
 def test_the_large_stem_on_small_images_is_told_with_what_it_leaves_of_them(size: int) -> None:
     (sentence,) = cautions(GOOD, replace(LARGE, image_size=size, resize=None), STARTED)[:1]
     left = pixels_left(size)
-    assert sentence.startswith(f"The 7x7 stem and its pool leave {left} x {left} pixels of a {size} px image: ")
-    assert not any("7x7" in sentence for sentence in cautions(GOOD, sized(LARGE, 96), STARTED))
+    assert sentence.startswith(f"resnet18 is made for 224 px, and leaves {left} x {left} pixels of a {size} px image: ")
+    assert not any("is made for" in sentence for sentence in cautions(GOOD, sized(LARGE, 96), STARTED))
 
 
 def test_what_the_large_stem_leaves_of_an_odd_size_is_rounded_up_as_convolutions_do() -> None:
