@@ -354,7 +354,7 @@ def test_the_large_stem_on_small_images_is_told_with_what_it_leaves_of_them(size
 
 def test_what_the_large_stem_leaves_of_an_odd_size_is_rounded_up_as_convolutions_do() -> None:
     sentence = cautions(GOOD, replace(LARGE, image_size=48, resize=None), STARTED)[0]
-    assert f"leave {pixels_left(48)} x {pixels_left(48)} pixels" in sentence
+    assert f"leaves {pixels_left(48)} x {pixels_left(48)} pixels" in sentence
 
 
 @pytest.mark.parametrize(("side", "size", "times"), [(32, 64, 4), (32, 224, 49), (100, 200, 4)])
