@@ -10,7 +10,7 @@ window.resnetSpace = (() => {
 
   const state = {
     tab: asked ?? FIRST_TAB, // the open one
-    arrived: false, // whether the tab was opened that the address asks for
+    arrived: false, // whether all was opened that the address asks for
     shown: {}, // by tab: what it shows
     entries: { first: [], kept: [] }, // of the form: when the page came up, and when it was left
     proposed: {}, // by field of the form: the value that was proposed for it
@@ -21,6 +21,7 @@ window.resnetSpace = (() => {
   // What is looked at is in the page's address, which can be shared and survives a reload: the open tab, and what that
   // tab shows. It takes the place of the address before, so that "back" leaves the page. A key does not stay there.
   function address() {
+    if (!state.arrived) return; // the handlers have still to read it
     const url = new URL(window.location);
     for (const name of OURS) url.searchParams.delete(name);
     const parts = { tab: state.tab === FIRST_TAB ? "" : state.tab, ...state.shown[state.tab] };
@@ -37,6 +38,7 @@ window.resnetSpace = (() => {
 
   function arrive() {
     state.arrived = true;
+    address();
   }
 
   // A tab shows something else, such as {run: "name"}.
