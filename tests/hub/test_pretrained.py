@@ -99,7 +99,7 @@ def test_the_weights_are_torchvisions_in_two_versions() -> None:
         their = versions["IMAGENET1K_V2" if "tv2" in known.name else "IMAGENET1K_V1"]
         transforms = their.transforms()
         assert transforms.resize_size == [known.resize]
-        model = known.model
+        model = pretrained_model(known.name)
         assert model.classes == tuple(their.meta["categories"])
         assert len(set(model.classes)) == 1_000
         assert (model.image_size, model.resize) == (*transforms.crop_size, known.resize)
