@@ -1,10 +1,8 @@
 """Plain data -> interactive Plotly charts for the page."""
 
-from resnet_space.plots import residuals
 from resnet_space.plots.base import MAX_POINTS, Chart, figure, thinned
 from resnet_space.plots.evaluation import confusion_chart, reliability_chart
 from resnet_space.plots.prediction import MeasuredMap, curves_chart, evidence_chart
-from resnet_space.plots.residuals import BlockNorms, norms_chart, ratio_chart
 from resnet_space.plots.training import (
     accuracy_chart,
     loss_chart,
@@ -16,7 +14,6 @@ from resnet_space.plots.training import (
 
 __all__ = [
     "MAX_POINTS",
-    "BlockNorms",
     "Chart",
     "MeasuredMap",
     "accuracy_chart",
@@ -26,12 +23,9 @@ __all__ = [
     "figure",
     "loss_chart",
     "memory_chart",
-    "norms_chart",
     "range_chart",
     "rates_chart",
-    "ratio_chart",
     "reliability_chart",
-    "residuals",
     "speed_chart",
     "thinned",
 ]

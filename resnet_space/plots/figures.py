@@ -3,43 +3,17 @@
 import io
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from resnet_space.common.text import shortened
 from resnet_space.plots import palette
 from resnet_space.runs import Metric
-
-HEAT_SIZE = 128  # pixels
-
-
-def heat_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
-    """A map [h, w] as a PNG of `HEAT_SIZE` pixels, low..high as the colours of viridis.
-
-    It is the values that are enlarged, smoothly, and not their colours: between the colours of a high and a low value
-    there are others than those of the values between.
-    """
-    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
-    enlarged = Image.fromarray(scaled).resize((HEAT_SIZE, HEAT_SIZE), Image.Resampling.BILINEAR)
-    picture = Image.fromarray((np.asarray(enlarged) * 255 + 0.5).astype(np.uint8), "L")
-    picture.putpalette(_viridis())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
-
-
-@lru_cache(maxsize=1)
-def _viridis() -> bytes:
-    """256 times red, green and blue."""
-    colours: NDArray[np.float64] = colormaps["viridis"](np.arange(256))[:, :3]
-    return (colours * 255 + 0.5).astype(np.uint8).tobytes()
 
 
 def learning_curves(metrics: Sequence[Metric]) -> Figure:
@@ -61,24 +35,24 @@ def learning_curves(metrics: Sequence[Metric]) -> Figure:
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
     accuracy.xaxis.get_major_locator().set_params(integer=True)
     accuracy.legend(frameon=False)
-    for axes in (loss, accuracy):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", linewidth=0.4)
+    _tidy(loss, accuracy)
     return figure
 
 
 def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
     """Write at 150 dots an inch, on white."""
-    with warnings.catch_warnings():  # a machine may lack the letters of a class's name: then it has boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="png", dpi=150, facecolor="white")
+    _save(figure, file, format="png", dpi=150)
 
 
 def save_svg(figure: Figure, path: Path) -> None:
     """Write as SVG, letters as outlines, so that it looks the same everywhere."""
-    with warnings.catch_warnings():
+    _save(figure, path, format="svg", dpi=300, metadata={"Date": None})
+
+
+def _save(figure: Figure, file: Path | IO[bytes], **options: Any) -> None:
+    with warnings.catch_warnings():  # a machine may lack the letters of a class's name: then it has boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, format="svg", dpi=300, facecolor="white", metadata={"Date": None})
+        figure.savefig(file, facecolor="white", **options)
 
 
 def png(figure: Figure) -> bytes:
@@ -136,6 +110,11 @@ def residual_profile(
     axes.set_xticks(depth[::step], blocks[::step], rotation=90 if len(blocks) > 9 else 0, fontsize=8)
     axes.set(ylabel="||F(x)|| / ||x||", xlabel=f"block, in forward order ({images} test images)", ylim=(0, None))
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4)
+    _tidy(axes)
     return figure
+
+
+def _tidy(*several: Axes) -> None:
+    for axes in several:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.4)

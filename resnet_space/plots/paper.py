@@ -31,15 +31,22 @@ def paper_figure(charts: Sequence[Mapping[str, Any]], caption: str) -> Figure:
         caption: in one paragraph. Its names may come from outside: nothing in it is read as a formula.
     """
     heights = [0.72 * chart["layout"]["height"] / PIXELS for chart in charts]
+    figure = captioned(sum(heights), caption)
+    panels = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for axes, chart in zip(panels, charts, strict=True):
+        _draw(axes, chart)
+    return figure
+
+
+def captioned(height: float, caption: str) -> Figure:
+    """An empty figure of this height in inches, and below it the caption, in which nothing is read as a formula."""
     lines = textwrap.wrap(" ".join(caption.split()), CAPTION_CHARACTERS)
     below = 0.16 * len(lines) + 0.15
-    height = sum(heights) + below
-    layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
-    figure = Figure(figsize=(WIDTH, height), layout=layout)
-    places = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axes, chart in zip(places, charts, strict=True):
-        _draw(axes, chart)
-    figure.text(0.012, 0.08 / height, "\n".join(lines), fontsize=7.5, va="bottom", parse_math=False, wrap=False)
+    share = below / (height + below)
+    layout = ConstrainedLayoutEngine(rect=(0, share, 1, 1 - share))
+    figure = Figure(figsize=(WIDTH, height + below), layout=layout)
+    y = 0.08 / (height + below)
+    figure.text(0.012, y, "\n".join(lines), fontsize=7.5, va="bottom", parse_math=False, wrap=False)
     return figure
 
 

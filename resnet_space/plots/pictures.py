@@ -1,49 +1,58 @@
 """Maps of one block for one image: as small pictures for the page, and as a figure for a paper."""
 
 import io
-import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
-SIZE = 224  # pixels on the page
+from resnet_space.plots.paper import captioned
+
+SHARP, SMOOTH = 224, 128  # pixels on the page
 
 
-def map_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
-    """[H, W] in the colours of viridis from low to high, enlarged without smoothing: what is there is seen."""
-    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-    picture = Image.fromarray((colormaps["viridis"](scaled)[..., :3] * 255 + 0.5).astype(np.uint8))
+def map_png(values: NDArray[np.float32], low: float, high: float, *, smooth: bool = False) -> bytes:
+    """A map [h, w] as a PNG, low..high as the colours of viridis: each position as a square, or `smooth`.
+
+    It is the values that are enlarged and not their colours: between the colours of a high and a low value there are
+    others than those of the values between.
+    """
+    scaled = Image.fromarray(np.clip((values - low) / max(high - low, 1e-9), 0, 1).astype(np.float32))
+    side, how = (SMOOTH, Image.Resampling.BILINEAR) if smooth else (SHARP, Image.Resampling.NEAREST)
+    enlarged = np.asarray(scaled.resize((side, side), how))
+    picture = Image.fromarray((enlarged * 255 + 0.5).astype(np.uint8), "L")
+    picture.putpalette(_viridis())
     buffer = io.BytesIO()
-    picture.resize((SIZE, SIZE), Image.Resampling.NEAREST).save(buffer, "PNG")
+    picture.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _viridis() -> bytes:
+    """256 times red, green and blue."""
+    colours: NDArray[np.float64] = colormaps["viridis"](np.arange(256))[:, :3]
+    return (colours * 255 + 0.5).astype(np.uint8).tobytes()
 
 
 def pictures_figure(
     image: Image.Image, maps: Sequence[tuple[str, NDArray[np.float32]]], low: float, high: float, caption: str
 ) -> Figure:
     """The image and the maps, all in one colour scale, with a caption below."""
-    lines = textwrap.wrap(" ".join(caption.split()), 118)
-    height = 1.9
-    below = 0.16 * len(lines) + 0.1
-    share = below / (height + below)
-    layout = ConstrainedLayoutEngine(rect=(0, share, 1, 1 - share))
-    figure = Figure(figsize=(7.2, height + below), layout=layout)
-    places = figure.subplots(1, 1 + len(maps))
-    places[0].imshow(image)
-    places[0].set_title("image", fontsize=8)
+    figure = captioned(1.9, caption)
+    panels = figure.subplots(1, 1 + len(maps))
+    panels[0].imshow(image)
+    panels[0].set_title("image", fontsize=8)
     shown = None
-    for axes, (name, values) in zip(places[1:], maps, strict=True):
+    for axes, (name, values) in zip(panels[1:], maps, strict=True):
         shown = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
         axes.set_title(name, fontsize=8)
-    for axes in places:
+    for axes in panels:
         axes.set(xticks=[], yticks=[])
     if shown is not None:
-        bar = figure.colorbar(shown, ax=places, shrink=0.7)
+        bar = figure.colorbar(shown, ax=panels, shrink=0.7)
         bar.ax.tick_params(labelsize=7)
-    figure.text(0.012, 0.25 * share, "\n".join(lines), fontsize=7.5, va="bottom", parse_math=False)
     return figure

@@ -2,7 +2,7 @@
 
 import math
 
-from resnet_space.plots.residuals import Block
+from resnet_space.plots.residuals.depth import Block
 from resnet_space.ui.explore.compare import compare_words
 from resnet_space.ui.explore.growth import growth_words
 from resnet_space.ui.explore.views.direction import alignment_words, direction_words

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_space.plots import figures
-from resnet_space.plots.figures import HEAT_SIZE, heat_png, learning_curves, save_png
+from resnet_space.plots.figures import learning_curves, save_png
+from resnet_space.plots.pictures import SHARP, SMOOTH, map_png
 from resnet_space.runs import Metric
 
 METRICS: list[Metric] = [
@@ -42,15 +43,15 @@ def gate(*rows: list[float]) -> NDArray[np.float32]:
 
 
 def heat(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float64]:
-    picture = Image.open(io.BytesIO(heat_png(values, low, high)))
-    assert picture.size == (HEAT_SIZE, HEAT_SIZE)
+    picture = Image.open(io.BytesIO(map_png(values, low, high, smooth=True)))
+    assert picture.size == (SMOOTH, SMOOTH)
     return np.asarray(picture.convert("RGB"), dtype=np.float64)
 
 
 def test_a_low_value_is_the_dark_end_of_viridis_and_a_high_one_the_bright_end_where_they_are() -> None:
     # Upper left low, upper right high, lower left in the middle, lower right a quarter.
     drawn = heat(gate([0.2, 0.6], [0.4, 0.3]), 0.2, 0.6)
-    edge = HEAT_SIZE // 8
+    edge = SMOOTH // 8
     places = {(edge, edge): 0.0, (edge, -edge): 1.0, (-edge, edge): 0.5, (-edge, -edge): 0.25}
     for (row, column), position in places.items():
         assert drawn[row, column] == pytest.approx(viridis(position), abs=3)
@@ -58,9 +59,9 @@ def test_a_low_value_is_the_dark_end_of_viridis_and_a_high_one_the_bright_end_wh
 
 
 def test_between_two_places_the_values_are_mixed_and_not_their_colours() -> None:
-    middle = heat(gate([0.0, 1.0]), 0, 1)[HEAT_SIZE // 2]
+    middle = heat(gate([0.0, 1.0]), 0, 1)[SMOOTH // 2]
     assert len(np.unique(middle, axis=0)) > 50
-    halfway = middle[HEAT_SIZE // 2 - 1 : HEAT_SIZE // 2 + 1].mean(0)
+    halfway = middle[SMOOTH // 2 - 1 : SMOOTH // 2 + 1].mean(0)
     assert halfway == pytest.approx(viridis(0.5), abs=3)
     assert halfway != pytest.approx((np.array(viridis(0)) + np.array(viridis(1))) / 2, abs=30)
 
@@ -71,6 +72,15 @@ def test_values_beyond_the_scale_take_the_colours_of_its_ends_and_a_flat_map_has
     assert drawn[0, -1] == pytest.approx(viridis(1.0), abs=1)
     flat = heat(np.full((7, 4), 0.5, dtype=np.float32), 0.5, 0.5)
     assert (flat == flat[0, 0]).all()
+
+
+def test_a_map_that_is_not_smooth_shows_its_positions() -> None:
+    picture = Image.open(io.BytesIO(map_png(gate([0.0, 1.0]), 0, 1)))
+    assert picture.size == (SHARP, SHARP)
+    drawn = np.asarray(picture.convert("RGB"), dtype=np.float64)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 2
+    assert drawn[0, SHARP // 2 - 1] == pytest.approx(viridis(0.0), abs=1)
+    assert drawn[0, SHARP // 2] == pytest.approx(viridis(1.0), abs=1)
 
 
 # The learning curves
@@ -106,7 +116,7 @@ def test_figures_are_written_as_png(tmp_path: Path, metrics: list[Metric]) -> No
 def test_figures_are_independent_of_pyplot() -> None:
     import matplotlib.pyplot as plt
 
-    heat_png(gate([0.9, 0.1]), 0, 1)
+    map_png(gate([0.9, 0.1]), 0, 1)
     learning_curves(METRICS)
     assert plt.get_fignums() == []
 

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.plots import Chart, residuals
-from resnet_space.plots.residuals import quartiles
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.depth import quartiles
+from resnet_space.plots.residuals.profiles import compare_chart, responses_chart
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
@@ -88,8 +89,8 @@ class Comparison:
         runs = {label: (norms, [quartiles(block.ratios) for block in norms]) for label, norms in blocks.items()}
         layers = self.responses
         return [
-            residuals.compare_chart(runs) if runs else None,
-            *(residuals.responses_chart(layers, ordered=ordered) if layers else None for ordered in (False, True)),
+            compare_chart(runs) if runs else None,
+            *(responses_chart(layers, ordered=ordered) if layers else None for ordered in (False, True)),
         ]
 
     @property

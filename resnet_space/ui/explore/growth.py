@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.plots import Chart, residuals
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.runs import Run
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
@@ -51,7 +52,7 @@ def growth_view(workshop: Workshop, network: str | None) -> tuple[str, Chart | N
     if growth is None:
         return (WAITING if run.is_training else NONE).format(name=run.name), None
     words = growth_words(growth.blocks, growth.epochs, growth.medians)
-    return f"**{run.name}** on {growth.images} validation images. {words}", residuals.growth_chart(
+    return f"**{run.name}** on {growth.images} validation images. {words}", growth_chart(
         growth.blocks, growth.epochs, growth.medians
     )
 

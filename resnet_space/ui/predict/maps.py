@@ -191,9 +191,9 @@ def scale_html(label: str, low: float, high: float) -> str:
 
 def _map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, alt: str, name: str) -> str:
     """A map over the picture, its caption, and the links by which it is kept."""
-    from resnet_space.plots.figures import heat_png
+    from resnet_space.plots.pictures import map_png
 
-    heat = data_url(heat_png(values, low, high), "image/png")
+    heat = data_url(map_png(values, low, high, smooth=True), "image/png")
     plain = file_name(name)
     return (
         f'<figure><div class="view" role="img" aria-label="{escape(alt)}"><img src="{heat}" alt=""></div>'

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from resnet_space.plots import Chart, residuals
-from resnet_space.plots.residuals import quartiles
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.depth import quartiles, spread_chart
 from resnet_space.ui.explore.measuring import Findings
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.gradient import GRADIENTS
@@ -74,7 +74,7 @@ def _alignment(findings: Findings) -> "Tensor | None":
 
 
 def _chart(findings: Findings, of: str, what: str, cosines: "Tensor") -> Chart:
-    return residuals.spread_chart(
+    return spread_chart(
         f"{of} by depth: {what}",
         blocks_of(findings),
         cosines.tolist(),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resnet_space.plots import Chart, residuals
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.profiles import early_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded
@@ -40,7 +41,7 @@ class Early(View):
         if (read := READINGS.of(findings)) is None:
             return [None]
         names = ("right", "as it will be in the end", "mean probability of its final answer")
-        return [residuals.early_chart(read.blocks, dict(zip(names, _numbers(read), strict=True)))]
+        return [early_chart(read.blocks, dict(zip(names, _numbers(read), strict=True)))]
 
     def words(self, findings: Findings, variant: str = "") -> str:
         read = READINGS.of(findings)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from resnet_space.plots import Chart, residuals
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.profiles import gradient_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import NORM, Table, View, medians, rounded, stages_of
@@ -47,7 +48,7 @@ class Gradient(View):
         if (g := GRADIENTS.of(findings)) is None:
             return [None]
         curves = {path: norms.tolist() for path, norms in _by_path(g).items()}
-        return [residuals.gradient_chart(g.blocks, stages_of(findings, g.blocks), curves)]
+        return [gradient_chart(g.blocks, stages_of(findings, g.blocks), curves)]
 
     def words(self, findings: Findings, variant: str = "") -> str:
         if (g := GRADIENTS.of(findings)) is None:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
-from resnet_space.plots import Chart, residuals
-from resnet_space.plots.residuals import quartiles
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.depth import quartiles
+from resnet_space.plots.residuals.profiles import lesion_chart, several_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of
@@ -76,16 +77,14 @@ class Lesion(View):
         charts: list[Chart | None] = [None, None, None]
         if each is not None:
             names = _names(each, " + ")
-            charts[0] = residuals.lesion_chart(
-                names, stages_of(findings, names), each.accuracy.tolist(), each.base_accuracy
-            )
+            charts[0] = lesion_chart(names, stages_of(findings, names), each.accuracy.tolist(), each.base_accuracy)
         if several is not None:
             x = f"blocks dropped at once, of {len(findings.measured.norms.blocks)}"
             title = "Accuracy with several blocks dropped at random"
-            charts[1] = residuals.several_chart(title, *by_count(several), several.base_accuracy, x)
+            charts[1] = several_chart(title, *by_count(several), several.base_accuracy, x)
         if pairs is not None:
             names = _names(pairs, " ↔ ")
-            charts[2] = residuals.lesion_chart(
+            charts[2] = lesion_chart(
                 names,
                 [0] * len(names),
                 pairs.accuracy.tolist(),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_space.common.text import markdown_text
-from resnet_space.plots import Chart, norms_chart, ratio_chart
-from resnet_space.plots.residuals import Block, BlockNorms, quartiles, stage_names
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.depth import Block, quartiles, stage_names
+from resnet_space.plots.residuals.norms import BlockNorms, norms_chart, ratio_chart
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file

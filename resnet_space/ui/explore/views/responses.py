@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from resnet_space.plots import Chart, residuals
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.profiles import responses_chart
 from resnet_space.ui.explore.measuring import Findings
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded
@@ -24,7 +25,7 @@ class Responses(View):
 
     def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
         layers = {findings.network.label: layers_of(findings)}
-        return [residuals.responses_chart(layers, ordered=ordered) for ordered in (False, True)]
+        return [responses_chart(layers, ordered=ordered) for ordered in (False, True)]
 
     def words(self, findings: Findings, variant: str = "") -> str:
         responses = findings.measured.responses

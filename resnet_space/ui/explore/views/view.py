@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resnet_space.plots import Chart, residuals
-from resnet_space.plots.residuals import Block, quartiles
+from resnet_space.plots import Chart
+from resnet_space.plots.residuals.depth import Block, fewer_points_words, quartiles
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 
@@ -129,7 +129,7 @@ def medians(values: "Tensor") -> list[float]:
 
 def fewer_points(findings: Findings) -> str:
     """A paragraph on images that have no points, if there are any."""
-    words = residuals.fewer_points_words(findings.measured.images, len(findings.measured.norms.blocks))
+    words = fewer_points_words(findings.measured.images, len(findings.measured.norms.blocks))
     return f"\n\n{words}" if words else ""
 
 
