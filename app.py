@@ -23,7 +23,7 @@ from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import addresses, allow_many_connections, bring_shipped, parsed_options, prepare, refuse
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
-from resnet_space.ui import Workshop, build_app
+from resnet_space.ui import AppContext, build_app
 from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
@@ -36,8 +36,8 @@ def main() -> None:
     if options.public and not options.proxied:
         limit_connections(allowed_of_one())
     bring_shipped(options.checkpoints)
-    workshop = Workshop(options.checkpoints, public=options.public, readonly=options.readonly, limits=options.limits)
-    app = build_app(workshop)
+    context = AppContext(options.checkpoints, public=options.public, readonly=options.readonly, limits=options.limits)
+    app = build_app(context)
     app.queue(default_concurrency_limit=2)
     mcp = not options.accounts  # Gradio's MCP server calls the app without a visitor's cookie
     printed = io.StringIO()  # what gradio prints, so that the address can be the last line
@@ -55,14 +55,14 @@ def main() -> None:
                 run_history=False,
                 ssr_mode=False,
                 prevent_thread_lock=True,
-                **protection(options, routes=[*LiveFeed(workshop).routes, *ROUTES, *Uploads(workshop).routes]),
+                **protection(options, routes=[*LiveFeed(context).routes, *ROUTES, *Uploads(context).routes]),
             )
     except OSError as error:
         refuse(error)
-    workshop.storage.keep_tidy()
+    context.storage.keep_tidy()
     if not options.readonly:
-        workshop.start_background_work()
-    in_background("Warming up", workshop.warm_up, 30.0)  # after the page is up, before it is used
+        context.start_background_work()
+    in_background("Warming up", context.warm_up, 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
     print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)

@@ -43,7 +43,7 @@ def update_in_other_words(update: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     build_app = ui.build_app
-    vars(ui)["build_app"] = lambda workshop: reword(build_app(workshop))
+    vars(ui)["build_app"] = lambda context: reword(build_app(context))
     vars(gr)["update"] = update_in_other_words(gr.update)
     runpy.run_path(str(Path(__file__).parents[1] / "app.py"), run_name="__main__")
 

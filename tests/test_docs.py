@@ -12,7 +12,7 @@ from resnet_space.models.registry import entries
 from resnet_space.serve.launch import parsed_options
 from resnet_space.training.objectives import OBJECTIVES
 from resnet_space.training.strategies import STRATEGIES
-from resnet_space.ui import Workshop, build_app
+from resnet_space.ui import AppContext, build_app
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "resnet_space"
@@ -86,7 +86,7 @@ def test_every_option_of_the_command_line_is_in_the_hosting_page(capsys: pytest.
 
 def test_every_public_endpoint_is_in_the_readme(tmp_path: Path) -> None:
     async def described() -> set[str]:
-        return set(build_app(Workshop(tmp_path)).get_api_info()["named_endpoints"])
+        return set(build_app(AppContext(tmp_path)).get_api_info()["named_endpoints"])
 
     endpoints = asyncio.run(described())  # within a loop, or Gradio makes one that nobody closes
     assert "/predict" in endpoints

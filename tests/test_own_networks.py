@@ -20,7 +20,7 @@ from resnet_space.inference import Classifier
 from resnet_space.models import list_models
 from resnet_space.residuals import NoResidualBlocksError, early_readings, last, lesioned, measure, single_drops, swaps
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.training import state as training_module
 from resnet_space.training.loop import train
 from resnet_space.training.strategies import HEAD, plan, recipe
@@ -173,7 +173,7 @@ def test_it_is_pushed_and_pulled(start: Run, tmp_path: Path, monkeypatch: pytest
 
 def test_the_pages_lists_have_it(start: Run, name: str) -> None:
     assert name in list_models()
-    workshop = Workshop(start.path.parent)
-    assert "start" in workshop.trained_names()
+    context = AppContext(start.path.parent)
+    assert "start" in context.trained_names()
     chosen = next(identifier for _, identifier in network_choices(["start"]) if name in identifier)
-    assert load_network(workshop, Network.parse(chosen)).config.architecture == name
+    assert load_network(context, Network.parse(chosen)).config.architecture == name

@@ -9,7 +9,7 @@ from huggingface_hub import get_token
 from resnet_space.serve import visitors
 
 if TYPE_CHECKING:
-    from resnet_space.serve.workshop import Workshop
+    from resnet_space.serve.context import AppContext
 
 
 def has_sign_in() -> bool:
@@ -30,12 +30,12 @@ def sign_in_button(app: gr.Blocks) -> None:
 
 
 def token_of(
-    workshop: "Workshop", key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
+    context: "AppContext", key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
 ) -> str | None:
     """The token with which to ask the Hub for a visitor.
 
     Args:
-        workshop: what all share.
+        context: what all share.
         key: the visitor's.
         signed_in: what Gradio gives for who is signed in.
         header: what a program sent as `X-HF-Token`.
@@ -48,15 +48,15 @@ def token_of(
         return str(header)
     if signed_in is not None:
         return signed_in.token
-    if workshop.public and visitors.is_owner_of_all(key):
+    if context.public and visitors.is_owner_of_all(key):
         return get_token()
     return None
 
 
-def how_to_sign_in(workshop: "Workshop") -> str:
+def how_to_sign_in(context: "AppContext") -> str:
     """What somebody without an account at hand can do about it, in a sentence."""
     if has_sign_in():
         return "Sign in with Hugging Face, at the top of the page, to push with your own account."
-    if workshop.public:
+    if context.public:
         return "Nobody can sign in here: run the app on your own machine or as a Space to push with your account."
     return "Run `hf auth login` on this machine to push with your account."

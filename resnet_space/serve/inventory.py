@@ -23,7 +23,7 @@ from resnet_space.serve import temporary
 from resnet_space.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from resnet_space.serve.workshop import Workshop
+    from resnet_space.serve.context import AppContext
 
 EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
 DAY = 24 * 3600.0
@@ -84,16 +84,16 @@ class Inventory:
     """Looks at all of it. What cannot be looked at is told, and left out.
 
     Args:
-        workshop: whose.
+        context: whose.
     """
 
-    def __init__(self, workshop: "Workshop") -> None:
-        self.workshop = workshop
+    def __init__(self, context: "AppContext") -> None:
+        self.context = context
 
     def everything(self, whose: Mapping[str, str]) -> Iterator[StoredItem]:
         """All that is counted; `whose` has the addresses of uploads and exports by their names."""
         sources: list[Callable[[], Iterator[StoredItem]]] = [lambda: self._temporary(whose)]
-        if not self.workshop.readonly:  # where nothing is made, and nothing deleted
+        if not self.context.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
             sources += [self._left, lambda: self._runs(busy_data), lambda: self._datasets(busy_data)]
             if "SPACE_ID" in os.environ:
@@ -127,8 +127,8 @@ class Inventory:
                 delete = _deletion(path) if run is None else self._run_deletion(run)
                 yield StoredItem(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
 
-        known = {run.path: run for run in self.workshop.library.runs()}
-        yield from self._each(_shown_folders(self.workshop.library.root), look)
+        known = {run.path: run for run in self.context.library.runs()}
+        yield from self._each(_shown_folders(self.context.library.root), look)
 
     def _is_busy(self, run: Run) -> bool:
         try:
@@ -138,7 +138,7 @@ class Inventory:
             return True
 
     def _run_deletion(self, run: Run) -> Callable[[], None]:
-        return lambda: self.workshop.library.delete(run)
+        return lambda: self.context.library.delete(run)
 
     def _datasets(self, busy_data: set[str]) -> Iterator[StoredItem]:
         def look(path: Path) -> Iterator[StoredItem]:
@@ -149,7 +149,7 @@ class Inventory:
                 stays = path.name in busy_data
                 yield StoredItem(path.name, used, size, _deletion(path), "datasets", lasts, stays)
 
-        yield from self._each(_shown_folders(self.workshop.datasets.folder), look)
+        yield from self._each(_shown_folders(self.context.datasets.folder), look)
 
     def _left(self) -> Iterator[StoredItem]:
         """What killed processes left beside runs and data sets."""
@@ -159,7 +159,7 @@ class Inventory:
                 used, size = tree(path)
                 yield StoredItem(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
 
-        for root in (self.workshop.library.root, self.workshop.datasets.folder):
+        for root in (self.context.library.root, self.context.datasets.folder):
             yield from self._each(root.iterdir() if root.is_dir() else (), look)
 
     def _left_in(self, run: Path) -> Iterator[StoredItem]:
@@ -171,7 +171,7 @@ class Inventory:
             yield StoredItem(DECODED, tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
 
     def _temporary(self, known: Mapping[str, str]) -> Iterator[StoredItem]:
-        now, lasts = time.time(), UNUSED_UPLOAD if self.workshop.public else DAY
+        now, lasts = time.time(), UNUSED_UPLOAD if self.context.public else DAY
 
         def look(path: Path) -> Iterator[StoredItem]:
             used, size = tree(path, LEAST_FILE)

@@ -26,7 +26,7 @@ from resnet_space.serve.inventory import IN_USE, LEAST_FILE, Inventory, StoredIt
 from resnet_space.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from resnet_space.serve.workshop import Workshop
+    from resnet_space.serve.context import AppContext
 
 TIDY_SECONDS = 600.0  # between two looks
 MEASURED_SECONDS = 10.0  # for which what was measured is believed
@@ -42,14 +42,14 @@ def _is_temporary(thing: StoredItem, whose: str | None) -> bool:
 class Storage:
     """What all visitors' things take, and room for more. Its methods may be called from any thread."""
 
-    def __init__(self, workshop: "Workshop") -> None:
-        self.workshop = workshop
+    def __init__(self, context: "AppContext") -> None:
+        self.context = context
         self._lock = threading.RLock()
         self._items: list[StoredItem] = []
         self._measured = -MEASURED_SECONDS  # when, by the monotonic clock
         self._whose: dict[str, str] = {}  # addresses by the names of uploads and exports
         self._reserved: dict[str, tuple[str, int]] = {}  # (address, bytes) of uploads on their way, by their names
-        self._inventory = Inventory(workshop)
+        self._inventory = Inventory(context)
 
     # What there is
 
@@ -61,7 +61,7 @@ class Storage:
         if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
             sizes["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
         kinds = {kind: sizes[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
-        return {**kinds, "total": sizes.total(), "free": _free(self.workshop.library.root)}
+        return {**kinds, "total": sizes.total(), "free": _free(self.context.library.root)}
 
     def _measure(self, believed: float = MEASURED_SECONDS) -> list[StoredItem]:
         with self._lock:
@@ -86,10 +86,10 @@ class Storage:
             UserError: one sentence, where they would not fit beside what is in use. Then nothing was deleted.
         """
         with self._lock:
-            left = self._left_of(where or self.workshop.library.root)
+            left = self._left_of(where or self.context.library.root)
             if needed > left:
                 self._make_room(needed - left)
-                left = self._left_of(where or self.workshop.library.root)
+                left = self._left_of(where or self.context.library.root)
         if needed > left:
             raise _no_room(what, needed, left)
 
@@ -143,13 +143,13 @@ class Storage:
             UserError: as `room_for`.
             UserError: for a data set that cannot be read.
         """
-        if self.workshop.limits.gigabytes is None:
+        if self.context.limits.gigabytes is None:
             return  # the trainer asks the disk itself
         from resnet_space.data.splits import decoded_bytes
 
         training = config.training
         ref = DatasetRef.of(training)
-        counts = map(sum, self.workshop.datasets.summary(ref).counts.values())
+        counts = map(sum, self.context.datasets.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if needed := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
             self.room_for(needed, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
@@ -162,7 +162,7 @@ class Storage:
         """
         from huggingface_hub import constants
 
-        if any(str(ref) == here for _, here in self.workshop.datasets.choices()):
+        if any(str(ref) == here for _, here in self.context.datasets.choices()):
             return
         cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
         if "SPACE_ID" in os.environ:
@@ -176,8 +176,8 @@ class Storage:
         Raises:
             UserError: as `room_for`.
         """
-        self.room_for(4 * archive.stat().st_size, "To import this archive", self.workshop.datasets.folder)
-        left = self._left_of(self.workshop.datasets.folder) / 2
+        self.room_for(4 * archive.stat().st_size, "To import this archive", self.context.datasets.folder)
+        left = self._left_of(self.context.datasets.folder) / 2
         return ImportLimits(total_bytes=max(min(ImportLimits().total_bytes, int(min(left, 1e15))), 1))
 
     def _temporary_bytes(self, whose: str | None) -> int:
@@ -185,15 +185,15 @@ class Storage:
         return reserved + sum(thing.bytes for thing in self._measure() if _is_temporary(thing, whose))
 
     def _temporary_share(self) -> float:
-        gigabytes = self.workshop.limits.gigabytes
+        gigabytes = self.context.limits.gigabytes
         return math.inf if gigabytes is None else max(gigabytes * 1e9 * TEMPORARY_SHARE, self._largest_upload())
 
     def _largest_upload(self) -> float:
-        return ((self.workshop.limits.upload_mb or 0) + 1) * 1e6
+        return ((self.context.limits.upload_mb or 0) + 1) * 1e6
 
     def _left_of(self, folder: Path) -> float:
         """Bytes that may still be written."""
-        gigabytes = self.workshop.limits.gigabytes
+        gigabytes = self.context.limits.gigabytes
         reserved = sum(size for _, size in self._reserved.values())
         free = _free(folder) - SPARE - reserved
         if gigabytes is None:
@@ -202,7 +202,7 @@ class Storage:
 
     def _make_room(self, needed: float, among: Callable[[StoredItem], bool] = lambda _thing: True) -> None:
         """Delete what is longest unused, if that is enough."""
-        if self.workshop.limits.gigabytes is None:
+        if self.context.limits.gigabytes is None:
             return
         for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
             gone: list[StoredItem] = []
@@ -222,7 +222,7 @@ class Storage:
             if temporary.is_own():  # of apps that ended a moment before this one began
                 temporary.remove_left(temporary.folder().parent)
             items = self._measure(0.0)
-            return self._delete(to_delete(items, self.workshop.limits, time.time()))
+            return self._delete(to_delete(items, self.context.limits, time.time()))
 
     def keep_tidy(self) -> None:
         """From now on tidy every ten minutes, and count what the app's handlers export."""

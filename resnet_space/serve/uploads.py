@@ -36,7 +36,7 @@ from resnet_space.serve.rates import held
 from resnet_space.serve.refusals import refusal
 
 if TYPE_CHECKING:
-    from resnet_space.serve.workshop import Workshop
+    from resnet_space.serve.context import AppContext
 
 T = TypeVar("T")
 
@@ -127,11 +127,11 @@ class Uploads:
     """The address that files are sent to. What is broken off or refused leaves nothing.
 
     Args:
-        workshop: whose limits and storage it is.
+        context: whose limits and storage it is.
     """
 
-    def __init__(self, workshop: "Workshop") -> None:
-        self.workshop = workshop
+    def __init__(self, context: "AppContext") -> None:
+        self.context = context
         self.unfinished: Counter[str] = Counter()  # by address
         self._threads = anyio.CapacityLimiter(2)
         self.routes = [Route(UPLOAD, self._take, methods=["POST"])]
@@ -170,10 +170,10 @@ class Uploads:
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder / os.urandom(8).hex()
         length = int(request.headers.get("content-length") or 0)
-        megabytes = self.workshop.limits.upload_mb
+        megabytes = self.context.limits.upload_mb
         upload_id = request.query_params.get("upload_id", "")[:LONGEST_ID] or None
         try:
-            await self._in_thread(self.workshop.storage.reserve, folder.name, address, length)
+            await self._in_thread(self.context.storage.reserve, folder.name, address, length)
             folder.mkdir()
             form = _UploadForm(
                 request.headers,
@@ -212,13 +212,13 @@ class Uploads:
 
     def _end(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        self.workshop.storage.release(folder.name)
+        self.context.storage.release(folder.name)
 
     async def _received(self, request: Request, name: str, address: str, length: int) -> AsyncGenerator[bytes, None]:
         """The body as it comes, while there is room for it and it keeps coming."""
         deadline = time.monotonic() + LONGEST
         reserved, taken = length, 0
-        megabytes = self.workshop.limits.upload_mb
+        megabytes = self.context.limits.upload_mb
         more = UNKNOWN if megabytes is None else min(UNKNOWN, (megabytes + 1) * 1_000_000)
         stream = request.stream()
         while True:
@@ -234,7 +234,7 @@ class Uploads:
             if megabytes is not None and taken > (megabytes + 1) * 1_000_000:  # beside the file there is its form
                 raise _too_large(megabytes)
             while taken > reserved:
-                await self._in_thread(self.workshop.storage.reserve, name, address, more)
+                await self._in_thread(self.context.storage.reserve, name, address, more)
                 reserved += more
             yield chunk
 
@@ -245,7 +245,7 @@ class Uploads:
             name = strip_invalid_filename_characters(Path(file.filename or "").name).replace("..", "")
             source, folder = Path(str(file.file.name)), temporary.folder() / file.sha.hexdigest()
             path = folder / (name or f"tmp{os.urandom(5).hex()}")
-            self.workshop.storage.keep(source, path, address)
+            self.context.storage.keep(source, path, address)
             paths.append(str(path))
         return paths
 

@@ -4,20 +4,20 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
 from resnet_space.ui.predict import build_predict
 
-__all__ = ["Workshop", "build_app"]
+__all__ = ["AppContext", "build_app"]
 
 
-def build_app(workshop: Workshop) -> gr.Blocks:
+def build_app(context: AppContext) -> gr.Blocks:
     """The app, ready to launch."""
-    app = Guarded(workshop.limits, title="resnet_space")
+    app = Guarded(context.limits, title="resnet_space")
     with app:
         with gr.Row(elem_id="head"):
             gr.Markdown(
@@ -28,14 +28,14 @@ def build_app(workshop: Workshop) -> gr.Blocks:
         # Kept by the browser, so that whoever started a run is known again after a reload. Nothing secret is in the
         # page itself: the value is, and nobody can guess it.
         visitor = gr.BrowserState(None, storage_key="resnet_space", secret="resnet_space")
-        names = gr.State(workshop.trained_names())  # of the runs that can predict
+        names = gr.State(context.trained_names())  # of the runs that can predict
         with gr.Tabs() as tabs:
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = build_finetune(workshop, app, visitor, names)
+                finetune = build_finetune(context, app, visitor, names)
             with gr.Tab("Predict", id="predict") as predict_tab:
-                predict = build_predict(workshop, app, predict_tab, visitor, names)
+                predict = build_predict(context, app, predict_tab, visitor, names)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
-                explore = build_explore(workshop, app, visitor, names)
+                explore = build_explore(context, app, visitor, names)
 
         def show(tab: str) -> Any:
             return lambda name, known: (
@@ -48,7 +48,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
             return gr.Tabs(selected=asked) if asked in opened else gr.skip()
 
         def learn_from(name: str, key: str | None) -> tuple[Any, Any, str]:
-            choices = workshop.datasets.choices(key)
+            choices = context.datasets.choices(key)
             return gr.Tabs(selected="finetune"), gr.update(choices=choices, value=name), name
 
         asked = [finetune.followed, names]
@@ -58,7 +58,7 @@ def build_app(workshop: Workshop) -> gr.Blocks:
         explore.with_own_data(explored.then, finetune.followed)
         mistakes = predict.mistakes.dataset
         mistakes.change(
-            lambda key: gr.update(choices=workshop.datasets.choices(key)), visitor, finetune.dataset, **QUIET
+            lambda key: gr.update(choices=context.datasets.choices(key)), visitor, finetune.dataset, **QUIET
         )
         learned = predict.mistakes.use.click(
             learn_from, [mistakes, visitor], [tabs, finetune.dataset, finetune.added], **QUIET

@@ -8,9 +8,9 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
@@ -31,10 +31,10 @@ def model_html(model: RemoteModel) -> str:
     )
 
 
-def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
+def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     """Place the panel and wire its events. Returns a state that changes to the name of the run that was just pulled."""
     pulled = gr.State(None)
-    with gr.Accordion("From the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
+    with gr.Accordion("From the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         model = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
         pull = gr.Button("Download", size="sm")
@@ -50,7 +50,7 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         text = (text or "").strip()
         if not text:
             return {report: ""}
-        token = token_of(workshop, key, signed_in)
+        token = token_of(context, key, signed_in)
         try:
             if "/" in text:
                 repo_id, revision = split_revision(text)
@@ -71,8 +71,8 @@ def build_pull(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         repo_id, revision = split_revision(text or "")
         if not repo_id:
             raise UserError("Choose a model first, or type its name: user/name.")
-        token, downloading = token_of(workshop, key, signed_in), reporter(progress, "Downloading {mb}")
-        run = workshop.pull(repo_id, key, revision=revision, token=token, progress=downloading)
+        token, downloading = token_of(context, key, signed_in), reporter(progress, "Downloading {mb}")
+        run = context.pull(repo_id, key, revision=revision, token=token, progress=downloading)
         return {pulled: run.name, report: f'<div class="report"><p><b>{escape(run.name)}</b> is here.</p></div>'}
 
     panel.expand(on_open, None, model, **QUIET)

@@ -27,7 +27,7 @@ from resnet_space.data.summary import (
 )
 from resnet_space.models import create_model
 from resnet_space.serve import datasets
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 
 WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int | None], Sequence[str]], None]
 
@@ -463,7 +463,7 @@ def test_the_summaries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(datasets, "summarise", counted)
     monkeypatch.setattr(datasets, "MAX_SUMMARIES", 3)
-    app = Workshop(tmp_path)
+    app = AppContext(tmp_path)
     for name in ("a", "b", "c", "a", "d", "a", "b"):
         app.datasets.summary(DatasetRef(name))
     assert read == ["a", "b", "c", "d", "b"]

@@ -11,7 +11,7 @@ from resnet_space.data import splits
 from resnet_space.data.images import ImageError
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, open_dataset
 from resnet_space.residuals import balanced
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore import images as images_module
 from resnet_space.ui.explore.images import Images, image_set, images_from
 from tests.conftest import WriteSplit
@@ -81,4 +81,4 @@ def test_pictures_are_kept_at_the_size_that_is_used(damaged: list[int], tmp_path
 
 @pytest.mark.parametrize("source", ["test images of grey", "test:grey"])
 def test_a_program_names_the_images_in_words_or_by_ids(source: str, damaged: list[int], tmp_path: Path) -> None:
-    assert images_from(Workshop(tmp_path / "runs"), source, 2, None) == Images("grey", "test", 2)
+    assert images_from(AppContext(tmp_path / "runs"), source, 2, None) == Images("grey", "test", 2)

@@ -6,12 +6,12 @@ import pytest
 
 from resnet_space.common.errors import UserError
 from resnet_space.runs import SHOWPIECE
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore import networks
 from resnet_space.ui.explore.address import linked_networks
 from resnet_space.ui.explore.networks import RANDOM, UNTRAINED, Network, load_network, network_choices
 
-WORKSHOP = Workshop(Path(__file__).parents[2] / "checkpoints")
+CONTEXT = AppContext(Path(__file__).parents[2] / "checkpoints")
 ALL = [Network("a-run"), Network("a-run", UNTRAINED), Network("resnet50", RANDOM)]
 
 
@@ -35,12 +35,12 @@ def test_an_address_of_before_still_names_its_networks() -> None:
     asked = {"tab": "explore", "run": f"{SHOWPIECE} (untrained)"}
     asked["with"] = f"{SHOWPIECE},gone,torchvision vgg16 (random weights),random:vgg99"
     expected = [Network(SHOWPIECE, UNTRAINED), Network(SHOWPIECE), Network("vgg16", RANDOM)]
-    assert linked_networks(WORKSHOP, asked) == expected
-    assert linked_networks(WORKSHOP, asked | {"run": str(expected[0])}) == expected
-    assert linked_networks(WORKSHOP, asked | {"tab": "predict"}) == []
+    assert linked_networks(CONTEXT, asked) == expected
+    assert linked_networks(CONTEXT, asked | {"run": str(expected[0])}) == expected
+    assert linked_networks(CONTEXT, asked | {"tab": "predict"}) == []
 
 
 @pytest.mark.parametrize("network", [Network(""), Network("gone", UNTRAINED), Network("resnet99", RANDOM)], ids=str)
 def test_a_network_that_is_not_there_is_one_sentence(network: Network) -> None:
     with pytest.raises(UserError):
-        load_network(WORKSHOP, network)
+        load_network(CONTEXT, network)

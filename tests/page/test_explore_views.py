@@ -15,7 +15,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart
 from resnet_space.plots.base import chart
 from resnet_space.runs import SHOWPIECE
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.explore.compare import Comparison
 from resnet_space.ui.explore.images import Images
@@ -29,16 +29,16 @@ from resnet_space.ui.explore.views.early import READINGS, Early
 from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
 
-WORKSHOP = Workshop(Path(__file__).parents[2] / "checkpoints")
+CONTEXT = AppContext(Path(__file__).parents[2] / "checkpoints")
 NEVER = threading.Event()
 
 
 @pytest.fixture(scope="module")
 def findings() -> Findings:
     """Of the run that the app shows first, on eight images, with all that is measured on demand."""
-    *_, (_, findings, _) = measure_network(WORKSHOP, Network(SHOWPIECE), Images("cifar10-mini", "test", 8), NEVER)
+    *_, (_, findings, _) = measure_network(CONTEXT, Network(SHOWPIECE), Images("cifar10-mini", "test", 8), NEVER)
     for wanted in {wanted.id: wanted for view in VIEWS for wanted in view.on_demand}.values():
-        *_, (_, findings.on_demand[wanted.id], _) = measure_on_demand(WORKSHOP, findings, wanted, NEVER)
+        *_, (_, findings.on_demand[wanted.id], _) = measure_on_demand(CONTEXT, findings, wanted, NEVER)
     return findings
 
 
@@ -95,7 +95,7 @@ def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(
 def test_what_needs_labels_says_so_where_the_network_does_not_know_the_classes(findings: Findings) -> None:
     unlabelled = Findings(findings.network, findings.images, findings.names, findings.measured, labelled=False)
     with pytest.raises(UserError, match="needs to know what is right"):
-        next(measure_on_demand(WORKSHOP, unlabelled, READINGS, NEVER))
+        next(measure_on_demand(CONTEXT, unlabelled, READINGS, NEVER))
     with pytest.raises(UserError, match="needs to know what is right"):
         export_of(Early(), unlabelled)
     assert export_of(Norms(), unlabelled).code()
@@ -116,7 +116,7 @@ def test_the_branch_before_its_gate_is_another_variant_where_there_are_gates(fin
 
 def test_the_pictures_and_the_comparison_can_be_taken_away_too(findings: Findings) -> None:
     block = findings.measured.norms.blocks[0]
-    for export in (BlockView.of(WORKSHOP, findings, block, 0).export, Comparison((findings, findings)).export):
+    for export in (BlockView.of(CONTEXT, findings, block, 0).export, Comparison((findings, findings)).export):
         assert Path(export.figure_file("png")).is_file()
         assert Path(export.table_file()).is_file()
         compile(export.code(), export.stem, "exec")
@@ -149,7 +149,7 @@ def test_a_view_of_ones_own_is_one_entry_and_appears_with_its_charts_table_and_e
 
     async def built() -> gr.Blocks:  # in a running loop: else gradio makes some of its own, and never closes them
         with gr.Blocks() as app:
-            build_explore(WORKSHOP, app, gr.BrowserState(None), gr.State([]))
+            build_explore(CONTEXT, app, gr.BrowserState(None), gr.State([]))
         return app
 
     app = asyncio.run(built())

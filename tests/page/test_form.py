@@ -29,12 +29,12 @@ from resnet_space.data.summary import cautions
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model
 from resnet_space.runs import BACKBONE, OWNER, QUEUED, RESUME, START_WEIGHTS, STATE, Run
 from resnet_space.runs.queue import Status
+from resnet_space.serve import context as context_module
 from resnet_space.serve import datasets as datasets_module
 from resnet_space.serve import visitors
-from resnet_space.serve import workshop as workshop_module
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.workshop import Workshop
 from resnet_space.training import range_test as range_module
 from resnet_space.training.state import initial_model
 from resnet_space.training.strategies import CBAM_RATES, recipe
@@ -106,22 +106,22 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr(workshop_module, "pull_pretrained", refuse)
+    monkeypatch.setattr(context_module, "pull_pretrained", refuse)
     monkeypatch.setattr(datasets_module, "describe_dataset", refuse)
     monkeypatch.setattr(hub_module, "describe_dataset", refuse)
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
+def context(tmp_path: Path) -> AppContext:
     """With two trained runs: `plain`, whose settings are all its own, and `gated` with CBAM."""
-    workshop = Workshop(tmp_path / "checkpoints")
-    trained(workshop, "plain", OWN)
-    trained(workshop, "gated", ModelConfig("resnet20", PETS, options={"cbam": "stage"}))
-    return workshop
+    context = AppContext(tmp_path / "checkpoints")
+    trained(context, "plain", OWN)
+    trained(context, "gated", ModelConfig("resnet20", PETS, options={"cbam": "stage"}))
+    return context
 
 
-def trained(workshop: Workshop, name: str, model: ModelConfig) -> Run:
-    run = Run.create(workshop.library.root / name, RunConfig(model))
+def trained(context: AppContext, name: str, model: ModelConfig) -> Run:
+    run = Run.create(context.library.root / name, RunConfig(model))
     torch.manual_seed(0)
     run.save_weights(model.build().state_dict())
     return run
@@ -132,7 +132,7 @@ class Hub:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pulled: list[tuple[str, Path]] = []
-        monkeypatch.setattr(workshop_module, "pull_pretrained", self.pull)
+        monkeypatch.setattr(context_module, "pull_pretrained", self.pull)
 
     def pull(self, name: str, root: Path, *, progress: Callable[[int, int], None] | None = None) -> Run:
         self.pulled.append((name, root))
@@ -167,17 +167,17 @@ def digests(folder: Path) -> dict[str, str]:
 # The model
 
 
-def test_a_start_keeps_everything_of_its_model_but_the_classes(workshop: Workshop) -> None:
-    config = requested_config(workshop, ask("plain", architecture="resnet50", image_size=32))
+def test_a_start_keeps_everything_of_its_model_but_the_classes(context: AppContext) -> None:
+    config = requested_config(context, ask("plain", architecture="resnet50", image_size=32))
     assert config.model == replace(OWN, classes=PETS)
     assert (config.training.start, config.training.dataset) == ("plain", "pets")
 
 
 @pytest.mark.parametrize(("name", "resize"), [(RESNET18, 256), (RESNET50, 232)])
 def test_pretrained_weights_bring_their_own_preprocessing_before_they_are_downloaded(
-    workshop: Workshop, name: str, resize: int
+    context: AppContext, name: str, resize: int
 ) -> None:
-    config = requested_config(workshop, ask(name, "photos", image_size=224.0))
+    config = requested_config(context, ask(name, "photos", image_size=224.0))
     assert config.model == replace(pretrained_model(name), classes=PETS)
     assert (config.model.options["stem"], config.model.image_size, config.model.resize) == ("imagenet", 224, resize)
     assert (config.model.mean, config.model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -189,48 +189,48 @@ def test_pretrained_weights_bring_their_own_preprocessing_before_they_are_downlo
     [(RESNET50, 192, 219), (RESNET50, 64, None), ("plain", 64, None), ("plain", 224.0, 256), ("gated", 32, None)],
 )
 def test_another_image_size_has_the_crop_that_belongs_to_it(
-    workshop: Workshop, start: str, size: float, resize: int | None
+    context: AppContext, start: str, size: float, resize: int | None
 ) -> None:
-    before = workshop.start_model(start)
-    model = requested_config(workshop, ask(start, image_size=size)).model
+    before = context.start_model(start)
+    model = requested_config(context, ask(start, image_size=size)).model
     assert model == replace(before, classes=PETS, image_size=int(size), resize=resize)
     assert isinstance(model.image_size, int)
 
 
-def test_the_large_stem_on_small_images_brings_a_caution(workshop: Workshop) -> None:
-    summary = workshop.datasets.summary(DatasetRef("pets"))
+def test_the_large_stem_on_small_images_brings_a_caution(context: AppContext) -> None:
+    summary = context.datasets.summary(DatasetRef("pets"))
     for size, told in ((32, True), (224, False)):
-        config = requested_config(workshop, ask(RESNET18, image_size=size))
+        config = requested_config(context, ask(RESNET18, image_size=size))
         sentences = cautions(summary, config.model, config.training)
         assert any("resnet18 is made for 224 px, and leaves 1 x 1 pixels" in each for each in sentences) == told
 
 
 @pytest.mark.parametrize("place", ["stage", "block"])
-def test_cbam_is_added_to_a_start_without_it_and_trains_as_what_is_new(workshop: Workshop, place: Any) -> None:
-    phases, config = requested_plan(workshop, ask("plain", cbam=place, strategy="linear-probe", image_size=32))
+def test_cbam_is_added_to_a_start_without_it_and_trains_as_what_is_new(context: AppContext, place: Any) -> None:
+    phases, config = requested_plan(context, ask("plain", cbam=place, strategy="linear-probe", image_size=32))
     assert config.model == replace(OWN.with_options(cbam=place), classes=PETS)
     assert set(phases[0].rates) == {"head", *CBAM_RATES}
-    run = create_run(workshop, ask("plain", cbam=place, strategy="linear-probe"))
+    run = create_run(context, ask("plain", cbam=place, strategy="linear-probe"))
     assert initial_model(run)[1]  # the trainer takes it for new as well
 
 
-def test_a_starts_own_cbam_stays_and_is_not_new(workshop: Workshop) -> None:
+def test_a_starts_own_cbam_stays_and_is_not_new(context: AppContext) -> None:
     for cbam in ("", "stage"):
-        phases, config = requested_plan(workshop, ask("gated", cbam=cbam, strategy="linear-probe"))
-        assert config.model == workshop.start_model("gated")
+        phases, config = requested_plan(context, ask("gated", cbam=cbam, strategy="linear-probe"))
+        assert config.model == context.start_model("gated")
         assert set(phases[0].rates) == {"head"}
-    assert not initial_model(create_run(workshop, ask("gated")))[1]
+    assert not initial_model(create_run(context, ask("gated")))[1]
 
 
 @pytest.mark.parametrize("cbam", ["none", "block"])
-def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(workshop: Workshop, cbam: str) -> None:
+def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(context: AppContext, cbam: str) -> None:
     with pytest.raises(UserError, match=f"^gated has CBAM already, .*'{AS_IT_IS}'\\.$"):
-        requested_config(workshop, ask("gated", cbam=cbam))
+        requested_config(context, ask("gated", cbam=cbam))
 
 
 @pytest.mark.parametrize("cbam", ["", "none"])
-def test_without_cbam_a_start_without_it_stays_as_it_is(workshop: Workshop, cbam: str) -> None:
-    assert requested_config(workshop, ask("plain", cbam=cbam)).model.options["cbam"] is None
+def test_without_cbam_a_start_without_it_stays_as_it_is(context: AppContext, cbam: str) -> None:
+    assert requested_config(context, ask("plain", cbam=cbam)).model.options["cbam"] is None
 
 
 @pytest.mark.parametrize(
@@ -243,28 +243,28 @@ def test_without_cbam_a_start_without_it_stays_as_it_is(workshop: Workshop, cbam
     ],
 )
 def test_from_random_initialisation_everything_of_the_architecture_trains(
-    workshop: Workshop, architecture: str, cbam: str, place: Any, shortcut: Any
+    context: AppContext, architecture: str, cbam: str, place: Any, shortcut: Any
 ) -> None:
-    config = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, strategy="full"))
+    config = requested_config(context, ask(RANDOM, "pets", architecture, cbam, strategy="full"))
     assert config.model == ModelConfig(architecture, PETS, {"stem": "cifar", "cbam": place, "shortcut": shortcut})
     assert (config.training.start, config.training.strategy) == (None, "scratch")
-    plain = requested_config(workshop, ask(RANDOM, "pets", architecture, cbam, shortcut="none"))
+    plain = requested_config(context, ask(RANDOM, "pets", architecture, cbam, shortcut="none"))
     assert plain.model == config.model.with_options(shortcut="none")
-    kept = requested_config(workshop, ask("plain", shortcut="none"))  # a start has the shortcuts that it has
-    assert kept.model == requested_config(workshop, ask("plain")).model
-    other = requested_config(workshop, ask(RANDOM, strategy="three-stage"))  # no more than a caution
+    kept = requested_config(context, ask("plain", shortcut="none"))  # a start has the shortcuts that it has
+    assert kept.model == requested_config(context, ask("plain")).model
+    other = requested_config(context, ask(RANDOM, strategy="three-stage"))  # no more than a caution
     assert (other.training.start, other.training.strategy) == (None, "three-stage")
 
 
 # The settings
 
 
-def test_what_is_not_set_has_its_default(workshop: Workshop) -> None:
-    config = requested_config(workshop, ask("plain"))
+def test_what_is_not_set_has_its_default(context: AppContext) -> None:
+    config = requested_config(context, ask("plain"))
     assert config.training == TrainConfig(dataset="pets", start="plain")
 
 
-def test_every_setting_of_a_training_reaches_the_configuration(workshop: Workshop) -> None:
+def test_every_setting_of_a_training_reaches_the_configuration(context: AppContext) -> None:
     settings = {
         "strategy": "discriminative", "epochs": 3, "batch_size": 8, "backbone_lr": 0.2, "head_lr": 0.3,
         "layer_decay": 0.7, "optimizer": "adamw", "schedule": "plateau", "warmup": 0.3, "momentum": 0.8,
@@ -275,7 +275,7 @@ def test_every_setting_of_a_training_reaches_the_configuration(workshop: Worksho
     assert set(settings) == set(training_fields())
     defaults = training_fields()
     assert all(settings[name] != defaults[name] for name in settings)
-    config = requested_config(workshop, ask("plain", **settings))
+    config = requested_config(context, ask("plain", **settings))
     assert config.training == TrainConfig(dataset="pets", start="plain", **settings)
 
 
@@ -286,20 +286,20 @@ def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
     assert TrainConfig(dataset="-", **training_fields()) == TrainConfig(dataset="-")
 
 
-def test_another_label_column_can_be_asked_for(workshop: Workshop) -> None:
+def test_another_label_column_can_be_asked_for(context: AppContext) -> None:
     table = pq.read_table(split_files("pets")["train"][0])
     coats = pa.array(["long" if i % 2 else "short" for i in range(len(table))])
-    (workshop.datasets.folder / "coats").mkdir()
-    pq.write_table(table.append_column("coat", coats), workshop.datasets.folder / "coats" / "train.parquet")
-    config = requested_config(workshop, ask("plain", dataset="coats", dataset_label="coat"))
+    (context.datasets.folder / "coats").mkdir()
+    pq.write_table(table.append_column("coat", coats), context.datasets.folder / "coats" / "train.parquet")
+    config = requested_config(context, ask("plain", dataset="coats", dataset_label="coat"))
     assert (config.model.classes, config.training.dataset_label) == (("long", "short"), "coat")
     with pytest.raises(UserError, match="has no label column 'fur': choose one of label, coat"):
-        requested_config(workshop, ask("plain", dataset="coats", dataset_label="fur"))
+        requested_config(context, ask("plain", dataset="coats", dataset_label="fur"))
 
 
-def test_whole_numbers_may_come_as_floats(workshop: Workshop) -> None:
+def test_whole_numbers_may_come_as_floats(context: AppContext) -> None:
     settings = {"epochs": 3.0, "batch_size": 16.0, "seed": 0.0, "backbone_lr": 1.0, "mixup": 0.0, "image_size": 32.0}
-    config = requested_config(workshop, ask("plain", **settings))
+    config = requested_config(context, ask("plain", **settings))
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert (config.training.epochs, config.training.batch_size, config.model.resize) == (3, 16, 36)
     assert all(isinstance(value, int) for value in (config.training.epochs, config.model.image_size))
@@ -323,17 +323,17 @@ def test_whole_numbers_may_come_as_floats(workshop: Workshop) -> None:
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(
-    workshop: Workshop, settings: dict[str, Any], words: str
+    context: AppContext, settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        requested_config(workshop, ask("plain", **settings))
+        requested_config(context, ask("plain", **settings))
     assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize("name", ["magic", "dataset", "dataset_revision", "start", "precision", "stem", "classes"])
-def test_a_setting_that_the_form_does_not_have_is_refused_by_its_name(workshop: Workshop, name: str) -> None:
+def test_a_setting_that_the_form_does_not_have_is_refused_by_its_name(context: AppContext, name: str) -> None:
     with pytest.raises(UserError, match=f"^There is no setting named {name}\\.$"):
-        requested_config(workshop, Request("plain", "pets", "resnet20", "", {"epochs": 1, name: "x"}))
+        requested_config(context, Request("plain", "pets", "resnet20", "", {"epochs": 1, name: "x"}))
 
 
 @pytest.mark.parametrize(
@@ -351,11 +351,11 @@ def test_a_setting_that_the_form_does_not_have_is_refused_by_its_name(workshop: 
     ],
 )
 def test_what_is_not_there_is_refused_in_one_sentence(
-    workshop: Workshop, request_: Request, error: type[Exception], words: str
+    context: AppContext, request_: Request, error: type[Exception], words: str
 ) -> None:
     for asked in (requested_config, requested_plan, create_run):
         with pytest.raises(error) as caught:
-            asked(workshop, request_)
+            asked(context, request_)
         if request_.start is not None:
             assert str(caught.value).startswith(words)
         assert "\n" not in str(caught.value)
@@ -396,98 +396,98 @@ def test_a_strategy_sets_its_own_settings_and_takes_back_those_of_another(strate
     ],
 )
 def test_data_and_start_set_image_size_crop_and_batch(
-    workshop: Workshop, dataset: str, start: str, values: tuple[Any, ...]
+    context: AppContext, dataset: str, start: str, values: tuple[Any, ...]
 ) -> None:
-    found = data_values(workshop, workshop.datasets.summary(DatasetRef(dataset)), start, "resnet20")
+    found = data_values(context, context.datasets.summary(DatasetRef(dataset)), start, "resnet20")
     assert found == dict(zip(DATA_SETTINGS, values, strict=True))
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "scratch"])
 @pytest.mark.parametrize("start", ["plain", RESNET50, RANDOM])
 def test_a_programs_request_has_the_settings_that_the_form_would_have(
-    workshop: Workshop, strategy: str, start: str
+    context: AppContext, strategy: str, start: str
 ) -> None:
     request = ask(start, "photos", strategy=strategy)
-    own = own_settings(workshop, request)
+    own = own_settings(context, request)
     training = recipe(strategy, "photos", crop="resized", batch_size=16)
     assert own == {name: getattr(training, name) for name in STRATEGY_SETTINGS} | {
         "image_size": 224,
         "crop": "resized",
         "batch_size": 16,
     }
-    config = requested_config(workshop, replace(request, settings={"strategy": strategy, **own}))
+    config = requested_config(context, replace(request, settings={"strategy": strategy, **own}))
     shown = "scratch" if (start, strategy) == (RANDOM, "full") else strategy
     assert config.training == replace(training, strategy=shown, start=None if start == RANDOM else start)
 
 
-def test_own_settings_refuses_what_the_form_would_refuse(workshop: Workshop) -> None:
+def test_own_settings_refuses_what_the_form_would_refuse(context: AppContext) -> None:
     for request, error in (
         (ask(strategy="magic"), UserError),
         (ask("gone", strategy="full"), UserError),
         (ask(dataset="gone", strategy="full"), UserError),
     ):
         with pytest.raises(error):
-            own_settings(workshop, request)
+            own_settings(context, request)
 
 
 # The run
 
 
-def test_a_new_run_stands_on_its_own_without_the_head_where_the_classes_differ(workshop: Workshop) -> None:
-    run = create_run(workshop, ask("plain", epochs=2))
-    assert (run.name, run.config) == ("fine-tune-1", requested_config(workshop, ask("plain", epochs=2)))
+def test_a_new_run_stands_on_its_own_without_the_head_where_the_classes_differ(context: AppContext) -> None:
+    run = create_run(context, ask("plain", epochs=2))
+    assert (run.name, run.config) == ("fine-tune-1", requested_config(context, ask("plain", epochs=2)))
     assert Run.open(run.path).config == run.config
-    weights, before = run.load_weights(START_WEIGHTS), workshop.library.open("plain").load_weights()
+    weights, before = run.load_weights(START_WEIGHTS), context.library.open("plain").load_weights()
     assert set(before) - set(weights) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(weights[name], before[name]) for name in weights)
-    same = create_run(workshop, ask("gated"))  # the classes are the same
+    same = create_run(context, ask("gated"))  # the classes are the same
     assert same.name == "fine-tune-2"
-    assert set(same.load_weights(START_WEIGHTS)) == set(workshop.library.open("gated").load_weights())
+    assert set(same.load_weights(START_WEIGHTS)) == set(context.library.open("gated").load_weights())
 
 
-def test_a_new_run_from_random_initialisation_has_no_weights(workshop: Workshop) -> None:
-    run = create_run(workshop, ask(RANDOM, strategy="full"))
+def test_a_new_run_from_random_initialisation_has_no_weights(context: AppContext) -> None:
+    run = create_run(context, ask(RANDOM, strategy="full"))
     assert run.name == "scratch-1"
     assert list((run.path / RESUME).iterdir()) == []
 
 
 def test_pretrained_weights_are_downloaded_when_a_run_is_made(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub, told = Hub(monkeypatch), []
-    run = create_run(workshop, ask(RESNET18), lambda done, total: told.append((done, total)))
-    assert hub.pulled == [(RESNET18, workshop.library.root)]
+    run = create_run(context, ask(RESNET18), lambda done, total: told.append((done, total)))
+    assert hub.pulled == [(RESNET18, context.library.root)]
     assert told == [(7, 7)]
     assert run.config.model == replace(pretrained_model(RESNET18), classes=PETS)
     assert set(run.load_weights(START_WEIGHTS)) == {"conv1.weight"}
-    again = create_run(workshop, ask(RESNET18))
+    again = create_run(context, ask(RESNET18))
     assert again.config == run.config
 
 
-def test_where_the_download_fails_no_run_is_made(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_download_fails_no_run_is_made(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Run:
         raise HubError("The Hub does not answer: try again.")
 
-    monkeypatch.setattr(workshop_module, "pull_pretrained", fail)
-    before = digests(workshop.library.root)
+    monkeypatch.setattr(context_module, "pull_pretrained", fail)
+    before = digests(context.library.root)
     with pytest.raises(UserError, match=r"^The Hub does not answer: try again\.$"):
-        create_run(workshop, ask(RESNET18))
-    assert digests(workshop.library.root) == before
+        create_run(context, ask(RESNET18))
+    assert digests(context.library.root) == before
 
 
-def test_a_start_that_was_never_trained_gives_no_run(workshop: Workshop) -> None:
-    Run.create(workshop.library.root / "untrained", RunConfig(OWN))
+def test_a_start_that_was_never_trained_gives_no_run(context: AppContext) -> None:
+    Run.create(context.library.root / "untrained", RunConfig(OWN))
     with pytest.raises(UserError, match=r"^untrained has no weights to start from"):
-        create_run(workshop, ask("untrained"))
-    assert not (workshop.library.root / "fine-tune-1").exists()
+        create_run(context, ask("untrained"))
+    assert not (context.library.root / "fine-tune-1").exists()
 
 
 SETTINGS = {"epochs": 7, "seed": 3, "mixup": 0.2, "image_size": 64, "head_lr": 0.02, "optimizer": "adamw"}
 
 
-def test_a_comparison_with_a_full_training_differs_in_its_start_and_strategy_only(workshop: Workshop) -> None:
-    run = create_run(workshop, ask("plain", cbam="stage", strategy="full", **SETTINGS))
-    other = create_comparison(workshop, run.name)
+def test_a_comparison_with_a_full_training_differs_in_its_start_and_strategy_only(context: AppContext) -> None:
+    run = create_run(context, ask("plain", cbam="stage", strategy="full", **SETTINGS))
+    other = create_comparison(context, run.name)
     assert other.name == "scratch-1"
     assert other.config.model == run.config.model
     assert other.config.training == replace(run.config.training, start=None, strategy="scratch")
@@ -497,35 +497,35 @@ def test_a_comparison_with_a_full_training_differs_in_its_start_and_strategy_onl
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("full", "scratch")])
 def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_too(
-    workshop: Workshop, strategy: str
+    context: AppContext, strategy: str
 ) -> None:
-    run = create_run(workshop, ask("plain", strategy=strategy, **SETTINGS))
-    other = create_comparison(workshop, run.name)
+    run = create_run(context, ask("plain", strategy=strategy, **SETTINGS))
+    other = create_comparison(context, run.name)
     own = {name: getattr(recipe("scratch", "-"), name) for name in STRATEGY_SETTINGS}
     assert other.config.model == run.config.model
     assert other.config.training == replace(run.config.training, start=None, strategy="scratch", **own)
     assert (other.config.training.epochs, other.config.training.mixup) == (7, 0.2)
 
 
-def test_a_run_that_is_not_there_cannot_be_compared(workshop: Workshop) -> None:
+def test_a_run_that_is_not_there_cannot_be_compared(context: AppContext) -> None:
     for name in ("gone", "", None):
         with pytest.raises(UserError):
-            create_comparison(workshop, name)
-    assert not (workshop.library.root / "scratch-1").exists()
+            create_comparison(context, name)
+    assert not (context.library.root / "scratch-1").exists()
 
 
-def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(workshop: Workshop) -> None:
-    before = digests(workshop.library.root)
+def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(context: AppContext) -> None:
+    before = digests(context.library.root)
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("gated", cbam="none")):
         with pytest.raises(UserError) as caught:
-            start_training(workshop, partial(create_run, workshop, request), None)
+            start_training(context, partial(create_run, context, request), None)
         assert re.fullmatch(r"[^\n]+\.", str(caught.value))
-    full = Workshop(workshop.library.root, limits=Limits(queue=1))
-    (workshop.library.open("plain").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
-    with workshop.library.open("gated").training_lock(), pytest.raises(UserError, match="1 trainings wait already"):
+    full = AppContext(context.library.root, limits=Limits(queue=1))
+    (context.library.open("plain").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
+    with context.library.open("gated").training_lock(), pytest.raises(UserError, match="1 trainings wait already"):
         start_training(full, lambda: create_run(full, ask()), None)
-    (workshop.library.open("plain").path / QUEUED).unlink()
-    after = digests(workshop.library.root)
+    (context.library.open("plain").path / QUEUED).unlink()
+    after = digests(context.library.root)
     assert {name: digest for name, digest in after.items() if not name.startswith(f"gated/{RESUME}")} == {
         name: digest for name, digest in before.items() if not name.startswith(f"gated/{RESUME}")
     }
@@ -548,11 +548,11 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_four_steps")
 @pytest.mark.parametrize(("start", "cbam"), [("plain", ""), ("plain", "stage"), ("gated", ""), (RANDOM, "")])
 def test_a_range_test_starts_from_what_a_training_would_and_leaves_nothing(
-    workshop: Workshop, tmp_path: Path, start: str, cbam: str
+    context: AppContext, tmp_path: Path, start: str, cbam: str
 ) -> None:
     before = digests(tmp_path)
     request = ask(start, cbam=cbam, strategy="full", batch_size=8, image_size=16, crop_padding=0)
-    *told, (points, found) = filter(None, suggest(workshop, request))
+    *told, (points, found) = filter(None, suggest(context, request))
     assert len(points) == 4
     assert [(len(so_far) / 4, nothing) for so_far, nothing in told] == [(share, None) for share in (0.25, 0.5, 0.75, 1)]
     assert found is None or found.backbone_lr == found.head_lr
@@ -560,48 +560,48 @@ def test_a_range_test_starts_from_what_a_training_would_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("_four_steps")
-def test_a_range_test_that_cannot_be_done_is_one_sentence_on_the_page(workshop: Workshop) -> None:
-    Run.create(workshop.library.root / "untrained", RunConfig(OWN))
+def test_a_range_test_that_cannot_be_done_is_one_sentence_on_the_page(context: AppContext) -> None:
+    Run.create(context.library.root / "untrained", RunConfig(OWN))
     for request in (ask(epochs=0), ask("gone"), ask(dataset="gone"), ask("untrained")):
         with pytest.raises(UserError) as caught:
-            list(suggest(workshop, request))
+            list(suggest(context, request))
         assert "\n" not in str(caught.value)
 
 
-# The workshop: starts
+# The context: starts
 
 
 def test_trained_runs_and_what_can_be_downloaded_are_starts(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Run.create(workshop.library.root / "untrained", RunConfig(OWN))
+    Run.create(context.library.root / "untrained", RunConfig(OWN))
     names = [pretrained.name for pretrained in PRETRAINED]
-    assert set(workshop.start_names()[:2]) == {"plain", "gated"}
-    assert workshop.start_names()[2:] == names
+    assert set(context.start_names()[:2]) == {"plain", "gated"}
+    assert context.start_names()[2:] == names
     Hub(monkeypatch)
-    workshop.start_run(RESNET18)
-    assert sorted(workshop.start_names()) == sorted(["plain", "gated", *names])
-    assert set(workshop.finetuned_names()) == {"plain", "gated", "untrained"}
+    context.start_run(RESNET18)
+    assert sorted(context.start_names()) == sorted(["plain", "gated", *names])
+    assert set(context.finetuned_names()) == {"plain", "gated", "untrained"}
 
 
-def test_what_was_shipped_or_downloaded_was_not_made_here(workshop: Workshop) -> None:
-    Run.create(workshop.library.root / BACKBONE, RunConfig(OWN))
-    assert BACKBONE not in workshop.finetuned_names()
+def test_what_was_shipped_or_downloaded_was_not_made_here(context: AppContext) -> None:
+    Run.create(context.library.root / BACKBONE, RunConfig(OWN))
+    assert BACKBONE not in context.finetuned_names()
 
 
 def test_a_start_has_its_model_before_and_after_its_weights_are_here(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert workshop.start_model(RESNET18) == pretrained_model(RESNET18)
+    assert context.start_model(RESNET18) == pretrained_model(RESNET18)
     hub = Hub(monkeypatch)
-    run = workshop.start_run(RESNET18)
-    assert hub.pulled == [(RESNET18, workshop.library.root)]
-    assert workshop.start_model(RESNET18) == run.config.model == pretrained_model(RESNET18)
-    assert workshop.start_model("plain") == OWN
-    assert workshop.start_run("plain").path == workshop.library.root / "plain"
+    run = context.start_run(RESNET18)
+    assert hub.pulled == [(RESNET18, context.library.root)]
+    assert context.start_model(RESNET18) == run.config.model == pretrained_model(RESNET18)
+    assert context.start_model("plain") == OWN
+    assert context.start_run("plain").path == context.library.root / "plain"
 
 
-# The workshop: data sets
+# The context: data sets
 
 
 HUB_REF = DatasetRef("owner/pets", "small", COMMIT)
@@ -627,80 +627,80 @@ class HubOfData:
 
 
 def test_a_data_set_of_the_hub_is_pinned_to_its_commit_in_the_run(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = HubOfData(monkeypatch)
-    training = requested_config(workshop, ask(dataset="owner/pets")).training
+    training = requested_config(context, ask(dataset="owner/pets")).training
     assert (training.dataset, training.dataset_config, training.dataset_revision) == ("owner/pets", "small", COMMIT)
-    training = requested_config(workshop, ask(dataset="owner/pets#large")).training
+    training = requested_config(context, ask(dataset="owner/pets#large")).training
     assert (training.dataset_config, training.dataset_revision) == ("large", COMMIT)
     assert hub.described == [("owner/pets", None), ("owner/pets", "large")]
     assert hub.read == [("owner/pets", "small", COMMIT), ("owner/pets", "large", COMMIT)]
 
 
-def test_nobody_is_asked_about_a_data_set_that_is_here_or_pinned(workshop: Workshop) -> None:
+def test_nobody_is_asked_about_a_data_set_that_is_here_or_pinned(context: AppContext) -> None:
     for ref in (DatasetRef("pets"), DatasetRef("gone"), HUB_REF):
-        assert workshop.datasets.pinned(ref) == ref
-    workshop.datasets.remember(HUB_REF)
-    assert workshop.datasets.pinned(DatasetRef("owner/pets")) == HUB_REF
-    assert workshop.datasets.pinned(DatasetRef("owner/pets", "small")) == HUB_REF
+        assert context.datasets.pinned(ref) == ref
+    context.datasets.remember(HUB_REF)
+    assert context.datasets.pinned(DatasetRef("owner/pets")) == HUB_REF
+    assert context.datasets.pinned(DatasetRef("owner/pets", "small")) == HUB_REF
 
 
 def test_another_configuration_than_the_remembered_is_asked_for(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.datasets.remember(HUB_REF)
+    context.datasets.remember(HUB_REF)
     hub = HubOfData(monkeypatch)
-    assert workshop.datasets.pinned(DatasetRef("owner/pets", "large")) == replace(HUB_REF, config="large")
-    assert workshop.datasets.pinned(DatasetRef("owner/dogs")) == replace(HUB_REF, name="owner/dogs")
+    assert context.datasets.pinned(DatasetRef("owner/pets", "large")) == replace(HUB_REF, config="large")
+    assert context.datasets.pinned(DatasetRef("owner/dogs")) == replace(HUB_REF, name="owner/dogs")
     assert hub.described == [("owner/pets", "large"), ("owner/dogs", None)]
 
 
-def test_data_sets_that_were_downloaded_are_offered_from_then_on(workshop: Workshop, tmp_path: Path) -> None:
+def test_data_sets_that_were_downloaded_are_offered_from_then_on(context: AppContext, tmp_path: Path) -> None:
     local = [("cifar10-mini", "cifar10-mini"), ("pets", "pets"), ("photos", "photos")]
-    assert workshop.datasets.choices() == local
+    assert context.datasets.choices() == local
     newer, large = replace(HUB_REF, revision="a" * 40), replace(HUB_REF, config="large")
     for ref in (HUB_REF, large, newer):
-        workshop.datasets.remember(ref)
-    assert [ref for _, ref in workshop.datasets.choices()] == [*(ref for _, ref in local), str(large), str(newer)]
-    again = Workshop(tmp_path / "checkpoints")  # after a restart
-    assert again.datasets.choices() == workshop.datasets.choices()
+        context.datasets.remember(ref)
+    assert [ref for _, ref in context.datasets.choices()] == [*(ref for _, ref in local), str(large), str(newer)]
+    again = AppContext(tmp_path / "checkpoints")  # after a restart
+    assert again.datasets.choices() == context.datasets.choices()
     assert [DatasetRef.parse(ref) for _, ref in again.datasets.choices()[3:]] == [large, newer]
 
 
-def test_two_configurations_of_a_data_set_can_be_told_apart(workshop: Workshop) -> None:
-    workshop.datasets.remember(HUB_REF)
-    workshop.datasets.remember(replace(HUB_REF, config="large"))
-    labels = [label for label, _ in workshop.datasets.choices()]
+def test_two_configurations_of_a_data_set_can_be_told_apart(context: AppContext) -> None:
+    context.datasets.remember(HUB_REF)
+    context.datasets.remember(replace(HUB_REF, config="large"))
+    labels = [label for label, _ in context.datasets.choices()]
     assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("content", ["", "{", "3", "[3]", "null", "\xff"])
-def test_a_damaged_list_of_downloads_is_an_empty_one(workshop: Workshop, data_folder: Path, content: str) -> None:
+def test_a_damaged_list_of_downloads_is_an_empty_one(context: AppContext, data_folder: Path, content: str) -> None:
     (data_folder / HUB_DATASETS).write_text(content, encoding="latin-1")
-    assert [ref for _, ref in workshop.datasets.choices()] == ["cifar10-mini", "pets", "photos"]
-    workshop.datasets.remember(HUB_REF)
-    assert workshop.datasets.choices()[-1][1] == str(HUB_REF)
+    assert [ref for _, ref in context.datasets.choices()] == ["cifar10-mini", "pets", "photos"]
+    context.datasets.remember(HUB_REF)
+    assert context.datasets.choices()[-1][1] == str(HUB_REF)
 
 
 def test_a_data_set_is_read_once_however_often_it_is_looked_at(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = workshop.datasets.summary(DatasetRef("pets"))
+    first = context.datasets.summary(DatasetRef("pets"))
     assert (first.classes, first.counts, first.side) == (PETS, {"train": [20] * 3, "test": [2] * 3}, 20)
     monkeypatch.setattr(datasets_module, "summarise", None)
-    assert workshop.datasets.summary(DatasetRef("pets")) is first
+    assert context.datasets.summary(DatasetRef("pets")) is first
     with pytest.raises(TypeError):
-        workshop.datasets.summary(DatasetRef("photos"))
+        context.datasets.summary(DatasetRef("photos"))
 
 
 def test_the_data_folder_is_the_environments_or_beside_the_runs(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
-    assert workshop.datasets.folder == tmp_path / "elsewhere"
+    assert context.datasets.folder == tmp_path / "elsewhere"
     monkeypatch.delenv(DATA_FOLDER_VARIABLE)
-    assert workshop.datasets.folder == tmp_path / "data"
+    assert context.datasets.folder == tmp_path / "data"
 
 
 # What one does next with a run
@@ -730,71 +730,71 @@ def ended(run: Run, status: str, **more: str) -> Run:
     ],
 )
 def test_what_is_offered_next_follows_from_how_a_run_ended(
-    workshop: Workshop, status: Status, label: str, settings: dict[str, Any] | None, takes_epochs: bool
+    context: AppContext, status: Status, label: str, settings: dict[str, Any] | None, takes_epochs: bool
 ) -> None:
-    run = workshop.library.open("plain")
+    run = context.library.open("plain")
     (run.path / RESUME).mkdir(exist_ok=True)
     (run.path / STATE).touch()
     assert next_try(run, status) == NextTry(label, settings, takes_epochs)
 
 
 @pytest.mark.parametrize("state", ["starting", "training", "stopping", "queued"])
-def test_nothing_is_offered_for_a_run_that_trains_or_waits(workshop: Workshop, state: Any) -> None:
-    assert next_try(workshop.library.open("plain"), Status(state)) is None
+def test_nothing_is_offered_for_a_run_that_trains_or_waits(context: AppContext, state: Any) -> None:
+    assert next_try(context.library.open("plain"), Status(state)) is None
 
 
-def test_without_its_state_a_failed_run_is_tried_anew_and_others_cannot_go_on(workshop: Workshop) -> None:
-    run = workshop.library.open("plain")
+def test_without_its_state_a_failed_run_is_tried_anew_and_others_cannot_go_on(context: AppContext) -> None:
+    run = context.library.open("plain")
     assert next_try(run, Status("failed", "There is no such data set.")) == NextTry("Retry", {})
     assert next_try(run, Status("finished")) is next_try(run, Status("stopped")) is None
 
 
 @pytest.fixture
-def started(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+def started(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """(name, resume) of the trainings that would have been started."""
     found: list[tuple[str, bool]] = []
-    monkeypatch.setattr(workshop.trainer, "_spawn", lambda run, resume: found.append((run.name, resume)))
+    monkeypatch.setattr(context.trainer, "_spawn", lambda run, resume: found.append((run.name, resume)))
     return found
 
 
-def test_a_stopped_run_goes_on_as_it_was_or_for_longer(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
-    run = ended(create_run(workshop, ask(epochs=4)), "stopped")
-    assert go_on(workshop, run.name, None, 0).name == run.name
-    assert workshop.library.open(run.name).config == run.config
-    go_on(workshop, run.name, None, 3.0)  # as a page sends it
-    assert workshop.library.open(run.name).config.training.more_epochs == (3,)
+def test_a_stopped_run_goes_on_as_it_was_or_for_longer(context: AppContext, started: list[tuple[str, bool]]) -> None:
+    run = ended(create_run(context, ask(epochs=4)), "stopped")
+    assert go_on(context, run.name, None, 0).name == run.name
+    assert context.library.open(run.name).config == run.config
+    go_on(context, run.name, None, 3.0)  # as a page sends it
+    assert context.library.open(run.name).config.training.more_epochs == (3,)
     assert started == [(run.name, True), (run.name, True)]
 
 
-def test_a_finished_run_goes_on_only_for_longer(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
-    run = ended(create_run(workshop, ask(epochs=4)), "finished")
+def test_a_finished_run_goes_on_only_for_longer(context: AppContext, started: list[tuple[str, bool]]) -> None:
+    run = ended(create_run(context, ask(epochs=4)), "finished")
     for epochs in (0, None, "many", -1):
         with pytest.raises(UserError, match="say how many more, at least 1"):
-            go_on(workshop, run.name, None, epochs)
+            go_on(context, run.name, None, epochs)
     with pytest.raises(UserError, match=r"^The number of added epochs is 5000, but must be"):
-        go_on(workshop, run.name, None, 5000)
-    assert workshop.library.open(run.name).config == run.config
+        go_on(context, run.name, None, 5000)
+    assert context.library.open(run.name).config == run.config
     assert started == []
-    go_on(workshop, run.name, None, 2)
+    go_on(context, run.name, None, 2)
     assert started == [(run.name, True)]
 
 
 def test_a_retry_is_a_new_run_of_the_same_start_with_what_failed_changed(
-    workshop: Workshop, started: list[tuple[str, bool]]
+    context: AppContext, started: list[tuple[str, bool]]
 ) -> None:
-    run = ended(create_run(workshop, ask(batch_size=16)), "failed", reason="Full.", cause="memory")
-    again = go_on(workshop, run.name, None, 0)
+    run = ended(create_run(context, ask(batch_size=16)), "failed", reason="Full.", cause="memory")
+    again = go_on(context, run.name, None, 0)
     assert again.config == replace(run.config, training=replace(run.config.training, batch_size=8))
     assert (again.path / START_WEIGHTS).read_bytes() == (run.path / START_WEIGHTS).read_bytes()
     assert started == [(again.name, False)]
-    assert workshop.library.open(run.name).metrics()[-1]["status"] == "failed"  # it stays as it is
+    assert context.library.open(run.name).metrics()[-1]["status"] == "failed"  # it stays as it is
 
 
-def test_what_came_with_the_app_or_is_gone_cannot_go_on(workshop: Workshop, started: list[tuple[str, bool]]) -> None:
-    trained(workshop, BACKBONE, OWN)
+def test_what_came_with_the_app_or_is_gone_cannot_go_on(context: AppContext, started: list[tuple[str, bool]]) -> None:
+    trained(context, BACKBONE, OWN)
     for name, why in ((BACKBONE, "came with the app"), ("gone", "no run named gone"), (None, "Choose a run first")):
         with pytest.raises(UserError, match=why):
-            go_on(workshop, name, None, 1)
+            go_on(context, name, None, 1)
     assert started == []
 
 
@@ -802,14 +802,14 @@ def test_what_came_with_the_app_or_is_gone_cannot_go_on(workshop: Workshop, star
 
 
 @pytest.fixture
-def public(workshop: Workshop) -> Workshop:
-    limited = Workshop(workshop.library.root, public=True, limits=Limits(epochs=5, images=60))
+def public(context: AppContext) -> AppContext:
+    limited = AppContext(context.library.root, public=True, limits=Limits(epochs=5, images=60))
     limited.trainer._spawn = lambda run, resume: None  # type: ignore[method-assign]
     limited.claim(limited.datasets.folder / "pets" / DATASET_OWNER, "my key")
     return limited
 
 
-def test_a_started_run_is_the_visitors(public: Workshop) -> None:
+def test_a_started_run_is_the_visitors(public: AppContext) -> None:
     run = start_training(public, lambda: create_run(public, ask(epochs=2, key="my key")), "my key")
     assert visitors.owns(run.path / OWNER, "my key")
     with pytest.raises(UserError, match="is not yours"):
@@ -822,7 +822,7 @@ def test_a_started_run_is_the_visitors(public: Workshop) -> None:
 
 @pytest.mark.parametrize("key", [None, "", "another key", "\ud800", 5, ["my key"]])
 def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_their_name(
-    public: Workshop, key: Any
+    public: AppContext, key: Any
 ) -> None:
     run = start_training(public, lambda: create_run(public, ask(epochs=2, key="my key")), "my key")
     for ask_for in (
@@ -843,14 +843,14 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
 
 
 @pytest.mark.parametrize("key", [5, "\ud800", "half \ufffd", ["key"], "k" * 201, {"key": 1}])
-def test_a_key_by_which_nobody_could_be_known_is_refused_before_anything_is_made(public: Workshop, key: Any) -> None:
+def test_a_key_by_which_nobody_could_be_known_is_refused_before_anything_is_made(public: AppContext, key: Any) -> None:
     before = sorted(public.library.root.iterdir())
     with pytest.raises(UserError, match="The key must be a text of 1 to 200 letters"):
         start_training(public, lambda: create_run(public, ask(epochs=2, dataset="cifar10-mini")), key)
     assert sorted(public.library.root.iterdir()) == before
 
 
-def test_one_address_takes_a_third_of_the_places_for_trainings(public: Workshop) -> None:
+def test_one_address_takes_a_third_of_the_places_for_trainings(public: AppContext) -> None:
     public.limits = Limits(queue=8)
 
     def start() -> Run:
@@ -868,7 +868,7 @@ def test_one_address_takes_a_third_of_the_places_for_trainings(public: Workshop)
         start()
 
 
-def test_limits_are_kept_by_everything_that_starts_a_training(public: Workshop) -> None:
+def test_limits_are_kept_by_everything_that_starts_a_training(public: AppContext) -> None:
     before = {run.name for run in public.library.runs()}
     with pytest.raises(UserError, match="6 epochs are asked for, but here at most 5 may be"):
         start_training(public, lambda: create_run(public, ask(epochs=6, key="my key")), "my key")

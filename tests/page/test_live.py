@@ -7,7 +7,7 @@ import pytest
 
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.runs import QUEUED, Metric, Run
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.finetune import live
 from resnet_space.ui.finetune.live import LiveFeed, followed_row, rows_of
 
@@ -21,12 +21,12 @@ def step(number: int) -> Metric:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+def context(tmp_path: Path) -> AppContext:
+    return AppContext(tmp_path)
 
 
-def made(workshop: Workshop, name: str) -> Run:
-    run = Run.create(workshop.library.root / name, CONFIG)
+def made(context: AppContext, name: str) -> Run:
+    run = Run.create(context.library.root / name, CONFIG)
     run.append_metric(START)
     return run
 
@@ -37,10 +37,10 @@ def content(text: str) -> dict[str, Any]:
 
 
 def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
-    run, feed = made(workshop, "a-run"), LiveFeed(workshop)
+    run, feed = made(context, "a-run"), LiveFeed(context)
     run.append_metric(step(1))
 
     async def watch() -> list[str]:
@@ -62,23 +62,25 @@ def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
         assert set(figures) == {"loss", "accuracy", "rates", "speed", "memory"}
 
 
-def test_while_nothing_happens_only_a_sign_of_life_is_sent(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_nothing_happens_only_a_sign_of_life_is_sent(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
-    made(workshop, "a-run")
+    made(context, "a-run")
 
     async def watch() -> list[str]:
-        events = LiveFeed(workshop)._events(("a-run",))
+        events = LiveFeed(context)._events(("a-run",))
         return [await anext(events) for _ in range(4)]
 
     assert asyncio.run(watch())[2:] == [": still here\n\n"] * 2
 
 
 def test_a_message_is_made_once_however_many_pages_show_the_same_runs(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(workshop, "a-run")
-    feed, looks = LiveFeed(workshop), []
+    made(context, "a-run")
+    feed, looks = LiveFeed(context), []
     renew = LiveFeed._renew
 
     def counted(self: LiveFeed, *rest: Any) -> None:
@@ -95,13 +97,13 @@ def test_a_message_is_made_once_however_many_pages_show_the_same_runs(
     assert all(text is texts[0] for text in texts)
 
 
-def test_the_key_changes_when_a_run_comes_goes_or_ends_but_not_with_every_step(workshop: Workshop) -> None:
-    run, feed = made(workshop, "a-run"), LiveFeed(workshop)
+def test_the_key_changes_when_a_run_comes_goes_or_ends_but_not_with_every_step(context: AppContext) -> None:
+    run, feed = made(context, "a-run"), LiveFeed(context)
     keys = []
 
     def key() -> str:
-        rows = rows_of(workshop, ["a-run"])
-        keys.append(live.structure(workshop, rows))
+        rows = rows_of(context, ["a-run"])
+        keys.append(live.structure(context, rows))
         return keys[-1]
 
     assert key() == key()
@@ -111,43 +113,43 @@ def test_the_key_changes_when_a_run_comes_goes_or_ends_but_not_with_every_step(w
         training = key()
         run.append_metric(step(2))
         assert key() == training
-        other = made(workshop, "other")
+        other = made(context, "other")
         with_other = key()
         (other.path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
         assert len({keys[0], starting, training, with_other, key()}) == 5
-    assert "other" not in feed._content(rows_of(workshop, ["a-run"]), "k")["key"]
+    assert "other" not in feed._content(rows_of(context, ["a-run"]), "k")["key"]
 
 
-def test_a_page_shows_no_more_runs_than_there_are_colours_and_none_that_is_gone(workshop: Workshop) -> None:
-    names = [made(workshop, f"run-{i}").name for i in range(8)]
-    assert [run.name for run, *_ in rows_of(workshop, ["gone", *names])] == names[-live.MAX_SHOWN :]
-    assert rows_of(workshop, ["gone"]) == []
+def test_a_page_shows_no_more_runs_than_there_are_colours_and_none_that_is_gone(context: AppContext) -> None:
+    names = [made(context, f"run-{i}").name for i in range(8)]
+    assert [run.name for run, *_ in rows_of(context, ["gone", *names])] == names[-live.MAX_SHOWN :]
+    assert rows_of(context, ["gone"]) == []
 
 
-def test_the_status_line_is_about_what_trains_then_what_waits_then_the_last(workshop: Workshop) -> None:
-    names = [made(workshop, name).name for name in ("first", "second", "third")]
+def test_the_status_line_is_about_what_trains_then_what_waits_then_the_last(context: AppContext) -> None:
+    names = [made(context, name).name for name in ("first", "second", "third")]
 
     def followed() -> str:
-        row = followed_row(rows_of(workshop, names))
+        row = followed_row(rows_of(context, names))
         assert row is not None
         return row[0].name
 
     assert followed() == "third"
-    (workshop.library.open("second").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
+    (context.library.open("second").path / QUEUED).write_text('{"time": 1, "resume": false}', encoding="utf-8")
     assert followed() == "second"
-    with workshop.library.open("first").training_lock():
+    with context.library.open("first").training_lock():
         assert followed() == "first"
     assert followed_row([]) is None
 
 
-def test_without_runs_the_page_says_what_to_do_and_has_empty_charts(workshop: Workshop) -> None:
-    told = content(asyncio.run(LiveFeed(workshop).latest(())))
+def test_without_runs_the_page_says_what_to_do_and_has_empty_charts(context: AppContext) -> None:
+    told = content(asyncio.run(LiveFeed(context).latest(())))
     assert "Nothing is training" in told["status"]
     assert told["figures"]["loss"]["data"] == []
 
 
-def test_however_many_sets_of_runs_are_asked_for_only_some_are_remembered(workshop: Workshop) -> None:
-    feed = LiveFeed(workshop)
+def test_however_many_sets_of_runs_are_asked_for_only_some_are_remembered(context: AppContext) -> None:
+    feed = LiveFeed(context)
 
     async def ask() -> None:
         for i in range(3 * live.MAX_MESSAGES):

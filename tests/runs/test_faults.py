@@ -33,9 +33,9 @@ from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEI
 from resnet_space.runs import queue as queue_module
 from resnet_space.runs.queue import Trainer, trainer_process
 from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.limits import Limits
-from resnet_space.serve.workshop import Workshop
 from resnet_space.training.host import host
 from resnet_space.ui.finetune import live
 from resnet_space.ui.finetune.api import training_status
@@ -90,21 +90,21 @@ class World:
     """An app with one run that was trained; and its folder."""
 
     root: Path
-    workshop: Workshop
+    context: AppContext
     trained: Run
 
     def serves(self) -> None:
         """All that visitors look at answers, and what was trained is there as it was."""
-        for workshop in (self.workshop, Workshop(self.root / "runs")):  # as it goes on, and as it starts anew
-            runs = workshop.library.runs()
+        for context in (self.context, AppContext(self.root / "runs")):  # as it goes on, and as it starts anew
+            runs = context.library.runs()
             assert "trained" in [run.name for run in runs]
             names = tuple(run.name for run in runs)[-5:]
-            message = json.loads(asyncio.run(LiveFeed(workshop).latest(names)))
+            message = json.loads(asyncio.run(LiveFeed(context).latest(names)))
             assert set(message["figures"]) == {"loss", "accuracy", "rates", "speed", "memory"}
-            assert len(run_rows(workshop, None)) == len(workshop.runs())
+            assert len(run_rows(context, None)) == len(context.runs())
             for run in runs:
-                assert training_status(workshop, run.name)["state"]
-            workshop.datasets.choices()
+                assert training_status(context, run.name)["state"]
+            context.datasets.choices()
         mine = Run.open(self.root / "runs" / "trained")
         assert mine.metrics() == self.trained.metrics()
         assert (mine.path / WEIGHTS).read_bytes() == (self.trained.path / WEIGHTS).read_bytes()
@@ -120,35 +120,35 @@ def world(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     # A trainer that does nothing, but looks like one: what is meant here is how it is started.
     sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(60)", queue_module.MODULE]
     monkeypatch.setattr(queue_module, "training_command", lambda run, **_: [*sleeper, str(run.path)])
-    workshop = Workshop(tmp_path / "runs")
-    yield World(tmp_path, workshop, trained)
-    for child in workshop.trainer._children.values():
+    context = AppContext(tmp_path / "runs")
+    yield World(tmp_path, context, trained)
+    for child in context.trainer._children.values():
         child.kill()
         child.wait()
 
 
 def start(world: World) -> None:
-    workshop = world.workshop
-    library = workshop.library
+    context = world.context
+    library = context.library
     config = replace(CONFIGURED, training=replace(CONFIGURED.training, start="trained"))
-    workshop.trainer.start_new(lambda: Run.create(library.root / "new", config, start=library.open("trained")))
+    context.trainer.start_new(lambda: Run.create(library.root / "new", config, start=library.open("trained")))
 
 
 def go_on(world: World) -> None:
-    world.workshop.trainer.start(world.workshop.library.open("trained"), resume=True, more_epochs=2)
+    world.context.trainer.start(world.context.library.open("trained"), resume=True, more_epochs=2)
 
 
 def enqueue(world: World) -> None:
-    with world.workshop.library.open("trained").training_lock():
+    with world.context.library.open("trained").training_lock():
         start(world)
 
 
 def advance(world: World) -> None:
-    world.workshop.trainer.advance()
+    world.context.trainer.advance()
 
 
 def stop(world: World) -> None:
-    world.workshop.trainer.stop(world.workshop.library.open("waiting"))
+    world.context.trainer.stop(world.context.library.open("waiting"))
 
 
 def bring(world: World) -> None:
@@ -156,7 +156,7 @@ def bring(world: World) -> None:
 
 
 def remember(world: World) -> None:
-    world.workshop.datasets.remember(queue_ref())
+    world.context.datasets.remember(queue_ref())
 
 
 def queue_ref() -> DatasetRef:
@@ -164,7 +164,7 @@ def queue_ref() -> DatasetRef:
 
 
 def tidy(world: World) -> None:
-    background.keep_doing("Tidying up", lambda: world.workshop.storage.tidy() is not None, 0.0)
+    background.keep_doing("Tidying up", lambda: world.context.storage.tidy() is not None, 0.0)
 
 
 ACTIONS: dict[str, Callable[[World], None]] = {
@@ -178,9 +178,9 @@ def prepare(world: World, action: str) -> None:
         run = Run.create(world.root / "runs" / "waiting", CONFIGURED)
         (run.path / QUEUED).write_text('{"time": 1, "resume": false}')
     if action == "tidy":
-        world.workshop = Workshop(world.root / "runs", public=True, limits=Limits(days=7))
+        world.context = AppContext(world.root / "runs", public=True, limits=Limits(days=7))
         old = Run.create(world.root / "runs" / "old", CONFIGURED)
-        world.workshop.claim(old.path / OWNER, visitors.new_key())
+        world.context.claim(old.path / OWNER, visitors.new_key())
         for path in old.path.rglob("*"):
             os.utime(path, (1, 1))
     if action == "bring":
@@ -237,10 +237,10 @@ def test_what_is_refused_for_a_moment_ends_in_a_sentence_and_can_be_done_afterwa
         ACTIONS[action](world)
         world.serves()
     if action in ("start", "go_on", "advance"):
-        assert len([child for child in world.workshop.trainer._children.values() if child.poll() is None]) == 1
-        assert world.workshop.trainer.active() is not None
+        assert len([child for child in world.context.trainer._children.values() if child.poll() is None]) == 1
+        assert world.context.trainer.active() is not None
     if action == "go_on":
-        assert world.workshop.library.open("trained").config.training.more_epochs == (2,)
+        assert world.context.library.open("trained").config.training.more_epochs == (2,)
     if action == "tidy":
         assert not (world.root / "runs" / "old").exists()
     if action == "bring":
@@ -313,7 +313,7 @@ def test_a_trainer_that_is_killed_or_halted_anywhere_goes_on_to_the_same_weights
     faulty = [sys.executable, "-m", "tests.faults", kind, str(at), "1", str(run.path), queue_module.MODULE]
     monkeypatch.setattr(queue_module, "training_command", lambda run, **_: [*faulty, str(run.path)])
     monkeypatch.setattr(queue_module, "WAKE_SECONDS", 0.0)
-    trainer = world.workshop.trainer
+    trainer = world.context.trainer
     trainer.start(run)
     child = trainer._children["run"]
     while child.poll() is None and psutil.Process(child.pid).status() != psutil.STATUS_STOPPED:
@@ -338,23 +338,23 @@ TORN = b'{"event": "step", "st'
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:
     """With a run that has a step, and one that will be odd."""
     monkeypatch.setattr(background, "_told", {})
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
     for name in ("sound", "odd"):
         Run.create(tmp_path / "runs" / name, CONFIGURED).append_metric(STEP)
-    return Workshop(tmp_path / "runs")
+    return AppContext(tmp_path / "runs")
 
 
-def message(workshop: Workshop, *names: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(asyncio.run(LiveFeed(workshop).latest(names)))
+def message(context: AppContext, *names: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(asyncio.run(LiveFeed(context).latest(names)))
     return told
 
 
-def curves(workshop: Workshop, *names: str) -> list[str]:
-    return [curve["name"] for curve in message(workshop, *names)["figures"]["loss"]["data"] if curve["x"]]
+def curves(context: AppContext, *names: str) -> list[str]:
+    return [curve["name"] for curve in message(context, *names)["figures"]["loss"]["data"] if curve["x"]]
 
 
 @pytest.mark.parametrize(
@@ -376,36 +376,36 @@ def curves(workshop: Workshop, *names: str) -> list[str]:
     ],
     ids=lambda line: line[:30].decode("latin-1"),
 )
-def test_an_odd_line_is_left_out_and_named_and_everything_else_is_shown(line: bytes, workshop: Workshop) -> None:
-    run = workshop.library.open("odd")
+def test_an_odd_line_is_left_out_and_named_and_everything_else_is_shown(line: bytes, context: AppContext) -> None:
+    run = context.library.open("odd")
     with (run.path / METRICS).open("ab") as file:
         file.write(line + b"\n" + json.dumps({**STEP, "step": 3}).encode() + b"\n")
-    assert curves(workshop, "sound", "odd") == ["sound", "odd"]
-    assert "Line 2 of its metrics cannot be read" in message(workshop, "sound", "odd")["status"]
-    assert "Line 2 of its metrics cannot be read" in training_status(workshop, "odd")["reason"]
-    assert "metrics" not in training_status(workshop, "sound")["reason"]
-    assert [row[0] for row in run_rows(workshop, None)] != []
+    assert curves(context, "sound", "odd") == ["sound", "odd"]
+    assert "Line 2 of its metrics cannot be read" in message(context, "sound", "odd")["status"]
+    assert "Line 2 of its metrics cannot be read" in training_status(context, "odd")["reason"]
+    assert "metrics" not in training_status(context, "sound")["reason"]
+    assert [row[0] for row in run_rows(context, None)] != []
     assert [metric["step"] for metric in run.metrics()] == [1, 3]
-    workshop.trainer.stop(run)
+    context.trainer.stop(run)
 
 
-def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_runs_matter(workshop: Workshop) -> None:
-    run = workshop.library.open("odd")
+def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_runs_matter(context: AppContext) -> None:
+    run = context.library.open("odd")
     run.append_metric({"event": "epoch"})
     run.append_metric({"event": "start"})
-    assert curves(workshop, "odd", "sound") == ["odd", "sound"]
-    assert "2 of its metrics lack what is shown here" in message(workshop, "odd")["status"]
-    assert len(run_rows(workshop, None)) == 2
+    assert curves(context, "odd", "sound") == ["odd", "sound"]
+    assert "2 of its metrics lack what is shown here" in message(context, "odd")["status"]
+    assert len(run_rows(context, None)) == 2
     (run.path / METRICS).unlink()
     (run.path / METRICS).mkdir()
-    assert curves(workshop, "odd", "sound") == ["sound"]
-    assert "there is a folder in the place of a file" in training_status(workshop, "odd")["reason"]
+    assert curves(context, "odd", "sound") == ["sound"]
+    assert "there is a folder in the place of a file" in training_status(context, "odd")["reason"]
     with pytest.raises(UserError, match=r"^The metrics.jsonl of odd cannot be read: there is a folder"):
         run.metrics()
 
 
 def test_a_run_whose_figures_cannot_be_made_is_named_beside_the_others(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss_chart = live.plots.loss_chart
 
@@ -414,14 +414,14 @@ def test_a_run_whose_figures_cannot_be_made_is_named_beside_the_others(
         return loss_chart(histories)
 
     monkeypatch.setattr(live.plots, "loss_chart", refusing)
-    assert curves(workshop, "odd", "sound") == ["sound"]
-    assert "odd cannot be shown" in message(workshop, "odd", "sound")["status"]
-    assert "odd cannot be shown" in message(workshop, "odd")["status"]
+    assert curves(context, "odd", "sound") == ["sound"]
+    assert "odd cannot be shown" in message(context, "odd", "sound")["status"]
+    assert "odd cannot be shown" in message(context, "odd")["status"]
 
 
-def test_where_the_runs_cannot_be_read_a_page_is_told_and_the_next_look_goes_well(workshop: Workshop) -> None:
-    feed = LiveFeed(workshop)
-    with fault("EMFILE", below=workshop.library.root, lasts=FOR_EVER):
+def test_where_the_runs_cannot_be_read_a_page_is_told_and_the_next_look_goes_well(context: AppContext) -> None:
+    feed = LiveFeed(context)
+    with fault("EMFILE", below=context.library.root, lasts=FOR_EVER):
         told = json.loads(asyncio.run(feed.latest(("sound",))))
     assert "too many files are open" in told["status"]
     feed._messages.clear()
@@ -431,63 +431,63 @@ def test_where_the_runs_cannot_be_read_a_page_is_told_and_the_next_look_goes_wel
 
 @pytest.mark.parametrize("content", [b"nonsense", b"[]", b"5", b'{"time": NaN}', b'{"time": "x"}', b"\xff", None])
 def test_a_place_in_the_queue_that_cannot_be_read_is_told_and_taken_anew(
-    content: bytes | None, workshop: Workshop
+    content: bytes | None, context: AppContext
 ) -> None:
-    run = workshop.library.open("odd")
+    run = context.library.open("odd")
     if content is None:
         (run.path / QUEUED).mkdir()
         (run.path / OWNER).mkdir()
     else:
         (run.path / QUEUED).write_bytes(content)
         (run.path / OWNER).write_bytes(content)
-    assert workshop.trainer.queue() == []
-    assert "Its place in the queue cannot be read: start it again." in training_status(workshop, "odd")["reason"]
+    assert context.trainer.queue() == []
+    assert "Its place in the queue cannot be read: start it again." in training_status(context, "odd")["reason"]
     assert not visitors.owns(run.path / OWNER, "key")
-    with workshop.library.open("sound").training_lock():
-        workshop.trainer.start(run)
-        assert [waiting.name for waiting in workshop.trainer.queue()] == ["odd"]
-        workshop.trainer.stop(run)
+    with context.library.open("sound").training_lock():
+        context.trainer.start(run)
+        assert [waiting.name for waiting in context.trainer.queue()] == ["odd"]
+        context.trainer.stop(run)
     assert not (run.path / QUEUED).exists()
 
 
 def test_names_that_nobody_can_read_and_nonsense_in_lists_are_left_out(
-    workshop: Workshop, data: Path, capsys: pytest.CaptureFixture[str]
+    context: AppContext, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for root in (workshop.library.root, workshop.datasets.folder):
+    for root in (context.library.root, context.datasets.folder):
         shutil.copytree(data / GREYS, root / os.fsdecode(b"caf\xe9"))
-    shutil.copytree(data / GREYS, workshop.datasets.folder / GREYS)
+    shutil.copytree(data / GREYS, context.datasets.folder / GREYS)
     sound = ["cifar10-mini", GREYS]
     for content in ("{}", "[{}]", '[["a/b"], 5, "\\ud800/b", "a"]', "[" * 100_000, "5"):
-        (workshop.datasets.folder / HUB_DATASETS).write_text(content)
-        assert [ref for _, ref in workshop.datasets.choices()] == sound
-    (workshop.datasets.folder / HUB_DATASETS).write_text('[{}, "ann/bees@main", "\\ud800/b"]')
-    assert [ref for _, ref in workshop.datasets.choices()] == [*sound, "ann/bees@main"]
-    workshop.datasets.remember(DatasetRef("bob/ants"))
-    assert json.loads((workshop.datasets.folder / HUB_DATASETS).read_text()) == ["ann/bees@main", "bob/ants"]
-    assert {run.name for run in workshop.library.runs()} == {"odd", "sound"}
-    (workshop.library.root / "odd" / CONFIG).write_text("{")
+        (context.datasets.folder / HUB_DATASETS).write_text(content)
+        assert [ref for _, ref in context.datasets.choices()] == sound
+    (context.datasets.folder / HUB_DATASETS).write_text('[{}, "ann/bees@main", "\\ud800/b"]')
+    assert [ref for _, ref in context.datasets.choices()] == [*sound, "ann/bees@main"]
+    context.datasets.remember(DatasetRef("bob/ants"))
+    assert json.loads((context.datasets.folder / HUB_DATASETS).read_text()) == ["ann/bees@main", "bob/ants"]
+    assert {run.name for run in context.library.runs()} == {"odd", "sound"}
+    (context.library.root / "odd" / CONFIG).write_text("{")
     for _ in range(3):
-        assert [run.name for run in workshop.library.runs()] == ["sound"]
+        assert [run.name for run in context.library.runs()] == ["sound"]
     said = capsys.readouterr().out
     assert said.count("Left out: The config.json of odd cannot be read") == 1
     assert said.count("has a name that is not UTF-8") == 1
 
 
-def test_a_lock_that_was_left_on_a_disk_that_is_read_only_stops_nothing(workshop: Workshop) -> None:
-    run = workshop.library.open("odd")
+def test_a_lock_that_was_left_on_a_disk_that_is_read_only_stops_nothing(context: AppContext) -> None:
+    run = context.library.open("odd")
     (run.path / LOCK).touch()
-    with fault("EROFS", below=workshop.library.root, lasts=FOR_EVER):
+    with fault("EROFS", below=context.library.root, lasts=FOR_EVER):
         assert not run.is_training
-        assert training_status(workshop, "odd")["state"]
-        assert workshop.trainer.active() is None
+        assert training_status(context, "odd")["state"]
+        assert context.trainer.active() is None
         assert "cannot be trained: the folder cannot be written to" in sentence(lambda: run.training_lock().__enter__())
 
 
 # Writing metrics
 
 
-def test_a_short_write_is_finished_or_taken_back(workshop: Workshop) -> None:
-    run = workshop.library.open("odd")
+def test_a_short_write_is_finished_or_taken_back(context: AppContext) -> None:
+    run = context.library.open("odd")
     before = (run.path / METRICS).read_bytes()
     with fault("SHORT", below=run.path), pytest.raises(OSError, match="No space left"):
         run.append_metric({**STEP, "step": 2})
@@ -502,14 +502,14 @@ def test_a_short_write_is_finished_or_taken_back(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("tail", "steps"), [(TORN, [1, 3]), (json.dumps({**STEP, "step": 2}).encode(), [1, 2, 3]), (b"\0" * 9, [1, 3])]
 )
-def test_a_line_after_a_torn_one_stands_on_its_own(tail: bytes, steps: list[int], workshop: Workshop) -> None:
-    run = workshop.library.open("odd")
+def test_a_line_after_a_torn_one_stands_on_its_own(tail: bytes, steps: list[int], context: AppContext) -> None:
+    run = context.library.open("odd")
     with (run.path / METRICS).open("ab") as file:
         file.write(tail)
-    assert [metric["step"] for metric in workshop.library.metrics(run)] == [1]
+    assert [metric["step"] for metric in context.library.metrics(run)] == [1]
     run.append_metric({**STEP, "step": 3})
-    assert [metric["step"] for metric in workshop.library.metrics(run)] == steps
-    assert workshop.library.unreadable(run) == ""
+    assert [metric["step"] for metric in context.library.metrics(run)] == steps
+    assert context.library.unreadable(run) == ""
     run.forget_metrics_after(10_000)
     assert [metric["step"] for metric in run.metrics()] == steps
     run.forget_metrics_after((run.path / METRICS).read_bytes().index(b"\n") + 5)
@@ -553,7 +553,7 @@ def test_a_push_that_a_fault_ends_can_be_done_afterwards(
     with HubStub() as hub:
         hub.add_user(TOKEN, "ann")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        run = world.workshop.library.open("trained")
+        run = world.context.library.open("trained")
         with fault(kind, below=world.root, at=at):
             sentence(lambda: push_run(run, "ann/greys", token=TOKEN))
         world.serves()
@@ -584,7 +584,7 @@ def test_work_in_the_background_outlives_what_goes_wrong_and_tells_it_once(
 
 
 def test_a_job_is_followed_on_after_the_machine_lacked_something(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "AGAIN_SECONDS", (0.01,))
     tries: list[int] = []
@@ -596,7 +596,7 @@ def test_a_job_is_followed_on_after_the_machine_lacked_something(
         return {"status": "finished"}
 
     monkeypatch.setattr(follower.Follower, "_follow", follow)
-    run = workshop.library.open("odd")
+    run = context.library.open("odd")
     thread = follower.Follower(run, Job("1", "ann", "ann/odd", "cpu"), None)
     thread.start()
     thread.join(30)
@@ -646,11 +646,11 @@ def test_another_app_that_hangs_at_a_start_is_told_and_one_that_was_killed_is_no
         )
         other.kill()
     start(world)
-    assert world.workshop.trainer.active() == "new"
+    assert world.context.trainer.active() == "new"
 
 
 def test_a_clock_that_is_set_back_lets_no_run_overtake(world: World) -> None:
-    library, trainer = world.workshop.library, world.workshop.trainer
+    library, trainer = world.context.library, world.context.trainer
     old = Run.create(library.root / "of-an-earlier-version", CONFIGURED)
     (old.path / QUEUED).write_text(json.dumps({"time": time.time(), "resume": False}))
     with library.open("trained").training_lock():
@@ -676,7 +676,7 @@ def test_a_halted_trainer_that_another_app_has_started_does_not_hold_the_queue_a
     while ignores and (run.path / "resume" / "trainer.log").read_bytes() == b"":
         time.sleep(0.01)
     child.send_signal(signal.SIGSTOP)
-    trainer = world.workshop.trainer
+    trainer = world.context.trainer
     trainer.start(waiting)
     trainer.stop(run)
     trainer.advance()
@@ -696,14 +696,14 @@ def test_a_halted_trainer_that_another_app_has_started_does_not_hold_the_queue_a
 
 
 def test_no_process_but_the_runs_trainer_is_ever_signalled(world: World) -> None:
-    run = world.workshop.library.open("trained")
+    run = world.context.library.open("trained")
     words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", queue_module.MODULE, "/elsewhere/trained"]
     with subprocess.Popen(words) as stranger:
         try:
             for number in (os.getpid(), stranger.pid, 10**30, -1, "x"):
                 (run.path / TRAINER).write_text(f"{number}\n")
                 assert trainer_process(run) is None
-                assert world.workshop.trainer.active() is None
+                assert world.context.trainer.active() is None
         finally:
             stranger.kill()
 
@@ -714,18 +714,18 @@ def test_a_run_that_cannot_be_started_does_not_hold_the_queue(world: World) -> N
         run = Run.create(root / name, CONFIGURED)
         (run.path / QUEUED).write_text(json.dumps({"number": i, "time": 1, "resume": False}))
     (root / "broken" / "resume" / "trainer.log").mkdir()
-    world.workshop.trainer.advance()
-    assert world.workshop.trainer.active() == "next"
+    world.context.trainer.advance()
+    assert world.context.trainer.active() == "next"
 
 
 # What all streams share
 
 
 def test_one_look_serves_streams_of_different_runs_and_each_keeps_its_message(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "REFRESH_SECONDS", 1_000.0)
-    feed, called = LiveFeed(workshop), Counter[str]()
+    feed, called = LiveFeed(context), Counter[str]()
     runs, content = Library.runs, LiveFeed._content
 
     def counted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -759,9 +759,9 @@ def test_one_look_serves_streams_of_different_runs_and_each_keeps_its_message(
 @pytest.mark.parametrize(
     "asked", ["../x,sound", "a" * 10_000 + ",sound", "%00,sound", "%ff%fe,sound", ",,<b>,sound,sound"]
 )
-def test_odd_names_in_the_address_of_a_stream_are_left_out(asked: str, workshop: Workshop) -> None:
-    feed = LiveFeed(workshop)
-    workshop.library._renamed["x" * 5] = "y"
+def test_odd_names_in_the_address_of_a_stream_are_left_out(asked: str, context: AppContext) -> None:
+    feed = LiveFeed(context)
+    context.library._renamed["x" * 5] = "y"
     request = Request({"type": "http", "query_string": f"runs={asked}".encode(), "headers": []})
 
     async def first() -> str:

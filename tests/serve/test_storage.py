@@ -16,17 +16,17 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, DECODED, OWNER, QUEUED, RESUME, WEIGHTS, Run
 from resnet_space.serve import storage, temporary, visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.inventory import DAY, HOUR, LEAST_FILE, StoredItem, to_delete
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.storage import retention_words
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
 
 CONFIG = RunConfig(ModelConfig("resnet20", ("cat", "dog")), TrainConfig(dataset="pets"))
 NOW = 1_000 * DAY
-PUBLIC_APP = Workshop(Path("/nowhere"), public=True)
+PUBLIC_APP = AppContext(Path("/nowhere"), public=True)
 
 
 def thing(name: str, days_ago: float, gigabytes: float = 1.0) -> StoredItem:
@@ -82,14 +82,14 @@ def age(folder: Path, days: float) -> None:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:
     isolate_client(monkeypatch, tmp_path / "client")
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
-    return Workshop(tmp_path / "runs", public=True, limits=Limits(days=7))
+    return AppContext(tmp_path / "runs", public=True, limits=Limits(days=7))
 
 
 def test_only_what_visitors_made_and_do_not_use_any_more_is_deleted(
-    workshop: Workshop, make: Callable[..., Run]
+    context: AppContext, make: Callable[..., Run]
 ) -> None:
     make("fresh", 1)
     make("expired", 8)
@@ -99,8 +99,8 @@ def test_only_what_visitors_made_and_do_not_use_any_more_is_deleted(
     trains = make("trains", 8)
     with trains.training_lock():
         age(trains.path, 8)
-        assert workshop.storage.tidy() == ["expired"]
-    assert {path.name for path in workshop.library.root.iterdir()} == {
+        assert context.storage.tidy() == ["expired"]
+    assert {path.name for path in context.library.root.iterdir()} == {
         "fresh",
         "waits",
         "of-nobody",
@@ -110,7 +110,7 @@ def test_only_what_visitors_made_and_do_not_use_any_more_is_deleted(
 
 
 def test_a_visitors_data_set_goes_when_its_time_is_over_but_not_while_a_training_learns_from_it(
-    workshop: Workshop, make: Callable[..., Run], tmp_path: Path, write_split: WriteSplit
+    context: AppContext, make: Callable[..., Run], tmp_path: Path, write_split: WriteSplit
 ) -> None:
     for name in ("pets", "toys", "the-owners"):
         write_split(tmp_path / "data" / name, "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
@@ -118,31 +118,31 @@ def test_a_visitors_data_set_goes_when_its_time_is_over_but_not_while_a_training
             PUBLIC_APP.claim(tmp_path / "data" / name / DATASET_OWNER, visitors.new_key())
         age(tmp_path / "data", 8)
     waits = make("waits", 0, queued=True)
-    assert workshop.storage.tidy() == ["toys"]
+    assert context.storage.tidy() == ["toys"]
     (waits.path / QUEUED).unlink()
-    assert workshop.storage.tidy() == ["pets"]
+    assert context.storage.tidy() == ["pets"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["the-owners"]
 
 
 def test_what_was_made_while_the_app_was_its_owners_alone_is_never_deleted(
-    workshop: Workshop, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = Workshop(workshop.library.root)
+    private = AppContext(context.library.root)
     run = Run.create(tmp_path / "runs" / "mine", CONFIG)
     write_split(tmp_path / "data" / "pets", "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
     for owners in (run.path / OWNER, tmp_path / "data" / "pets" / DATASET_OWNER):
         private.claim(owners, "the key of the owner's browser")
     of_the_owner = Run.create(tmp_path / "runs" / "by-key", CONFIG)
     monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, "the owner's")
-    workshop.claim(of_the_owner.path / OWNER, "the owner's")
+    context.claim(of_the_owner.path / OWNER, "the owner's")
     for folder in (run.path, of_the_owner.path, tmp_path / "data"):
         age(folder, 1_000)
-    assert workshop.storage.tidy() == []  # the same folders, now on a public app
+    assert context.storage.tidy() == []  # the same folders, now on a public app
     assert visitors.owns(run.path / OWNER, "the key of the owner's browser")
 
 
 def test_the_cache_of_somebodys_own_machine_is_never_touched(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants, hf_hub_download
 
@@ -151,12 +151,12 @@ def test_the_cache_of_somebodys_own_machine_is_never_touched(
         hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
         file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))
     age(Path(constants.HF_HUB_CACHE), 1_000)
-    assert workshop.storage.tidy() == []
+    assert context.storage.tidy() == []
     assert file.exists()
 
 
 def test_on_a_space_what_the_hubs_client_keeps_counts_and_goes_too(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants, hf_hub_download
 
@@ -164,9 +164,9 @@ def test_on_a_space_what_the_hubs_client_keeps_counts_and_goes_too(
     with HubStub() as hub:
         hub.add_dataset("somebody/pets", {"train.parquet": b"x" * 1_000})
         file = Path(hf_hub_download("somebody/pets", "train.parquet", repo_type="dataset", endpoint=hub.url))
-    assert workshop.storage.tidy() == []
+    assert context.storage.tidy() == []
     age(Path(constants.HF_HUB_CACHE), 8)
-    assert workshop.storage.tidy() == ["somebody/pets"]
+    assert context.storage.tidy() == ["somebody/pets"]
     assert not file.exists()
 
 
@@ -199,15 +199,15 @@ def test_an_upload_goes_an_hour_after_its_last_use_on_ones_own_machine_a_day(
     put(folder, "old", hours_ago=1.1)
     put(folder, "older", hours_ago=25)
     put(folder, f"{temporary.UNFINISHED}/on its way", hours_ago=25)
-    app = Workshop(tmp_path / "runs", public=public, readonly=True)  # where nothing else is looked at
+    app = AppContext(tmp_path / "runs", public=public, readonly=True)  # where nothing else is looked at
     assert sorted(app.storage.tidy()) == gone
     assert {path.name for path in folder.iterdir()} == {"lock", "unfinished", "new", "old", "older"} - set(gone)
 
 
-def test_a_folder_that_other_programs_use_too_is_never_tidied(folder: Path, workshop: Workshop) -> None:
+def test_a_folder_that_other_programs_use_too_is_never_tidied(folder: Path, context: AppContext) -> None:
     (folder / temporary.LOCK).unlink()
     put(folder, "anybodys", hours_ago=100)
-    assert workshop.storage.tidy() == []
+    assert context.storage.tidy() == []
 
 
 def test_the_folders_of_dead_apps_are_removed_and_no_others(tmp_path: Path) -> None:
@@ -258,12 +258,12 @@ def test_an_export_that_fails_leaves_nothing(folder: Path) -> None:
 
 
 def test_an_export_is_counted_and_refused_where_there_is_no_room(
-    folder: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    folder: Path, context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "storage", workshop.storage)
+    monkeypatch.setattr(temporary, "storage", context.storage)
     csv_file("table", ["a"], [[1]])
-    assert workshop.storage.usage()["temporary"] == LEAST_FILE
-    workshop.limits = replace(LIMITED, upload_mb=None)
+    assert context.storage.usage()["temporary"] == LEAST_FILE
+    context.limits = replace(LIMITED, upload_mb=None)
     with pytest.raises(UserError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
 
@@ -274,10 +274,10 @@ LIMITED = Limits(gigabytes=0.001)  # a megabyte
 
 
 @pytest.fixture
-def limited(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    workshop.limits = LIMITED
+def limited(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> AppContext:
+    context.limits = LIMITED
     monkeypatch.setattr(storage, "SPARE", 0)
-    return workshop
+    return context
 
 
 def grow(run: Run, size: int, days_ago: float) -> Run:
@@ -286,7 +286,7 @@ def grow(run: Run, size: int, days_ago: float) -> Run:
     return run
 
 
-def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: Workshop, make: Callable[..., Run]) -> None:
+def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: AppContext, make: Callable[..., Run]) -> None:
     for name, days_ago in (("old", 3), ("older", 4), ("new", 0)):
         grow(make(name, days_ago), 300_000, days_ago)
     waits = grow(make("waits", 5, queued=True), 50_000, 5)
@@ -302,7 +302,7 @@ def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: Workshop, ma
     assert waits.path.exists()
 
 
-def test_what_a_training_takes_counts_while_it_trains(limited: Workshop, make: Callable[..., Run]) -> None:
+def test_what_a_training_takes_counts_while_it_trains(limited: AppContext, make: Callable[..., Run]) -> None:
     run = make("trains", 0)
     with run.training_lock():
         (run.path / DECODED).mkdir()
@@ -316,7 +316,7 @@ def test_what_a_training_takes_counts_while_it_trains(limited: Workshop, make: C
 
 
 def test_ones_own_machine_is_asked_for_free_disk_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Workshop(tmp_path / "runs")
+    own = AppContext(tmp_path / "runs")
     own.storage.room_for(10_000_000)
     monkeypatch.setattr(storage, "_free", lambda _folder: 5_000_000)
     with pytest.raises(UserError, match=r"^This takes 10 MB of the disk, and there is room for 0 MB here"):
@@ -324,7 +324,7 @@ def test_ones_own_machine_is_asked_for_free_disk_only(tmp_path: Path, monkeypatc
 
 
 def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_starts(
-    limited: Workshop, monkeypatch: pytest.MonkeyPatch
+    limited: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig(ModelConfig("resnet20", ("a", "b")), TrainConfig(dataset="cifar10-mini"))
     limited.storage.room_for_training(config)  # in memory
@@ -334,7 +334,7 @@ def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_sta
         limited.storage.room_for_training(config)
 
 
-def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop, tmp_path: Path) -> None:
+def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: AppContext, tmp_path: Path) -> None:
     archive = tmp_path / "pets.zip"
     archive.write_bytes(bytes(1_000))
     assert limited.storage.import_limits(archive).total_bytes == 500_000  # it is written twice
@@ -345,7 +345,7 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: Workshop,
 
 @pytest.mark.parametrize("on_space", [True, False])
 def test_a_download_needs_room_unless_it_is_here_already(
-    limited: Workshop, monkeypatch: pytest.MonkeyPatch, on_space: bool
+    limited: AppContext, monkeypatch: pytest.MonkeyPatch, on_space: bool
 ) -> None:
     monkeypatch.delenv("SPACE_ID", raising=False)
     if on_space:
@@ -365,7 +365,7 @@ def test_a_download_needs_room_unless_it_is_here_already(
 
 
 def test_what_has_a_visitors_mark_or_name_but_no_owner_goes_after_an_hour(
-    workshop: Workshop, make: Callable[..., Run], tmp_path: Path, write_split: WriteSplit
+    context: AppContext, make: Callable[..., Run], tmp_path: Path, write_split: WriteSplit
 ) -> None:
     marked = make("marked", 0)
     (marked.path / OWNER).unlink()
@@ -378,19 +378,19 @@ def test_what_has_a_visitors_mark_or_name_but_no_owner_goes_after_an_hour(
     write_split(pets, "train", [b"a"], [0], ["cat", "dog"])
     (pets / DATASET_OWNER).touch()
     folders = (marked.path, secret.path, copied.path, own.path, pets)
-    assert workshop.storage.tidy() == []
+    assert context.storage.tidy() == []
     for folder in folders:
         age(folder, 1.1 / 24)
-    assert sorted(workshop.storage.tidy()) == ["fine-tune-0123456789", "marked", "pets-0123456789"]
+    assert sorted(context.storage.tidy()) == ["fine-tune-0123456789", "marked", "pets-0123456789"]
     assert [path.exists() for path in folders] == [False, False, True, True, False]
 
 
 def test_what_killed_processes_left_goes_after_an_hour_also_on_ones_own_machine(
-    workshop: Workshop, make: Callable[..., Run], tmp_path: Path
+    context: AppContext, make: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make("run", 0, owned=False)
     names = (".deleted-run-1", ".pull-ab", ".shipped-cd", ".mine")
-    left = [workshop.library.root / name for name in names] + [tmp_path / "data" / ".import-ef"]
+    left = [context.library.root / name for name in names] + [tmp_path / "data" / ".import-ef"]
     for folder in left:
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x")
@@ -398,9 +398,9 @@ def test_what_killed_processes_left_goes_after_an_hour_also_on_ones_own_machine(
     (run.path / DECODED).mkdir()
     for file in left[-3:]:
         file.write_bytes(b"x")
-    own = Workshop(workshop.library.root)
+    own = AppContext(context.library.root)
     assert own.storage.tidy() == []
-    for folder in (workshop.library.root, tmp_path / "data"):
+    for folder in (context.library.root, tmp_path / "data"):
         age(folder, 1.1 / 24)
     with run.training_lock():
         assert len(own.storage.tidy()) == 4
@@ -410,15 +410,15 @@ def test_what_killed_processes_left_goes_after_an_hour_also_on_ones_own_machine(
     assert run.path.exists()
 
 
-def test_a_run_whose_configuration_is_broken_counts_and_goes_too(workshop: Workshop, make: Callable[..., Run]) -> None:
+def test_a_run_whose_configuration_is_broken_counts_and_goes_too(context: AppContext, make: Callable[..., Run]) -> None:
     (make("broken", 0).path / "config.json").write_text("{")
-    assert workshop.storage.usage()["runs"] > 0
-    age(workshop.library.root / "broken", 8)
-    assert workshop.storage.tidy() == ["broken"]
+    assert context.storage.usage()["runs"] > 0
+    age(context.library.root / "broken", 8)
+    assert context.storage.tidy() == ["broken"]
 
 
 def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
-    workshop: Workshop, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    context: AppContext, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("first", "second", "third"):
         make(name, 8)
@@ -430,13 +430,13 @@ def test_one_thing_that_cannot_be_deleted_is_told_once_and_the_others_go(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", fail)
-    assert sorted(workshop.storage.tidy()) == ["first", "third"]
-    workshop.storage.tidy()
+    assert sorted(context.storage.tidy()) == ["first", "third"]
+    context.storage.tidy()
     assert capsys.readouterr().out.count("Not deleted: 'second' (") == 1
 
 
 def test_one_thing_that_cannot_be_looked_at_does_not_keep_the_others(
-    workshop: Workshop, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    context: AppContext, make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make("first", 8)
     make("strange", 8)
@@ -450,6 +450,6 @@ def test_one_thing_that_cannot_be_looked_at_does_not_keep_the_others(
 
     monkeypatch.setattr(Run, "is_training", property(fail))
     odd = os.fsdecode(b"odd-\xff")
-    (workshop.library.root / odd).mkdir()
-    assert workshop.storage.tidy() == ["first"]
-    assert workshop.storage.usage()["runs"] > 0
+    (context.library.root / odd).mkdir()
+    assert context.storage.tidy() == ["first"]
+    assert context.storage.usage()["runs"] > 0

@@ -23,10 +23,10 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
 from resnet_space.serve import inventory, storage, temporary, uploads
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.guard import Guard
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.uploads import Uploads
-from resnet_space.serve.workshop import Workshop
 
 LIMIT = 20_000_000  # bytes of all visitors' things; a quarter is for uploads, half of that for one address
 LIMITS = Limits(gigabytes=LIMIT / 1e9, upload_mb=1)
@@ -37,8 +37,8 @@ class Served:
     """The address for uploads behind the guard."""
 
     def __init__(self, folder: Path) -> None:
-        self.workshop = Workshop(folder / "runs", public=True, limits=LIMITS)
-        self.uploads = Uploads(self.workshop)
+        self.context = AppContext(folder / "runs", public=True, limits=LIMITS)
+        self.uploads = Uploads(self.context)
         app = Starlette(
             routes=self.uploads.routes, middleware=[Middleware(Guard, limits=Limits(upload_mb=1), proxied=False)]
         )
@@ -75,7 +75,7 @@ class Served:
     def leave_nothing(self) -> None:
         """Wait until all that was broken off has gone."""
         _wait_for(lambda: not self.unfinished() and not self.uploads.unfinished)
-        assert self.workshop.storage._reserved == {}
+        assert self.context.storage._reserved == {}
 
 
 def _wait_for(condition: Any) -> None:
@@ -113,7 +113,7 @@ def served(app: Served) -> Served:
     for path in temporary.folder().iterdir():
         if path.name not in (temporary.LOCK, temporary.UNFINISHED):
             shutil.rmtree(path)
-    app.workshop.storage.tidy()
+    app.context.storage.tidy()
     return app
 
 
@@ -244,10 +244,10 @@ def test_there_is_no_room_for_more_than_an_addresss_share_until_its_own_are_out_
         assert told(sending)[0] == 507
     first, second = (Path(answer.json()[0]) for answer in answers[:2])
     temporary.used(first, inventory.IN_USE + 1)
-    served.workshop.storage._measured = -storage.MEASURED_SECONDS
+    served.context.storage._measured = -storage.MEASURED_SECONDS
     assert served.send(b"x" * 900_000).status_code == 200
     assert (first.exists(), second.exists()) == (False, True)
-    assert served.workshop.storage.usage()["temporary"] <= share
+    assert served.context.storage.usage()["temporary"] <= share
     served.leave_nothing()
 
 

@@ -9,8 +9,8 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
 from resnet_space.runs import BACKBONE, OWNER, RESUME, WEIGHTS, Run
 from resnet_space.runs import CONFIG as CONFIG_FILE
 from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.inventory import EXPIRES
-from resnet_space.serve.workshop import Workshop
 from tests.conftest import WriteSplit
 from tests.hub_stub import HubStub, isolate_client
 
@@ -51,54 +51,54 @@ def test_the_owner_of_the_machine_owns_every_run(run: Run, monkeypatch: pytest.M
 def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_those_that_came_with_it(
     tmp_path: Path,
 ) -> None:
-    workshop = Workshop(tmp_path, public=True)
+    context = AppContext(tmp_path, public=True)
     keys = [visitors.new_key(), visitors.new_key()]
     for i, key in enumerate(keys):
         visitors.claim(Run.create(tmp_path / f"of-{i}", CONFIG).path / OWNER, key)
     Run.create(tmp_path / "of-nobody", CONFIG)
     Run.create(tmp_path / BACKBONE, CONFIG)
-    assert {run.name for run in workshop.runs(keys[0])} == {"of-0", BACKBONE}
-    assert workshop.finetuned_names(keys[1]) == ["of-1"]
-    assert {run.name for run in workshop.runs(None)} == {BACKBONE}
-    assert workshop.own_run("of-0", keys[0]).name == "of-0"
+    assert {run.name for run in context.runs(keys[0])} == {"of-0", BACKBONE}
+    assert context.finetuned_names(keys[1]) == ["of-1"]
+    assert {run.name for run in context.runs(None)} == {BACKBONE}
+    assert context.own_run("of-0", keys[0]).name == "of-0"
     for name in ("of-1", "of-nobody"):
         with pytest.raises(UserError, match=f"^{name} is not yours: only who started it can"):
-            workshop.own_run(name, keys[0])
+            context.own_run(name, keys[0])
     with pytest.raises(UserError, match="came with the app"):
-        workshop.own_run(BACKBONE, keys[0])
+        context.own_run(BACKBONE, keys[0])
 
 
 def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path)
+    context = AppContext(tmp_path)
     visitors.claim(Run.create(tmp_path / "claimed", CONFIG).path / OWNER, visitors.new_key())
     Run.create(tmp_path / BACKBONE, CONFIG)
-    assert {run.name for run in workshop.runs(None)} == {"claimed", BACKBONE}
-    assert workshop.own_run("claimed", None).name == "claimed"
+    assert {run.name for run in context.runs(None)} == {"claimed", BACKBONE}
+    assert context.own_run("claimed", None).name == "claimed"
     with pytest.raises(UserError, match="came with the app"):
-        workshop.own_run(BACKBONE, None)
+        context.own_run(BACKBONE, None)
 
 
 def test_a_model_that_two_visitors_brought_is_both_s_until_both_gave_it_up(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path, public=True)
+    context = AppContext(tmp_path, public=True)
     one, other = visitors.new_key(), visitors.new_key()
     run = Run.create(tmp_path / "shared", CONFIG)
     for key in (one, other, one):
         visitors.claim(run.path / OWNER, key)
     assert (run.path / OWNER).read_text().count("\n") == 2
-    workshop.delete_run("shared", one)
-    assert workshop.runs(one) == []
-    assert [run.name for run in workshop.runs(other)] == ["shared"]
+    context.delete_run("shared", one)
+    assert context.runs(one) == []
+    assert [run.name for run in context.runs(other)] == ["shared"]
     with pytest.raises(UserError, match="is not yours"):
-        workshop.delete_run("shared", one)
-    workshop.delete_run("shared", other)
+        context.delete_run("shared", one)
+    context.delete_run("shared", other)
     assert not run.path.exists()
 
 
 def test_a_new_runs_address_on_a_public_app_cannot_be_guessed(tmp_path: Path) -> None:
-    names = {Workshop(tmp_path, public=True).new_path("fine-tune").name for _ in range(20)}
+    names = {AppContext(tmp_path, public=True).new_path("fine-tune").name for _ in range(20)}
     assert len(names) == 20
     assert all(re.fullmatch("fine-tune-[0-9a-f]{10}", name) for name in names)
-    assert Workshop(tmp_path).new_path("fine-tune").name == "fine-tune-1"
+    assert AppContext(tmp_path).new_path("fine-tune").name == "fine-tune-1"
 
 
 def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
@@ -108,21 +108,21 @@ def test_a_visitors_data_sets_are_offered_to_nobody_else_on_a_public_app(
     one, other = visitors.new_key(), visitors.new_key()
     write_split(tmp_path / "data" / "pets", "train", [b"a", b"b"], [0, 1], ["cat", "dog"])
     visitors.claim(tmp_path / "data" / "pets" / DATASET_OWNER, one)
-    public = Workshop(tmp_path / "runs", public=True)
+    public = AppContext(tmp_path / "runs", public=True)
     assert ("pets", "pets") in public.datasets.choices(one)
     for key in (other, None):
         assert [label for label, _ in public.datasets.choices(key)] == ["cifar10-mini"]
-    assert ("pets", "pets") in Workshop(tmp_path / "runs").datasets.choices()
+    assert ("pets", "pets") in AppContext(tmp_path / "runs").datasets.choices()
 
 
 @pytest.mark.parametrize("name", [BACKBONE, "resnet50.tv_in1k"])
 def test_no_visitors_run_takes_the_name_of_what_came_with_the_app(name: str, tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path, public=True)
+    context = AppContext(tmp_path, public=True)
     key = visitors.new_key()
-    workshop.claim(Run.create(tmp_path / "mine", CONFIG).path / OWNER, key)
+    context.claim(Run.create(tmp_path / "mine", CONFIG).path / OWNER, key)
     with pytest.raises(UserError, match=f"^{name} is the name of weights that come with the app"):
-        workshop.rename_run("mine", key, name)
-    assert workshop.rename_run("mine", key, "ours").name == "ours"
+        context.rename_run("mine", key, name)
+    assert context.rename_run("mine", key, "ours").name == "ours"
 
 
 def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
@@ -133,8 +133,8 @@ def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
     with HubStub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         hub.add_model("ann/bees", files)
-        owners = Workshop(tmp_path / "runs").pull("ann/bees", "the owner's browser")
-        public = Workshop(tmp_path / "runs", public=True)
+        owners = AppContext(tmp_path / "runs").pull("ann/bees", "the owner's browser")
+        public = AppContext(tmp_path / "runs", public=True)
         one, other = visitors.new_key(), visitors.new_key()
         assert public.pull("ann/bees", one) == owners
         hub.add_model("ann/bees", files | {"README.md": b"newer"})
@@ -152,24 +152,24 @@ def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
 
 
 def test_on_ones_own_machine_a_run_is_deleted_from_any_browser(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path)
+    context = AppContext(tmp_path)
     run = Run.create(tmp_path / "mine", CONFIG)
-    workshop.claim(run.path / OWNER, "one browser")
-    workshop.delete_run("mine", "another browser")
+    context.claim(run.path / OWNER, "one browser")
+    context.delete_run("mine", "another browser")
     assert not run.path.exists()
 
 
 def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path)
+    context = AppContext(tmp_path)
     training, waiting = (Run.create(tmp_path / name, CONFIG) for name in ("training", "waiting"))
     with training.training_lock():
-        workshop.trainer.start(waiting)
-        assert workshop.trainer.status(waiting).state == "queued"
-        workshop.delete_run("waiting", None)
+        context.trainer.start(waiting)
+        assert context.trainer.status(waiting).state == "queued"
+        context.delete_run("waiting", None)
         assert not waiting.path.exists()
-        assert workshop.trainer.queue() == []
+        assert context.trainer.queue() == []
         with pytest.raises(UserError, match="stop it before it is deleted"):
-            workshop.delete_run("training", None)
+            context.delete_run("training", None)
 
 
 def test_the_owners_key_cannot_be_guessed_in_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

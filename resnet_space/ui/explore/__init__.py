@@ -8,8 +8,8 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.address import wire_address
 from resnet_space.ui.explore.api import build_api
@@ -55,7 +55,7 @@ class _Page:
         emptied: the components that a new measurement empties.
     """
 
-    workshop: Workshop
+    context: AppContext
     stops: Stops
     controls: Controls
     findings: gr.State
@@ -66,34 +66,34 @@ class _Page:
     emptied: list[Component]
 
 
-def build_explore(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
+def build_explore(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
     """Place the tab's components and wire its events; `names` are the runs that can be measured."""
     stops = Stops()
     findings = gr.State(None, time_to_live=FINDINGS_SECONDS)
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            controls = place_controls(workshop, visitor)
+            controls = place_controls(context, visitor)
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
             variants = [place_variant(view) for view in VIEWS]
             progress = gr.HTML("", apply_default_css=False)
             stop = gr.Button("Stop measuring", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320), gr.Tabs(elem_id="explore-views"):
             tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
-            pictures = build_pictures(workshop, findings)
-            build_growth(workshop, controls.run)
-            compared = build_compare(workshop, visitor, names, controls.images, stops, LIMITS)
-    emptied = [component for tab in tabs for component in tab.view.extend(tab, workshop, findings, pictures)]
+            pictures = build_pictures(context, findings)
+            build_growth(context, controls.run)
+            compared = build_compare(context, visitor, names, controls.images, stops, LIMITS)
+    emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
 
-    page = _Page(workshop, stops, controls, findings, progress, stop, tabs, pictures, emptied)
-    with_own_data = wire_controls(workshop, visitor, controls, names)
+    page = _Page(context, stops, controls, findings, progress, stop, tabs, pictures, emptied)
+    with_own_data = wire_controls(context, visitor, controls, names)
     _wire_measure(page, measure, visitor)
     for tab in tabs:
         for wanted, button in zip(tab.view.on_demand, tab.buttons, strict=True):
             _wire_on_demand(page, wanted, button)
     wire_pull(controls.pulled, names, controls.run)
-    build_api(workshop, LIMITS)
-    return ExploreTab(controls.run, wire_address(workshop, app, controls.run, compared), with_own_data)
+    build_api(context, LIMITS)
+    return ExploreTab(controls.run, wire_address(context, app, controls.run, compared), with_own_data)
 
 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
@@ -103,11 +103,11 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
     @costly
     def on_measure(request: gr.Request, network: str | None, key: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         variants, chosen = values[: len(page.tabs)], values[len(page.tabs) :]
-        images = chosen_images(page.workshop, key, chosen)
+        images = chosen_images(page.context, key, chosen)
         findings = None
         with page.stops.asked(str(request.session_hash), instead=True) as event:
             yield {page.stop: gr.update(visible=True), page.progress: READING}
-            for progress, findings, draws in measure_network(page.workshop, Network.parse(network), images, event):
+            for progress, findings, draws in measure_network(page.context, Network.parse(network), images, event):
                 if event.replaced:
                     return
                 # Stop each time: another press of Measure that is refused takes it away.
@@ -144,7 +144,7 @@ def _wire_on_demand(page: _Page, wanted: OnDemand[Any], button: gr.Button) -> No
         findings = findings_of(handle)
         with page.stops.asked(str(request.session_hash)) as event:
             yield {page.stop: gr.update(visible=True)}
-            for progress, result, draws in measure_on_demand(page.workshop, findings, wanted, event):
+            for progress, result, draws in measure_on_demand(page.context, findings, wanted, event):
                 if event.replaced:
                     return
                 findings.on_demand[wanted.id] = result

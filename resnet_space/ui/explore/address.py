@@ -7,7 +7,7 @@ from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.models.registry import entries
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.compare import MOST_NETWORKS
 from resnet_space.ui.explore.networks import RANDOM, Network, network_choices
@@ -23,22 +23,22 @@ SHOW_LINKED = """(others) => {
 SHOW_COMPARED = "(names) => { window.resnetSpace?.show?.('explore', { with: (names ?? []).slice(1).join(',') }); }"
 
 
-def linked_networks(workshop: Workshop, asked: dict[str, str]) -> list[Network]:
+def linked_networks(context: AppContext, asked: dict[str, str]) -> list[Network]:
     """Those that an address names, and that there are: the first, then those to compare it with."""
     if asked.get("tab") != "explore":
         return []
     named = [asked.get("run", ""), *asked.get("with", "").split(",")]
-    return [network for network in dict.fromkeys(map(Network.parse, named)) if _is_there(workshop, network)]
+    return [network for network in dict.fromkeys(map(Network.parse, named)) if _is_there(context, network)]
 
 
-def wire_address(workshop: Workshop, app: gr.Blocks, network: gr.Dropdown, compared: gr.Dropdown) -> Dependency:
+def wire_address(context: AppContext, app: gr.Blocks, network: gr.Dropdown, compared: gr.Dropdown) -> Dependency:
     """Choose what the address names when the page opens, and keep the choice in it."""
 
     def open_link(request: gr.Request) -> Any:
-        linked = linked_networks(workshop, dict(request.query_params))
+        linked = linked_networks(context, dict(request.query_params))
         if not linked:
             return gr.skip(), gr.skip(), ""
-        ids, known = list(map(str, linked)), network_choices(workshop.trained_names())
+        ids, known = list(map(str, linked)), network_choices(context.trained_names())
         choices = [*dict.fromkeys([*((network.label, str(network)) for network in linked), *known])]
         several = gr.update(choices=choices, value=ids[:MOST_NETWORKS]) if len(ids) > 1 else gr.skip()
         return gr.update(choices=choices, value=ids[0]), several, ",".join(ids[1:MOST_NETWORKS])
@@ -51,10 +51,10 @@ def wire_address(workshop: Workshop, app: gr.Blocks, network: gr.Dropdown, compa
     return shown
 
 
-def _is_there(workshop: Workshop, network: Network) -> bool:
+def _is_there(context: AppContext, network: Network) -> bool:
     if network.kind == RANDOM:
         return network.name in entries(trains=False)
     try:
-        return workshop.library.open(network.name).has_weights
+        return context.library.open(network.name).has_weights
     except UserError:
         return False

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from resnet_space import plots
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.exports import stem
@@ -19,10 +19,10 @@ from resnet_space.ui.explore.views.norms import Norms, all_values
 SOURCE = "test images of cifar10-mini"
 
 
-def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
+def build_api(context: AppContext, limits: dict[str, Any]) -> None:
     """The endpoint /explore_residuals, on components that no page shows; `limits` are of how many measure at once."""
     with gr.Group(visible=False):
-        run = run_dropdown(workshop.trained_names(), workshop.default_name())
+        run = run_dropdown(context.trained_names(), context.default_name())
         source = gr.Textbox(SOURCE, label="Source")
         count = gr.Number(64, label="Count", minimum=1, maximum=MAX_IMAGES, precision=0)
         image = gr.Image(label="Image", type="filepath")
@@ -50,8 +50,8 @@ def build_api(workshop: Workshop, limits: dict[str, Any]) -> None:
         Returns:
             Two Plotly figures, a sentence on them, the table by block, and two CSV files: by block, and of every image.
         """
-        images, norms = images_from(workshop, source, count, image), Norms()
-        *_, (_, findings, _) = measure_network(workshop, Network.parse(run), images, threading.Event())
+        images, norms = images_from(context, source, count, image), Norms()
+        *_, (_, findings, _) = measure_network(context, Network.parse(run), images, threading.Event())
         columns, rows = norms.table(findings)
         scatter, ratios = (plots.figure(chart) for chart in norms.draw(findings) if chart is not None)
         label = findings.network.label

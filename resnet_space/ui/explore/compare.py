@@ -13,8 +13,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import quartiles
 from resnet_space.plots.residuals.profiles import compare_chart, responses_chart
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHALLOW, SHOWPIECE
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.controls import chosen_images
 from resnet_space.ui.explore.exports import Export, place_exports, stem
@@ -115,7 +115,7 @@ class Comparison:
 
 
 def compare(
-    workshop: Workshop, ids: Sequence[str] | None, images: Images, stop: threading.Event
+    context: AppContext, ids: Sequence[str] | None, images: Images, stop: threading.Event
 ) -> Generator[tuple[Progress, Comparison | None], None, None]:
     """Measure one network after the other; the last yield has all that were measured. Raises UserError."""
     chosen = list(dict.fromkeys(map(Network.parse, ids or ())))
@@ -124,7 +124,7 @@ def compare(
     findings: list[Findings] = []
     progress = None
     for i, network in enumerate(chosen):
-        for progress, latest, _ in measure_network(workshop, network, images, stop):
+        for progress, latest, _ in measure_network(context, network, images, stop):
             findings[i:] = [latest]
             yield replace(progress, what=f"{network.label} ({i + 1} of {len(chosen)})", stopped=False), None
         if stop.is_set():
@@ -169,7 +169,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def build_compare(
-    workshop: Workshop,
+    context: AppContext,
     visitor: gr.BrowserState,
     names: gr.State,
     images: list[Any],
@@ -179,7 +179,7 @@ def build_compare(
     """Place the sub-tab and wire its events.
 
     Args:
-        workshop: what all share.
+        context: what all share.
         visitor: the key that a browser is known by.
         names: the runs that can be measured.
         images: the components that say which images.
@@ -189,7 +189,7 @@ def build_compare(
     Returns:
         The choice of networks.
     """
-    default, choices = workshop.default_name(), network_choices(workshop.trained_names())
+    default, choices = context.default_name(), network_choices(context.trained_names())
     known = {id_ for _, id_ in choices}
     with gr.Tab("Compare", id="compare"):
         # Beside the tab, gradio would count it as one and show it twice.
@@ -224,10 +224,10 @@ def build_compare(
     def on_compare(
         request: gr.Request, key: str | None, networks: list[str] | None, *values: Any
     ) -> Iterator[dict[Any, Any]]:
-        asked = chosen_images(workshop, key, values)
+        asked = chosen_images(context, key, values)
         with stops.asked(str(request.session_hash)) as event:
             yield {stop: gr.update(visible=True)}
-            for now, result in compare(workshop, networks, asked, event):
+            for now, result in compare(context, networks, asked, event):
                 yield {progress: now.html}
                 if result is not None:
                     shown = charts_update(charts, result.charts)

@@ -9,7 +9,7 @@ from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST
 from resnet_space.ui.explore.images import (
@@ -46,14 +46,14 @@ class Controls:
         return [self.source, self.dataset, self.split, self.count, self.pictures]
 
 
-def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
+def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
     """The column's components."""
-    run = run_dropdown(network_choices(workshop.trained_names()), workshop.default_name())
+    run = run_dropdown(network_choices(context.trained_names()), context.default_name())
     run.info = "or its untrained twin, or an architecture with random weights"
-    pulled = build_pull(workshop, visitor)
+    pulled = build_pull(context, visitor)
     source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
     with gr.Row():
-        dataset = gr.Dropdown(workshop.datasets.choices(), value=FIRST_DATASET, label="Which data", min_width=140)
+        dataset = gr.Dropdown(context.datasets.choices(), value=FIRST_DATASET, label="Which data", min_width=140)
         split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=100)
     count = gr.Slider(1, 1_000, value=FIRST_COUNT, step=1, label="How many")
     pictures = gr.Gallery(
@@ -71,7 +71,7 @@ def place_controls(workshop: Workshop, visitor: gr.BrowserState) -> Controls:
 
 
 def wire_controls(
-    workshop: Workshop, visitor: gr.BrowserState, controls: Controls, names: gr.State
+    context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State
 ) -> Callable[..., Dependency]:
     """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured.
 
@@ -84,19 +84,19 @@ def wire_controls(
         return of_data, of_data, of_data, gr.update(visible=source == OWN)
 
     def on_dataset(reference: str, split: str | None, count: float | None, key: str | None) -> Any:
-        counts = split_counts(workshop, key, reference)
+        counts = split_counts(context, key, reference)
         chosen = split if split in counts else "test" if "test" in counts else next(iter(counts))
         most = most_images(counts[chosen])
         fewer: Any = {"value": most} if (count or 0) > most else {}
         return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
 
     def on_names(known: Sequence[str], key: str | None) -> Any:
-        return gr.update(choices=network_choices(known)), gr.update(choices=workshop.datasets.choices(key))
+        return gr.update(choices=network_choices(known)), gr.update(choices=context.datasets.choices(key))
 
     def on_run_data(run: str, count: float | None, key: str | None) -> Any:
-        known = workshop.datasets.choices(key)
+        known = context.datasets.choices(key)
         try:
-            training = workshop.library.open(run).config.training
+            training = context.library.open(run).config.training
         except UserError:
             return (gr.skip(),) * 4
         own = replace(DatasetRef.of(training), revision=None)
@@ -126,7 +126,7 @@ def wire_controls(
     return lambda listen, run: listen(on_run_data, [run, controls.count, visitor], outputs, **LATEST)
 
 
-def chosen_images(workshop: Workshop, key: str | None, values: Sequence[Any]) -> Images:
+def chosen_images(context: AppContext, key: str | None, values: Sequence[Any]) -> Images:
     """What the values of `Controls.images` say. Raises UserError."""
     source, dataset, split, count, pictures = values
-    return own_images(pictures) if source == OWN else dataset_images(workshop, key, dataset, split, count)
+    return own_images(pictures) if source == OWN else dataset_images(context, key, dataset, split, count)

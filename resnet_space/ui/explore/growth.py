@@ -10,7 +10,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.runs import Run
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.networks import Network
@@ -33,20 +33,20 @@ WAITING = "**{name}** has not finished an epoch yet: the first ratios come with 
 NO_RUN = "{name} was not trained here, so there is no growth to show: choose a run."
 
 
-def growth_of(workshop: Workshop, network: str | None) -> "tuple[Run | None, Growth | None]":
+def growth_of(context: AppContext, network: str | None) -> "tuple[Run | None, Growth | None]":
     """The run, and what it recorded so far."""
     from resnet_space.residuals import recorded_growth
 
     try:
-        run = workshop.library.open(Network.parse(network).run or "")
+        run = context.library.open(Network.parse(network).run or "")
     except UserError:
         return None, None
-    return run, recorded_growth(workshop.library.metrics(run))
+    return run, recorded_growth(context.library.metrics(run))
 
 
-def growth_view(workshop: Workshop, network: str | None) -> tuple[str, Chart | None]:
+def growth_view(context: AppContext, network: str | None) -> tuple[str, Chart | None]:
     """(words, chart)."""
-    run, growth = growth_of(workshop, network)
+    run, growth = growth_of(context, network)
     if run is None:
         return NO_RUN.format(name=Network.parse(network).label or "This"), None
     if growth is None:
@@ -75,8 +75,8 @@ def _when(epoch: int) -> str:
     return f"after epoch {epoch}" if epoch else "before training"
 
 
-def growth_export(workshop: Workshop, network: str | None) -> Export:
-    run, growth = growth_of(workshop, network)
+def growth_export(context: AppContext, network: str | None) -> Export:
+    run, growth = growth_of(context, network)
     if run is None or growth is None:
         raise UserError("There is no growth to keep: choose a run that was trained here.")
     caption = (
@@ -86,7 +86,7 @@ def growth_export(workshop: Workshop, network: str | None) -> Export:
     )
     return Export(
         stem(run.name, "growth"),
-        [growth_view(workshop, network)[1]],
+        [growth_view(context, network)[1]],
         caption,
         growth_table(growth),
         growth_lines(run.name),
@@ -111,23 +111,23 @@ print(found.epochs, found.blocks, found.quartiles)
 """
 
 
-def build_growth(workshop: Workshop, network: gr.Dropdown) -> None:
+def build_growth(context: AppContext, network: gr.Dropdown) -> None:
     """Place the sub-tab and wire its events; `network` is the chosen one."""
     with gr.Tab("Growth", id="growth") as tab:
         gr.Markdown(ABOUT, elem_classes="about")
         words = gr.Markdown("", elem_classes="said")
         chart = place_chart("growth-chart")
-        place_exports([network], lambda chosen: growth_export(workshop, chosen))
+        place_exports([network], lambda chosen: growth_export(context, chosen))
         clock = gr.Timer(LOOK_SECONDS, active=False)
         drawn = gr.State(None)  # (network, epochs, whether it trains) of what is on the page
 
     def on_look(chosen: str | None, before: tuple[Any, ...] | None) -> dict[Any, Any]:
         """Draw what is not drawn yet; while the run trains, look again."""
-        run, growth = growth_of(workshop, chosen)
+        run, growth = growth_of(context, chosen)
         now = (chosen, len(growth.epochs) if growth else -1, bool(run and run.is_training))
         update: dict[Any, Any] = {clock: gr.Timer(active=now[2])}
         if now != before:
-            told, made = growth_view(workshop, chosen)
+            told, made = growth_view(context, chosen)
             update |= {words: told, chart: gr.update(value=made or {}, visible=made is not None), drawn: now}
         return update
 

@@ -12,8 +12,8 @@ from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.reference import SPLITS, DatasetRef
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import Workshop
 
 if TYPE_CHECKING:
     from resnet_space.data.splits import ImageSet
@@ -46,21 +46,21 @@ class Images:
         return f"{images:,} {of}"
 
 
-def split_counts(workshop: Workshop, key: str | None, dataset: object) -> dict[str, int]:
+def split_counts(context: AppContext, key: str | None, dataset: object) -> dict[str, int]:
     """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises UserError."""
-    here = {reference for _, reference in workshop.datasets.choices(key)}
+    here = {reference for _, reference in context.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
         raise UserError(
             f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab."
         )
-    workshop.datasets.named(dataset, key)
-    return {split: sum(counts) for split, counts in workshop.datasets.summary(ref).counts.items()}
+    context.datasets.named(dataset, key)
+    return {split: sum(counts) for split, counts in context.datasets.summary(ref).counts.items()}
 
 
-def dataset_images(workshop: Workshop, key: str | None, dataset: object, split: object, count: object) -> Images:
+def dataset_images(context: AppContext, key: str | None, dataset: object, split: object, count: object) -> Images:
     """Some of a data set's images. Raises UserError."""
-    counts = split_counts(workshop, key, dataset)
+    counts = split_counts(context, key, dataset)
     if split not in counts:
         raise UserError(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
     most = most_images(counts[str(split)])
@@ -87,7 +87,7 @@ def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
     return Images(files=tuple(map(str, paths)))
 
 
-def images_from(workshop: Workshop, source: str, count: object, picture: dict[str, Any] | None) -> Images:
+def images_from(context: AppContext, source: str, count: object, picture: dict[str, Any] | None) -> Images:
     """What a program asks for: "test images of cifar10-mini", or the picture. Raises UserError."""
     if source in (OWN, ONE_OWN):
         return own_images([picture] if picture else None)
@@ -96,7 +96,7 @@ def images_from(workshop: Workshop, source: str, count: object, picture: dict[st
         raise UserError(
             f"The source is {str(source)!r}, but must be {ONE_OWN!r}, or such as 'test images of cifar10-mini'."
         )
-    return dataset_images(workshop, None, match[2], match[1], count)
+    return dataset_images(context, None, match[2], match[1], count)
 
 
 def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "ImageSet":

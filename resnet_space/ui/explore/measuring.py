@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data.summary import SMALL_IMAGE
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.memory import Handle, value_of
 from resnet_space.ui.explore.networks import LoadedNetwork, Network, load_network
@@ -157,14 +157,14 @@ def _run(
 
 
 def measure_network(
-    workshop: Workshop, network: Network, images: Images, stop: threading.Event
+    context: AppContext, network: Network, images: Images, stop: threading.Event
 ) -> Generator[tuple[Progress, Findings, bool], None, None]:
     """The one pass that gives norms, cosines and responses; yields as `_run` does. Raises UserError."""
     from resnet_space.residuals import labels_for, measure
 
-    with workshop.slots.taken("measurements"):
-        loaded = load_network(workshop, network)
-        data = image_set(images, loaded.config, public=workshop.public)
+    with context.slots.taken("measurements"):
+        loaded = load_network(context, network)
+        data = image_set(images, loaded.config, public=context.public)
         names = image_names(images, data)
         labelled = labels_for(data, loaded.config.classes) is not None
         results = measure(loaded.model, (batch for batch, _ in batches_for(data, loaded.config)))
@@ -173,7 +173,7 @@ def measure_network(
 
 
 def measure_on_demand(
-    workshop: Workshop, findings: Findings, wanted: OnDemand[Any], stop: threading.Event
+    context: AppContext, findings: Findings, wanted: OnDemand[Any], stop: threading.Event
 ) -> Generator[tuple[Progress, Any, bool], None, None]:
     """More, on the images that were measured already; yields as `_run` does. Raises UserError."""
     import torch
@@ -182,9 +182,9 @@ def measure_on_demand(
 
     if not findings.labelled:
         raise UserError(UNLABELLED)
-    with workshop.slots.taken("measurements"):
-        loaded = load_network(workshop, findings.network)
-        data = image_set(findings.images, loaded.config, public=workshop.public)
+    with context.slots.taken("measurements"):
+        loaded = load_network(context, findings.network)
+        data = image_set(findings.images, loaded.config, public=context.public)
         total = min(findings.measured.images, len(data))
         if total < len(data):  # it was stopped
             data = data.subset(torch.arange(total))

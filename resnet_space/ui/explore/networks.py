@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_space.config import ModelConfig, imagenet_config
 from resnet_space.models.registry import entries
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,22 +88,22 @@ def network_choices(runs: Sequence[str]) -> list[tuple[str, str]]:
     return [(network.label, str(network)) for network in networks]
 
 
-def load_network(workshop: Workshop, network: Network) -> LoadedNetwork:
+def load_network(context: AppContext, network: Network) -> LoadedNetwork:
     """Raises UserError."""
     if network.kind == RANDOM:
         return _random(network.name)
     if network.kind == UNTRAINED:
-        return _untrained(workshop, network.name)
-    classifier = workshop.classifier(network.name)
+        return _untrained(context, network.name)
+    classifier = context.classifier(network.name)
     return LoadedNetwork(classifier.config, classifier.model, classifier.lock)
 
 
-def _untrained(workshop: Workshop, run: str) -> LoadedNetwork:
+def _untrained(context: AppContext, run: str) -> LoadedNetwork:
     import torch
 
     from resnet_space.training.state import model_with
 
-    config = workshop.library.open(run).config
+    config = context.library.open(run).config
     with torch.random.fork_rng(devices=[]):
         model, _ = model_with(config, None)
     return LoadedNetwork(config.model, model.eval(), threading.Lock())

@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 
 from resnet_space.common.errors import UserError
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import LATEST
 from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.images import image_set
@@ -46,7 +46,7 @@ class BlockView:
 
     @classmethod
     def of(
-        cls, workshop: Workshop, findings: Findings, block: object, index: object, channel: object = None
+        cls, context: AppContext, findings: Findings, block: object, index: object, channel: object = None
     ) -> "BlockView":
         """Raises UserError for what is not there."""
         import torch
@@ -60,9 +60,9 @@ class BlockView:
             raise UserError(f"There is no block {str(block)!r}: choose one of {blocks[0]} to {blocks[-1]}.")
         n = _whole("image", index, findings.measured.images)
         c = None if channel is None or not str(channel).strip() else _whole("channel", channel, 1_000_000)
-        with workshop.slots.taken("pictures of blocks"):
-            loaded = load_network(workshop, findings.network)
-            data = image_set(findings.images, loaded.config, public=workshop.public)
+        with context.slots.taken("pictures of blocks"):
+            loaded = load_network(context, findings.network)
+            data = image_set(findings.images, loaded.config, public=context.public)
             pixels = centre_crop(data.pixels(torch.tensor([n])), loaded.config.image_size)
             with loaded.lock:
                 pictures = block_pictures(loaded.model, normalise(pixels, loaded.config), str(block), c)
@@ -191,7 +191,7 @@ class PicturesTab:
         }
 
 
-def build_pictures(workshop: Workshop, findings: gr.State) -> PicturesTab:
+def build_pictures(context: AppContext, findings: gr.State) -> PicturesTab:
     """Place the sub-tab and wire its events; `findings` is the handle of what was measured."""
     with gr.Tab("Pictures", id="pictures") as tab:
         gr.Markdown(ABOUT, elem_classes="about")
@@ -201,13 +201,13 @@ def build_pictures(workshop: Workshop, findings: gr.State) -> PicturesTab:
             channel = gr.Textbox("", label="Channel", placeholder="the mean over all", max_lines=1, min_width=120)
         shown = gr.HTML('<p class="note">Press Measure first.</p>', apply_default_css=False, elem_id="pictures-shown")
         chosen = [findings, block, image, channel]
-        place_exports(chosen, lambda handle, *values: BlockView.of(workshop, findings_of(handle), *values).export)
+        place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
 
     @costly
     def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
         if not isinstance(handle, Handle):
             return gr.skip()
-        return BlockView.of(workshop, findings_of(handle), *values).html
+        return BlockView.of(context, findings_of(handle), *values).html
 
     gr.on([block.change, image.change, channel.submit, channel.blur, tab.select], on_change, chosen, shown, **LATEST)
     return PicturesTab(block, image)

@@ -10,9 +10,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import Run
 from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.entries import keep_entries
@@ -52,18 +52,18 @@ class FinetuneTab:
     added: gr.State
 
 
-def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
+def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
     """Place the tab's components in the app and wire its events.
 
     Args:
-        workshop: what all share.
+        context: what all share.
         app: the page.
         visitor: the key that a browser is known by.
         names: the runs that can predict, for all tabs' choices.
     """
     with gr.Row(elem_id="finetune"):
-        with gr.Column(scale=1, min_width=300, visible=not workshop.readonly):
-            form = build_fields(workshop, visitor)
+        with gr.Column(scale=1, min_width=300, visible=not context.readonly):
+            form = build_fields(context, visitor)
             jobs_place = gr.Column()
 
         with gr.Column(scale=2, min_width=320):
@@ -100,36 +100,36 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
             )
             followed = gr.State(None)  # the run that the status line speaks of
             judged = gr.State(None)  # the run whose test the results are about
-            build_results(workshop, judged)
-            build_share(workshop, visitor, followed)
-            run_list = build_run_list(workshop, visitor, shown)
+            build_results(context, judged)
+            build_share(context, visitor, followed)
+            run_list = build_run_list(context, visitor, shown)
     with jobs_place:
-        job_started = build_jobs(workshop, visitor, form, shown)
+        job_started = build_jobs(context, visitor, form, shown)
 
     def open_page(key: str, request: gr.Request) -> dict[Any, Any]:
         """The runs to show (those in the page's address, else the visitor's newest), and the visitor's data sets."""
         asked = dict(request.query_params)
         here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
-        linked = workshop.library.names_now(asked.get("run", "").split(",")) if here else []
+        linked = context.library.names_now(asked.get("run", "").split(",")) if here else []
         return {
-            shown: _runs_update(linked or workshop.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
-            form.dataset: gr.update(choices=workshop.datasets.choices(key)),
+            shown: _runs_update(linked or context.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
+            form.dataset: gr.update(choices=context.datasets.choices(key)),
         }
 
     def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> dict[Any, Any]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
-        made = workshop.finetuned_names(key)
-        active = workshop.trainer.active()
-        coming = [name for name in [active, *(run.name for run in workshop.trainer.queue())] if name in made]
-        names_now = workshop.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
-        rows = rows_of(workshop, names_now)
+        made = context.finetuned_names(key)
+        active = context.trainer.active()
+        coming = [name for name in [active, *(run.name for run in context.trainer.queue())] if name in made]
+        names_now = context.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
+        rows = rows_of(context, names_now)
         row = followed_row(rows)
         run, status = row[:2] if row else (None, None)
         idle = status is not None and not is_underway(status)
         finished = status is not None and status.state == "finished"
-        offer = next_try(run, status) if run and status and run.name in made and not workshop.readonly else None
+        offer = next_try(run, status) if run and status and run.name in made and not context.readonly else None
         comparable = idle and run is not None and run.config.training.start is not None
-        trained = [*dict.fromkeys([*workshop.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
+        trained = [*dict.fromkeys([*context.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
         choices = [*dict.fromkeys([*made, *names_now])]
         update = {
             live: {"runs": names_now},
@@ -147,7 +147,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
             difference: difference_html([run for run, *_ in rows]),
             followed: run.name if run else None,
             judged: run.name if run and finished else None,
-            run_list.table: run_rows(workshop, key),
+            run_list.table: run_rows(context, key),
         }
         update |= {go_on_button: gr.update(value=offer.label)} if offer else {}
         return update | ({names: trained} if trained != known else {})
@@ -159,23 +159,23 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = PROGRESS) -> Any:
         request = form.request(key, values)
         if is_pretrained(request.start):  # before the trainer is held for the start
-            workshop.start_run(request.start, reporter(progress, "Downloading"))
-        return shown_with(shown_names, start_training(workshop, lambda: create_run(workshop, request), key))
+            context.start_run(request.start, reporter(progress, "Downloading"))
+        return shown_with(shown_names, start_training(context, lambda: create_run(context, request), key))
 
     @costly
     def on_compare(shown_names: list[str], key: str, name: str) -> Any:
-        run = start_training(workshop, lambda: create_comparison(workshop, name, key), key)
+        run = start_training(context, lambda: create_comparison(context, name, key), key)
         return shown_with(shown_names, run)
 
     @costly
     def on_go_on(shown_names: list[str], key: str, name: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
-        return shown_with(shown_names, go_on(workshop, name, key, epochs, token_of(workshop, key, signed_in)))
+        return shown_with(shown_names, go_on(context, name, key, epochs, token_of(context, key, signed_in)))
 
     def on_stop(name: str | None, key: str) -> None:
-        run = workshop.own_run(name, key) if name else None
-        if run is None or not is_underway(workshop.trainer.status(run)):
+        run = context.own_run(name, key) if name else None
+        if run is None or not is_underway(context.trainer.status(run)):
             raise UserError("Nothing is training, so there is nothing to stop.")
-        workshop.trainer.stop(run)
+        context.trainer.stop(run)
 
     view = [live, shown, form.stop_button, form.compare_button, going_on, go_on_button, more_epochs, next_steps]
     view += [difference, followed, judged, names, run_list.table]
@@ -185,7 +185,7 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
     opened = known.then(open_page, visitor, [shown, form.dataset], **QUIET)
     taken_back = keep_entries(app, form.components, opened)
-    taken_back.then(lambda start: offered_by(workshop, form, start), form.start, form.offered, **QUIET)
+    taken_back.then(lambda start: offered_by(context, form, start), form.start, form.offered, **QUIET)
     opened.then(**redraw)
     live.submit(**redraw)
     shown.input(**redraw)
@@ -196,15 +196,15 @@ def build_finetune(workshop: Workshop, app: gr.Blocks, visitor: gr.BrowserState,
     ):
         started = button.click(handler, inputs, shown, show_progress_on=form.message, **PRIVATE)
         started.success(**redraw)
-        host_in_slices(workshop, started, [shown, visitor])
+        host_in_slices(context, started, [shown, visitor])
     job_started.success(**redraw)
     form.stop_button.click(on_stop, [followed, visitor], None, **PRIVATE).success(**redraw)
     run_list.changed.change(**redraw)
-    names.change(lambda key: gr.update(choices=start_choices(workshop, key)), visitor, form.start, **QUIET)
+    names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(workshop, app, visitor, form, plan_view, data_view, suggestion_plot)
-    build_api(workshop)
-    build_data_api(workshop)
+    wire_fields(context, app, visitor, form, plan_view, data_view, suggestion_plot)
+    build_api(context)
+    build_data_api(context)
     return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added)
 
 

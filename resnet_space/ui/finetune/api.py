@@ -10,32 +10,32 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.runs import BACKBONE, last_metric
 from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
 from resnet_space.ui.finetune.more_data import bring_archive, download
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision
 
 
-def training_status(workshop: Workshop, name: str) -> dict[str, Any]:
+def training_status(context: AppContext, name: str) -> dict[str, Any]:
     """How a run's training stands, for programs: its state and its last metrics."""
-    run = workshop.library.open(name)
-    status = workshop.trainer.status(run)
-    metrics = workshop.library.metrics(run)
+    run = context.library.open(name)
+    status = context.trainer.status(run)
+    metrics = context.library.metrics(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
     reason = " ".join(filter(None, (status.reason, status.note)))
     return {"run": name, "state": status.state, "place": status.place, "reason": reason, **last}
 
 
-def own_key(workshop: Workshop, key: str) -> str:
+def own_key(context: AppContext, key: str) -> str:
     """The key that a program sent, or where it needs one, a new one."""
-    return key or (visitors.new_key() if workshop.public else "")
+    return key or (visitors.new_key() if context.public else "")
 
 
-def build_api(workshop: Workshop) -> None:
+def build_api(context: AppContext) -> None:
     """The endpoints /start_training, /training_status, /stop_training, /push and /pull."""
 
     @costly
@@ -73,7 +73,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The run's name and state, as training_status gives them, and the key.
         """
-        key = own_key(workshop, key)
+        key = own_key(context, key)
         given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
 
@@ -81,11 +81,11 @@ def build_api(workshop: Workshop) -> None:
             if not isinstance(more, dict | None):
                 raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
             request = Request(start, dataset, architecture, cbam, {"strategy": strategy}, key)
-            settings = {"strategy": strategy, **own_settings(workshop, request), **given}
+            settings = {"strategy": strategy, **own_settings(context, request), **given}
             settings |= {"epochs": epochs, "seed": seed, **(more or {})}
-            return create_run(workshop, Request(start, dataset, architecture, cbam, settings, key))
+            return create_run(context, Request(start, dataset, architecture, cbam, settings, key))
 
-        return training_status(workshop, start_training(workshop, create, key).name) | {"key": key}
+        return training_status(context, start_training(context, create, key).name) | {"key": key}
 
     def training_status_endpoint(run: str) -> dict[str, Any]:
         """How a run's training stands: its state, its place in the queue, and its last metrics.
@@ -99,7 +99,7 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             Its state (such as queued, training, finished, failed), place in the queue, reason, and last metrics.
         """
-        return training_status(workshop, run)
+        return training_status(context, run)
 
     def stop_training_endpoint(run: str, key: str = "") -> dict[str, Any]:
         """Ask a run's trainer to stop at its next step, or take it from the queue; its best weights are kept.
@@ -111,8 +111,8 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             As training_status.
         """
-        workshop.trainer.stop(workshop.own_run(run, key))
-        return training_status(workshop, run)
+        context.trainer.stop(context.own_run(run, key))
+        return training_status(context, run)
 
     @costly
     def push_endpoint(
@@ -136,8 +136,8 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             The commit's address.
         """
-        token = token_of(workshop, key, signed_in, x_hf_token)
-        return workshop.push(run, repo_id, key, token=token, private=private)
+        token = token_of(context, key, signed_in, x_hf_token)
+        return context.push(run, repo_id, key, token=token, private=private)
 
     @costly
     def pull_endpoint(
@@ -154,11 +154,11 @@ def build_api(workshop: Workshop) -> None:
         Returns:
             As training_status gives them, and the key.
         """
-        key = own_key(workshop, key)
+        key = own_key(context, key)
         name, revision = split_revision(repo_id)
-        token = token_of(workshop, key, signed_in, x_hf_token)
-        run = workshop.pull(name, key, revision=revision, token=token)
-        return training_status(workshop, run.name) | {"key": key}
+        token = token_of(context, key, signed_in, x_hf_token)
+        run = context.pull(name, key, revision=revision, token=token)
+        return training_status(context, run.name) | {"key": key}
 
     for name, endpoint, queued in (
         ("start_training", start_training_endpoint, True),
@@ -169,12 +169,12 @@ def build_api(workshop: Workshop) -> None:
     ):
         endpoint.__name__ = name  # what MCP calls the tool
         if endpoint is start_training_endpoint and is_zero_gpu():
-            api(also_hosting(workshop, endpoint, training_status), api_name=name, **LIMITS)
+            api(also_hosting(context, endpoint, training_status), api_name=name, **LIMITS)
         else:
             api(endpoint, api_name=name, queue=queued)
 
 
-def build_data_api(workshop: Workshop) -> None:
+def build_data_api(context: AppContext) -> None:
     """The endpoint /add_data, on components that no page shows."""
     with gr.Group(visible=False):
         archive = gr.File(label="Archive")
@@ -208,22 +208,22 @@ def build_data_api(workshop: Workshop) -> None:
         Returns:
             The name to train with, the classes, counts, skipped files, warnings and decisions, and the key.
         """
-        workshop.require_writable()
+        context.require_writable()
         label, image = label_column or None, image_column or None
         if bool(archive) == bool(repo_id):
             raise UserError("Send either an archive or the id of a data set of the Hub.")
         if not archive:
-            dataset = download(workshop, repo_id.strip(), config or None, label, image, lambda *_: None)
+            dataset = download(context, repo_id.strip(), config or None, label, image, lambda *_: None)
             about = {"classes": dataset.classes, "counts": {}, "skipped": (), "skipped_count": 0, "warnings": ()}
             decisions = [asdict(decision) for decision in dataset.decisions]
             return {"name": str(dataset.reference), **about, "decisions": decisions, "key": key}
         if folders not in ("", "merge", "keep"):
             raise UserError(f"folders is {folders!r}, but must be 'merge' or 'keep'.")
-        key = own_key(workshop, key)
+        key = own_key(context, key)
         path = uploaded_file(archive)
         title = str(archive.get("orig_name") or path.name)
         wishes: Any = {"label_column": label, "image_column": image, "folders": folders or None}
-        name, report = bring_archive(workshop, path, title, key, **wishes)
+        name, report = bring_archive(context, path, title, key, **wishes)
         return {"name": name, **asdict(report), "key": key}
 
     button.click(

@@ -12,8 +12,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.summary import cautions
 from resnet_space.models import list_models
 from resnet_space.runs import BACKBONE
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.training.strategies import STRATEGIES, own_field_hint
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
@@ -81,25 +81,25 @@ class Fields:
         return Request(start, dataset, architecture, cbam, settings, key)
 
 
-def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
+def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     """Place the form's components in the column around it."""
     defaults = training_fields() | {"image_size": 32}
     start = gr.Dropdown(
-        start_choices(workshop),
-        value=BACKBONE if BACKBONE in workshop.trained_names() else RANDOM,
+        start_choices(context),
+        value=BACKBONE if BACKBONE in context.trained_names() else RANDOM,
         label="Start from",
         info="a trained network's weights, with a new head where the classes differ",
     )
-    pulled = build_pull(workshop, visitor)
+    pulled = build_pull(context, visitor)
     with gr.Row(visible=start.value == RANDOM) as architecture_row:
         architecture = gr.Dropdown(list_models(), value="resnet20", label="Architecture", min_width=130, visible=True)
         cbam = gr.Dropdown(CBAM_CHOICES, value="", label="CBAM attention", min_width=130)
         shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
     dataset = gr.Dropdown(
-        workshop.datasets.choices(), value=DATASET, label="Data", info="the first is small, real, and always there"
+        context.datasets.choices(), value=DATASET, label="Data", info="the first is small, real, and always there"
     )
     caution = gr.HTML("", apply_default_css=False, visible=False)
-    added = build_more_data(workshop, visitor)
+    added = build_more_data(context, visitor)
     strategy = gr.Dropdown(
         [(strategy.label, name) for name, strategy in STRATEGIES.items() if strategy.start != "none"],
         value="full",
@@ -143,18 +143,18 @@ def build_fields(workshop: Workshop, visitor: gr.BrowserState) -> Fields:
     )
 
 
-def start_choices(workshop: Workshop, key: str | None = None) -> list[tuple[str, str]]:
+def start_choices(context: AppContext, key: str | None = None) -> list[tuple[str, str]]:
     """(label, name) of all that a visitor's training can start from."""
-    trained = workshop.trained_names(key)
-    pretrained = [name for name in workshop.start_names(key) if name not in trained]
+    trained = context.trained_names(key)
+    pretrained = [name for name in context.start_names(key) if name not in trained]
     choices = [(name, name) for name in trained] + [(RANDOM_WORDS, RANDOM)]
     return choices + [(f"{name} (from the Hub)", name) for name in pretrained]
 
 
-def offered_by(workshop: Workshop, form: Fields, start: str) -> dict[Any, Any]:
+def offered_by(context: AppContext, form: Fields, start: str) -> dict[Any, Any]:
     """Of `form.offered`, what is shown for a start: architecture and shortcuts are for random initialisation only."""
     try:
-        takes_cbam = start == RANDOM or workshop.start_model(start).options.get("cbam", "") is None
+        takes_cbam = start == RANDOM or context.start_model(start).options.get("cbam", "") is None
     except UserError:
         takes_cbam = False
     return {
@@ -206,7 +206,7 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def wire_fields(
-    workshop: Workshop,
+    context: AppContext,
     app: gr.Blocks,
     visitor: gr.BrowserState,
     form: Fields,
@@ -220,13 +220,13 @@ def wire_fields(
         """The plan, and what to mind, of the form as it stands, or why it cannot be."""
         request = form.request(key, values)
         try:
-            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
-            phases, config = requested_plan(workshop, request)
+            summary = context.datasets.summary(context.datasets.named(request.dataset, key))
+            phases, config = requested_plan(context, request)
         except UserError as error:
             refused = cautions_html([str(error)])
             return {plan_view: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
-        quota = quota_html(workshop, config, sum(summary.counts["train"]))
+        quota = quota_html(context, config, sum(summary.counts["train"]))
         return {
             plan_view: plan_html(config.training.strategy, phases, config.model) + quota,
             form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
@@ -235,19 +235,19 @@ def wire_fields(
     def look_at_data(key: str | None, *values: Any) -> str:
         request = form.request(key, values)
         try:
-            summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, key))
+            summary = context.datasets.summary(context.datasets.named(request.dataset, key))
         except UserError:  # the plan says why
             return ""
-        with workshop.slots.taken("previews"):
+        with context.slots.taken("previews"):
             try:
-                return data_html(summary, requested_config(workshop, request))
+                return data_html(summary, requested_config(context, request))
             except UserError:
                 return data_html(summary, None)
 
     def on_data(key: str | None, start_name: str, dataset_name: str, architecture_name: str) -> dict[str, Any]:
         try:
-            summary = workshop.datasets.summary(workshop.datasets.named(dataset_name, key))
-            return data_values(workshop, summary, start_name, architecture_name)
+            summary = context.datasets.summary(context.datasets.named(dataset_name, key))
+            return data_values(context, summary, start_name, architecture_name)
         except UserError:  # the plan says why
             return {}
 
@@ -256,10 +256,10 @@ def wire_fields(
         from resnet_space.training.range_test import STEPS
 
         # Whose it is is nobody else's business.
-        beside = ", while a training runs: both take longer" if workshop.trainer.active() else ""
+        beside = ", while a training runs: both take longer" if context.trainer.active() else ""
         shown_at, points, suggestion = 0.0, list[Any](), None
         yield {form.message: f'<p class="note">The images are decoded for a range test{beside}.</p>'}
-        for latest in suggest(workshop, form.request(key, values)):
+        for latest in suggest(context, form.request(key, values)):
             points, suggestion = latest or (points, suggestion)
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 shown_at = time.monotonic()
@@ -278,7 +278,7 @@ def wire_fields(
         return wire_proposal(listen, on_data, choices, {name: settings[name] for name in DATA_SETTINGS})
 
     def suit_start(listen: Any) -> Any:
-        offered = listen(lambda name: offered_by(workshop, form, name), form.start, form.offered, **LATEST)
+        offered = listen(lambda name: offered_by(context, form, name), form.start, form.offered, **LATEST)
         chosen = wire_proposal(
             offered.then, lambda name: {"cbam": "stage" if name == RANDOM else ""}, [form.start], {"cbam": form.cbam}
         )
@@ -289,7 +289,7 @@ def wire_fields(
     suit(form.architecture.input)
     suit(form.dataset.input)
     pulled = form.pulled.change(
-        lambda name, key: gr.update(choices=start_choices(workshop, key), value=name),
+        lambda name, key: gr.update(choices=start_choices(context, key), value=name),
         [form.pulled, visitor],
         form.start,
         **LATEST,
@@ -298,7 +298,7 @@ def wire_fields(
     strategy_settings = {name: settings[name] for name in STRATEGY_SETTINGS}
     wire_proposal(form.strategy.input, strategy_values, [form.strategy], strategy_settings)
     chosen = form.added.change(
-        lambda ref, key: gr.update(choices=workshop.datasets.choices(key), value=ref),
+        lambda ref, key: gr.update(choices=context.datasets.choices(key), value=ref),
         [form.added, visitor],
         form.dataset,
         **LATEST,

@@ -14,7 +14,7 @@ from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM, is_underway
 
@@ -50,7 +50,7 @@ class Request:
     key: str | None = None
 
 
-def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
+def model_of(context: AppContext, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
     """The model to train for these classes. Raises UserError for a start that is not there."""
     place: Any = None if cbam in ("none", "") else cbam
     if start == RANDOM:
@@ -59,7 +59,7 @@ def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, class
             raise UserError(f"{architecture} takes no CBAM: choose none.")
         own = {"cbam": place} if "cbam" in entry.options else {}
         return ModelConfig(architecture, classes, {**entry.small_images, **own})
-    model = replace(workshop.start_model(start), classes=classes)
+    model = replace(context.start_model(start), classes=classes)
     if cbam and place != model.options.get("cbam"):
         if model.options.get("cbam") is not None:
             raise UserError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
@@ -67,17 +67,17 @@ def model_of(workshop: Workshop, start: str, architecture: str, cbam: str, class
     return model
 
 
-def requested_config(workshop: Workshop, request: Request) -> RunConfig:
+def requested_config(context: AppContext, request: Request) -> RunConfig:
     """The configuration that the form describes.
 
     Raises:
         UserError: one sentence on what is not allowed.
     """
-    ref = workshop.datasets.named(request.dataset, request.key)
+    ref = context.datasets.named(request.dataset, request.key)
     label, image = (request.settings.get(name) for name in COLUMN_SETTINGS)
     ref = replace(ref, label=label or ref.label, image=image or ref.image)
     classes = open_dataset(ref).columns.classes
-    model = model_of(workshop, request.start, request.architecture, request.cbam, classes)
+    model = model_of(context, request.start, request.architecture, request.cbam, classes)
     # A page sends 10 or 10.0 as it likes; what is no whole number stays, so that the configuration can refuse it.
     unknown = sorted(set(request.settings) - {*training_fields(), *MODEL_SETTINGS, *COLUMN_SETTINGS})
     if unknown:
@@ -113,40 +113,44 @@ def requested_config(workshop: Workshop, request: Request) -> RunConfig:
 
 
 def create_run(
-    workshop: Workshop, request: Request, progress: Callable[[int, int], None] | None = None, *, elsewhere: bool = False
+    context: AppContext,
+    request: Request,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> Run:
     """A new run as the form describes it; pretrained weights are downloaded first. Raises as `requested_config`.
 
     This machine's limits are not for one that trains `elsewhere`.
     """
-    config = requested_config(workshop, request)
+    config = requested_config(context, request)
     if not elsewhere:
-        _check_limits(workshop, config)
-    source = None if config.training.start is None else workshop.start_run(config.training.start, progress)
-    return Run.create(workshop.new_path("fine-tune" if source else "scratch"), config, start=source)
+        _check_limits(context, config)
+    source = None if config.training.start is None else context.start_run(config.training.start, progress)
+    return Run.create(context.new_path("fine-tune" if source else "scratch"), config, start=source)
 
 
-def create_comparison(workshop: Workshop, name: str, key: str | None = None) -> Run:
+def create_comparison(context: AppContext, name: str, key: str | None = None) -> Run:
     """A new run like another one, but from random initialisation. Raises UserError.
 
     Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
     """
-    config = workshop.library.open(name).config
-    _require_own_data(workshop, config, key)
-    _check_limits(workshop, config)
+    config = context.library.open(name).config
+    _require_own_data(context, config, key)
+    _check_limits(context, config)
     other = from_random_weights().id
     own = strategy_values(other) if STRATEGIES[config.training.strategy].start == "needed" else {}
-    path = workshop.new_path("scratch")
+    path = context.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy=other, **own)))
 
 
-def _require_own_data(workshop: Workshop, config: RunConfig, key: str | None) -> None:
+def _require_own_data(context: AppContext, config: RunConfig, key: str | None) -> None:
     """Raises UserError: whoever was given a run's address may look at it, but not learn from its pictures."""
-    workshop.datasets.named(str(DatasetRef.of(config.training)), key)
+    context.datasets.named(str(DatasetRef.of(config.training)), key)
 
 
 def start_training(
-    workshop: Workshop, create: Callable[[], Run], key: str | None, *, start: Callable[[Run], None] | None = None
+    context: AppContext, create: Callable[[], Run], key: str | None, *, start: Callable[[Run], None] | None = None
 ) -> Run:
     """Create a visitor's run and start it: here, or by `start` elsewhere.
 
@@ -156,27 +160,27 @@ def start_training(
 
     def create_own() -> Run:
         if start is None:
-            workshop.count_training()
+            context.count_training()
         run = create()
-        workshop.count_training(run)
+        context.count_training(run)
         try:
             with in_a_sentence(f"{run.name} cannot be made"):
                 if key:
-                    workshop.claim(run.path / OWNER, key)
+                    context.claim(run.path / OWNER, key)
         except BaseException:
             discard(run.path)
             raise
         return run
 
-    workshop.require_writable()
-    key = visitors.require_key(key, public=workshop.public)
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
     if start is None:
-        return workshop.trainer.start_new(create_own)
+        return context.trainer.start_new(create_own)
     run = create_own()
     try:
         start(run)
     except BaseException:
-        workshop.library.delete(run)
+        context.library.delete(run)
         raise
     return run
 
@@ -220,34 +224,34 @@ def next_try(run: Run, status: Status) -> NextTry | None:
     return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
 
 
-def go_on(workshop: Workshop, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
+def go_on(context: AppContext, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
     """Do what `next_try` offers, for `epochs` more than planned. Raises UserError.
 
     `token` is for following a job of the Hub.
     """
-    run = workshop.own_run(name or "", key)
-    status = workshop.trainer.status(run)
+    run = context.own_run(name or "", key)
+    status = context.trainer.status(run)
     offer = next_try(run, status)
     if offer is None:
         raise UserError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
     if status.cause == "job":
-        workshop.follow_job(run, token)
+        context.follow_job(run, token)
         return run
-    _require_own_data(workshop, run.config, key)
+    _require_own_data(context, run.config, key)
     if offer.settings is not None:
         config = replace(run.config, training=replace(run.config.training, **offer.settings))
-        _check_limits(workshop, config)
+        _check_limits(context, config)
         kind = "fine-tune" if config.training.start else "scratch"
-        return start_training(workshop, lambda: run.again(workshop.new_path(kind), config), key)
+        return start_training(context, lambda: run.again(context.new_path(kind), config), key)
     more = int(epochs) if offer.takes_epochs and _is_finite(epochs) else 0
     if status.state == "finished" and more < 1:
         raise UserError("It has trained all its epochs: say how many more, at least 1.")
     added = (more,) if more else ()
     longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
-    _check_limits(workshop, replace(run.config, training=longer))
-    workshop.count_training()
-    workshop.trainer.start(run, resume=status.state != "new", more_epochs=more)
-    workshop.count_training(run)
+    _check_limits(context, replace(run.config, training=longer))
+    context.count_training()
+    context.trainer.start(run, resume=status.state != "new", more_epochs=more)
+    context.count_training(run)
     return run
 
 
@@ -255,28 +259,28 @@ def _is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def training_images(workshop: Workshop, config: RunConfig) -> int:
+def training_images(context: AppContext, config: RunConfig) -> int:
     """How many the data set has to train with, before validation images are held out. Raises UserError."""
-    return sum(workshop.datasets.summary(DatasetRef.of(config.training)).counts["train"])
+    return sum(context.datasets.summary(DatasetRef.of(config.training)).counts["train"])
 
 
-def _check_limits(workshop: Workshop, config: RunConfig) -> None:
-    images = 0 if workshop.limits.images is None else training_images(workshop, config)
-    workshop.limits.check(config.training, images, config.model)
-    workshop.storage.room_for_training(config)
+def _check_limits(context: AppContext, config: RunConfig) -> None:
+    images = 0 if context.limits.images is None else training_images(context, config)
+    context.limits.check(config.training, images, config.model)
+    context.storage.room_for_training(config)
 
 
-def requested_plan(workshop: Workshop, request: Request) -> tuple[list[Phase], RunConfig]:
+def requested_plan(context: AppContext, request: Request) -> tuple[list[Phase], RunConfig]:
     """What would train when. Raises as `requested_config`."""
-    config = requested_config(workshop, request)
+    config = requested_config(context, request)
     new_cbam = config.training.start is not None and set(config.model.added_parts) > set(
-        workshop.start_model(config.training.start).added_parts
+        context.start_model(config.training.start).added_parts
     )
     return plan(config.training, config.model, new_cbam=new_cbam), config
 
 
 def suggest(
-    workshop: Workshop, request: Request
+    context: AppContext, request: Request
 ) -> "Generator[tuple[list[Point], Suggestion | None] | None, None, None]":
     """A range test of what the form describes, in a process of its own; closed, it ends that process.
 
@@ -289,26 +293,26 @@ def suggest(
     """
     from resnet_space.training.range_test import points_apart, suggestion
 
-    workshop.require_writable()
-    config = requested_config(workshop, request)
-    _check_limits(workshop, config)
-    start = None if config.training.start is None else workshop.start_run(config.training.start)
+    context.require_writable()
+    config = requested_config(context, request)
+    _check_limits(context, config)
+    start = None if config.training.start is None else context.start_run(config.training.start)
     if start is not None and not start.has_weights:
         raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
     points = []
-    seconds = TEST_SECONDS_PUBLIC if workshop.public else TEST_SECONDS
-    with workshop.slots.taken("range tests"):
+    seconds = TEST_SECONDS_PUBLIC if context.public else TEST_SECONDS
+    with context.slots.taken("range tests"):
         for point in points_apart(config, None if start is None else start.path, seconds=seconds):
             points += [] if point is None else [point]
             yield None if point is None else (list(points), None)
     yield points, suggestion(config, points)
 
 
-def own_settings(workshop: Workshop, request: Request) -> dict[str, Any]:
+def own_settings(context: AppContext, request: Request) -> dict[str, Any]:
     """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = workshop.datasets.summary(workshop.datasets.named(request.dataset, request.key))
+    summary = context.datasets.summary(context.datasets.named(request.dataset, request.key))
     strategy = request.settings["strategy"]
-    return strategy_values(strategy) | data_values(workshop, summary, request.start, request.architecture)
+    return strategy_values(strategy) | data_values(context, summary, request.start, request.architecture)
 
 
 def strategy_values(strategy: str) -> dict[str, Any]:
@@ -317,9 +321,9 @@ def strategy_values(strategy: str) -> dict[str, Any]:
     return {name: getattr(training, name) for name in STRATEGY_SETTINGS}
 
 
-def data_values(workshop: Workshop, summary: DatasetSummary, start: str, architecture: str) -> dict[str, Any]:
+def data_values(context: AppContext, summary: DatasetSummary, start: str, architecture: str) -> dict[str, Any]:
     """What the form's fields become when the data or the start is chosen."""
-    model = model_of(workshop, start, architecture, "", summary.classes)
+    model = model_of(context, start, architecture, "", summary.classes)
     model, settings = image_settings(summary.side, model)
     return {"image_size": model.image_size, **settings}
 

@@ -11,9 +11,9 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
@@ -42,7 +42,7 @@ def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     )
 
 
-def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown: gr.Dropdown) -> Any:
+def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, shown: gr.Dropdown) -> Any:
     """Place the panel and wire its events. Returns the event that started a job, for what is to follow it."""
     with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False) as panel:
         who = gr.Markdown(WHAT)
@@ -54,21 +54,21 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         start = gr.Button("Start the job", size="sm", variant="primary")
 
     def flavour_named(name: str | None, token: str | None) -> Flavour | None:
-        return next((flavour for flavour in workshop.flavours(token) if flavour.name == name), None)
+        return next((flavour for flavour in context.flavours(token) if flavour.name == name), None)
 
     def new_repository(user: str) -> str:
-        return f"{user}/{workshop.library.free_name('fine-tune', secret=True)}"
+        return f"{user}/{context.library.free_name('fine-tune', secret=True)}"
 
     def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
-        token = token_of(workshop, key, signed_in)
+        token = token_of(context, key, signed_in)
         if jobs_space() is None:
             return {who: NO_SPACE}
         try:
-            user = workshop.user_name(token)
-            choices = [(f"${f.price_per_hour:.2f}/h, {f.words}", f.name) for f in workshop.flavours(token)]
+            user = context.user_name(token)
+            choices = [(f"${f.price_per_hour:.2f}/h, {f.words}", f.name) for f in context.flavours(token)]
         except HubError as error:
             return {who: f"{WHAT} {error}"}
-        account = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        account = f"You are **{user}** there." if user else how_to_sign_in(context)
         return {
             who: f"{WHAT} {account}",
             machine: gr.update(choices=choices, value=choices[0][1] if choices else None),
@@ -79,11 +79,11 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         name: str | None, limit: float | None, key: str | None, signed_in: gr.OAuthToken | None, *values: Any
     ) -> str:
         try:
-            flavour = flavour_named(name, token_of(workshop, key, signed_in))
+            flavour = flavour_named(name, token_of(context, key, signed_in))
             if flavour is None or not limit:
                 return ""
-            config = requested_config(workshop, form.request(key, values))
-            seconds = estimated_seconds(config, training_images(workshop, config), flavour)
+            config = requested_config(context, form.request(key, values))
+            seconds = estimated_seconds(config, training_images(context, config), flavour)
             return cost_html(flavour, seconds, limit)
         except UserError as error:
             return f'<p class="caution">{escape(str(error))}</p>'
@@ -109,13 +109,13 @@ def build_jobs(workshop: Workshop, visitor: gr.BrowserState, form: Fields, shown
         if not name:
             raise UserError("Choose a machine first.")
         request = form.request(key, values)
-        token = token_of(workshop, key, signed_in)
+        token = token_of(context, key, signed_in)
         progress(0.0, desc="Sending what it starts from")
 
         def send(run: Any) -> None:
-            workshop.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
+            context.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
 
-        run = start_training(workshop, lambda: create_run(workshop, request, elsewhere=True), key, start=send)
+        run = start_training(context, lambda: create_run(context, request, elsewhere=True), key, start=send)
         names = [*shown_names, run.name]
         owner = (repo_id or "").strip().partition("/")[0]
         return {shown: gr.update(choices=names, value=names), target: new_repository(owner)}

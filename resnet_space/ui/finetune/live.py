@@ -25,7 +25,7 @@ from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.runs import NAME_PATTERN, Metric, Run
 from resnet_space.runs.queue import Status, last_log_lines
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
 
 REFRESH_SECONDS = 0.5  # how often a page's runs are looked at
@@ -43,15 +43,15 @@ class Snapshot:
         UserError: where the machine cannot read it now.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self.workshop = workshop
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
         self.made = time.monotonic()
-        self.runs = workshop.library.runs()
-        self.queue = workshop.trainer.queue(self.runs)
+        self.runs = context.library.runs()
+        self.queue = context.trainer.queue(self.runs)
         self._shared = repr(
             (
                 [(run.name, run.has_weights) for run in self.runs],
-                workshop.trainer.active(self.runs),
+                context.trainer.active(self.runs),
                 [run.name for run in self.queue],
             )
         )
@@ -60,15 +60,15 @@ class Snapshot:
 
     def rows(self, names: Sequence[str]) -> list[Row]:
         """The shown runs that there still are, with how they stand and what they wrote."""
-        found = self.workshop.library.names_now(names, self.runs)
+        found = self.context.library.names_now(names, self.runs)
         return [self._row(name) for name in found[-MAX_SHOWN:]]
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
             run = self._by_name[name]
-            status = self.workshop.trainer.status_in(self.queue, run)
-            metrics = self.workshop.library.metrics(run)  # first, as more may come in between
-            shown = self.workshop.library.shown_metrics(run)
+            status = self.context.trainer.status_in(self.queue, run)
+            metrics = self.context.library.metrics(run)  # first, as more may come in between
+            shown = self.context.library.shown_metrics(run)
             if len(metrics) > len(shown) and not status.note:
                 lacking = len(metrics) - len(shown)
                 status = replace(status, note=f"{lacking} of its metrics lack what is shown here, and are left out.")
@@ -81,14 +81,14 @@ class Snapshot:
         return hashlib.sha1(repr((self._shared, states)).encode()).hexdigest()
 
 
-def rows_of(workshop: Workshop, names: Sequence[str]) -> list[Row]:
+def rows_of(context: AppContext, names: Sequence[str]) -> list[Row]:
     """As `Snapshot.rows`, of a snapshot of its own."""
-    return Snapshot(workshop).rows(names)
+    return Snapshot(context).rows(names)
 
 
-def structure(workshop: Workshop, rows: Sequence[Row]) -> str:
+def structure(context: AppContext, rows: Sequence[Row]) -> str:
     """As `Snapshot.structure`, of a snapshot of its own."""
-    return Snapshot(workshop).structure(rows)
+    return Snapshot(context).structure(rows)
 
 
 def followed_row(rows: Sequence[Row]) -> Row | None:
@@ -101,8 +101,8 @@ def followed_row(rows: Sequence[Row]) -> Row | None:
 class LiveFeed:
     """The messages to the pages. `routes` are for the server that the app runs in."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self.workshop = workshop
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
         self._snapshot: Snapshot | None = None
         # One thread, as several would only take each other's time; and however many streams there are, the rest of the
         # app has its own.
@@ -136,7 +136,7 @@ class LiveFeed:
         """
         try:
             if self._snapshot is None or time.monotonic() - self._snapshot.made > REFRESH_SECONDS / 2:
-                self._snapshot = Snapshot(self.workshop)
+                self._snapshot = Snapshot(self.context)
             snapshot = self._snapshot
             rows = snapshot.rows(names)
             key = snapshot.structure(rows)
@@ -179,7 +179,7 @@ class LiveFeed:
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
         histories = {run.name: metrics for run, _, metrics in rows}
         row = followed_row(rows)
-        waiting = len(self.workshop.trainer.queue() if self._snapshot is None else self._snapshot.queue)
+        waiting = len(self.context.trainer.queue() if self._snapshot is None else self._snapshot.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,

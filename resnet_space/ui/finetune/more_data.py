@@ -16,11 +16,11 @@ from resnet_space.data.archives import Decision, ImportReport, import_archive, i
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.serve import temporary, visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
 from resnet_space.ui.reports import left_out_html
 
@@ -122,30 +122,30 @@ def hub_html(dataset: HubDataset) -> str:
 
 
 def bring(
-    workshop: Workshop, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
+    context: AppContext, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
 ) -> tuple[str, ImportReport]:
     """Make a visitor's data set under a free name like the one that is wanted. Raises UserError."""
-    workshop.require_writable()
-    key = visitors.require_key(key, public=workshop.public)
-    name = free_dataset_name(title, secret=workshop.public)
-    report = bringing(workshop.datasets.folder / name)
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
+    name = free_dataset_name(title, secret=context.public)
+    report = bringing(context.datasets.folder / name)
     if key:
-        workshop.claim(workshop.datasets.folder / name / DATASET_OWNER, key)
+        context.claim(context.datasets.folder / name / DATASET_OWNER, key)
     return name, report
 
 
 def bring_archive(
-    workshop: Workshop, path: Path, title: str, key: str | None, **options: Any
+    context: AppContext, path: Path, title: str, key: str | None, **options: Any
 ) -> tuple[str, ImportReport]:
     """The same of an uploaded archive; the options are those of `import_archive`."""
-    limits = workshop.storage.import_limits(path)
-    made = bring(workshop, title, key, lambda to: import_archive(path, to, limits=limits, **options))
+    limits = context.storage.import_limits(path)
+    made = bring(context, title, key, lambda to: import_archive(path, to, limits=limits, **options))
     temporary.used(path, IN_USE)  # no longer
     return made
 
 
 def download(
-    workshop: Workshop,
+    context: AppContext,
     repo_id: str,
     config: str | None,
     label: str | None,
@@ -155,13 +155,13 @@ def download(
     """Fetch a data set of the Hub and offer it from now on; progress is told (done, all, MB). Raises UserError."""
     dataset = described(repo_id, config, label, image)
     megabytes = dataset.bytes / 1e6
-    workshop.storage.room_for_download(dataset.reference, dataset.bytes)
+    context.storage.room_for_download(dataset.reference, dataset.bytes)
     fetch_dataset(dataset, progress=lambda done, total: progress(done, total, megabytes))
-    workshop.datasets.remember(dataset.reference)
+    context.datasets.remember(dataset.reference)
     return dataset
 
 
-def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
+def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     """Place the panel and wire its events. Returns what changes to the reference of a data set just brought here."""
     added = gr.State(None)
     with gr.Accordion("Other images: your own, or the Hub's", open=False):
@@ -181,7 +181,7 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
                 label = gr.Dropdown([], label="Label column", visible=False)
                 image = gr.Dropdown([], label="Image column", visible=False)
                 load = gr.Button("Download", variant="secondary")
-            if not workshop.public:
+            if not context.public:
                 with gr.Tab("Folder"):
                     folder = gr.Textbox(
                         label="Folder on this machine", placeholder="/home/me/pictures", info="press Enter"
@@ -207,25 +207,25 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
         progress: gr.Progress = PROGRESS,
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> dict[Any, Any]:
-        workshop.require_writable()
+        context.require_writable()
         if not payload or not payload.get("path"):
             return {report: "", otherwise: gr.update(visible=False), source: ""}
         path = uploaded_file(payload)
         name = str(payload.get("orig_name") or path.name)
         reading = reporter(progress, "Reading the archive")
-        return shown(UPLOAD, bring_archive(workshop, path, name, key, progress=reading, **options))
+        return shown(UPLOAD, bring_archive(context, path, name, key, progress=reading, **options))
 
     @costly
     def on_folder(
         text: str, key: str | None, progress: gr.Progress = PROGRESS, options: Mapping[str, Any] = NO_OPTIONS
     ) -> dict[Any, Any]:
-        workshop.require_writable()
-        path = machine_folder(workshop, text)
+        context.require_writable()
+        path = machine_folder(context, text)
         if path is None:
             raise UserError("Name a folder of this machine first.")
         reading = reporter(progress, "Reading the folder")
         return shown(
-            FOLDER, bring(workshop, path.name, key, lambda to: import_folder(path, to, progress=reading, **options))
+            FOLDER, bring(context, path.name, key, lambda to: import_folder(path, to, progress=reading, **options))
         )
 
     @costly
@@ -267,14 +267,14 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     def on_load(
         repo_id: str | None, chosen: str | None, label: str | None, image: str | None, progress: gr.Progress = PROGRESS
     ) -> dict[Any, Any]:
-        workshop.require_writable()
+        context.require_writable()
         if not repo_id:
             raise UserError("Choose a data set first, or type its id.")
 
         def downloading(done: int, total: int, megabytes: float) -> None:
             progress(done / max(total, 1), desc=f"Downloading {megabytes:,.0f} MB")
 
-        dataset = download(workshop, repo_id.strip(), chosen or None, label or None, image or None, downloading)
+        dataset = download(context, repo_id.strip(), chosen or None, label or None, image or None, downloading)
         return {added: str(dataset.reference), report: hub_html(dataset)}
 
     columns = [config, label, image]
@@ -286,17 +286,17 @@ def build_more_data(workshop: Workshop, visitor: gr.BrowserState) -> gr.State:
     config.input(on_chosen, [found, config], columns, show_progress="minimal", **PRIVATE)
     load.click(on_load, [found, *columns], [added, report], **waiting)
     sources: list[Any] = [otherwise, source, visitor, upload]
-    if not workshop.public:
+    if not context.public:
         folder.submit(on_folder, [folder, visitor], views, **waiting)
         sources.append(folder)
     otherwise.input(on_otherwise, sources, views, **waiting)
     return added
 
 
-def machine_folder(workshop: Workshop, text: str | None) -> Path | None:
+def machine_folder(context: AppContext, text: str | None) -> Path | None:
     """The folder of this machine that a visitor named; None for an empty text. Raises UserError."""
     named = (text or "").strip()
-    if named and workshop.public:  # hidden is not protected
+    if named and context.public:  # hidden is not protected
         raise UserError("A folder can be read only by the app's owner.")
     path = Path(named).expanduser().resolve()  # which has a name
     if named and not path.is_dir():

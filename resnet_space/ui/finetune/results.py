@@ -15,7 +15,7 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
 from resnet_space.runs import Run, last_metric, split_words
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import (
     Evaluation,
     confusion_matrix,
@@ -84,7 +84,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
     return f'<div class="data">{tiles_html(title, tiles)}</div>'
 
 
-def build_results(workshop: Workshop, judged: gr.State) -> None:
+def build_results(context: AppContext, judged: gr.State) -> None:
     """Place the panel and wire its events; `judged` has the name of the finished run that it is about."""
     with gr.Accordion("What it gets right and wrong", open=False):
         scores = gr.HTML(f'<p class="note">{NOTHING}</p>', apply_default_css=False)
@@ -100,7 +100,7 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
-        run = workshop.library.open(name)
+        run = context.library.open(name)
         evaluation = load_evaluation(run)
         if evaluation is None:
             raise UserError(f"{name} was not tested by this version of the app.")
@@ -128,8 +128,8 @@ def build_results(workshop: Workshop, judged: gr.State) -> None:
         def nothing(html: str) -> dict[Any, Any]:
             return {scores: html, panel: gr.update(visible=False)}
 
-        run = None if name is None else workshop.library.open(name)
-        test = last_metric(workshop.library.metrics(run), "test") if run else None
+        run = None if name is None else context.library.open(name)
+        test = last_metric(context.library.metrics(run), "test") if run else None
         try:
             evaluation = load_evaluation(run) if run else None
         except UserError as error:

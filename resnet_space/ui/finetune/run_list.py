@@ -11,9 +11,9 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import system_words
 from resnet_space.runs import CONFIG, WEIGHTS, last_metric
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.storage import retention_words
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.live import MAX_SHOWN
@@ -48,18 +48,18 @@ class RunList:
     changed: gr.State
 
 
-def run_rows(workshop: Workshop, key: str | None) -> list[list[Any]]:
+def run_rows(context: AppContext, key: str | None) -> list[list[Any]]:
     """A row for every run that the visitor sees, the newest first: `COLUMNS`."""
     rows = []
-    for run in workshop.runs(key):
-        metrics = workshop.library.shown_metrics(run)
+    for run in context.runs(key):
+        metrics = context.library.shown_metrics(run)
         test, end = last_metric(metrics, "test"), last_metric(metrics, "end")
         best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
         training = run.config.training
         rows.append(
             [
                 run.name,
-                workshop.trainer.status(run).state,
+                context.trainer.status(run).state,
                 None if test is None else round(100 * test["accuracy"], 1),
                 None if best is None else round(100 * best, 1),
                 training.total_epochs,
@@ -74,12 +74,12 @@ def run_rows(workshop: Workshop, key: str | None) -> list[list[Any]]:
     return rows
 
 
-def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropdown) -> RunList:
+def build_run_list(context: AppContext, visitor: gr.BrowserState, shown: gr.Dropdown) -> RunList:
     """Place the table and the actions, and wire their events; `shown` has the names of the runs in the plots."""
     chosen, changed = gr.State(None), gr.State(0)
     with gr.Accordion("All runs: sort, filter, show, rename, delete, export", open=False):
         table = gr.Dataframe(
-            run_rows(workshop, None),
+            run_rows(context, None),
             headers=list(COLUMNS),
             datatype=list(COLUMNS.values()),
             interactive=False,
@@ -88,15 +88,15 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             label="Click a run to choose it",
             elem_id="run-list",
         )
-        kept = retention_words(workshop.limits)
+        kept = retention_words(context.limits)
         gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
         with gr.Column(visible=False) as actions:
             title = gr.Markdown(elem_classes="told")
             with gr.Row():
                 show = gr.Button("Show or hide in the plots", size="sm", min_width=150)
                 export = gr.Button("Export", size="sm", min_width=110)
-                rename = gr.Button("Rename", size="sm", min_width=110, visible=not workshop.readonly)
-                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110, visible=not workshop.readonly)
+                rename = gr.Button("Rename", size="sm", min_width=110, visible=not context.readonly)
+                delete = gr.Button("Delete", size="sm", variant="stop", min_width=110, visible=not context.readonly)
             with gr.Row(visible=False) as renaming:
                 new_name = gr.Textbox(label="New name", info="press Enter")
             with gr.Row(visible=False) as confirming:
@@ -123,17 +123,17 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
         return choose(event.row_value[0]) | {actions: gr.update(visible=True)} | hidden
 
     def on_show(name: str, shown_names: list[str], count: int) -> dict[Any, Any]:
-        workshop.library.open(name)
+        context.library.open(name)
         others = [n for n in shown_names if n != name]
         return show_runs(others if name in shown_names else [*shown_names, name][-MAX_SHOWN:], count)
 
     def on_rename(name: str, new: str, shown_names: list[str], key: str, count: int) -> dict[Any, Any]:
-        run = workshop.rename_run(name, key, (new or "").strip())
+        run = context.rename_run(name, key, (new or "").strip())
         names = [run.name if n == name else n for n in shown_names]
         return choose(run.name) | show_runs(names, count) | ask(None)
 
     def on_delete(name: str, shown_names: list[str], key: str, count: int) -> dict[Any, Any]:
-        workshop.delete_run(name, key)
+        context.delete_run(name, key)
         gone = {chosen: None, actions: gr.update(visible=False)} | ask(None)
         return gone | show_runs([n for n in shown_names if n != name], count)
 
@@ -145,18 +145,18 @@ def build_run_list(workshop: Workshop, visitor: gr.BrowserState, shown: gr.Dropd
             progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=STAGE_WORDS[stage])
 
         progress(0.0, desc="Starting a process of its own")
-        run = workshop.library.open(name)
+        run = context.library.open(name)
         try:
             # With the ONNX file, which is as large as the weights.
             with own_folder(2 * (run.path / WEIGHTS).stat().st_size if run.has_weights else 0) as folder:
-                with workshop.slots.taken("exports"):
+                with context.slots.taken("exports"):
                     onnx = export_onnx(run, folder / f"{name}.onnx", report)
                 copies = [shutil.copyfile(run.path / file, folder / f"{name}-{file}") for file in (WEIGHTS, CONFIG)]
         except UserError as error:  # perhaps the last line of the process that writes it
             raise UserError(system_words(error) or str(error)) from None
         by = f"by at most {onnx.largest_difference:.0e} of the largest" if onnx.largest_difference else "by nothing"
         # Where the app's own folders are is nobody else's business.
-        path = Path("checkpoints", name) if workshop.public else run.path
+        path = Path("checkpoints", name) if context.public else run.path
         return {
             exported: gr.update(visible=True),
             files: [str(path) for path in (*copies, onnx.path)],

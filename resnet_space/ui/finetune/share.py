@@ -8,9 +8,9 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.push import suggested_repo_id
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 
 FOR_ALL, FOR_OWNER = "public", "private"
@@ -20,9 +20,9 @@ WHAT = (
 )
 
 
-def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State) -> None:
+def build_share(context: AppContext, visitor: gr.BrowserState, followed: gr.State) -> None:
     """Place the panel and wire its events; `followed` is the run that the tab speaks of."""
-    with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not workshop.readonly) as panel:
+    with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
         with gr.Row():
             run = gr.Dropdown([], label="Run", min_width=180)
@@ -34,22 +34,22 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
 
     def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
         try:
-            return workshop.user_name(token_of(workshop, key, signed_in))
+            return context.user_name(token_of(context, key, signed_in))
         except HubError:  # the push itself says what is wrong
             return None
 
     def suggestion(name: str | None, user: str | None) -> Any:
         try:
-            return suggested_repo_id(workshop.library.open(name or ""), user) if user else gr.skip()
+            return suggested_repo_id(context.library.open(name or ""), user) if user else gr.skip()
         except UserError:
             return gr.skip()
 
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
-        trained = workshop.trained_names(key)
-        own = [n for n in workshop.finetuned_names(key) if n in trained]
+        trained = context.trained_names(key)
+        own = [n for n in context.finetuned_names(key) if n in trained]
         chosen = name if name in own else next(iter(own), None)
         user = name_of(key, signed_in)
-        account = f"You are **{user}** there." if user else how_to_sign_in(workshop)
+        account = f"You are **{user}** there." if user else how_to_sign_in(context)
         return {who: f"{WHAT} {account}", run: gr.update(choices=own, value=chosen), target: suggestion(chosen, user)}
 
     def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
@@ -65,11 +65,11 @@ def build_share(workshop: Workshop, visitor: gr.BrowserState, followed: gr.State
         progress: gr.Progress = PROGRESS,
     ) -> str:
         progress(0.0, desc="Writing the card")
-        url = workshop.push(
+        url = context.push(
             name or "",
             (repo_id or "").strip(),
             key,
-            token=token_of(workshop, key, signed_in),
+            token=token_of(context, key, signed_in),
             private=seen_by == FOR_OWNER,
             progress=reporter(progress, "Uploading {mb}"),
         )

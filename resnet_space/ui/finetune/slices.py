@@ -19,7 +19,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.config import RunConfig
 from resnet_space.runs import Run, last_metric
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.zero.host import SliceProgress, train_in_slices
 from resnet_space.serve.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
 from resnet_space.ui.events import EACH, QUIET
@@ -32,7 +32,7 @@ RESPONSE_SECONDS = 0.5  # until it is noticed that somebody has left
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "zero_gpu"}
 
 
-def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Component]) -> None:
+def host_in_slices(context: AppContext, started: Dependency, inputs: Sequence[Component]) -> None:
     """After an event that started a run, train it. `inputs`: the names of the runs shown and the visitor's key."""
     if not is_zero_gpu():
         return
@@ -40,17 +40,17 @@ def host_in_slices(workshop: Workshop, started: Dependency, inputs: Sequence[Com
     def host(names: list[str], key: str | None) -> Iterator[None]:
         for name in names:
             try:
-                run = workshop.own_run(name, key)
+                run = context.own_run(name, key)
             except UserError:  # another's, or deleted meanwhile
                 continue
-            for _ in _hosted(workshop, run.name):
+            for _ in _hosted(context, run.name):
                 yield
 
     started.success(host, inputs, None, **QUIET | EACH | LIMITS)
 
 
 def also_hosting(
-    workshop: Workshop, endpoint: Callable[P, dict[str, Any]], status: Callable[[Workshop, str], dict[str, Any]]
+    context: AppContext, endpoint: Callable[P, dict[str, Any]], status: Callable[[AppContext, str], dict[str, Any]]
 ) -> Callable[P, Generator[dict[str, Any], None, None]]:
     """An endpoint that trains what `endpoint` starts, too: it gives the status again and again until the end."""
 
@@ -58,29 +58,29 @@ def also_hosting(
     def hosted(*args: P.args, **kwargs: P.kwargs) -> Generator[dict[str, Any], None, None]:
         started = endpoint(*args, **kwargs)
         yield started
-        for _ in _hosted(workshop, started["run"]):
-            yield started | status(workshop, started["run"])
-        yield started | status(workshop, started["run"])
+        for _ in _hosted(context, started["run"]):
+            yield started | status(context, started["run"])
+        yield started | status(context, started["run"])
 
     return hosted
 
 
-def quota_html(workshop: Workshop, config: RunConfig, images: int) -> str:
+def quota_html(context: AppContext, config: RunConfig, images: int) -> str:
     """How much GPU time a training with so many images will ask for, from the pace of one like it if there is."""
     if not is_zero_gpu():
         return ""
     steps = config.training.total_epochs * images / config.training.batch_size
-    pace = next(filter(None, map(_gpu_pace(workshop, config), workshop.library.runs())), None)
+    pace = next(filter(None, map(_gpu_pace(context, config), context.library.runs())), None)
     seconds = needed_seconds(steps, pace or expected_steps_per_second(config))
     return f'<p class="note">{quota_words(seconds)}</p>'
 
 
-def _gpu_pace(workshop: Workshop, config: RunConfig) -> Callable[[Run], float | None]:
+def _gpu_pace(context: AppContext, config: RunConfig) -> Callable[[Run], float | None]:
     def alike(other: RunConfig) -> tuple[object, ...]:
         return other.model.architecture, other.model.options, other.model.image_size, other.training.batch_size
 
     def pace(run: Run) -> float | None:
-        metrics = workshop.library.metrics(run)
+        metrics = context.library.metrics(run)
         start = last_metric(metrics, "start")
         on_gpu = start is not None and start["device"] == "cuda"
         return steps_per_second(metrics) if on_gpu and alike(run.config) == alike(config) else None
@@ -88,14 +88,14 @@ def _gpu_pace(workshop: Workshop, config: RunConfig) -> Callable[[Run], float | 
     return pace
 
 
-def _hosted(workshop: Workshop, name: str) -> Iterator[None]:
+def _hosted(context: AppContext, name: str) -> Iterator[None]:
     """Train a run that waits for a host; nothing for one that does not. Closed in the middle, it stops the run.
 
     The slices are asked for from a thread with the event's context, which says whose quota it is. For Gradio closes the
     generators of those who leave on its event loop, where all other visitors would wait until the state is saved.
     """
-    run = workshop.library.open(name)
-    resume = workshop.trainer.take(run)
+    run = context.library.open(name)
+    resume = context.trainer.take(run)
     if resume is None:
         return
     reports: SimpleQueue[SliceProgress | Exception | None] = SimpleQueue()

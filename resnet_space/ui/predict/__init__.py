@@ -12,9 +12,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.pictures import read_picture
@@ -53,18 +53,18 @@ class PredictTab:
 
 
 def build_predict(
-    workshop: Workshop, app: gr.Blocks, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State
+    context: AppContext, app: gr.Blocks, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State
 ) -> PredictTab:
     """Place the tab's components and wire its events.
 
     Args:
-        workshop: what all share.
+        context: what all share.
         app: the page.
         tab: the tab itself.
         visitor: the key that a browser is known by.
         names: the runs that can predict.
     """
-    trained = workshop.trained_names()
+    trained = context.trained_names()
     with gr.Row():
         with gr.Column(scale=1, min_width=300, elem_id="predict-choices"):
             picture = gr.Image(
@@ -76,14 +76,14 @@ def build_predict(
                 buttons=["fullscreen"],
             )
             with_example = build_examples(picture)
-            run = run_dropdown(trained, workshop.default_name())
+            run = run_dropdown(trained, context.default_name())
             other = run_dropdown(with_nothing(trained), "", label="Compare with")
-            pulled = build_pull(workshop, visitor)
+            pulled = build_pull(context, visitor)
             button = gr.Button("Predict", variant="primary")
         with gr.Column(scale=2, min_width=320):
             answer = gr.HTML(EMPTY, js_on_load="resnetSpace.predict.answer(element, watch)", elem_id="answer", **PLAIN)
             with gr.Column(visible=False) as once_answered:
-                mistakes = build_mistakes(workshop, visitor, picture, run)
+                mistakes = build_mistakes(context, visitor, picture, run)
                 gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
             why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
             evidence = gr.HTML(
@@ -97,7 +97,7 @@ def build_predict(
             channel = gr.HTML(
                 "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
             )
-    build_many(workshop, run)
+    build_many(context, run)
     with gr.Column(visible=False):  # what programs get of this tab
         label = gr.Label(label="Top 5", num_top_classes=5)
         maps = gr.HTML(label="Attention maps")
@@ -116,13 +116,13 @@ def build_predict(
             The five most probable classes with their calibrated probabilities, and as HTML a warning where the picture
             is unlike what the model was trained on, and the attention maps.
         """
-        with workshop.slots.taken("predictions"):
-            predicted = look(workshop, read_picture(image), run, features=False)
+        with context.slots.taken("predictions"):
+            predicted = look(context, read_picture(image), run, features=False)
         top = dict(zip(predicted.prediction.classes, predicted.prediction.probabilities, strict=True))
         return top, program_html(predicted)
 
     def look_again(image: dict[str, Any] | None, run: str, other: str | None) -> list[Look]:
-        return looks(workshop, image, [run, other or None])
+        return looks(context, image, [run, other or None])
 
     @costly
     def on_picture(image: dict[str, Any] | None, run: str, other: str | None) -> Iterator[dict[Any, Any]]:
@@ -142,7 +142,7 @@ def build_predict(
             once_answered: gr.update(visible=True),
             mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
         }
-        with workshop.slots.taken("predictions"):
+        with context.slots.taken("predictions"):
             maps = class_maps_html(predicted)
         yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(predicted), channel: ""}
 
@@ -169,7 +169,7 @@ def build_predict(
         chosen = one(image, run, other, event.side)
         if not isinstance(event.index, int):
             raise UserError("Choose a class first.")
-        with workshop.slots.taken("tests of maps"):
+        with context.slots.taken("tests of maps"):
             value = evidence_value(
                 chosen, event.kind, event.index, lambda share: progress(share, desc="Testing the maps, and random ones")
             )
@@ -192,13 +192,13 @@ def build_predict(
         chosen = []
         for name in (asked.get("run"), asked.get("with")):
             try:
-                linked = workshop.library.open(name or "")
+                linked = context.library.open(name or "")
                 chosen.append(linked.name if linked.has_weights else None)
             except UserError:
                 chosen.append(None)
             if name and not chosen[-1]:
                 warn(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
-        known = [*dict.fromkeys([*workshop.trained_names(), *filter(None, chosen)])]
+        known = [*dict.fromkeys([*context.trained_names(), *filter(None, chosen)])]
         return {
             run: gr.update(choices=known, value=chosen[0]) if chosen[0] else gr.skip(),
             other: gr.update(choices=with_nothing(known), value=chosen[1]) if chosen[1] else gr.skip(),

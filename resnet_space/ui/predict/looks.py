@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.data.images import to_model_size
-from resnet_space.serve.workshop import Workshop
+from resnet_space.serve.context import AppContext
 from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ class Look:
         }
 
 
-def look(workshop: Workshop, picture: "Image", name: str, *, features: bool = True) -> Look:
+def look(context: AppContext, picture: "Image", name: str, *, features: bool = True) -> Look:
     """Raises UserError where the run cannot be used."""
-    classifier = workshop.classifier(name)
+    classifier = context.classifier(name)
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 
 
-def looks(workshop: Workshop, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
+def looks(context: AppContext, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
     """A look of each of the named runs, at the picture in a component's payload. Raises UserError."""
-    with workshop.slots.taken("predictions"):
+    with context.slots.taken("predictions"):
         picture = read_picture(payload)
-        return [look(workshop, picture, name) for name in dict.fromkeys(filter(None, names))]
+        return [look(context, picture, name) for name in dict.fromkeys(filter(None, names))]

@@ -12,9 +12,9 @@ import numpy as np
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.data.archives.report import SkippedFiles
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import Workshop
 from resnet_space.training.evaluation import Evaluation, summary
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
@@ -73,9 +73,9 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     return confusion_value(evaluation, occurring, title="Confusion, of these pictures")
 
 
-def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
+def build_many(context: AppContext, run: gr.Dropdown) -> None:
     """Place the panel and wire its events; `run` is the tab's choice."""
-    most = MOST_PUBLIC if workshop.public else MOST
+    most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
     with gr.Accordion("Many pictures at once: files, a zip or tar, a folder", open=False, elem_id="many"), gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -83,7 +83,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
                 label=WHAT, file_count="multiple", file_types=["image", *ARCHIVES], height=160, elem_id="pictures"
             )
             folder = gr.Textbox(
-                label="Or a folder on this machine", placeholder="/home/me/pictures", visible=not workshop.public
+                label="Or a folder on this machine", placeholder="/home/me/pictures", visible=not context.public
             )
             gr.HTML(f'<p class="note">{HOW}</p>', apply_default_css=False)
             with gr.Row():
@@ -111,7 +111,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
         uploads = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]
-        if path := machine_folder(workshop, text):
+        if path := machine_folder(context, text):
             uploads.append((path, path.name))
         if not uploads:
             raise UserError("There are no pictures yet: upload some, or a zip or tar of them.")
@@ -122,7 +122,7 @@ def build_many(workshop: Workshop, run: gr.Dropdown) -> None:
         payload: list[dict[str, Any]] | None, text: str | None, name: str, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         pictures = sources(payload, text)
-        classifier = workshop.classifier(name)
+        classifier = context.classifier(name)
         rows: list[Row] = []
         reading = Reading(SkippedFiles())
         ended, shown_at = "", time.monotonic()

@@ -13,9 +13,9 @@ from resnet_space.data.mistakes import MISTAKES, add_mistake, classes_of, mistak
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATASET_OWNER, dataset_folders
 from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import copied
 from resnet_space.ui.events import PRIVATE
 from resnet_space.ui.finetune.more_data import free_dataset_name
@@ -37,44 +37,44 @@ class Mistakes:
     use: gr.Button
 
 
-def own_set(workshop: Workshop, key: str | None, classes: tuple[str, ...]) -> Path | None:
+def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> Path | None:
     """The visitor's data set of mistakes in these classes, if there is one."""
     for folder in dataset_folders().values():
-        is_theirs = not workshop.public or visitors.owns(folder / DATASET_OWNER, key)
-        is_one = folder.parent == workshop.datasets.folder and folder.name.startswith(MISTAKES)
+        is_theirs = not context.public or visitors.owns(folder / DATASET_OWNER, key)
+        is_one = folder.parent == context.datasets.folder and folder.name.startswith(MISTAKES)
         if is_one and is_theirs and classes_of(folder) == classes:
             return folder
     return None
 
 
 def keep_mistake(
-    workshop: Workshop, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
+    context: AppContext, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> Any:
     """(the data set's folder, how many pictures it has now). Raises UserError."""
-    workshop.require_writable()
-    key = visitors.require_key(key, public=workshop.public)
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
     if not payload or not payload.get("path"):
         raise UserError(NO_PICTURE)
     if not label:
         raise UserError("Choose first what the picture really shows.")
     path = uploaded_file(payload)
-    classes = workshop.library.open(run).config.model.classes
+    classes = context.library.open(run).config.model.classes
     with _writing:
-        folder = own_set(workshop, key, classes)
+        folder = own_set(context, key, classes)
         if folder is None:
-            folder = workshop.datasets.folder / free_dataset_name(MISTAKES, secret=workshop.public)
+            folder = context.datasets.folder / free_dataset_name(MISTAKES, secret=context.public)
         name = str(payload.get("orig_name") or path.name)
         count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
         if key:
-            workshop.claim(folder / DATASET_OWNER, key)
-    workshop.datasets.forget_summary(DatasetRef(folder.name))
+            context.claim(folder / DATASET_OWNER, key)
+    context.datasets.forget_summary(DatasetRef(folder.name))
     return folder, count
 
 
-def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Image, run: gr.Dropdown) -> Mistakes:
+def build_mistakes(context: AppContext, visitor: gr.BrowserState, picture: gr.Image, run: gr.Dropdown) -> Mistakes:
     """Place the row and wire its events."""
     dataset = gr.State(None)
-    with gr.Column(visible=not workshop.readonly, elem_id="mistakes"):
+    with gr.Column(visible=not context.readonly, elem_id="mistakes"):
         with gr.Row():
             label = gr.Dropdown([], label="Wrong? It is really a", value=None, min_width=160, scale=2)
             keep = gr.Button("Keep as a mistake", size="sm", min_width=150)
@@ -85,7 +85,7 @@ def build_mistakes(workshop: Workshop, visitor: gr.BrowserState, picture: gr.Ima
 
     @costly
     def on_keep(payload: dict[str, Any] | None, name: str, is_really: str | None, key: str | None) -> dict[Any, Any]:
-        folder, count = keep_mistake(workshop, payload, name, is_really, key)
+        folder, count = keep_mistake(context, payload, name, is_really, key)
         words = (
             f'<p class="note" role="status">Kept as a <b>{escape(str(is_really))}</b> in the data set '
             f"<b>{escape(folder.name)}</b>, which has {counted(count, 'picture')} now.</p>"

@@ -11,8 +11,8 @@ from resnet_space.common.text import markdown_text
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, quartiles, stage_names
 from resnet_space.plots.residuals.norms import BlockNorms, norms_chart, ratio_chart
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.workshop import Workshop
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.exports import stem, wire_download
@@ -98,7 +98,7 @@ class Norms(View):
         )
 
     def extend(
-        self, tab: "ViewTab", workshop: Workshop, findings: gr.State, pictures: PicturesTab
+        self, tab: "ViewTab", context: AppContext, findings: gr.State, pictures: PicturesTab
     ) -> "list[Component]":
         """All values as CSV, and the image and block of a point that is clicked."""
         with tab.extra:
@@ -117,7 +117,7 @@ class Norms(View):
                 name = measured.measured.norms.blocks[block]
             except (AttributeError, TypeError, ValueError, IndexError):  # a line was clicked, or it is a raw request
                 return {clicked: gr.skip()}
-            html = BlockView.of(workshop, measured, name, index).html
+            html = BlockView.of(context, measured, name, index).html
             return {clicked: html, pictures.block: name, pictures.image: index}
 
         wire_download(values_button, values, [findings], tab.file)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
     from torch import Tensor
 
-    from resnet_space.serve.workshop import Workshop
+    from resnet_space.serve.context import AppContext
     from resnet_space.ui.explore.pictures import PicturesTab
     from resnet_space.ui.explore.view_tab import ViewTab
 
@@ -90,13 +90,13 @@ class View(ABC):
         return self.lines
 
     def extend(
-        self, tab: "ViewTab", workshop: "Workshop", findings: "gr.State", pictures: "PicturesTab"
+        self, tab: "ViewTab", context: "AppContext", findings: "gr.State", pictures: "PicturesTab"
     ) -> "list[Component]":
         """Place and wire what only this view has.
 
         Args:
             tab: the view's own.
-            workshop: what all share.
+            context: what all share.
             findings: the handle of what was measured.
             pictures: the tab of one block's pictures.
 

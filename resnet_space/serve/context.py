@@ -40,7 +40,7 @@ AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tr
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
 
-class Workshop:
+class AppContext:
     """One per app. Its methods may be called from any thread.
 
     Args:
