@@ -54,7 +54,7 @@ DATASET = "cifar10-mini"
 VALIDATION = "validation"
 # Which function is which part. What is around them, such as the generators and the loop itself, is "other".
 FUNCTIONS: list[tuple[Any, str, str]] = [
-    (train, "load_splits", "decode"),
+    (train, "splits_of", "decode"),
     (ImageSet, "pixels", "transfer"),
     (ImageSet, "to", "transfer"),
     (batches, "augmented", "augmentation"),

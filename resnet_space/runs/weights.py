@@ -132,7 +132,7 @@ def without_head(weights: dict[str, W], head: str) -> dict[str, W]:
 def array_problem(arrays: "Mapping[str, NDArray[Any]]", expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
     """Why arrays, which may come from anyone, are not those of the expected types and shapes; nothing if they are."""
     if set(arrays) != set(expected):
-        return f"it has {', '.join(sorted(arrays))[:100]} instead of {', '.join(expected)}"
+        return f"it has {', '.join(sorted(arrays))[:100] or 'nothing'} instead of {', '.join(expected)}"
     for name, (dtype, shape) in expected.items():
         array = arrays[name]
         if array.dtype != dtype or array.shape != shape:

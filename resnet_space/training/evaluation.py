@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.runs import EVALUATION, Run, replaced_atomically
+from resnet_space.runs.weights import array_problem
 
 if TYPE_CHECKING:  # torch takes seconds to import, and an evaluation is read without it
     import torch
@@ -178,17 +179,14 @@ def load_evaluation(run: Run) -> Evaluation | None:
 _ARRAYS = tuple(field.name for field in fields(Evaluation) if field.name != "classes")
 
 
-def _problem(arrays: dict[str, NDArray[Any]], classes: int) -> str | None:
-    """Why arrays from a file, which may come from anyone, are not an evaluation; None if they are."""
-    missing = [name for name in _ARRAYS if name not in arrays]
-    if missing or len(arrays) > len(_ARRAYS):
-        return f"{', '.join(missing)} missing" if missing else "it has more in it"
-    n, k = arrays["labels"].size, min(TOP, classes)
+def _problem(arrays: dict[str, NDArray[Any]], classes: int) -> str:
+    """Why arrays from a file, which may come from anyone, are not an evaluation; nothing if they are."""
+    n, k = arrays["labels"].size if "labels" in arrays else 0, min(TOP, classes)
     shapes = {"labels": (n,), "top": (n, k), "probabilities": (n, k), "losses": (n,), "rows": (n,)}
-    for name, shape in shapes.items():
-        array, dtype = arrays[name], "float32" if name in ("probabilities", "losses") else "int32"
-        if array.dtype != dtype or array.shape != shape:
-            return f"{name} is {array.dtype} {list(array.shape)} instead of {dtype} {list(shape)}"
+    floats = ("probabilities", "losses")
+    expected = {name: ("float32" if name in floats else "int32", shape) for name, shape in shapes.items()}
+    if problem := array_problem(arrays, expected):
+        return problem
     if not n:
         return "it has no images"
     # Written so that NaN fails too.
@@ -197,7 +195,7 @@ def _problem(arrays: dict[str, NDArray[Any]], classes: int) -> str | None:
             return f"{name} must be from 0 to {limit}"
     if not (arrays["losses"].min() >= 0 and np.isfinite(arrays["losses"]).all()):
         return "losses must be finite and not below 0"
-    return None
+    return ""
 
 
 # What it tells

@@ -225,7 +225,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     expect(page.locator(".caution")).to_contain_text("enlarged to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Image size").fill("32")
-    expect(page.locator(".caution")).to_contain_text("leave 1 x 1 pixels", timeout=SHOWN_MS)
+    expect(page.locator(".caution")).to_contain_text("leaves 1 x 1 pixels", timeout=SHOWN_MS)
     page.get_by_label("Random crop").click()
     page.get_by_role("option", name="padded").click()
     keep(page, "10-hub")
