@@ -17,7 +17,7 @@ from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
 from resnet_space.explain.faithfulness import Evidence, evidence
 from resnet_space.explain.ood import load_feature_statistics, recorded_means
-from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_features
+from resnet_space.explain.saliency import ClassMaps, maps_from_features
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
@@ -135,9 +135,8 @@ class Classifier:
         Raises:
             ValueError: for an unknown method, stage or class, or a prediction without features.
         """
-        stages = mapped_stages(self.model)
-        name = stages[-1] if stage is None else stage
-        if name in stages and name not in prediction.features:
+        name = list(self.model.stages())[-1] if stage is None else stage
+        if name in self.model.stages() and name not in prediction.features:
             raise ValueError("The prediction has no features: make it with features=True.")
         features = prediction.features.get(name, torch.empty(0))[None]
         size = (self.config.image_size, self.config.image_size)

@@ -98,23 +98,20 @@ def maps_from_features(
     stage: str | None = None,
 ) -> ClassMaps:
     """As `class_maps`, from the stage's output for one image, [1, C, h, w] or [1, T, D], of a pass that was made."""
-    import torch
 
     if method not in METHODS:
         raise ValueError(f"The method is {method!r}, but must be one of {', '.join(METHODS)}.")
     stage = _known_stage(model, stage)
-    after = model.after(stage)
-    assert after is not None
-    with torch.inference_mode():
-        logits = after(features)
-    count = logits.shape[1]
-    if not classes or not all(isinstance(c, int) and 0 <= c < count for c in classes):
-        raise ValueError(f"The classes are {list(classes)}, but must be whole numbers from 0 to {count - 1}.")
     if method == "grad-cam":
         raw = grad_cam(model, features.expand(len(classes), *features.shape[1:]), classes, stage)
     else:
-        raw = _ablation_cam(model, features, logits[0], classes, stage)
+        raw = _ablation_cam(model, features, classes, stage)
     return ClassMaps(method, stage, tuple(classes), raw, size)
+
+
+def _require_classes(classes: Sequence[int], count: int) -> None:
+    if not classes or not all(isinstance(c, int) and 0 <= c < count for c in classes):
+        raise ValueError(f"The classes are {list(classes)}, but must be whole numbers from 0 to {count - 1}.")
 
 
 def mapped_stages(model: "Backbone") -> list[str]:
@@ -123,11 +120,10 @@ def mapped_stages(model: "Backbone") -> list[str]:
 
 
 def _known_stage(model: "Backbone", stage: str | None) -> str:
-    stages = mapped_stages(model)
     if stage is None:
-        return stages[-1]
-    if stage not in stages:
-        raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(stages)}.")
+        return list(model.stages())[-1]
+    if stage not in model.stages() or model.after(stage) is None:
+        raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(mapped_stages(model))}.")
     return stage
 
 
@@ -142,20 +138,21 @@ def grad_cam(
     with torch.inference_mode(False), torch.enable_grad():
         features = features.detach().clone().requires_grad_()  # out of inference mode, whose tensors know no gradients
         logits = after(features)
+        _require_classes(classes, logits.shape[1])
         (gradient,) = torch.autograd.grad(logits[range(len(classes)), list(classes)].sum(), features)
     maps, gradients = model.to_map(features.detach()), model.to_map(gradient)
     return _positive((gradients.mean((2, 3), keepdim=True) * maps).sum(1))
 
 
-def _ablation_cam(
-    model: "Backbone", features: "Tensor", logits: "Tensor", classes: Sequence[int], stage: str
-) -> NDArray[np.float32]:
+def _ablation_cam(model: "Backbone", features: "Tensor", classes: Sequence[int], stage: str) -> NDArray[np.float32]:
     """[K, h, w]: each channel weighted by how far the class's logit falls without it."""
     import torch
 
     after = model.after(stage)
     assert after is not None
     with torch.inference_mode():
+        logits = after(features)
+        _require_classes(classes, logits.shape[1])
         maps = model.to_map(features)
         axis = 1 if maps.shape == features.shape else -1  # that of the channels
         channels = maps.shape[1]

@@ -22,7 +22,6 @@ from resnet_space.hub.card import write_card
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric, metric_of
-from resnet_space.training.host import host
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
@@ -110,6 +109,8 @@ class Publisher:
 
 def train_published(path: Path, repo_id: str, *, minutes: int | None = None) -> int:
     """Train the run that waits in the repository. Returns the process's exit status: 1 for failed."""
+    from resnet_space.training.host import host  # with torch, which the page does not wait for
+
     run = fetch_start(path, repo_id)
     publisher = Publisher(run, repo_id)
     status = host(run, write_card, minutes=minutes, report=publisher.tell)

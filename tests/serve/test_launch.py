@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,3 +213,10 @@ def test_ones_own_machine_answers_by_its_own_names_and_those_that_are_named(monk
     monkeypatch.setenv(HOSTS, "pc.lan, Tunnel.Example")
     assert parsed_options([]).hosts == {"localhost", "127.0.0.1", "[::1]", "pc.lan", "tunnel.example"}
     assert parsed_options(["--host=0.0.0.0"]).hosts == frozenset()
+
+
+def test_the_page_is_built_before_what_takes_long_to_import() -> None:
+    heavy = ["torch", "torchvision", "timm", "accelerate", "matplotlib", "scipy", "onnx"]
+    code = f"import sys, resnet_space.ui, resnet_space.serve.launch; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout == "[]\n"
