@@ -1,6 +1,5 @@
 """The server: HubStub, and what the client has to be told to use it."""
 
-import asyncio
 import re
 import socket
 import threading
@@ -42,29 +41,6 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_http, "time", SimpleNamespace(**(vars(time) | {"sleep": lambda _seconds: None})))
 
 
-class _Server(uvicorn.Server):
-    """One that ends at once: uvicorn looks ten times a second whether it is to, and there is a stub for every test."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        await super().startup(sockets)
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self._ended.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:
-            await asyncio.sleep(0.005)
-
-    def end(self) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
-
-
 class HubStub(Store):
     """Start it with `with`; `url` is its address, `requests` what was asked, `tokens` who may read what."""
 
@@ -81,7 +57,7 @@ class HubStub(Store):
         add_oauth(app, self, self.port)
         add_reads(app, self, self.port)
         self._faulty = Faulty(app)
-        self._server = _Server(uvicorn.Config(self._faulty, log_level="critical", lifespan="off", ws="none"))
+        self._server = uvicorn.Server(uvicorn.Config(self._faulty, log_level="critical", lifespan="off", ws="none"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
     def __enter__(self) -> "HubStub":
@@ -96,7 +72,7 @@ class HubStub(Store):
         for job in self.jobs.values():
             end_job(job)
         _http.close_session()  # the client's connections to here
-        self._server.end()
+        self._server.should_exit = True
         self._thread.join()
         self._socket.close()
 
