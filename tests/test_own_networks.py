@@ -3,7 +3,6 @@ maps and their tests, Explore, ONNX, the Hub, and the page's lists.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,15 @@ from resnet_space.hub.export import write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import list_models
 from resnet_space.residuals import NoResidualBlocksError, early_readings, last, lesioned, measure, single_drops, swaps
-from resnet_space.runs import STATE, WEIGHTS, Metric, Run
+from resnet_space.runs import STATE, WEIGHTS, Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training import state as training_module
-from resnet_space.training.loop import train
 from resnet_space.training.strategies import HEAD, plan, recipe
 from resnet_space.ui.explore.networks import Network, load_network, network_choices
 from tests import own_networks
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.own_networks import SIZE
-from tests.trainings import without_times
+from tests.trainings import train_to_the_end, without_times
 
 CPU = torch.device("cpu")
 CLASSES = ("dark", "bright")
@@ -64,14 +62,7 @@ def config(name: str, strategy: str = "scratch", **settings: Any) -> RunConfig:
 def trained(path: Path, config: RunConfig, start: Run | None = None, interval: int | None = None) -> Run:
     """A run after its training, interrupted after every so many metrics."""
     run = Run.create(path, config, start=start)
-    found: list[Metric] = []
-    while not found or found[-1]["event"] != "test":
-        with closing(train(run, resume=bool(found), device=CPU, splits=SPLITS)) as metrics:
-            for count, metric in enumerate(metrics, 1):
-                found.append(metric)
-                if count == interval:
-                    break
-    return run
+    return train_to_the_end(run, SPLITS, interval)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.runs import Metric
+from resnet_space.data.splits import Splits
+from resnet_space.runs import Metric, Run
+from resnet_space.training.loop import train
 from resnet_space.training.strategies import Phase, plan, recipe
 from tests.conftest import WriteSplit
 
@@ -56,3 +60,15 @@ def with_everything(epochs: int) -> RunConfig:
             crop_padding=2,
         ),
     )
+
+
+def train_to_the_end(run: Run, splits: Splits, interval: int | None = None) -> Run:
+    """Train a run on the CPU, interrupted and resumed after every so many metrics."""
+    found: list[Metric] = []
+    while not found or found[-1]["event"] != "test":
+        with closing(train(run, resume=bool(found), device=torch.device("cpu"), splits=splits)) as metrics:
+            for count, metric in enumerate(metrics, 1):
+                found.append(metric)
+                if count == interval:
+                    break
+    return run

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from resnet_space.models import CBAM
+from resnet_space.models.cbam import cbams
 from resnet_space.models.hooks import eval_mode, recorded
 
 
@@ -32,7 +32,7 @@ class AttentionMaps:
 @contextmanager
 def recorded_attention(model: nn.Module) -> Iterator[AttentionMaps]:
     """Fill an AttentionMaps from the forward passes inside the `with`; readable once it has ended."""
-    modules = {name: module for name, module in model.named_modules() if isinstance(module, CBAM)}
+    modules = cbams(model)
     measures = {}
     for name in modules:
         measures[f"{name}.channel.gate"] = lambda _inputs, gate: gate.float().cpu()

@@ -8,7 +8,7 @@ Both need a stage's features and what follows the stage, never a hook on the mod
 that others use at the same time stays as it is, and the maps belong to the forward pass that gave the features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from resnet_space.models import Backbone
 
+After = Callable[["Tensor"], "Tensor"]  # from a stage's features to logits
 METHODS = {"grad-cam": "Grad-CAM", "ablation-cam": "Ablation-CAM (no gradient)"}  # name -> label
 
 
@@ -82,7 +83,8 @@ def class_maps(
 
     from resnet_space.models.hooks import recorded
 
-    name = model.stages()[_known_stage(model, stage)]
+    stage, _ = _followed(model, stage)
+    name = model.stages()[stage]
     with torch.inference_mode(), recorded(model, {name: lambda _inputs, output: output.clone()}) as outputs:
         model(image)
     height, width = image.shape[-2:]
@@ -98,14 +100,13 @@ def maps_from_features(
     stage: str | None = None,
 ) -> ClassMaps:
     """As `class_maps`, from the stage's output for one image, [1, C, h, w] or [1, T, D], of a pass that was made."""
-
     if method not in METHODS:
         raise ValueError(f"The method is {method!r}, but must be one of {', '.join(METHODS)}.")
-    stage = _known_stage(model, stage)
+    stage, after = _followed(model, stage)
     if method == "grad-cam":
-        raw = grad_cam(model, features.expand(len(classes), *features.shape[1:]), classes, stage)
+        raw = grad_cam(model, features.expand(len(classes), *features.shape[1:]), classes, after)
     else:
-        raw = _ablation_cam(model, features, classes, stage)
+        raw = _ablation_cam(model, features, classes, after)
     return ClassMaps(method, stage, tuple(classes), raw, size)
 
 
@@ -119,22 +120,23 @@ def mapped_stages(model: "Backbone") -> list[str]:
     return [stage for stage in model.stages() if model.after(stage) is not None]
 
 
-def _known_stage(model: "Backbone", stage: str | None) -> str:
-    if stage is None:
-        return list(model.stages())[-1]
-    if stage not in model.stages() or model.after(stage) is None:
+def _followed(model: "Backbone", stage: str | None) -> tuple[str, After]:
+    """A stage, the last one unless another is named, and what follows it."""
+    stages = model.stages()
+    stage = list(stages)[-1] if stage is None else stage
+    after = model.after(stage) if stage in stages else None
+    if after is None:
         raise ValueError(f"The stage is {stage!r}, but must be one of {', '.join(mapped_stages(model))}.")
-    return stage
+    return stage, after
 
 
 def grad_cam(
-    model: "Backbone", features: "Tensor", classes: Sequence[int], stage: str | None = None
+    model: "Backbone", features: "Tensor", classes: Sequence[int], after: After | None = None
 ) -> NDArray[np.float32]:
-    """Grad-CAM float32 [N, h, w] of N images' features after a stage, for one class each."""
+    """Grad-CAM float32 [N, h, w] of N images' features, for one class each; `after` gives logits, or the head."""
     import torch
 
-    after = model.after(_known_stage(model, stage))
-    assert after is not None
+    after = after or model.forward_head
     with torch.inference_mode(False), torch.enable_grad():
         features = features.detach().clone().requires_grad_()  # out of inference mode, whose tensors know no gradients
         logits = after(features)
@@ -144,12 +146,10 @@ def grad_cam(
     return _positive((gradients.mean((2, 3), keepdim=True) * maps).sum(1))
 
 
-def _ablation_cam(model: "Backbone", features: "Tensor", classes: Sequence[int], stage: str) -> NDArray[np.float32]:
+def _ablation_cam(model: "Backbone", features: "Tensor", classes: Sequence[int], after: After) -> NDArray[np.float32]:
     """[K, h, w]: each channel weighted by how far the class's logit falls without it."""
     import torch
 
-    after = model.after(stage)
-    assert after is not None
     with torch.inference_mode():
         logits = after(features)
         _require_classes(classes, logits.shape[1])

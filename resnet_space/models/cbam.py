@@ -92,3 +92,8 @@ class CBAM(nn.Module):
         x = x * self.channel(x)
         out: Tensor = x * self.spatial(x)
         return out
+
+
+def cbams(model: nn.Module) -> dict[str, CBAM]:
+    """A network's CBAMs by their module names, in forward order."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, CBAM)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resnet_space.common.errors import UserError
 from resnet_space.models.additions import Addition, NoResidualBlocksError, foreign_additions
-from resnet_space.models.cbam import CBAM
+from resnet_space.models.cbam import CBAM, cbams
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Backbone(nn.Module):
 
     def attention(self) -> dict[str, CBAM]:
         """The modules that gate channels and positions, in forward order."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, CBAM)}
+        return cbams(self)
 
     def read_early(self, state: Tensor) -> Tensor:
         """From the output of a block of the last stage to logits.

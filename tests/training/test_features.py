@@ -1,4 +1,3 @@
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,14 @@ from torch import Tensor
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import create_model
-from resnet_space.runs import STATE, WEIGHTS, Metric, Run
+from resnet_space.runs import STATE, WEIGHTS, Run
 from resnet_space.training import features as features_module
 from resnet_space.training import state as training_module
 from resnet_space.training.features import CutModel, frozen_segments
-from resnet_space.training.loop import train
 from resnet_space.training.optim import freeze_all_but, set_training_mode
 from resnet_space.training.strategies import HEAD, recipe
 from tests.networks import alive
-from tests.trainings import phases, without_times
+from tests.trainings import phases, train_to_the_end, without_times
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig("resnet20", ("a", "b", "c"), options={"cbam": "stage"}, image_size=8)
@@ -49,14 +47,7 @@ def config(strategy: str, **settings: Any) -> RunConfig:
 def trained(path: Path, config: RunConfig, start: Run, interval: int | None = None) -> Run:
     """A run after its training, which is interrupted after every so many metrics."""
     run = Run.create(path, config, start=start if config.training.start else None)
-    found: list[Metric] = []
-    while not found or found[-1]["event"] != "test":
-        with closing(train(run, resume=bool(found), device=CPU, splits=SPLITS)) as metrics:
-            for count, metric in enumerate(metrics, 1):
-                found.append(metric)
-                if count == interval:
-                    break
-    return run
+    return train_to_the_end(run, SPLITS, interval)
 
 
 def assert_same(ours: Run, theirs: Run) -> None:
