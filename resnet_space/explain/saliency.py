@@ -33,7 +33,7 @@ class ClassMaps:
         stage: whose output was looked at, such as "layer3"; its CBAM, if it has one, is part of it.
         classes: their K indices.
         raw: float32 [K, h, w] at the resolution of the features, not below 0. All classes share its scale, so that they
-            can be compared: in Grad-CAM of the last stage it is what each place adds to the class's logit.
+            can be compared: in Grad-CAM of the last stage it is what each position adds to the class's logit.
         size: height and width in pixels of the image that the model saw.
     """
 

@@ -31,7 +31,7 @@ def class_maps_html(looks: Sequence[Look]) -> str:
     own = " of a run" if len(looks) > 1 else ""
     return (
         "<h3>Why this class, and why not another?</h3>"
-        "<p>Bright places speak for the class. Choose a class above to see its maps beside those of the first; all "
+        "<p>Bright areas support the class. Choose a class above to see its maps beside those of the first; all "
         f'maps{own} by one method share one scale.</p><div class="sides">{sides}</div>'
     )
 
@@ -86,7 +86,7 @@ def gates_html(looks: Sequence[Look]) -> str:
     words = ""
     if every:
         words = (
-            "<p>CBAM scales every place and every channel of its stage's features with a gate: <b>bright places are "
+            "<p>CBAM scales every position and every channel of its stage's features with a gate: <b>bright areas are "
             "let through most</b>; a gate of 0.50 leaves things as they are. All come from the same forward pass as "
             f"the answer.</p>{scale_html('gate', low, high)}"
         )
