@@ -414,5 +414,5 @@ def to_model_size(image: Image.Image, size: int) -> Image.Image:
         return image
     # The crop comes first, on the original: a panorama never becomes a huge strip in memory.
     side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
+    left, top = round((width - side) / 2), round((height - side) / 2)  # half a pixel would blur; as torchvision crops
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

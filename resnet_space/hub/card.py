@@ -8,6 +8,7 @@ import numpy as np
 
 from resnet_space.common.cost import cost_words
 from resnet_space.common.errors import UserError
+from resnet_space.common.imagenet import IMAGENET
 from resnet_space.common.text import markdown_text
 from resnet_space.config import TrainConfig
 from resnet_space.data.reference import DatasetRef
@@ -18,6 +19,7 @@ from resnet_space.runs import (
     CARD,
     FEATURE_STATISTICS,
     FIGURES,
+    NOTICE,
     Metric,
     Run,
     last_metric,
@@ -39,6 +41,7 @@ PICTURES = {
     RESIDUALS: "Residual profile: how much each block changes its input",
 }
 TEMPLATE = "card.md.jinja"
+SPDX = "SPDX-License-Identifier:"
 PROFILE_IMAGES = 64
 MOST_CLASSES = 40  # in the figure of the confusion matrix
 NAMED_CLASSES = 12
@@ -65,7 +68,7 @@ def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None
     from resnet_space.plots import figures  # brings matplotlib
 
     metrics = run.metrics()
-    files = {CURVES: figures.png(figures.learning_curves(metrics))}
+    files = {CURVES: figures.png(figures.learning_curves(metrics))} if metrics else {}
     confusion = _confusion_figure(run)
     if confusion is not None:
         files[CONFUSION] = figures.png(confusion)
@@ -113,6 +116,8 @@ def card_text(
         has_profile=RESIDUALS in pictures,
         calibration=last_metric(metrics, "calibration"),
         checks=sanity_checks(metrics),
+        published=training.dataset == IMAGENET and not metrics,
+        notice=_notice(run),
         statistics=FEATURE_STATISTICS if run.existing(FEATURE_STATISTICS) else "",
         strategy=STRATEGIES[training.strategy].summary,
         optimizer=_optimizer_words(training),
@@ -155,7 +160,7 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
     data = ModelCardData(
         library_name="resnet_space",
         pipeline_tag="image-classification",
-        license="mit",
+        license=_licence(run),
         tags=["resnet_space", run.config.model.entry.family, *(["cbam"] if run.config.model.added_parts else [])],
         datasets=[dataset] if dataset else None,
         base_model=_base_model(run),
@@ -164,6 +169,20 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
     )
     text: str = data.to_yaml(line_break="\n")
     return text.strip()
+
+
+def _notice(run: Run) -> str:
+    """The origin and licence of weights from elsewhere that are in it; nothing where there are none."""
+    try:
+        return (run.path / NOTICE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _licence(run: Run) -> str:
+    """By its SPDX name, as a notice's first line has it."""
+    first = _notice(run).partition("\n")[0]
+    return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
 
 
 def _hub_dataset(name: str) -> str | None:

@@ -26,6 +26,7 @@ from resnet_space.runs import (
     FEATURE_STATISTICS,
     FIGURE_PATTERN,
     METRICS,
+    NOTICE,
     WEIGHTS,
     Run,
     Source,
@@ -40,6 +41,7 @@ MAX_FIGURES = 20
 _LIMITS = {
     CONFIG: 5_000_000,
     CARD: 1_000_000,
+    NOTICE: 1_000_000,
     METRICS: 20_000_000,
     EVALUATION: 200_000_000,
     **dict.fromkeys(names_of(FEATURE_STATISTICS), 20_000_000),
@@ -83,7 +85,7 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
                 f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
             )
     statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
-    wanted_files = (CONFIG, CARD, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
+    wanted_files = (CONFIG, CARD, NOTICE, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
     return info.sha, {path: sizes[path] for path in wanted_files if path in sizes}, bool(info.private)
 
 
@@ -181,8 +183,8 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
     for file in files:
         if FIGURE_PATTERN.fullmatch(file) and not (run.path / file).read_bytes().startswith(_PNG):
             raise HubError(f"{what} cannot be used, as its {file} is not a PNG.")
-    if CARD in files:
+    for text in {CARD, NOTICE} & set(files):
         try:
-            (run.path / CARD).read_text(encoding="utf-8")
+            (run.path / text).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise HubError(f"{what} cannot be used, as its {CARD} is not UTF-8 text.") from None
+            raise HubError(f"{what} cannot be used, as its {text} is not UTF-8 text.") from None

@@ -41,6 +41,7 @@ from resnet_space.runs import (
     FIGURE_PATTERN,
     FIGURES,
     METRICS,
+    NOTICE,
     WEIGHTS,
     Run,
     names_of,
@@ -184,7 +185,7 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
             files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
-        for file in (EVALUATION, FEATURE_STATISTICS):
+        for file in (EVALUATION, FEATURE_STATISTICS, NOTICE):
             if (there := run.existing(file)) is not None:
                 files[file] = there
         # Xet reads files by their paths only.
@@ -220,7 +221,7 @@ def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationD
         CommitOperationDelete(path)
         for path in paths
         if path not in files
-        and (path in (METRICS, EVALUATION, *names_of(FEATURE_STATISTICS)) or FIGURE_PATTERN.fullmatch(path))
+        and (path in (METRICS, EVALUATION, NOTICE, *names_of(FEATURE_STATISTICS)) or FIGURE_PATTERN.fullmatch(path))
     ]
 
 

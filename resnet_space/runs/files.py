@@ -7,6 +7,7 @@ checkpoints/<run>/
   test.safetensors                the predictions for every test image
   feature_statistics.safetensors  of training images, to tell what is out of distribution
   README.md                       the model card, generated from the above
+  NOTICE                          origin and licence of weights from elsewhere, also of those that it started from
   figures/*.png                   for the card
   source.json                     which commit of the Hub it came from, if it did; stays on this machine
   resume/                         what training needs to go on; stays on this machine
@@ -24,6 +25,7 @@ EVALUATION = "test.safetensors"
 FEATURE_STATISTICS = "feature_statistics.safetensors"
 FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files that versions before wrote
 CARD = "README.md"
+NOTICE = "NOTICE"
 FIGURES = "figures"
 FIGURE_PATTERN = re.compile(rf"{FIGURES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,94}}\.png")
 SOURCE = "source.json"
@@ -44,12 +46,13 @@ JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
 # What the Hub allows, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
-# Those that come with the app: the backbone to fine-tune from, a model whose classes everybody knows, and three of one
-# recipe to compare in the Explore tab.
+# Those that come with the app: the backbones to fine-tune from, for small images and for photographs, a model whose
+# classes everybody knows, and three of one recipe to compare in the Explore tab.
+PHOTO_BACKBONE = "efficientnet-lite0-imagenet"
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
 SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
-SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN)
+SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN, PHOTO_BACKBONE)
 
 
 def names_of(file: str) -> tuple[str, ...]:

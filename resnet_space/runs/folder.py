@@ -19,6 +19,7 @@ from resnet_space.runs.files import (
     FEATURE_STATISTICS,
     METRICS,
     NAME_PATTERN,
+    NOTICE,
     RESUME,
     SOURCE,
     START_WEIGHTS,
@@ -83,6 +84,8 @@ class Run(Weights, Turn):
                 same = start.config.model.classes == config.model.classes
                 with replaced_atomically(path / START_WEIGHTS) as file:
                     save_file(weights if same else without_head(weights, config.model.entry.head), file)
+                if (start.path / NOTICE).is_file():  # what was made of such weights has to say so, too
+                    shutil.copyfile(start.path / NOTICE, path / NOTICE)
             run.write_config()
         return run
 
@@ -113,8 +116,10 @@ class Run(Weights, Turn):
             return Run.create(path, config, start=Run.open(self.path.parent / config.training.start))
         made = Run.create(path, config)
         try:
-            with in_a_sentence(f"{made.name} cannot be made"), replaced_atomically(made.path / START_WEIGHTS) as file:
-                shutil.copyfile(self.path / START_WEIGHTS, file)
+            with in_a_sentence(f"{made.name} cannot be made"):
+                for name in filter(lambda name: (self.path / name).is_file(), (START_WEIGHTS, NOTICE)):
+                    with replaced_atomically(made.path / name) as file:
+                        shutil.copyfile(self.path / name, file)
         except BaseException:
             discard(made.path)
             raise
