@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
+
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -161,7 +163,8 @@ class TrainConfig:
         backbone_lr: peak learning rate of everything but the head.
         head_lr: peak learning rate of the head (the last, linear layer).
         layer_decay: strategy "discriminative" only: below 1, each block has this share of the next one's rate.
-        optimizer: "sgd" with Nesterov momentum, or "adamw" (Loshchilov & Hutter 2019).
+        optimizer: "sgd" with Nesterov momentum, "adamw" (Loshchilov & Hutter 2019), or "l-bfgs", by which the head of a
+            linear probe is solved in one pass; what is trained by steps then takes "adamw".
         schedule: within each phase: "cosine" after a linear rise, "one-cycle" (Smith 2018), "plateau" (half after 2
             epochs without a lower validation loss), or "constant".
         warmup: the part of a phase's steps in which the learning rates rise.
@@ -198,7 +201,7 @@ class TrainConfig:
     backbone_lr: float = 0.05
     head_lr: float = 0.05
     layer_decay: float = 1.0
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "l-bfgs"] = "sgd"
     schedule: Literal["cosine", "one-cycle", "plateau", "constant"] = "cosine"
     warmup: float = 0.2
     momentum: float = 0.9
@@ -249,7 +252,7 @@ class TrainConfig:
         _require_number("The backbone's learning rate", self.backbone_lr, 0, 10, above=True)
         _require_number("The head's learning rate", self.head_lr, 0, 10, above=True)
         _require_number("The layer decay", self.layer_decay, 0.1, 1)
-        _require_choice("The optimizer", self.optimizer, ("sgd", "adamw"))
+        _require_choice("The optimizer", self.optimizer, OPTIMIZERS)
         _require_choice("The schedule", self.schedule, ("cosine", "one-cycle", "plateau", "constant"))
         _require_number("The warm-up's share", self.warmup, 0, 1)
         _require_number("The momentum", self.momentum, 0, 0.999)

@@ -36,6 +36,7 @@ DECODED = f"{RESUME}/images"
 MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
+DOING = f"{RESUME}/doing.json"  # what its trainer does now
 LOCK = f"{RESUME}/lock"
 TRAINER = f"{RESUME}/trainer"  # the number of the process that trains it
 QUEUED = f"{RESUME}/queued"

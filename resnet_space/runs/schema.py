@@ -28,6 +28,7 @@ class _Strict(BaseModel):
 class Phase(_Strict):
     epochs: Count
     rates: Rates
+    solved: bool = False
 
 
 class Residuals(_Strict):

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence, remove, replaced_atomically, unless_passing
-from resnet_space.runs.files import JOB, LOCK, QUEUED, RESUME, STOP, TRAINER, RunFolder
+from resnet_space.runs.files import DOING, JOB, LOCK, QUEUED, RESUME, STOP, TRAINER, RunFolder
 
 
 @dataclass(frozen=True, order=True)
@@ -78,6 +78,19 @@ class Turn(RunFolder):
     def note_trainer(self, pid: int) -> None:
         """Write down which process trains it, for whoever may have to end it."""
         (self.path / TRAINER).write_text(f"{pid}\n", encoding="ascii")
+
+    def note_doing(self, phase: str, done: int = 0, total: int = 0) -> None:
+        """Write down what its trainer does now, for whoever looks: of no use to anybody once it has ended."""
+        with suppress(OSError), replaced_atomically(self.path / DOING) as file:  # else nobody knows
+            file.write_text(json.dumps({"phase": phase, "done": done, "total": total}), encoding="ascii")
+
+    def doing(self) -> tuple[str, int, int]:
+        """(phase, done, all) as its trainer noted it last; ("", 0, 0) where it did not."""
+        try:
+            noted = json.loads((self.path / DOING).read_bytes())
+            return str(noted["phase"]), int(noted["done"]), int(noted["total"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return "", 0, 0
 
     @property
     def is_job(self) -> bool:

@@ -12,7 +12,7 @@ the test in `test.safetensors` too; a run from before there was a temperature ha
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resnet_space.config import ModelConfig
 
 FIT_IMAGES = 2_000  # of the training images, for the feature statistics
+LARGE = 64  # pixels, above which an image is a photograph
 COOLEST, HOTTEST = 0.05, 20.0
 
 
@@ -66,39 +67,61 @@ def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metr
     Returns:
         The run with its new configuration, and the metrics to write: "calibration", and a "sanity" of each method.
     """
-    config = run.config.model
-    count = min(FIT_IMAGES, len(splits.train))
-    chosen = torch.linspace(0, len(splits.train) - 1, count).long()
-    _, training, _ = _passed(model, splits.train.subset(chosen), config)
-    logits, validation, labels = _passed(model, splits.validation, config)
+    validation = passed(model, splits.validation, run.config.model)
+    run, metric = calibrate_confidence(run, validation)
+    fit_statistics(run, passed(model, fit_images(splits.train), run.config.model), validation)
+    return run, [metric, *sanity_metrics(model, splits.validation, run.config.model)]
 
+
+def calibrate_confidence(run: Run, validation: "Passed") -> tuple[Run, Metric]:
+    """Fit the temperature, and write it to the run's configuration; the changed run, and the metric to write."""
+    logits, _, labels = validation
     temperature = fit_temperature(logits, labels)
-    run = replace(run, config=replace(run.config, model=replace(config, temperature=temperature)))
+    run = replace(run, config=replace(run.config, model=replace(run.config.model, temperature=temperature)))
     run.write_config()
-    statistics = fit_feature_statistics(training, validation)
-    if statistics is not None:
-        save_feature_statistics(statistics, run)
     metric: Metric = {"event": "calibration", "images": len(labels), "temperature": temperature}
     for when, scaled in (("before", logits), ("after", logits / temperature)):
         best = scaled.softmax(1).max(1)
         metric[f"ece_{when}"] = round(calibration_error(best.values.numpy(), (best.indices == labels).numpy()), 5)
         metric[f"loss_{when}"] = round(torch.nn.functional.cross_entropy(scaled, labels).item(), 5)
-    return run, [metric, *_sanity(model, splits.validation, config)]
+    return run, metric
 
 
-def _passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> tuple[Tensor, NDArray[np.float32], Tensor]:
-    """(logits [N, C], channel means [N, D], labels [N]) of all images, from one pass, on the CPU."""
+def fit_statistics(run: Run, training: "Passed", validation: "Passed") -> None:
+    """Write what training images are like to the run's folder; nothing of too few."""
+    statistics = fit_feature_statistics(training.means, validation.means)
+    if statistics is not None:
+        save_feature_statistics(statistics, run)
+
+
+def fit_images(data: ImageSet) -> ImageSet:
+    """Those that the statistics are fitted on: all, or evenly chosen ones."""
+    return data.subset(torch.linspace(0, len(data) - 1, min(FIT_IMAGES, len(data))).long())
+
+
+class Passed(NamedTuple):
+    """What a model makes of N images, on the CPU: logits float32 [N, C], channel means [N, D], labels int64 [N]."""
+
+    logits: Tensor
+    means: NDArray[np.float32]
+    labels: Tensor
+
+
+def passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> Passed:
+    """From one pass over all images."""
     logits, labels = [], []
     device = next(model.parameters()).device
     with torch.inference_mode(), recorded_means(model) as means:
         for images, truth in evaluation_batches(data, config, min(100, evaluation_batch(config)), device):
             logits.append(model(images).float().cpu())
             labels.append(truth.cpu())
-    return torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels)
+    return Passed(torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels))
 
 
-def _sanity(model: Backbone, data: ImageSet, config: "ModelConfig") -> list[Metric]:
-    count = min(SANITY_IMAGES, len(data))
+def sanity_metrics(model: Backbone, data: ImageSet, config: "ModelConfig") -> list[Metric]:
+    """A "sanity" of each method, by a few of these images."""
+    large = config.image_size > LARGE
+    count = min(SANITY_IMAGES // 2 if large else SANITY_IMAGES, len(data))  # of photographs each takes seconds
     if count < 2:  # of one image, norm layers have no statistics
         return []
     chosen = torch.linspace(0, len(data) - 1, count).long()

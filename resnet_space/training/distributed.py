@@ -146,6 +146,16 @@ def agreed(flag: bool) -> bool:
     return bool(broadcast(torch.tensor([flag], dtype=torch.uint8)))
 
 
+def of_first(tensor: Tensor) -> Tensor:
+    """The first process's tensor, for each."""
+    if _accelerator is None:
+        return tensor
+    from accelerate.utils import broadcast
+
+    same: Tensor = broadcast(tensor)
+    return same
+
+
 def gathered(part: Tensor, images: int) -> Tensor:
     """Every process's `own_part` of a batch of so many images, put together: the same [images, ...] for each."""
     if count() == 1:

@@ -4,6 +4,7 @@ Stored of every image are its label, the most probable classes and its loss: eno
 errors, in 52 bytes an image, however many classes there are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import NormalDist, fmean
@@ -90,7 +91,11 @@ class ClassScore:
 
 
 def evaluate_test(
-    model: "nn.Module", data: "ImageSet", config: ModelConfig, dtype: "torch.dtype | None" = None
+    model: "nn.Module",
+    data: "ImageSet",
+    config: ModelConfig,
+    dtype: "torch.dtype | None" = None,
+    logits: "torch.Tensor | None" = None,
 ) -> tuple[Evaluation, dict[str, float]]:
     """Judge a model, which is left in eval mode, by all images of a set, in one pass in batches.
 
@@ -99,6 +104,7 @@ def evaluate_test(
         data: the images; only their rows in the files are stored, or where those are not known their positions.
         config: the model's, for its preprocessing, classes and temperature: the probabilities are calibrated.
         dtype: of autocast, None for plain float32.
+        logits: the model's for all images [N, C], where they are known already.
 
     Returns:
         The evaluation and its `summary`; with a temperature, "ece_uncalibrated" says what the error was without.
@@ -111,15 +117,22 @@ def evaluate_test(
     model.eval()
     device = next(model.parameters()).device
     parts, uncalibrated = [], []
-    with torch.inference_mode():
+
+    def batches() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+        if logits is not None:
+            yield logits, data.labels.to(logits.device)
+            return
         for images, truth in evaluation_batches(data, config, device=device):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                logits = model(images)
-            uncalibrated.append(logits.float().softmax(1).amax(1))
-            logits = logits.float() / config.temperature
-            best = logits.softmax(1).topk(min(TOP, len(config.classes)))
+                yield model(images), truth
+
+    with torch.inference_mode():
+        for own, truth in batches():
+            uncalibrated.append(own.float().softmax(1).amax(1))
+            scaled = own.float() / config.temperature
+            best = scaled.softmax(1).topk(min(TOP, len(config.classes)))
             # They stay on the device until the end, so that not every batch waits for them.
-            loss = F.cross_entropy(logits, truth, reduction="none")
+            loss = F.cross_entropy(scaled, truth, reduction="none")
             parts.append((truth.int(), best.indices.int(), best.values, loss))
     labels, top, probabilities, losses = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
     rows = np.arange(len(data)) if data.source is None else data.source.cpu().numpy()

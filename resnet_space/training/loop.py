@@ -4,7 +4,6 @@ import math
 import os
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import keep_freed_memory
@@ -25,14 +24,24 @@ from resnet_space.runs import (
 )
 from resnet_space.training import distributed
 from resnet_space.training.batches import first_stream, second_stream
-from resnet_space.training.calibration import calibrate
+from resnet_space.training.calibration import (
+    calibrate_confidence,
+    fit_images,
+    fit_statistics,
+    passed,
+    sanity_metrics,
+)
 from resnet_space.training.device import autocast_dtype, choose_device, memory_in_use
 from resnet_space.training.evaluation import evaluate_test
 from resnet_space.training.evaluation import save as save_evaluation
+from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.features import unaugmented_batches
 from resnet_space.training.objectives import Batch
 from resnet_space.training.optim import set_training_mode
+from resnet_space.training.probe import Probe
+from resnet_space.training.progress import Doing
 from resnet_space.training.run_images import check_untrained, splits_of
+from resnet_space.training.solver import SolvedHead
 from resnet_space.training.state import Training, require_enough
 
 MAX_WARNING = 1_500  # characters of warnings about the data
@@ -56,6 +65,9 @@ def train(
     needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
     the test images, once; a training that was made longer after that says how often they were looked at.
 
+    Where a phase solves the head, the features of all images are computed once, in the loop; where nothing but the head
+    is learned, they also serve to test and to calibrate.
+
     Several processes (see `distributed`) iterate it together and stop at the same metric; only the first writes, and
     tests.
 
@@ -74,7 +86,10 @@ def train(
     # What is faster is measured, and two processes might differ.
     dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
-    splits = splits or distributed.decoded_once(run, lambda: splits_of(run, record=True))
+    doing = Doing(run)
+    splits = splits or distributed.decoded_once(
+        run, lambda: splits_of(run, record=True, progress=doing.tell("decoding"))
+    )
     require_enough(run.config, len(splits.train))
     keep_freed_memory()  # only now: what decoding took goes back
     train_set = splits.train.to(device)
@@ -99,24 +114,34 @@ def train(
         training.save()  # whenever it is killed from now on, there is a state to go on from
     # New, or to go on for longer, or with something to tell.
     warning = " ".join(splits.warnings)[:MAX_WARNING]
-    other = started is None or started["epochs"] != config.total_epochs or started.get("warning", "") != warning
+    other = started is None or started["epochs"] != training.epochs or started.get("warning", "") != warning
     if distributed.agreed(other):
         metric = _start_metric(training, len(train_set), len(splits.validation), dtype)
         if config.start is not None and not training.progress.epoch:
-            metric |= growth_entry(training.model, watched)
+            grown = growth_entry(training.model, watched)
+            metric |= grown
         metric |= ({"test_evaluations": evaluated} if evaluated else {}) | ({"warning": warning} if warning else {})
         yield training.write(metric)
         if distributed.agreed(bool(evaluated)):
             training.save()  # or a training that is killed in its next epoch would forget them
 
+    probe: Probe | None = None
     while not training.is_over:
         try:
-            yield from _steps(training, train_set, second_set, dtype)
-            epoch = training.progress.epoch
-            validation_loss, accuracy = training.validate(validation_set, dtype)
+            epoch, solved = training.progress.epoch, training.plan[training.phase].solved
+            if solved:
+                probe = Probe(training.model, model_config, splits, FeatureStore.beside(run.path.parent))
+                extra = yield from _solve(training, probe, doing)
+                validation_loss, accuracy = probe.judge(splits.validation)
+                grown_in = 1 if grown else 0  # no block has changed since the start
+            else:
+                doing.tell("training")
+                extra = {}
+                yield from _steps(training, train_set, second_set, dtype)
+                validation_loss, accuracy = training.validate(validation_set, dtype)
             _require_finite(validation_loss, epoch)
-            only_head = training.only_the_head_trains
-            metric = training.end_epoch(validation_loss, accuracy)
+            only_head = solved or training.only_the_head_trains
+            metric = training.end_epoch(validation_loss, accuracy) | extra
             if distributed.is_first():
                 if not only_head or metric["phase"] != grown_in:  # else every block gives what it gave before
                     grown, grown_in = growth_entry(training.evaluated_model, watched), metric["phase"]
@@ -135,16 +160,59 @@ def train(
     training.leave()
     if not first:
         return
-    best_model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run, fitted = calibrate(run, best_model, splits)
-    for metric in fitted:
-        yield training.write(metric)
-    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model)
+    doing.tell("testing")
+    known = probe if all(phase.solved for phase in training.plan) else None
+    best_model = training.model if known else run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    best_model.eval()
+    validation = known.passed(splits.validation) if known else passed(best_model, splits.validation, model_config)
+    run, metric = calibrate_confidence(run, validation)
+    yield training.write(metric)
+    logits = known.passed(splits.test).logits if known else None
+    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model, logits=logits)
     save_evaluation(evaluation, run.path / EVALUATION)
     rounded = {name: round(value, 5) for name, value in summary.items()}
     if evaluated:
         rounded["test_evaluations"] = evaluated + 1
     yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
+    # What nobody has to wait for comes after the result.
+    doing.tell("calibrating")
+    fitted = known.passed(splits.train) if known else passed(best_model, fit_images(splits.train), model_config)
+    fit_statistics(run, fitted, validation)
+    doing.tell("checking")
+    for metric in sanity_metrics(best_model, splits.validation, model_config):
+        yield training.write(metric)
+
+
+def _solve(training: Training, probe: Probe, doing: Doing) -> Generator[Metric, None, Metric]:
+    """Solve the head, an epoch of its own: a tick or a written metric now and then; what its "epoch" says besides."""
+    steps, images = training.epoch_steps, len(probe.splits.train)
+    tell = doing.tell("features")
+    for done in probe.compute():
+        tell(done, probe.images)
+        yield {"event": "tick", "step": 0}
+    doing.tell("solving")
+    heads = probe.solve(training.config.label_smoothing)
+    begun, reported = time.monotonic(), 0
+    while True:
+        try:
+            share, head = next(heads)
+        except StopIteration as end:
+            best: SolvedHead = end.value
+            break
+        done = math.ceil(share * steps)
+        rate = images * max(head.iterations, 1) / max(time.monotonic() - begun, 1e-3)
+        begun = time.monotonic()
+        if done > reported:
+            reported = done
+            metric: Metric = {"event": "step", "step": training.progress.epoch * steps + done, "rates": {}}
+            metric |= {"loss": round(head.loss, 5), "images_per_second": round(rate, 1)}
+            yield training.write(metric | {"memory": memory_in_use(training.device)})
+    training.take_head(best, images)
+    extra: Metric = {"penalty": best.penalty}
+    if len(training.plan) > 1:  # the first number to go by, while the rest trains
+        doing.tell("testing")
+        extra |= {"test_accuracy": round(probe.judge(probe.splits.test)[1], 5), "test_images": len(probe.splits.test)}
+    return extra
 
 
 def _start_metric(training: Training, train_images: int, validation_images: int, dtype: torch.dtype | None) -> Metric:
@@ -156,15 +224,15 @@ def _start_metric(training: Training, train_images: int, validation_images: int,
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "train_images": train_images,
         "validation_images": validation_images,
-        "epochs": training.config.total_epochs,
+        "epochs": training.epochs,
         "steps_per_epoch": training.epoch_steps,
-        "phases": [asdict(phase) for phase in training.plan],
+        "phases": [phase.to_json() for phase in training.plan],
     }
 
 
 def _steps(training: Training, data: ImageSet, second: ImageSet | None, dtype: torch.dtype | None) -> Iterator[Metric]:
     """Train what is left of the epoch: a tick or a written metric of each step."""
-    report_every = math.ceil(training.epoch_steps * training.config.total_epochs / MAX_LOSS_POINTS)
+    report_every = math.ceil(training.epoch_steps * training.epochs / MAX_LOSS_POINTS)
     set_training_mode(training.model)
     training.window.started = time.monotonic()
     epoch = training.progress.epoch

@@ -68,7 +68,7 @@ def parameter_groups(model: Backbone, phase: Phase, weight_decay: float) -> list
 def create_optimizer(model: Backbone, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
     """What the configuration says, over the phase's parts; "fused" goes over every parameter once."""
     groups = parameter_groups(model, phase, training.weight_decay)
-    if training.optimizer == "adamw":
+    if training.optimizer != "sgd":
         return torch.optim.AdamW(groups, fused=True)
     return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum, nesterov=training.momentum > 0, fused=True)
 

@@ -1,14 +1,18 @@
-"""Where a training stands, and the means over its last steps."""
+"""Where a training stands, what it does now, and the means over its last steps."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from resnet_space.runs import Run
 from resnet_space.training import distributed
 from resnet_space.training.objectives import Losses
+
+TELL_SECONDS = 0.5  # between two words on how much of a phase is done
 
 
 @dataclass
@@ -65,3 +69,24 @@ class Window:
         self.started = now
         images = max(images, 1)
         return Means(loss_sum / images, {name: round(value / images, 5) for name, value in parts.items()}, rate)
+
+
+class Doing:
+    """Tells whoever looks what a run's trainer does now, and how much of it is done."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.told = 0.0
+        self.writes = distributed.is_first()
+
+    def tell(self, phase: str) -> Callable[[int, int], None]:
+        """A new phase begins; what is returned is told (done, all) now and then."""
+        if self.writes:
+            self.run.note_doing(phase)
+
+        def progress(done: int, total: int) -> None:
+            if self.writes and time.monotonic() - self.told > TELL_SECONDS:
+                self.told = time.monotonic()
+                self.run.note_doing(phase, done, total)
+
+        return progress

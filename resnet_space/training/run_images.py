@@ -1,16 +1,19 @@
 """Which images a run is trained with, and whether it may be trained at all."""
 
+from collections.abc import Callable
+
 from resnet_space.common.errors import UserError
 from resnet_space.data.splits import SplitMembers, Splits, load_splits
 from resnet_space.runs import MEMBERS, RESUME, STATE, Run, replaced_atomically
 
 
-def splits_of(run: Run, *, record: bool = False) -> Splits:
+def splits_of(run: Run, *, record: bool = False, progress: Callable[[int, int], None] | None = None) -> Splits:
     """The decoded images that a run is trained with; of one that goes on, those that it began with.
 
     Args:
         run: to be trained, or trained.
         record: note which pictures these are, where that was not done before, for when it goes on.
+        progress: is told (decoded, all) of each split.
 
     Raises:
         UserError: for data that cannot be read, has other classes, or lacks a picture that the training began with.
@@ -18,7 +21,12 @@ def splits_of(run: Run, *, record: bool = False) -> Splits:
     model = run.config.model
     members = SplitMembers.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
     splits = load_splits(
-        run.config.training, model.stored_size, classes=model.classes, members=members, folder=run.path / RESUME
+        run.config.training,
+        model.stored_size,
+        classes=model.classes,
+        members=members,
+        progress=progress,
+        folder=run.path / RESUME,
     )
     if splits.train.classes != model.classes:
         raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")

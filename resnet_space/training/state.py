@@ -22,7 +22,8 @@ from resnet_space.training.features import CutModel, KnownFeatures, evaluation_f
 from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
 from resnet_space.training.progress import Progress, Window
-from resnet_space.training.strategies import phase_at, plan
+from resnet_space.training.solver import SolvedHead
+from resnet_space.training.strategies import phase_at, plan, planned_epochs
 
 
 class Learner(nn.Module):
@@ -134,6 +135,7 @@ class Training:
         self.model: Backbone = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
         self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
+        self.epochs = planned_epochs(self.plan)
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
         self.batch_images = min(self.config.batch_size, train_images)  # of all processes
         self.progress = Progress()
@@ -193,6 +195,18 @@ class Training:
         self.progress.step += 1
         return rates
 
+    def take_head(self, head: SolvedHead, images: int) -> None:
+        """Make a solved head the model's, and the epoch that of these training images."""
+        classifier = self.model.get_classifier()
+        averaged = None if self.average is None else self.evaluated_model.get_classifier()
+        with torch.no_grad():
+            for layer in filter(None, (classifier, averaged)):
+                layer.weight.copy_(distributed.of_first(head.weight.to(self.device)))  # type: ignore[operator]
+                layer.bias.copy_(distributed.of_first(head.bias.to(self.device)))  # type: ignore[operator]
+        self.progress.step = self.epoch_steps
+        self.progress.loss_sum, self.progress.images = head.loss * images, images
+        self.progress.correct = round(head.accuracy * images)
+
     @property
     def only_the_head_trains(self) -> bool:
         """Whether the evaluated model is the same before the head throughout the phase; known after `validate`."""
@@ -244,13 +258,13 @@ class Training:
             best_accuracy=max(validation_accuracy, done.best_accuracy),
             epochs_since_best=0 if best or patient else done.epochs_since_best + 1,
         )
-        if self.progress.epoch < self.config.total_epochs and phase_at(self.plan, self.progress.epoch)[0] != self.phase:
+        if self.progress.epoch < self.epochs and phase_at(self.plan, self.progress.epoch)[0] != self.phase:
             self.enter_phase()
         return metric
 
     @property
     def is_over(self) -> bool:
-        if self.progress.epoch >= self.config.total_epochs:
+        if self.progress.epoch >= self.epochs:
             return True
         in_last_phase = phase_at(self.plan, self.progress.epoch)[0] == len(self.plan) - 1
         return in_last_phase and 0 < self.config.patience <= self.progress.epochs_since_best

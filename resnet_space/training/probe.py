@@ -1,0 +1,75 @@
+"""The features of a training's images by its frozen network, computed once, and the head that is solved on them."""
+
+from collections.abc import Generator, Iterator
+
+import torch
+import torch.nn.functional as F
+
+from resnet_space.config import ModelConfig
+from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.models import Backbone
+from resnet_space.training.calibration import Passed
+from resnet_space.training.extraction import Extracted, Extractor
+from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.solver import PENALTIES, SolvedHead, best_head, path
+
+
+class Probe:
+    """Of one training.
+
+    Args:
+        model: frozen but for its head.
+        config: how images are prepared.
+        splits: the training's images.
+        store: where features are kept.
+    """
+
+    def __init__(self, model: Backbone, config: ModelConfig, splits: Splits, store: FeatureStore) -> None:
+        self.model = model
+        self.splits = splits
+        self.extractor = Extractor(model, config, store)
+        self.known: dict[int, Extracted] = {}  # by the identity of a set of the splits
+        self.images = sum(len(data) for data in self._sets())
+
+    def _sets(self) -> tuple[ImageSet, ImageSet, ImageSet]:
+        return self.splits.train, self.splits.validation, self.splits.test
+
+    def compute(self) -> Iterator[int]:
+        """All features; yields now and then how many of all images are done."""
+        before = 0
+        for data in self._sets():
+            self.known[id(data)] = yield from self._of(data, before)
+            before += len(data)
+
+    def _of(self, data: ImageSet, before: int) -> Generator[int, None, Extracted]:
+        steps = self.extractor.steps(len(data), data.pixels)
+        while True:
+            try:
+                yield before + next(steps)
+            except StopIteration as end:
+                extracted: Extracted = end.value
+                return extracted
+
+    def solve(self, smoothing: float) -> Generator[tuple[float, SolvedHead], None, SolvedHead]:
+        """The head of the penalty that the validation images choose; yields (share done, head) of each."""
+        train, validation, _ = self._sets()
+        features = self.known[id(train)].features
+        heads = []
+        classes = len(train.classes)
+        for head in path(features, train.labels.cpu(), classes, smoothing=smoothing):
+            heads.append(head)
+            yield len(heads) / len(PENALTIES), head
+        return best_head(heads, self.known[id(validation)].features, validation.labels.cpu())
+
+    @torch.inference_mode()
+    def passed(self, data: ImageSet) -> Passed:
+        """What the model with its head as it is now makes of one of the sets."""
+        known = self.known[id(data)]
+        classifier = self.model.get_classifier()
+        device = next(classifier.parameters()).device
+        return Passed(classifier(known.features.to(device)).cpu(), known.means.numpy(), data.labels.cpu())
+
+    def judge(self, data: ImageSet) -> tuple[float, float]:
+        """(mean cross-entropy in nats, share of right predictions) of one of the sets."""
+        logits, _, labels = self.passed(data)
+        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
