@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def without_times(metrics: Sequence[Metric]) -> list[Metric]:
     return [{name: value for name, value in metric.items() if name not in VARYING} for metric in metrics]
 
 
-def phases(strategy: str, epochs: int, model: ModelConfig, *, new_cbam: bool = False, **settings: float) -> list[Phase]:
+def phases(strategy: str, epochs: int, model: ModelConfig, *, new_cbam: bool = False, **settings: Any) -> list[Phase]:
     """What a strategy plans with its own settings, or others."""
     return plan(recipe(strategy, "-", epochs=epochs, **settings), model, new_cbam=new_cbam)
 
@@ -65,7 +66,7 @@ def with_everything(epochs: int) -> RunConfig:
 def train_to_the_end(run: Run, splits: Splits, interval: int | None = None) -> Run:
     """Train a run on the CPU, interrupted and resumed after every so many metrics."""
     found: list[Metric] = []
-    while not found or found[-1]["event"] != "test":
+    while not any(metric["event"] == "test" for metric in found):
         with closing(train(run, resume=bool(found), device=torch.device("cpu"), splits=splits)) as metrics:
             for count, metric in enumerate(metrics, 1):
                 found.append(metric)

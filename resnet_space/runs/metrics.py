@@ -105,6 +105,16 @@ def count_test_evaluations(metrics: Sequence[Metric]) -> int:
     return before + any(metric["event"] == "test" for metric in metrics)
 
 
+def is_tested(metrics: Sequence[Metric]) -> bool:
+    """Whether the test images were evaluated after the last epoch."""
+    return any(metric["event"] == "test" for metric in _after_last_epoch(metrics))
+
+
+def _after_last_epoch(metrics: Sequence[Metric]) -> Sequence[Metric]:
+    last = max((i for i, metric in enumerate(metrics) if metric["event"] == "epoch"), default=-1)
+    return metrics[last + 1 :]
+
+
 def fewer_steps(metrics: list[Metric]) -> list[Metric]:
     """The metrics, of whose steps every other is left out where they are too many to keep. The last one stays."""
     steps = [i for i, metric in enumerate(metrics) if metric.get("event") == "step"]

@@ -11,6 +11,7 @@ the test in `test.safetensors` too; a run from before there was a temperature ha
 """
 
 import copy
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,14 +119,18 @@ def passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> Passed:
     return Passed(torch.cat(logits), torch.cat(means).numpy(), torch.cat(labels))
 
 
-def sanity_metrics(model: Backbone, data: ImageSet, config: "ModelConfig") -> list[Metric]:
-    """A "sanity" of each method, by a few of these images."""
+def sanity_metrics(
+    model: Backbone, data: ImageSet, config: "ModelConfig", checked: Collection[str] = ()
+) -> Iterator[Metric]:
+    """A "sanity" of each method but those that are `checked` already, by a few of these images."""
     large = config.image_size > LARGE
     count = min(SANITY_IMAGES // 2 if large else SANITY_IMAGES, len(data))  # of photographs each takes seconds
     if count < 2:  # of one image, norm layers have no statistics
-        return []
+        return
     chosen = torch.linspace(0, len(data) - 1, count).long()
     ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
     methods = ["grad-cam", *([GATES] if model.attention() else [])]
-    return [sanity_metric(sanity_check(model, images, method)) for method in methods]
+    for method in methods:
+        if method not in checked:
+            yield sanity_metric(sanity_check(model, images, method))

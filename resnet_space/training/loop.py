@@ -14,12 +14,14 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 
 from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.explain.sanity import sanity_checks
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import (
     EVALUATION,
     Metric,
     Run,
     count_test_evaluations,
+    is_tested,
     last_metric,
 )
 from resnet_space.training import distributed
@@ -150,7 +152,8 @@ def train(
             training.save()
             yield metric
         except GeneratorExit:
-            training.save()
+            if not solved:  # which begins anew
+                training.save()
             if distributed.is_first() and not run.has_weights:  # stopped in the first epoch: better than nothing
                 run.save_weights(training.evaluated_model.state_dict())
             training.leave()
@@ -160,26 +163,41 @@ def train(
     training.leave()
     if not first:
         return
+    only_solved = all(phase.solved for phase in training.plan)
+    yield from _judge(training, splits, probe if only_solved else None, doing, evaluated)
+
+
+def _judge(
+    training: Training, splits: Splits, known: Probe | None, doing: Doing, evaluated: int
+) -> Generator[Metric, None, None]:
+    """Test the best epoch's weights; then what nobody has to wait for: the feature statistics, and whether the maps
+    depend on what was learned. What was done before an interruption is not done again.
+    """
+    run, config = training.run, training.run.config.model
+    before = run.metrics()
+    if known is not None:
+        model = training.model.eval()
+    else:
+        model = run.load_model().to(training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     doing.tell("testing")
-    known = probe if all(phase.solved for phase in training.plan) else None
-    best_model = training.model if known else run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    best_model.eval()
-    validation = known.passed(splits.validation) if known else passed(best_model, splits.validation, model_config)
-    run, metric = calibrate_confidence(run, validation)
-    yield training.write(metric)
-    logits = known.passed(splits.test).logits if known else None
-    evaluation, summary = evaluate_test(best_model, splits.test, run.config.model, logits=logits)
-    save_evaluation(evaluation, run.path / EVALUATION)
-    rounded = {name: round(value, 5) for name, value in summary.items()}
-    if evaluated:
-        rounded["test_evaluations"] = evaluated + 1
-    yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
-    # What nobody has to wait for comes after the result.
+    validation = known.passed(splits.validation) if known else passed(model, splits.validation, config)
+    if not is_tested(before):
+        run, metric = calibrate_confidence(run, validation)
+        yield training.write(metric)
+        logits = known.passed(splits.test).logits if known else None
+        evaluation, summary = evaluate_test(model, splits.test, run.config.model, logits=logits)
+        save_evaluation(evaluation, run.path / EVALUATION)
+        rounded = {name: round(value, 5) for name, value in summary.items()}
+        if evaluated:
+            rounded["test_evaluations"] = evaluated + 1
+        yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
     doing.tell("calibrating")
-    fitted = known.passed(splits.train) if known else passed(best_model, fit_images(splits.train), model_config)
-    fit_statistics(run, fitted, validation)
+    fit_statistics(
+        run, known.passed(splits.train) if known else passed(model, fit_images(splits.train), config), validation
+    )
     doing.tell("checking")
-    for metric in sanity_metrics(best_model, splits.validation, model_config):
+    checked = {check.method for check in sanity_checks(before)} if is_tested(before) else set()
+    for metric in sanity_metrics(model, splits.validation, config, checked):
         yield training.write(metric)
 
 

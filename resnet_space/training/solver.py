@@ -17,7 +17,7 @@ MAX_ITERATIONS = 200  # of each; a warm start takes some ten
 TOLERANCE = 1e-4  # of the gradient's largest component
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SolvedHead:
     """The weights of a linear layer, float32 weight [C, D] and bias [C].
 

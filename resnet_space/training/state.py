@@ -16,7 +16,16 @@ from resnet_space.data.batches import evaluation_batches, is_unaugmented, steps_
 from resnet_space.data.splits import ImageSet
 from resnet_space.models import Backbone
 from resnet_space.models.registry import HEAD
-from resnet_space.runs import METRICS, START_WEIGHTS, STATE, Metric, Run, in_a_sentence, replaced_atomically
+from resnet_space.runs import (
+    METRICS,
+    START_WEIGHTS,
+    STATE,
+    Metric,
+    Run,
+    in_a_sentence,
+    is_tested,
+    replaced_atomically,
+)
 from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
 from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
@@ -294,7 +303,8 @@ class Training:
             torch.save(state, file)
 
     def restore(self) -> None:
-        """Take up the saved state, if there is one, and forget the metrics written after it.
+        """Take up the saved state, if there is one, and forget the metrics written after it; but not the test of a
+        training that is over.
 
         Raises:
             UserError: where it cannot be read, or the metrics cannot be cut.
@@ -317,6 +327,6 @@ class Training:
             if self.phase == state["phase"]:  # not where more epochs were asked for after the last phase
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.schedule.load_state_dict(state["schedule"])
-        if distributed.is_first():
+        if distributed.is_first() and not (self.is_over and is_tested(self.run.metrics())):
             self.run.forget_metrics_after(state["metrics_bytes"])
         self.started = time.monotonic() - self.progress.seconds

@@ -189,7 +189,7 @@ def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> l
     "probe-then-fine-tune",
     "the head solved first, then everything; the best epoch is kept",
     "Kumar et al. 2022, arXiv:2202.10054",
-    settings={"optimizer": "sgd", "weight_decay": 5e-4, "warmup": 0.2, "head_lr": 0.02, "backbone_lr": 0.02},
+    settings={"epochs": 8},
 )
 def probe_then_fine_tune(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     later = _everything(model, training.backbone_lr, training.head_lr)

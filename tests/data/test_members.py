@@ -115,8 +115,8 @@ def test_a_training_that_goes_on_without_new_pictures_says_so(
     write(write_split, data_folder, rows(0, 41))
     metrics = go_on(run)
     assert next(metric["event"] for metric in metrics if metric["event"] != "tick") == "start"
-    assert metrics[-1]["event"] == "test"
-    assert metrics[-1]["images"] == 8
+    (test,) = (metric for metric in metrics if metric["event"] == "test")
+    assert test["images"] == 8
     told = "1 picture was added to the data set since the training began: it goes on without."
     assert last_metric(run.metrics(), "start")["warning"] == told
     assert told in status_html(run, Status("training"), run.metrics())
@@ -180,7 +180,7 @@ def test_a_run_from_before_goes_on_and_a_damaged_list_is_none(
     write(write_split, data_folder, rows(0, 40))
     run = stopped_run(tmp_path)
     (run.path / MEMBERS).unlink()
-    assert go_on(run)[-1]["event"] == "test"
+    assert any(metric["event"] == "test" for metric in go_on(run))
     assert SplitMembers.load(run.path / MEMBERS) is not None  # from now on it is known
     for damaged in (b"", b"PK", (run.path / MEMBERS).read_bytes()[:-30]):
         (tmp_path / "damaged").write_bytes(damaged)

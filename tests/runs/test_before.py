@@ -47,7 +47,7 @@ def test_it_goes_on_as_the_version_before_would_have(half: Run) -> None:
     with closing(train(half, resume=True, device=torch.device("cpu"), splits=splits)) as metrics:
         events = [metric["event"] for metric in metrics]
     whole = Run.open(BEFORE / "whole")
-    assert events[-1] == "test"
+    assert "test" in events
     ours, theirs = ([m for m in run.metrics() if m["event"] == "epoch"] for run in (half, whole))
     assert [m["epoch"] for m in ours] == [1, 2, 3, 4]
     for one, other in zip(ours, theirs, strict=True):

@@ -20,6 +20,7 @@ from tests.trainings import phases, train_to_the_end, without_times
 CPU = torch.device("cpu")
 MODEL = ModelConfig("resnet20", ("a", "b", "c"), options={"cbam": "stage"}, image_size=8)
 UNAUGMENTED = {"crop_padding": 0, "flip": False}
+STEPPED = {"optimizer": "adamw"}  # a linear probe that is not solved
 
 
 def image_set(count: int, seed: int) -> ImageSet:
@@ -87,7 +88,7 @@ def test_wherever_a_model_is_cut_both_parts_are_its_forward_pass(name: str, opti
 )
 def test_the_cut_is_right_before_the_first_segment_that_trains(strategy: str, new_cbam: bool, last: str) -> None:
     model = create_model("resnet20", 3, cbam="stage")
-    freeze_all_but(model, phases(strategy, 4, MODEL, new_cbam=new_cbam)[0].rates)
+    freeze_all_but(model, phases(strategy, 4, MODEL, new_cbam=new_cbam, **STEPPED)[0].rates)
     assert model.segments()[frozen_segments(model)].modules == (model.get_submodule(last),)
 
 
@@ -120,7 +121,7 @@ def test_a_frozen_prefix_changes_no_bit_of_a_training(
 
 @pytest.mark.parametrize(
     ("strategy", "settings"),
-    [("linear-probe", {"ema": 0.9, "precision": "bfloat16"}), ("freeze-unfreeze", {"precision": "float32"})],
+    [("linear-probe", {"ema": 0.9, "precision": "bfloat16", **STEPPED}), ("freeze-unfreeze", {"precision": "float32"})],
 )
 def test_features_that_are_computed_once_change_no_bit_either_not_even_of_an_interrupted_training(
     strategy: str, settings: dict[str, Any], start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,7 +146,7 @@ def test_a_linear_probe_computes_the_features_of_each_image_once_where_memory_al
 
     monkeypatch.setattr(features_module, "MEMORY_SHARE", share)
     monkeypatch.setattr(CutModel, "features", counted)
-    trained(tmp_path / "run", config("linear-probe", epochs=8, **UNAUGMENTED), start)
+    trained(tmp_path / "run", config("linear-probe", epochs=8, **UNAUGMENTED, **STEPPED), start)
     if share:
         # The validation images once, and those of the second epochs' batches that the first left out.
         assert 48 + 30 <= sum(computed) <= 48 + 30 + 4 * 16
@@ -156,7 +157,7 @@ def test_a_linear_probe_computes_the_features_of_each_image_once_where_memory_al
 def test_a_moving_average_that_is_behind_what_is_frozen_now_is_judged_by_its_own_weights(
     start: Run, tmp_path: Path
 ) -> None:
-    run = Run.create(tmp_path / "run", config("linear-probe", ema=0.9, precision="float32"), start=start)
+    run = Run.create(tmp_path / "run", config("linear-probe", ema=0.9, precision="float32", **STEPPED), start=start)
     training = training_module.Training(run, CPU, 52)
     with torch.no_grad():
         training.model.layer2[0].conv1.weight.mul_(0.5)

@@ -72,7 +72,7 @@ def trained(path: Path, interval: int | None = None, **settings: Any) -> tuple[R
     training = replace(CONFIG.training, objective="entropy-too", **settings)
     run = Run.create(path, replace(CONFIG, training=training))
     found: list[Metric] = []
-    while not found or found[-1]["event"] != "test":
+    while not any(metric["event"] == "test" for metric in found):
         with closing(train(run, resume=bool(found), device=CPU, splits=SPLITS)) as metrics:
             for count, metric in enumerate(metrics, 1):
                 found.append(metric)

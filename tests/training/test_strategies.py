@@ -20,6 +20,7 @@ from resnet_space.training.strategies import (
     own_field_hint,
     phase_at,
     plan,
+    planned_epochs,
     rate_at,
     recipe,
     register_strategy,
@@ -33,6 +34,7 @@ ALL = [
     "full",
     "scratch",
     "linear-probe",
+    "probe-then-fine-tune",
     "last-stage",
     "freeze-unfreeze",
     "three-stage",
@@ -97,11 +99,21 @@ def test_scratch_and_full_train_everything_at_once() -> None:
 
 def test_a_linear_probe_trains_the_head_and_a_new_cbam_only() -> None:
     (phase,) = phases("linear-probe", 10, WITH_CBAM)
-    assert phase.rates == {"head": 1e-2}
-    (phase,) = phases("linear-probe", 10, WITH_CBAM, new_cbam=True)
-    assert phase.rates == pytest.approx({"head": 1e-2} | gates(1e-2))
+    assert phase == Phase(1, {"head": 1e-2}, solved=True)
+    (phase,) = phases("linear-probe", 10, WITH_CBAM, new_cbam=True)  # which no solver knows
+    assert phase == Phase(10, pytest.approx({"head": 1e-2} | gates(1e-2)))
     (phase,) = phases("linear-probe", 10, RESNET20, new_cbam=True)  # new, but not there
-    assert phase.rates == {"head": 1e-2}
+    assert phase == Phase(1, {"head": 1e-2}, solved=True)
+    (phase,) = phases("linear-probe", 10, WITH_CBAM, optimizer="adamw")
+    assert phase == Phase(10, {"head": 1e-2})
+
+
+def test_probe_then_fine_tune_solves_the_head_and_then_trains_everything() -> None:
+    first, second = phases("probe-then-fine-tune", 6, WITH_CBAM, backbone_lr=0.2, head_lr=0.3)
+    assert first == Phase(1, {"head": 0.3}, solved=True)
+    assert second.epochs == 5
+    assert set(second.rates) == {*EVERYTHING, *CBAM_RATES}
+    assert phases("probe-then-fine-tune", 1, WITH_CBAM, head_lr=0.3) == [first]
 
 
 @pytest.mark.parametrize(("model", "last"), [(RESNET20, "layer3"), (RESNET18, "layer4")])
@@ -172,7 +184,7 @@ def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
     strategy: str, model: ModelConfig, epochs: int
 ) -> None:
     found = phases(strategy, epochs, model)
-    assert sum(phase.epochs for phase in found) == epochs
+    assert planned_epochs(found) == (1 if all(phase.solved for phase in found) else epochs)
     assert all(phase.epochs > 0 for phase in found)
     assert all("head" in phase.rates for phase in found)
     assert all(0 < rate <= 1 for phase in found for rate in phase.rates.values())
