@@ -22,6 +22,11 @@ from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
 
+UNCALIBRATED = (
+    "The probabilities are not calibrated: they may be too high or too low. This run cannot tell whether a picture is "
+    "unlike its training images either."
+)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -38,6 +43,7 @@ class Prediction:
         features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
             sees it; only where they were asked for.
         note: what was decided when the picture was read, such as the scale of its 16 bits; often nothing.
+        calibrated: whether the probabilities were calibrated on validation images.
     """
 
     classes: list[str]
@@ -48,6 +54,7 @@ class Prediction:
     ood_score: float | None = None
     features: dict[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
     note: str = ""
+    calibrated: bool = True
 
     @property
     def unusual(self) -> bool | None:
@@ -55,15 +62,18 @@ class Prediction:
         return None if self.ood_score is None else self.ood_score > 1
 
     @property
-    def warning(self) -> str:
-        """Plain sentences for an unusual image, or one that was read in an unusual way, else empty."""
-        if not self.unusual:
-            return self.note
-        return f"{self.note} ".lstrip() + (
+    def warnings(self) -> list[str]:
+        """What a reader has to know beside the classes, in plain sentences: how the picture was read, that it is unlike
+        the training images, that the probabilities are not calibrated. Often there is nothing.
+        """
+        unusual = (
             "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
             f"than those of 95 % of the validation images ({self.ood_score:.1f} times that limit). It still names "
             "one of its classes, but its probabilities mean little here."
+            if self.unusual
+            else ""
         )
+        return [words for words in (self.note, unusual, "" if self.calibrated else UNCALIBRATED) if words]
 
 
 class Classifier:
@@ -77,6 +87,11 @@ class Classifier:
         # Of small images bfloat16 is no quicker.
         large = self.config.image_size >= 64
         self._dtype = autocast_dtype(run.config.training, torch.device("cpu")) if large else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a temperature or feature statistics were fitted on the run's validation images."""
+        return self.config.temperature != 1.0 or self.feature_statistics is not None
 
     @property
     def nbytes(self) -> int:
@@ -179,7 +194,15 @@ class Classifier:
             else [None] * len(logits)
         )
         return [
-            Prediction([self.config.classes[i] for i in indices], probabilities, attention, indices, one, strange)
+            Prediction(
+                [self.config.classes[i] for i in indices],
+                probabilities,
+                attention,
+                indices,
+                one,
+                strange,
+                calibrated=self.calibrated,
+            )
             for indices, probabilities, one, strange in zip(
                 best.indices.tolist(), best.values.tolist(), logits, ood_score, strict=True
             )

@@ -122,14 +122,15 @@ def blank_and_noise() -> dict[str, np.ndarray]:
 def test_blank_images_and_noise_are_unusual(shipped: Classifier, kind: str) -> None:
     prediction = shipped.predict(Image.fromarray(blank_and_noise()[kind].astype(np.uint8)))
     assert prediction.unusual
-    assert prediction.warning.startswith("This picture is unlike")
-    assert f"{prediction.ood_score:.1f} times" in prediction.warning
+    (warning,) = prediction.warnings
+    assert warning.startswith("This picture is unlike")
+    assert f"{prediction.ood_score:.1f} times" in warning
 
 
 def test_the_examples_are_photographs_as_the_model_knows_them(shipped: Classifier) -> None:
     predictions = list(shipped.predict_many(Image.open(path) for path in sorted(EXAMPLES.glob("*.jpg"))))
     assert sum(bool(prediction.unusual) for prediction in predictions) <= 1  # of ten
-    assert all(bool(prediction.warning) == prediction.unusual for prediction in predictions)
+    assert all(bool(prediction.warnings) == prediction.unusual for prediction in predictions)
 
 
 # The file
@@ -143,8 +144,22 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_run_without_the_file_does_not_know(run: Run) -> None:
     (run.path / FEATURE_STATISTICS).unlink()
-    prediction = Classifier(run).predict(Image.new("RGB", (32, 32)))
-    assert (prediction.unusual, prediction.ood_score, prediction.warning) == (None, None, "")
+    classifier = Classifier(run)
+    prediction = classifier.predict(Image.new("RGB", (32, 32)))
+    assert classifier.config.temperature != 1
+    assert (prediction.unusual, prediction.ood_score, prediction.warnings) == (None, None, [])
+
+
+def test_a_run_without_temperature_and_statistics_says_that_it_is_not_calibrated(run: Run) -> None:
+    (run.path / FEATURE_STATISTICS).unlink()
+    config = replace(run.config, model=replace(run.config.model, temperature=1.0))
+    classifier = Classifier(replace(run, config=config))
+    picture = Image.new("RGB", (32, 32))
+    assert [warning.partition(":")[0] for warning in classifier.predict(picture).warnings] == [
+        "The probabilities are not calibrated"
+    ]
+    (many,) = classifier.predict_many([picture])
+    assert many.warnings == classifier.predict(picture).warnings
 
 
 def test_what_is_saved_is_what_is_loaded(run: Run) -> None:
