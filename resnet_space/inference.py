@@ -23,8 +23,7 @@ from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
 
 UNCALIBRATED = (
-    "The probabilities are not calibrated: they may be too high or too low. This run cannot tell whether a picture is "
-    "unlike its training images either."
+    "The probabilities are not calibrated, and this run cannot tell whether a picture is unlike its training images."
 )
 
 

@@ -20,7 +20,7 @@ from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, st
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
-from resnet_space.runs import GUESTS, OWNER, SHIPPED, SHOWPIECE, Library, Run
+from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.datasets import Datasets
@@ -275,13 +275,21 @@ class AppContext:
         return True
 
     def default_name(self) -> str | None:
-        names = self.trained_names()
-        return SHOWPIECE if SHOWPIECE in names else next(iter(names), None)
+        """The run that is looked at before a visitor chose one; None where there is none."""
+        return self._shipped_name(SHOWPIECE) or next(iter(self.trained_names()), None)
+
+    def photo_name(self) -> str | None:
+        """The run that answers photographs before a visitor chose one; None where it is not here."""
+        return self._shipped_name(PHOTO_BACKBONE)
+
+    def _shipped_name(self, name: str) -> str | None:
+        with suppress(UserError):
+            return name if self.library.open(name).has_weights else None
+        return None
 
     def warm_up(self) -> bool:
         """Load what the first visitor will need, so that they do not wait for torch."""
-        name = self.default_name()
-        if name is not None:
+        for name in filter(None, (self.default_name(), self.photo_name())):
             with suppress(UserError):  # whoever chooses a broken run is told
                 self.classifier(name)
         return True

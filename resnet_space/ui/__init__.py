@@ -37,11 +37,12 @@ def build_app(context: AppContext) -> gr.Blocks:
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
                 explore = build_explore(context, app, visitor, names)
 
-        def show(tab: str) -> Any:
-            return lambda name, known: (
-                gr.Tabs(selected=tab),
-                gr.update(choices=[*dict.fromkeys([*known, name])], value=name),
-            )
+        def show(tab: str, run: gr.Dropdown, *chosen: gr.Textbox) -> Any:
+            return lambda name, known: {
+                tabs: gr.Tabs(selected=tab),
+                run: gr.update(choices=[*dict.fromkeys([*known, name])], value=name),
+                **dict.fromkeys(chosen, name),
+            }
 
         def open_tab(request: gr.Request) -> Any:
             asked = request.query_params.get("tab")
@@ -52,9 +53,11 @@ def build_app(context: AppContext) -> gr.Blocks:
             return gr.Tabs(selected="finetune"), gr.update(choices=choices, value=name), name
 
         asked = [finetune.followed, names]
-        tried = finetune.try_it.click(show("predict"), asked, [tabs, predict.run], **QUIET)
+        tried = finetune.try_it.click(
+            show("predict", predict.run, predict.chosen), asked, [tabs, predict.run, predict.chosen], **QUIET
+        )
         predict.with_example(tried.then)
-        explored = finetune.explore_it.click(show("explore"), asked, [tabs, explore.run], **QUIET)
+        explored = finetune.explore_it.click(show("explore", explore.run), asked, [tabs, explore.run], **QUIET)
         explore.with_own_data(explored.then, finetune.followed)
         mistakes = predict.mistakes.dataset
         mistakes.change(

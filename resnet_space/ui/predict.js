@@ -28,17 +28,22 @@ window.resnetSpace.predict = (() => {
     return { kind: dataset.evidence, side: Number(dataset.side), index: Number(dataset.class) };
   }
 
-  function answer(element, watch) {
+  // Another run to ask is told by "select".
+  function answer(element, trigger, watch) {
     element.addEventListener("click", ({ target }) => {
       const button = target.closest("[data-class]");
       if (button) chooseByName(button);
+      const instead = target.closest("[data-choose]");
+      if (instead) trigger("select", { choose: instead.dataset.choose });
     });
     let answered = false;
     const tell = () => {
-      const { run, example, with: other } = element.querySelector(".answers")?.dataset ?? {};
-      if (run) window.resnetSpace.show("predict", { run, example, with: other });
-      else if (answered) window.resnetSpace.show("predict", { example: "" });
-      answered ||= Boolean(run);
+      const shown = element.querySelector(".answers");
+      if (shown) {
+        const { run, example, with: other } = shown.dataset;
+        window.resnetSpace.show("predict", { run, example, with: other });
+      } else if (answered) window.resnetSpace.show("predict", { example: "" });
+      answered ||= Boolean(shown);
     };
     watch("value", tell);
     tell();

@@ -129,6 +129,8 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .examples img { width: 100%; aspect-ratio: 1; border-radius: var(--radius-md); display: block; }
 .examples button:hover { outline: 2px solid #0072B2; }
 #examples .note { margin: 0 0 0.3rem; font-size: 0.85rem; }
+#examples details { margin: 0.4rem 0 0; }
+#examples ul { margin: 0.3rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 0.5rem 1.5rem; }
 .sides > section { min-width: 0; }
 #answer h3, #why h3, #gates h3, #evidence h3 { margin: 1rem 0 0.3rem; font-size: 1.1rem;

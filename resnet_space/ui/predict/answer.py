@@ -3,20 +3,40 @@
 from collections.abc import Sequence
 from html import escape
 
+from resnet_space.ui.predict.choice import Choice
 from resnet_space.ui.predict.looks import Look
 
 EMPTY = '<div class="empty">Choose an example below the picture, or bring your own: the answer appears here.</div>'
 SURE = 0.5  # a class with less is not given as the answer
 
 
-def answers_html(looks: Sequence[Look], example: str | None) -> str:
-    """What each run says; `example` is the name of the example that the picture is, if it is one."""
-    marks = {"run": looks[0].name, "with": looks[1].name if len(looks) > 1 else "", "example": example or ""}
+def answers_html(looks: Sequence[Look], choice: Choice, example: str | None) -> str:
+    """What each run says.
+
+    Args:
+        looks: one or two.
+        choice: why it is the first of these runs. The page's address names a run that the visitor chose.
+        example: the name of the example that the picture is, if it is one.
+    """
+    chosen = looks[0].name if choice.is_visitors else ""
+    marks = {"run": chosen, "with": looks[1].name if len(looks) > 1 else "", "example": example or ""}
     data = " ".join(f'data-{name}="{escape(value)}"' for name, value in marks.items())
-    return f'<div class="answers sides" {data}>{"".join(_answer(look, i) for i, look in enumerate(looks))}</div>'
+    answers = "".join(_answer(look, i, _instead(choice) if i == 0 else "") for i, look in enumerate(looks))
+    return f'<div class="answers sides" {data}>{answers}</div>'
 
 
-def _answer(look: Look, side: int) -> str:
+def _instead(choice: Choice) -> str:
+    """The way to another run."""
+    if not choice.instead:
+        return ""
+    value = "" if choice.instead_is_fitting else choice.instead
+    return (
+        f'<button type="button" class="ask" data-choose="{escape(value)}">Ask <b>{escape(choice.instead)}</b> instead'
+        "</button>"
+    )
+
+
+def _answer(look: Look, side: int, instead: str) -> str:
     prediction = look.prediction
     name, share = prediction.classes[0], prediction.probabilities[0]
     if prediction.unusual:
@@ -38,25 +58,23 @@ def _answer(look: Look, side: int) -> str:
     return (
         f'<section class="answer{doubtful}" data-side="{side}" aria-label="What {escape(look.name)} says">'
         f'<p class="of">{escape(look.name)} says</p><p class="said" aria-live="polite">{headline}</p>'
-        f"{warning_html(look)}"
+        f"{warnings_html(look)}"
         f'<div class="classes" role="group" aria-label="Top {len(prediction.classes)}: choose a class to see where it '
-        f'is found">{buttons}</div>{_how(look)}</section>'
+        f'is found">{buttons}</div>{_how(look)}{instead}</section>'
     )
 
 
-def warning_html(look: Look) -> str:
+def warnings_html(look: Look) -> str:
     """What a reader has to mind, if there is anything."""
-    warning = look.prediction.warning
-    return f'<p class="caution">{escape(warning)}</p>' if warning else ""
+    return "".join(f'<p class="caution">{escape(warning)}</p>' for warning in look.prediction.warnings)
 
 
 def _how(look: Look) -> str:
-    config = look.classifier.config
-    if config.temperature == 1.0 and look.classifier.feature_statistics is None:
-        sure = "The probabilities are the model's own: they were not calibrated"
-    else:
-        sure = f"The probabilities are calibrated on validation images (temperature {config.temperature:.2f})"
-    return f'<p class="note">{escape(look.classifier.preprocessing.capitalize())}. {sure}.</p>'
+    words = f"{look.classifier.preprocessing.capitalize()}."
+    if look.prediction.calibrated:
+        temperature = look.classifier.config.temperature
+        words += f" The probabilities are calibrated on validation images (temperature {temperature:.2f})."
+    return f'<p class="note">{escape(words)}</p>'
 
 
 def percent(probability: float) -> str:

@@ -3,7 +3,9 @@
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,17 @@ def read_all(sources: Sequence[tuple[Path, str]]) -> Iterator[File]:
             problem = f"It has more than the {MOST_BYTES:,} bytes that a picture may have." if large else None
             data = b"" if large else path.read_bytes()
             yield File(name, (name,), data, problem, 100 * (i + 1), 100 * len(sources))
+
+
+def first_short_side(files: Iterator[File]) -> tuple[int, Iterator[File]]:
+    """(pixels of the short side of the first picture among the files, all the files); 0 where there is no picture."""
+    seen: list[File] = []
+    for file in files:
+        seen.append(file)
+        if file.parts and not file.problem:
+            with suppress(ImageError), Picture(io.BytesIO(file.data)) as picture:
+                return min(picture.size), chain(seen, files)
+    return 0, iter(seen)
 
 
 def classified(

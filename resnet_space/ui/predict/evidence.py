@@ -26,6 +26,10 @@ have their subject. All is for this picture and class alone.</p></details>
 """
 
 
+class StoppedTestError(Exception):
+    """A test is not wanted any more."""
+
+
 def maps_to_judge(look: Look, kind: object, index: int) -> "dict[str, NDArray[np.float32]]":
     """The maps that a button stands for, by their labels. Raises UserError for a class that is not among the top."""
     from resnet_space.explain.saliency import METHODS

@@ -1,6 +1,5 @@
 """What one or two runs make of a picture: loaded once, looked at in one forward pass each."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
+from resnet_space.ui.predict.choice import Choice, choose_run
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,8 +63,21 @@ def look(context: AppContext, picture: "Image", name: str, *, features: bool = T
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 
 
-def looks(context: AppContext, payload: dict[str, Any] | None, names: Sequence[str | None]) -> list[Look]:
-    """A look of each of the named runs, at the picture in a component's payload. Raises UserError."""
+def looks(
+    context: AppContext, payload: dict[str, Any] | None, chosen: str | None, other: str | None = None
+) -> tuple[Choice, list[Look]]:
+    """A look at the picture in a component's payload, of the run that answers it, and of another beside it.
+
+    Args:
+        context: what all share.
+        payload: of the component.
+        chosen: the run that the visitor chose, if any.
+        other: a run to compare with, if any.
+
+    Raises:
+        UserError: for a picture or a run that cannot be used.
+    """
     with context.slots.taken("predictions"):
         picture = read_picture(payload)
-        return [look(context, picture, name) for name in dict.fromkeys(filter(None, names))]
+        choice = choose_run(context, min(picture.size), chosen)
+        return choice, [look(context, picture, name) for name in dict.fromkeys(filter(None, (choice.name, other)))]

@@ -26,10 +26,12 @@ from resnet_space.ui.predict.batch import (
     Row,
     classified,
     evaluation_of,
+    first_short_side,
     read_all,
     table_columns,
     table_rows,
 )
+from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.reports import counted, left_out_html, scores_words
 from resnet_space.ui.scripts import SCRIPTS
@@ -73,8 +75,8 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     return confusion_value(evaluation, occurring, title="Confusion, of these pictures")
 
 
-def build_many(context: AppContext, run: gr.Dropdown) -> None:
-    """Place the panel and wire its events; `run` is the tab's choice."""
+def build_many(context: AppContext, run: gr.Dropdown, chosen: gr.Textbox) -> None:
+    """Place the panel and wire its events; `run` shows who answers, `chosen` is the visitor's choice of it, if any."""
     most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
     with gr.Accordion("Many pictures at once: files, a zip or tar, a folder", open=False, elem_id="many"), gr.Row():
@@ -119,9 +121,10 @@ def build_many(context: AppContext, run: gr.Dropdown) -> None:
 
     @costly
     def on_classify(
-        payload: list[dict[str, Any]] | None, text: str | None, name: str, request: gr.Request
+        payload: list[dict[str, Any]] | None, text: str | None, named: str | None, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        pictures = sources(payload, text)
+        short_side, pictures = first_short_side(read_all(sources(payload, text)))
+        name = choose_run(context, short_side, named).name
         classifier = context.classifier(name)
         rows: list[Row] = []
         reading = Reading(SkippedFiles())
@@ -132,9 +135,9 @@ def build_many(context: AppContext, run: gr.Dropdown) -> None:
             return progress_html(words, share=reading.done / max(reading.total, 1), label="pictures")
 
         with stops.asked(str(request.session_hash), alone=ALONE) as stopped:
-            yield {report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
+            yield {run: name, report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
             try:
-                for row in classified(classifier, read_all(pictures), reading, most=most, stopped=stopped.is_set):
+                for row in classified(classifier, pictures, reading, most=most, stopped=stopped.is_set):
                     rows.append(row)
                     if time.monotonic() - shown_at > SHOW_SECONDS:
                         yield {report: progress()} | ({} if len(rows) > SHOWN else {table: _shown(rows)})
@@ -165,8 +168,8 @@ def build_many(context: AppContext, run: gr.Dropdown) -> None:
         stops.stop(str(request.session_hash))
 
     waiting = start.click(on_start, None, [report, keep, confusion, start], queue=False, **QUIET)
-    views = [report, table, keep, confusion, start, stop]
-    done = waiting.then(on_classify, [files, folder, run], views, concurrency_limit=1, **QUIET)
+    views = [run, report, table, keep, confusion, start, stop]
+    done = waiting.then(on_classify, [files, folder, chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
     stop.click(on_stop, None, None, **QUIET)
 

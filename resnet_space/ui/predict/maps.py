@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.text import file_name
 from resnet_space.ui.pictures import data_url, npy_url
-from resnet_space.ui.predict.answer import percent, warning_html
+from resnet_space.ui.predict.answer import percent, warnings_html
 from resnet_space.ui.predict.looks import Look
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ def _class_rows(look: Look, side: int) -> str:
             f'<button type="button" class="ask" data-evidence="class" data-side="{side}" data-class="{index}">'
             f"Is it true? Test these two maps</button></div>"
         )
-    stage = next(iter(look.class_maps.values())).stage
+    maps = next(iter(look.class_maps.values()))
+    height, width = maps.raw.shape[1:]
     return (
         f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}, '
-        f'at the end of {escape(stage)}</p><div class="scales">{scales}</div>'
+        f'from the output of {escape(maps.stage)}, {height} x {width} positions</p><div class="scales">{scales}</div>'
         f'<div class="rows">{"".join(rows)}</div></section>'
     )
 
@@ -95,6 +96,12 @@ def gates_html(looks: Sequence[Look]) -> str:
 
 def _gates(look: Look, side: int, low: float, high: float) -> str:
     attention = look.prediction.attention
+    section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}</p>'
+    if not attention.spatial:
+        return (
+            f"{section}<p>{escape(look.name)} has no CBAM, so it has no gates. Its class maps show what counts for "
+            'each class. For gates, choose a run with "cbam" in its name, or train one with CBAM.</p></section>'
+        )
     cards = [
         f'<figure><div class="view" role="img" aria-label="The picture as {escape(look.name)} sees it"></div>'
         f"<figcaption><b>input</b><br>what the model sees of it</figcaption></figure>"
@@ -106,28 +113,18 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
         alt = f"Spatial gate {gate_words(module)}, {values.min():.2f} to {values.max():.2f}: {_where(values)}"
         card = _map_card(values, low, high, words, alt, f"{look.name}-{module}-spatial-gate")
         cards.append(card.removesuffix("</figure>") + _channels(gates, 1 / attention.gain[module], module, side))
-    none = ask = ""
-    if not attention.spatial:
-        none = (
-            f"<p>{escape(look.name)} has no CBAM, so it has no attention maps of its own. "
-            'Choose a run with "cbam" in its name, or train one with CBAM.</p>'
-        )
-    else:
-        ask = (
-            f'<button type="button" class="ask" data-evidence="gates" data-side="{side}" '
-            f'data-class="{look.prediction.indices[0]}">Is it true? Test these gates as maps of '
-            f"{escape(look.prediction.classes[0])}</button>"
-        )
-    return (
-        f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}</p>'
-        f'{none}<div class="maps gates">{"".join(cards)}</div>{ask}</section>'
+    ask = (
+        f'<button type="button" class="ask" data-evidence="gates" data-side="{side}" '
+        f'data-class="{look.prediction.indices[0]}">Is it true? Test these gates as maps of '
+        f"{escape(look.prediction.classes[0])}</button>"
     )
+    return f'{section}<div class="maps gates">{"".join(cards)}</div>{ask}</section>'
 
 
 def program_html(look: Look) -> str:
-    """What programs get of the page: the warning, the gates, the preprocessing."""
+    """What programs get of the page: the warnings, the gates, the preprocessing."""
     note = f'<p class="note">What {escape(look.name)} sees: {escape(look.classifier.preprocessing)}.</p>'
-    return f"{warning_html(look)}{gates_html([look])}{note}"
+    return f"{warnings_html(look)}{gates_html([look])}{note}"
 
 
 def gate_words(module: str) -> str:

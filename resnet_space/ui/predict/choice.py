@@ -1,0 +1,52 @@
+"""Which run answers a picture: the one that the visitor chose, or the one that fits the picture's size."""
+
+from dataclasses import dataclass
+
+from resnet_space.common.errors import UserError
+from resnet_space.serve.context import AppContext
+
+SMALL = 64  # pixels: a short side of up to so many is that of a picture like CIFAR-10's, not of a photograph
+NOBODY = "There is no trained run here yet: train one in Fine-tune, or download one from the Hub."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who answers.
+
+    Attributes:
+        name: the run.
+        is_visitors: whether the visitor chose it; otherwise the size of the picture did.
+        instead: the run that is one click away; None where there is none to offer.
+        instead_is_fitting: whether that is the run which the size chooses, so that it needs no choice of the visitor.
+    """
+
+    name: str
+    is_visitors: bool
+    instead: str | None = None
+    instead_is_fitting: bool = False
+
+
+def choose(short_side: int, chosen: str | None, default: str | None, photo: str | None) -> Choice:
+    """Who answers a picture.
+
+    Args:
+        short_side: of the picture, in pixels.
+        chosen: the run that the visitor chose; None or empty: none.
+        default: the run for small pictures.
+        photo: the run for photographs; None where the app has none.
+
+    Raises:
+        UserError: where there is no run at all.
+    """
+    fitting = photo if photo and short_side > SMALL else default
+    name = chosen or fitting
+    if not name:
+        raise UserError(NOBODY)
+    if name != fitting:
+        return Choice(name, bool(chosen), fitting, instead_is_fitting=True)
+    return Choice(name, bool(chosen), default if default != name else None)
+
+
+def choose_run(context: AppContext, short_side: int, chosen: str | None) -> Choice:
+    """`choose` among the runs of this app. Raises UserError."""
+    return choose(short_side, chosen, context.default_name(), context.photo_name())

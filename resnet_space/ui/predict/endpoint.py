@@ -1,0 +1,45 @@
+"""What programs get of the tab: the endpoint /predict, for HTTP, gradio_client and MCP."""
+
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.serve.context import AppContext
+from resnet_space.serve.handlers import costly
+from resnet_space.ui.pictures import read_picture
+from resnet_space.ui.predict.choice import choose_run
+from resnet_space.ui.predict.looks import look
+from resnet_space.ui.predict.maps import program_html
+
+
+def build_endpoint(context: AppContext, picture: gr.Image) -> None:
+    """Place what it needs, unseen, and wire it; `picture` is the tab's."""
+    with gr.Column(visible=False):
+        name = gr.Textbox("", label="Run")
+        label = gr.Label(label="Top 5", num_top_classes=5)
+        maps = gr.HTML(label="Attention maps")
+        answered = gr.JSON(label="The run and what to mind")
+        ask = gr.Button()
+
+    @costly
+    def predict(image: dict[str, Any] | None, run: str = "") -> tuple[dict[str, float], str, dict[str, Any]]:
+        """Classify a picture.
+
+        Args:
+            image: a photograph of at most 50 million pixels, uploaded or as a data: URL; JPEG, PNG, WebP, GIF, TIFF.
+            run: a trained run's name; empty: the run for photographs, or for a short side of at most 64 pixels another.
+
+        Returns:
+            The five most probable classes with their probabilities; the attention maps as HTML; and {"run": who
+            answered, "warnings": sentences}. They warn of a picture that is unlike the training images, of
+            probabilities that are not calibrated, and say how a picture of 16 bits or several bands was read.
+        """
+        with context.slots.taken("predictions"):
+            opened = read_picture(image)
+            choice = choose_run(context, min(opened.size), run)
+            looked = look(context, opened, choice.name, features=False)
+        prediction = looked.prediction
+        top = dict(zip(prediction.classes, prediction.probabilities, strict=True))
+        return top, program_html(looked), {"run": looked.name, "warnings": prediction.warnings}
+
+    ask.click(predict, [picture, name], [label, maps, answered], api_name="predict", preprocess=False)
