@@ -35,8 +35,12 @@ class Photograph(NamedTuple):
     side: int
 
 
-CC0 = "CC0 1.0"
-CC_BY = "CC BY 2.0"
+CC0, CC_BY, PUBLIC_DOMAIN = "CC0 1.0", "CC BY 2.0", "public domain"
+TERMS = {
+    CC0: "https://creativecommons.org/publicdomain/zero/1.0/",
+    CC_BY: "https://creativecommons.org/licenses/by/2.0/",
+    PUBLIC_DOMAIN: "",
+}
 PHOTOGRAPHS = {
     "tabby": Photograph(
         "skimage/chelsea.png", "Stéfan van der Walt", CC0, "scikit-image 0.26.0, skimage.data.chelsea()", 0, 0, 300
@@ -56,7 +60,7 @@ PHOTOGRAPHS = {
     "rocket": Photograph(
         "skimage/rocket.jpg",
         "SpaceX",
-        "public domain",
+        PUBLIC_DOMAIN,
         "https://www.flickr.com/photos/spacexphotos/16511594820",
         208,
         0,
@@ -99,6 +103,7 @@ def main() -> None:
         credits[name] = {
             "author": photograph.author,
             "licence": photograph.licence,
+            "terms": TERMS[photograph.licence],
             "source": photograph.source,
             "changes": f"cropped, {small} x {small} pixels",
         }

@@ -130,6 +130,7 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 .examples button:hover { outline: 2px solid #0072B2; }
 #examples .note { margin: 0 0 0.3rem; font-size: 0.85rem; }
 #examples details { margin: 0.4rem 0 0; }
+#examples a { color: var(--link-text-color); text-decoration: underline; }
 #examples ul { margin: 0.3rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 0.5rem 1.5rem; }
 .sides > section { min-width: 0; }
@@ -195,6 +196,8 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   color: var(--body-text-color); }
 #channel .one { display: grid; grid-template-columns: minmax(140px, 230px) 1fr; gap: 1rem; align-items: center; }
 #channel .maps { grid-template-columns: 1fr; }
+#stop-test { width: auto; align-self: start; }
+#evidence:has(.progress-level) { min-height: 4rem; }
 .chart.short { min-height: 250px; }
 .evidence { margin-bottom: 1rem; color: var(--body-text-color); }
 .evidence .mark { display: inline-block; padding: 0.1rem 0.6rem; border-radius: 1rem; font-weight: 600; color: #fff;

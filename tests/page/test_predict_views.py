@@ -5,6 +5,8 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,35 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
-from resnet_space.inference import Classifier
-from resnet_space.runs import Run
+from resnet_space.inference import Classifier, Prediction
+from resnet_space.runs import PHOTO_BACKBONE, Run
 from resnet_space.training.evaluation import confusion_matrix, summary
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.predict.answer import answers_html, percent
-from resnet_space.ui.predict.batch import Reading, classified, evaluation_of, read_all, table_columns, table_rows
-from resnet_space.ui.predict.examples import example_file, example_names, example_of
+from resnet_space.ui.predict.batch import (
+    Reading,
+    classified,
+    evaluation_of,
+    first_short_side,
+    read_all,
+    table_columns,
+    table_rows,
+)
+from resnet_space.ui.predict.choice import Choice, choose
+from resnet_space.ui.predict.evidence import evidence_value
+from resnet_space.ui.predict.examples import (
+    PHOTOGRAPHS,
+    example_file,
+    example_of,
+    examples,
+    examples_html,
+    photo_credits,
+)
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import HEIGHT, bars, channel_html, class_maps_html, gates_html, program_html
 from tests.networks import alive
 
+SHIPPED = Path(__file__).parents[2] / "checkpoints"
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = ("ant", "bee", HOSTILE, "=cmd", "emu", "fox")
 
@@ -75,7 +95,7 @@ def test_nothing_is_certain_by_rounding(probability: float, words: str) -> None:
 
 
 def test_every_top_class_is_a_button_and_names_stay_text(look: Look) -> None:
-    html = answers_html([look], "cat")
+    html = answers_html([look], Choice("a-run", is_visitors=True), "cat")
     assert [int(i) for i in re.findall(r'<button type="button" data-class="(\d)"', html)] == look.prediction.indices
     assert html.count('aria-pressed="true"') == 1
     assert 'data-run="a-run"' in html
@@ -86,17 +106,71 @@ def test_every_top_class_is_a_button_and_names_stay_text(look: Look) -> None:
 
 
 def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) -> None:
-    usual = answers_html([look], None)
+    known = vars(look.prediction) | {"calibrated": True}
+    one = Choice("a-run", is_visitors=False)
+    usual = answers_html([replace(look, prediction=Prediction(**known))], one, None)
     assert "caution" not in usual
     assert "doubtful" not in usual
-    strange = Look(
-        look.name, look.classifier, look.picture, type(look.prediction)(**vars(look.prediction) | {"ood_score": 2.5})
-    )
-    html = answers_html([strange], None)
+    assert 'data-run=""' in usual  # it was not chosen
+    strange = replace(look, prediction=Prediction(**known | {"ood_score": 2.5}))
+    html = answers_html([strange], one, None)
     assert "No answer to rely on" in html
     assert "doubtful" in html
     assert "unlike the pictures that the model was trained with" in html
     assert "unlike the pictures that the model was trained with" in program_html(strange)
+
+
+def test_every_warning_is_told_to_readers_and_programs(look: Look) -> None:
+    told = vars(look.prediction) | {"calibrated": False, "ood_score": 1.2, "note": "Of its 5 bands <b>"}
+    warned = replace(look, prediction=Prediction(**told))
+    assert len(warned.prediction.warnings) == 3
+    for html in (answers_html([warned], Choice("a-run", is_visitors=False), None), program_html(warned)):
+        assert re.findall(r'<p class="caution">(.*?)</p>', html) == [escape(w) for w in warned.prediction.warnings]
+
+
+def test_the_run_that_is_one_click_away_is_the_choice_of_the_size_or_a_choice_of_its_own(look: Look) -> None:
+    def offered(choice: Choice) -> list[tuple[str, str]]:
+        html = answers_html([look, look], choice, None)
+        return re.findall(r'data-choose="([^"]*)">Ask <b>([^<]+)</b> instead', html)
+
+    assert offered(Choice("a-run", False, "cbam", instead_is_fitting=False)) == [("cbam", "cbam")]
+    assert offered(Choice("a-run", True, "photos", instead_is_fitting=True)) == [("", "photos")]
+    assert offered(Choice("a-run", True)) == []
+
+
+# Who answers
+
+
+@pytest.mark.parametrize(
+    ("short_side", "chosen", "name", "instead"),
+    [
+        (32, None, "small", None),
+        (64, "", "small", None),
+        (65, None, "photo", "small"),
+        (3000, "", "photo", "small"),
+        (3000, "small", "small", "photo"),
+        (3000, "photo", "photo", "small"),
+        (3000, "mine", "mine", "photo"),
+        (32, "photo", "photo", "small"),
+        (32, "small", "small", None),
+    ],
+)
+def test_a_photograph_is_answered_by_the_photograph_model_unless_a_run_was_chosen(
+    short_side: int, chosen: str | None, name: str, instead: str | None
+) -> None:
+    found = choose(short_side, chosen, "small", "photo")
+    assert (found.name, found.is_visitors, found.instead) == (name, bool(chosen), instead)
+    if found.instead:
+        back = choose(short_side, None if found.instead_is_fitting else found.instead, "small", "photo")
+        assert back.name == found.instead  # the click leads there
+
+
+def test_without_the_photograph_model_the_default_answers_and_without_any_run_a_sentence() -> None:
+    assert choose(3000, None, "small", None) == Choice("small", is_visitors=False)
+    assert choose(32, None, None, "photo").name == "photo"
+    with pytest.raises(UserError, match="There is no trained run here yet"):
+        choose(32, None, None, None)
+    assert choose(32, "mine", None, None) == Choice("mine", is_visitors=True, instead_is_fitting=True)
 
 
 # Maps
@@ -200,13 +274,56 @@ def test_the_chart_of_evidence_has_each_measure_with_what_knows_nothing() -> Non
 
 
 def test_an_example_is_known_by_what_is_in_it(tmp_path: Path) -> None:
-    assert example_names()[3] == "cat"
-    assert len(example_names()) == 10
+    names = list(examples())
+    assert names[3] == "cat"
+    assert len(names) == 10 + len(list(PHOTOGRAPHS.glob("*.jpg"))) >= 15  # no two of a name
     assert Path(example_file("../../etc/passwd")).stem == "cat"
-    assert example_of({"path": example_file("dog")}) == "dog"
+    assert [example_of({"path": example_file(name)}) for name in ("dog", "espresso")] == ["dog", "espresso"]
     (tmp_path / "dog.jpg").write_bytes(b"somebody's own")
     assert example_of({"path": str(tmp_path / "dog.jpg")}) is None
     assert example_of(None) is None
+
+
+def test_every_example_photograph_has_its_credit_and_is_large_enough_for_the_photograph_model() -> None:
+    assert set(photo_credits()) == {path.stem for path in PHOTOGRAPHS.glob("*.jpg")}
+    html = examples_html()
+    for name, credit in photo_credits().items():
+        assert credit.author
+        assert credit.licence in ("CC0 1.0", "CC BY 2.0", "public domain")
+        assert f'title="{name}, photograph: {credit.words}"' in html
+        with Image.open(examples()[name]) as picture:
+            assert 256 <= min(picture.size) <= max(picture.size) <= 320
+            assert choose(min(picture.size), None, "small", "photo").name == "photo"
+    assert 'href="https://creativecommons.org/licenses/by/2.0/"' in html
+    assert len(html) < 100_000  # small pictures of them
+
+
+def test_the_photograph_model_knows_the_example_photographs_and_has_class_maps_but_no_gates() -> None:
+    classifier = Classifier(Run.open(SHIPPED / PHOTO_BACKBONE))
+    wanted = {
+        "tabby": "Egyptian cat",
+        "espresso": "espresso",
+        "tripod": "tripod",
+        "rocket": "missile",
+        "palace": "palace",
+    }
+    assert set(wanted) == set(photo_credits())
+    pictures = {name: open_image(examples()[name]) for name in wanted}
+    found = classifier.predict_many(pictures.values())
+    assert {name: p.classes[0] for name, p in zip(pictures, found, strict=True)} == wanted
+
+    picture = pictures["espresso"]
+    seen = Look(PHOTO_BACKBONE, classifier, picture, classifier.predict(picture, features=True))
+    assert [warning[:35] for warning in seen.prediction.warnings] == ["The probabilities are not calibrate"]
+    for maps in seen.class_maps.values():
+        assert maps.raw.shape == (5, 7, 7)
+        rows, columns = np.unravel_index(maps.raw[0].argmax(), (7, 7))
+        assert 1 <= rows <= 5  # the cup is in the middle
+        assert 1 <= columns <= 5
+    assert f"{PHOTO_BACKBONE} has no CBAM, so it has no gates." in gates_html([seen])
+    assert "<figure" not in gates_html([seen])
+    with pytest.raises(UserError, match="has no CBAM, so it has no gates to test"):
+        evidence_value(seen, "gates", seen.prediction.indices[0], lambda _: None)
 
 
 # Many pictures
@@ -308,6 +425,19 @@ def test_of_a_batch_no_picture_is_held_in_its_own_size(look: Look, monkeypatch: 
     files = [File("a.png", ("a.png",), file.getvalue(), None, 1, 1)]
     assert len(list(classified(look.classifier, files, Reading(SkippedFiles()), most=10))) == 1
     assert held == [(look.classifier.config.stored_size,) * 2]
+
+
+def test_the_first_picture_of_many_tells_their_size_and_nothing_is_lost() -> None:
+    files = [
+        File("a.txt", ("a.txt",), b"text", None, 1, 4),
+        File("b.png", ("b.png",), b"", "It is too large.", 2, 4),
+        File("c.png", ("c.png",), encoded(1, size=(70, 90)), None, 3, 4),
+        File("d.png", ("d.png",), encoded(2), None, 4, 4),
+    ]
+    short_side, again = first_short_side(iter(files))
+    assert (short_side, list(again)) == (70, files)
+    short_side, again = first_short_side(iter(files[:2]))
+    assert (short_side, list(again)) == (0, files[:2])
 
 
 def test_archives_folders_and_single_files_are_read_alike(tmp_path: Path, pictures: dict[str, bytes]) -> None:

@@ -81,7 +81,7 @@ def test_a_slot_is_free_again_however_its_work_ended_and_each_kind_has_its_own()
 def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> None:
     context: Any = SimpleNamespace(slots=Slots(dict.fromkeys(WIDTHS, Width(0, 0))), public=True)
     for kind, work in (
-        ("predictions", lambda: looks(context, None, ["a-run"])),
+        ("predictions", lambda: looks(context, None, "a-run")),
         ("measurements", lambda: next(measure_network(context, Network("a-run"), Images(), threading.Event()))),
     ):
         with pytest.raises(UserError, match=f"As many {kind} are under way here as can be at once: try again soon"):

@@ -94,8 +94,8 @@ def build_predict(
             with gr.Column(visible=False) as once_answered:
                 mistakes = build_mistakes(context, visitor, picture, run)
                 gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
-            stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False)
             why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
+            stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
             evidence = gr.HTML(
                 NO_EVIDENCE,
                 html_template='<div class="body" aria-live="polite"></div>',

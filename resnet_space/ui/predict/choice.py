@@ -38,7 +38,7 @@ def choose(short_side: int, chosen: str | None, default: str | None, photo: str 
     Raises:
         UserError: where there is no run at all.
     """
-    fitting = photo if photo and short_side > SMALL else default
+    fitting = photo if photo and short_side > SMALL else default or photo
     name = chosen or fitting
     if not name:
         raise UserError(NOBODY)

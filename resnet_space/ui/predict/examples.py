@@ -33,10 +33,11 @@ def examples() -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Credit:
-    """Where a photograph is from, and what was done to it."""
+    """Where a photograph is from, and what was done to it; `terms` is the address of the licence, or empty."""
 
     author: str
     licence: str
+    terms: str
     source: str
     changes: str
 
@@ -71,7 +72,8 @@ def examples_html() -> str:
     small = "".join(_button(name, name) for name, path in examples().items() if path.parent == SMALL)
     photographs = "".join(_button(name, f"{name}, photograph: {credits[name].words}") for name in credits)
     whose = "".join(
-        f"<li>{escape(name)}: {escape(credit.words)}. {_source(credit.source)}; {escape(credit.changes)}.</li>"
+        f"<li>{escape(name)}: {escape(credit.author)}, {_linked(credit.licence, credit.terms)}, from "
+        f"{_linked(credit.source, credit.source)}; {escape(credit.changes)}</li>"
         for name, credit in credits.items()
     )
     return (
@@ -96,10 +98,10 @@ def _button(name: str, title: str) -> str:
     )
 
 
-def _source(source: str) -> str:
-    if not source.startswith("https://"):
-        return escape(source)
-    return f'<a href="{escape(source)}" target="_blank" rel="noopener">{escape(source)}</a>'
+def _linked(words: str, address: str) -> str:
+    if not address.startswith("https://"):
+        return escape(words)
+    return f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(words)}</a>'
 
 
 def build_examples(picture: gr.Image) -> Callable[[Callable[..., Dependency]], Dependency]:

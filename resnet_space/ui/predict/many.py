@@ -46,8 +46,19 @@ ALONE = "This page classifies pictures already: stop that first."
 HOW = "Where they are in folders that are named after classes of the run, it is checked how many are right."
 
 
-def result_html(rows: Sequence[Row], skipped: SkippedFiles, ended: str, run: str, evaluation: Evaluation | None) -> str:
-    """What came of it, in words: how many, how many of them right, what was left out."""
+def result_html(
+    rows: Sequence[Row],
+    skipped: SkippedFiles,
+    ended: str,
+    run: str,
+    evaluation: Evaluation | None,
+    *,
+    calibrated: bool = True,
+) -> str:
+    """What came of it, in words: how many, how many of them right, what was left out.
+
+    `calibrated`: whether the run's probabilities are.
+    """
     parts = [f"<p><b>{counted(len(rows), 'picture')}</b> classified by <b>{escape(run)}</b>. {escape(ended)}</p>"]
     if evaluation is not None:
         scores = summary(evaluation) | {"images": len(evaluation)}
@@ -61,6 +72,10 @@ def result_html(rows: Sequence[Row], skipped: SkippedFiles, ended: str, run: str
             f'<p class="caution">{unusual:,} {are} unlike the pictures that the model was trained on: do not rely on '
             "its answers there.</p>"
         )
+    if not calibrated:
+        from resnet_space.inference import UNCALIBRATED
+
+        parts.append(f'<p class="caution">{UNCALIBRATED}</p>')
     parts.append(left_out_html(skipped.listed, skipped.count))
     if len(rows) > SHOWN:
         parts.append(f'<p class="note">The table shows the first {SHOWN:,}; the CSV has all.</p>')
@@ -151,7 +166,7 @@ def build_many(context: AppContext, run: gr.Dropdown, chosen: gr.Textbox) -> Non
             evaluation = evaluation_of(rows, classifier.config.classes)
             path = csv_file(f"{name}-predictions", table_columns(_width(rows)), table_rows(rows)) if rows else None
             yield {
-                report: result_html(rows, reading.skipped, ended, name, evaluation),
+                report: result_html(rows, reading.skipped, ended, name, evaluation, calibrated=classifier.calibrated),
                 table: _shown(rows) if rows else gr.update(visible=False),
                 keep: gr.update(value=path, visible=path is not None),
                 confusion: occurring_confusion(evaluation),
