@@ -30,13 +30,21 @@ TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters lit
 
 
 class App:
-    """`python app.py` on a folder of its own with the shipped runs, which can be killed and started again."""
+    """`python app.py` on a folder of its own with shipped runs, which can be killed and started again."""
 
-    def __init__(self, folder: Path, hub: HubStub, options: Sequence[str] = (), **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hub: HubStub,
+        options: Sequence[str] = (),
+        *,
+        runs: Sequence[str] = SHIPPED,
+        **environment: str,
+    ) -> None:
         self.hub = hub  # the app's Hugging Face Hub
         self.checkpoints = folder / "checkpoints"
         self._log = folder / "app.log"
-        for name in SHIPPED:
+        for name in runs:
             ignored = shutil.ignore_patterns(RESUME)
             shutil.copytree(REPOSITORY / "checkpoints" / name, self.checkpoints / name, ignore=ignored)
         for source in (BUNDLED / "cifar10-mini").rglob("*.parquet"):

@@ -3,9 +3,12 @@
 import base64
 import io
 import json
+import re
+import shutil
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from resnet_space.runs import last_metric
+from resnet_space.runs import CONFIG, FEATURE_STATISTICS, RESUME, last_metric
 from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
@@ -81,7 +84,7 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert run.config.training.seed == 3
     assert status["test"] == last_metric(run.metrics(), "test")
 
-    answer, _ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
+    answer, *_ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
     assert len(answer["confidences"]) == 5
     assert wait_until_ended(client, second["run"])["state"] == "finished"
 
@@ -97,7 +100,7 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
     config = app.run(started["run"]).config
     assert (config.model.architecture, config.model.options["cbam"], config.training.start) == ("resnet32", None, None)
 
-    _, maps = client.predict(handle_file(EXAMPLE), started["run"], api_name="/predict")
+    _, maps, _ = client.predict(handle_file(EXAMPLE), started["run"], api_name="/predict")
     assert "has no CBAM" in maps
 
 
@@ -146,13 +149,40 @@ def test_the_horse_is_a_horse_in_every_kind_of_file(client: Client, tmp_path: Pa
     }
     for name, (image, options) in files.items():
         image.save(tmp_path / name, **options)
-        answer, _ = client.predict(handle_file(tmp_path / name), SHOWPIECE, api_name="/predict")
+        answer, *_ = client.predict(handle_file(tmp_path / name), SHOWPIECE, api_name="/predict")
         assert answer["label"] == "horse", name
     for name, grey in {"grey.png": horse.convert("L"), "16-bit.png": sixteen}.items():
         grey.save(tmp_path / name)
-    eight, _ = client.predict(handle_file(tmp_path / "grey.png"), SHOWPIECE, api_name="/predict")
-    deep, _ = client.predict(handle_file(tmp_path / "16-bit.png"), SHOWPIECE, api_name="/predict")
+    eight, *_ = client.predict(handle_file(tmp_path / "grey.png"), SHOWPIECE, api_name="/predict")
+    deep, *_ = client.predict(handle_file(tmp_path / "16-bit.png"), SHOWPIECE, api_name="/predict")
     assert eight == deep
+
+
+def test_the_answer_names_the_run_and_carries_what_the_page_warns_of(
+    client: Client, app: App, tmp_path: Path
+) -> None:
+    def answered(picture: Path, *run: str) -> dict[str, Any]:
+        _, maps, found = client.predict(handle_file(picture), *run, api_name="/predict")
+        warnings = [escape(warning) for warning in found["warnings"]]
+        assert re.findall(r'<p class="caution">(.*?)</p>', maps) == warnings
+        return dict(found)
+
+    assert answered(EXAMPLE) == {"run": SHOWPIECE, "warnings": []}
+    ramp = np.arange(256, dtype=np.uint16)[None].repeat(32, axis=0) * 16
+    Image.fromarray(ramp).save(tmp_path / "twelve-bits.png")
+    scaled, unlike = answered(tmp_path / "twelve-bits.png", SHOWPIECE)["warnings"]
+    assert scaled == "The picture uses 12 of its 16 bits, and was scaled by those."
+    assert unlike.startswith("This picture is unlike the pictures that the model was trained with")
+
+    name = "never-calibrated"
+    shutil.copytree(app.checkpoints / SHOWPIECE, app.checkpoints / name, ignore=shutil.ignore_patterns(RESUME))
+    (app.checkpoints / name / FEATURE_STATISTICS).unlink()
+    config = json.loads((app.checkpoints / name / CONFIG).read_text())
+    config["model"]["temperature"] = 1.0
+    (app.checkpoints / name / CONFIG).write_text(json.dumps(config))
+    (uncalibrated,) = answered(EXAMPLE, name)["warnings"]
+    assert uncalibrated.startswith("The probabilities are not calibrated")
+    shutil.rmtree(app.checkpoints / name)
 
 
 def test_unusable_pictures_get_a_sentence(client: Client, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_what_only_looks_works(readonly: App) -> None:
     client = Client(readonly.url, verbose=False)
-    answer, _ = client.predict(handle_file(EXAMPLE), "mine", api_name="/predict")
+    answer, *_ = client.predict(handle_file(EXAMPLE), "mine", api_name="/predict")
     assert answer["label"] == "horse"
     *_, values = client.predict("mine", "test images of cifar10-mini", 2, None, api_name="/explore_residuals")
     assert Path(values).exists()

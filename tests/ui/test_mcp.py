@@ -77,6 +77,8 @@ def test_a_tool_call_classifies_a_picture_that_comes_with_it(app: App) -> None:
     answer = called(app, "predict", image=picture, run=SHOWPIECE)
     assert not answer.isError
     assert re.search(r"'label': 'horse', 'confidences': \[\{'label': 'horse'", text(answer))
+    assert f"'run': '{SHOWPIECE}', 'warnings': []" in text(answer)
+    assert f"'run': '{SHOWPIECE}', 'warnings': []" in text(called(app, "predict", image=picture))
 
 
 def test_a_tool_call_is_refused_in_a_sentence_and_fetches_no_address(app: App) -> None:

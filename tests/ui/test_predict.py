@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from resnet_space.data.mistakes import FILE
 from resnet_space.inference import Classifier
+from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
 from tests.ui.test_browser import SLOW_NETWORK, expect_toast, keep
@@ -26,13 +27,20 @@ pytestmark = pytest.mark.ui
 
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
+PHOTOGRAPHS = EXAMPLES.parent / "photographs"
 NAMES = ("cat", "dog", "ship")
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
     """A public app."""
-    running = App(tmp_path_factory.mktemp("predict"), hub, ["--host=0.0.0.0"], RESNET_SPACE_MAX_REQUESTS="1000")
+    running = App(
+        tmp_path_factory.mktemp("predict"),
+        hub,
+        ["--host=0.0.0.0"],
+        runs=(*SHIPPED, PHOTO_BACKBONE),
+        RESNET_SPACE_MAX_REQUESTS="1000",
+    )
     running.start()
     yield running
     running.close(after_nonsense=True)
@@ -100,6 +108,106 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     expect(page.locator("#evidence .evidence")).to_have_count(2)
     expect(page.locator("#evidence .js-plotly-plot").first).to_contain_text("Deletion")
     keep(page, "50-predict")
+
+
+def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(served: App, browser: Browser) -> None:
+    with visit(browser, f"{served.url}/?tab=predict") as page:
+        answer, run = page.locator("#answer .answer"), page.get_by_label("Run", exact=True).first
+        expect(answer.locator(".said")).to_have_text("cat")  # the first look is that of a run with CBAM
+        expect(run).to_have_value(SHOWPIECE)
+        expect(page.locator("#gates figure")).to_have_count(4)
+        assert page.url.endswith("/?tab=predict&example=cat")
+
+        page.get_by_role("button", name="Example: espresso").click()
+        expect(answer.locator(".said")).to_have_text("espresso")
+        expect(run).to_have_value(PHOTO_BACKBONE)
+        expect(answer.locator(".caution")).to_contain_text("The probabilities are not calibrated")
+        expect(answer.locator(".classes button")).to_have_count(5)
+        expect(page.locator("#why .why:visible")).to_have_count(2)
+        expect(page.locator("#gates")).to_contain_text(f"{PHOTO_BACKBONE} has no CBAM, so it has no gates.")
+        page.get_by_text("Photo credits").click()
+        expect(page.locator("#examples li").filter(has_text="Rachel Michetti")).to_be_visible()
+
+        page.get_by_role("button", name=f"Ask {SHOWPIECE} instead").click()
+        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")
+        expect(run).to_have_value(SHOWPIECE)
+        expect(page.locator("#gates figure")).to_have_count(4)
+        assert page.url.endswith(f"/?tab=predict&run={SHOWPIECE}&example=espresso")
+        page.reload()
+        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")  # what was chosen stays
+        page.get_by_role("button", name="Example: tripod").click()
+        expect(page.locator("#answer .answers[data-example='tripod']")).to_be_visible()
+        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")
+        page.get_by_role("button", name=f"Ask {PHOTO_BACKBONE} instead").click()
+        expect(answer.locator(".said")).to_have_text("tripod")
+        assert page.url.endswith("/?tab=predict&example=tripod")
+
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        page.locator("#picture input[type=file]").set_input_files(EXAMPLES / "horse.jpg")  # a small one
+        expect(answer.locator(".said")).to_have_text("horse")
+        expect(run).to_have_value(SHOWPIECE)
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        page.locator("#picture input[type=file]").set_input_files(
+            {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": (PHOTOGRAPHS / "palace.jpg").read_bytes()}
+        )
+        expect(answer.locator(".said")).to_contain_text("palace")
+        expect(run).to_have_value(PHOTO_BACKBONE)
+        run.click()
+        page.get_by_role("option", name=BACKBONE).click()
+        expect(answer.locator(".of")).to_have_text(f"{BACKBONE} says")
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        page.locator("#picture input[type=file]").set_input_files(PHOTOGRAPHS / "rocket.jpg")
+        expect(page.locator("#answer .answers[data-example='rocket']")).to_be_visible()
+        expect(answer.locator(".of")).to_have_text(f"{BACKBONE} says")
+        expect(run).to_have_value(BACKBONE)
+        keep(page, "52-chosen")
+
+
+def test_a_test_of_a_photographs_maps_is_stopped_by_a_button_and_by_another_picture(
+    served: App, browser: Browser
+) -> None:
+    with visit(browser, f"{served.url}/?tab=predict&example=tabby&with={SHOWPIECE}") as page:
+        answers, evidence = page.locator("#answer .answer"), page.locator("#evidence .evidence")
+        expect(answers).to_have_count(2)  # of runs with other classes each
+        assert answers.locator(".said").all_inner_texts() == ["Egyptian cat", "cat"]
+        ask, stop = page.locator("#why .ask").first, page.get_by_role("button", name="Stop the test")
+        expect(ask).to_be_visible()
+        expect(stop).to_be_hidden()
+        ask.click()
+        expect(page.get_by_text("Testing the maps")).to_be_visible()
+        stop.click()
+        expect(stop).to_be_hidden()
+        expect(evidence).to_have_count(0)
+        ask.click()
+        expect(stop).to_be_visible()
+        page.get_by_role("button", name="Example: palace").click()
+        expect(answers.first.locator(".said")).to_contain_text("palace")
+        expect(stop).to_be_hidden()  # the place is free for others
+        expect(evidence).to_have_count(0)
+        keep(page, "53-photograph")
+
+
+def test_many_photographs_and_a_mistake_among_a_thousand_classes(served: App, browser: Browser) -> None:
+    with visit(browser, f"{served.url}/?tab=predict") as page:
+        expect(page.locator("#answer .said")).to_have_text("cat")
+        page.get_by_role("button", name="Many pictures at once").click()
+        files = [PHOTOGRAPHS / f"{name}.jpg" for name in ("espresso", "tripod")]
+        page.locator("#pictures input[type=file]").set_input_files(files)
+        expect(page.locator("#pictures")).to_contain_text("tripod")
+        page.get_by_role("button", name="Classify all").click()
+        report = page.locator("#many .report")
+        expect(report).to_contain_text(f"2 pictures classified by {PHOTO_BACKBONE}")
+        expect(report).to_contain_text("The probabilities are not calibrated")
+        expect(page.locator("#many-table")).to_contain_text("espresso")
+
+        page.get_by_role("button", name="Example: tabby").click()
+        expect(page.locator("#answer .said")).to_contain_text("Egyptian cat")
+        label = page.get_by_label("Wrong? It is really a")
+        label.click()
+        label.press_sequentially("Siamese cat")
+        page.get_by_role("option", name="Siamese cat").click()
+        page.get_by_role("button", name="Keep as a mistake").click()
+        expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
 
 
 def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, browser: Browser) -> None:
