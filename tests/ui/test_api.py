@@ -158,9 +158,7 @@ def test_the_horse_is_a_horse_in_every_kind_of_file(client: Client, tmp_path: Pa
     assert eight == deep
 
 
-def test_the_answer_names_the_run_and_carries_what_the_page_warns_of(
-    client: Client, app: App, tmp_path: Path
-) -> None:
+def test_the_answer_names_the_run_and_carries_what_the_page_warns_of(client: Client, app: App, tmp_path: Path) -> None:
     def answered(picture: Path, *run: str) -> dict[str, Any]:
         _, maps, found = client.predict(handle_file(picture), *run, api_name="/predict")
         warnings = [escape(warning) for warning in found["warnings"]]

@@ -187,29 +187,6 @@ def test_a_test_of_a_photographs_maps_is_stopped_by_a_button_and_by_another_pict
         keep(page, "53-photograph")
 
 
-def test_many_photographs_and_a_mistake_among_a_thousand_classes(served: App, browser: Browser) -> None:
-    with visit(browser, f"{served.url}/?tab=predict") as page:
-        expect(page.locator("#answer .said")).to_have_text("cat")
-        page.get_by_role("button", name="Many pictures at once").click()
-        files = [PHOTOGRAPHS / f"{name}.jpg" for name in ("espresso", "tripod")]
-        page.locator("#pictures input[type=file]").set_input_files(files)
-        expect(page.locator("#pictures")).to_contain_text("tripod")
-        page.get_by_role("button", name="Classify all").click()
-        report = page.locator("#many .report")
-        expect(report).to_contain_text(f"2 pictures classified by {PHOTO_BACKBONE}")
-        expect(report).to_contain_text("The probabilities are not calibrated")
-        expect(page.locator("#many-table")).to_contain_text("espresso")
-
-        page.get_by_role("button", name="Example: tabby").click()
-        expect(page.locator("#answer .said")).to_contain_text("Egyptian cat")
-        label = page.get_by_label("Wrong? It is really a")
-        label.click()
-        label.press_sequentially("Siamese cat")
-        page.get_by_role("option", name="Siamese cat").click()
-        page.get_by_role("button", name="Keep as a mistake").click()
-        expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
-
-
 def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, browser: Browser) -> None:
     with visit(browser, served.url) as page:
         page.evaluate(SLOW_NETWORK)
@@ -297,6 +274,29 @@ def test_many_pictures_are_classified_checked_by_their_folders_and_kept_as_csv(p
     assert [row["answer"] for row in rows] == [*NAMES, "ship"]
     assert [row["right"] for row in rows] == ["yes", "yes", "yes", "no"]
     keep(page, "51-many")
+
+
+def test_many_photographs_and_a_mistake_among_a_thousand_classes(served: App, browser: Browser) -> None:
+    with visit(browser, f"{served.url}/?tab=predict") as page:
+        expect(page.locator("#answer .said")).to_have_text("cat")
+        page.get_by_role("button", name="Many pictures at once").click()
+        files = [PHOTOGRAPHS / f"{name}.jpg" for name in ("espresso", "tripod")]
+        page.locator("#pictures input[type=file]").set_input_files(files)
+        expect(page.locator("#pictures")).to_contain_text("tripod")
+        page.get_by_role("button", name="Classify all").click()
+        report = page.locator("#many .report")
+        expect(report).to_contain_text(f"2 pictures classified by {PHOTO_BACKBONE}")
+        expect(report).to_contain_text("The probabilities are not calibrated")
+        expect(page.locator("#many-table")).to_contain_text("espresso")
+
+        page.get_by_role("button", name="Example: tabby").click()
+        expect(page.locator("#answer .said")).to_contain_text("Egyptian cat")
+        label = page.get_by_label("Wrong? It is really a")
+        label.click()
+        label.press_sequentially("Siamese cat")
+        page.get_by_role("option", name="Siamese cat").click()
+        page.get_by_role("button", name="Keep as a mistake").click()
+        expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
 
 
 def post(app: App, name: str, data: list[Any], event: dict[str, Any] | None = None) -> str | None:

@@ -167,6 +167,7 @@ def build_predict(
     ) -> Iterator[dict[Any, Any]]:
         if not isinstance(event.index, int):
             raise UserError("Choose a class first.")
+        looked = one(image, name, other, event.side)
         with tests.asked(str(request.session_hash)) as stopped:
 
             def on_share(share: float) -> None:
@@ -177,7 +178,7 @@ def build_predict(
             yield {stop: gr.update(visible=True)}
             value = NO_EVIDENCE
             with context.slots.taken("tests of maps"), suppress(StoppedTestError):
-                value = evidence_value(one(image, name, other, event.side), event.kind, event.index, on_share)
+                value = evidence_value(looked, event.kind, event.index, on_share)
             yield {evidence: value | {"of": of}, stop: gr.update(visible=False)}
 
     def on_stop(request: gr.Request) -> None:
