@@ -179,10 +179,10 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
   border-radius: var(--radius-md); background: var(--button-secondary-background-fill); font-size: 0.9rem;
   color: var(--button-secondary-text-color); }
 .ask:hover { border-color: #0072B2; }
-.bars { height: 90px; cursor: crosshair; border: 1px solid var(--border-color-primary); }
-.bars svg { height: 100%; }
-.bars .up { fill: #E69F00; } .bars .down { fill: #0072B2; } .dark .bars .down { fill: #56B4E9; }
-.bars line { stroke: #888; stroke-width: 1; vector-effect: non-scaling-stroke; }
+.gates .bars { height: 90px; cursor: crosshair; border: 1px solid var(--border-color-primary); }
+.gates .bars svg { height: 100%; }
+.gates .bars .up { fill: #E69F00; } .gates .bars .down { fill: #0072B2; } .dark .gates .bars .down { fill: #56B4E9; }
+.gates .bars line { stroke: #888; stroke-width: 1; vector-effect: non-scaling-stroke; }
 .channels { margin-top: 0.3rem; font-size: 0.85rem; color: var(--body-text-color-subdued); }
 .channels p { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem; margin: 0 0 0.3rem;
   color: var(--body-text-color-subdued) !important; }

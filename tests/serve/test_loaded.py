@@ -9,8 +9,11 @@ from resnet_space import inference
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.inference import Classifier
-from resnet_space.runs import CONFIG, Run
+from resnet_space.runs import CONFIG, PHOTO_BACKBONE, SHOWPIECE, Run
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.loaded import LoadedModels
+
+SHIPPED_RUNS = Path(__file__).parents[2] / "checkpoints"
 
 
 @pytest.fixture
@@ -109,3 +112,21 @@ def test_a_run_that_cannot_be_loaded_is_tried_again(runs: list[Run]) -> None:
             models.get(runs[0])
     weights.write_bytes(kept)
     assert isinstance(models.get(runs[0]), Classifier)
+
+
+def test_the_models_of_the_first_look_and_of_photographs_are_loaded_beforehand_and_counted() -> None:
+    context = AppContext(SHIPPED_RUNS)
+    assert (context.default_name(), context.photo_name()) == (SHOWPIECE, PHOTO_BACKBONE)
+    assert context.models.names() == []  # nothing is loaded for the page itself
+    context.warm_up()
+    assert context.models.names() == [SHOWPIECE, PHOTO_BACKBONE]
+    models = [context.classifier(name).model for name in context.models.names()]
+    assert context.models.nbytes == sum(value.nbytes for model in models for value in model.state_dict().values())
+    assert context.models.nbytes < context.models.most_bytes / 10
+
+
+def test_an_app_without_the_photograph_model_has_none_to_load(runs: list[Run]) -> None:
+    context = AppContext(runs[0].path.parent)
+    assert context.photo_name() is None
+    context.warm_up()
+    assert context.models.names() == [context.default_name()]
