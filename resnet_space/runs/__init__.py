@@ -10,5 +10,6 @@ from resnet_space.runs.folder import Run as Run
 from resnet_space.runs.folder import Source as Source
 from resnet_space.runs.library import Library as Library
 from resnet_space.runs.metrics import *  # noqa: F403
+from resnet_space.runs.turn import Doing as Doing
 from resnet_space.runs.turn import Ticket as Ticket
 from resnet_space.runs.weights import without_head as without_head

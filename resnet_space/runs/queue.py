@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from resnet_space.runs import (
     QUEUED,
     RESUME,
     TRAINER,
+    Doing,
     Library,
     Metric,
     Run,
@@ -66,6 +67,7 @@ class Status:
             elsewhere, but is not followed here; or nothing.
         place: in the queue, 1 is the next; 0 for one that does not wait.
         note: what of the run's files cannot be read, and is left out; mostly nothing.
+        doing: of one that is active, what it does now.
     """
 
     state: State
@@ -73,6 +75,7 @@ class Status:
     cause: str = ""
     place: int = 0
     note: str = ""
+    doing: Doing = field(default_factory=Doing, compare=False)
 
     @property
     def is_active(self) -> bool:
@@ -240,7 +243,7 @@ class Trainer:
             last_log_line="" if exit_code is None else "".join(last_log_lines(run, 1)),
             place=place,
         )
-        return replace(status, note=note)
+        return replace(status, note=note, doing=run.doing() if status.is_active else Doing())
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:

@@ -30,6 +30,22 @@ class Ticket:
     resume: bool
 
 
+@dataclass(frozen=True)
+class Doing:
+    """What a run's trainer does now.
+
+    Attributes:
+        phase: "decoding", "features", "solving", "training", "testing", "calibrating" or "checking"; "" is unknown.
+        done, total: images of the phase; 0 of 0 where they are not counted.
+        seconds_left: of the phase, where that can be told.
+    """
+
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
 class Turn(RunFolder):
     """What of a run is about its training; its lock, its ticket and its stop are files."""
 
@@ -79,18 +95,20 @@ class Turn(RunFolder):
         """Write down which process trains it, for whoever may have to end it."""
         (self.path / TRAINER).write_text(f"{pid}\n", encoding="ascii")
 
-    def note_doing(self, phase: str, done: int = 0, total: int = 0) -> None:
+    def note_doing(self, doing: Doing) -> None:
         """Write down what its trainer does now, for whoever looks: of no use to anybody once it has ended."""
         with suppress(OSError), replaced_atomically(self.path / DOING) as file:  # else nobody knows
-            file.write_text(json.dumps({"phase": phase, "done": done, "total": total}), encoding="ascii")
+            file.write_text(json.dumps(asdict(doing)), encoding="ascii")
 
-    def doing(self) -> tuple[str, int, int]:
-        """(phase, done, all) as its trainer noted it last; ("", 0, 0) where it did not."""
+    def doing(self) -> Doing:
+        """What its trainer noted last; nothing where it did not."""
         try:
             noted = json.loads((self.path / DOING).read_bytes())
-            return str(noted["phase"]), int(noted["done"]), int(noted["total"])
+            left = noted["seconds_left"]
+            left = None if left is None else float(left)
+            return Doing(str(noted["phase"]), int(noted["done"]), int(noted["total"]), left)
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return "", 0, 0
+            return Doing()
 
     @property
     def is_job(self) -> bool:

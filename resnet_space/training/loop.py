@@ -41,7 +41,7 @@ from resnet_space.training.features import unaugmented_batches
 from resnet_space.training.objectives import Batch
 from resnet_space.training.optim import set_training_mode
 from resnet_space.training.probe import Probe
-from resnet_space.training.progress import Doing
+from resnet_space.training.progress import Teller
 from resnet_space.training.run_images import check_untrained, splits_of
 from resnet_space.training.solver import SolvedHead
 from resnet_space.training.state import Training, require_enough
@@ -88,7 +88,7 @@ def train(
     # What is faster is measured, and two processes might differ.
     dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
-    doing = Doing(run)
+    doing = Teller(run)
     splits = splits or distributed.decoded_once(
         run, lambda: splits_of(run, record=True, progress=doing.tell("decoding"))
     )
@@ -168,7 +168,7 @@ def train(
 
 
 def _judge(
-    training: Training, splits: Splits, known: Probe | None, doing: Doing, evaluated: int
+    training: Training, splits: Splits, known: Probe | None, doing: Teller, evaluated: int
 ) -> Generator[Metric, None, None]:
     """Test the best epoch's weights; then what nobody has to wait for: the feature statistics, and whether the maps
     depend on what was learned. What was done before an interruption is not done again.
@@ -201,7 +201,7 @@ def _judge(
         yield training.write(metric)
 
 
-def _solve(training: Training, probe: Probe, doing: Doing) -> Generator[Metric, None, Metric]:
+def _solve(training: Training, probe: Probe, doing: Teller) -> Generator[Metric, None, Metric]:
     """Solve the head, an epoch of its own: a tick or a written metric now and then; what its "epoch" says besides."""
     steps, images = training.epoch_steps, len(probe.splits.train)
     tell = doing.tell("features")

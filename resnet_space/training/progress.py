@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resnet_space.runs import Run
+from resnet_space.runs import Doing, Run
 from resnet_space.training import distributed
 from resnet_space.training.objectives import Losses
 
 TELL_SECONDS = 0.5  # between two words on how much of a phase is done
+WORTH_SECONDS = 1.5  # of a phase, after which its pace tells when it ends
 
 
 @dataclass
@@ -71,22 +72,29 @@ class Window:
         return Means(loss_sum / images, {name: round(value / images, 5) for name, value in parts.items()}, rate)
 
 
-class Doing:
+class Teller:
     """Tells whoever looks what a run's trainer does now, and how much of it is done."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.told = 0.0
         self.writes = distributed.is_first()
 
     def tell(self, phase: str) -> Callable[[int, int], None]:
         """A new phase begins; what is returned is told (done, all) now and then."""
         if self.writes:
-            self.run.note_doing(phase)
+            self.run.note_doing(Doing(phase))
+        begun: tuple[float, int] | None = None  # when the first was told, and how many were done by then
+        told_at = 0.0
 
         def progress(done: int, total: int) -> None:
-            if self.writes and time.monotonic() - self.told > TELL_SECONDS:
-                self.told = time.monotonic()
-                self.run.note_doing(phase, done, total)
+            nonlocal begun, told_at
+            now = time.monotonic()
+            begun = begun or (now, done)
+            if not self.writes or now - told_at < TELL_SECONDS:
+                return
+            told_at, (since, before) = now, begun
+            worth_it = done > before and now - since > WORTH_SECONDS
+            left = round((now - since) / (done - before) * (total - done), 1) if worth_it else None
+            self.run.note_doing(Doing(phase, done, total, left))
 
         return progress

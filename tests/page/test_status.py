@@ -102,9 +102,17 @@ def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> No
 
 
 def test_the_time_left_follows_from_the_pace_so_far() -> None:
-    # 200 steps in all, 50 of them in 25 s: the other 150 take 75 s.
-    assert page.seconds_left([START, step(1, 9.0), epoch(1), step(50, 25.0)]) == pytest.approx(75)
-    assert page.seconds_left([START, step(200, 80.0), epoch(10), judged(0.5)]) == 0
+    # 200 steps in all, of which 49 after the first, slow one took 24.5 s: the other 150 take 75 s.
+    assert page.seconds_left([START, step(1, 9.0), epoch(1), step(50, 33.5)]) == pytest.approx(75)
+    assert page.seconds_left([START, step(1, 9.0)]) is None
+    assert page.seconds_left([START, step(1, 9.0), step(200, 80.0), epoch(10), judged(0.5)]) is None
+
+
+def test_a_solved_head_says_nothing_of_the_pace_of_what_follows() -> None:
+    phases = [{"epochs": 1, "rates": {"head": 0.1}, "solved": True}, {"epochs": 9, "rates": {"head": 0.1}}]
+    metrics = [START | {"phases": phases}, step(10, 30.0), step(20, 60.0), epoch(1), step(25, 61.0)]
+    assert page.seconds_left(metrics) is None
+    assert page.seconds_left([*metrics, step(45, 71.0)]) == pytest.approx(0.5 * 155)
 
 
 @pytest.mark.parametrize("metrics", [[], [START], [step(3, 1.0)]])
@@ -124,7 +132,7 @@ def test_a_starting_run_says_so_and_has_an_empty_bar(metrics: list[Metric]) -> N
 
 @pytest.mark.parametrize(("device", "word", "other"), [("cpu", "CPU", "GPU"), ("cuda", "GPU", "CPU")])
 def test_a_training_run_tells_epoch_speed_and_time_left(device: str, word: str, other: str) -> None:
-    metrics = [START | {"device": device}, step(1, 0.2), epoch(1), epoch(2), step(50, 25.0)]
+    metrics = [START | {"device": device}, step(1, 0.5), epoch(1), epoch(2), step(50, 25.0)]
     result = shown(Status("training"), metrics)
     assert "a-run is training" in result.text
     assert word in result.text
@@ -343,7 +351,7 @@ def test_a_run_that_trains_tells_how_many_wait(waiting: int, told: str) -> None:
         ("three-stage", 0, "Phase 1 of 3 trains CBAM and the head."),
         ("three-stage", 1, "Phase 2 of 3 trains layer2, layer3, CBAM and the head."),
         ("three-stage", 4, "Phase 3 of 3 trains everything."),
-        ("linear-probe", 3, "It trains the head alone."),
+        ("linear-probe", 0, "It trains the head alone."),
         ("last-stage", 0, "It trains layer3 and the head."),
         ("full", 2, ""),
     ],

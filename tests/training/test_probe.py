@@ -13,7 +13,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.models import create_model
-from resnet_space.runs import METRICS, WEIGHTS, Metric, Run, last_metric
+from resnet_space.runs import METRICS, WEIGHTS, Doing, Metric, Run, last_metric
 from resnet_space.training import extraction as extraction_module
 from resnet_space.training.calibration import passed
 from resnet_space.training.evaluation import evaluate_test, load_evaluation
@@ -139,12 +139,12 @@ def test_a_stop_while_features_are_computed_leaves_a_run_that_begins_anew(start:
     with closing(train(run, device=CPU, splits=SPLITS)) as metrics:
         while next(metrics)["event"] != "tick":
             pass
-        assert run.doing()[0] == "features"
+        assert run.doing().phase == "features"
     assert run.has_weights
     whole, _ = trained(tmp_path / "whole", config("linear-probe"), start)
     list(train(run, resume=True, device=CPU, splits=SPLITS))
     assert without_times(run.metrics()) == without_times(whole.metrics())
-    assert run.doing() == ("checking", 0, 0)
+    assert run.doing() == Doing("checking")
 
 
 def test_a_second_objective_and_a_new_cbam_are_trained_by_steps(start: Run, tmp_path: Path) -> None:

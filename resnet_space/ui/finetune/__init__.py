@@ -8,7 +8,7 @@ import gradio as gr
 
 from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
-from resnet_space.runs import Run
+from resnet_space.runs import Run, is_tested
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
@@ -127,6 +127,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
         run, status = row[:2] if row else (None, None)
         idle = status is not None and not is_underway(status)
         finished = status is not None and status.state == "finished"
+        tested = row is not None and is_tested(row[2])
         offer = next_try(run, status) if run and status and run.name in made and not context.readonly else None
         comparable = idle and run is not None and run.config.training.start is not None
         trained = [*dict.fromkeys([*context.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
@@ -143,10 +144,10 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
                 value=MORE_EPOCHS if finished else 0,
                 info="then the test images are looked at once more" if finished else "than planned; may be 0",
             ),
-            next_steps: gr.update(visible=idle and run is not None and run.has_weights),
+            next_steps: gr.update(visible=(idle or tested) and run is not None and run.has_weights),
             difference: difference_html([run for run, *_ in rows]),
             followed: run.name if run else None,
-            judged: run.name if run and finished else None,
+            judged: run.name if run and tested else None,
             run_list.table: run_rows(context, key),
         }
         update |= {go_on_button: gr.update(value=offer.label)} if offer else {}

@@ -27,7 +27,8 @@ def training_status(context: AppContext, name: str) -> dict[str, Any]:
     metrics = context.library.metrics(run)
     last = {event: last_metric(metrics, event) for event in ("step", "epoch", "test")}
     reason = " ".join(filter(None, (status.reason, status.note)))
-    return {"run": name, "state": status.state, "place": status.place, "reason": reason, **last}
+    about = {"run": name, "state": status.state, "place": status.place, "reason": reason}
+    return about | {"doing": asdict(status.doing) if status.is_active else None} | last
 
 
 def own_key(context: AppContext, key: str) -> str:

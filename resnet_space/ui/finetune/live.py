@@ -23,7 +23,7 @@ from starlette.routing import Route
 from resnet_space import plots
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
-from resnet_space.runs import NAME_PATTERN, Metric, Run
+from resnet_space.runs import NAME_PATTERN, Metric, Run, is_tested
 from resnet_space.runs.queue import Status, last_log_lines
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
@@ -77,7 +77,7 @@ class Snapshot:
 
     def structure(self, rows: Sequence[Row]) -> str:
         """What the buttons and choices of a page depend on: it changes when a run starts, ends, or comes and goes."""
-        states = [(run.name, status.state) for run, status, _ in rows]
+        states = [(run.name, status.state, is_tested(metrics)) for run, status, metrics in rows]
         return hashlib.sha1(repr((self._shared, states)).encode()).hexdigest()
 
 
@@ -140,7 +140,7 @@ class LiveFeed:
             snapshot = self._snapshot
             rows = snapshot.rows(names)
             key = snapshot.structure(rows)
-            version = (key, [(len(metrics), metrics[-1:], status.note) for _, status, metrics in rows])
+            version = (key, [(len(metrics), metrics[-1:], status.note, status.doing) for _, status, metrics in rows])
             if version != message.version:
                 message.content = self._sound_content(rows, key)
                 message.text = json.dumps(message.content)

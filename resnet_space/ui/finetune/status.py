@@ -9,7 +9,7 @@ from resnet_space.common.cost import cost_words
 from resnet_space.config import ModelConfig
 from resnet_space.models.registry import CBAM_PARTS, HEAD
 from resnet_space.plots import palette
-from resnet_space.runs import Metric, Run, last_metric, split_words
+from resnet_space.runs import Doing, Metric, Run, last_metric, split_words
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import STRATEGIES, backbone_parts
 from resnet_space.ui.progress import progress_html
@@ -22,6 +22,17 @@ EMPTY = (
     "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
     "in about a minute on a CPU. Then compare it with the same training from random initialisation.</div></div>"
 )
+
+
+# What a trainer does beside its steps, by `Doing.phase`.
+DOING = {
+    "decoding": "the images are decoded",
+    "features": "the features of all images are computed, once",
+    "solving": "the head is solved",
+    "testing": "it is evaluated on the validation and test images",
+    "calibrating": "the feature statistics are fitted",
+    "checking": "the heatmaps are checked",
+}
 
 
 def duration(seconds: float) -> str:
@@ -73,13 +84,20 @@ def start_of(run: Run) -> str:
 
 
 def seconds_left(metrics: Sequence[Metric]) -> float | None:
-    """Of the whole training, from the pace so far; None before the first step."""
+    """Of all steps, from the pace of those after the first of them; None before there are some, and after the last.
+
+    A head that is solved takes no steps, so its epoch says nothing of the others. The first step is the slowest.
+    """
     start = last_metric(metrics, "start")
-    last = last_metric(metrics, "step")
-    if start is None or last is None:
+    if start is None:
         return None
-    total = start["epochs"] * start["steps_per_epoch"]
-    return float(last["seconds"] / last["step"] * max(total - last["step"], 0))
+    solved = sum(phase["epochs"] for phase in start.get("phases", ()) if phase.get("solved"))
+    steps = [m for m in metrics if m["event"] == "step" and m["step"] > solved * start["steps_per_epoch"]]
+    left = start["epochs"] * start["steps_per_epoch"] - steps[-1]["step"] if steps else 0
+    if len(steps) < 2 or steps[-1]["step"] <= steps[0]["step"] or left <= 0:
+        return None
+    pace = (steps[-1]["seconds"] - steps[0]["seconds"]) / (steps[-1]["step"] - steps[0]["step"])
+    return float(pace * left)
 
 
 def status_html(
@@ -98,7 +116,7 @@ def status_html(
     steps = [m for m in metrics if m["event"] == "step"]
     epochs = [m for m in metrics if m["event"] == "epoch"]
     test = last_metric(metrics, "test")
-    planned = run.config.training.total_epochs
+    planned = start["epochs"] if start else run.config.training.total_epochs
     done = steps[-1]["step"] if steps else 0
     total = planned * start["steps_per_epoch"] if start else 1
     name = f"<b>{escape(run.name)}</b>"
@@ -108,7 +126,8 @@ def status_html(
         before = "it is the next" if status.place == 1 else f"{status.place - 1} before it"
         words = f"{name} waits for its turn: place {status.place} in the queue, {before}."
     elif status.state == "starting":
-        words = f"{name} is starting: it loads PyTorch and decodes the images."
+        words = f"{name} is starting: {DOING.get(status.doing.phase, 'PyTorch is loaded')}."
+        numbers = _doing_numbers(status.doing)
         if run.is_job:
             words = f"{name} is starting as a job of the Hub: its machine and image are fetched."
     elif status.state in ("training", "stopping"):
@@ -116,7 +135,12 @@ def status_html(
         if status.state == "training":
             words += f" on the {'GPU' if start and start['device'] != 'cpu' else 'CPU'}"
             words += " of a job of the Hub." if run.is_job else "."
-            words += f" {phase_words(run.config.model, start, len(epochs) + 1)}" if start else ""
+            if status.doing.phase in ("", "training"):
+                words += f" {phase_words(run.config.model, start, len(epochs) + 1)}" if start else ""
+            elif test is None:
+                words = f"{name}: {DOING.get(status.doing.phase, 'it trains')}."
+            else:
+                words = f"{_tested_words(name, test)} Meanwhile {DOING.get(status.doing.phase, 'its card is written')}."
         left = seconds_left(metrics)
         numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}"
         if steps:  # a stop may come before the first
@@ -124,10 +148,7 @@ def status_html(
         if left is not None and status.state == "training":
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
-        words = (
-            f"{name} has finished: <b>{accuracy_words(test)}</b> of {test['images']:,} {split_words(test['split'])} "
-            "images are classified correctly (95 % interval)."
-        )
+        words = _tested_words(f"{name} has finished", test)
         numbers = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'} in {duration(test['seconds'])}"
         cost = cost_words(test["seconds"])
         numbers += f" · {cost}" if cost else ""
@@ -146,6 +167,9 @@ def status_html(
         numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
+    solved = next((m for m in epochs if "test_accuracy" in m), None)
+    if solved and test is None:
+        words += f'<div class="subdued">{_solved_words(solved)}</div>'
     if start and start.get("warning"):
         words += f'<div class="subdued">{escape(str(start["warning"]))}</div>'
     if waiting and status.is_active:
@@ -157,6 +181,27 @@ def status_html(
     lines = f"<pre>{escape(chr(10).join(log))}</pre>"
     more = f"<details><summary>The last lines of its log</summary>{lines}</details>" if log else ""
     return progress_html(words, numbers, share=done / total, state=state, more=more)
+
+
+def _tested_words(subject: str, test: Metric) -> str:
+    return (
+        f"{subject}: <b>{accuracy_words(test)}</b> of {test['images']:,} {split_words(test['split'])} "
+        "images are classified correctly (95 % interval)."
+    )
+
+
+def _solved_words(epoch: Metric) -> str:
+    return (
+        f"With the head alone, solved on frozen features, {epoch['test_accuracy']:.1%} of "
+        f"{epoch.get('test_images', 0):,} test images are classified correctly. Fine-tuning goes on from there, and is "
+        "kept where it does better on the validation images."
+    )
+
+
+def _doing_numbers(doing: Doing) -> str:
+    counted = f"{doing.done:,} of {doing.total:,} images" if doing.total else ""
+    left = f"about {duration(doing.seconds_left)} left" if doing.seconds_left is not None else ""
+    return " · ".join(filter(None, (counted, left)))
 
 
 def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
