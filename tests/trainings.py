@@ -65,11 +65,13 @@ def with_everything(epochs: int) -> RunConfig:
 
 def train_to_the_end(run: Run, splits: Splits, interval: int | None = None) -> Run:
     """Train a run on the CPU, interrupted and resumed after every so many metrics."""
-    found: list[Metric] = []
-    while not any(metric["event"] == "test" for metric in found):
-        with closing(train(run, resume=bool(found), device=torch.device("cpu"), splits=splits)) as metrics:
-            for count, metric in enumerate(metrics, 1):
-                found.append(metric)
+    begun = over = False
+    while not over:
+        with closing(train(run, resume=begun, device=torch.device("cpu"), splits=splits)) as metrics:
+            begun = True
+            for count, _ in enumerate(metrics, 1):
                 if count == interval:
                     break
+            else:
+                over = True
     return run

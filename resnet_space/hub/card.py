@@ -203,6 +203,7 @@ def _base_model(run: Run) -> str | None:
 
 
 def _optimizer_words(training: TrainConfig) -> str:
+    # A phase that takes steps takes AdamW's where a solver was chosen.
     optimizer = f"SGD with Nesterov momentum {training.momentum:g}" if training.optimizer == "sgd" else "AdamW"
     words = f"{optimizer}, weight decay {training.weight_decay:g}, {training.schedule} schedule"
     words += f" with {training.warmup:.0%} warm-up" if training.schedule in ("cosine", "one-cycle") else ""

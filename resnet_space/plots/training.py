@@ -112,7 +112,7 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
 
 
 def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
-    """Accuracy by epoch: validation solid, training dotted, the test as a star at the end; one colour a run."""
+    """Accuracy by epoch: validation solid, training dotted, the test as a star at the epoch whose weights are kept."""
     traces: list[Trace] = []
     starts = (m for metrics in histories.values() for m in metrics if m["event"] == "start")
     last = max((m["epochs"] for m in starts), default=10)
@@ -131,10 +131,8 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
             traces.append(curve(xs=xs, ys=[m[key] for m in epochs], colour=colour, hover=hover, **options))
         if test:
             star = {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}}
-            what = f"{name}, test"
-            traces.append(
-                cloud(what, [max(xs, default=0)], [test[-1]["accuracy"]], f"{what}<br>%{{y:.1%}}", marker=star, **one)
-            )
+            what, kept = f"{name}, test", max((m["epoch"] for m in epochs if m.get("best")), default=max(xs, default=0))
+            traces.append(cloud(what, [kept], [test[-1]["accuracy"]], f"{what}<br>%{{y:.1%}}", marker=star, **one))
     return chart(
         "Accuracy: — validation, ⋯ training, ★ test",
         traces,

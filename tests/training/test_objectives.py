@@ -72,12 +72,15 @@ def trained(path: Path, interval: int | None = None, **settings: Any) -> tuple[R
     training = replace(CONFIG.training, objective="entropy-too", **settings)
     run = Run.create(path, replace(CONFIG, training=training))
     found: list[Metric] = []
-    while not any(metric["event"] == "test" for metric in found):
+    over = False
+    while not over:
         with closing(train(run, resume=bool(found), device=CPU, splits=SPLITS)) as metrics:
             for count, metric in enumerate(metrics, 1):
                 found.append(metric)
                 if count == interval:
                     break
+            else:
+                over = True
     return run, run.metrics()
 
 

@@ -111,7 +111,6 @@ def test_a_training_that_is_interrupted_ends_the_same(strategy: str, interval: i
     chosen = config(strategy, epochs=3, backbone_lr=1e-3, head_lr=1e-3, ema=0.5)
     whole, _ = trained(tmp_path / "whole", chosen, start)
     run = train_to_the_end(Run.create(tmp_path / "run", chosen, start=start), SPLITS, interval)
-    list(train(run, resume=True, device=CPU, splits=SPLITS))  # what nobody waits for
     assert (run.path / WEIGHTS).read_bytes() == (whole.path / WEIGHTS).read_bytes()
     assert without_times(run.metrics()) == without_times(whole.metrics())
 

@@ -11,10 +11,10 @@ from resnet_space.training.strategies import STRATEGIES, Phase, backbone_parts
 def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str:
     """A row for every part, from the head down to the stem; a cell for every phase, as wide as it is long.
 
-    What trains has its peak learning rate in it, the darker the higher; what is frozen is empty.
+    What trains has its peak learning rate in it, the darker the higher; a head that is solved has none.
     """
     parts = [*backbone_parts(model), *model.added_parts, HEAD][::-1]
-    rates = [rate for phase in phases for rate in phase.rates.values()]
+    rates = [rate for phase in phases if not phase.solved for rate in phase.rates.values()] or [1.0]
     low, high = math.log(min(rates)), math.log(max(rates))
     columns = " ".join(f"minmax(3.4rem, {phase.epochs}fr)" for phase in phases)
     cells = []
@@ -24,6 +24,9 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
             rate = _rate(phase, part)
             if rate is None:
                 cells.append('<div class="frozen">frozen</div>')
+                continue
+            if phase.solved:
+                cells.append('<div class="trains" style="--share: 1">solved</div>')
                 continue
             share = 1 if high == low else (math.log(rate[1]) - low) / (high - low)
             text = f"{rate[1]:.2g}" if rate[0] == rate[1] else f"{rate[0]:.2g} to {rate[1]:.2g}"
@@ -35,8 +38,10 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
         heads.append(f'<div class="epochs">epoch{"s" if last > first else ""} {_span(first, last)}</div>')
         first = last + 1
     entry = STRATEGIES[strategy]
+    stepped = any(not phase.solved for phase in phases)
     return (
-        f'<p class="note"><b>{entry.label}</b>: {entry.summary} ({entry.source}). The rates are peaks.</p>'
+        f'<p class="note"><b>{entry.label}</b>: {entry.summary} ({entry.source}).'
+        f"{' The rates are peaks.' if stepped else ''}</p>"
         f'<div class="plan" style="--columns: {columns}">{"".join(heads)}{"".join(cells)}</div>'
     )
 
