@@ -5,6 +5,7 @@ What was made while the app was its owner's alone is never touched, also when th
 waits stays, and its data.
 """
 
+import math
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from resnet_space.data.sources import DATASET_OWNER
 from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run
 from resnet_space.serve import temporary
 from resnet_space.serve.limits import Limits
+from resnet_space.training.feature_store import FOLDER
 
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
@@ -161,6 +163,10 @@ class Inventory:
 
         for root in (self.context.library.root, self.context.datasets.folder):
             yield from self._each(root.iterdir() if root.is_dir() else (), look)
+        features = self.context.library.root / FOLDER
+        if features.is_dir():  # within a bound of its own; what is deleted is computed again
+            used, size = tree(features)
+            yield StoredItem(FOLDER, used, size, lambda: _remove(features), "left", math.inf)
 
     def _left_in(self, run: Path) -> Iterator[StoredItem]:
         """And within a run that does not train; its bytes are the run's."""
