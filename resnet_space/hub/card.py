@@ -68,7 +68,7 @@ def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None
     from resnet_space.plots import figures  # brings matplotlib
 
     metrics = run.metrics()
-    files = {CURVES: figures.png(figures.learning_curves(metrics))} if metrics else {}
+    files = {} if _is_published(run, metrics) else {CURVES: figures.png(figures.learning_curves(metrics))}
     confusion = _confusion_figure(run)
     if confusion is not None:
         files[CONFUSION] = figures.png(confusion)
@@ -116,7 +116,7 @@ def card_text(
         has_profile=RESIDUALS in pictures,
         calibration=last_metric(metrics, "calibration"),
         checks=sanity_checks(metrics),
-        published=training.dataset == IMAGENET and not metrics,
+        published=_is_published(run, metrics),
         notice=_notice(run),
         statistics=FEATURE_STATISTICS if run.existing(FEATURE_STATISTICS) else "",
         strategy=STRATEGIES[training.strategy].summary,
@@ -169,6 +169,11 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
     )
     text: str = data.to_yaml(line_break="\n")
     return text.strip()
+
+
+def _is_published(run: Run, metrics: list[Metric]) -> bool:
+    """Whether its weights were trained elsewhere, as they are."""
+    return run.config.training.dataset == IMAGENET and not metrics
 
 
 def _notice(run: Run) -> str:
