@@ -13,6 +13,8 @@ from resnet_space.training.extraction import Extracted, Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.solver import PENALTIES, SolvedHead, best_head, path
 
+WORSE = 2  # heads in a row
+
 
 class Probe:
     """Of one training.
@@ -51,15 +53,19 @@ class Probe:
                 return extracted
 
     def solve(self, smoothing: float) -> Generator[tuple[float, SolvedHead], None, SolvedHead]:
-        """The head of the penalty that the validation images choose; yields (share done, head) of each."""
+        """The head of the penalty that the validation images choose; yields (share done, head) of each.
+
+        The path ends where weaker penalties no longer help: after two heads in a row that are worse than the best.
+        """
         train, validation, _ = self._sets()
-        features = self.known[id(train)].features
-        heads = []
-        classes = len(train.classes)
-        for head in path(features, train.labels.cpu(), classes, smoothing=smoothing):
+        others, labels = self.known[id(validation)].features, validation.labels.cpu()
+        heads: list[SolvedHead] = []
+        for head in path(self.known[id(train)].features, train.labels.cpu(), len(train.classes), smoothing=smoothing):
             heads.append(head)
             yield len(heads) / len(PENALTIES), head
-        return best_head(heads, self.known[id(validation)].features, validation.labels.cpu())
+            if len(heads) - heads.index(best_head(heads, others, labels)) > WORSE:
+                break
+        return best_head(heads, others, labels)
 
     @torch.inference_mode()
     def passed(self, data: ImageSet) -> Passed:
