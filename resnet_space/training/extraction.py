@@ -125,7 +125,7 @@ class Extractor:
         size = evaluation_batch(self.config)
         digests = [digest for rows in torch.arange(count).split(size) for digest in _digests(pixels(rows))]
         known = {} if self.store is None else self.store.get(self.key, digests)
-        new = [i for i, digest in enumerate(digests) if digest not in known]
+        new = list({digest: i for i, digest in enumerate(digests) if digest not in known}.values())  # copies once
         for first in range(0, len(new), size):
             yield count - len(new) + first
             rows = torch.tensor(new[first : first + size])
