@@ -79,12 +79,17 @@ class Extractor:
         model: in eval mode, on the device that computes; its weights must not change from now on, but for the head's.
         config: how pictures are prepared.
         store: where features are kept.
+        exports: whether the network may be exported here, beside which no other thread may use torch; else another
+            route is taken where a training has made it ready.
     """
 
-    def __init__(self, model: Backbone, config: ModelConfig, store: FeatureStore | None = None) -> None:
+    def __init__(
+        self, model: Backbone, config: ModelConfig, store: FeatureStore | None = None, *, exports: bool = True
+    ) -> None:
         self.model = model
         self.config = config
         self.store = store
+        self.exports = exports
         self._route: _Route | None = None
         classifier = model.get_classifier()
         assert isinstance(classifier, nn.Linear)  # as `can_be_solved` asks
@@ -148,7 +153,8 @@ class Extractor:
         if next(self.model.parameters()).device.type != "cpu" or self.store is None:
             return eager
         folder, name = self.store.folder, self.key.hex()
-        if count * self.config.image_size**2 < WORTH_A_CHOICE and not (folder / f"{name}{CHOICE}").exists():
+        worth_it = self.exports and count * self.config.image_size**2 >= WORTH_A_CHOICE
+        if not worth_it and not (folder / f"{name}{CHOICE}").exists():
             return eager
         try:
             return self._fastest(folder, name, eager, images)
@@ -163,6 +169,8 @@ class Extractor:
             if known.get("cores") == _cores():
                 return _OnnxRuntime(exported) if known.get("route") == "onnxruntime" else eager
         if not exported.exists():
+            if not self.exports:
+                return eager
             self._export(exported)
         other = _OnnxRuntime(exported)
         ours, theirs = eager(images), other(images)  # both are warm from now on

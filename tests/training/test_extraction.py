@@ -135,6 +135,21 @@ def test_a_network_that_cannot_be_exported_runs_in_pytorch(
     assert "resnet20 runs in PyTorch: RuntimeError: no such operator" in capsys.readouterr().out
 
 
+def test_where_nothing_may_be_exported_a_route_is_taken_that_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction_module, "WORTH_A_CHOICE", 0)
+    config, pixels = CONFIGS[0], pictures(4, CONFIGS[0])
+    Extractor(network(config), config, FeatureStore(tmp_path), exports=False)(pixels)
+    assert list(tmp_path.glob("*.onnx")) == list(tmp_path.glob("*.json")) == []
+    Extractor(network(config), config, FeatureStore(tmp_path))(pictures(3, config, seed=1))
+    (choice,) = tmp_path.glob("*.json")
+    choice.write_text(json.dumps(json.loads(choice.read_text()) | {"route": "onnxruntime"}))
+    later = Extractor(network(config), config, FeatureStore(tmp_path), exports=False)
+    later(pictures(2, config, seed=2))
+    assert isinstance(later._route, extraction_module._OnnxRuntime)
+
+
 def test_only_the_newest_exported_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extraction_module, "WORTH_A_CHOICE", 0)
     monkeypatch.setattr(extraction_module, "MOST_ROUTES", 2)
