@@ -119,7 +119,7 @@ class ModelConfig:
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            model: Any = self.entry.build(len(self.classes), **self.options)
+            model: Any = self.entry.network(len(self.classes), self.options)
         return model  # type: ignore[no-any-return]
 
     def with_options(self, **changed: Any) -> "ModelConfig":

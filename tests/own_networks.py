@@ -135,12 +135,15 @@ def _residual(num_classes: int) -> Backbone:
     return Residual(stem, [Block(16), Block(16)], 16, num_classes)
 
 
-def _entry(name: str, build: Any, blocks: int, depth: int, parameters: int) -> Entry:
+def _entry(name: str, build: Any, blocks: int, depth: int, parameters: int, *, maps: bool) -> Entry:
     known = {"family": "own", "source": "tests", "year": 2026, "paper": "", "blocks": (1,) * blocks}
-    return OwnEntry(name, build=partial(build), depth=depth, parameters=parameters, **known)
+    return OwnEntry(name, build=partial(build), depth=depth, parameters=parameters, maps=maps, **known)
 
 
-OWN = (_entry("own-mixer", _mixer, 3, 8, 29_000), _entry("own-residual", _residual, 2, 4, 22_000))
+OWN = (
+    _entry("own-mixer", _mixer, 3, 8, 29_000, maps=False),
+    _entry("own-residual", _residual, 2, 4, 22_000, maps=True),
+)
 
 
 @contextmanager

@@ -13,11 +13,14 @@ Measure = Callable[[tuple[Tensor, ...], Tensor], Measured]
 
 @contextmanager
 def hooked(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Iterator[None]:
-    """Forward hooks by the names of their modules, inside the `with` only, also after an exception."""
+    """Forward hooks by the names of their modules, inside the `with` only, also after an exception.
+
+    They run in their order, and before a module's own: they see what it gives before the CBAM of `stage_cbams`.
+    """
     handles = []
     try:
-        for name, hook in hooks:
-            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        for name, hook in reversed(list(hooks)):
+            handles.append(model.get_submodule(name).register_forward_hook(hook, prepend=True))
         yield
     finally:
         for handle in handles:

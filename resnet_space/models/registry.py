@@ -42,6 +42,10 @@ class Option:
     initial: bool = False
 
 
+# Of every network whose family has no place of its own for CBAM.
+STAGE_CBAM = Option("CBAM's place", None, {None: "", "stage": "CBAM after every stage"})
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """Weights on the Hub that training can start from.
@@ -84,6 +88,8 @@ class Entry:
         timm: whether timm has the network under this name, with the same parameter names, where all options are the
             defaults.
         trains: whether it meets all of the contract; else it is there to be explored.
+        maps: whether its stages give maps [N, C, h, w], and not tokens. It then has an option "cbam", the family's own
+            or that of `stage_cbams`.
     """
 
     name: str
@@ -102,6 +108,32 @@ class Entry:
     small_images: Options = field(default_factory=dict)
     timm: bool = False
     trains: bool = True
+    maps: bool = True
+
+    def __post_init__(self) -> None:
+        """A network whose stages give maps takes CBAM, whether or not its family has a place for it."""
+        if self.trains and self.maps and "cbam" not in self.options:
+            object.__setattr__(self, "options", {**self.options, "cbam": STAGE_CBAM})
+
+    @property
+    def why_no_cbam(self) -> str:
+        """One sentence; nothing for a network that takes CBAM."""
+        if "cbam" in self.options:
+            return ""
+        reason = "its stages give tokens and no maps" if self.trains else "it is here to be explored"
+        return f"{self.name} takes no CBAM, as {reason}: choose none."
+
+    def network(self, num_classes: int, options: Options) -> "nn.Module":
+        """It with random weights and these options, all of them; torch is imported."""
+        if self.options.get("cbam") is not STAGE_CBAM:
+            return self.build(num_classes, **options)
+        own = {name: value for name, value in options.items() if name != "cbam"}
+        model = self.build(num_classes, **own)
+        if options["cbam"] is None:
+            return model
+        module = importlib.import_module("resnet_space.models.stage_cbams")  # by its name, as it imports this one
+        gated: nn.Module = module.with_stage_cbams(model, self.input_size(options))
+        return gated
 
     def stages(self) -> dict[str, tuple[str, ...]]:
         """Every stage with its blocks, by the names that rates and freezing go by."""
@@ -114,7 +146,7 @@ class Entry:
 
     def added_parts(self, options: Options) -> tuple[str, ...]:
         """Parts that weights from elsewhere lack, such as a CBAM's: these then train wherever the head does."""
-        return ()
+        return CBAM_PARTS if options.get("cbam") else ()
 
     def words(self, options: Options) -> str:
         """What it has by its options, for a sentence: "CBAM after every stage"."""
@@ -175,6 +207,8 @@ def checked_options(entry: Entry, given: Options, *, initial: bool = False) -> d
     """
     known = {name: option for name, option in entry.options.items() if initial or not option.initial}
     unknown = sorted(map(str, set(given) - set(known)))
+    if "cbam" in unknown:
+        raise UserError(entry.why_no_cbam)
     if unknown:
         allowed = f"choose among {', '.join(known)}" if known else "leave it out"
         raise UserError(f"The option {unknown[0]} is none of {entry.name}'s: {allowed}.")
@@ -195,11 +229,12 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> "Backbon
     Args:
         name: one of `list_models()`.
         num_classes: logits of the head.
-        options: the family's own; for a ResNet: stem, shortcut, cbam, zero_init_residual, kaiming_mode.
+        options: `cbam="stage"` of any network whose stages give maps, and the family's own; for a ResNet: stem,
+            shortcut, cbam, zero_init_residual, kaiming_mode.
 
     Raises:
         UserError: for an unknown name or a value that is not allowed, saying what is.
     """
     entry = entry_of(name)
-    model: Any = entry.build(num_classes, **checked_options(entry, options, initial=True))
+    model: Any = entry.network(num_classes, checked_options(entry, options, initial=True))
     return model  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ def shape_of(architecture: str, options: Mapping[str, Any], image_size: int) -> 
 def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_size: int) -> Shape:
     entry = entry_of(architecture)
     with torch.device("meta"):
-        model = entry.build(2, **dict(options)).eval()
+        model = entry.network(2, dict(options)).eval()
     assert isinstance(model, Backbone)
     parts = model.parts()
     stage_of = {name.rpartition(".")[0]: part.stage for part in parts for name in part.parameters}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from resnet_space.config import ModelConfig
 from resnet_space.models import Backbone, create_model, list_models, register
 from resnet_space.models.contract import run_all
+from resnet_space.models.hooks import hooked
 from resnet_space.models.registry import HEAD, STEM, entries
 from resnet_space.training.optim import freeze_all_but, parameter_groups, set_training_mode
 from resnet_space.training.strategies import Phase
@@ -29,14 +30,20 @@ def own() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=NETWORKS + OWN)
+@pytest.fixture(
+    scope="module",
+    params=[(name, {}) for name in NETWORKS + OWN]
+    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name != "own-mixer"],
+    ids=lambda param: param[0] + "-cbam" * len(param[1]),
+)
 def network(own: None, request: pytest.FixtureRequest) -> tuple[str, Backbone, Tensor]:
-    """(name, a network that looks trained, two images)."""
-    entry = entries()[request.param]
+    """(name, a network that looks trained, two images); every network that takes CBAM with it and without."""
+    name, options = request.param
+    entry = entries()[name]
     torch.manual_seed(0)
-    size = min(entry.input_size(ModelConfig(request.param, ("a", "b")).options), LARGE)
+    size = min(entry.input_size(ModelConfig(name, ("a", "b")).options), LARGE)
     images = torch.randn(2, 3, size, size)
-    return request.param, alive(create_model(request.param, 7), size), images
+    return name, alive(create_model(name, 7, **options), size), images
 
 
 def test_the_head_reads_the_features(network: tuple[str, Backbone, Tensor]) -> None:
@@ -79,8 +86,8 @@ def test_every_parameter_is_in_one_part_and_the_parts_are_those_of_the_entry(
     assert head == entry.head
 
 
-def test_the_entry_has_the_networks_size(network: tuple[str, Backbone, Tensor]) -> None:
-    name, _, _ = network
+@pytest.mark.parametrize("name", NETWORKS + OWN)
+def test_the_entry_has_the_networks_size(name: str) -> None:
     entry = entries()[name]
     with torch.device("meta"):
         model = create_model(name, 1000)
@@ -98,11 +105,11 @@ def test_the_last_stage_gives_the_features_and_what_follows_it_the_logits(
     _, model, images = network
     seen: dict[str, Tensor] = {}
     stages = model.stages()
-    for stage, module in stages.items():
-        model.get_submodule(module).register_forward_hook(
-            lambda _module, _inputs, output, stage=stage: seen.__setitem__(stage, output.clone())
-        )
-    with torch.inference_mode():
+    see = [
+        (module, lambda _module, _inputs, output, stage=stage: seen.__setitem__(stage, output.clone()))
+        for stage, module in stages.items()
+    ]
+    with torch.inference_mode(), hooked(model, see):
         logits, features = model(images), model.forward_features(images)
         assert list(seen) == list(stages)
         last = list(stages)[-1]
@@ -113,8 +120,6 @@ def test_the_last_stage_gives_the_features_and_what_follows_it_the_logits(
             if after is not None:
                 assert torch.equal(after(output), logits)
         assert set(model.observed()) >= {stages[last]}
-    for hooked in model.modules():
-        hooked._forward_hooks.clear()
 
 
 def test_a_new_head_has_as_many_classes_as_asked_for(network: tuple[str, Backbone, Tensor]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from resnet_space.models.registry import CBAM_PARTS, Entry, Option, Options, Pretrained, register
+from resnet_space.models.registry import Entry, Option, Options, Pretrained, register
 
 if TYPE_CHECKING:
     from resnet_space.models.resnet import ResNet
@@ -33,9 +33,6 @@ class ResNetEntry(Entry):
 
     def input_size(self, options: Options) -> int:
         return 32 if options["stem"] == "cifar" else 224
-
-    def added_parts(self, options: Options) -> tuple[str, ...]:
-        return CBAM_PARTS if options["cbam"] else ()
 
 
 def _build(block: Block, blocks: tuple[int, ...], widths: tuple[int, ...], classes: int, **options: Any) -> "ResNet":

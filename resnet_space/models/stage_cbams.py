@@ -1,0 +1,146 @@
+"""A CBAM after every stage of any network that meets the contract, whoever wrote it.
+
+The network keeps its modules and the names of its parameters, so that its weights load as they are. Beside them come
+`cbam1`, `cbam2`, ..., by the number of the stage: a forward hook on the module that ends the stage puts the module's
+output through the CBAM. At first each is an identity (see `cbam`), so that the logits are those of before.
+
+A ResNet of this package has CBAMs of its own, in the same places.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from resnet_space.common.errors import UserError
+from resnet_space.models.cbam import CBAM
+from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.hooks import recorded
+from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
+
+B = TypeVar("B", bound=Backbone)
+
+
+def with_stage_cbams(model: B, image_size: int) -> B:
+    """Put a CBAM after every stage of a network, which is changed and returned.
+
+    Args:
+        model: on any device; its random weights are drawn before those of the CBAMs, so they are those of a network
+            without.
+        image_size: pixels of the images that it is made for; one such pass tells how many channels each stage has.
+
+    Raises:
+        UserError: for a network whose stages give no maps [N, C, h, w].
+    """
+    parts, stages = model.parts(), model.stages()
+    ends = _ends(model, parts, stages)
+    channels = _channels(model, list(ends.values()), image_size)
+    kind = type(model)
+    model.__class__ = type(kind.__name__, (_StageCbams, kind), {"__module__": kind.__module__})
+    assert isinstance(model, _StageCbams)
+    names = dict.fromkeys(part.stage for part in parts if part.stage not in (STEM, HEAD))
+    model.cbam_names = {module: f"cbam{list(names).index(stage) + 1}" for stage, module in ends.items()}
+    model.known_stages = {stage: model.cbam_names.get(module, module) for stage, module in stages.items()}
+    for module, name in model.cbam_names.items():
+        model.add_module(name, CBAM(channels[module]))
+    model.known_parts = _with_added(model, parts, ends)
+    for module, name in model.cbam_names.items():
+        cbam = model.get_submodule(name)
+        assert isinstance(cbam, CBAM)
+        model.get_submodule(module).register_forward_hook(_Through(cbam))
+    return model
+
+
+class _Through:
+    """The hook. An object, and no function, so that a deep copy of the network goes through its own CBAM."""
+
+    def __init__(self, cbam: CBAM) -> None:
+        self.cbam = cbam
+
+    def __call__(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        gated: Tensor = self.cbam(output)
+        return gated
+
+
+class _StageCbams(Backbone):
+    """What the contract says of a network with CBAMs after its stages, from what it says without.
+
+    Attributes:
+        cbam_names: the module that ends a stage -> the CBAM that follows it, in forward order.
+        known_stages, known_parts: what `stages` and `parts` give: the network's own know no CBAM.
+    """
+
+    cbam_names: dict[str, str]
+    known_stages: dict[str, str]
+    known_parts: list[Part]
+
+    def stages(self) -> dict[str, str]:
+        return dict(self.known_stages)
+
+    def parts(self) -> list[Part]:
+        return list(self.known_parts)
+
+    def segments(self) -> Sequence[Segment]:
+        """A CBAM runs in the segment of the module that it follows."""
+        return tuple(self._with_cbams(segment) for segment in super().segments())
+
+    def read_early(self, state: Tensor) -> Tensor:
+        """The last CBAM is applied first, as the network does at its end."""
+        return super().read_early(self.get_submodule(list(self.cbam_names.values())[-1])(state))
+
+    def _with_cbams(self, segment: Segment) -> Segment:
+        inside = {module for part in segment.modules for module in part.modules()}
+        followed = {end: self.get_submodule(cbam) for end, cbam in self.cbam_names.items()}
+        new = tuple(cbam for end, cbam in followed.items() if self.get_submodule(end) in inside and cbam not in inside)
+        dropped = segment.dropped
+        if dropped is not None and segment.block in followed:
+            dropped = _then(dropped, followed[segment.block])
+        return replace(segment, modules=segment.modules + new, dropped=dropped)
+
+
+def _then(first: Callable[[Tensor], Tensor], cbam: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: cbam(first(x))
+
+
+def _ends(model: Backbone, parts: Sequence[Part], stages: dict[str, str]) -> dict[str, str]:
+    """Stage, as in `Part` -> the module that ends it: the last one of which the contract says that it is worth a look,
+    and which has weights of that stage. What only belongs to the stem is no stage.
+    """
+    stage_of = {name: part.stage for part in parts for name in part.parameters}
+    ends: dict[str, str] = {}
+    for module in stages.values():
+        names = [f"{module}.{name}" for name, _ in model.get_submodule(module).named_parameters()]
+        if names and stage_of[names[-1]] not in (STEM, HEAD):
+            ends[stage_of[names[-1]]] = module
+    return ends
+
+
+def _channels(model: Backbone, modules: Sequence[str], image_size: int) -> dict[str, int]:
+    """Of what each module gives, from a pass without memory or arithmetic."""
+    shapes = dict.fromkeys(modules, lambda _inputs, output: (output.shape, model.to_map(output).shape))
+    twin = copy.deepcopy(model).to("meta").eval()
+    with torch.inference_mode(), recorded(twin, shapes) as found:
+        twin.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
+    of_maps = {name: own for name, [(own, mapped)] in found.items() if len(own) == 4 and own == mapped}
+    if not modules or len(of_maps) < len(modules):
+        raise UserError(f"This {type(model).__name__} takes no CBAM, as its stages give no maps.")
+    return {name: shape[1] for name, shape in of_maps.items()}
+
+
+def _with_added(model: nn.Module, parts: Sequence[Part], ends: dict[str, str]) -> list[Part]:
+    """The parts, and after the last of each stage those of its CBAM."""
+    assert isinstance(model, _StageCbams)
+    found = list(parts)
+    for stage, end in ends.items():
+        name = model.cbam_names[end]
+        added = [
+            Part(part, stage, tuple(f"{name}.{child}.{p}" for p, _ in of.named_parameters()), added=True)
+            for part, child in ((CHANNEL_ATTENTION, "channel"), (SPATIAL_ATTENTION, "spatial"))
+            for of in [model.get_submodule(f"{name}.{child}")]
+        ]
+        last = max(i for i, part in enumerate(found) if part.stage == stage)
+        found[last + 1 : last + 1] = added
+    return found
