@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from resnet_space import config
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
 from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
 
@@ -258,6 +259,22 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
         Phase(frozen, _only_head(training, model, new_cbam)),
         Phase(training.epochs - frozen, _even_multiples(backbone_parts(model), head / 200, head / 2, model)),
     ]
+
+
+@register_strategy(
+    "attention",
+    "CBAM and the head train, everything else stays frozen",
+    "Woo et al. 2018, on trained weights",
+    label="Attention only",
+    settings=_ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4},
+)
+def attention(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
+    if not model.added_parts:
+        raise UserError(
+            "The strategy 'attention' trains CBAM, which this model has not: choose CBAM after every stage, or another "
+            "strategy."
+        )
+    return [Phase(training.epochs, _cbam(model, training.head_lr) | {HEAD: training.head_lr})]
 
 
 def _decayed(model: ModelConfig, head: float, decay: float) -> dict[str, float]:
