@@ -43,7 +43,9 @@ class Option:
 
 
 # Of every network whose family has no place of its own for CBAM.
-STAGE_CBAM = Option("CBAM's place", None, {None: "", "stage": "CBAM after every stage"})
+STAGE_CBAM = Option(
+    "CBAM's place", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Entry:
         if options["cbam"] is None:
             return model
         module = importlib.import_module("resnet_space.models.stage_cbams")  # by its name, as it imports this one
-        gated: nn.Module = module.with_stage_cbams(model, self.input_size(options))
+        gated: nn.Module = module.with_stage_cbams(model, self.input_size(options), options["cbam"])
         return gated
 
     def stages(self) -> dict[str, tuple[str, ...]]:
@@ -229,8 +231,8 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> "Backbon
     Args:
         name: one of `list_models()`.
         num_classes: logits of the head.
-        options: `cbam="stage"` of any network whose stages give maps, and the family's own; for a ResNet: stem,
-            shortcut, cbam, zero_init_residual, kaiming_mode.
+        options: `cbam` of any network whose stages give maps, and the family's own; for a ResNet: stem, shortcut, cbam,
+            zero_init_residual, kaiming_mode.
 
     Raises:
         UserError: for an unknown name or a value that is not allowed, saying what is.

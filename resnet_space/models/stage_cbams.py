@@ -1,4 +1,4 @@
-"""A CBAM after every stage of any network that meets the contract, whoever wrote it.
+"""A CBAM after every stage, or after the last one, of any network that meets the contract, whoever wrote it.
 
 The network keeps its modules and the names of its parameters, so that its weights load as they are. Beside them come
 `cbam1`, `cbam2`, ..., by the number of the stage: a forward hook on the module that ends the stage puts the module's
@@ -10,7 +10,7 @@ A ResNet of this package has CBAMs of its own, in the same places.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,23 @@ from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENT
 B = TypeVar("B", bound=Backbone)
 
 
-def with_stage_cbams(model: B, image_size: int) -> B:
+def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] = "stage") -> B:
     """Put a CBAM after every stage of a network, which is changed and returned.
 
     Args:
         model: on any device; its random weights are drawn before those of the CBAMs, so they are those of a network
             without.
         image_size: pixels of the images that it is made for; one such pass tells how many channels each stage has.
+        place: after every "stage", or after the "last" one only: then all that comes before it can stay frozen, and is
+            computed once.
 
     Raises:
         UserError: for a network whose stages give no maps [N, C, h, w].
     """
     parts, stages = model.parts(), model.stages()
     ends = _ends(model, parts, stages)
+    if place == "last":
+        ends = dict(list(ends.items())[-1:])
     channels = _channels(model, list(ends.values()), image_size)
     kind = type(model)
     model.__class__ = type(kind.__name__, (_StageCbams, kind), {"__module__": kind.__module__})
@@ -84,21 +88,34 @@ class _StageCbams(Backbone):
         return list(self.known_parts)
 
     def segments(self) -> Sequence[Segment]:
-        """A CBAM runs in the segment of the module that it follows."""
-        return tuple(self._with_cbams(segment) for segment in super().segments())
+        """A CBAM runs in the segment that has the end of its stage, or after the last one that has a part of it."""
+        found = list(super().segments())
+        for end, name in self.cbam_names.items():
+            module, cbam = self.get_submodule(end), self.get_submodule(name)
+            whole = [i for i, segment in enumerate(found) if module in _all_modules(segment)]
+            if not whole:
+                inside = set(module.modules())
+                last = max(i for i, segment in enumerate(found) if inside.issuperset(segment.modules))
+                found.insert(last + 1, Segment(found[last].stage, cbam, (cbam,)))
+            elif cbam not in _all_modules(found[whole[-1]]):
+                found[whole[-1]] = _with_cbam(found[whole[-1]], cbam, is_block=found[whole[-1]].block == end)
+        return found
 
     def read_early(self, state: Tensor) -> Tensor:
         """The last CBAM is applied first, as the network does at its end."""
         return super().read_early(self.get_submodule(list(self.cbam_names.values())[-1])(state))
 
-    def _with_cbams(self, segment: Segment) -> Segment:
-        inside = {module for part in segment.modules for module in part.modules()}
-        followed = {end: self.get_submodule(cbam) for end, cbam in self.cbam_names.items()}
-        new = tuple(cbam for end, cbam in followed.items() if self.get_submodule(end) in inside and cbam not in inside)
-        dropped = segment.dropped
-        if dropped is not None and segment.block in followed:
-            dropped = _then(dropped, followed[segment.block])
-        return replace(segment, modules=segment.modules + new, dropped=dropped)
+
+def _all_modules(segment: Segment) -> set[nn.Module]:
+    return {module for part in segment.modules for module in part.modules()}
+
+
+def _with_cbam(segment: Segment, cbam: nn.Module, *, is_block: bool) -> Segment:
+    """What runs in it has the hook; what runs in its place where F(x) is 0 has not."""
+    dropped = segment.dropped
+    if dropped is not None and is_block:
+        dropped = _then(dropped, cbam)
+    return replace(segment, modules=(*segment.modules, cbam), dropped=dropped)
 
 
 def _then(first: Callable[[Tensor], Tensor], cbam: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -1,6 +1,6 @@
 """Networks that timm builds: their entries, without importing timm, and what makes them meet the contract."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,10 @@ from resnet_space.models.registry import HEAD, STEM, Entry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from resnet_space.models.contract import Part
+    from resnet_space.models.contract import Part, Segment
+
+# The classes whose forward pass is their children one after the other, and which child holds the stages of blocks.
+_IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
 
 def timm_entry(name: str, **known: Any) -> Entry:
@@ -65,6 +68,31 @@ class _Timm:
                 key = (f"stage{stage}.{block - first}", f"stage{stage}")
             found.setdefault(key, []).append(name)
         return [Part(part, stage, tuple(names)) for (part, stage), names in found.items()]
+
+    def segments(self) -> "Sequence[Segment]":
+        """Block by block, where the order is known; else as of any network."""
+        from torch import nn
+
+        from resnet_space.models.additions import class_name
+        from resnet_space.models.contract import Backbone, Segment
+
+        model: Any = self
+        blocks = _IN_TURN.get(class_name(model))
+        if blocks is None:
+            return Backbone.segments(model)
+        stage_of = {name: part.stage for part in self.parts() for name in part.parameters}
+        children = dict(model.named_children())
+        names = list(children)
+        at, last = names.index(blocks), list(children.values()).index(model.get_classifier())  # CBAMs come after it
+        inner = [f"{blocks}.{i}.{j}" for i, stage in model.blocks.named_children() for j, _ in stage.named_children()]
+        found = []
+        for name in [*names[:at], *inner, *names[at + 1 : last + 1]]:
+            module = model.get_submodule(name)
+            own = [stage_of[f"{name}.{parameter}"] for parameter, _ in module.named_parameters()]
+            skips = name in inner and module.has_skip
+            block = name if name in inner else None
+            found.append(Segment((*own, HEAD)[0], module, (module,), block, nn.Identity() if skips else None))
+        return found
 
     def no_weight_decay(self) -> set[str]:
         from resnet_space.models.contract import Backbone

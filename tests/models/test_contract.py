@@ -33,8 +33,9 @@ def own() -> Iterator[None]:
 @pytest.fixture(
     scope="module",
     params=[(name, {}) for name in NETWORKS + OWN]
-    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name != "own-mixer"],
-    ids=lambda param: param[0] + "-cbam" * len(param[1]),
+    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name != "own-mixer"]
+    + [(name, {"cbam": "last"}) for name in ("tf_efficientnet_lite0", "own-residual")],
+    ids=lambda param: "-".join((param[0], *param[1].values())),
 )
 def network(own: None, request: pytest.FixtureRequest) -> tuple[str, Backbone, Tensor]:
     """(name, a network that looks trained, two images); every network that takes CBAM with it and without."""
