@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import STRATEGIES, ModelConfig, RunConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.hub import pull_run, push_run
@@ -54,9 +55,10 @@ def images(count: int, seed: int) -> ImageSet:
 SPLITS = Splits(images(48, 0), images(40, 1), images(20, 2), "test")
 
 
-def config(name: str, strategy: str = "scratch", **settings: Any) -> RunConfig:
+def config(name: str, strategy: str = "scratch", cbam: str | None = None, **settings: Any) -> RunConfig:
     own = {"epochs": 3, "batch_size": 16, "crop_padding": 0, "start": None if strategy == "scratch" else "start"}
-    return RunConfig(ModelConfig(name, CLASSES, image_size=SIZE), recipe(strategy, "-", **(own | settings)))
+    options = {"cbam": cbam} if cbam else {}
+    return RunConfig(ModelConfig(name, CLASSES, options, image_size=SIZE), recipe(strategy, "-", **(own | settings)))
 
 
 def trained(path: Path, config: RunConfig, start: Run | None = None, interval: int | None = None) -> Run:
@@ -78,7 +80,7 @@ def test_it_learns_and_is_calibrated(start: Run) -> None:
     assert events["sanity"]["parts"][0] == HEAD
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "scratch"])
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("scratch", "attention")])
 def test_every_strategy_trains_exactly_what_it_says(strategy: str, name: str, start: Run, tmp_path: Path) -> None:
     asked = config(name, strategy)
     run = trained(tmp_path / "run", asked, start)
@@ -90,6 +92,31 @@ def test_every_strategy_trains_exactly_what_it_says(strategy: str, name: str, st
         trains = part.name in ever or part.stage in ever
         same = all(torch.equal(state[parameter], before[parameter]) for parameter in part.parameters)
         assert same is not trains, part.name
+
+
+@pytest.mark.parametrize("place", ["stage", "last"])
+def test_its_attention_trains_with_the_head_alone_and_tells_where_it_looks(
+    place: str, name: str, start: Run, tmp_path: Path
+) -> None:
+    if name == "own-mixer":
+        with pytest.raises(UserError, match="own-mixer takes no CBAM"):
+            config(name, "attention", place)
+        with pytest.raises(UserError, match="trains CBAM, and this model has none"):
+            plan(config(name, "attention").training, config(name, "attention").model)
+        return
+    run = trained(tmp_path / "run", config(name, "attention", place, head_lr=0.1), start)
+    before, after = start.load_weights(), run.load_weights()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"head.weight", "head.bias"}
+    new = set(after) - set(before)
+    gates = {key.split(".")[0] for key in new}
+    assert gates == ({"cbam1", "cbam2"} if place == "stage" else {"cbam2"})
+    assert all(after[key].any() for key in new)  # the last layers have left their zeros
+    events = [(metric["event"], metric.get("method")) for metric in run.metrics()]
+    assert ("sanity", "gates") in events
+    prediction = Classifier(run).predict(Image.new("RGB", (SIZE, SIZE), (180, 180, 180)), features=True)
+    assert set(prediction.attention.spatial) == gates
+    assert (write_onnx(run, tmp_path / "model.onnx").largest_difference or 0) < 1e-3
 
 
 def test_cached_features_and_interruptions_change_no_bit(

@@ -203,7 +203,10 @@ def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
         return model
     from timm.layers.norm_act import convert_sync_batchnorm  # torch's would lose the activation in timm's own
 
+    before = dict(model.named_modules())
     converted: Backbone = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    for name, module in converted.named_modules():  # a CBAM may follow a norm layer
+        module._forward_hooks = before[name]._forward_hooks
     return converted
 
 

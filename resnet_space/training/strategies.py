@@ -266,13 +266,14 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
     "CBAM and the head train, everything else stays frozen",
     "Woo et al. 2018, on trained weights",
     label="Attention only",
-    settings=_ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4},
+    # Where CBAM follows the last stage only, all before it runs once for images that are the same in every epoch.
+    settings=_ADAMW
+    | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop": "padded", "crop_padding": 0, "flip": False},
 )
 def attention(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if not model.added_parts:
         raise UserError(
-            "The strategy 'attention' trains CBAM, which this model has not: choose CBAM after every stage, or another "
-            "strategy."
+            "The strategy 'attention' trains CBAM, and this model has none: choose a place for it, or another strategy."
         )
     return [Phase(training.epochs, _cbam(model, training.head_lr) | {HEAD: training.head_lr})]
 

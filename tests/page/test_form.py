@@ -45,6 +45,7 @@ from resnet_space.ui.finetune.form import (
     STRATEGY_SETTINGS,
     NextTry,
     Request,
+    cbam_choices,
     create_comparison,
     create_run,
     data_values,
@@ -59,6 +60,7 @@ from resnet_space.ui.finetune.form import (
     training_fields,
 )
 from resnet_space.ui.finetune.status import RANDOM
+from tests import own_networks
 from tests.conftest import WriteSplit
 
 PETS = ("cat", "dog", "hamster")
@@ -212,6 +214,29 @@ def test_cbam_is_added_to_a_start_without_it_and_trains_as_what_is_new(context: 
     assert set(phases[0].rates) == {"head", *CBAM_RATES}
     run = create_run(context, ask("plain", cbam=place, strategy="linear-probe"))
     assert initial_model(run)[1]  # the trainer takes it for new as well
+
+
+@pytest.mark.parametrize(
+    ("start", "architecture", "places"),
+    [
+        (RANDOM, "resnet20", ["stage", "block"]),
+        (RANDOM, "tf_efficientnet_lite0", ["stage", "last"]),
+        (RANDOM, "own-mixer", []),
+        ("plain", "tf_efficientnet_lite0", ["stage", "block"]),
+    ],
+)
+def test_cbam_is_offered_where_the_network_takes_it(
+    context: AppContext, start: str, architecture: str, places: list[str]
+) -> None:
+    with own_networks.registered():
+        assert [value for _, value in cbam_choices(context, start, architecture)] == ["", "none", *places]
+
+
+def test_a_network_of_timm_takes_cbam_and_one_of_tokens_says_why_not(context: AppContext) -> None:
+    config = requested_config(context, ask(RANDOM, "photos", "tf_efficientnet_lite0", "last", image_size=64))
+    assert config.model.options == {"cbam": "last"}
+    with own_networks.registered(), pytest.raises(UserError, match=r"^own-mixer takes no CBAM, as its stages give"):
+        requested_config(context, ask(RANDOM, "pets", "own-mixer", "stage"))
 
 
 def test_a_starts_own_cbam_stays_and_is_not_new(context: AppContext) -> None:

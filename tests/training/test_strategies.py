@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models.registry import HEAD
@@ -40,6 +41,7 @@ ALL = [
     "three-stage",
     "discriminative",
     "one-cycle",
+    "attention",
 ]
 EVERYTHING = {"stem", "layer1", "layer2", "layer3", "head"}
 
@@ -177,12 +179,22 @@ def test_one_cycle_is_fastais_fine_tune(epochs: int, lengths: list[int]) -> None
     assert recipe("one-cycle", "cifar10-mini").schedule == "one-cycle"
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_attention_trains_cbam_and_the_head_at_their_own_rates(new: bool) -> None:
+    (phase,) = phases("attention", 7, WITH_CBAM, new_cbam=new, head_lr=0.02)
+    assert phase == Phase(7, gates(0.02) | {"head": 0.02})
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("model", [RESNET20, WITH_CBAM, RESNET18])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 50, 1_000])
 def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
     strategy: str, model: ModelConfig, epochs: int
 ) -> None:
+    if strategy == "attention" and model is RESNET20:
+        with pytest.raises(UserError, match=r"^The strategy 'attention' trains CBAM, and this model has none: .*\.$"):
+            phases(strategy, epochs, model)
+        return
     found = phases(strategy, epochs, model)
     assert planned_epochs(found) == (1 if all(phase.solved for phase in found) else epochs)
     assert all(phase.epochs > 0 for phase in found)

@@ -61,7 +61,7 @@ def build_api(context: AppContext) -> None:
             start: a trained run's name, ImageNet weights such as "resnet18.tv_in1k", or "random initialisation".
             dataset: one of this machine, such as "cifar10-mini", or of the Hub: "owner/name[@revision][#config]".
             architecture: used with random initialisation only, e.g. "resnet20".
-            cbam: "none", "stage" or "block" with random initialisation or a start without CBAM.
+            cbam: "none", "stage", "last" or, of a ResNet, "block", with random initialisation or a start without CBAM.
             strategy: full, linear-probe, last-stage, freeze-unfreeze, three-stage, discriminative or one-cycle.
             epochs: passes over the training images.
             batch_size: images a step; what suits the images where it is left out.

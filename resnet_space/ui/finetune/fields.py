@@ -24,6 +24,7 @@ from resnet_space.ui.finetune.form import (
     SHORTCUT_CHOICES,
     STRATEGY_SETTINGS,
     Request,
+    cbam_choices,
     data_values,
     requested_config,
     requested_plan,
@@ -163,6 +164,22 @@ def offered_by(context: AppContext, form: Fields, start: str) -> dict[Any, Any]:
     }
 
 
+def wire_cbam(context: AppContext, app: gr.Blocks, form: Fields) -> None:
+    """Offer CBAM where the chosen network takes it."""
+
+    def offered(start: str, architecture: str, chosen: str) -> Any:
+        try:
+            choices = cbam_choices(context, start, architecture)
+        except UserError:  # the plan says why
+            return gr.skip()
+        if chosen in [value for _, value in choices]:
+            return gr.update(choices=choices)
+        return gr.update(choices=choices, value="")
+
+    triggers = [app.load, form.start.change, form.architecture.change]
+    gr.on(triggers, offered, [form.start, form.architecture, form.cbam], form.cbam, **LATEST)
+
+
 def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
     """The rarely changed settings: one place a knob, keyed by the configuration's field names."""
 
@@ -273,6 +290,8 @@ def wire_fields(
 
     settings, components = form.settings, form.components
     choices = [visitor, form.start, form.dataset, form.architecture]
+
+    wire_cbam(context, app, form)
 
     def suit(listen: Any) -> Any:
         return wire_proposal(listen, on_data, choices, {name: settings[name] for name in DATA_SETTINGS})

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from resnet_space.training.range_test import Point, Suggestion
 
 AS_IT_IS = "as the start has it"
-CBAM_CHOICES = [(AS_IT_IS, ""), ("none", "none"), ("after every stage", "stage"), ("inside every block", "block")]
+CBAM_CHOICES = [
+    (AS_IT_IS, ""),
+    ("none", "none"),
+    ("after every stage", "stage"),
+    ("after the last stage", "last"),
+    ("inside every block", "block"),
+]
 PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
 TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
@@ -55,8 +61,8 @@ def model_of(context: AppContext, start: str, architecture: str, cbam: str, clas
     place: Any = None if cbam in ("none", "") else cbam
     if start == RANDOM:
         entry = entry_of(architecture)
-        if place is not None and "cbam" not in entry.options:
-            raise UserError(f"{architecture} takes no CBAM: choose none.")
+        if place is not None and entry.why_no_cbam:
+            raise UserError(entry.why_no_cbam)
         own = {"cbam": place} if "cbam" in entry.options else {}
         return ModelConfig(architecture, classes, {**entry.small_images, **own})
     model = replace(context.start_model(start), classes=classes)
@@ -65,6 +71,13 @@ def model_of(context: AppContext, start: str, architecture: str, cbam: str, clas
             raise UserError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
         model = model.with_options(cbam=place)
     return model
+
+
+def cbam_choices(context: AppContext, start: str, architecture: str) -> list[tuple[str, str]]:
+    """Those of `CBAM_CHOICES` that the start's architecture takes, or the chosen one with random initialisation."""
+    entry = entry_of(architecture) if start == RANDOM else context.start_model(start).entry
+    places = entry.options["cbam"].choices if "cbam" in entry.options else ()
+    return [(label, value) for label, value in CBAM_CHOICES if value in ("", "none", *places)]
 
 
 def requested_config(context: AppContext, request: Request) -> RunConfig:
