@@ -1,4 +1,5 @@
-"""Does CBAM help on photographs? `python benchmarks/cbam_photos.py HYMENOPTERA_ZIP [--place last] [--seeds N] [--save]`.
+"""Does CBAM help on photographs? `python benchmarks/cbam_photos.py HYMENOPTERA_ZIP [--place PLACE] [--seeds N]
+[--save]`.
 
 Fine-tunes the photograph backbone on hymenoptera's ants and bees, each seed twice with the same settings: the head
 alone, and the head with a new CBAM (strategy `attention`). Everything else is frozen, and the photographs are not

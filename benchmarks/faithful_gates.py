@@ -86,7 +86,8 @@ def main() -> None:
 
 
 def _share(found: list[dict[str, Any]], kind: str) -> float:
-    return round(sum(one[kind]["verdict"] == "better" for one in found) / len(found), 4)
+    better: int = sum(one[kind]["verdict"] == "better" for one in found)
+    return round(better / len(found), 4)
 
 
 if __name__ == "__main__":

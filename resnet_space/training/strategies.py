@@ -267,8 +267,7 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
     "Woo et al. 2018, on trained weights",
     label="Attention only",
     # Where CBAM follows the last stage only, all before it runs once for images that are the same in every epoch.
-    settings=_ADAMW
-    | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop": "padded", "crop_padding": 0, "flip": False},
+    settings=_ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop": "padded", "crop_padding": 0, "flip": False},
 )
 def attention(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if not model.added_parts:
