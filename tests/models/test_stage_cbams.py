@@ -16,6 +16,7 @@ from resnet_space.models.registry import CBAM_PARTS, unregister
 from resnet_space.models.stage_cbams import with_stage_cbams
 from resnet_space.models.timm_networks import timm_entry
 from resnet_space.residuals import Lesion, last, lesioned
+from resnet_space.residuals import lesions as lesions_module
 from resnet_space.training import distributed
 from tests import own_networks
 from tests.networks import alive
@@ -113,6 +114,25 @@ def test_a_stage_without_its_block_keeps_its_gates() -> None:
     labels = model.forward_head(model.cbam2(model.blocks[1](model.cbam1(model.stem(x))))).argmax(1)
     found = last(lesioned(model, [(x, labels)], [Lesion("drop", ("blocks.0",))]))
     assert found.accuracy[0] == 1
+
+
+@pytest.mark.parametrize("cbam", [None, "stage"])
+@torch.inference_mode()
+def test_efficientnets_lesions_are_the_same_step_by_step_and_by_hooks(
+    cbam: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = alive(create_model("tf_efficientnet_lite0", 5, cbam=cbam), 64)
+    batches = [(images(64, 12), torch.arange(12) % 5)]
+    lesions = [
+        Lesion("drop", ("blocks.1.1",)),
+        Lesion("drop", ("blocks.4.2",)),
+        Lesion("swap", ("blocks.5.1", "blocks.5.2")),
+    ]
+    walked = last(lesioned(model, batches, lesions))
+    monkeypatch.setattr(lesions_module, "_can_walk", lambda _model: False)
+    anew = last(lesioned(model, batches, lesions))
+    torch.testing.assert_close(walked.loss, anew.loss, rtol=1e-5, atol=1e-6)
+    assert (walked.loss - walked.base_loss).abs().min() > 1e-3
 
 
 def test_more_gpus_than_one_take_the_gates_along(monkeypatch: pytest.MonkeyPatch) -> None:
