@@ -11,9 +11,13 @@ Two choices differ from the paper:
 - No BatchNorm after the spatial convolution (the authors' code and timm have one, the paper's equation 3 has none).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Padding = Literal["zeros", "replicate"]
 
 
 class ChannelAttention(nn.Module):
@@ -44,11 +48,17 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Which places matter: `gain * sigmoid(conv([mean over C, max over C]))` (section 3, equation 3)."""
+    """Which places matter: `gain * sigmoid(conv([mean over C, max over C]))` (section 3, equation 3).
 
-    def __init__(self, *, kernel_size: int = 7, gain: float = 2.0) -> None:
+    Args:
+        kernel_size: odd.
+        padding: what the convolution sees beyond the border, as `nn.Conv2d` has it.
+        gain: see the module docstring.
+    """
+
+    def __init__(self, *, kernel_size: int = 7, padding: Padding = "zeros", gain: float = 2.0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, padding_mode=padding)
         self.gate = nn.Sigmoid()  # a submodule of its own, so that a hook finds it: [N, 1, H, W] in 0..1
         self.gain = gain
 
@@ -68,6 +78,7 @@ class CBAM(nn.Module):
     Args:
         channels: C of the input.
         reduction, min_hidden: of the channel attention's MLP.
+        kernel_size, padding: of the spatial attention's convolution.
         gain: of both gates; 1 is the paper's.
         identity_init: start with all gates at 0.5 by zeroing the last layers; with `gain=2` that is the identity.
     """
@@ -78,12 +89,14 @@ class CBAM(nn.Module):
         *,
         reduction: int = 16,
         min_hidden: int = 4,
+        kernel_size: int = 7,
+        padding: Padding = "zeros",
         gain: float = 2.0,
         identity_init: bool = True,
     ) -> None:
         super().__init__()
         self.channel = ChannelAttention(channels, reduction=reduction, min_hidden=min_hidden, gain=gain)
-        self.spatial = SpatialAttention(gain=gain)
+        self.spatial = SpatialAttention(kernel_size=kernel_size, padding=padding, gain=gain)
         if identity_init:
             nn.init.zeros_(self.channel.mlp[2].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.spatial.conv.weight)

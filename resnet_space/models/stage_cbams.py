@@ -4,6 +4,9 @@ The network keeps its modules and the names of its parameters, so that its weigh
 `cbam1`, `cbam2`, ..., by the number of the stage: a forward hook on the module that ends the stage puts the module's
 output through the CBAM. At first each is an identity (see `cbam`), so that the logits are those of before.
 
+The spatial gate's kernel is at most half as wide as the map, and the border is continued instead of filled with zeros:
+a kernel of 7 on the 7 x 7 positions that a photograph leaves learns little but how far the border is.
+
 A ResNet of this package has CBAMs of its own, in the same places.
 """
 
@@ -41,7 +44,7 @@ def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] 
     ends = _ends(model, parts, stages)
     if place == "last":
         ends = dict(list(ends.items())[-1:])
-    channels = _channels(model, list(ends.values()), image_size)
+    shapes = _shapes(model, list(ends.values()), image_size)
     kind = type(model)
     model.__class__ = type(kind.__name__, (_StageCbams, kind), {"__module__": kind.__module__})
     assert isinstance(model, _StageCbams)
@@ -49,7 +52,8 @@ def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] 
     model.cbam_names = {module: f"cbam{list(names).index(stage) + 1}" for stage, module in ends.items()}
     model.known_stages = {stage: model.cbam_names.get(module, module) for stage, module in stages.items()}
     for module, name in model.cbam_names.items():
-        model.add_module(name, CBAM(channels[module]))
+        channels, *sides = shapes[module]
+        model.add_module(name, CBAM(channels, kernel_size=_kernel_size(min(sides)), padding="replicate"))
     model.known_parts = _with_added(model, parts, ends)
     for module, name in model.cbam_names.items():
         cbam = model.get_submodule(name)
@@ -135,16 +139,21 @@ def _ends(model: Backbone, parts: Sequence[Part], stages: dict[str, str]) -> dic
     return ends
 
 
-def _channels(model: Backbone, modules: Sequence[str], image_size: int) -> dict[str, int]:
-    """Of what each module gives, from a pass without memory or arithmetic."""
+def _shapes(model: Backbone, modules: Sequence[str], image_size: int) -> dict[str, tuple[int, int, int]]:
+    """(C, h, w) of what each module gives, from a pass without memory or arithmetic."""
     shapes = dict.fromkeys(modules, lambda _inputs, output: (output.shape, model.to_map(output).shape))
     twin = copy.deepcopy(model).to("meta").eval()
     with torch.inference_mode(), recorded(twin, shapes) as found:
         twin.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
-    of_maps = {name: own for name, [(own, mapped)] in found.items() if len(own) == 4 and own == mapped}
+    of_maps = {name: own[1:] for name, [(own, mapped)] in found.items() if len(own) == 4 and own == mapped}
     if not modules or len(of_maps) < len(modules):
         raise UserError(f"This {type(model).__name__} takes no CBAM, as its stages give no maps.")
-    return {name: shape[1] for name, shape in of_maps.items()}
+    return {name: (channels, height, width) for name, (channels, height, width) in of_maps.items()}
+
+
+def _kernel_size(side: int) -> int:
+    """Of the spatial gate for maps of so many positions a side: the paper's 7, but at most half of the map."""
+    return min(7, max(2 * ((side // 2 - 1) // 2) + 1, 1))
 
 
 def _with_added(model: nn.Module, parts: Sequence[Part], ends: dict[str, str]) -> list[Part]:
