@@ -524,7 +524,7 @@ def test_a_comparison_with_a_full_training_differs_in_its_start_and_strategy_onl
 def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_too(
     context: AppContext, strategy: str
 ) -> None:
-    run = create_run(context, ask("plain", strategy=strategy, **SETTINGS))
+    run = create_run(context, ask("gated" if strategy == "attention" else "plain", strategy=strategy, **SETTINGS))
     other = create_comparison(context, run.name)
     own = {name: getattr(recipe("scratch", "-"), name) for name in STRATEGY_SETTINGS}
     assert other.config.model == run.config.model
