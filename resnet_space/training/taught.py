@@ -1,0 +1,211 @@
+"""What is learned from pictures that a visitor shows, and how well: a head on the features of a frozen network.
+
+The head is the solved one (see `solver`), from all pictures. How good it is cannot be told from the pictures that it
+learned from, of which there may be ten a class and which it always knows. So every picture is left out once: up to
+`LEAVE_ONE_OUT` of them one at a time, more in `FOLDS` parts (Stone 1974). What heads that have not seen a picture make
+of it gives the accuracy, the strength of the penalty and the temperature (see `calibration`).
+
+Whether a picture is unlike all that were shown is told by the cosine distance of its features to the nearest of them
+(Sun et al. 2022, arXiv:2204.06507, with k = 1); the limit is one within which 95 % of the pictures lie, each from those
+that were not left out with it. The Gaussian of `explain.ood` takes some hundred pictures to be of use
+(`benchmarks/teach.py` has both), so the run has one from `STATISTICS_LEAST` pictures on.
+
+The frames of one recording look alike, and would give one another's class away. So a recording is left out as a whole.
+Where a class has no other pictures than those of one recording, its beginning and end are told apart instead, which is
+likely to say too much: `Lesson.alike` names such classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_space.explain.ood import WITHIN, FeatureStatistics, fit_feature_statistics
+from resnet_space.training.calibration import fit_temperature
+from resnet_space.training.evaluation import TOP, Evaluation
+from resnet_space.training.extraction import Extracted
+from resnet_space.training.solver import SolvedHead, solve
+
+PENALTIES = (1.0, 0.1, 0.01, 0.001)  # of which the pictures that are left out choose
+LEAVE_ONE_OUT = 30  # pictures, or recordings, up to which each is left out alone
+FOLDS = 10
+BLOCKS = 4  # parts of a recording that is all that a class has
+STATISTICS_LEAST, STATISTICS_MOST = 100, 300  # pictures that feature statistics are fitted to
+STATISTICS_FOLDS = 5
+NEAR = 0.3  # a distance that is never unlike: of one recording alone the limit would be next to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is made of one picture.
+
+    Attributes:
+        probabilities: of every class.
+        nearest: the position of the picture that is most alike among those that were shown.
+        unlike: its distance as a multiple of the limit: above 1, the picture is unlike all that were shown.
+    """
+
+    probabilities: list[float]
+    nearest: int
+    unlike: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What was learned from n pictures.
+
+    Attributes:
+        head: of all pictures.
+        temperature: by which its logits are divided.
+        held_out: the predictions for pictures that were left out; its rows are the pictures' positions. A class with
+            only one picture is not in it.
+        alike: the positions of classes whose pictures are all of one recording.
+        directions: float32 [n, D], the pictures' features, each of length 1.
+        limit: the distance from which on a picture is unlike them.
+        statistics: for the run; None of few pictures.
+        accuracy: share of the pictures that the head is right for, which it learned from.
+    """
+
+    head: SolvedHead
+    temperature: float
+    held_out: Evaluation
+    alike: tuple[int, ...]
+    directions: Tensor
+    limit: float
+    statistics: FeatureStatistics | None
+    accuracy: float
+
+    @property
+    def right(self) -> int:
+        """How many of the pictures that were left out were recognised."""
+        return int(self.held_out.correct.sum())
+
+    def look(self, features: Tensor) -> Look:
+        """At the features [1, D] of a picture."""
+        probabilities = (self.head.logits(features) / self.temperature).softmax(1)
+        distance, nearest = (1 - F.normalize(features, dim=1) @ self.directions.T)[0].min(0)
+        return Look(probabilities[0].tolist(), int(nearest), float(distance) / self.limit)
+
+
+def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | None], classes: Sequence[str]) -> Lesson:
+    """Learn from n pictures.
+
+    Args:
+        known: their features and channel means.
+        labels: of each, positions in `classes`; at least two classes have two pictures.
+        recordings: which recording each is of, None for a picture by itself.
+        classes: their names; each has a picture.
+    """
+    truth = torch.tensor(labels)
+    folds, alike = folds_of(labels, recordings)
+    small, back = _in_their_span(known.features)
+    # The mean square of fewer numbers is larger, by which the solver scales: so the penalties are the same as of all.
+    penalties = [penalty * small.shape[1] / known.features.shape[1] for penalty in PENALTIES]
+    logits = torch.full((len(PENALTIES), len(truth), len(classes)), torch.nan)
+    for left_out in _each(folds):
+        heads = solve(small[~left_out], truth[~left_out], len(classes), penalties)
+        for i, head in enumerate(heads):
+            logits[i, left_out] = head.logits(small[left_out])
+    judged = torch.from_numpy(folds >= 0)
+    chosen = min(range(len(PENALTIES)), key=lambda i: float(F.cross_entropy(logits[i, judged], truth[judged])))
+    temperature = fit_temperature(logits[chosen, judged], truth[judged])
+    solved = solve(small, truth, len(classes), penalties[: chosen + 1])[-1]
+    head = replace(solved, weight=solved.weight @ back, penalty=PENALTIES[chosen])
+    head = replace(head, bias=solved.bias - head.weight @ known.features.mean(0))
+    directions = F.normalize(known.features, dim=1)
+    return Lesson(
+        head,
+        temperature,
+        _evaluation(logits[chosen] / temperature, truth, judged, tuple(classes)),
+        alike,
+        directions,
+        _limit(directions, torch.from_numpy(folds)),
+        _statistics(known.means.numpy(), folds),
+        float((head.logits(known.features).argmax(1) == truth).float().mean()),
+    )
+
+
+def folds_of(labels: Sequence[int], recordings: Sequence[int | None]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """In which fold every picture is left out, int64 [n], -1 for the only one of a class, which never is; and the
+    classes that have but one recording.
+    """
+    units: dict[int, dict[object, list[int]]] = {}  # of each class, what is left out together
+    for row, (label, recording) in enumerate(zip(labels, recordings, strict=True)):
+        units.setdefault(label, {}).setdefault(("alone", row) if recording is None else recording, []).append(row)
+    alike = []
+    parted: list[list[list[int]]] = []
+    for label, own in units.items():
+        rows = list(own.values())
+        if len(rows) == 1 and len(rows[0]) > 1:
+            alike.append(label)
+            rows = [part.tolist() for part in np.array_split(rows[0], min(BLOCKS, len(rows[0])))]
+        parted.append(rows)
+    together = [rows for own in parted if len(own) > 1 for rows in own]  # class by class, so that each is spread evenly
+    count = len(together) if len(together) <= LEAVE_ONE_OUT else FOLDS
+    folds = np.full(len(labels), -1)
+    for i, rows in enumerate(together):
+        folds[rows] = i % count
+    return folds, tuple(sorted(alike))
+
+
+def _each(folds: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Masks [n] of what is left out."""
+    for fold in range(folds.max() + 1):
+        yield torch.from_numpy(folds == fold)
+
+
+def _in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
+    """n pictures' features [n, D] as [n, r] with r < n, and what takes a head's weights [C, r] back to [C, D].
+
+    Every best head lies in the span of the differences from the mean, as the penalty would only grow beside it. So
+    nothing is lost, and it is found in a fraction of the time.
+    """
+    centred = features - features.mean(0)
+    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+    back = directions[singular > 1e-5 * singular[0]] if singular[0] > 0 else directions[:1]
+    return centred @ back.T, back
+
+
+def _evaluation(logits: Tensor, truth: Tensor, judged: Tensor, classes: tuple[str, ...]) -> Evaluation:
+    logits, truth = logits[judged], truth[judged]
+    best = logits.softmax(1).topk(min(TOP, len(classes)))
+    return Evaluation(
+        truth.int().numpy(),
+        best.indices.int().numpy(),
+        best.values.numpy(),
+        F.cross_entropy(logits, truth, reduction="none").numpy(),
+        judged.nonzero().flatten().int().numpy(),
+        classes,
+    )
+
+
+def _limit(directions: Tensor, folds: Tensor) -> float:
+    """The distance within which 95 % of the pictures lie from the nearest that is not of their fold."""
+    distances = 1 - directions @ directions.T
+    distances[folds[:, None] == folds] = torch.inf
+    return max(_within(distances.min(1).values[folds >= 0].numpy()), NEAR)
+
+
+def _within(values: NDArray[np.float32]) -> float:
+    """Of values that were left out, the limit of conformal prediction, as in `explain.ood`."""
+    position = min(int(np.ceil((len(values) + 1) * WITHIN)), len(values)) - 1
+    return float(np.sort(values)[position])
+
+
+def _statistics(means: NDArray[np.float32], folds: NDArray[np.int64]) -> FeatureStatistics | None:
+    """Fitted to all, with the limit that pictures keep which were left out."""
+    if len(means) < STATISTICS_LEAST:
+        return None
+    chosen = np.linspace(0, len(means) - 1, min(len(means), STATISTICS_MOST)).astype(int)
+    means, folds = means[chosen], folds[chosen] % STATISTICS_FOLDS
+    distances = []
+    for fold in np.unique(folds):
+        others = fit_feature_statistics(means[folds != fold], means[folds == fold])
+        if others is not None:
+            distances.append(others.ood_score(means[folds == fold]) * others.limit)
+    fitted = fit_feature_statistics(means, means)
+    return fitted and replace(fitted, limit=np.array([_within(np.concatenate(distances))], np.float32))
