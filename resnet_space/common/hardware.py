@@ -68,9 +68,11 @@ def sleep_while_waiting() -> None:
 
     Has to be called before torch is imported. By default such threads spin for a while, which is fastest alone; but two
     processes that spin on the same cores take each other's time (`benchmarks/beside.py`). What the environment says
-    already is obeyed.
+    already is obeyed. OpenBLAS's threads, which SciPy takes to solve heads, always spin: it has one, before numpy is
+    imported (of a few dozen pictures a head then takes 10 ms, and beside another process 200 with two).
     """
     global _sleeps_by_choice
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if _WAIT_POLICY_VARIABLE not in os.environ:
         os.environ[_WAIT_POLICY_VARIABLE] = "PASSIVE"
         _sleeps_by_choice = True

@@ -7,6 +7,8 @@ from typing import IO, Any
 
 MOST_STEPS = 2_000  # of one run that are kept in memory; a training of this app writes half as many
 
+LEFT_OUT_ONCE = "left_out_once"  # in a "test": of pictures that each were left out once, as `training.taught` does
+
 Metric = dict[str, Any]
 
 # What the page that compares runs reads of each event.

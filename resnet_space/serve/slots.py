@@ -13,7 +13,14 @@ from typing import Literal, NamedTuple
 from resnet_space.common.errors import UserError
 
 Kind = Literal[
-    "exports", "range tests", "measurements", "pictures of blocks", "predictions", "tests of maps", "previews"
+    "exports",
+    "range tests",
+    "measurements",
+    "pictures of blocks",
+    "predictions",
+    "tests of maps",
+    "previews",
+    "lessons",
 ]
 
 WAIT_SECONDS = 30.0
@@ -33,9 +40,10 @@ WIDTHS: Mapping[Kind, Width] = {
     "range tests": Width(1, 1),  # a process like the trainer's
     "measurements": Width(2, 2),
     "pictures of blocks": Width(2, 2),
-    "predictions": Width(4, 7),
+    "predictions": Width(4, 4),
     "tests of maps": Width(1, 1),
-    "previews": Width(1, 4),
+    "previews": Width(1, 3),
+    "lessons": Width(2, 2),
 }
 
 

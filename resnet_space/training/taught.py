@@ -61,8 +61,9 @@ class Lesson:
     Attributes:
         head: of all pictures.
         temperature: by which its logits are divided.
-        held_out: the predictions for pictures that were left out; its rows are the pictures' positions. A class with
-            only one picture is not in it.
+        held_out: the predictions for the m pictures that were left out; its rows are their positions. A class with only
+            one picture is not in it.
+        logits: float32 [m, C], theirs, not divided by the temperature.
         alike: the positions of classes whose pictures are all of one recording.
         directions: float32 [n, D], the pictures' features, each of length 1.
         limit: the distance from which on a picture is unlike them.
@@ -73,6 +74,7 @@ class Lesson:
     head: SolvedHead
     temperature: float
     held_out: Evaluation
+    logits: Tensor
     alike: tuple[int, ...]
     directions: Tensor
     limit: float
@@ -121,6 +123,7 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
         head,
         temperature,
         _evaluation(logits[chosen] / temperature, truth, judged, tuple(classes)),
+        logits[chosen, judged],
         alike,
         directions,
         _limit(directions, torch.from_numpy(folds)),
@@ -139,12 +142,14 @@ def folds_of(labels: Sequence[int], recordings: Sequence[int | None]) -> tuple[N
     alike = []
     parted: list[list[list[int]]] = []
     for label, own in units.items():
-        rows = list(own.values())
-        if len(rows) == 1 and len(rows[0]) > 1:
+        parts = list(own.values())
+        if len(parts) == 1 and len(parts[0]) > 1:
             alike.append(label)
-            rows = [part.tolist() for part in np.array_split(rows[0], min(BLOCKS, len(rows[0])))]
-        parted.append(rows)
-    together = [rows for own in parted if len(own) > 1 for rows in own]  # class by class, so that each is spread evenly
+            parts = [part.tolist() for part in np.array_split(parts[0], min(BLOCKS, len(parts[0])))]
+        parted.append(parts)
+    together = [
+        rows for parts in parted if len(parts) > 1 for rows in parts
+    ]  # class by class, so that each is spread evenly
     count = len(together) if len(together) <= LEAVE_ONE_OUT else FOLDS
     folds = np.full(len(labels), -1)
     for i, rows in enumerate(together):

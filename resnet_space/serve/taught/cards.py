@@ -1,0 +1,51 @@
+"""The model cards of runs that are taught: a second of drawing each, so not at every change, but when there was none
+for a while. A push writes its own, so that nothing is lost where the app ends before.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+from resnet_space.common.background import tell_once
+from resnet_space.common.errors import UserError
+from resnet_space.runs import Run
+
+QUIET_SECONDS = 10.0
+
+
+class Cards:
+    """One per app. Its thread ends when there is nothing to write."""
+
+    def __init__(self, quiet_seconds: float = QUIET_SECONDS) -> None:
+        self.quiet_seconds = quiet_seconds
+        self._due: dict[Path, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def write_later(self, run: Path) -> None:
+        """When this was not asked for again for a while."""
+        with self._lock:
+            self._due[run] = time.monotonic() + self.quiet_seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="cards", daemon=True)
+                self._thread.start()
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                if not self._due:
+                    self._thread = None
+                    return
+                run, due = min(self._due.items(), key=lambda entry: entry[1])
+                wait = due - time.monotonic()
+                if wait <= 0:
+                    del self._due[run]
+            if wait > 0:
+                time.sleep(min(wait, 1.0))
+                continue
+            try:
+                from resnet_space.hub.card import write_card
+
+                write_card(Run.open(run))
+            except (UserError, OSError, MemoryError) as error:  # it changed, or went, meanwhile
+                tell_once(f"No card was written: {error}")
