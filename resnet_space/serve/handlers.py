@@ -48,6 +48,23 @@ def costly(handler: F) -> F:
     return handler
 
 
+def costs(share: float) -> Callable[[F], F]:
+    """Mark a costly handler that takes so much less than others that an address may call it more often: a share of 0.1
+    counts as a tenth of a call.
+    """
+
+    def mark(handler: F) -> F:
+        vars(handler)["cost"] = share
+        return costly(handler)
+
+    return mark
+
+
+def cost_of(block_fn: Any) -> float:
+    """How many calls one of a costly handler counts as."""
+    return float(getattr(block_fn.fn, "cost", 1.0))
+
+
 def is_costly(block_fn: Any) -> bool:
     return bool(getattr(block_fn.fn, "costly", False))
 
@@ -219,7 +236,7 @@ class Guarded(gr.Blocks):
             return None
         if sum(job.costly for job in own) >= COSTLY_CALLS_OF_ONE:
             return f"{COSTLY_CALLS_OF_ONE} requests from your address wait or run already: wait until one is done."
-        wait = self._often.seconds_to_wait(address)
+        wait = self._often.seconds_to_wait(address, cost_of(block_fn))
         if not wait:
             return None
         often = f"here one may ask {self._often.per_minute} times a minute"

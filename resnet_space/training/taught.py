@@ -30,7 +30,7 @@ from resnet_space.training.evaluation import TOP, Evaluation
 from resnet_space.training.extraction import Extracted
 from resnet_space.training.solver import SolvedHead, solve
 
-PENALTIES = (1.0, 0.1, 0.01, 0.001)  # of which the pictures that are left out choose
+PENALTIES = (10.0, 1.0, 0.1, 0.01)  # of which the pictures that are left out choose
 LEAVE_ONE_OUT = 30  # pictures, or recordings, up to which each is left out alone
 FOLDS = 10
 BLOCKS = 4  # parts of a recording that is all that a class has

@@ -66,11 +66,14 @@ def build_app(context: AppContext) -> gr.Blocks:
         learned = predict.mistakes.use.click(
             learn_from, [mistakes, visitor], [tabs, finetune.dataset, finetune.added], **QUIET
         )
+        taught = finetune.teach
+        shown = taught.try_it.click(show("predict"), [taught.run, names], [tabs, predict.run], **QUIET)
+        taught.use.click(learn_from, [taught.dataset, visitor], [tabs, finetune.dataset, finetune.added], **QUIET)
         # The open tab is in the page's address, and back from there.
         opened = {"finetune": finetune_tab, "predict": predict_tab, "explore": explore_tab}
         for name, tab in opened.items():
             tab.select(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
-        for name, led in {"predict": tried, "explore": explored, "finetune": learned}.items():
+        for name, led in (("predict", tried), ("predict", shown), ("explore", explored), ("finetune", learned)):
             led.then(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         # Not before: a tab that is opened without a picture chooses one.
         arrived = predict.opened.then(open_tab, None, tabs, **QUIET)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 FOLDER = Path(__file__).parent
-SERVED = ("page.js", "predict.js")
+SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
 # Of components that need them: Gradio waits for these before it runs what a component has to run.
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *SERVED))
 # Of the page: it is there before any component.
@@ -19,7 +19,7 @@ HEAD = f"<script>{(FOLDER / 'state.js').read_text(encoding='utf-8')}</script>"
 
 
 async def _script(request: Request) -> Response:
-    name = next(name for name in SERVED if request.url.path.endswith(name))
+    name = next(name for name in SERVED if request.url.path.endswith(f"/{name}"))
     return Response((FOLDER / name).read_bytes(), media_type="text/javascript")
 
 

@@ -1,5 +1,7 @@
 """The look of the page: one theme, light and dark."""
 
+from pathlib import Path
+
 import gradio as gr
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")  # nothing to download
@@ -222,3 +224,5 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 #clicked .maps, #pictures-shown .maps { grid-template-columns: repeat(auto-fill, minmax(min(150px, 45%), 1fr)); }
 #clicked .maps img, #pictures-shown .maps img { image-rendering: pixelated; }
 """
+
+CSS += (Path(__file__).parent / "teach.css").read_text(encoding="utf-8")

@@ -144,6 +144,12 @@ class Teaching:
         for step in self._teach(changed, key):
             yield replace(step, seconds=time.monotonic() - started)
 
+    def known(self, name: str, key: str | None) -> Step:
+        """A set with what was learned of it, where that is in memory. Raises UserError as `open`."""
+        now = self.open(name, key)
+        memory = self._memories.of(now.folder)
+        return Step(now, "done", lesson=memory.lesson if memory.learned == now.version else None)
+
     def teach(self, name: str, key: str | None) -> Generator[Step, None, None]:
         """The steps of a set as it is: nothing is computed that is known."""
         yield from self._teach(self.open(name, key), key)
@@ -221,7 +227,11 @@ class Teaching:
                 lesson = memory.learn(now)
             yield Step(now, "keeping", lesson=lesson)
             memory.lesson, memory.learned = lesson, now.version
-            now = self._keep(now, lesson, key, time.monotonic() - started)
+            kept = self._keep(now, lesson, key, time.monotonic() - started)
+            if kept.version != now.version:  # the lesson is of pictures that are not these any more
+                yield Step(kept, "done")
+                return
+            now = kept
         yield Step(now, "done", lesson=lesson)
 
     def _look_at_new(self, now: TaughtSet, memory: Memory) -> Iterator[Step]:

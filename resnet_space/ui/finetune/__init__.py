@@ -25,6 +25,7 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
+from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.scripts import SCRIPTS
 
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -42,7 +43,7 @@ LIVE = """
 @dataclass(frozen=True)
 class FinetuneTab:
     """What the other tabs need: the buttons that lead to them, and the run that they lead there; the choice of data,
-    and what changes to a data set that was just brought here.
+    and what changes to a data set that was just brought here; and what is taught by showing.
     """
 
     try_it: gr.Button
@@ -50,6 +51,7 @@ class FinetuneTab:
     followed: gr.State
     dataset: gr.Dropdown
     added: gr.State
+    teach: Teach
 
 
 def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
@@ -61,6 +63,8 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
         visitor: the key that a browser is known by.
         names: the runs that can predict, for all tabs' choices.
     """
+    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
+    teach = build_teach(context, visitor, known)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=1, min_width=300, visible=not context.readonly):
             form = build_fields(context, visitor)
@@ -183,7 +187,6 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "concurrency_limit": 8}
     redraw |= LATEST
-    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
     opened = known.then(open_page, visitor, [shown, form.dataset], **QUIET)
     taken_back = keep_entries(app, form.components, opened)
     taken_back.then(lambda start: offered_by(context, form, start), form.start, form.offered, **QUIET)
@@ -201,12 +204,14 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     job_started.success(**redraw)
     form.stop_button.click(on_stop, [followed, visitor], None, **PRIVATE).success(**redraw)
     run_list.changed.change(**redraw)
+    teach.run.change(**redraw)
+    teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
     wire_fields(context, app, visitor, form, plan_view, data_view, suggestion_plot)
     build_api(context)
     build_data_api(context)
-    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added)
+    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added, teach)
 
 
 def _runs_update(names: Sequence[str], choices: Sequence[str] | None = None) -> Any:
