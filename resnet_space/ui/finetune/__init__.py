@@ -204,7 +204,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     job_started.success(**redraw)
     form.stop_button.click(on_stop, [followed, visitor], None, **PRIVATE).success(**redraw)
     run_list.changed.change(**redraw)
-    teach.run.change(**redraw)
+    teach.changed.change(**redraw)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)

@@ -36,11 +36,12 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Teach:
-    """`run` changes to the name of a run that was just taught; `dataset` is that of its pictures. The buttons lead to
-    Predict, and to the form with these pictures.
+    """`run` is the name of the taught run, `dataset` that of its pictures; `changed` changes when it was taught again.
+    The buttons lead to Predict, and to the form with these pictures.
     """
 
     run: gr.State
+    changed: gr.State
     dataset: gr.State
     try_it: gr.Button
     use: gr.Button
@@ -57,7 +58,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
     teaching = Teaching(context)
     # By the browser too, so that a reload comes back to the same pictures.
     current = gr.BrowserState(None, storage_key="resnet_space.taught", secret="resnet_space")
-    run, dataset = gr.State(None), gr.State(None)
+    run, changed, dataset = gr.State(None), gr.State(None), gr.State(None)
     settings = {
         "pace": PUBLIC_PACE if context.public else PACE,
         "most_classes": teaching.most_classes,
@@ -109,7 +110,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
         if step.phase == "done":
             outputs |= {dataset: step.taught.name, next_steps: gr.update(visible=bool(step.taught.run))}
         if step.phase == "done" and step.lesson is not None:
-            outputs[run] = step.taught.run
+            outputs |= {run: step.taught.run, changed: step.taught.version}
         return outputs
 
     def begun(asked: Asked, key: str | None) -> dict[Any, Any]:
@@ -144,7 +145,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
             yield begun(asked, key)
         elif kinds == ["delete"] and asked.name is not None:
             teaching.delete(asked.name, key)
-            yield begun(asked, key) | {run: None, dataset: None}
+            yield begun(asked, key) | {run: None, changed: None, dataset: None}
         elif not asked.changes and asked.name is not None:
             yield from steps(teaching.teach(asked.name, key), asked, key)
         else:
@@ -176,11 +177,11 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
             }
         return value
 
-    outputs = [cards, current, run, dataset, next_steps]
+    outputs = [cards, current, run, changed, dataset, next_steps]
     if not context.readonly:
         opened.then(on_open, [visitor, current], [*outputs, section], **QUIET)
-        changed = cards.submit(on_change, visitor, outputs, concurrency_limit=4, **QUIET | EACH)
-        changed.failure(None, None, None, js="() => resnetSpace.teach.failed()", **QUIET)
+        asked_for = cards.submit(on_change, visitor, outputs, concurrency_limit=4, **QUIET | EACH)
+        asked_for.failure(None, None, None, js="() => resnetSpace.teach.failed()", **QUIET)
         looked = live.submit(on_look, visitor, live, concurrency_limit=4, **QUIET | EACH)
         looked.failure(None, None, None, js="() => resnetSpace.teach.unseen()", **QUIET)
-    return Teach(run, dataset, try_it, use)
+    return Teach(run, changed, dataset, try_it, use)

@@ -97,8 +97,8 @@ def lesson_words(step: Step) -> str:
     low, high = wilson_interval(right, judged)
     took = f" Taught in {step.seconds:.1f} s." if step.seconds else ""
     return (
-        f"{right} of {judged} pictures are recognised when each is left out of the lesson: {right / judged:.0%}, "
-        f"with a 95 % interval of {low:.0%} to {high:.0%}.{took}"
+        f"{right} of {judged} pictures are recognised when each is left out of the lesson: {right / judged:.0%} "
+        f"(95 % interval {100 * low:.0f} to {high:.0%}).{took}"
     )
 
 
