@@ -29,9 +29,8 @@ FILE = "train-00000-of-00001.parquet"
 ABOUT = "taught.json"
 LONGEST_NAME = 60  # characters of a class
 MOST_OF_A_NAME = 200  # characters of a file
-ROW_GROUP = 256  # pictures
+ROW_GROUP = 64  # pictures, which are read together
 COMPRESSION = {"image.bytes": "none", "image.path": "zstd", "label": "zstd"}  # pictures are compressed already
-BATCH = 64  # pictures that are read at once
 THUMBNAIL = 112  # pixels, twice as many as it has on a page, as phones have several to one
 RECORDING = re.compile(r"recording-(\d+)-\d+\.jpg")  # the names of a camera's frames, by when the button was held
 
@@ -212,7 +211,7 @@ def _ids_and_names(folder: Path) -> tuple[tuple[str, ...], list[tuple[str, int, 
     with pq.ParquetFile(folder / FILE) as parquet:
         columns = classification_columns(parquet.schema_arrow)
         rows: list[tuple[str, int, str]] = []
-        for batch in parquet.iter_batches(64):
+        for batch in parquet.iter_batches(ROW_GROUP):
             image = batch["image"]
             rows += [
                 (picture_id(content.as_buffer()), label, name or "")
@@ -278,11 +277,16 @@ def read_pictures(found: TaughtSet, ids: Iterable[str]) -> Iterator[tuple[str, b
     if not wanted or not (found.folder / FILE).exists():
         return
     with readable(f"The data set {found.name}"), pq.ParquetFile(found.folder / FILE) as parquet:
-        for batch in parquet.iter_batches(BATCH, columns=["image"]):
-            for content in batch["image"].field("bytes"):
-                id_ = picture_id(content.as_buffer())
-                if id_ in wanted:
-                    yield id_, content.as_py()
+        first = 0
+        for group in range(parquet.num_row_groups):
+            last = first + parquet.metadata.row_group(group).num_rows
+            if any(picture.id in wanted for picture in found.pictures[first:last]):
+                for content in (
+                    parquet.read_row_group(group, columns=["image"])["image"].combine_chunks().field("bytes")
+                ):
+                    if (id_ := picture_id(content.as_buffer())) in wanted:
+                        yield id_, content.as_py()
+            first = last
 
 
 def thumbnail(content: bytes) -> bytes:

@@ -16,6 +16,7 @@ window.resnetSpace.teach = (() => {
   let number = 0; // of the last request
   let busy = false;
   let problem = "";
+  let showing = false; // whether the last request asked for what there is, and nothing else
   let element = null;
   let ask = null; // tells the server
   const told = new EventTarget(); // "state", for the panel beside
@@ -45,14 +46,17 @@ window.resnetSpace.teach = (() => {
     for (const id of selected) if (!there.has(id)) selected.delete(id);
   }
 
-  // A request failed; why is told in the corner of the page.
+  // A request failed; why is told in the corner of the page. What the server has by now is asked for once.
   function failed() {
+    const again = state.set && !showing;
     busy = false;
     changes.length = 0;
     leaving.clear();
-    problem = "The last change was not taken.";
+    problem = "That did not work; the reason is told in the corner of the page.";
     state.done = true;
     draw();
+    if (again) changes.push({ do: "show" });
+    send();
   }
 
   function change(what) {
@@ -77,6 +81,7 @@ window.resnetSpace.teach = (() => {
       return;
     }
     number = Math.max(number + 1, Date.now());
+    showing = some[0]?.do === "show";
     const plain = some.map((what) => ({ ...what, files: what.files?.map(({ path, name }) => ({ path, name })) }));
     ask({ number, set: state.set, changes: plain, known: Object.keys(state.thumbs), unfolded: [...unfolded] });
   }
@@ -86,7 +91,7 @@ window.resnetSpace.teach = (() => {
     const some = [];
     let files = 0;
     while (changes.length) {
-      const alone = ["new", "delete", "warm", "open"].includes(changes[0].do);
+      const alone = ["new", "delete", "show", "open"].includes(changes[0].do);
       if (some.length && (alone || files >= AT_ONCE)) break;
       const what = changes.shift();
       const more = what.files?.splice(AT_ONCE - files);

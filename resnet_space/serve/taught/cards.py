@@ -14,7 +14,7 @@ QUIET_SECONDS = 10.0
 
 
 class Cards:
-    """One per app. Its thread ends when there is nothing to write."""
+    """One per app. Its thread ends when there is nothing to write; an app that ends waits for a card half made."""
 
     def __init__(self, quiet_seconds: float = QUIET_SECONDS) -> None:
         self.quiet_seconds = quiet_seconds
@@ -27,11 +27,11 @@ class Cards:
         with self._lock:
             self._due[run] = time.monotonic() + self.quiet_seconds
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="cards", daemon=True)
+                self._thread = threading.Thread(target=self._write, name="cards")
                 self._thread.start()
 
     def _write(self) -> None:
-        while True:
+        while threading.main_thread().is_alive():
             with self._lock:
                 if not self._due:
                     self._thread = None
@@ -41,7 +41,7 @@ class Cards:
                 if wait <= 0:
                     del self._due[run]
             if wait > 0:
-                time.sleep(min(wait, 1.0))
+                time.sleep(min(wait, 0.5))
                 continue
             try:
                 from resnet_space.hub.card import write_card

@@ -138,9 +138,8 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
         asked = Asked.of(event._data)
         context.require_writable()
         kinds = [change.get("do") for change in asked.changes]
-        if kinds == ["warm"]:
-            teaching.network.load_soon()
-            yield begun(asked, key) if asked.name is None else {}
+        if kinds == ["show"] and asked.name is not None:
+            yield told(teaching.known(asked.name, key), asked, key)
         elif kinds == ["new"]:
             yield begun(asked, key)
         elif kinds == ["delete"] and asked.name is not None:
