@@ -67,7 +67,12 @@ def build_app(context: AppContext) -> gr.Blocks:
             learn_from, [mistakes, visitor], [tabs, finetune.dataset, finetune.added], **QUIET
         )
         taught = finetune.teach
-        shown = taught.try_it.click(show("predict"), [taught.run, names], [tabs, predict.run], **QUIET)
+        shown = taught.try_it.click(
+            show("predict", predict.run, predict.chosen),
+            [taught.run, names],
+            [tabs, predict.run, predict.chosen],
+            **QUIET,
+        )
         taught.use.click(learn_from, [taught.dataset, visitor], [tabs, finetune.dataset, finetune.added], **QUIET)
         # The open tab is in the page's address, and back from there.
         opened = {"finetune": finetune_tab, "predict": predict_tab, "explore": explore_tab}

@@ -181,8 +181,8 @@ window.resnetSpace.teach = (() => {
     const judged = state.taught && !more && own.count > 1 ? `, ${own.count - wrong} recognised` : "";
     return `<section class="card" data-class="${own.id}" aria-label="Class ${escaped(own.name)}">
       <header><input class="name" value="${escaped(own.name)}" maxlength="60" aria-label="Name of the class"
-        autocomplete="off" spellcheck="false"><button type="button" class="drop" aria-label="Remove the class
-        ${escaped(own.name)}">✕</button></header>
+        autocomplete="off" spellcheck="false"><button type="button" class="drop"
+        aria-label="Remove the class ${escaped(own.name)}">✕</button></header>
       <p class="count">${counted(own.count, "picture")}${judged}${coming ? `, ${coming} on their way` : ""}</p>
       <div class="tools"><label class="add">Add pictures<input type="file" multiple accept="image/*,.heic,.heif"></label>
         <button type="button" class="camera">Camera</button></div>
@@ -241,6 +241,8 @@ window.resnetSpace.teach = (() => {
   }
 
   function update(old, fresh) {
+    old.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+    old.querySelector(".drop").setAttribute("aria-label", fresh.querySelector(".drop").getAttribute("aria-label"));
     const name = old.querySelector(".name");
     if (document.activeElement !== name) name.value = fresh.querySelector(".name").value;
     const focused = old.contains(document.activeElement) ? document.activeElement.closest("figure")?.dataset.id : null;

@@ -59,12 +59,12 @@ def chromium_path() -> str | None:
         return _find(playwright.chromium.executable_path)
 
 
-def launch(playwright: Playwright) -> Browser:
-    """Start the browser. A missing one is an error, never a reason to skip a test."""
+def launch(playwright: Playwright, *flags: str) -> Browser:
+    """Start the browser, with more flags. A missing one is an error, never a reason to skip a test."""
     path = _find(playwright.chromium.executable_path)
     if path is None:
         raise RuntimeError(NO_BROWSER)
-    return playwright.chromium.launch(executable_path=path, args=FLAGS)
+    return playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
 
 
 def _run_limited(command: list[str]) -> None:

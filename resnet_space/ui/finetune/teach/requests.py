@@ -81,14 +81,14 @@ def read_changes(asked: Sequence[dict[str, Any]]) -> Changes:
 def _plain(kind: object, change: dict[str, Any]) -> Change:
     class_id, name = change.get("class"), str(change.get("name", ""))
     ids = _list(change, "ids", str, MOST_KNOWN)
-    known: dict[object, Change] = {
+    known: dict[str, Change] = {
         "remove": lambda taught: taught.without(ids),
         "move": lambda taught: taught.moved(ids, class_id),
         "class": lambda taught: taught.with_class(name),
         "rename": lambda taught: taught.renamed(class_id, name),
         "drop": lambda taught: taught.without_class(class_id),
     }
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise UserError(UNFIT)
     return known[kind]
 
