@@ -139,7 +139,7 @@ Object.assign(window.resnetSpace.teach, (() => {
 
   // Trying it
 
-  const tried = { place: null, ask: null, video: null, picture: null, number: 0, sent: 0, until: 0, answer: null };
+  const tried = { place: null, ask: null, video: null, picture: null, number: 0, sent: 0, until: 0, answer: null, problem: "" };
 
   function live(element, props, trigger, watch) {
     tried.place = element.querySelector(".try");
@@ -174,8 +174,7 @@ Object.assign(window.resnetSpace.teach, (() => {
   async function toggle(button) {
     const on = button.getAttribute("aria-pressed") === "true";
     button.setAttribute("aria-pressed", String(!on));
-    tried.picture = null;
-    tried.answer = null;
+    Object.assign(tried, { picture: null, answer: null, problem: "" });
     if (on) close(tried.video);
     else await open(tried.video).catch((error) => (button.setAttribute("aria-pressed", "false"), tell(error)));
     arrange();
@@ -185,6 +184,7 @@ Object.assign(window.resnetSpace.teach, (() => {
 
   async function choose(file) {
     if (!file) return;
+    Object.assign(tried, { answer: null, problem: "" });
     if (users.has(tried.video)) close(tried.video);
     tried.place.querySelector(".camera").setAttribute("aria-pressed", "false");
     try {
@@ -194,7 +194,6 @@ Object.assign(window.resnetSpace.teach, (() => {
       tell(new Error("The browser cannot read this picture: choose a JPEG, PNG or WebP."));
       return;
     }
-    tried.answer = null;
     tried.place.querySelector("img").src = URL.createObjectURL(tried.picture);
     arrange();
     look();
@@ -253,12 +252,17 @@ Object.assign(window.resnetSpace.teach, (() => {
   const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
   function tell(error) {
-    tried.place.querySelector(".answer").innerHTML = `<p class="caution" role="alert">${escaped(error.message)}</p>`;
+    tried.problem = error.message;
+    draw();
   }
 
   function draw() {
     const place = tried.place?.querySelector(".answer");
     if (!place) return;
+    if (tried.problem) {
+      place.innerHTML = `<p class="caution" role="alert">${escaped(tried.problem)}</p>`;
+      return;
+    }
     const answer = state.taught || tried.answer ? tried.answer : null;
     if (!answer) {
       const shown = users.has(tried.video) || tried.picture;
