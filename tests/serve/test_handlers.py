@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,8 @@ import httpx
 import pytest
 
 from resnet_space.serve import handlers
-from resnet_space.serve.handlers import visitors_error
+from resnet_space.serve.handlers import Guarded, costly, costs, visitors_error
+from resnet_space.serve.limits import Limits
 from resnet_space.serve.sessions import SESSIONS_OF_ONE
 from tests.handlers_app import A_MINUTE
 
@@ -207,3 +209,17 @@ def test_many_values_and_many_files_are_refused_before_they_are_looked_at(served
 def test_a_refusal_of_a_handler_stays_as_it_is() -> None:
     error = gr.Error("as it is")
     assert visitors_error(error) is error
+
+
+def test_what_takes_a_part_of_a_costly_call_may_be_called_more_often() -> None:
+    app = Guarded(Limits(requests=4))
+    app.queue()
+
+    def refused(handler: Callable[[], None]) -> bool:
+        return app.reason_against(SimpleNamespace(fn=handler), "8.8.8.8") is not None  # type: ignore[arg-type]
+
+    look, predict = costs(0.25)(lambda: None), costly(lambda: None)
+    assert not any(refused(look) for _ in range(12))
+    assert not refused(predict)
+    assert refused(predict)
+    assert refused(look)
