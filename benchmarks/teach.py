@@ -1,4 +1,4 @@
-"""Teaching by showing: `python benchmarks/teach.py ZIP [--draws 5] [--pictures 1000] [--save NAME]`.
+"""Teaching by showing: `python benchmarks/teach.py ZIP [--draws 20] [--pictures 1000] [--save NAME]`.
 
 ZIP has photographs in `train/CLASS` and `val/CLASS` folders, such as hymenoptera.zip of PyTorch's transfer learning
 tutorial. Through `serve.taught`, as the page does it, with the photograph backbone that ships:
@@ -11,7 +11,8 @@ tutorial. Through `serve.taught`, as the page does it, with the photograph backb
 - how often a picture of `val` is called unlike those that were shown, and noise, and grey;
 - `--pictures` made-up pictures, 20 at a time: resident memory and seconds of a change on the way.
 
-What is asserted are the promises: 15 s, 5 s, 90 %, and at most 60 MB more from the 200th picture to the last.
+Checked are the promises, and what is not kept is told at the end: 15 s, 5 s, a mean of 90 %, and at most 60 MB more from
+the 200th picture to the last. The accuracy of single draws varies by 2 points, so that of five it may be 1 off.
 """
 
 import argparse
@@ -47,6 +48,14 @@ from resnet_space.serve.taught import Change, Step, Teaching
 
 SHOWN = 10  # pictures of a class
 SECONDS, SECONDS_MORE, ACCURACY, MORE_MEGABYTES = 15.0, 5.0, 0.9, 60.0
+
+
+_broken: list[str] = []  # promises
+
+
+def check(kept: bool, promise: str) -> None:
+    if not kept:
+        _broken.append(promise)
 
 
 def photographs(path: Path) -> dict[str, dict[str, list[bytes]]]:
@@ -121,9 +130,13 @@ def draws(teaching: Teaching, files: dict[str, dict[str, list[bytes]]], count: i
         print(rounds[-1], flush=True)
     mean = statistics.fmean(one["accuracy"] for one in rounds)
     slowest = max(one["seconds"] for one in rounds)
-    assert mean >= ACCURACY, mean
-    assert slowest <= SECONDS, slowest
-    return {"rounds": rounds, "mean_accuracy": round(mean, 4), "slowest": slowest}
+    check(mean >= ACCURACY, f"a mean accuracy of {mean:.1%}")
+    check(slowest <= SECONDS, f"{slowest} s for {SHOWN} pictures a class")
+    spread = statistics.pstdev(one["accuracy"] for one in rounds)
+    median = statistics.median(one["seconds"] for one in rounds)
+    found = {"mean_accuracy": round(mean, 4), "deviation": round(spread, 4), "slowest": slowest, "median": median}
+    print(found, flush=True)
+    return {"rounds": rounds, **found}
 
 
 def renaming(names: Sequence[str]) -> Change:
@@ -139,7 +152,7 @@ def changes(teaching: Teaching, name: str, files: dict[str, dict[str, list[bytes
     first, second = (list(own) for own in files["train"].values())
     odd = [encoded(ImageOps.flip(ImageOps.grayscale(picture))) for picture in opened(first[-SHOWN:])]
     third, step = timed(teaching, name, [lambda taught: taught.with_class("odd")], [odd], first=3)
-    assert third <= SECONDS_MORE, third
+    check(third <= SECONDS_MORE, f"{third:.1f} s for a third class")
     one, step = timed(teaching, name, [], [second[-1:]], first=2)
     ids = [picture.id for picture in step.taught.pictures]
     moved, _ = timed(teaching, name, [lambda taught: taught.moved(ids[:1], 2)])
@@ -184,14 +197,14 @@ def memory(teaching: Teaching, count: int) -> list[dict[str, float]]:
             )
             print(points[-1], f"{size / 1e6:.0f} MB on disk", flush=True)
     after = [point["rss_mb"] for point in points if point["pictures"] >= 200]
-    assert not after or after[-1] - after[0] <= MORE_MEGABYTES, after
+    check(not after or after[-1] - after[0] <= MORE_MEGABYTES, f"{after} MB of memory")
     return points
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("zip", type=Path)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--pictures", type=int, default=1_000)
     parser.add_argument("--save", metavar="NAME")
     options = parser.parse_args()
@@ -211,6 +224,8 @@ def main() -> None:
             result["memory"] = memory(teaching, options.pictures)
     if options.save:
         save(options.save, result)
+    if _broken:
+        sys.exit(f"Not kept: {'; '.join(_broken)}")
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ class TaughtSet:
 
     @property
     def version(self) -> str:
-        """Another where the classes, or the pictures and whose they are, are others."""
-        content = [[c.id, c.name] for c in self.classes], [[p.id, p.class_id] for p in self.pictures]
+        """Of what can be learned: another where classes with pictures, or pictures and whose they are, have changed."""
+        content = [[c.id, c.name] for c in self.used_classes], [[p.id, p.class_id] for p in self.pictures]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
     def of(self, class_id: int) -> list[TaughtPicture]:

@@ -167,11 +167,11 @@ def test_a_set_that_is_gone_is_told_in_a_sentence(tmp_path: Path) -> None:
         open_set(tmp_path / "things")
 
 
-def test_the_version_is_of_the_classes_and_of_whose_the_pictures_are(cups: TaughtSet) -> None:
+def test_the_version_is_of_what_can_be_learned(cups: TaughtSet) -> None:
     id_ = cups.pictures[0].id
-    others = [cups.renamed(1, "mug"), cups.moved([id_], 2), cups.without([id_]), cups.with_class("book")]
+    others = [cups.renamed(1, "mug"), cups.moved([id_], 2), cups.without([id_]), cups.without_class(1)]
     assert len({cups.version, *(other.version for other in others)}) == 5
-    assert replace(cups, run="taught-1").version == cups.version
+    assert replace(cups, run="taught-1").with_class("book").version == cups.version
 
 
 def test_the_frames_of_a_recording_are_known_by_their_names() -> None:

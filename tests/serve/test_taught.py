@@ -3,7 +3,6 @@
 import io
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from PIL import Image
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DATASET_OWNER
-from resnet_space.data.taught import ABOUT, FILE, NewPicture, TaughtSet, open_set
+from resnet_space.data.taught import ABOUT, FILE, NewPicture, open_set
 from resnet_space.hub.card import card_text
 from resnet_space.inference import Classifier
 from resnet_space.runs import CARD, NOTICE, OWNER, PHOTO_BACKBONE, Run, last_metric
@@ -363,8 +362,3 @@ def test_a_lesson_takes_all_frames_of_a_recording_out_together(teaching: Teachin
     *_, step = teaching.change(None, None, [adding(1, red), adding(2, green)], [*red, *green])
     assert step.lesson is not None
     assert step.lesson.alike == (1,)
-
-
-def test_a_set_keeps_its_version_over_a_run_of_another_name() -> None:
-    taught = TaughtSet(Path("x")).with_class("cup")
-    assert replace(taught, run="a").version == taught.version
