@@ -11,8 +11,8 @@ tutorial. Through `serve.taught`, as the page does it, with the photograph backb
 - how often a picture of `val` is called unlike those that were shown, and noise, and grey;
 - `--pictures` made-up pictures, 20 at a time: resident memory and seconds of a change on the way.
 
-Checked are the promises, and what is not kept is told at the end: 15 s, 5 s, a mean of 90 %, and at most 60 MB more from
-the 200th picture to the last. The accuracy of single draws varies by 2 points, so that of five it may be 1 off.
+Checked are the promises, and what is not kept is told at the end: 15 s, 5 s, a mean of 90 %, and at most 60 MB more
+from the 200th picture to the last. The accuracy of single draws varies by 2 points, so that of five it may be 1 off.
 """
 
 import argparse
