@@ -139,7 +139,7 @@ Object.assign(window.resnetSpace.teach, (() => {
 
   // Trying it
 
-  const tried = { place: null, ask: null, video: null, picture: null, number: 0, sent: 0, until: 0, answer: null, problem: "" };
+  const tried = { place: null, ask: null, video: null, picture: null, number: 0, sent: 0, until: 0, answer: null, problem: "", timer: 0 };
 
   function live(element, props, trigger, watch) {
     tried.place = element.querySelector(".try");
@@ -168,13 +168,15 @@ Object.assign(window.resnetSpace.teach, (() => {
     });
     watch("value", () => receive(props.value));
     draw();
-    setInterval(tick, 50);
+    clearInterval(tried.timer);
+    tried.timer = setInterval(tick, 50);
   }
 
   async function toggle(button) {
     const on = button.getAttribute("aria-pressed") === "true";
     button.setAttribute("aria-pressed", String(!on));
     Object.assign(tried, { picture: null, answer: null, problem: "" });
+    tried.video.hidden = on;
     if (on) close(tried.video);
     else await open(tried.video).catch((error) => (button.setAttribute("aria-pressed", "false"), tell(error)));
     arrange();
@@ -210,10 +212,23 @@ Object.assign(window.resnetSpace.teach, (() => {
   const seen = () => document.visibilityState === "visible" && tried.place.offsetParent !== null;
 
   function tick() {
-    if (users.has(tried.video) && !tried.place.isConnected) close(tried.video);
+    for (const video of users) if (!video.isConnected || !video.offsetParent) leave(video);
     if (tried.sent && performance.now() - tried.sent > LOST) tried.sent = 0;
     const wait = performance.now() < tried.until;
     if (users.has(tried.video) && state.taught && !tried.sent && !wait && seen()) look();
+  }
+
+  // Where nobody sees it any more, as the section was closed or another tab opened, the camera goes off.
+  function leave(video) {
+    const recorder = video.closest(".recorder");
+    if (recorder) {
+      stopRecorder(recorder, recorder.closest(".card").querySelector(".camera"));
+      return;
+    }
+    close(video);
+    if (video !== tried.video) return;
+    tried.place.querySelector(".camera").setAttribute("aria-pressed", "false");
+    arrange();
   }
 
   // At what the camera sees, or at the picture.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Playwright, sync_playwright
 
 SYSTEM_BROWSERS = (
     "chromium",
@@ -59,12 +59,17 @@ def chromium_path() -> str | None:
         return _find(playwright.chromium.executable_path)
 
 
-def launch(playwright: Playwright, *flags: str) -> Browser:
-    """Start the browser, with more flags. A missing one is an error, never a reason to skip a test."""
-    path = _find(playwright.chromium.executable_path)
+def launch(playwright: Playwright) -> Browser:
+    """Start the browser. A missing one is an error, never a reason to skip a test."""
+    return launch_with(playwright.chromium)
+
+
+def launch_with(chromium: BrowserType, *flags: str) -> Browser:
+    """The same with more flags, also beside one that runs: `browser.browser_type`."""
+    path = _find(chromium.executable_path)
     if path is None:
         raise RuntimeError(NO_BROWSER)
-    return playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+    return chromium.launch(executable_path=path, args=[*FLAGS, *flags])
 
 
 def _run_limited(command: list[str]) -> None:

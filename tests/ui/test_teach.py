@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from resnet_space.data.taught import open_set
 from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
-from tests.ui.browser import launch
+from tests.ui.browser import launch_with
 from tests.ui.conftest import SHIPPED, App, visit
 from tests.ui.test_browser import expect_toast, keep, open_tab
 
@@ -30,12 +30,11 @@ def app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]
 
 
 @pytest.fixture(scope="module")
-def filming() -> Iterator[Browser]:
+def filming(browser: Browser) -> Iterator[Browser]:
     """A browser with a camera that shows a turning disc on green."""
-    with sync_playwright() as playwright:
-        running = launch(playwright, *FAKE_CAMERA)
-        yield running
-        running.close()
+    running = launch_with(browser.browser_type, *FAKE_CAMERA)
+    yield running
+    running.close()
 
 
 def pictures(kind: str, count: int, seed: int = 0) -> list[FilePayload]:
@@ -169,6 +168,10 @@ def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: A
         expect(page.locator(".try .verdict")).to_have_text("disc")
         keep(page, "teach-8-live")
         expect(page.locator(".try video")).to_be_visible()
+        open_tab(page, "Predict")
+        open_tab(page, "Fine-tune")  # the camera is off, as nobody saw what it showed
+        expect(page.locator(".try").get_by_role("button", name="Camera")).to_have_attribute("aria-pressed", "false")
+        assert not page.evaluate("[...document.querySelectorAll('.teach video, .try video')].some((v) => v.srcObject)")
 
 
 def test_a_browser_without_a_camera_says_so_in_a_sentence(app: App, browser: Browser) -> None:

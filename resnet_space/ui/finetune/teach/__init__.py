@@ -74,7 +74,10 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
         **settings,
     }
     with gr.Accordion(
-        "Teach by showing: your own classes, from a few pictures or the camera", open=False, elem_id="teach"
+        "Teach by showing: your own classes, from a few pictures or the camera",
+        open=False,
+        visible=not context.readonly,
+        elem_id="teach",
     ) as section:
         gr.HTML(f'<p class="note">{ABOUT} {retention_words(context.limits)}</p>', apply_default_css=False)
         with gr.Row(elem_id="teach-row"):
