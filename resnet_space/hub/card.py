@@ -111,7 +111,7 @@ def card_text(
         interval=wilson_interval(round(test["accuracy"] * test["images"]), test["images"]) if test else None,
         split=split_words(test["split"]) if test else "",
         cost=cost_words(test["seconds"]) if test else "",
-        best=max(epochs, key=lambda metric: metric["validation_accuracy"], default=None),
+        best=max(epochs, key=lambda m: (m["validation_accuracy"], -m.get("validation_loss", 0.0)), default=None),
         pictures=[(name, words) for name, words in PICTURES.items() if name in pictures],
         has_profile=RESIDUALS in pictures,
         calibration=last_metric(metrics, "calibration"),

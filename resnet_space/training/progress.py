@@ -1,5 +1,6 @@
 """Where a training stands, what it does now, and the means over its last steps."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Progress:
     epoch: int = 0  # complete epochs
     step: int = 0  # complete steps of the current epoch
     best_accuracy: float = -1.0  # on the validation images
+    best_loss: float = math.inf  # of that epoch, there
     epochs_since_best: int = 0  # in the last phase
     loss_sum: float = 0.0  # over this epoch's training images so far
     correct: int = 0

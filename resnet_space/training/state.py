@@ -241,9 +241,14 @@ class Training:
         return _means(features.cut, evaluation_features(features), self.device, dtype)
 
     def end_epoch(self, validation_loss: float, validation_accuracy: float) -> Metric:
-        """Save the weights if they are the best so far; go on to the next epoch, and phase."""
+        """Save the weights if they are the best so far; go on to the next epoch, and phase.
+
+        Of equal accuracies, which are frequent with few validation images, the one with the lower loss is better.
+        Patience looks at the accuracy alone: a loss that falls a little further is no reason to go on.
+        """
         done = self.progress
-        best = validation_accuracy > done.best_accuracy
+        rises = validation_accuracy > done.best_accuracy
+        best = rises or (validation_accuracy == done.best_accuracy and validation_loss < done.best_loss)
         if best and distributed.is_first():
             self.run.save_weights(self.evaluated_model.state_dict())
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -265,7 +270,8 @@ class Training:
         self.progress = Progress(
             epoch=done.epoch + 1,
             best_accuracy=max(validation_accuracy, done.best_accuracy),
-            epochs_since_best=0 if best or patient else done.epochs_since_best + 1,
+            best_loss=validation_loss if best else done.best_loss,
+            epochs_since_best=0 if rises or patient else done.epochs_since_best + 1,
         )
         if self.progress.epoch < self.epochs and phase_at(self.plan, self.progress.epoch)[0] != self.phase:
             self.enter_phase()
