@@ -69,8 +69,8 @@ class Network:
                 model = run.load_model()
                 store = FeatureStore.beside(self.library.root)
                 # A copy for single frames, which never wait for somebody's hundred pictures, and are not kept.
-                frames = Extractor(copy.deepcopy(model), run.config.model)
-                self._loaded = run, Extractor(model, run.config.model, store), frames
+                frames = Extractor(copy.deepcopy(model), run.config.model, exports=False)
+                self._loaded = run, Extractor(model, run.config.model, store, exports=False), frames
             return self._loaded
 
     def steps(self, pictures: Sequence[bytes]) -> "Iterator[tuple[int, Extracted | None]]":
