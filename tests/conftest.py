@@ -26,6 +26,7 @@ LONGEST = (
     "ui/test_zero",
     "hub/test_jobs",
     "ui/test_predict",
+    "ui/test_teach",
     "hub/test_pull",
     "ui/test_after",
     "runs/test_kill",

@@ -23,7 +23,7 @@ from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
 from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.finetune.teach.requests import Asked, frame_of, read_changes
 from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, step_value, thumbnails
-from resnet_space.ui.pictures import data_url
+from resnet_space.ui.pictures import ENOUGH, data_url
 from resnet_space.ui.scripts import SCRIPTS
 
 LOOK_COST = 1 / 8  # of a prediction's: 4 a second for a minute on a public page, if nothing else is asked for
@@ -162,7 +162,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
         asked = Asked.of(event._data)
         if asked.name is None:
             raise UserError("Show some pictures first.")
-        picture = open_image(io.BytesIO(frame_of(event._data)))
+        picture = open_image(io.BytesIO(frame_of(event._data)), short_side=ENOUGH)
         with context.slots.taken("predictions"):
             taught, look = teaching.look(asked.name, key, picture)
         nearest = taught.pictures[look.nearest].id
