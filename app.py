@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from functools import partial
 
 # Read by gradio when it is imported. Its summary of past events costs 34 ms of every event once there are many.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -21,6 +22,7 @@ from resnet_space.common.background import in_background
 from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import addresses, allow_many_connections, bring_shipped, parsed_options, prepare, refuse
+from resnet_space.serve.proposals import measure_speeds
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import AppContext, build_app
@@ -63,6 +65,8 @@ def main() -> None:
     if not options.readonly:
         context.start_background_work()
     in_background("Warming up", context.warm_up, 30.0)  # after the page is up, before it is used
+    if context.trainer.spawns and not options.readonly:
+        in_background("Timing this machine", partial(measure_speeds, context), 30.0)
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
     print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)

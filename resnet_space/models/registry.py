@@ -92,6 +92,7 @@ class Entry:
         trains: whether it meets all of the contract; else it is there to be explored.
         maps: whether its stages give maps [N, C, h, w], and not tokens. It then has an option "cbam", the family's own
             or that of `stage_cbams`.
+        label: what people call it, where that is not its name.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Entry:
     timm: bool = False
     trains: bool = True
     maps: bool = True
+    label: str = ""
 
     def __post_init__(self) -> None:
         """A network whose stages give maps takes CBAM, whether or not its family has a place for it."""
@@ -136,6 +138,11 @@ class Entry:
         module = importlib.import_module("resnet_space.models.stage_cbams")  # by its name, as it imports this one
         gated: nn.Module = module.with_stage_cbams(model, self.input_size(options), options["cbam"])
         return gated
+
+    @property
+    def title(self) -> str:
+        """What people call it: "ResNet-50"."""
+        return self.label or self.name
 
     def stages(self) -> dict[str, tuple[str, ...]]:
         """Every stage with its blocks, by the names that rates and freezing go by."""

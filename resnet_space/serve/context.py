@@ -29,6 +29,7 @@ from resnet_space.serve.limits import Limits
 from resnet_space.serve.loaded import LoadedModels
 from resnet_space.serve.slots import Slots
 from resnet_space.serve.storage import Storage
+from resnet_space.training.speeds import SpeedFile
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -61,6 +62,7 @@ class AppContext:
         self.models = LoadedModels()
         self.datasets = Datasets(root, public=public, readonly=readonly)
         self.storage = Storage(self)
+        self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0

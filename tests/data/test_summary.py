@@ -230,13 +230,13 @@ def test_a_file_that_was_cut_off_is_a_data_set_that_cannot_be_read(folder: Path,
         (40, SMALL, 32, None, "padded", 64),
         (41, SMALL, 64, None, "padded", 64),
         (64, SMALL, 64, None, "padded", 64),  # Tiny-ImageNet
-        (65, SMALL, 224, 256, "resized", 16),
-        (500, SMALL, 224, 256, "resized", 16),
+        (65, SMALL, 32, None, "padded", 64),  # a network for small images sees photographs as such
+        (500, SMALL, 32, None, "padded", 64),
         (32, LARGE, 224, 256, "resized", 16),
         (500, LARGE, 224, 256, "resized", 16),
     ],
 )
-def test_small_images_keep_their_size_and_photographs_and_the_large_stem_get_224_pixels(
+def test_images_have_the_size_that_the_network_was_made_for(
     side: int, model: ModelConfig, size: int, resize: int | None, crop: str, batch_size: int
 ) -> None:
     found, settings = image_settings(side, model)

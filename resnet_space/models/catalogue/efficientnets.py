@@ -13,5 +13,6 @@ register(
         parameters=4_652_008,
         head="classifier",
         blocks=(1, 2, 2, 3, 3, 4, 1),
+        label="EfficientNet-Lite0",
     )
 )

@@ -80,6 +80,7 @@ def _register(
                 Pretrained(name, f"timm/{name}", resize, "bsd-3-clause", accuracy=accuracy)
                 for name, resize, accuracy in names
             ),
+            label=f"ResNet-{depth}",
         )
     )
 

@@ -1,0 +1,144 @@
+"""How fast this machine trains: `python -m resnet_space.training.timing RUN_DIR ...` times it as a trainer computes.
+
+It says "ready" when a trainer would begin to decode, and at the end the `Speeds` as JSON. `measured` has it run.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_space.common.hardware import keep_threads_apart, training_environment
+from resnet_space.data.summary import SMALL_IMAGE
+
+if __name__ == "__main__":
+    keep_threads_apart()  # which is read when torch is imported
+
+from resnet_space.runs import Run
+from resnet_space.training.speeds import Speeds
+
+if TYPE_CHECKING:
+    import torch
+
+READY = "ready"
+MOST_SECONDS = 300.0  # that a measurement may take
+TIMED_STEPS = 8
+SOLVED_IMAGES, SOLVED_CLASSES = 2_000, 10
+
+
+def measured(runs: Sequence[Run]) -> Speeds:
+    """The speeds of this machine with these trained networks, by a process that starts as a trainer does.
+
+    Raises:
+        OSError: where it cannot be started.
+        RuntimeError: where it failed, or took too long.
+    """
+    command = [sys.executable, "-m", "resnet_space.training.timing", *(str(run.path) for run in runs)]
+    root = Path(__file__).parents[2]
+    started = time.monotonic()
+    environment, nothing = training_environment(), subprocess.DEVNULL  # what goes wrong in it is no news of the app's
+    with subprocess.Popen(
+        command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, cwd=root, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline().strip() != READY:
+                raise RuntimeError("the process that was to time this machine did not begin")
+            launch = time.monotonic() - started
+            said, _ = process.communicate(timeout=MOST_SECONDS)
+            return replace(Speeds.from_json(json.loads(said)), launch=round(launch, 2))
+        except (ValueError, subprocess.TimeoutExpired) as error:
+            raise RuntimeError("the process that was to time this machine told nothing") from error
+        finally:
+            process.kill()
+
+
+def time_here(runs: Sequence[Run]) -> Speeds:
+    """In this process, but for the launch: says "ready" when the first network is loaded."""
+    import torch
+
+    from resnet_space.data.batches import evaluation_batch
+    from resnet_space.training import host  # noqa: F401  # all that a trainer imports
+    from resnet_space.training.device import choose_device
+    from resnet_space.training.extraction import Extractor
+    from resnet_space.training.feature_store import FeatureStore
+
+    device = choose_device()
+    speeds = Speeds(device.type)
+    for i, run in enumerate(runs):
+        config = run.config.model
+        model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if i == 0:
+            print(READY, flush=True)
+        size = config.stored_size
+        pixels = torch.randint(0, 256, (evaluation_batch(config), size, size, 3), dtype=torch.uint8)
+        extractor = Extractor(model, config, FeatureStore.beside(run.path.parent))
+        network = (config.architecture, config.image_size)
+        speeds = replace(speeds, features={**speeds.features, network: extractor.images_per_second(pixels)})
+        speeds = replace(speeds, solving={**speeds.solving, network: _solved_per_second(extractor.width)})
+        if config.input_size <= SMALL_IMAGE:  # others are proposed with all but the head frozen
+            speeds = replace(speeds, steps={**speeds.steps, network: _steps_per_second(run, device)})
+    return speeds
+
+
+def _steps_per_second(run: Run, device: "torch.device") -> float:
+    """Images a second of training steps in which everything trains, by the fastest: other work must not decide."""
+    import torch
+    import torch.nn.functional as F
+
+    from resnet_space.data.batches import augmented, normalise
+    from resnet_space.training.device import autocast_dtype
+    from resnet_space.training.optim import set_training_mode
+    from resnet_space.training.strategies import recipe
+
+    config, training = run.config.model, recipe("full", "-")
+    model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.requires_grad_(True)
+    set_training_mode(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=training.momentum)
+    dtype, size = autocast_dtype(training, device), config.stored_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (training.batch_size, size, size, 3), dtype=torch.uint8, device=device)
+    targets = torch.arange(training.batch_size, device=device) % len(config.classes)
+
+    def step() -> float:
+        started = time.perf_counter()
+        seen = normalise(augmented(images, config, training, generator), config)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = F.cross_entropy(model(seen), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for a GPU
+        return time.perf_counter() - started
+
+    step()
+    return training.batch_size / min(step() for _ in range(TIMED_STEPS))
+
+
+def _solved_per_second(width: int) -> float:
+    """Images x classes a second while a head is solved on features [n, width] of classes that overlap."""
+    import torch
+
+    from resnet_space.training.solver import solve
+
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(SOLVED_CLASSES, width, generator=generator)
+    labels = torch.arange(SOLVED_IMAGES) % SOLVED_CLASSES
+    features = (centres[labels] + 6 * torch.randn(SOLVED_IMAGES, width, generator=generator)).relu()
+    started = time.perf_counter()
+    solve(features, labels, SOLVED_CLASSES)
+    return SOLVED_IMAGES * SOLVED_CLASSES / (time.perf_counter() - started)
+
+
+def main() -> int:
+    print(json.dumps(time_here([Run.open(path) for path in sys.argv[1:]]).to_json()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
