@@ -12,8 +12,8 @@ window.resnetSpace = (() => {
     tab: asked ?? FIRST_TAB, // the open one
     arrived: false, // whether all was opened that the address asks for
     shown: {}, // by tab: what it shows
-    entries: { first: [], kept: [] }, // of the form: when the page came up, and when it was left
-    proposed: {}, // by field of the form: the value that was proposed for it
+    entries: {}, // of the form: its fields, when the page came up, and when it was left, with what was proposed then
+    proposed: {}, // by field of the form: the value that was proposed for it last; any other is the visitor's own
     prediction: null, // the picture and the runs that an answer is wanted for
     example: null, // the example that was chosen
   };
@@ -51,22 +51,37 @@ window.resnetSpace = (() => {
   // away for a while.
   const form = {
     // At once, as what a fast visitor sets while the page is still opening is kept, too, field by field.
-    find(...values) {
-      state.entries = { first: values, kept: JSON.parse(sessionStorage.getItem(FORM) ?? "[]") };
+    find(names, values) {
+      const { kept = [], proposed = {} } = JSON.parse(sessionStorage.getItem(FORM) ?? "{}");
+      // As the page comes up, it has what is proposed; what another version of the app has kept has other fields.
+      state.proposed = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+      state.entries = { names, first: values, kept: kept.length === values.length ? kept : null, proposed };
     },
     keep(...values) {
-      sessionStorage.setItem(FORM, JSON.stringify(values));
+      sessionStorage.setItem(FORM, JSON.stringify({ kept: values, proposed: state.proposed }));
     },
-    // Neither what another version of the app has kept, with other fields, nor over what was set since the page came up.
+    // Not over what was set since the page came up; but over what was proposed since.
     takeBack(...values) {
-      const { first, kept } = state.entries;
-      return kept.length === values.length ? values.map((value, i) => (value === first[i] ? kept[i] : value)) : values;
+      const { names, first, kept, proposed } = state.entries;
+      if (!kept) return values;
+      return values.map((value, i) => {
+        const name = names[i];
+        if (value !== first[i] && value !== state.proposed[name]) return value;
+        state.proposed[name] = proposed[name] ?? state.proposed[name];
+        return kept[i];
+      });
     },
-    // A proposal never goes over what the visitor has set since it was asked for.
-    takeProposals(proposals, ...now) {
-      return now.map((value, i) => {
-        const { field, seen, proposed } = proposals[i];
-        return value === seen || value === state.proposed[field] ? (state.proposed[field] = proposed) : value;
+    // What is asked for a proposal, whose last input is to be what was proposed before.
+    withProposed: (...values) => [...values.slice(0, -1), { ...state.proposed }],
+    // A proposal never goes over what the visitor has set since it was asked for, nor, but for what it is about, over
+    // what they had set before.
+    takeProposals(proposals, names, now) {
+      const found = Object.fromEntries(proposals.map((proposal) => [proposal.field, proposal]));
+      return names.map((field, i) => {
+        if (!(field in found)) return now[i];
+        const { seen, proposed, over } = found[field];
+        const own = now[i] !== state.proposed[field];
+        return own && !(over && now[i] === seen) ? now[i] : (state.proposed[field] = proposed);
       });
     },
   };

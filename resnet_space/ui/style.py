@@ -69,6 +69,7 @@ details > summary { cursor: pointer; color: var(--body-text-color-subdued); font
 
 .caution { margin: 0 0 0.4rem; padding: 0.4rem 0.7rem; border-left: 4px solid #E69F00; font-size: 0.92rem;
   background: var(--block-background-fill); color: var(--body-text-color); }
+.recommended { margin: 0; font-size: 0.92rem; color: var(--body-text-color); }
 .plan { display: grid; grid-template-columns: max-content var(--columns); gap: 3px; overflow-x: auto;
   font-size: 0.88rem; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
 .plan > div { padding: 0.2rem 0.5rem; border-radius: 0.25rem; text-align: center; white-space: nowrap; }

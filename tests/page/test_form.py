@@ -36,29 +36,26 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.limits import Limits
 from resnet_space.training import range_test as range_module
+from resnet_space.training.proposal import STRATEGY_SETTINGS
 from resnet_space.training.state import initial_model
 from resnet_space.training.strategies import CBAM_RATES, recipe
 from resnet_space.ui.explore.images import split_counts
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,
-    DATA_SETTINGS,
-    STRATEGY_SETTINGS,
     NextTry,
     Request,
     cbam_choices,
     create_comparison,
     create_run,
-    data_values,
     go_on,
     next_try,
-    own_settings,
     requested_config,
     requested_plan,
     start_training,
-    strategy_values,
     suggest,
     training_fields,
 )
+from resnet_space.ui.finetune.proposals import proposal_for
 from resnet_space.ui.finetune.status import RANDOM
 from tests import own_networks
 from tests.conftest import WriteSplit
@@ -386,75 +383,6 @@ def test_what_is_not_there_is_refused_in_one_sentence(
         assert "\n" not in str(caught.value)
 
 
-# What a choice sets
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_strategy_sets_its_own_settings_and_takes_back_those_of_another(strategy: str) -> None:
-    expected = recipe(strategy, "-")
-    assert strategy_values(strategy) == {
-        name: getattr(expected, name)
-        for name in (
-            "optimizer",
-            "weight_decay",
-            "warmup",
-            "head_lr",
-            "backbone_lr",
-            "crop_padding",
-            "flip",
-            "schedule",
-        )
-    }
-    assert TrainConfig(dataset="-", strategy=strategy, **strategy_values(strategy)) == expected
-    assert not set(STRATEGY_SETTINGS) & set(DATA_SETTINGS)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "start", "values"),
-    [
-        ("pets", "plain", (32, "padded", 64)),
-        ("photos", "plain", (224, "resized", 16)),
-        ("pets", RESNET18, (224, "resized", 16)),
-        ("photos", RESNET18, (224, "resized", 16)),
-        ("pets", RANDOM, (32, "padded", 64)),
-        ("photos", RANDOM, (224, "resized", 16)),
-    ],
-)
-def test_data_and_start_set_image_size_crop_and_batch(
-    context: AppContext, dataset: str, start: str, values: tuple[Any, ...]
-) -> None:
-    found = data_values(context, context.datasets.summary(DatasetRef(dataset)), start, "resnet20")
-    assert found == dict(zip(DATA_SETTINGS, values, strict=True))
-
-
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "scratch"])
-@pytest.mark.parametrize("start", ["plain", RESNET50, RANDOM])
-def test_a_programs_request_has_the_settings_that_the_form_would_have(
-    context: AppContext, strategy: str, start: str
-) -> None:
-    request = ask(start, "photos", strategy=strategy)
-    own = own_settings(context, request)
-    training = recipe(strategy, "photos", crop="resized", batch_size=16)
-    assert own == {name: getattr(training, name) for name in STRATEGY_SETTINGS} | {
-        "image_size": 224,
-        "crop": "resized",
-        "batch_size": 16,
-    }
-    config = requested_config(context, replace(request, settings={"strategy": strategy, **own}))
-    shown = "scratch" if (start, strategy) == (RANDOM, "full") else strategy
-    assert config.training == replace(training, strategy=shown, start=None if start == RANDOM else start)
-
-
-def test_own_settings_refuses_what_the_form_would_refuse(context: AppContext) -> None:
-    for request, error in (
-        (ask(strategy="magic"), UserError),
-        (ask("gone", strategy="full"), UserError),
-        (ask(dataset="gone", strategy="full"), UserError),
-    ):
-        with pytest.raises(error):
-            own_settings(context, request)
-
-
 # The run
 
 
@@ -526,7 +454,7 @@ def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_to
 ) -> None:
     run = create_run(context, ask("gated" if strategy == "attention" else "plain", strategy=strategy, **SETTINGS))
     other = create_comparison(context, run.name)
-    own = {name: getattr(recipe("scratch", "-"), name) for name in STRATEGY_SETTINGS}
+    own = {name: getattr(recipe("scratch", "-"), name) for name in STRATEGY_SETTINGS if name not in ("epochs", "crop")}
     assert other.config.model == run.config.model
     assert other.config.training == replace(run.config.training, start=None, strategy="scratch", **own)
     assert (other.config.training.epochs, other.config.training.mixup) == (7, 0.2)
@@ -537,6 +465,14 @@ def test_a_run_that_is_not_there_cannot_be_compared(context: AppContext) -> None
         with pytest.raises(UserError):
             create_comparison(context, name)
     assert not (context.library.root / "scratch-1").exists()
+
+
+def test_a_comparison_with_a_head_that_was_solved_at_once_trains_as_long_as_its_strategy_does(
+    context: AppContext,
+) -> None:
+    run = create_run(context, ask("plain", strategy="linear-probe", epochs=1, optimizer="l-bfgs"))
+    other = create_comparison(context, run.name).config.training
+    assert (other.epochs, other.optimizer) == (recipe("scratch", "-").epochs, "sgd")
 
 
 def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(context: AppContext) -> None:
@@ -853,7 +789,7 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
     for ask_for in (
         lambda: requested_config(public, ask(key=key)),
         lambda: requested_plan(public, ask(key=key)),
-        lambda: own_settings(public, ask(key=key, strategy="full")),
+        lambda: proposal_for(public, "pets", key),
         lambda: create_comparison(public, run.name, key),  # whose address they were given
         lambda: split_counts(public, key, "pets"),
     ):

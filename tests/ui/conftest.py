@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
+from resnet_space.training.speeds import SpeedFile, Speeds
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch
 
@@ -26,6 +27,8 @@ SHIPPED = (BACKBONE, SHOWPIECE)  # of them, what the tests' apps have
 START_SECONDS = 120
 SHOWN_MS = 60_000  # the machine may be busy
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
+# As if this machine had been timed lately, which would take its time from the tests.
+SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.0}, {("resnet20", 32): 500_000.0})
 TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters little what is learned
 
 
@@ -47,6 +50,7 @@ class App:
         for name in runs:
             ignored = shutil.ignore_patterns(RESUME)
             shutil.copytree(REPOSITORY / "checkpoints" / name, self.checkpoints / name, ignore=ignored)
+        SpeedFile(self.checkpoints).remember(SPEEDS)
         for source in (BUNDLED / "cifar10-mini").rglob("*.parquet"):
             tiny = folder / "data" / TINY / source.name
             tiny.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ class App:
         """End it and what it trains. A traceback in its log is an error, but after requests that no page would send."""
         self._process.terminate()
         self._process.wait(30)
-        for run in self.checkpoints.iterdir():
+        for run in self.checkpoints.glob("[!.]*"):
             (run / RESUME).mkdir(exist_ok=True)
             (run / STOP).touch()
         said = self._log.read_text()

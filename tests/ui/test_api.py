@@ -80,7 +80,10 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert status["state"] == "finished"
     assert status["epoch"]["epoch"] == 2
     run = app.run(started["run"])
-    assert run.config.training.start == BACKBONE
+    assert run.config.training.start == started["proposal"]["start"] == BACKBONE
+    assert run.config.training.strategy == started["proposal"]["strategy"] == "probe-then-fine-tune"
+    assert 0 < started["proposal"]["seconds"] < 60
+    assert started["proposal"]["reason"].startswith("320 images of 32 pixels, 10 classes: ResNet-20, ")
     assert run.config.training.seed == 3
     assert status["test"] == last_metric(run.metrics(), "test")
 
@@ -285,12 +288,12 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
     names = [f"cam{camera}/{name}/{i}.png" for camera in (1, 2) for name in ("cat", "dog") for i in range(4)]
     archive = handle_file(packed(tmp_path, names))
     added = client.predict(archive, api_name="/add_data")
-    assert added["name"] == "two-cameras"
+    assert added["dataset"] == added["name"] == "two-cameras"
     assert added["counts"] == {"train": {"cat": 8, "dog": 8}}
-    assert (added["skipped"], added["warnings"]) == ([], [])
+    assert (added["left_out"], added["left_out_count"], added["warnings"]) == ([], 0, [])
     assert [decision["what"] for decision in added["decisions"]] == ["merged"]
     kept = client.predict(archive, folders="keep", api_name="/add_data")
-    assert (kept["name"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
+    assert (kept["dataset"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
     for wrong, sentence in (
         ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
         ({"archive": None, "repo_id": "no/such"}, "The data set no/such is not on the Hub"),
@@ -316,9 +319,10 @@ def test_a_hub_set_is_brought_with_the_columns_that_were_asked_for(client: Clien
     address = "https://huggingface.co/datasets/u/faces"
     added = client.predict(None, address, label_column="gender", api_name="/add_data")
     assert added["classes"] == FACES["gender"]
-    assert added["name"].endswith("#default?label=gender")
+    assert added["counts"] == {"train": {"f": 20, "m": 20}}
+    assert added["dataset"].endswith("#default?label=gender")
     assert "'age' could be taken too" in json.dumps(added["decisions"])
-    started = client.predict(dataset=added["name"], epochs=1, api_name="/start_training")
+    started = client.predict(dataset=added["dataset"], epochs=1, api_name="/start_training")
     assert wait_until_ended(client, started["run"])["state"] == "finished"
     config = app.run(started["run"]).config
     assert (config.model.classes, config.training.dataset_label) == (("f", "m"), "gender")

@@ -107,7 +107,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
     second.goto(app.url)
     expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
-    expect(second.get_by_label("Epochs", exact=True)).to_have_value("10")
+    expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("3")  # which another visitor had set
     second.locator("#live .chart").first.scroll_into_view_if_needed()
     expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
     second.close()
@@ -177,7 +177,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
     expect(report).to_contain_text("pond is ready: 24 images of 2 classes", timeout=SHOWN_MS)
     expect(report).to_contain_text("2 files were left out")
     expect(page.get_by_label("Data", exact=True)).to_have_value("pond")
-    expect(page.get_by_label("Batch size")).to_have_value("16")  # photographs are shown at 224 pixels
+    expect(page.get_by_label("Batch size")).to_have_value("16")  # of the 24 some are held out
     expect(page.locator(".caution").filter(has_text="There are no test images")).to_be_visible()
     page.get_by_role("button", name="The data").click()
     expect(page.locator(".data .tiles img")).to_have_count(24)  # as they are, and as they are seen
@@ -188,11 +188,11 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
 
     config = learn(page, app, epochs=1).config
     assert config.model.classes == ("fish", "frogs")
-    assert (config.model.image_size, config.model.resize, config.model.options["stem"]) == (224, 256, "cifar")
+    assert (config.model.image_size, config.model.resize, config.model.options["stem"]) == (32, None, "cifar")
     assert (config.training.strategy, config.training.optimizer, config.training.crop) == (
         "last-stage",
         "adamw",
-        "resized",
+        "padded",
     )
     page.get_by_role("button", name="Explore its residuals").click()
     expect(page.get_by_label("Which data")).to_have_value("pond")

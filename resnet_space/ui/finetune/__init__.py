@@ -16,7 +16,7 @@ from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import build_fields, offered_by, start_choices, wire_fields
+from resnet_space.ui.finetune.fields import build_fields, start_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
 from resnet_space.ui.finetune.live import MAX_SHOWN, followed_row, rows_of
@@ -26,6 +26,7 @@ from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
 from resnet_space.ui.finetune.teach import Teach, build_teach
+from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.scripts import SCRIPTS
 
 SHOWN_AT_FIRST = 2  # the newest runs
@@ -188,8 +189,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "concurrency_limit": 8}
     redraw |= LATEST
     opened = known.then(open_page, visitor, [shown, form.dataset], **QUIET)
-    taken_back = keep_entries(app, form.components, opened)
-    taken_back.then(lambda start: offered_by(context, form, start), form.start, form.offered, **QUIET)
+    taken_back = keep_entries(app, form.by_name, opened)
     opened.then(**redraw)
     live.submit(**redraw)
     shown.input(**redraw)
@@ -208,7 +208,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(context, app, visitor, form, plan_view, data_view, suggestion_plot)
+    wire_fields(context, app, visitor, form, taken_back, plan_view, data_view, suggestion_plot)
     build_api(context)
     build_data_api(context)
     return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added, teach)

@@ -8,14 +8,17 @@ from gradio.events import api
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
-from resnet_space.runs import BACKBONE, last_metric
+from resnet_space.data.archives import ImportReport
+from resnet_space.runs import last_metric
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.ui.finetune.form import Request, create_run, own_settings, start_training
+from resnet_space.ui.finetune.fields import DATASET
+from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.more_data import bring_archive, download
+from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision
 
@@ -31,6 +34,13 @@ def training_status(context: AppContext, name: str) -> dict[str, Any]:
     return about | {"doing": asdict(status.doing) if status.is_active else None} | last
 
 
+def described_import(name: str, report: ImportReport, key: str) -> dict[str, Any]:
+    """What came of data that was brought here, for programs; "name" and "skipped" are what versions before said."""
+    told = asdict(report)
+    left_out = {"left_out": told["skipped"], "left_out_count": told["skipped_count"]}
+    return {"dataset": name, **told, **left_out, "name": name, "key": key}
+
+
 def own_key(context: AppContext, key: str) -> str:
     """The key that a program sent, or where it needs one, a new one."""
     return key or (visitors.new_key() if context.public else "")
@@ -41,12 +51,12 @@ def build_api(context: AppContext) -> None:
 
     @costly
     def start_training_endpoint(
-        start: str = BACKBONE,
-        dataset: str = "cifar10-mini",
-        architecture: str = "resnet20",
-        cbam: str = "",
-        strategy: str = "full",
-        epochs: int = 10,
+        start: str | None = None,
+        dataset: str = DATASET,
+        architecture: str | None = None,
+        cbam: str | None = None,
+        strategy: str | None = None,
+        epochs: int | None = None,
         batch_size: int | None = None,
         backbone_lr: float | None = None,
         head_lr: float | None = None,
@@ -55,38 +65,40 @@ def build_api(context: AppContext) -> None:
         key: str = "",
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Start fine-tuning a ResNet; one training runs at a time, the others wait.
+        """Start a training that suits the data; one training runs at a time, the others wait.
+
+        What is left out is proposed: from the data, the weights at hand and this machine's speed, for about a minute.
 
         Args:
             start: a trained run's name, ImageNet weights such as "resnet18.tv_in1k", or "random initialisation".
-            dataset: one of this machine, such as "cifar10-mini", or of the Hub: "owner/name[@revision][#config]".
+            dataset: the name from add_data, "cifar10-mini", or one of the Hub: "owner/name[@revision][#config]".
             architecture: used with random initialisation only, e.g. "resnet20".
             cbam: "none", "stage", "last" or, of a ResNet, "block", with random initialisation or a start without CBAM.
-            strategy: full, linear-probe, last-stage, freeze-unfreeze, three-stage, discriminative or one-cycle.
+            strategy: what trains when, e.g. "linear-probe", "probe-then-fine-tune" or "full".
             epochs: passes over the training images.
-            batch_size: images a step; what suits the images where it is left out.
-            backbone_lr: peak learning rate of everything but the head; the strategy's own where it is left out.
-            head_lr: peak learning rate of the head; the strategy's own where it is left out.
+            batch_size: images a step.
+            backbone_lr: peak learning rate of everything but the head.
+            head_lr: peak learning rate of the head.
             seed: of everything random.
             more: other settings by their names in config.json, e.g. {"mixup": 0.2, "image_size": 64}.
             key: a secret of yours that stops the run later; on a public app one is made where it is left out.
 
         Returns:
-            The run's name and state, as training_status gives them, and the key.
+            The run's name and state, as training_status gives them, the proposal with its reason and the seconds that
+            it is expected to take (null where this machine's speed was not measured yet), and the key.
         """
         key = own_key(context, key)
-        given = {"batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
+        if not isinstance(more, dict | None):
+            raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
+        chosen = {"start": start, "architecture": architecture, "cbam": cbam, "strategy": strategy}
+        proposal = proposal_for(context, dataset, key, chosen)
+        given = {"epochs": epochs, "batch_size": batch_size, "backbone_lr": backbone_lr, "head_lr": head_lr}
         given = {name: value for name, value in given.items() if value is not None}
-
-        def create() -> Any:
-            if not isinstance(more, dict | None):
-                raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
-            request = Request(start, dataset, architecture, cbam, {"strategy": strategy}, key)
-            settings = {"strategy": strategy, **own_settings(context, request), **given}
-            settings |= {"epochs": epochs, "seed": seed, **(more or {})}
-            return create_run(context, Request(start, dataset, architecture, cbam, settings, key))
-
-        return training_status(context, start_training(context, create, key).name) | {"key": key}
+        values = form_values(proposal)
+        settings = {**proposal.settings, "strategy": values["strategy"], **given, "seed": seed, **(more or {})}
+        asked = Request(values["start"], dataset, values["architecture"], values["cbam"], settings, key)
+        run = start_training(context, lambda: create_run(context, asked), key)
+        return training_status(context, run.name) | {"proposal": proposal.to_json() | values, "key": key}
 
     def training_status_endpoint(run: str) -> dict[str, Any]:
         """How a run's training stands: its state, its place in the queue, and its last metrics.
@@ -207,7 +219,8 @@ def build_data_api(context: AppContext) -> None:
             key: a secret of yours that start_training gave back; on a public app one is made where it is left out.
 
         Returns:
-            The name to train with, the classes, counts, skipped files, warnings and decisions, and the key.
+            The name to train with as "dataset"; its classes; the counts, split -> class -> images; the files that were
+            left out, with reasons; warnings, decisions, and the key.
         """
         context.require_writable()
         label, image = label_column or None, image_column or None
@@ -215,9 +228,10 @@ def build_data_api(context: AppContext) -> None:
             raise UserError("Send either an archive or the id of a data set of the Hub.")
         if not archive:
             dataset = download(context, repo_id.strip(), config or None, label, image, lambda *_: None)
-            about = {"classes": dataset.classes, "counts": {}, "skipped": (), "skipped_count": 0, "warnings": ()}
-            decisions = [asdict(decision) for decision in dataset.decisions]
-            return {"name": str(dataset.reference), **about, "decisions": decisions, "key": key}
+            summary = context.datasets.summary(dataset.reference)
+            counts = {split: dict(zip(summary.classes, found, strict=True)) for split, found in summary.counts.items()}
+            report = ImportReport(dataset.classes, counts, (), 0, summary.warnings, list(dataset.decisions))
+            return described_import(str(dataset.reference), report, key)
         if folders not in ("", "merge", "keep"):
             raise UserError(f"folders is {folders!r}, but must be 'merge' or 'keep'.")
         key = own_key(context, key)
@@ -225,7 +239,7 @@ def build_data_api(context: AppContext) -> None:
         title = str(archive.get("orig_name") or path.name)
         wishes: Any = {"label_column": label, "image_column": image, "folders": folders or None}
         name, report = bring_archive(context, path, title, key, **wishes)
-        return {"name": name, **asdict(report), "key": key}
+        return described_import(name, report, key)
 
     button.click(
         add_data,

@@ -9,12 +9,13 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.data.summary import DatasetSummary, image_settings, sized
+from resnet_space.data.summary import sized
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
+from resnet_space.training.proposal import STRATEGY_SETTINGS
 from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, plan, recipe
 from resnet_space.ui.finetune.status import RANDOM, is_underway
 
@@ -34,10 +35,6 @@ SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)
 TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
 COLUMN_SETTINGS = ("dataset_label", "dataset_image")  # of a data set of the Hub they are in its reference
-
-# What a strategy sets when it is chosen, and what the data and the start set.
-STRATEGY_SETTINGS = tuple(dict.fromkeys(name for strategy in STRATEGIES.values() for name in strategy.settings))
-DATA_SETTINGS = ("image_size", "crop", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -153,6 +150,9 @@ def create_comparison(context: AppContext, name: str, key: str | None = None) ->
     _check_limits(context, config)
     other = from_random_weights().id
     own = strategy_values(other) if STRATEGIES[config.training.strategy].start == "needed" else {}
+    own.pop("crop", None)
+    if config.training.epochs > 1:  # the budget stays; a head that is solved at once has none
+        own.pop("epochs", None)
     path = context.new_path("scratch")
     return Run.create(path, replace(config, training=replace(config.training, start=None, strategy=other, **own)))
 
@@ -321,24 +321,10 @@ def suggest(
     yield points, suggestion(config, points)
 
 
-def own_settings(context: AppContext, request: Request) -> dict[str, Any]:
-    """What the form would have for this strategy, start and data. Raises as `requested_config`."""
-    summary = context.datasets.summary(context.datasets.named(request.dataset, request.key))
-    strategy = request.settings["strategy"]
-    return strategy_values(strategy) | data_values(context, summary, request.start, request.architecture)
-
-
 def strategy_values(strategy: str) -> dict[str, Any]:
-    """What the form's fields become when a strategy is chosen."""
+    """The settings that a strategy is meant to be used with, whatever the data."""
     training = recipe(strategy, "-")
     return {name: getattr(training, name) for name in STRATEGY_SETTINGS}
-
-
-def data_values(context: AppContext, summary: DatasetSummary, start: str, architecture: str) -> dict[str, Any]:
-    """What the form's fields become when the data or the start is chosen."""
-    model = model_of(context, start, architecture, "", summary.classes)
-    model, settings = image_settings(summary.side, model)
-    return {"image_size": model.image_size, **settings}
 
 
 def training_fields() -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""What the form proposes for a visitor's data, by the names and values of its fields."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from resnet_space.serve.context import AppContext
+from resnet_space.serve.proposals import proposed
+from resnet_space.training.proposal import CHOICES, Proposal
+from resnet_space.ui.finetune.form import MODEL_SETTINGS, training_fields
+from resnet_space.ui.finetune.status import RANDOM
+
+OWN_BUSINESS = ("seed", "validation_fraction")  # settings that no proposal is about
+
+
+def proposal_for(
+    context: AppContext, dataset: str, key: str | None, chosen: Mapping[str, Any] | None = None
+) -> Proposal:
+    """A training for a data set that a visitor may use.
+
+    Args:
+        context: what all share.
+        dataset: by its reference.
+        key: of the visitor.
+        chosen: what they have settled already: values of the form's fields, of which those of `CHOICES` count.
+
+    Raises:
+        UserError: for what is not there, or does not go together.
+    """
+    settled = {name: value for name, value in (chosen or {}).items() if name in CHOICES and value not in (None, "")}
+    if settled.get("start") == RANDOM:
+        settled["start"] = None
+    elif "architecture" in settled:  # the start has its own
+        del settled["architecture"]
+    return proposed(context, context.datasets.summary(context.datasets.named(dataset, key)), settled)
+
+
+def form_values(proposal: Proposal) -> dict[str, Any]:
+    """What the form's fields become."""
+    start = RANDOM if proposal.start is None else proposal.start
+    return proposal.values | {"start": start}
+
+
+def whole_form(proposal: Proposal) -> dict[str, Any]:
+    """As `form_values`, with the defaults of all other fields but the data and what is nobody else's business."""
+    others = training_fields() | dict.fromkeys(set(MODEL_SETTINGS) - {"image_size"}, "")
+    values = {name: value for name, value in others.items() if name not in OWN_BUSINESS}
+    return values | form_values(proposal)
+
+
+def deviates(values: Mapping[str, Any], proposal: Proposal) -> bool:
+    """Whether the form's values are not those that are proposed."""
+    from_start = () if proposal.start is None else ("architecture", "shortcut")  # which the start has
+    proposed_values = whole_form(proposal)
+    return any(values.get(name) != value for name, value in proposed_values.items() if name not in from_start)
+
+
+def recommendation_html(proposal: Proposal) -> str:
+    words = escape(f"{proposal.reason} {proposal.more}".strip())
+    return f'<p class="recommended"><b>Recommended:</b> {words}</p>'
