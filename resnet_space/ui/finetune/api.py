@@ -87,6 +87,7 @@ def build_api(context: AppContext) -> None:
             The run's name and state, as training_status gives them, the proposal with its reason and the seconds that
             it is expected to take (null where this machine's speed was not measured yet), and the key.
         """
+        context.require_writable()
         key = own_key(context, key)
         if not isinstance(more, dict | None):
             raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
