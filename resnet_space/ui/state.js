@@ -51,7 +51,8 @@ window.resnetSpace = (() => {
   // away for a while.
   const form = {
     // At once, as what a fast visitor sets while the page is still opening is kept, too, field by field.
-    find(names, values) {
+    find(first) {
+      const [names, values] = [Object.keys(first), Object.values(first)];
       const { kept = [], proposed = {} } = JSON.parse(sessionStorage.getItem(FORM) ?? "{}");
       // As the page comes up, it has what is proposed; what another version of the app has kept has other fields.
       state.proposed = Object.fromEntries(names.map((name, i) => [name, values[i]]));

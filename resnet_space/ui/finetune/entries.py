@@ -24,8 +24,9 @@ def keep_entries(app: gr.Blocks, components: Mapping[str, Any], opened: Dependen
         opened: the event.
     """
     fields = list(components.values())
-    find = f"(...values) => resnetSpace.form.find({json.dumps(list(components))}, values)"
-    app.load(None, fields, None, js=find, **QUIET)
+    # Not as the browser has it: a fast visitor has set something by then.
+    first = {name: component.value for name, component in components.items()}
+    app.load(None, None, None, js=f"() => resnetSpace.form.find({json.dumps(first)})", **QUIET)
     gr.on([component.change for component in fields], None, fields, None, js="resnetSpace.form.keep", **QUIET)
     taken: Dependency = opened.then(None, fields, fields, js="resnetSpace.form.takeBack", **QUIET)
     return taken
