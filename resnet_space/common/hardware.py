@@ -93,6 +93,7 @@ def keep_threads_apart() -> None:
     long (`benchmarks/beside.py`). Not where a GPU computes, nor where processes or settings leave it some of the cores:
     all such processes would keep to the first ones.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # which L-BFGS calls for short vectors: its threads would spin
     alone = os.environ.get("LOCAL_WORLD_SIZE", "1") == "1"  # by torchrun
     has_all_cores = "OMP_NUM_THREADS" not in os.environ
     if sys.platform == "linux" and alone and has_all_cores and not nvidia_gpus():

@@ -145,7 +145,7 @@ def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(
     assert all(0 <= share <= 1 for share in by_rate)
     assert by_rate[-1:] == [1] * bool(by_rate)
     told = page.of("p", "note")[0].text
-    assert told.startswith(f"{strategy}: {STRATEGIES[strategy].summary}")
+    assert told.startswith(f"{STRATEGIES[strategy].label}: {STRATEGIES[strategy].summary}")
 
 
 def test_the_lowest_rate_is_the_palest_on_a_logarithmic_scale() -> None:
