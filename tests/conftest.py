@@ -16,6 +16,7 @@ import pytest
 # wait for an app and its browser, take turns with files that compute.
 LONGEST = (
     "ui/test_browser",
+    "ui/test_photographs",
     "training/test_train",
     "ui/test_durable",
     "serve/test_zero",

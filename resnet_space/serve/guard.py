@@ -279,7 +279,12 @@ class Guard:
             what = "connections of MCP clients" if is_mcp else "pages of this app"
             raise HTTPException(429, f"Too many {what} are open from your address: close some.")
         with held(self.streams, whose):
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except RuntimeError as error:
+                # Gradio ends a stream so whose page was closed a moment before: that nobody waits for it is no error.
+                if not isinstance(error.__cause__, HTTPException):
+                    raise
 
 
 def _count(rate: RateLimit, address: str, words: str, cost: float = 1.0) -> None:

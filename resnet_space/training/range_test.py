@@ -78,8 +78,12 @@ def range_test(
     What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is stored.
 
     Raises:
-        UserError: for data that is too little.
+        UserError: for data that is too little, or where nothing is trained by steps.
     """
+    if plan(config.training, config.model)[-1].solved:
+        raise UserError(
+            "The head is solved, so it has no learning rate: choose another strategy, or another optimizer than l-bfgs."
+        )
     require_enough(config, len(data))
     steps = steps or STEPS
     device = choose_device()

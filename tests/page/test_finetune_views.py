@@ -118,6 +118,10 @@ def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(
     strategy: str, model: ModelConfig, epochs: int
 ) -> None:
     training = recipe(strategy, "cifar10-mini", epochs=epochs)
+    if strategy == "attention" and not model.added_parts:
+        with pytest.raises(UserError, match="trains CBAM, and this model has none"):
+            plan(training, model)
+        return
     found = plan(training, model, new_cbam=True)
     page = Page(plan_html(strategy, found, model))
     head, *rows = table(page, len(found))

@@ -239,7 +239,8 @@ def test_only_the_last_phases_parts_change_and_in_the_proportion_of_its_rates(
 ) -> None:
     for optimizer in LOWEST:  # so high that no step is lost in float32
         monkeypatch.setitem(range_module.LOWEST, optimizer, 0.05)
-    config = trained_by(strategy)
+    stepped = {"optimizer": "adamw"} if strategy == "linear-probe" else {}
+    config = trained_by(strategy, **stepped)
     weights = weights_for(config.model, ("cbam",) if new_cbam else ())
     phase = plan(config.training, config.model, new_cbam=new_cbam)[-1]
     for point in itertools.islice(range_test(config, weights, data), 3):
@@ -258,6 +259,12 @@ def test_only_the_last_phases_parts_change_and_in_the_proportion_of_its_rates(
         for kind in kinds
     }
     assert watched.changed() == trains | moves
+
+
+def test_a_head_that_is_solved_has_no_rate_to_be_tested(data: ImageSet) -> None:
+    config = trained_by("linear-probe")
+    with pytest.raises(UserError, match="The head is solved, so it has no learning rate"):
+        next(range_test(config, weights_for(config.model), data))
 
 
 def test_with_layer_decay_every_block_has_its_share(data: ImageSet, watched: Watched) -> None:

@@ -22,6 +22,7 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
     """One visitor's page for all of the module, with a run that is trained."""
     with visit(browser, app.url) as visitor:
         choose_data(visitor, TINY)
+        choose_strategy(visitor, "full")  # so many steps
         visitor.get_by_label("Batch size").fill("16")
         learn(visitor, app, epochs=2)
         visitor.get_by_role("button", name="What it gets right and wrong").click()

@@ -122,7 +122,8 @@ def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_relo
 
 
 def test_random_initialisation_is_offered_an_architecture_that_suits_it(page: Page) -> None:
-    page.get_by_label("Start from", exact=True).click()  # at once, while the page still opens
+    expect(page.locator("#recommended")).to_contain_text("Recommended", timeout=SHOWN_MS)
+    page.get_by_label("Start from", exact=True).click()
     page.get_by_role("option", name="random initialisation").click()
     expect(page.get_by_label("Architecture")).to_have_value("resnet20")
     expect(page.get_by_label("CBAM attention")).to_have_value("after every stage")
