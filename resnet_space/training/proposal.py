@@ -195,8 +195,9 @@ class _Work:
         known = [seconds for seconds in phases if seconds is not None]
         if self.speeds.launch is None or features is None or len(known) < len(phases):
             return None
-        # Each image is decoded once, and goes through the network once without a gradient.
-        return self.speeds.launch + self.images * (self.data.decoding + 1 / features) + sum(known)
+        # Each image is decoded once, and goes through the network once without a gradient. What a trainer loads and
+        # writes besides takes about as long again as its launch (benchmarks/first_press.py).
+        return 2 * self.speeds.launch + self.images * (self.data.decoding + 1 / features) + sum(known)
 
     def _phase_seconds(self, phase: Phase) -> float | None:
         """Besides one forward pass of each image."""

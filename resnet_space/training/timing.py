@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from resnet_space.common.hardware import keep_threads_apart, training_environment
@@ -86,19 +87,20 @@ def time_here(runs: Sequence[Run]) -> Speeds:
 
 
 def _steps_per_second(run: Run, device: "torch.device") -> float:
-    """Images a second of training steps in which everything trains, by the fastest: other work must not decide."""
+    """Images a second of training steps in which everything trains, with the moving average that is proposed."""
     import torch
     import torch.nn.functional as F
 
     from resnet_space.data.batches import augmented, normalise
     from resnet_space.training.device import autocast_dtype
-    from resnet_space.training.optim import set_training_mode
+    from resnet_space.training.optim import moving_average, set_training_mode
     from resnet_space.training.strategies import recipe
 
     config, training = run.config.model, recipe("full", "-")
     model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.requires_grad_(True)
     set_training_mode(model)
+    average = moving_average(model, 0.98)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=training.momentum)
     dtype, size = autocast_dtype(training, device), config.stored_size
     generator = torch.Generator().manual_seed(0)
@@ -113,11 +115,12 @@ def _steps_per_second(run: Run, device: "torch.device") -> float:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        average.update_parameters(model)
         loss.item()  # waits for a GPU
         return time.perf_counter() - started
 
     step()
-    return training.batch_size / min(step() for _ in range(TIMED_STEPS))
+    return training.batch_size / median(step() for _ in range(TIMED_STEPS))
 
 
 def _solved_per_second(width: int) -> float:
