@@ -9,7 +9,7 @@ import pytest
 from resnet_space.common.cost import PRICE_VARIABLE
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.plots import palette
-from resnet_space.runs import Metric, Run
+from resnet_space.runs import Doing, Metric, Run
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import plan, recipe
 from resnet_space.ui.finetune import status as page
@@ -106,6 +106,16 @@ def test_the_time_left_follows_from_the_pace_so_far() -> None:
     assert page.seconds_left([START, step(1, 9.0), epoch(1), step(50, 33.5)]) == pytest.approx(75)
     assert page.seconds_left([START, step(1, 9.0)]) is None
     assert page.seconds_left([START, step(1, 9.0), step(200, 80.0), epoch(10), judged(0.5)]) is None
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_beside_its_steps_a_training_names_what_it_does_and_how_much_of_it_is_done(tested: bool) -> None:
+    metrics = [START, step(200, 9.0), epoch(10), *([judged(0.5)] if tested else [])]
+    status = Status("training", doing=Doing("checking" if tested else "testing", 3, 40, 12.0))
+    text = shown(status, metrics).text
+    assert "3 of 40 images · about 12 s left" in text
+    assert "images/s" not in text
+    assert ("Meanwhile the heatmaps are checked" in text) == ("50.0%" in text) == tested
 
 
 def test_a_solved_head_says_nothing_of_the_pace_of_what_follows() -> None:

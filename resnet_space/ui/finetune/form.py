@@ -234,6 +234,8 @@ def next_try(run: Run, status: Status) -> NextTry | None:
         return NextTry("Retry", {}) if status.state == "failed" else None
     if status.state == "failed":
         return NextTry("Resume")
+    if status.state == "finished" and plan(training, run.config.model)[-1].solved:
+        return None  # there is no better head for these features
     return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
 
 

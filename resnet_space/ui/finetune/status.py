@@ -142,10 +142,11 @@ def status_html(
             else:
                 words = f"{_tested_words(name, test)} Meanwhile {DOING.get(status.doing.phase, 'its card is written')}."
         left = seconds_left(metrics)
-        numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}"
-        if steps:  # a stop may come before the first
+        stepping = status.state == "stopping" or status.doing.phase in ("", "training")
+        numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}" if stepping else _doing_numbers(status.doing)
+        if steps and stepping:  # a stop may come before the first
             numbers += f" · {steps[-1]['images_per_second']:,.0f} images/s"
-        if left is not None and status.state == "training":
+        if left is not None and stepping and status.state == "training":
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
         words = _tested_words(f"{name} has finished", test)
@@ -180,7 +181,8 @@ def status_html(
     state = status.state + (" going" if is_underway(status) else "")
     lines = f"<pre>{escape(chr(10).join(log))}</pre>"
     more = f"<details><summary>The last lines of its log</summary>{lines}</details>" if log else ""
-    return progress_html(words, numbers, share=done / total, state=state, more=more)
+    share = 1.0 if test else done / total  # the path to a solved head may be shorter than it could have been
+    return progress_html(words, numbers, share=share, state=state, more=more)
 
 
 def _tested_words(subject: str, test: Metric) -> str:
