@@ -107,7 +107,7 @@ def test_a_second_training_of_the_same_pictures_computes_nothing(
 
 
 @pytest.mark.parametrize("strategy", ["linear-probe", "probe-then-fine-tune"])
-@pytest.mark.parametrize("interval", [11, 14])  # after the solved epoch, which begins anew, or it would never end
+@pytest.mark.parametrize("interval", [11])  # after the solved epoch, which begins anew, or it would never end
 def test_a_training_that_is_interrupted_ends_the_same(strategy: str, interval: int, start: Run, tmp_path: Path) -> None:
     chosen = config(strategy, epochs=3, backbone_lr=1e-3, head_lr=1e-3, ema=0.5)
     whole, _ = trained(tmp_path / "whole", chosen, start)
