@@ -33,6 +33,7 @@ from resnet_space.data.summary import TEST_SHARE
 
 MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
+COPIED_BYTES = 1_000_000_000  # of a set's images; larger ones would be in memory three times when they are divided
 DECODING = ".images-"  # begins the names of files of decoded images, which end with their process
 MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
 
@@ -45,9 +46,10 @@ class UnlabelledError(UserError):
 class ImageSet:
     """Decoded images of one split: `images` uint8 [N, H, W, 3], `labels` int64 [N] into `classes`.
 
-    Images on disk, of which there are more than memory should hold, are never copied as a whole: `rows` then says which
-    of `images` belong to this set. `source` has their row numbers in the files they came from, where that is known, and
-    `digests` what tells one picture with its class from another: int64 [N], of its encoded bytes and the class's name.
+    Images on disk, of which there are more than memory should hold, and those of more than a gigabyte are never copied
+    as a whole: `rows` then says which of `images` belong to this set. `source` has their row numbers in the files they
+    came from, where that is known, and `digests` what tells one picture with its class from another: int64 [N], of its
+    encoded bytes and the class's name.
     """
 
     images: Tensor
@@ -71,9 +73,9 @@ class ImageSet:
             source=None if self.source is None else self.source[indices],
             digests=None if self.digests is None else self.digests[indices],
         )
-        if self.rows is None:
+        if self.rows is None and self.images.nbytes <= COPIED_BYTES:
             return replace(smaller, images=self.images[indices])
-        return replace(smaller, rows=self.rows[indices])
+        return replace(smaller, rows=indices if self.rows is None else self.rows[indices])
 
     def to(self, device: torch.device) -> "ImageSet":
         """On the device, but for images on disk, or more than half of a GPU's free memory: they follow by batches."""

@@ -427,6 +427,17 @@ def test_images_on_disk_train_to_the_same_weights_as_in_memory(
     assert digest(run.path / WEIGHTS) == short.weights[-1]
 
 
+def test_images_that_are_too_many_to_be_copied_train_to_the_same_weights(
+    short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits_module, "COPIED_BYTES", 0)
+    splits = load_splits(SHORT.training, 16)
+    assert splits.train.images.data_ptr() == splits.validation.images.data_ptr()
+    run = Run.create(tmp_path / "run", SHORT)
+    list(train(run))
+    assert digest(run.path / WEIGHTS) == short.weights[-1]
+
+
 @pytest.mark.parametrize("interval", [4, 7])
 def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_weights_and_metrics(
     short: Trained, tmp_path: Path, interval: int
