@@ -55,7 +55,7 @@ def probe(dataset: str, name: str, size: int) -> dict[str, Any]:
     seconds = time.monotonic() - began
 
     def accuracy(rows: Tensor) -> float:
-        heads = solve(train_set[rows], splits.train.labels[rows], len(splits.train.classes))
+        heads = list(solve(train_set[rows], splits.train.labels[rows], len(splits.train.classes)))
         best = best_head(heads, validation, splits.validation.labels)
         return float((best.logits(test).argmax(1) == splits.test.labels).float().mean())
 

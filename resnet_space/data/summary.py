@@ -147,6 +147,16 @@ def sized(model: ModelConfig, size: int) -> ModelConfig:
     return replace(model, image_size=size, resize=round(size * STORED) if size > SMALL_IMAGE else None)
 
 
+def learned_images(summary: DatasetSummary, validation_fraction: float) -> int:
+    """How many images are left to learn from when those to choose by and to test with are held out."""
+    left = float(sum(summary.counts["train"]))
+    if not {"test", "validation"} & set(summary.counts):
+        left *= 1 - TEST_SHARE
+    if not {"test", "validation"} <= set(summary.counts):
+        left *= 1 - validation_fraction
+    return int(left)
+
+
 def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
     """What will hurt this training, each in one sentence that says what to do about it."""
     found = list(summary.warnings)
@@ -164,12 +174,7 @@ def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig)
             f"The largest class has {max(train) / min(train):.0f} times the images of the smallest: accuracy will say "
             "little about the small ones."
         )
-    left = float(sum(train))
-    if "test" not in summary.counts and "validation" not in summary.counts:
-        left *= 1 - TEST_SHARE
-    if "test" not in summary.counts or "validation" not in summary.counts:
-        left *= 1 - training.validation_fraction
-    if left < training.batch_size:
+    if learned_images(summary, training.validation_fraction) < training.batch_size:
         found.append(
             f"A batch of {training.batch_size} is more than there are training images: choose a smaller batch size."
         )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.explain.ood import fit_feature_statistics, recorded_means, save_feature_statistics
 from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
 from resnet_space.models import Backbone
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from resnet_space.config import ModelConfig
 
 FIT_IMAGES = 2_000  # of the training images, for the feature statistics
-LARGE = 64  # pixels, above which an image is a photograph
 COOLEST, HOTTEST = 0.05, 20.0
 
 
@@ -123,7 +123,7 @@ def sanity_metrics(
     model: Backbone, data: ImageSet, config: "ModelConfig", checked: Collection[str] = ()
 ) -> Iterator[Metric]:
     """A "sanity" of each method but those that are `checked` already, by a few of these images."""
-    large = config.image_size > LARGE
+    large = config.image_size > SMALL_IMAGE
     count = min(SANITY_IMAGES // 2 if large else SANITY_IMAGES, len(data))  # of photographs each takes seconds
     if count < 2:  # of one image, norm layers have no statistics
         return

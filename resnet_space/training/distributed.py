@@ -139,11 +139,7 @@ def summed(tensor: Tensor) -> Tensor:
 
 def agreed(flag: bool) -> bool:
     """What the first process says; the others wait for it."""
-    if _accelerator is None:
-        return flag
-    from accelerate.utils import broadcast
-
-    return bool(broadcast(torch.tensor([flag], dtype=torch.uint8)))
+    return bool(of_first(torch.tensor([flag], dtype=torch.uint8)))
 
 
 def of_first(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from resnet_space.models import Backbone
 from resnet_space.training.calibration import Passed
 from resnet_space.training.extraction import Extracted, Extractor
 from resnet_space.training.feature_store import FeatureStore
-from resnet_space.training.solver import PENALTIES, SolvedHead, best_head, path
+from resnet_space.training.solver import PENALTIES, SolvedHead, best_head, solve
 
 WORSE = 2  # heads in a row
 
@@ -60,7 +60,7 @@ class Probe:
         train, validation, _ = self._sets()
         others, labels = self.known[id(validation)].features, validation.labels.cpu()
         heads: list[SolvedHead] = []
-        for head in path(self.known[id(train)].features, train.labels.cpu(), len(train.classes), smoothing=smoothing):
+        for head in solve(self.known[id(train)].features, train.labels.cpu(), len(train.classes), smoothing=smoothing):
             heads.append(head)
             yield len(heads) / len(PENALTIES), head
             if len(heads) - heads.index(best_head(heads, others, labels)) > WORSE:

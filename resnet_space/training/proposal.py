@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
-from resnet_space.data.summary import SMALL_IMAGE, TEST_SHARE, DatasetSummary, image_settings
+from resnet_space.data.summary import SMALL_IMAGE, DatasetSummary, image_settings, learned_images
 from resnet_space.models.registry import HEAD, entry_of
 from resnet_space.training.speeds import CPU, Speeds
 from resnet_space.training.strategies import STRATEGIES, Phase, backbone_parts, plan, recipe
@@ -118,16 +118,6 @@ def settings_for(data: DatasetSummary, model: ModelConfig, strategy: str) -> dic
     fits = 2 ** int(math.log2(max(learned_images(data, training.validation_fraction), 2)))
     settings["batch_size"] = min(int(settings["batch_size"]), fits)
     return settings
-
-
-def learned_images(data: DatasetSummary, validation_fraction: float) -> int:
-    """How many images are left to learn from when those to choose by and to test with are held out."""
-    left = float(sum(data.counts["train"]))
-    if not {"test", "validation"} & set(data.counts):
-        left *= 1 - TEST_SHARE
-    if not {"test", "validation"} <= set(data.counts):
-        left *= 1 - validation_fraction
-    return int(left)
 
 
 def _best_start(data: DatasetSummary, starts: Mapping[str, ModelConfig]) -> str | None:

@@ -47,20 +47,8 @@ def solve(
     penalties: Sequence[float] = PENALTIES,
     *,
     smoothing: float = 0.0,
-) -> list[SolvedHead]:
-    """The heads with the least `mean cross-entropy + penalty / 2 * |weight|^2`, in the order of the penalties."""
-    return list(path(features, labels, classes, penalties, smoothing=smoothing))
-
-
-def path(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    penalties: Sequence[float] = PENALTIES,
-    *,
-    smoothing: float = 0.0,
 ) -> Iterator[SolvedHead]:
-    """As `solve`, one after the other.
+    """The heads with the least `mean cross-entropy + penalty / 2 * |weight|^2`, one after the other.
 
     Args:
         features: float [n, D], on the CPU.

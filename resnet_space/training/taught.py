@@ -115,7 +115,7 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     judged = torch.from_numpy(folds >= 0)
     chosen = min(range(len(PENALTIES)), key=lambda i: float(F.cross_entropy(logits[i, judged], truth[judged])))
     temperature = fit_temperature(logits[chosen, judged], truth[judged])
-    solved = solve(small, truth, len(classes), penalties[: chosen + 1])[-1]
+    *_, solved = solve(small, truth, len(classes), penalties[: chosen + 1])
     head = replace(solved, weight=solved.weight @ back, penalty=PENALTIES[chosen])
     head = replace(head, bias=solved.bias - head.weight @ known.features.mean(0))
     directions = F.normalize(known.features, dim=1)
