@@ -88,9 +88,16 @@ def fit_feature_statistics(
     rest = max(variances[k:].sum() / (d - k), 1e-6)
     learned = (mean, scale, rows[:k], np.maximum(variances[:k], rest), [rest], [1.0])
     unlimited = FeatureStatistics(*(np.ascontiguousarray(values, dtype=np.float32) for values in learned))
-    distances = np.sort(unlimited._distances(validation))
-    position = min(int(np.ceil((len(distances) + 1) * WITHIN)), len(distances)) - 1
-    return replace(unlimited, limit=np.maximum(distances[position : position + 1], np.float32(1e-6)))
+    limit = conformal_limit(unlimited._distances(validation))
+    return replace(unlimited, limit=np.array([max(limit, 1e-6)], np.float32))
+
+
+def conformal_limit(values: Floats) -> float:
+    """Within which a new value of the same kind lies with a probability of `WITHIN`, from values [n] that were held
+    out; of fewer than 19 the largest (split conformal prediction, Vovk et al. 2005).
+    """
+    position = min(int(np.ceil((len(values) + 1) * WITHIN)), len(values)) - 1
+    return float(np.sort(values)[position])
 
 
 # What a model sees

@@ -110,7 +110,6 @@ def evaluate_test(
         The evaluation and its `summary`; with a temperature, "ece_uncalibrated" says what the error was without.
     """
     import torch
-    import torch.nn.functional as F
 
     from resnet_space.data.batches import evaluation_batches
 
@@ -130,10 +129,8 @@ def evaluate_test(
         for own, truth in batches():
             uncalibrated.append(own.float().softmax(1).amax(1))
             scaled = own.float() / config.temperature
-            best = scaled.softmax(1).topk(min(TOP, len(config.classes)))
             # They stay on the device until the end, so that not every batch waits for them.
-            loss = F.cross_entropy(scaled, truth, reduction="none")
-            parts.append((truth.int(), best.indices.int(), best.values, loss))
+            parts.append(_judged(scaled, truth))
     labels, top, probabilities, losses = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
     rows = np.arange(len(data)) if data.source is None else data.source.cpu().numpy()
     evaluation = Evaluation(labels, top, probabilities, losses, rows.astype(np.int32), config.classes)
@@ -141,6 +138,22 @@ def evaluate_test(
     if config.temperature != 1:
         scores["ece_uncalibrated"] = calibration_error(torch.cat(uncalibrated).cpu().numpy(), evaluation.correct)
     return evaluation, scores
+
+
+def evaluation_of(
+    logits: "torch.Tensor", labels: "torch.Tensor", rows: "torch.Tensor", classes: tuple[str, ...]
+) -> Evaluation:
+    """From calibrated logits float32 [N, C], labels int64 [N] and rows int64 [N], on the CPU."""
+    own, top, probabilities, losses = (tensor.numpy() for tensor in _judged(logits, labels))
+    return Evaluation(own, top, probabilities, losses, rows.int().numpy(), classes)
+
+
+def _judged(logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
+    """What an evaluation stores of calibrated logits [n, C]: labels, top, probabilities, losses."""
+    import torch.nn.functional as F
+
+    best = logits.softmax(1).topk(min(TOP, logits.shape[1]))
+    return labels.int(), best.indices.int(), best.values, F.cross_entropy(logits, labels, reduction="none")
 
 
 def summary(evaluation: Evaluation) -> dict[str, float]:

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_space.explain.ood import WITHIN, FeatureStatistics, fit_feature_statistics
+from resnet_space.explain.ood import FeatureStatistics, conformal_limit, fit_feature_statistics
 from resnet_space.training.calibration import fit_temperature
-from resnet_space.training.evaluation import TOP, Evaluation
+from resnet_space.training.evaluation import Evaluation, evaluation_of
 from resnet_space.training.extraction import Extracted
 from resnet_space.training.solver import SolvedHead, solve
 
@@ -122,7 +122,7 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     return Lesson(
         head,
         temperature,
-        _evaluation(logits[chosen] / temperature, truth, judged, tuple(classes)),
+        evaluation_of(logits[chosen, judged] / temperature, truth[judged], judged.nonzero().flatten(), tuple(classes)),
         logits[chosen, judged],
         alike,
         directions,
@@ -175,30 +175,11 @@ def _in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
     return centred @ back.T, back
 
 
-def _evaluation(logits: Tensor, truth: Tensor, judged: Tensor, classes: tuple[str, ...]) -> Evaluation:
-    logits, truth = logits[judged], truth[judged]
-    best = logits.softmax(1).topk(min(TOP, len(classes)))
-    return Evaluation(
-        truth.int().numpy(),
-        best.indices.int().numpy(),
-        best.values.numpy(),
-        F.cross_entropy(logits, truth, reduction="none").numpy(),
-        judged.nonzero().flatten().int().numpy(),
-        classes,
-    )
-
-
 def _limit(directions: Tensor, folds: Tensor) -> float:
     """The distance within which 95 % of the pictures lie from the nearest that is not of their fold."""
     distances = 1 - directions @ directions.T
     distances[folds[:, None] == folds] = torch.inf
-    return max(_within(distances.min(1).values[folds >= 0].numpy()), NEAR)
-
-
-def _within(values: NDArray[np.float32]) -> float:
-    """Of values that were left out, the limit of conformal prediction, as in `explain.ood`."""
-    position = min(int(np.ceil((len(values) + 1) * WITHIN)), len(values)) - 1
-    return float(np.sort(values)[position])
+    return max(conformal_limit(distances.min(1).values[folds >= 0].numpy()), NEAR)
 
 
 def _statistics(means: NDArray[np.float32], folds: NDArray[np.int64]) -> FeatureStatistics | None:
@@ -213,4 +194,4 @@ def _statistics(means: NDArray[np.float32], folds: NDArray[np.int64]) -> Feature
         if others is not None:
             distances.append(others.ood_score(means[folds == fold]) * others.limit)
     fitted = fit_feature_statistics(means, means)
-    return fitted and replace(fitted, limit=np.array([_within(np.concatenate(distances))], np.float32))
+    return fitted and replace(fitted, limit=np.array([conformal_limit(np.concatenate(distances))], np.float32))
