@@ -9,6 +9,7 @@ from resnet_space.runs.files import *  # noqa: F403
 from resnet_space.runs.folder import Run as Run
 from resnet_space.runs.folder import Source as Source
 from resnet_space.runs.library import Library as Library
+from resnet_space.runs.library import free_name as free_name
 from resnet_space.runs.metrics import *  # noqa: F403
 from resnet_space.runs.turn import Doing as Doing
 from resnet_space.runs.turn import Ticket as Ticket

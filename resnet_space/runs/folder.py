@@ -84,10 +84,15 @@ class Run(Weights, Turn):
                 same = start.config.model.classes == config.model.classes
                 with replaced_atomically(path / START_WEIGHTS) as file:
                     save_file(weights if same else without_head(weights, config.model.entry.head), file)
-                if (start.path / NOTICE).is_file():  # what was made of such weights has to say so, too
-                    shutil.copyfile(start.path / NOTICE, path / NOTICE)
+                run.take_notice(start)
             run.write_config()
         return run
+
+    def take_notice(self, start: "Run") -> None:
+        """Say of weights from elsewhere what the run says that they were taken from, if it says anything."""
+        if (start.path / NOTICE).is_file():
+            with replaced_atomically(self.path / NOTICE) as file:
+                shutil.copyfile(start.path / NOTICE, file)
 
     @contextmanager
     def made_whole(self) -> Iterator[None]:
@@ -117,9 +122,9 @@ class Run(Weights, Turn):
         made = Run.create(path, config)
         try:
             with in_a_sentence(f"{made.name} cannot be made"):
-                for name in filter(lambda name: (self.path / name).is_file(), (START_WEIGHTS, NOTICE)):
-                    with replaced_atomically(made.path / name) as file:
-                        shutil.copyfile(self.path / name, file)
+                made.take_notice(self)
+                with replaced_atomically(made.path / START_WEIGHTS) as file:
+                    shutil.copyfile(self.path / START_WEIGHTS, file)
         except BaseException:
             discard(made.path)
             raise

@@ -37,6 +37,13 @@ METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one
 MOST_TOLD = 1_000  # lines of one run that cannot be read, of which it is remembered what is wrong
 
 
+def free_name(root: Path, kind: str, *, secret: bool = False) -> str:
+    """The first of kind-1, kind-2, ... that no folder below `root` has; a secret one ends in what nobody can guess."""
+    if secret:
+        return f"{kind}-{secrets.token_hex(5)}"
+    return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (root / name).exists())
+
+
 class Library:
     """The runs below one folder, for many readers at once: each file is read once, however many look at it."""
 
@@ -123,10 +130,8 @@ class Library:
             raise UserError(f"{run.name} is training or waiting: stop it before it is {done}.")
 
     def free_name(self, kind: str, *, secret: bool = False) -> str:
-        """The first of kind-1, kind-2, ... that no folder has; a secret one ends in what nobody can guess."""
-        if secret:
-            return f"{kind}-{secrets.token_hex(5)}"
-        return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (self.root / name).exists())
+        """Of a new run, see the function of this name."""
+        return free_name(self.root, kind, secret=secret)
 
     def metrics(self, run: Run) -> list[Metric]:
         """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list.

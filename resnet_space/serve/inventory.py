@@ -34,7 +34,7 @@ LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of 
 UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
 IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
 LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
-SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `Library.free_name` ends it on a public app
+SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `free_name` ends it on a public app
 # What is renamed when it is whole, or before it is deleted; and what `replaced_atomically` writes to.
 HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
 

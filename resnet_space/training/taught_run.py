@@ -24,7 +24,7 @@ from resnet_space.common.files import discard
 from resnet_space.config import RunConfig
 from resnet_space.explain.ood import save_feature_statistics
 from resnet_space.models import Backbone
-from resnet_space.runs import EVALUATION, LEFT_OUT_ONCE, NOTICE, RESUME, Metric, Run, without_head
+from resnet_space.runs import EVALUATION, LEFT_OUT_ONCE, RESUME, Metric, Run, without_head
 from resnet_space.training.calibration import Passed, calibrate_confidence
 from resnet_space.training.evaluation import save as save_evaluation
 from resnet_space.training.evaluation import summary
@@ -70,8 +70,7 @@ def write_taught_run(
     with made.made_whole():
         made.write_config()
         made.save_weights(_weights(model, lesson, config.model.entry.head))
-        if (backbone.path / NOTICE).is_file():
-            shutil.copyfile(backbone.path / NOTICE, made.path / NOTICE)
+        made.take_notice(backbone)
         if lesson.statistics is not None:
             save_feature_statistics(lesson.statistics, made)
         save_evaluation(lesson.held_out, made.path / EVALUATION)

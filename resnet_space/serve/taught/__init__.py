@@ -12,7 +12,6 @@ Files: `network` (the frozen network), `memory` (what is known of each set), `ca
 
 import itertools
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -34,7 +33,7 @@ from resnet_space.data.taught import (
     write_about,
     write_set,
 )
-from resnet_space.runs import OWNER, WEIGHTS, Run
+from resnet_space.runs import OWNER, WEIGHTS, Run, free_name
 from resnet_space.serve import visitors
 from resnet_space.serve.taught.cards import Cards
 from resnet_space.serve.taught.memory import Memories, Memory
@@ -161,7 +160,8 @@ class Teaching:
         context.require_writable()
         key = visitors.require_key(key, public=context.public)
         if name is None:
-            begun = TaughtSet(self._free_folder())
+            root = context.datasets.folder
+            begun = TaughtSet(root / free_name(root, KIND, secret=context.public))
             for first in FIRST_CLASSES:
                 begun = begun.with_class(first)
         else:
@@ -184,13 +184,6 @@ class Teaching:
             self._memories.of(changed.folder).now_has(changed)
         context.datasets.forget_summary(DatasetRef(changed.name))
         return changed
-
-    def _free_folder(self) -> Path:
-        """For a new set. On a public page nobody can guess its name."""
-        root = self.context.datasets.folder
-        if self.context.public:
-            return root / f"{KIND}-{secrets.token_hex(5)}"
-        return next(folder for i in itertools.count(1) if not (folder := root / f"{KIND}-{i}").exists())
 
     def _check(self, changed: TaughtSet) -> None:
         if len(changed.classes) > self.most_classes:
