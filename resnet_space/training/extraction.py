@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from resnet_space.common.background import tell_once
 from resnet_space.common.files import replaced_atomically
 from resnet_space.common.hardware import use_any_core
+from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import centre_crop, evaluation_batch, normalise
 from resnet_space.explain.ood import recorded_means
@@ -111,15 +112,11 @@ class Extractor:
 
     def __call__(self, pixels: Tensor, progress: Progress | None = None) -> Extracted:
         """Pictures uint8 [n, S, S, 3], S being `config.stored_size`, on any device."""
-        steps = self.steps(len(pixels), lambda rows: pixels[rows])
-        while True:
-            try:
-                done = next(steps)
-            except StopIteration as end:
-                extracted: Extracted = end.value
-                return extracted
+        steps = Steps(self.steps(len(pixels), lambda rows: pixels[rows]))
+        for done in steps:
             if progress is not None:
                 progress(done, len(pixels))
+        return steps.result
 
     def steps(self, count: int, pixels: Callable[[Tensor], Tensor]) -> Generator[int, None, Extracted]:
         """As calling it, where the pictures at positions int64 [m] come by `pixels`, a batch at a time.

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import keep_freed_memory
+from resnet_space.common.steps import Steps
 
 # Read once, when torch first allocates: huge pages for large CPU tensors save the page faults of every step.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -43,7 +44,6 @@ from resnet_space.training.optim import set_training_mode
 from resnet_space.training.probe import Probe
 from resnet_space.training.progress import Teller
 from resnet_space.training.run_images import check_untrained, splits_of
-from resnet_space.training.solver import SolvedHead
 from resnet_space.training.state import Training, require_enough
 
 MAX_WARNING = 1_500  # characters of warnings about the data
@@ -209,14 +209,9 @@ def _solve(training: Training, probe: Probe, doing: Teller) -> Generator[Metric,
         tell(done, probe.images)
         yield {"event": "tick", "step": 0}
     doing.tell("solving")
-    heads = probe.solve(training.config.label_smoothing)
+    heads = Steps(probe.solve(training.config.label_smoothing))
     begun, reported = time.monotonic(), 0
-    while True:
-        try:
-            share, head = next(heads)
-        except StopIteration as end:
-            best: SolvedHead = end.value
-            break
+    for share, head in heads:
         done = math.ceil(share * steps)
         rate = images * max(head.iterations, 1) / max(time.monotonic() - begun, 1e-3)
         begun = time.monotonic()
@@ -225,6 +220,7 @@ def _solve(training: Training, probe: Probe, doing: Teller) -> Generator[Metric,
             metric: Metric = {"event": "step", "step": training.progress.epoch * steps + done, "rates": {}}
             metric |= {"loss": round(head.loss, 5), "images_per_second": round(rate, 1)}
             yield training.write(metric | {"memory": memory_in_use(training.device)})
+    best = heads.result
     training.take_head(best, images)
     extra: Metric = {"penalty": best.penalty}
     if len(training.plan) > 1:  # the first number to go by, while the rest trains

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 import torch
 import torch.nn.functional as F
 
+from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import Backbone
@@ -40,17 +41,11 @@ class Probe:
         """All features; yields now and then how many of all images are done."""
         before = 0
         for data in self._sets():
-            self.known[id(data)] = yield from self._of(data, before)
+            steps = Steps(self.extractor.steps(len(data), data.pixels))
+            for done in steps:
+                yield before + done
+            self.known[id(data)] = steps.result
             before += len(data)
-
-    def _of(self, data: ImageSet, before: int) -> Generator[int, None, Extracted]:
-        steps = self.extractor.steps(len(data), data.pixels)
-        while True:
-            try:
-                yield before + next(steps)
-            except StopIteration as end:
-                extracted: Extracted = end.value
-                return extracted
 
     def solve(self, smoothing: float) -> Generator[tuple[float, SolvedHead], None, SolvedHead]:
         """The head of the penalty that the validation images choose; yields (share done, head) of each.
