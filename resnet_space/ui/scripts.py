@@ -10,17 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-FOLDER = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
 # Of components that need them: Gradio waits for these before it runs what a component has to run.
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *SERVED))
 # Of the page: it is there before any component.
-HEAD = f"<script>{(FOLDER / 'state.js').read_text(encoding='utf-8')}</script>"
+HEAD = f"<script>{(STATIC / 'state.js').read_text(encoding='utf-8')}</script>"
 
 
 async def _script(request: Request) -> Response:
     name = next(name for name in SERVED if request.url.path.endswith(f"/{name}"))
-    return Response((FOLDER / name).read_bytes(), media_type="text/javascript")
+    return Response((STATIC / name).read_bytes(), media_type="text/javascript")
 
 
 async def _plotly(_: Request) -> Response:

@@ -184,7 +184,9 @@ def test_the_hosting_pages_table_is_what_a_space_may_have() -> None:
 
 def test_this_repository_can_be_deployed() -> None:
     files = space_files(REPOSITORY)
-    assert {"app.py", "README.md", "requirements.txt", "resnet_space/ui/page.js", "docs/finetune.png"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "resnet_space/ui/static/page.js", "docs/finetune.png"} <= set(
+        files
+    )
     assert "checkpoints/resnet20-cbam-cifar10/model.safetensors" in files
     assert not any(path.startswith(("tests/", "benchmarks/", ".ci", ".venv", "data/")) for path in files)
     assert not any("/resume/" in path for path in files)

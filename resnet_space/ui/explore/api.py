@@ -10,11 +10,11 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
-from resnet_space.ui.explore.exports import stem
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.measuring import measure_network
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.views.norms import Norms, all_values
+from resnet_space.ui.exports import stem
 
 SOURCE = "test images of cifar10-mini"
 

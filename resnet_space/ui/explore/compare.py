@@ -17,7 +17,6 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.controls import chosen_images
-from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.measuring import Findings, Progress, measure_network
 from resnet_space.ui.explore.memory import MEMORY, Handle, value_of
@@ -27,6 +26,7 @@ from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.norms import block_norms, ratio_medians
 from resnet_space.ui.explore.views.responses import layers_of
 from resnet_space.ui.explore.views.view import NORM, QUARTILES, RESIDUAL, Table, rounded
+from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.stops import Stops
 
 MOST_NETWORKS = 4

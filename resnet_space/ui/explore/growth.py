@@ -12,10 +12,10 @@ from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.explore.views.view import QUARTILES, Table
+from resnet_space.ui.exports import Export, place_exports, stem
 
 if TYPE_CHECKING:
     from resnet_space.residuals.history import Growth

@@ -13,12 +13,12 @@ from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.events import LATEST
-from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.networks import load_network
 from resnet_space.ui.explore.snippets import Python
+from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:

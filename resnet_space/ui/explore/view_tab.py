@@ -10,10 +10,10 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.text import markdown_text
 from resnet_space.plots import Chart
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.exports import Export, place_exports, stem
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
+from resnet_space.ui.exports import Export, place_exports, stem
 
 CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"

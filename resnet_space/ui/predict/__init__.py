@@ -1,8 +1,8 @@
 """The predict tab: a picture and a run -> the top-5, where the model finds each class, and whether that is true.
 
 Files: `choice` (which run answers), `looks` (what a run makes of a picture), `answer`, `maps`, `evidence` (each to
-HTML), `examples`, `mistakes` (what was wrong, kept as a data set), `batch` and `many` (many pictures). `ui/predict.js`
-is what the page does itself.
+HTML), `examples`, `mistakes` (what was wrong, kept as a data set), `batch` and `many` (many pictures).
+`ui/static/predict.js` is what the page does itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence

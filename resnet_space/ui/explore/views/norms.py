@@ -15,7 +15,6 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.exports import stem, wire_download
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.pictures import BlockView, PicturesTab
@@ -30,6 +29,7 @@ from resnet_space.ui.explore.views.view import (
     fewer_points,
     rounded,
 )
+from resnet_space.ui.exports import stem, wire_download
 
 if TYPE_CHECKING:
     from gradio.components import Component
