@@ -35,3 +35,8 @@ def quoted(value: object) -> str:
 def file_name(text: str) -> str:
     """For a file that a visitor keeps: letters, digits and a few signs, on any system."""
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """ "61.9 %" of 0.619."""
+    return f"{100 * share:.{digits}f} %"

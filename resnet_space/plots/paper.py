@@ -20,7 +20,7 @@ PIXELS = 96  # of the page's charts, an inch
 CAPTION_CHARACTERS = 118
 MOST_VECTORS = 1_500  # points of one series; more would make a file that no viewer scrolls
 MARKERS = {"circle": "o", "diamond": "D", "star": "*"}
-DASHES = {"solid": "-", "dash": "--", "dot": ":"}
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (9, 3))}
 
 
 def paper_figure(charts: Sequence[Mapping[str, Any]], caption: str) -> Figure:

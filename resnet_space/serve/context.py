@@ -21,6 +21,7 @@ from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_mo
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
 from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
+from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.datasets import Datasets
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_USERS = 1_000  # whose names are remembered
 PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
+LONGEST_NAME = 80  # letters of what a visitor of a public app calls a run
 AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
@@ -118,6 +120,15 @@ class AppContext:
     def new_path(self, kind: str) -> Path:
         """For a new run. On a public app its address is for those only to whom it is given."""
         return self.library.root / self.library.free_name(kind, secret=self.public)
+
+    def named_path(self, name: str) -> Path:
+        """For a new run of this name; on a public app nobody can guess the rest of it. Raises UserError."""
+        require_name(name)
+        if self.public:
+            return self.new_path(name[:LONGEST_NAME])
+        if name in NOT_MADE_HERE or (self.library.root / name).exists():
+            raise UserError(f"There is a run named {name} already: choose another name.")
+        return self.library.root / name
 
     def delete_run(self, name: str, key: str | None) -> None:
         """Delete a visitor's run; one that is another's too goes from their sight only. One that waits for its turn

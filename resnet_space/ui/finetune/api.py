@@ -15,9 +15,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.ui.finetune.fields import DATASET
 from resnet_space.ui.finetune.form import Request, create_run, start_training
-from resnet_space.ui.finetune.more_data import bring_archive, download
+from resnet_space.ui.finetune.more_data import DATASET, bring_archive, download
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision

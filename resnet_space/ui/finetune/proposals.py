@@ -56,5 +56,14 @@ def deviates(values: Mapping[str, Any], proposal: Proposal) -> bool:
 
 
 def recommendation_html(proposal: Proposal) -> str:
-    words = escape(f"{proposal.reason} {proposal.more}".strip())
-    return f'<p class="recommended"><b>Recommended:</b> {words}</p>'
+    more = f' <span class="subdued">{escape(proposal.more)}</span>' if proposal.more else ""
+    return f'<p class="recommended">{escape(proposal.reason)}{more}</p>'
+
+
+def estimate_html(proposal: Proposal, values: Mapping[str, Any]) -> str:
+    """How long the form's training takes: known where its strategy has the proposed length."""
+    same = all(values.get(name) == proposal.settings.get(name) for name in ("epochs", "image_size"))
+    if same and proposal.seconds is None:
+        return ""
+    words = proposal.time if same else "duration not known for this number of epochs and image size"
+    return f'<p class="note">{words[0].upper()}{words[1:]}.</p>'

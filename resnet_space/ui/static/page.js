@@ -72,7 +72,8 @@ Object.assign(window.resnetSpace, (() => {
     place.innerHTML = html;
   }
 
-  // One stream of events for the runs in the component's value: {"runs": [names]}. Each event has all that is shown,
+  // One stream of events for the runs in the component's value: {"runs": [names]}, the first of which the page is about.
+  // Each event has all that is shown,
   // so that nothing is lost by a broken connection; the browser connects again by itself.
   function live(element, props, trigger, watch) {
     let source = null;
@@ -81,7 +82,11 @@ Object.assign(window.resnetSpace, (() => {
 
     function receive(event) {
       const message = JSON.parse(event.data);
-      put(document.querySelector("#status .live"), message.status);
+      // Read-only, the page has no place for what trains.
+      for (const [place, html] of [["#status .live", message.status], ["#result .live", message.result]]) {
+        const found = document.querySelector(place);
+        if (found) put(found, html);
+      }
       put(element.querySelector(".table"), message.table);
       for (const [name, figure] of Object.entries(message.figures)) {
         draw(element.querySelector(`[data-chart="${name}"]`), figure);
@@ -92,12 +97,11 @@ Object.assign(window.resnetSpace, (() => {
     }
 
     function connect() {
-      const wanted = (props.value?.runs ?? []).join(",");
-      if (wanted === runs) return;
+      const wanted = props.value?.runs?.join(",") ?? null;
+      if (wanted === runs) return; // as long as the server has not said which there are, nothing is said of them
       runs = wanted;
       source?.close();
-      const beside = runs.split(",").filter((name) => name !== window.resnetSpace.state.run);
-      window.resnetSpace.show("finetune", { with: beside.join(",") });
+      window.resnetSpace.show("finetune", { with: runs.split(",").slice(1).join(",") });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
       source.onmessage = receive;
     }
