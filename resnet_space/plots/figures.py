@@ -15,6 +15,8 @@ from resnet_space.common.text import shortened
 from resnet_space.plots import palette
 from resnet_space.runs import Metric
 
+MOST_ROWS = 60  # of a table that is drawn
+
 
 def learning_curves(metrics: Sequence[Metric]) -> Figure:
     """Loss by iteration and accuracy by epoch of one run, for its card."""
@@ -80,6 +82,26 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
             axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
     return figure
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Figure:
+    """A table as a figure, at most its first rows."""
+    texts = [[shortened(_cell_words(cell)) for cell in row] for row in rows[:MOST_ROWS]]
+    figure = Figure(figsize=(9, 0.5 + 0.3 * len(texts)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    drawn = axes.table(texts, colLabels=list(columns), loc="upper left", cellLoc="left", edges="horizontal")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(8)
+    drawn.auto_set_column_width(list(range(len(columns))))
+    for (row, _), cell in drawn.get_celld().items():
+        cell.get_text().set_parse_math(False)
+        cell.get_text().set_fontweight("bold" if row == 0 else "normal")
+    return figure
+
+
+def _cell_words(cell: object) -> str:
+    return f"{cell:.3g}" if isinstance(cell, float) else "" if cell is None else str(cell)
 
 
 def residual_profile(

@@ -82,7 +82,7 @@ def propose(
         data: what it has.
         starts: the weights at hand, by the names of their runs, the best first.
         speeds: of this machine.
-        chosen: what is settled already, of `CHOICES`; a start of it has to be among `starts`.
+        chosen: what is settled already, of `CHOICES` and "epochs"; a start of it has to be among `starts`.
         most_epochs: that a training may have here.
 
     Raises:
@@ -98,6 +98,7 @@ def propose(
     work = _Work(data, model, speeds, new_cbam=new_cbam, most_epochs=most_epochs)
     strategy = chosen.get("strategy") or _best_strategy(work, start)
     settings = work.settings(strategy)
+    settings |= {"epochs": chosen["epochs"]} if "epochs" in chosen else {}
     seconds = work.seconds(strategy, settings["epochs"])
     training = _training_words(work.model, start, strategy, settings["epochs"])
     time = _time_words(seconds, speeds)

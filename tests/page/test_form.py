@@ -246,7 +246,7 @@ def test_a_starts_own_cbam_stays_and_is_not_new(context: AppContext) -> None:
 
 @pytest.mark.parametrize("cbam", ["none", "block"])
 def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(context: AppContext, cbam: str) -> None:
-    with pytest.raises(UserError, match=f"^gated has CBAM already, .*'{AS_IT_IS}'\\.$"):
+    with pytest.raises(UserError, match=f"^gated already has CBAM .*'{AS_IT_IS}'\\.$"):
         requested_config(context, ask("gated", cbam=cbam))
 
 
@@ -679,7 +679,7 @@ def ended(run: Run, status: str, **more: str) -> Run:
     [
         (Status("new"), "Train it", None, False),
         (Status("stopped"), "Resume", None, True),
-        (Status("finished"), "Train on", None, True),
+        (Status("finished"), "Train longer", None, True),
         (Status("failed", "Killed."), "Resume", None, False),
         (Status("failed", "", "memory"), "Retry with batch size 32", {"batch_size": 32}, False),
         (
@@ -730,7 +730,7 @@ def test_a_stopped_run_goes_on_as_it_was_or_for_longer(context: AppContext, star
 def test_a_finished_run_goes_on_only_for_longer(context: AppContext, started: list[tuple[str, bool]]) -> None:
     run = ended(create_run(context, ask(epochs=4)), "finished")
     for epochs in (0, None, "many", -1):
-        with pytest.raises(UserError, match="say how many more, at least 1"):
+        with pytest.raises(UserError, match="enter how many more to train, at least 1"):
             go_on(context, run.name, None, epochs)
     with pytest.raises(UserError, match=r"^The number of added epochs is 5000, but must be"):
         go_on(context, run.name, None, 5000)

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import save
 
 from resnet_space.runs import Run, last_metric
@@ -48,20 +48,48 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
+SETUP, OTHER_DATA = "Change the setup", "Other data"  # what is folded at first
+
+
+def unfold(page: Page, name: str) -> None:
+    """Open the folded part of the page that begins with this name, unless it is open."""
+    head = page.get_by_role("button", name=name).filter(visible=True).first
+    if "open" not in (head.get_attribute("class") or "").split():
+        head.click()
+
+
+def dataset(page: Page) -> Locator:
+    unfold(page, OTHER_DATA)
+    return page.get_by_label("Dataset", exact=True)
+
+
 def choose_data(page: Page, name: str) -> None:
-    page.get_by_label("Data", exact=True).click()
+    dataset(page).click()
     page.get_by_role("option", name=name, exact=True).click()
-    expect(page.get_by_label("Data", exact=True)).to_have_value(name)
+    expect(dataset(page)).to_have_value(name)
 
 
 def choose_strategy(page: Page, name: str) -> None:
+    unfold(page, SETUP)
     page.get_by_label("Strategy").click()
     page.get_by_role("option", name=name).click()
 
 
 def start(page: Page, epochs: int) -> None:
+    unfold(page, SETUP)
     page.get_by_label("Epochs", exact=True).fill(str(epochs))
     page.get_by_role("button", name="Start", exact=True).click()
+
+
+def upload(page: Page, archive: Path) -> Locator:
+    """Drop an archive on its card. Returns what is told of it."""
+    page.locator("#archive input[type=file]").set_input_files(archive)
+    return page.locator(".report").filter(has_text="is ready")
+
+
+def subject(page: Page) -> Locator:
+    """The run that the page is about."""
+    return page.locator("#subject input")
 
 
 def learn(page: Page, app: App, epochs: int) -> Run:
@@ -90,11 +118,26 @@ def expect_points(page: Page, title: str, count: int) -> None:
 
 def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, page: Page, browser: Browser) -> None:
     expect(page.get_by_text("Nothing is training.")).to_be_visible()
+    # Before anything was trained, the run that ships is shown, and the setup can be started without a scroll.
+    result = page.locator("#result")
+    expect(result).to_contain_text(re.compile(r"88\.6 %.*8,864 of 10,000 test images correct", re.DOTALL))
+    expect(page.get_by_text("Showing: resnet20-cbam-cifar10")).to_be_visible()
+    expect(page.locator("#recommended")).to_contain_text(
+        re.compile("fit a new head on ResNet-20.*About .* on this CPU")
+    )
+    box = page.get_by_role("button", name="Start", exact=True).bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 900
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_hidden()
+    expect(page.get_by_text("On a rented GPU")).to_be_hidden()  # none is set up
     keep(page, "1-before")
 
     start(page, epochs=3)
     expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_hidden()
+    expect(subject(page)).to_have_value("fine-tune-1")
     expect(page.locator(".status.training")).to_contain_text("left")
+    expect(result).to_contain_text("Best validation accuracy so far of 200 images")
     keep(page, "2-training")
     before = progress(page)
 
@@ -102,11 +145,13 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
     assert progress(page) >= before
+    unfold(page, SETUP)
     expect(page.get_by_label("Epochs", exact=True)).to_have_value("3")  # as it was set before
 
     second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
     second.goto(app.url)
     expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+    unfold(second, SETUP)
     expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("3")  # which another visitor had set
     second.locator("#live .chart").first.scroll_into_view_if_needed()
     expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
@@ -115,16 +160,22 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.locator(".status.finished")).to_contain_text("fine-tune-1 has finished", timeout=TRAINED_MS)
     test = last_metric(app.run("fine-tune-1").metrics(), "test")
     assert test is not None
-    expect(page.locator(".status.finished")).to_contain_text(f"{test['accuracy']:.1%}")
+    share, count = f"{100 * test['accuracy']:.1f} %", round(1_000 * test["accuracy"])
+    expect(page.locator(".status.finished")).to_contain_text(share)
+    expect(result).to_contain_text(re.compile(rf"{share}.*{count} of 1,000 test images correct", re.DOTALL))
 
-    page.get_by_role("button", name="Compare").click()
-    expect(page.locator(".status.finished")).to_contain_text("scratch-1 has finished", timeout=TRAINED_MS)
-    expect(page.locator(".finding")).to_contain_text("pretraining is worth +")
+    page.get_by_role("button", name="Compare with random initialisation").click()
+    expect(page.locator(".worth")).to_contain_text("pretraining is worth +", timeout=TRAINED_MS)
+    expect(page.locator("#live .runs")).to_contain_text("scratch-1")
+    expect(subject(page)).to_have_value("fine-tune-1")  # the other one is beside it
+    expect(page).to_have_url(re.compile(r"run=fine-tune-1&with=scratch-1$"))
+    expect(page.get_by_role("button", name="Compare with random initialisation")).to_be_hidden()
+    expect(page.locator(".status.finished")).to_be_visible(timeout=TRAINED_MS)
     keep(page, "3-compared")
 
     page.get_by_role("button", name="Try it in Predict").click()
-    expect(page.get_by_label("Run", exact=True).first).to_have_value("scratch-1")
-    page.get_by_label("Run", exact=True).first.click()
+    expect(subject(page)).to_have_value("fine-tune-1")
+    subject(page).click()
     page.get_by_role("option", name="resnet20-cbam-cifar10").click()
     page.get_by_role("button", name="Example: horse").click()
     expect(page.locator("#answer .said")).to_have_text("horse", timeout=SHOWN_MS)
@@ -171,18 +222,23 @@ def photographs(folder: Path) -> Path:
 
 
 def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page: Page, tmp_path: Path) -> None:
-    page.get_by_role("button", name="Other images").click()
-    page.locator("#archive input[type=file]").set_input_files(photographs(tmp_path))
-    report = page.locator(".report")
-    expect(report).to_contain_text("pond is ready: 24 images of 2 classes", timeout=SHOWN_MS)
+    report = upload(page, photographs(tmp_path))
+    expect(report).to_contain_text("pond is ready: 24 images in 2 classes", timeout=SHOWN_MS)
     expect(report).to_contain_text("2 files were left out")
-    expect(page.get_by_label("Data", exact=True)).to_have_value("pond")
+    expect(dataset(page)).to_have_value("pond")
+    unfold(page, SETUP)
     expect(page.get_by_label("Batch size")).to_have_value("16")  # of the 24 some are held out
     expect(page.locator(".caution").filter(has_text="There are no test images")).to_be_visible()
-    page.get_by_role("button", name="The data").click()
-    expect(page.locator(".data .tiles img")).to_have_count(24)  # as they are, and as they are seen
-    page.get_by_role("button", name="The plan").click()
+    expect(page.locator("#data-view .tiles img")).to_have_count(24)  # as they are, and as they are seen
+    # The bars of the classes stand below the pictures, not behind them.
+    page.get_by_text("Images per class, splits").click()
+    bottom, top = (page.locator(f"#data-view .{part}").first.bounding_box() for part in ("tiles", "bars"))
+    assert bottom is not None
+    assert top is not None
+    assert bottom["y"] + bottom["height"] <= top["y"]
+    unfold(page, "Plan")
     choose_strategy(page, "last-stage")
+    expect(page.get_by_text("the last stage and the head train")).not_to_have_count(0)  # what it is for, and the plan
     expect(page.locator(".plan .frozen")).to_have_count(5)  # the stem, two stages, CBAM's two parts
     keep(page, "9-photographs")
 
@@ -210,17 +266,17 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     weights = torchvision.models.resnet18().state_dict()
     app.hub.add_model("timm/resnet18.tv_in1k", {"model.safetensors": save(weights), "config.json": b"{}"})
 
-    page.get_by_role("button", name="Other images").click()
-    page.get_by_role("tab", name="Hugging Face Hub").click()
-    page.get_by_label("Data set").fill("nobody/nothing")
-    page.get_by_label("Data set").press("Enter")
+    unfold(page, OTHER_DATA)
+    page.get_by_label("Dataset on the Hub").fill("nobody/nothing")
+    page.get_by_label("Dataset on the Hub").press("Enter")
     expect_toast(page, "nobody/nothing")  # missing or private
-    page.get_by_label("Data set").fill("uoft-cs/cifar10")
-    page.get_by_label("Data set").press("Enter")
+    page.get_by_label("Dataset on the Hub").fill("uoft-cs/cifar10")
+    page.get_by_label("Dataset on the Hub").press("Enter")
     page.get_by_role("button", name="Download").click()
     expect(page.locator(".report")).to_contain_text("uoft-cs/cifar10 is here: 10 classes", timeout=SHOWN_MS)
 
-    page.get_by_label("Start from").click()
+    unfold(page, SETUP)
+    page.get_by_label("Backbone", exact=True).click()
     page.get_by_role("option", name="resnet18.tv_in1k").click()
     expect(page.locator(".caution")).to_contain_text("enlarged to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
@@ -240,6 +296,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
 
 
 def test_a_learning_rate_is_suggested_and_drawn(page: Page) -> None:
+    unfold(page, SETUP)
     before = page.get_by_label("Head rate").input_value()
     page.get_by_label("Batch size").fill("32")
     page.get_by_role("button", name="Suggest a learning rate").click()
@@ -260,6 +317,8 @@ SLOW_NETWORK = """() => {
 
 
 def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(page: Page) -> None:
+    unfold(page, SETUP)
+    unfold(page, OTHER_DATA)
     page.evaluate(SLOW_NETWORK)
     backbone, head = page.get_by_label("Backbone rate"), page.get_by_label("Head rate")
     before = backbone.input_value()
@@ -274,6 +333,7 @@ def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(
 
     page.add_init_script(f"({SLOW_NETWORK})()")
     page.reload()
+    unfold(page, SETUP)
     page.get_by_label("Batch size").fill("24")
     expect(head).not_to_have_value("0.0123")
     expect(head).to_have_value("0.0123")  # taken back, as the server has answered
@@ -281,6 +341,7 @@ def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(
 
 
 def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
+    unfold(page, SETUP)
     page.evaluate(SLOW_NETWORK)
     for strategy in ("linear-probe", "discriminative"):
         choose_strategy(page, strategy)
@@ -308,6 +369,16 @@ def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path:
     expect(page.locator("#gates .maps figure").first).to_be_visible(timeout=SHOWN_MS)
 
 
+WATCH_STATES = """() => {
+  window.states = [];
+  const note = () => {
+    const [state] = document.querySelector("#status .status").classList.value.split(" ").slice(1);
+    if (window.states.at(-1) !== state) window.states.push(state);
+  };
+  new MutationObserver(note).observe(document.querySelector("#status .live"), { childList: true });
+}"""
+
+
 def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App, page: Page) -> None:
     choose_data(page, TINY)
     start(page, epochs=200)
@@ -323,8 +394,11 @@ def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App
     expect(page.locator(".status.training")).to_contain_text("left", timeout=TRAINED_MS)
     following = page.locator(".status b").first.inner_text()
     assert following != name
+    page.evaluate(WATCH_STATES)
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".status.stopped")).to_contain_text(f"{following} was stopped", timeout=SHOWN_MS)
+    states = page.evaluate("window.states")  # it does not train again between the two
+    assert states[states.index("stopping") :] == ["stopping", "stopped"]
     assert app.run(following).load_model() is not None
     keep(page, "7-stopped")
 

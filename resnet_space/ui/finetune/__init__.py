@@ -17,7 +17,7 @@ from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, counterpart, difference_html, mixed_data
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import build_fields, heading, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, build_fields, heading, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -32,8 +32,6 @@ from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.subject import Subject
-
-MORE_EPOCHS = 5  # that a finished run is offered
 
 LIVE = """
 <div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>
@@ -97,11 +95,6 @@ def build_finetune(
                 try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
                 explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
                 take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
-            with gr.Row(visible=False, elem_id="going-on") as going_on:
-                more_epochs = gr.Number(
-                    MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
-                )
-                go_on_button = gr.Button("Resume", min_width=160, size="sm")
             live = gr.HTML(
                 {"runs": None},
                 html_template=LIVE,
@@ -185,8 +178,8 @@ def build_finetune(
             compare_button: gr.update(visible=own and idle and pretrained and alone),
             see_mistakes: gr.update(visible=tested),
             take_it: gr.update(visible=usable),
-            going_on: gr.update(visible=offer is not None),
-            more_epochs: gr.update(
+            form.going_on: gr.update(visible=offer is not None),
+            form.more_epochs: gr.update(
                 visible=bool(offer and offer.takes_epochs),
                 value=MORE_EPOCHS if finished else 0,
                 info="re-evaluates on the test set" if finished else "than planned; may be 0",
@@ -198,7 +191,7 @@ def build_finetune(
             run_list.table: run_rows(context, key),
         }
         update |= {button: gr.update(visible=usable and (idle or tested)) for button in (try_it, explore_it)}
-        update |= {go_on_button: gr.update(value=offer.label)} if offer else {}
+        update |= {form.go_on_button: gr.update(value=offer.label)} if offer else {}
         return update | ({names: trained} if trained != known else {})
 
     @costly
@@ -234,18 +227,18 @@ def build_finetune(
             raise UserError("Nothing is training, so there is nothing to stop.")
         context.trainer.stop(run)
 
-    view = [
-        live,
-        beside,
-        form.start_button,
-        form.queue_button,
-        form.stop_button,
-        form.name,
+    view: list[Any] = [live, beside, form.start_button, form.queue_button, form.stop_button, form.name]
+    view += [
         compare_button,
         see_mistakes,
+        try_it,
+        explore_it,
+        take_it,
+        form.going_on,
+        form.go_on_button,
+        form.more_epochs,
     ]
-    view += [try_it, explore_it, take_it, going_on, go_on_button, more_epochs, difference, followed, mistakes.judged]
-    view += [figures, names, run_list.table]
+    view += [form.more_epochs, difference, followed, mistakes.judged, figures, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]
     redraw: Any = LATEST | {"fn": refresh, "inputs": [*asked, names], "outputs": view, "concurrency_limit": 8}
@@ -261,7 +254,7 @@ def build_finetune(
     for triggers, handler, inputs, outputs in (
         ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
         ([compare_button.click], on_compare, [], []),
-        ([go_on_button.click], on_go_on, [more_epochs], []),
+        ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
     ):
         started = gr.on(
             triggers, handler, [*asked, *inputs], [*started_here, *outputs], show_progress_on=form.message, **PRIVATE

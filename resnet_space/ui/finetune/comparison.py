@@ -10,7 +10,7 @@ from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import STRATEGIES
-from resnet_space.ui.finetune.status import RANDOM_WORDS, duration, is_underway, start_of
+from resnet_space.ui.finetune.status import duration, is_underway, start_of
 from resnet_space.ui.reports import accuracy_words, correct_words, interval_words
 
 Row = tuple[Run, Status, Sequence[Metric]]
@@ -42,7 +42,9 @@ def result_html(rows: Sequence[Row]) -> str:
     best = _best_validation(metrics)
     if best is not None:
         of = f" of {best[1]:,} images" if best[1] else ""
-        then = "The test result follows after the last epoch." if is_underway(status) else "It was not tested."
+        then = "The test follows after the last epoch." if is_underway(status) else "It was not tested."
+        solved = next((m["test_accuracy"] for m in metrics if "test_accuracy" in m), None)
+        then += f" New head alone: {percent(solved)} on the test set." if solved is not None else ""
         words = f"<div>Best validation accuracy so far{of}</div><div class='subdued'>{then}</div>"
         return _result(percent(best[0]), about + words)
     words = "The accuracy appears here after the first epoch." if is_underway(status) else "It was not tested here."
@@ -50,17 +52,19 @@ def result_html(rows: Sequence[Row]) -> str:
 
 
 def _worth_html(rows: Sequence[Row]) -> str:
-    """What pretraining is worth to the first run, by the others that were trained alike but for their start."""
-    for other in rows[1:]:
-        pair = _pretrained_and_scratch(rows[0], other)
-        if pair is not None:
-            (_, pretrained), (_, scratch) = pair
-            points = 100 * (pretrained["accuracy"] - scratch["accuracy"])
-            first = last_metric(other[2], "test") or {}
-            start = "From scratch" if not other[0].config.training.start else "Pretrained"
+    """What pretraining is worth to the first run, by the first other one that differs in nothing but the start."""
+    run, _, metrics = rows[0]
+    for other, _, others_metrics in rows[1:]:
+        own, others = last_metric(metrics, "test"), last_metric(others_metrics, "test")
+        if own and others and counterpart(run, [other]) is not None:
+            scratch = other.config.training.start is None
+            pretrained, random = (own, others) if scratch else (others, own)
+            points = 100 * (pretrained["accuracy"] - random["accuracy"])
+            start = "From scratch" if scratch else f"From {escape(start_of(other))}"
             return (
-                f'<div class="worth">{start}: <b>{percent(first["accuracy"])}</b>, so pretraining is worth '
-                f"<b>{points:+.1f} points</b>.</div>"
+                f'<div class="worth">{start}: <b>{percent(others["accuracy"])}</b>, so pretraining is worth '
+                f'<b>{points:+.1f} points</b> <span class="subdued">(same model, data, '
+                f"{run.config.training.total_epochs} epochs)</span></div>"
             )
     return ""
 
@@ -80,15 +84,6 @@ def _budget(run: Run) -> tuple[object, ...]:
     return training.dataset, training.total_epochs, training.batch_size
 
 
-def _pretrained_and_scratch(one: Row, other: Row) -> tuple[tuple[Run, Metric], tuple[Run, Metric]] | None:
-    """Both with their tests, the pretrained one first, where nothing but the start makes a difference."""
-    tested = [(run, test) for run, _, metrics in (one, other) if (test := last_metric(metrics, "test"))]
-    if len(tested) < 2 or counterpart(one[0], [other[0]]) is None:
-        return None
-    first, second = sorted(tested, key=lambda pair: pair[0].config.training.start is None)
-    return first, second
-
-
 def _best_validation(metrics: Sequence[Metric]) -> tuple[float, int] | None:
     """The best validation accuracy, and of how many images; 0 where that was not written."""
     best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
@@ -102,7 +97,7 @@ def mixed_data(runs: Sequence[Run]) -> bool:
 
 
 def runs_html(runs: Sequence[Row]) -> str:
-    """A table of the shown runs, in the colours of the plots, and what their comparison says."""
+    """A table of the shown runs, in the colours of the plots."""
     if not runs:
         return '<div class="empty">Your runs are compared here.</div>'
     rows = []
@@ -130,7 +125,6 @@ def runs_html(runs: Sequence[Row]) -> str:
     return (
         f"{_mixed_html([run for run, *_ in runs])}"
         f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f"{finding_html(runs)}"
     )
 
 
@@ -145,28 +139,6 @@ def _strategy_html(run: Run) -> str:
     return f'<div class="subdued">{strategy.label}</div>' if strategy.start == "needed" else ""
 
 
-def finding_html(runs: Sequence[Row]) -> str:
-    """What a pretrained run and one from scratch of equal budget say about each other: of several, the first that fits
-    the first.
-    """
-    for one in runs:
-        for other in runs:
-            pair = _pretrained_and_scratch(one, other) if one is not other else None
-            if pair is None:
-                continue
-            (run, test), (_, other_test) = pair
-            points = 100 * (test["accuracy"] - other_test["accuracy"])
-            chosen = STRATEGIES[run.config.training.strategy]
-            strategy = f" ({chosen.label})" if chosen.start == "needed" else ""
-            return (
-                f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: '
-                f"<b>{percent(test['accuracy'])}</b> from {escape(start_of(run))}{strategy}, "
-                f"<b>{percent(other_test['accuracy'])}</b> from {RANDOM_WORDS}. Here pretraining is worth "
-                f"<b>{points:+.1f} points</b>.</p>"
-            )
-    return ""
-
-
 def difference_html(runs: Sequence[Run], labels: Mapping[str, str] | None = None) -> str:
     """What differs between the settings of two runs, as a table; nothing for any other number of runs.
 
@@ -174,7 +146,9 @@ def difference_html(runs: Sequence[Run], labels: Mapping[str, str] | None = None
     """
     if len(runs) != 2:
         return ""
-    first, second = ({**_settings(run.config.model), **_settings(run.config.training)} for run in runs)
+    first, second = (
+        {**_settings(run.config.model), **_settings(run.config.training), "start": start_of(run)} for run in runs
+    )
     rows = "".join(
         f"<tr><td>{escape(_label(name, labels or {}))}</td><td>{escape(_value(first.get(name)))}</td>"
         f"<td>{escape(_value(second.get(name)))}</td></tr>"

@@ -99,7 +99,9 @@ def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
         seen = augmented(stored, config.model, config.training, generator, part)[0]
         pictures.append(tile(Image.fromarray(seen.round().clamp(0, 255).to(torch.uint8).numpy())))
     size = config.model.image_size
-    title = f"In training, at {size} x {size} pixels, randomly cropped{' and flipped' if config.training.flip else ''}"
+    cropped = ["cropped"] if config.training.crop == "resized" or config.training.crop_padding else []
+    drawn = " and ".join([*cropped, *(["flipped"] if config.training.flip else [])])
+    title = f"As the model sees them in training, at {size} x {size} pixels{f', randomly {drawn}' if drawn else ''}"
     return tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
 
 

@@ -25,6 +25,8 @@ from resnet_space.ui.finetune.proposals import (
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
 from resnet_space.ui.pull import build_pull
 
+MORE_EPOCHS = 5  # that a finished run is offered
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -51,6 +53,9 @@ class Fields:
     start_button: gr.Button
     queue_button: gr.Button  # instead, while one trains
     stop_button: gr.Button
+    going_on: gr.Row  # where the subject can train on, with the two that follow
+    more_epochs: gr.Number
+    go_on_button: gr.Button
 
     @property
     def dataset(self) -> gr.Dropdown:
@@ -134,11 +139,16 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         with gr.Row(elem_id="start-row", equal_height=True):
             run_name = gr.Textbox("", label="Run name", min_width=140, max_length=96, elem_id="run-name")
             start_button = gr.Button("Start", variant="primary", min_width=110)
-            queue_button = gr.Button("Add to the queue", min_width=130, visible=False)
+            queue_button = gr.Button("Queue", min_width=90, visible=False)
             stop_button = gr.Button("Stop", variant="stop", min_width=110, visible=False)
         estimate = gr.HTML("", elem_id="estimate", apply_default_css=False)
         gr.HTML(UNKNOWN, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
         message = gr.HTML("", elem_classes="told", apply_default_css=False)
+        with gr.Row(visible=False, elem_id="going-on") as going_on:
+            more_epochs = gr.Number(
+                MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
+            )
+            go_on_button = gr.Button("Resume", min_width=150)
     return Fields(
         start,
         pulled,
@@ -161,6 +171,9 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         start_button,
         queue_button,
         stop_button,
+        going_on,
+        more_epochs,
+        go_on_button,
     )
 
 

@@ -54,7 +54,8 @@ def build_figures(context: AppContext, visitor: gr.BrowserState, subject: Subjec
 def figure_of(context: AppContext, which: str, about: str | None, beside: Sequence[str], key: str | None) -> Export:
     """What is exported of the subject and the runs beside it. Raises UserError where there is nothing."""
     if which == RUNS:
-        return Export("runs", [], "", (list(RUN_COLUMNS), run_rows(context, key)), None)
+        rows = run_rows(context, key)
+        return Export("runs", [], "", (list(RUN_COLUMNS), rows), None, lambda: _table_figure(list(RUN_COLUMNS), rows))
     run = context.library.open(about or "")
     if which in CURVES:
         return _curves(context, which, [run.name, *beside])
@@ -66,18 +67,19 @@ def figure_of(context: AppContext, which: str, about: str | None, beside: Sequen
 def _curves(context: AppContext, which: str, names: Sequence[str]) -> Export:
     label, event, keys, draw = CURVES[which]
     histories = {run.name: metrics for run, _, metrics in rows_of(context, names)}
-    rows = [
-        [name, *(metric.get(key) for key in keys)]
-        for name, metrics in histories.items()
-        for metric in metrics
-        if metric["event"] == event and keys[-1] in metric
-    ]
+    told = [(name, metric) for name, metrics in histories.items() for metric in metrics if metric["event"] == event]
+    if which == "rates":
+        keys = ("step", "part", "rate")
+        rates = ((name, metric["step"], metric.get("rates", {})) for name, metric in told)
+        rows = [[name, step, part, rate] for name, step, of_parts in rates for part, rate in of_parts.items()]
+    else:
+        rows = [[name, *(metric.get(key) for key in keys)] for name, metric in told if keys[-1] in metric]
     python = (
         "from resnet_space.runs import Run\n\n"
         f"for name in {list(histories)}:\n"
         '    for metric in Run.open(f"checkpoints/{name}").metrics():\n'
         f'        if metric["event"] == {event!r}:\n'
-        f"            print(name, *(metric.get(key) for key in {keys}))"
+        f"            print(name, *(metric.get(key) for key in {CURVES[which][2]}))"
     )
     caption = f"{label} of {', '.join(histories)}."
     return Export(stem(*names[:1], which), [draw(histories)], caption, (["run", *keys], rows), python)
@@ -107,12 +109,19 @@ def _of_test(which: str, run: Run) -> Export:
             [[s.name, s.images, s.precision, s.recall, s.f1] for s in scores],
         )
         source = "per_class"
+        options["figure"] = lambda: _table_figure(*table)
     else:
         bins = reliability(evaluation)
         charts = [plots.reliability_chart(bins)]
         table = ["mean confidence", "accuracy", "images"], [list(one) for one in bins]
         source = "reliability"
     return Export(stem(run.name, which), charts, about, table, read.format(name=source), **options)
+
+
+def _table_figure(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
+    from resnet_space.plots.figures import table
+
+    return table(columns, rows)
 
 
 def _matrix_figure(matrix: Any, classes: Sequence[str]) -> Any:

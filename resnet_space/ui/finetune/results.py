@@ -93,7 +93,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
     tiles = []
     for i, image in zip(positions, images, strict=True):
         true, predicted = names[evaluation.labels[i]], names[evaluation.predicted[i]]
-        sure = percent(evaluation.confidence[i], 0)
+        sure = percent(evaluation.confidence[i], 0).replace(" ", "\u00a0")
         if image is not None:
             tiles.append((image, f"{true} {sure}" if true == predicted else f"{true} → {predicted} {sure}"))
     return f'<div class="data">{tiles_html(title, tiles)}</div>'
@@ -112,7 +112,7 @@ def build_results(context: AppContext) -> Mistakes:
     judged, link = gr.State(None), gr.Textbox("", visible="hidden")
     with gr.Column(elem_id="mistakes-of"):
         heading("Mistakes")
-        scores = gr.HTML(f'<p class="note">{NOTHING}</p>', apply_default_css=False)
+        scores = gr.HTML("<p>&nbsp;</p>", apply_default_css=False)  # until it is known what there is
         with gr.Column(visible=False) as panel:
             cell = gr.Dropdown([], label="Pictures", info="or click a cell of the matrix", allow_custom_value=False)
             tiles = gr.HTML("", elem_id="tiles", apply_default_css=False)

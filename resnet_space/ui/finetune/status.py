@@ -89,13 +89,18 @@ def seconds_left(metrics: Sequence[Metric]) -> float | None:
     start = last_metric(metrics, "start")
     if start is None:
         return None
-    solved = sum(phase["epochs"] for phase in start.get("phases", ()) if phase.get("solved"))
-    steps = [m for m in metrics if m["event"] == "step" and m["step"] > solved * start["steps_per_epoch"]]
+    steps = [m for m in metrics if m["event"] == "step" and m["step"] > _solved_steps(start)]
     left = start["epochs"] * start["steps_per_epoch"] - steps[-1]["step"] if steps else 0
     if len(steps) < 2 or steps[-1]["step"] <= steps[0]["step"] or left <= 0:
         return None
     seconds = steps[-1]["seconds"] - steps[0]["seconds"]
     return float(seconds / (steps[-1]["step"] - steps[0]["step"]) * left) if seconds >= WORTH_SECONDS else None
+
+
+def _solved_steps(start: Metric) -> int:
+    """How many of the first steps are none: those of the phases in which the head is solved."""
+    solved = sum(phase["epochs"] for phase in start.get("phases", ()) if phase.get("solved"))
+    return int(solved * start["steps_per_epoch"])
 
 
 def status_html(
@@ -142,7 +147,7 @@ def status_html(
         left = seconds_left(metrics)
         stepping = status.state == "stopping" or status.doing.phase in ("", "training")
         numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}" if stepping else _doing_numbers(status.doing)
-        if steps and stepping:  # a stop may come before the first
+        if stepping and start and done > _solved_steps(start):  # a stop may come before the first
             numbers += f" · {steps[-1]['images_per_second']:,.0f} images/s"
         if left is not None and left >= LEAST_LEFT and stepping and status.state == "training":
             numbers += f" · about {duration(left)} left"
@@ -166,9 +171,6 @@ def status_html(
         numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
-    solved = next((m for m in epochs if "test_accuracy" in m), None)
-    if solved and test is None:
-        words += f'<div class="subdued">{_solved_words(solved)}</div>'
     if start and start.get("warning"):
         words += f'<div class="subdued">{escape(str(start["warning"]))}</div>'
     if waiting and status.is_active:
@@ -185,13 +187,6 @@ def status_html(
 
 def _tested_words(subject: str, test: Metric) -> str:
     return f"{subject}: {correct_words(test)}, <b>{percent(test['accuracy'])}</b> ({interval_words(test)})."
-
-
-def _solved_words(epoch: Metric) -> str:
-    return (
-        f"The new head alone reaches {percent(epoch['test_accuracy'])} on {epoch.get('test_images', 0):,} test images. "
-        "Fine-tuning starts from it, and the epoch with the best validation accuracy is kept."
-    )
 
 
 def _doing_numbers(doing: Doing) -> str:

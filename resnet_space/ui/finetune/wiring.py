@@ -94,7 +94,7 @@ def wire_fields(
                 form.recommend_button: gr.update(visible=deviates(form_now, proposal)),
             }
             phases, config = requested_plan(context, request)
-            own = proposal_for(context, request.dataset, key, form_now)
+            own = proposal_for(context, request.dataset, key, form_now, epochs=form_now["epochs"])
             update[form.estimate] = estimate_html(own, form_now)
         except UserError as error:
             refused = cautions_html([str(error)])
