@@ -18,8 +18,8 @@ __all__ = ["AppContext", "build_app"]
 
 WHAT = "Fine-tune an image classifier, see what it looks at, and see what its residual blocks do."
 WHAT_FOR_READING = (
-    "**Read-only:** look at results, classify your own pictures and explore residuals; training and uploads of datasets "
-    "are switched off."
+    "**Read-only:** look at results, classify your own pictures and explore residuals; training and dataset uploads "
+    "are off."
 )
 
 
