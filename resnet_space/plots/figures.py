@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 
 from resnet_space.common.text import shortened
 from resnet_space.plots import palette
+from resnet_space.plots.export import LETTER, POINTS, Size
 from resnet_space.runs import Metric
 
-MOST_ROWS = 60  # of a table that is drawn
+MOST_ROWS = 60  # of a table without a height of its own
+# Matplotlib reads this where it draws, so it cannot be set for one figure alone.
+matplotlib.rcParams["svg.fonttype"] = "none"
 
 
 def learning_curves(metrics: Sequence[Metric]) -> Figure:
@@ -47,7 +51,7 @@ def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
 
 
 def save_svg(figure: Figure, path: Path) -> None:
-    """Write as SVG, letters as outlines, so that it looks the same everywhere."""
+    """Write as SVG, text as text, so that it can be edited and searched."""
     _save(figure, path, format="svg", dpi=300, metadata={"Date": None})
 
 
@@ -84,19 +88,24 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Figure:
-    """A table as a figure, at most its first rows."""
-    texts = [[shortened(_cell_words(cell)) for cell in row] for row in rows[:MOST_ROWS]]
-    figure = Figure(figsize=(9, 0.5 + 0.3 * len(texts)), layout="constrained")
-    axes = figure.add_subplot()
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], size: Size) -> Figure:
+    """A table as a figure, as many of its first rows as there is room for."""
+    line = 1.9 * size.text / POINTS
+    texts = [
+        [shortened(_cell_words(cell)) for cell in row] for row in rows[: int((size.height or 60 * line) / line) - 1]
+    ]
+    figure = Figure(figsize=(size.width, size.height or line * (len(texts) + 1)))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.set_axis_off()
     drawn = axes.table(texts, colLabels=list(columns), loc="upper left", cellLoc="left", edges="horizontal")
     drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8)
     drawn.auto_set_column_width(list(range(len(columns))))
+    letters = sum(max(map(len, column)) + 3 for column in zip(columns, *texts, strict=True))
     for (row, _), cell in drawn.get_celld().items():
+        cell.set_height(line / figure.get_figheight())
         cell.get_text().set_parse_math(False)
         cell.get_text().set_fontweight("bold" if row == 0 else "normal")
+        cell.get_text().set_fontsize(min(size.text, size.width * POINTS / (letters * LETTER)))
     return figure
 
 

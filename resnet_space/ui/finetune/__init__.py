@@ -40,10 +40,6 @@ LIVE = """
 <div class="chart" data-chart="memory"></div></div></details>
 <div class="table"></div>
 """
-READONLY = (
-    '<p class="note">This app is read-only: look at its runs here, classify pictures in Predict, and measure residuals '
-    "in Explore. Training is switched off.</p>"
-)
 SCROLL = "() => document.getElementById('{}')?.scrollIntoView({{behavior: 'smooth'}})"
 
 
@@ -79,7 +75,6 @@ def build_finetune(
         settled: the event after which the subject is that of the page's address, and the visitor's key is known.
     """
     teach = build_teach(context, visitor, settled)
-    gr.HTML(READONLY, visible=context.readonly, apply_default_css=False)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
             form = build_fields(context, visitor)

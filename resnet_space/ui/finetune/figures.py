@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,9 +13,15 @@ from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation, per_class, reliability
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.live import rows_of
+from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.finetune.run_list import COLUMNS as RUN_COLUMNS
 from resnet_space.ui.finetune.run_list import run_rows
 from resnet_space.ui.subject import Subject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from resnet_space.plots.export import Size
 
 Histories = dict[str, list[Metric]]
 
@@ -55,7 +61,7 @@ def figure_of(context: AppContext, which: str, about: str | None, beside: Sequen
     """What is exported of the subject and the runs beside it. Raises UserError where there is nothing."""
     if which == RUNS:
         rows = run_rows(context, key)
-        return Export("runs", [], "", (list(RUN_COLUMNS), rows), None, lambda: _table_figure(list(RUN_COLUMNS), rows))
+        return Export("runs", [], "", (list(RUN_COLUMNS), rows), None, partial(_table_figure, list(RUN_COLUMNS), rows))
     run = context.library.open(about or "")
     if which in CURVES:
         return _curves(context, which, [run.name, *beside])
@@ -100,7 +106,7 @@ def _of_test(which: str, run: Run) -> Export:
     if which == "confusion":
         matrix, names = confusion_matrix(evaluation), list(evaluation.classes)
         table = ["true class", *names], [[name, *row] for name, row in zip(names, matrix.tolist(), strict=True)]
-        options["figure"] = lambda: _matrix_figure(matrix, names)
+        charts = [confusion_value(evaluation, title="Confusion matrix: share of each true class")]
         source = "confusion_matrix"
     elif which == "classes":
         scores = per_class(evaluation)
@@ -109,7 +115,7 @@ def _of_test(which: str, run: Run) -> Export:
             [[s.name, s.images, s.precision, s.recall, s.f1] for s in scores],
         )
         source = "per_class"
-        options["figure"] = lambda: _table_figure(*table)
+        options["figure"] = partial(_table_figure, *table)
     else:
         bins = reliability(evaluation)
         charts = [plots.reliability_chart(bins)]
@@ -118,13 +124,7 @@ def _of_test(which: str, run: Run) -> Export:
     return Export(stem(run.name, which), charts, about, table, read.format(name=source), **options)
 
 
-def _table_figure(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
+def _table_figure(columns: Sequence[str], rows: Sequence[Sequence[object]], size: "Size") -> "Figure":
     from resnet_space.plots.figures import table
 
-    return table(columns, rows)
-
-
-def _matrix_figure(matrix: Any, classes: Sequence[str]) -> Any:
-    from resnet_space.plots.figures import confusion
-
-    return confusion(matrix, classes)
+    return table(columns, rows, size)
