@@ -105,7 +105,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], size: Size) 
         cell.set_height(line / figure.get_figheight())
         cell.get_text().set_parse_math(False)
         cell.get_text().set_fontweight("bold" if row == 0 else "normal")
-        cell.get_text().set_fontsize(min(size.text, size.width * POINTS / (letters * LETTER)))
+        cell.get_text().set_fontsize(min(size.text, 0.8 * size.width * POINTS / (letters * LETTER)))
     return figure
 
 

@@ -24,8 +24,8 @@ def plain(reason: object) -> str:
 
 
 def refusal(reason: object) -> gr.Error:
-    """To be raised."""
-    return gr.Error(plain(reason), print_exception=False)
+    """To be raised. It says what to do, so the page shows it until somebody closes it."""
+    return gr.Error(plain(reason), duration=None, print_exception=False)
 
 
 def warn(sentence: object) -> None:

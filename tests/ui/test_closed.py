@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App
-from tests.ui.test_browser import keep
+from tests.ui.test_browser import keep, subject, unfold
 
 pytestmark = pytest.mark.ui
 
@@ -180,10 +180,15 @@ def test_the_page_offers_only_what_it_may(readonly: App, browser: Browser) -> No
     page.set_default_timeout(SHOWN_MS)
     page.goto(readonly.url)
     expect(page.locator("#live .js-plotly-plot").first).to_be_visible()
-    page.get_by_role("button", name="All runs").click()
+    expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
+    expect(page.get_by_text("Read-only")).to_be_visible()
+    unfold(page, "All runs")
     page.locator("#run-list").get_by_text("mine", exact=True).first.click()
+    expect(subject(page)).to_have_value("mine")
+    page.get_by_role("button", name="Take it with you").first.click()
     expect(page.get_by_role("button", name="Export", exact=True)).to_be_visible()
-    for name in ("Start", "Stop", "Rename", "Delete", "Download"):
-        assert page.get_by_role("button", name=name, exact=True).filter(visible=True).count() == 0, name
+    for name in ("Start", "Stop", "Rename", "Delete", "Download", "Compare with random", "Train longer", "Publish"):
+        assert page.get_by_role("button", name=name).filter(visible=True).count() == 0, name
+    assert page.get_by_label("Rename").filter(visible=True).count() == 0
     keep(page, "41-readonly")
     page.close()

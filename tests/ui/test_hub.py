@@ -17,7 +17,7 @@ from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
 from tests.ui.conftest import REPOSITORY, SHOWN_MS, App
-from tests.ui.test_browser import TRAINED_MS, keep
+from tests.ui.test_browser import SETUP, TRAINED_MS, keep, unfold
 from tests.ui.test_mcp import PUBLIC
 
 pytestmark = pytest.mark.ui
@@ -79,7 +79,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def push(page: Page, told: str, target: str | None = None) -> None:
     """Open the panel, which tells who one is on the Hub, and push to the target, or where it suggests."""
-    page.get_by_text("Push to the Hugging Face Hub").click()
+    page.get_by_text("Publish on the Hugging Face Hub").click()
     expect(page.get_by_text(told)).to_be_visible(timeout=TRAINED_MS)
     if target is not None:
         page.get_by_label("Repository").locator("visible=true").last.fill(target)
@@ -92,7 +92,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     page.goto(f"{anns.url}/?run=my-cifar")
     expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     people.slow("/preupload/", 2.0, times=1)
-    push(page, "You are ann there.")
+    push(page, "You are signed in as ann.")
     progress = page.locator(".progress-level").filter(has_text="Uploading")
     expect(progress).to_be_visible(timeout=TRAINED_MS)
     # What is below the panel's edge, where the answer is to come, is cut off.
@@ -101,7 +101,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(done).to_be_visible(timeout=TRAINED_MS)
     keep(page, "20-pushed")
     assert {"config.json", "model.safetensors", "metrics.jsonl", "README.md"} <= people.files("ann/my-cifar").keys()
-    assert not people.model("ann/my-cifar").private
+    assert people.model("ann/my-cifar").private  # unless one chooses otherwise
     assert b"https://huggingface.co/spaces/ann/resnet-space" in read(people.files("ann/my-cifar")["README.md"])
     commit = people.model("ann/my-cifar").refs["main"]
     assert f"/ann/my-cifar/commit/{commit}" in str(done.get_by_text("this commit").get_attribute("href"))
@@ -159,7 +159,7 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
     expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible(timeout=TRAINED_MS)
     page.goto(f"{space.url}/?run=bobs-run")
     expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
-    push(page, "You are bob there.", "ann/stolen-name")
+    push(page, "You are signed in as bob.", "ann/stolen-name")
     expect(toast.filter(has_text="may not").first).to_be_visible(timeout=TRAINED_MS)
     page.get_by_label("Repository").locator("visible=true").last.fill("bob/shared")
     page.get_by_role("button", name="Push", exact=True).click()
@@ -202,6 +202,7 @@ def test_a_program_pushes_and_pulls_with_a_token_in_a_header(space: App, people:
 
 def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub, page: Page) -> None:
     page.goto(anns.url)
+    unfold(page, SETUP)
     page.get_by_label("Epochs", exact=True).fill("1")
     page.get_by_text("On a rented GPU: Hugging Face Jobs").click()
     cost = page.locator(".report").filter(has_text="at most $0.13 at the time limit")
