@@ -150,9 +150,10 @@ def ask(
     architecture: str = "resnet20",
     cbam: str = "",
     key: Any = None,
+    name: str = "",
     **settings: Any,
 ):
-    return Request(start, dataset, architecture, cbam, settings, key)
+    return Request(start, dataset, architecture, cbam, settings, key, name)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -161,6 +162,27 @@ def digests(folder: Path) -> dict[str, str]:
         for file in folder.rglob("*")
         if file.is_file()
     }
+
+
+# The name
+
+
+def test_a_run_has_the_name_that_was_asked_for_or_the_next_of_its_kind(context: AppContext) -> None:
+    assert [create_run(context, ask(name=name)).name for name in ("", "my-cats", "")] == [
+        "fine-tune-1",
+        "my-cats",
+        "fine-tune-2",
+    ]
+    for name, why in (
+        ("my-cats", "^There is a run named my-cats already: choose another name"),
+        (BACKBONE, "already"),
+        ("../up", "cannot name a run"),
+        ("two words", "cannot name a run: use letters"),
+    ):
+        with pytest.raises(UserError, match=why):
+            create_run(context, ask(name=name))
+    public = AppContext(context.library.root, public=True)
+    assert re.fullmatch(r"my-cats-[0-9a-f]{10}", public.named_path("my-cats").name)  # nobody can guess it
 
 
 # The model
