@@ -83,7 +83,9 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert run.config.training.start == started["proposal"]["start"] == BACKBONE
     assert run.config.training.strategy == started["proposal"]["strategy"] == "probe-then-fine-tune"
     assert 0 < started["proposal"]["seconds"] < 60
-    assert started["proposal"]["reason"].startswith("320 images of 32 pixels, 10 classes: ResNet-20, ")
+    assert started["proposal"]["reason"].startswith(
+        "320 images of 32 pixels, 10 classes: fit a new head on ResNet-20, "
+    )
     assert run.config.training.seed == 3
     assert status["test"] == last_metric(run.metrics(), "test")
 
@@ -295,7 +297,7 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
     kept = client.predict(archive, folders="keep", api_name="/add_data")
     assert (kept["dataset"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
     for wrong, sentence in (
-        ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
+        ({"archive": None}, "Send either an archive or the id of a dataset on the Hub."),
         ({"archive": None, "repo_id": "no/such"}, "The data set no/such is not on the Hub"),
         ({"archive": archive, "folders": "burn"}, "folders is 'burn', but must be 'merge' or 'keep'."),
         ({"archive": archive, "label_column": "x"}, "There is no table that names the images: leave the columns out."),

@@ -75,7 +75,7 @@ def expect_count(page: Page, name: str, count: int) -> None:
 
 
 def expect_taught(page: Page, pictures: int) -> None:
-    expect(page.locator(".teach .said")).to_contain_text(f"of {pictures} pictures are recognised", timeout=TAUGHT_MS)
+    expect(page.locator(".teach .said")).to_contain_text(f"of {pictures} pictures correct", timeout=TAUGHT_MS)
 
 
 def open_section(page: Page) -> None:
@@ -160,10 +160,10 @@ def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: A
         keep(page, "teach-7-recording")
         page.mouse.up()
         add(page, "Class 2", pictures("checks", 5))
-        expect(page.locator(".teach .said")).to_contain_text("pictures are recognised", timeout=TAUGHT_MS)
+        expect(page.locator(".teach .said")).to_contain_text("pictures correct", timeout=TAUGHT_MS)
         counted = card(page, "disc").locator(".count").inner_text()
         assert int(counted.split()[0]) >= 5
-        expect(page.locator(".teach .said")).to_contain_text("All pictures of disc are of one recording")
+        expect(page.locator(".teach .said")).to_contain_text("All pictures of disc come from one recording")
         page.locator(".try").get_by_role("button", name="Camera").click()
         expect(page.locator(".try .verdict")).to_have_text("disc")
         keep(page, "teach-8-live")

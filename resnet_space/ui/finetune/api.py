@@ -225,7 +225,7 @@ def build_data_api(context: AppContext) -> None:
         context.require_writable()
         label, image = label_column or None, image_column or None
         if bool(archive) == bool(repo_id):
-            raise UserError("Send either an archive or the id of a data set of the Hub.")
+            raise UserError("Send either an archive or the id of a dataset on the Hub.")
         if not archive:
             dataset = download(context, repo_id.strip(), config or None, label, image, lambda *_: None)
             summary = context.datasets.summary(dataset.reference)

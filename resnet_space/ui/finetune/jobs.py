@@ -109,7 +109,7 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subj
             raise UserError("Choose a machine first.")
         request = form.request(key, values)
         token = token_of(context, key, signed_in)
-        progress(0.0, desc="Sending what it starts from")
+        progress(0.0, desc="Uploading the start weights")
 
         def send(run: Any) -> None:
             context.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
