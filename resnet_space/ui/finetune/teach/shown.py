@@ -117,9 +117,8 @@ def caution_words(step: Step) -> str:
             "optimistic: record again from another angle or in another place."
         )
     if single:
-        said.append(
-            f"{_and(single)} {'has' if len(single) == 1 else 'have'} only one picture, which cannot be held out: add more."
-        )
+        have = "has" if len(single) == 1 else "have"
+        said.append(f"{_and(single)} {have} only one picture, which cannot be held out: add more.")
     return " ".join(said)
 
 
