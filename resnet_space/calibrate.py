@@ -46,9 +46,10 @@ def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.calibrate",
-        description="Fit a trained run's temperature and out-of-distribution limit on its validation images.",
+        description="Fit the temperature and the out-of-distribution threshold of a "
+        "trained run on its validation images.",
     )
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
+    parser.add_argument("run", metavar="RUN_DIR", help="folder of the run")
     arguments = parser.parse_args()
     try:
         for metric in refit(Run.open(arguments.run)):

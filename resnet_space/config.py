@@ -38,12 +38,12 @@ def _is_text(value: object) -> bool:
 
 
 def _require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    _require(value in allowed, f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}.")
+    _require(value in allowed, f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}.")
 
 
 def _require_whole(name: str, value: object, low: int, high: int) -> None:
     ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(ok, f"{name} is {value!r}, but must be a whole number from {low:,} to {high:,}.")
+    _require(ok, f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}.")
 
 
 def _require_number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
@@ -51,13 +51,13 @@ def _require_number(name: str, value: object, low: float, high: float, *, above:
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     ok = ok and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
     span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-    _require(ok, f"{name} is {value!r}, but must be {span}.")
+    _require(ok, f"{name} must be {span}, not {value!r}.")
 
 
 def _require_three(name: str, value: object) -> None:
     ok = isinstance(value, tuple) and len(value) == 3
     ok = ok and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)  # type: ignore[attr-defined]
-    _require(ok, f"{name} is {value!r}, but must be three numbers, one for each of red, green and blue.")
+    _require(ok, f"{name} must be three numbers, one each for red, green and blue, not {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ModelConfig:
     temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.options, Mapping), f"The options are {self.options!r}, but must be named values.")
+        _require(isinstance(self.options, Mapping), f"The options must be named values, not {self.options!r}.")
         object.__setattr__(self, "options", checked_options(self.entry, self.options))
         _require_whole("The image size", self.image_size, 8, 1024)
         _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
@@ -91,10 +91,10 @@ class ModelConfig:
             "A model needs at least two classes, each with a name.",
         )
         unreadable = next((name for name in self.classes if not _is_text(name)), "")
-        _require(not unreadable, f"The class {unreadable!r} has half a character in its name: rename it.")
+        _require(not unreadable, f"The class name {unreadable!r} contains an invalid character: rename the class.")
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
-        _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+        _require(all(s > 0 for s in self.std), f"The standard deviation must be above 0, not {self.std}.")
         _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
@@ -152,7 +152,7 @@ class TrainConfig:
 
     Attributes:
         dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
-        dataset_config: which of the Hub data set's configurations, where it has several.
+        dataset_config: which of the Hub dataset's configurations, where it has several.
         dataset_revision: the Hub's commit, so that a repetition learns from the same images.
         dataset_label: the label column, where another was chosen than the one that is taken by itself.
         dataset_image: the image column, likewise.
@@ -222,11 +222,14 @@ class TrainConfig:
     objective: str = "cross-entropy"
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
-        _require(_is_text(self.dataset), f"The data set's name {self.dataset!r} has half a character in it: rename it.")
+        _require(isinstance(self.dataset, str) and bool(self.dataset), "No dataset is named: choose one.")
+        _require(
+            _is_text(self.dataset),
+            f"The dataset name {self.dataset!r} contains an invalid character: rename the dataset.",
+        )
         _require(
             self.start is None or self.start == "" or _is_text(self.start),
-            f"The start is {self.start!r}, but must be a run's name.",
+            f"The starting weights must be the name of a run, not {self.start!r}.",
         )
         for what, name in (
             ("configuration", self.dataset_config),
@@ -236,16 +239,17 @@ class TrainConfig:
         ):
             _require(
                 name is None or _is_text(name),
-                f"The data set's {what} is {name!r}, but must be a name.",
+                f"The dataset's {what} must be a name, not {name!r}.",
             )
         _require_choice("The strategy", self.strategy, tuple(STRATEGIES))
         _require(
             STRATEGIES[self.strategy].start != "none" or self.start is None,
-            f"The strategy is {self.strategy!r}, but the start is {self.start}: choose another strategy or no start.",
+            f"The strategy {self.strategy!r} trains from random weights, not from {self.start}: choose another "
+            "strategy or no start.",
         )
         _require_choice("The objective", self.objective, tuple(OBJECTIVES))
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
-        _require(isinstance(self.more_epochs, tuple), f"The added epochs are {self.more_epochs!r}, but must be a list.")
+        _require(isinstance(self.more_epochs, tuple), f"The added epochs must be a list, not {self.more_epochs!r}.")
         for more in self.more_epochs:
             _require_whole("The number of added epochs", more, 1, 1_000)
         _require_whole("The batch size", self.batch_size, 2, 4_096)
@@ -254,20 +258,20 @@ class TrainConfig:
         _require_number("The layer decay", self.layer_decay, 0.1, 1)
         _require_choice("The optimizer", self.optimizer, OPTIMIZERS)
         _require_choice("The schedule", self.schedule, ("cosine", "one-cycle", "plateau", "constant"))
-        _require_number("The warm-up's share", self.warmup, 0, 1)
+        _require_number("The warm-up fraction", self.warmup, 0, 1)
         _require_number("The momentum", self.momentum, 0, 0.999)
         _require_number("The weight decay", self.weight_decay, 0, 1)
         _require_number("The label smoothing", self.label_smoothing, 0, 0.9)
         _require_number("MixUp's alpha", self.mixup, 0, 10)
         _require_number("CutMix's alpha", self.cutmix, 0, 10)
-        _require_number("The gradient's norm", self.clip_norm, 0, 1e6)
-        _require_number("The moving average's decay", self.ema, 0, 0.99999)
+        _require_number("The gradient clipping norm", self.clip_norm, 0, 1e6)
+        _require_number("The decay of the moving average", self.ema, 0, 0.99999)
         _require_whole("The patience", self.patience, 0, 1_000)
         _require_choice("The crop", self.crop, ("padded", "resized"))
-        _require_whole("The crop's padding", self.crop_padding, 0, 64)
-        _require_number("The least area of a crop", self.min_crop_area, 0.01, 1)
-        _require(isinstance(self.flip, bool), f"Flip is {self.flip!r}, but must be true or false.")
-        _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
+        _require_whole("The crop padding", self.crop_padding, 0, 64)
+        _require_number("The minimum crop area", self.min_crop_area, 0.01, 1)
+        _require(isinstance(self.flip, bool), f"Flip must be true or false, not {self.flip!r}.")
+        _require_number("The validation fraction", self.validation_fraction, 0, 0.5, above=True)
         _require_whole("The seed", self.seed, 0, 2**31 - 1)
         _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))
 
@@ -285,7 +289,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         name = self.model.architecture
-        _require(self.model.entry.trains, f"{name} is here to be explored, and cannot be trained: choose another.")
+        _require(self.model.entry.trains, f"{name} can be explored but not trained: choose another network.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -295,7 +299,9 @@ class RunConfig:
         """Raises UserError for anything that is not a valid configuration, saying where."""
         _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
         assert isinstance(data, Mapping)
-        _require(set(data) == {"model", "training"}, 'A configuration has exactly the parts "model" and "training".')
+        _require(
+            set(data) == {"model", "training"}, 'A configuration must have exactly two parts, "model" and "training".'
+        )
         return cls(
             _from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training")
         )
@@ -319,7 +325,7 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(map(str, data)) - known)
     named = ", ".join(unknown).encode("utf-8", "backslashreplace").decode()
-    _require(not unknown, f'The part "{part}" has the unknown entries {named}.')
+    _require(not unknown, f'The part "{part}" has unknown entries: {named}.')
     try:
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return kind(**arguments)

@@ -22,9 +22,7 @@ from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
 
-UNCALIBRATED = (
-    "The probabilities are not calibrated, and this run cannot tell whether a picture is unlike its training images."
-)
+UNCALIBRATED = "The probabilities are not calibrated, and this run cannot detect out-of-distribution pictures."
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,9 @@ class Prediction:
         the training images, that the probabilities are not calibrated. Often there is nothing.
         """
         unusual = (
-            "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
-            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that limit). It still names "
-            "one of its classes, but its probabilities mean little here."
+            "This picture is unlike the training images: its features are further from theirs "
+            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that distance). The model still "
+            "picks one of its classes, but the probabilities mean little."
             if self.unusual
             else ""
         )
@@ -151,7 +149,7 @@ class Classifier:
         """
         name = list(self.model.stages())[-1] if stage is None else stage
         if name in self.model.stages() and name not in prediction.features:
-            raise ValueError("The prediction has no features: make it with features=True.")
+            raise ValueError("The prediction has no features: call predict with features=True.")
         features = prediction.features.get(name, torch.empty(0))[None]
         size = (self.config.image_size, self.config.image_size)
         with self.lock:  # what follows the stage runs without anybody's hooks

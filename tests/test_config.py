@@ -66,8 +66,8 @@ def is_one_sentence(message: str) -> bool:
         ("patience", -1, "patience is -1,", "a whole number from 0 to 1,000"),
         ("crop", "centre", "crop is 'centre',", "one of padded, resized"),
         ("min_crop_area", 0, "least area of a crop is 0,", "from 0.01 to 1"),
-        ("dataset_revision", "", "data set's revision is '',", "must be a name"),
-        ("dataset_config", 3, "data set's configuration is 3,", "must be a name"),
+        ("dataset_revision", "", "dataset's revision is '',", "must be a name"),
+        ("dataset_config", 3, "dataset's configuration is 3,", "must be a name"),
         ("flip", 1, "Flip is 1,", "true or false"),
         ("flip", "yes", "Flip is 'yes',", "true or false"),
         ("validation_fraction", 0, "validation share is 0,", "above 0 and at most 0.5"),
@@ -76,8 +76,8 @@ def is_one_sentence(message: str) -> bool:
         ("seed", 0.5, "seed is 0.5,", "a whole number from 0 to 2,147,483,647"),
         ("precision", "float16", "precision is 'float16',", "auto, float32, bfloat16"),
         ("start", 5, "start is 5,", "a run's name"),
-        ("dataset", "", "data set has no name", "choose one"),
-        ("dataset", None, "data set has no name", "choose one"),
+        ("dataset", "", "dataset has no name", "choose one"),
+        ("dataset", None, "dataset has no name", "choose one"),
     ],
 )
 def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: Any, named: str, allowed: str) -> None:

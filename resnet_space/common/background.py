@@ -45,7 +45,7 @@ def keep_doing(what: str, work: Callable[[], bool | None], seconds: float) -> No
                 trouble = kind
                 with suppress(Exception):
                     words = " ".join(f"{type(error).__name__}: {error}".split())
-                    print(f"{what} failed and will be tried again: {words}", flush=True)
+                    print(f"{what} failed and will be retried: {words}", flush=True)
         time.sleep(seconds)
 
 

@@ -3,17 +3,17 @@
 import errno
 import re
 
-_FULL = "The disk is full: delete runs or data sets that nobody needs, then go on."
+_FULL = "The disk is full: delete runs or datasets you no longer need, then continue."
 _FILES = "Too many files are open: try again in a moment."
-_NOT_WRITABLE = "The folder cannot be written to: make it writable, or have the app keep its runs elsewhere."
+_NOT_WRITABLE = "The folder is not writable: change its permissions, or store the app's runs elsewhere."
 _WORDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _NOT_WRITABLE),
-    errno.ENOMEM: "The machine ran out of memory: try again when less is going on.",
-    errno.EAGAIN: "The machine has too many processes: try again when less is going on.",
-    errno.EISDIR: "There is a folder in the place of a file: remove it.",
-    errno.ENOTDIR: "There is a file in the place of a folder: remove it.",
+    errno.ENOMEM: "The machine ran out of memory: try again when it is less busy.",
+    errno.EAGAIN: "The machine is running too many processes: try again when it is less busy.",
+    errno.EISDIR: "A folder is in the way of a file: remove it.",
+    errno.ENOTDIR: "A file is in the way of a folder: remove it.",
 }
 # Of libraries that tell the system's error in words only: safetensors, numpy.
 _IN_WORDS = {
@@ -43,4 +43,7 @@ def system_words(error: BaseException) -> str | None:
 
 def words_of(error: BaseException) -> str:
     """The same, or else what the system itself says."""
-    return system_words(error) or f"The system says: {getattr(error, 'strerror', None) or type(error).__name__}."
+    return (
+        system_words(error)
+        or f"The operating system reports: {getattr(error, 'strerror', None) or type(error).__name__}."
+    )

@@ -44,7 +44,7 @@ def image_memory_bytes(share: float) -> int:
     if not text:
         return int(memory_bytes() * share)
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{IMAGE_MEMORY_VARIABLE} is {text!r}, but must be a whole number of megabytes.")
+        raise ValueError(f"{IMAGE_MEMORY_VARIABLE} must be a whole number of megabytes, not {text!r}.")
     return int(text) * 1_000_000
 
 

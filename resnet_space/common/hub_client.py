@@ -89,7 +89,7 @@ class HubRequest:
     """What is asked of the Hub, as a message speaks of it.
 
     Attributes:
-        what: the sentence's subject, such as "The data set uoft-cs/cifar10".
+        what: the sentence's subject, such as "The dataset uoft-cs/cifar10".
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
         instead: what can be done without the Hub, such as "start from a run of this machine".
@@ -130,26 +130,27 @@ def _sentence(error: BaseException, request: HubRequest) -> str:
         return _refusal(error, request)
     match error:
         case LocalTokenNotFoundError():
-            return f"{cannot}, as nobody is signed in: sign in first."
+            return f"{cannot} because nobody is signed in: sign in first."
         case OfflineModeIsEnabled():
-            return f"{cannot}, as HF_HUB_OFFLINE is set: unset it, or {instead}."
+            return f"{cannot} because HF_HUB_OFFLINE is set: unset it, or {instead}."
         case HFValidationError():
-            return f"{what} has a name that the Hub does not know: use the form owner/name."
+            return f"{what} has an invalid name for the Hub: use the form owner/name."
         case httpx2.TimeoutException():
-            return f"{cannot}, as the Hub does not answer in time: try again later, or {instead}."
+            return f"{cannot} because the Hub did not answer in time: try again later, or {instead}."
         case httpx2.ConnectError() | httpx2.ProxyError():
-            return f"{cannot}, as the Hub cannot be reached: check the network, or {instead}."
+            return f"{cannot} because the Hub is unreachable: check your network, or {instead}."
         case httpx2.TransportError():
-            return f"{cannot}, as the connection to the Hub was lost: try again."
+            return f"{cannot} because the connection to the Hub was lost: try again."
         case FileMetadataError() | json.JSONDecodeError() | httpx2.HTTPError():
             return (
-                f"{cannot}, as the answer of {endpoint()} is not the Hub's: check HF_ENDPOINT and the network's proxy."
+                f"{cannot} because {endpoint()} did not answer like the Hub: check HF_ENDPOINT and your network's "
+                "proxy."
             )
         case OSError(errno=errno.ENOSPC):
             return f"{what} does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
         case OSError(strerror=str(reason)):
             return f"{what} cannot be stored in {constants.HF_HUB_CACHE} ({reason}): set HF_HOME to another folder."
-    return f"{what} arrived incomplete: try again."  # the client's check of sizes
+    return f"{what} was downloaded incompletely: try again."  # the client's check of sizes
 
 
 def _refusal(error: HfHubHTTPError, request: HubRequest) -> str:
@@ -158,35 +159,35 @@ def _refusal(error: HfHubHTTPError, request: HubRequest) -> str:
     signed_in = "authorization" in error.response.request.headers
     # First: with an expired token, every repository reads as "not found". Without one, so does a private one.
     if status == 401 and signed_in:
-        return f"{cannot}, as the Hub does not accept the token any more: sign in again."
+        return f"{cannot} because the Hub rejected the token: sign in again."
     if status in request.refusals:
-        return f"{cannot}, as {request.refusals[status]}."
+        return f"{cannot} because {request.refusals[status]}."
     match error:
         case GatedRepoError():  # a subclass of RepositoryNotFoundError
             todo = "accept its conditions" if signed_in else "sign in and accept its conditions"
             return f"{what} is gated: {todo} at {page}, then try again."
         case RepositoryNotFoundError():
-            todo = "use an account that may read it" if signed_in else "sign in with an account that may read it"
-            return f"{what} is not on the Hub, or it is private: check the spelling, or {todo}."
+            todo = "use an account that can read it" if signed_in else "sign in with an account that can read it"
+            return f"{what} does not exist on the Hub, or is private: check the spelling, or {todo}."
         case RevisionNotFoundError():
             return f"{what} has no revision {request.revision!r}: leave it empty, or use one of {page}/commits/main."
         case RemoteEntryNotFoundError():
             file = error.response.url.path.partition("/resolve/")[2].partition("/")[2]
-            return f"{what} has no file {file or 'of that name'} on the Hub: choose another."
+            return f"{what} has no file {file or 'of that name'} on the Hub: choose another one."
         case DisabledRepoError():
-            return f"{what} has been disabled by the Hub: choose another."
+            return f"{what} has been disabled by the Hub: choose another one."
     if status == 402:
-        return f"{cannot}, as the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
+        return f"{cannot} because the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
     if status == 429:
-        more = "" if signed_in else ", or sign in, which allows more"
-        return f"{cannot}, as the Hub had too many requests from here: wait some minutes{more}."
+        more = "" if signed_in else ", or sign in for a higher limit"
+        return f"{cannot} because the Hub received too many requests from here: wait a few minutes{more}."
     if status >= 500:
-        trouble = f"as the Hub has trouble at the moment (error {status})"
-        return f"{cannot}, {trouble}: try again later, or {request.instead}."
+        trouble = f"because the Hub is having problems (error {status})"
+        return f"{cannot} {trouble}: try again later, or {request.instead}."
     if status in (401, 403):
         done = "read" if request.done == "fetched" else request.done
-        return f"{what} may not be {done} with this account: check the token's permissions."
-    return f"{cannot}, as the Hub refused the request (error {status}): try again later."
+        return f"{what} cannot be {done} with this account: check the token's permissions."
+    return f"{cannot} because the Hub refused the request (error {status}): try again later."
 
 
 def search_repositories(

@@ -1,4 +1,4 @@
-"""Data sets: where they are, their splits, and batches of them.
+"""Datasets: where they are, their splits, and batches of them.
 
 What a program needs is here, and imported when it is asked for; all else is in the modules.
 """

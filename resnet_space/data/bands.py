@@ -53,7 +53,7 @@ class TiffBands:
             and tags.get(PREDICTOR, 1) in ((1, 2) if self._interleaved else (1, 2, 3))
         )
         if not usual:
-            raise ValueError("bands of this kind are not read")
+            raise ValueError("this type of band is not supported")
         self.bits = int(bits[0])
         self._format = int(kinds[0])
         self._seen = MANY if self.bands >= MANY else FEW

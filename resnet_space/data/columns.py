@@ -151,7 +151,7 @@ def _preference(name: str, preferred: Sequence[str]) -> int:
 
 def classification_columns(
     schema: pa.Schema,
-    what: str = "The data set",
+    what: str = "The dataset",
     *,
     label: str | None = None,
     image: str | None = None,
@@ -167,7 +167,7 @@ def classification_columns(
 
     Args:
         schema: of the file.
-        what: names the data set in a message.
+        what: names the dataset in a message.
         label: the label column to take.
         image: the image column to take.
         features: the columns' types as the README has them, where the file has none.
@@ -179,7 +179,9 @@ def classification_columns(
     images = image_columns(schema, features)
     features = features_of(schema) or features or {}
     if not images:
-        raise UserError(f"{what} is not one for image classification, as it has no image column: choose another.")
+        raise UserError(
+            f"{what} is not an image classification dataset because it has no image column: choose another one."
+        )
     named = {name: class_names(feature) for name, feature in features.items() if name in schema.names}
     named = {name: classes for name, classes in named.items() if classes}
     labels = sorted(named, key=lambda name: (_preference(name, LABEL_NAMES), -len(named[name])))
@@ -191,7 +193,7 @@ def classification_columns(
     if image is not None and image not in images:
         raise UserError(f"{what} has no image column {image!r}: choose one of {', '.join(images)}.")
     if label is not None and label not in (*labels, *others):
-        there = ", ".join((*labels, *others)) or "none, as it has no column of labels"
+        there = ", ".join((*labels, *others)) or "none, because it has no label column"
         raise UserError(f"{what} has no label column {label!r}: choose one of {there}.")
     image = image or images[0]
     if label in labels or (label is None and labels):
@@ -209,7 +211,8 @@ def classification_columns(
         return Columns(image, name, tuple(map(str, values)), values, tuple(images), tuple(others))
     why = f" ({'; '.join(reasons)[:600]})" if reasons else ""
     raise UserError(
-        f"{what} is not one for image classification, as it has no column of class labels{why}: choose another."
+        f"{what} is not an image classification dataset because it has no column of class labels{why}: choose "
+        "another one."
     )
 
 
@@ -228,13 +231,13 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
     found = [value for value in column.unique().to_pylist() if _is_value(value)]
     rows = len(column) - column.null_count
     if any(isinstance(value, float) and not value.is_integer() for value in found):
-        raise UserError("has numbers that are not whole")
+        raise UserError("contains fractional numbers")
     if len(found) < 2:
         raise UserError(f"has {'only one value' if found else 'no values'}")
     if len(found) > MAX_CLASSES or 2 * len(found) > rows:
         raise UserError(f"has {len(found):,} different values in {rows:,} rows")
     if any(isinstance(value, str) and len(value) > MAX_NAME for value in found):
-        raise UserError("has long texts")
+        raise UserError("contains long texts")
     if isinstance(found[0], str):
         return tuple(sorted(found, key=natural_order))
     if isinstance(found[0], bool):
@@ -243,7 +246,7 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
 
 
 def columns_of_files(
-    files: Sequence[Path], what: str = "The data set", *, label: str | None = None, image: str | None = None
+    files: Sequence[Path], what: str = "The dataset", *, label: str | None = None, image: str | None = None
 ) -> Columns:
     """Of the parquet files of the training split, at least one. Raises UserError."""
     with readable(what):
@@ -267,17 +270,17 @@ def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[st
     """What is to be told of a split whose class names are not those of the training images, each in one sentence."""
     told = []
     if unknown:
-        reason = f"as there are no training images of {named(unknown)}"
-        if split == "train":  # of a data set that has grown since
-            reason = f"as {named(unknown)} is none of the run's classes"
-        told.append(f"{left_out(sum(unknown.values()), split)}, {reason}.")
+        reason = f"because there are no training images of {named(unknown)}"
+        if split == "train":  # of a dataset that has grown since
+            reason = f"because the run has no class {named(unknown)}"
+        told.append(f"{left_out(sum(unknown.values()), split)} {reason}.")
     own = class_names(features_of(schema).get(columns.label, {})) if columns.values is None else ()
     there = matched(dict(enumerate(own)), columns.classes)
     alike = {own[i]: columns.classes[j] for i, j in there.items() if own[i] != columns.classes[j]}
     if alike:
         one = len(alike) == 1
         said = f"The {'class' if one else 'classes'} {named(alike)} of the {split} split"
-        told.append(f"{said} {'was' if one else 'were'} taken for {named(alike.values())}.")
+        told.append(f"{said} {'was' if one else 'were'} matched to {named(alike.values())}.")
     lacking = [name for i, name in enumerate(columns.classes) if own and i not in there.values()]
     if lacking:
         told.append(f"The {split} split has no class {named(lacking)}.")

@@ -24,7 +24,7 @@ def save_decoded(splits: Splits, folder: Path) -> None:
         UserError: where it cannot be written; then there is no folder.
     """
     try:
-        with in_a_sentence("The decoded images cannot be kept"):
+        with in_a_sentence("The decoded images cannot be stored"):
             _save(splits, folder)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)

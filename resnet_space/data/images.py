@@ -57,7 +57,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | 
 
     16 bits a channel are scaled by the bits that the picture uses (8, 10, 12, 14 or 16), as files of cameras, scanners
     and microscopes leave the highest ones empty; wider ones and floats by the extent of their finite values. So a
-    picture of 12 bits is as bright as the others of its data set, unless it is so dark that it uses fewer. Where this,
+    picture of 12 bits is as bright as the others of its dataset, unless it is so dark that it uses fewer. Where this,
     or a choice of bands, was decided, `info["note"]` of the result says so.
 
     Args:
@@ -91,12 +91,12 @@ class Decoded:
         """What was decided that not everybody expects, in a sentence or two, or nothing."""
         said = []
         if self.scale and self.scale.bits is None:
-            said.append(f"Values from {self.scale.low:g} to {self.scale.high:g} became black to white.")
+            said.append(f"Values from {self.scale.low:g} to {self.scale.high:g} were scaled to black to white.")
         elif self.scale and self.scale.bits != 16:
-            said.append(f"The picture uses {self.scale.bits} of its 16 bits, and was scaled by those.")
+            said.append(f"The picture uses {self.scale.bits} of its 16 bits and was scaled accordingly.")
         if self.bands:
-            shown = "the first three are seen as colours" if self.bands > 2 else "the first is seen as grey"
-            said.append(f"Of its {self.bands} bands {shown}.")
+            used = "the first three are used as RGB" if self.bands > 2 else "the first is used as grey"
+            said.append(f"Of its {self.bands} bands, {used}.")
         return " ".join(said)
 
 
@@ -173,8 +173,8 @@ class Picture:
             pixels = math.prod(header.size)
         if pixels > MAX_PIXELS:
             raise ImageError(
-                f"The image has {width:,} x {height:,} pixels, but at most {MAX_PIXELS // 1_000_000} million are "
-                "allowed: make it smaller first."
+                f"The image has {width:,} x {height:,} pixels, above the limit of {MAX_PIXELS // 1_000_000} million: "
+                "reduce its size first."
             )
         return pixels * COSTS.get(header.format or "", 1)
 
@@ -215,19 +215,19 @@ def _one_error() -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise ImageError(
-            f"The image is far larger than the {MAX_PIXELS // 1_000_000} million pixels that are allowed: "
-            "make it smaller first."
+            f"The image is far larger than the limit of {MAX_PIXELS // 1_000_000} million pixels: "
+            "reduce its size first."
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            "This file is not an image, or it is empty, damaged or of a kind that is not read, such as SVG: use a "
+            "This file is not an image, or is empty, damaged or in an unsupported format such as SVG: use a "
             "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF, PPM or JPEG 2000."
         ) from None
     except MemoryError:
-        raise ImageError("The image takes more memory than there is: make it smaller first.") from None
+        raise ImageError("The image needs more memory than is available: reduce its size first.") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"The image is damaged and cannot be decoded ({reason}): try to save it anew.") from None
+        raise ImageError(f"The image is damaged and cannot be decoded ({reason}): save it again.") from None
 
 
 class _Lane:

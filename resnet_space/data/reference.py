@@ -1,4 +1,4 @@
-"""Which data set a run learns from, and what the parts of one are called."""
+"""Which dataset a run learns from, and what the parts of one are called."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,7 +17,7 @@ SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """Which data set: one on this machine by its name, or one of the Hub.
+    """Which dataset: one on this machine by its name, or one of the Hub.
 
     The latter is written "owner/name@revision#config?label=column&image=column", where all but the name may be missing;
     `label` and `image` are the columns to take where the rule of `classification_columns` would take others.
@@ -52,7 +52,7 @@ class DatasetRef:
 
     @classmethod
     def of(cls, training: "TrainConfig") -> Self:
-        """The data set that a run is trained with."""
+        """The dataset that a run is trained with."""
         return cls(
             training.dataset,
             training.dataset_config,

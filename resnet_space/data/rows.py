@@ -1,4 +1,4 @@
-"""A few images of a data set by their row numbers, without decoding the others."""
+"""A few images of a dataset by their row numbers, without decoding the others."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def read_images(
         IndexError: for a row that there is not.
         UserError: for files that cannot be read.
     """
-    with readable("The data set's images"):
+    with readable("The dataset's images"):
         return _read(files, rows, column or next(iter(image_columns(pq.read_schema(files[0]))), "image"), seen)
 
 

@@ -1,4 +1,4 @@
-"""From a data set's files to the decoded images that a training learns from, chooses by and is judged by."""
+"""From a dataset's files to the decoded images that a training learns from, chooses by and is judged by."""
 
 import errno
 import hashlib
@@ -89,7 +89,7 @@ class ImageSet:
 class Splits:
     """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once.
 
-    `validation_name` and `test_name` say which split of the data set that is: "train", "validation" or "test".
+    `validation_name` and `test_name` say which split of the dataset that is: "train", "validation" or "test".
     `warnings` are what is to be told of how they came about, each in one sentence.
     """
 
@@ -126,7 +126,7 @@ def load_split(
         folder: for the file; that of the system for temporary files where it is left out.
 
     Raises:
-        UserError: for a data set that is not for image classification, or has no image that can be decoded, or where
+        UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where
             the disk has no room for them.
     """
     columns = columns or columns_of_files(files)
@@ -145,7 +145,7 @@ def _load_split(
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
     if columns.label not in schema.names or columns.image not in schema.names:
-        raise UnlabelledError(f"The {split} split has no column {columns.label!r} or none {columns.image!r}.")
+        raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
     count = sum(pq.read_metadata(file).num_rows for file in files)
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
@@ -182,7 +182,7 @@ def _load_split(
     warnings += misfits(split, columns, schema, unknown)
     usable = torch.from_numpy(np.flatnonzero(labels >= 0))
     if not len(usable):
-        raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
+        raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
     rows = torch.arange(count)
     data = ImageSet(
@@ -225,9 +225,9 @@ def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
         except OSError as error:
             os.unlink(file.name)
             raise UserError(
-                f"The data set's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
-                f"the disk has no room for them ({error.strerror or error}): choose a smaller image size or a smaller "
-                "data set."
+                f"The dataset's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
+                f"do not fit on the disk ({error.strerror or error}): choose a smaller image size or a smaller "
+                "dataset."
             ) from None
     weakref.finalize(images, Path(file.name).unlink, missing_ok=True)
     return images
@@ -241,7 +241,7 @@ def _claim_room(file: IO[bytes], size: int) -> None:
     """
     free = shutil.disk_usage(file.name).free
     if size > free * 0.9:
-        raise OSError(errno.ENOSPC, f"it has {free / 1e9:,.1f} GB")
+        raise OSError(errno.ENOSPC, f"{free / 1e9:,.1f} GB free")
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except (AttributeError, OSError) as error:
@@ -309,9 +309,9 @@ def load_splits(
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> Splits:
-    """The splits of the configured data set, decoded to `size` pixels.
+    """The splits of the configured dataset, decoded to `size` pixels.
 
-    Validation images are drawn from the training images (stratified, seeded) unless the data set has validation and
+    Validation images are drawn from the training images (stratified, seeded) unless the dataset has validation and
     test images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet,
     whose test labels are secret; where it has neither, a fifth of the training images.
 
@@ -319,7 +319,7 @@ def load_splits(
     was killed may have left its own.
 
     Args:
-        training: names the data set.
+        training: names the dataset.
         size: height and width in pixels.
         classes: of the run, see `open_dataset`.
         members: the pictures of a training that goes on: its sets stay as they were, and new pictures are left out.
@@ -327,7 +327,7 @@ def load_splits(
         folder: for the files; that of the system for temporary files where it is left out.
 
     Raises:
-        UserError: where the data set cannot be read, has too few images, or lacks one of the members, or the disk has
+        UserError: where the dataset cannot be read, has too few images, or lacks one of the members, or the disk has
             no room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
@@ -366,12 +366,12 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
         held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
         train, validation = train.subset(rest), train.subset(held_out)
     if not len(train):
-        raise UserError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
+        raise UserError(f"The dataset {training.dataset!r} has too few images for training and testing.")
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
 
 
 def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
-    """The same sets of the same pictures, whatever was added to the data set or moved in it since."""
+    """The same sets of the same pictures, whatever was added to the dataset or moved in it since."""
     rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
     for split, data in sets.items():
         assert data.digests is not None
@@ -392,15 +392,18 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, data
     test = taken(members.test_name, members.test)
     if lost:
         raise UserError(
-            f"The data set {dataset!r} has changed since the training began: {lost:,} of its pictures "
-            "are gone or have another class; bring them back to go on, or start a new run."
+            f"The dataset {dataset!r} has changed since the training started: {lost:,} of its images "
+            "are missing or have another class. Restore them to resume, or start a new run."
         )
     used = {"train", members.validation_name, members.test_name}
     added = sum(len(left) for (split, _), left in rows.items() if split in used)
     warnings: tuple[str, ...] = ()
     if added:
-        were = "picture was" if added == 1 else "pictures were"
-        warnings = (f"{added:,} {were} added to the data set since the training began: it goes on without.",)
+        were = "image was" if added == 1 else "images were"
+        warnings = (
+            f"{added:,} {were} added to the dataset after the training started and "
+            f"{'is' if added == 1 else 'are'} not used.",
+        )
     return Splits(
         sets["train"].subset(train),
         sets[members.validation_name].subset(validation),

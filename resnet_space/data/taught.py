@@ -1,6 +1,6 @@
-"""Pictures that a visitor shows, class by class: a data set that changes by a few pictures at a time.
+"""Pictures that a visitor shows, class by class: a dataset that changes by a few pictures at a time.
 
-It has the layout of every other data set that is brought here: one parquet file in the Hub's layout, whose classes are
+It has the layout of every other dataset that is brought here: one parquet file in the Hub's layout, whose classes are
 those that have pictures. Beside it `taught.json` has the order of all classes, also of those without a picture yet, and
 the name of the run that is taught with them. Both are replaced atomically, so a crash loses no picture. The file is
 written anew at each change, as one table, never as a list of pictures in Python: 1,000 pictures of 50 KB take 0.1 s.
@@ -105,11 +105,11 @@ class TaughtSet:
         for own in self.classes:
             if own.id == class_id:
                 return own
-        raise UserError("This class is not there any more: load the page again.")
+        raise UserError("This class no longer exists: reload the page.")
 
     @property
     def used_classes(self) -> tuple[TaughtClass, ...]:
-        """Those that have a picture: the classes of the data set."""
+        """Those that have a picture: the classes of the dataset."""
         used = {picture.class_id for picture in self.pictures}
         return tuple(own for own in self.classes if own.id in used)
 
@@ -166,9 +166,9 @@ class TaughtSet:
     def _free_name(self, name: str, own: TaughtClass | None = None) -> str:
         plain = " ".join(str(name).split())
         if not plain or len(plain) > LONGEST_NAME or not plain.isprintable():
-            raise UserError(f"A class needs a name of 1 to {LONGEST_NAME} letters.")
+            raise UserError(f"A class name must have 1 to {LONGEST_NAME} printable characters.")
         if any(other.name.casefold() == plain.casefold() for other in self.classes if other != own):
-            raise UserError(f"There is a class named {plain!r} already: choose another name.")
+            raise UserError(f"A class named {plain!r} already exists: choose another name.")
         return plain
 
 
@@ -178,7 +178,7 @@ def picture_id(content: bytes) -> str:
 
 
 def is_taught(folder: Path) -> bool:
-    """Whether a data set's folder is that of a set that is taught."""
+    """Whether a dataset's folder is that of a set that is taught."""
     return (folder / ABOUT).is_file()
 
 
@@ -189,7 +189,7 @@ def open_set(folder: Path) -> TaughtSet:
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"There is no set of pictures named {folder.name} any more: begin a new one.") from None
+            raise UserError(f"The set of pictures {folder.name} no longer exists: start a new one.") from None
         found = TaughtSet(
             folder, tuple(TaughtClass(int(own["id"]), str(own["name"])) for own in about["classes"]), (), about["run"]
         )
@@ -234,7 +234,7 @@ def write_set(changed: TaughtSet, before: TaughtSet | None = None, new: Iterable
         UserError: where it cannot be written; then what was there is there.
     """
     write_about(changed)
-    with in_a_sentence(f"The pictures of {changed.name} cannot be kept"), readable(f"The data set {changed.name}"):
+    with in_a_sentence(f"The pictures of {changed.name} cannot be saved"), readable(f"The dataset {changed.name}"):
         if not changed.pictures:
             (changed.folder / FILE).unlink(missing_ok=True)
             return
@@ -248,7 +248,7 @@ def write_set(changed: TaughtSet, before: TaughtSet | None = None, new: Iterable
 def write_about(changed: TaughtSet) -> None:
     """The same where only the classes' order or the run's name has changed."""
     about = {"classes": [vars(own) for own in changed.classes], "run": changed.run}
-    what = f"The pictures of {changed.name} cannot be kept"
+    what = f"The pictures of {changed.name} cannot be saved"
     with in_a_sentence(what), replaced_atomically(changed.folder / ABOUT) as file:
         file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
@@ -276,7 +276,7 @@ def read_pictures(found: TaughtSet, ids: Iterable[str]) -> Iterator[tuple[str, b
     wanted = set(ids)
     if not wanted or not (found.folder / FILE).exists():
         return
-    with readable(f"The data set {found.name}"), pq.ParquetFile(found.folder / FILE) as parquet:
+    with readable(f"The dataset {found.name}"), pq.ParquetFile(found.folder / FILE) as parquet:
         first = 0
         for group in range(parquet.num_row_groups):
             last = first + parquet.metadata.row_group(group).num_rows

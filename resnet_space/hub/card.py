@@ -46,7 +46,7 @@ PROFILE_IMAGES = 64
 MOST_CLASSES = 40  # in the figure of the confusion matrix
 NAMED_CLASSES = 12
 
-# The Hub's data set that a bundled one is a part of.
+# The Hub's dataset that a bundled one is a part of.
 PART_OF = {"cifar10-mini": "uoft-cs/cifar10"}
 
 

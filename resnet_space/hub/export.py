@@ -75,7 +75,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
         if process.wait():
             errors.seek(0)
             said = errors.read().strip().splitlines()
-            how = f"The export of {run.name} was ended with the status {process.returncode}."
+            how = f"The export of {run.name} failed with exit status {process.returncode}."
             raise UserError(said[-1] if said else how)
     return OnnxExport(path, float(line.split()[-1]))
 
@@ -109,7 +109,7 @@ def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage
         if not difference <= TOLERANCE:  # and not ">", which NaN would pass
             raise UserError(
                 f"The ONNX file of {run.name} was not kept: its logits differ from PyTorch's by {difference:.2g} of "
-                f"the largest logit, and at most {TOLERANCE:g} is allowed."
+                f"the largest logit, above the tolerance of {TOLERANCE:g}."
             )
     return OnnxExport(path, difference)
 
@@ -181,17 +181,17 @@ def _largest_difference(file: Path, batches: "list[Tensor]", expected: "list[Ten
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.hub.export", description="Write a run's model as an ONNX file, and check it."
+        prog="python -m resnet_space.hub.export", description="Export a run's model to ONNX and check the result."
     )
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder, with its weights")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the ONNX file to write; one that is there is replaced")
+    parser.add_argument("run", metavar="RUN_DIR", help="folder of the run, with its weights")
+    parser.add_argument("file", metavar="FILE", type=Path, help="ONNX file to write; an existing file is replaced")
     arguments = parser.parse_args()
     try:
         export = write_onnx(Run.open(arguments.run), arguments.file, lambda stage: print(stage, flush=True))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The largest difference from PyTorch's logits, as a share of the largest: {export.largest_difference}")
+    print(f"Largest difference from PyTorch's logits, as a fraction of the largest logit: {export.largest_difference}")
     return 0
 
 

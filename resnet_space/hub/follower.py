@@ -90,7 +90,7 @@ class Follower(threading.Thread):
             try:
                 return self._follow()
             except HubError as error:
-                self._note(f"{error} Once more in {wait:.0f} s.")
+                self._note(f"{error} Retrying in {wait:.0f} s.")
                 time.sleep(wait)
         return self._follow()
 
@@ -116,7 +116,7 @@ class Follower(threading.Thread):
         with translated_errors(self._request()):
             status = hub_api(self._token).inspect_job(job_id=job.id, namespace=job.namespace).status
         if how is None and status.stage not in ENDED:
-            raise HubError(f"The log of the job of {run.name} broke off while it trains.")
+            raise HubError(f"The log of the job of {run.name} was interrupted while it trains.")
         brought = self._bring()
         if how is None and (end := last_metric(brought, "end")):  # the log broke off before it was said
             for metric in brought[len(run.metrics()) :]:
@@ -128,7 +128,7 @@ class Follower(threading.Thread):
         if status.stage == JobStage.CANCELED:
             return {"status": "stopped"}
         message = f": {masked(status.message)}" if status.message else ""
-        return {"status": "failed", "reason": f"The job on the Hub ended before the training did{message}."}
+        return {"status": "failed", "reason": f"The Hugging Face job ended before the training finished{message}."}
 
     def _lines(self) -> Iterator[str]:
         """The lines of the job's log until it has ended."""

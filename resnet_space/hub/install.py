@@ -51,12 +51,12 @@ _MAX_FIGURE_BYTES = 5_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def model_request(
-    repo_id: str, revision: str | None, instead: str = "use a model that is on this machine"
-) -> HubRequest:
+def model_request(repo_id: str, revision: str | None, instead: str = "use a model on this machine") -> HubRequest:
     """As messages speak of it. Raises HubError for what cannot be a revision."""
     if revision is not None and not is_revision(revision):
-        raise HubError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+        raise HubError(
+            masked(f"{revision!r} is not a valid revision: use a branch, a tag or a full commit hash of 40 digits.")
+        )
     return HubRequest(f"The model {repo_id}", repo_id, revision, instead)
 
 
@@ -72,17 +72,18 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     require_safe_names(what, sizes)
     if WEIGHTS not in sizes:
-        raise HubError(f"{what} has no {WEIGHTS}, and other formats are not read, as they can run code.")
+        raise HubError(f"{what} has no {WEIGHTS}, and other formats are not loaded because they can run code.")
     if sizes[WEIGHTS] > MAX_BYTES:
-        raise HubError(f"The {WEIGHTS} of {repo_id} has {sizes[WEIGHTS] / 1e9:.3g} GB, which cannot be right.")
+        raise HubError(f"The {WEIGHTS} of {repo_id} has {sizes[WEIGHTS] / 1e9:.3g} GB, which is not plausible.")
     figures = [path for path in sizes if FIGURE_PATTERN.fullmatch(path)]
     if len(figures) > MAX_FIGURES:
-        raise HubError(f"{what} cannot be used, as it has {len(figures)} figures, more than {MAX_FIGURES}.")
+        raise HubError(f"{what} cannot be used because it has {len(figures)} figures, more than {MAX_FIGURES}.")
     limits = _LIMITS | dict.fromkeys(figures, _MAX_FIGURE_BYTES)
     for path, limit in limits.items():
         if sizes.get(path, 0) > limit:
             raise HubError(
-                f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
+                f"{what} cannot be used because its {path} has {sizes[path] / 1e6:,.0f} MB, more than "
+                f"{limit / 1e6:.0f}."
             )
     statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
     wanted_files = (CONFIG, CARD, NOTICE, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
@@ -133,7 +134,8 @@ def install(
             name = next(names, "")
             if not name:
                 raise HubError(
-                    f"{taken.name if taken else path.name} on this machine is something else: rename it first."
+                    f"{taken.name if taken else path.name} already exists on this machine and is something "
+                    "else: rename it first."
                 )
 
 
@@ -154,7 +156,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
             file.resolve().unlink()
             file.unlink()
-        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another, or try again.") from None
+        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another model, or try again.") from None
     counters = {
         name: value
         for name, value in run.config.model.build().state_dict().items()
@@ -167,7 +169,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         raise HubError(f"{what} cannot be used: {error}") from None
     state = model.state_dict()
     if not all(value.isfinite().all() for value in state.values()):
-        raise HubError(f"{what} cannot be used, as its {WEIGHTS} has values that are not finite numbers.")
+        raise HubError(f"{what} cannot be used because its {WEIGHTS} contains values that are not finite.")
     if any(weights[name].dtype != value.dtype for name, value in state.items() if name in weights):
         run.save_weights(state)  # float16 and the like: everything here is float32
 
@@ -182,9 +184,9 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
         raise HubError(f"{what} cannot be used: {error}") from None
     for file in files:
         if FIGURE_PATTERN.fullmatch(file) and not (run.path / file).read_bytes().startswith(_PNG):
-            raise HubError(f"{what} cannot be used, as its {file} is not a PNG.")
+            raise HubError(f"{what} cannot be used because its {file} is not a PNG.")
     for text in {CARD, NOTICE} & set(files):
         try:
             (run.path / text).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise HubError(f"{what} cannot be used, as its {text} is not UTF-8 text.") from None
+            raise HubError(f"{what} cannot be used because its {text} is not UTF-8 text.") from None

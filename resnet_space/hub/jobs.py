@@ -137,17 +137,19 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     """
     space = jobs_space()
     if space is None:
-        raise HubError(f"A job runs in the image of a Space of this app: set {SPACE_VARIABLE} to the name of one.")
+        raise HubError(f"A job runs in the image of a Space with this app: set {SPACE_VARIABLE} to its name.")
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(f"{repo_id!r} cannot be a repository: use the form user/name.")
+        raise HubError(f"{repo_id!r} is not a valid repository name: use the form user/name.")
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
-        raise HubError(f"The time limit is {minutes} minutes, but must be from {MIN_MINUTES} to {MAX_MINUTES}.")
+        raise HubError(f"The time limit must be {MIN_MINUTES} to {MAX_MINUTES} minutes, not {minutes}.")
     config = run.config.training
     if "/" not in config.dataset and not (BUNDLED / config.dataset).is_dir():
-        raise HubError(f"The data set {config.dataset} is only on this machine: a job can learn from one of the Hub.")
+        raise HubError(
+            f"The dataset {config.dataset} exists only on this machine: choose a dataset from the Hub for a job."
+        )
     secret = token or (get_token() if sent_token(None) is None else None)
     if secret is None:
-        raise HubError("A job needs an account of the Hub that pays for it: sign in first.")
+        raise HubError("A job needs a Hugging Face account to pay for it: sign in first.")
     api = hub_api(token)
     request = HubRequest(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
     operations = [CommitOperationAdd(CONFIG, run.path / CONFIG)]
@@ -192,4 +194,4 @@ def _make_empty(api: HfApi, repo_id: str) -> None:
             raise
         there = {file.rfilename for file in api.model_info(repo_id).siblings or ()}
         if there - {".gitattributes"}:
-            raise HubError(f"{repo_id} is on the Hub already: a job needs a new repository.") from None
+            raise HubError(f"{repo_id} already exists on the Hub: a job needs a new repository.") from None

@@ -41,12 +41,15 @@ def pull_pretrained(
     """
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
-        raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
+        raise HubError(
+            f"There are no pretrained weights named {name!r}: choose one of "
+            f"{', '.join(known.name for known in PRETRAINED)}."
+        )
     request = model_request(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)
         if run.source is None or run.source.repo_id != chosen.repo_id:
-            raise HubError(f"{name} on this machine is another model: rename or delete it first.")
+            raise HubError(f"{name} on this machine is a different model: rename or delete it first.")
         return run
     with translated_errors(request):
         commit, sizes, _ = sizes_at(request, token)

@@ -89,12 +89,19 @@ class Publisher:
         if self._pushing is not None:
             self._pushing.join()
         pushed = not self.run.has_weights or any(self._push(wait=5.0 * i) for i in range(TRIES))
-        end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
+        end = last_metric(self.run.metrics(), "end") or {
+            "event": "end",
+            "status": "failed",
+            "reason": "The training was interrupted.",
+        }
         if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
             with suppress(HubError), translated_errors(HubRequest(START_FILE, self.repo_id)):
                 hub_api(job_token()).delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
         if not pushed:
-            end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
+            end |= {
+                "status": "failed",
+                "reason": "The training finished, but the weights could not be pushed to the Hub.",
+            }
         print(log_line(end), flush=True)
 
     def _push(self, wait: float = 0.0) -> bool:

@@ -96,7 +96,7 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         HubError: if it is not a model that can be used here, may not be read with this token, or cannot be had.
     """
     if not is_repo_id(repo_id):
-        raise HubError(masked(f"{repo_id!r} cannot be a model of the Hub: write owner/name."))
+        raise HubError(masked(f"{repo_id!r} is not a valid name of a Hub model: use the form owner/name."))
     request = model_request(repo_id, revision)
     with translated_errors(request):
         commit, sizes, private = sizes_at(request, token)
@@ -105,7 +105,7 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         url = hf_hub_url(repo_id, WEIGHTS, revision=commit, endpoint=endpoint())
         get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
         if CONFIG not in sizes:
-            raise HubError(f"{request.what} cannot be used, as it has no {CONFIG} that says what it is.")
+            raise HubError(f"{request.what} cannot be used because it has no {CONFIG} that describes it.")
         (file,) = download_files("model", repo_id, commit, [CONFIG], total=sizes[CONFIG], token=token)
         kind, config = read_config(request.what, file.read_bytes())
     files = sizes if kind == "run" else {WEIGHTS: sizes[WEIGHTS]}

@@ -84,22 +84,25 @@ def push_run(
         HubError: if the run is not ready, or the Hub refuses or cannot be reached.
     """
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(masked(f"{repo_id!r} cannot name a repository of the Hub: write owner/name, such as ann/birds."))
+        raise HubError(
+            masked(f"{repo_id!r} is not a valid repository name: use the form owner/name, such as ann/birds.")
+        )
     if not run.has_weights:
-        raise HubError(f"{run.name} has no weights to push: train it to the end of an epoch first.")
+        raise HubError(f"{run.name} has no weights to push: train it for at least one epoch first.")
     if run.is_training and not in_training:
-        raise HubError(f"{run.name} is being trained: push it when that has ended, or stop it.")
-    changed = f"{repo_id} was changed in the meantime: look at it, then push again"
+        raise HubError(f"{run.name} is training: stop it, or push it when the training has finished.")
+    changed = f"{repo_id} has changed in the meantime: review it, then push again"
     refusals = {
-        403: f"this account or token may not write to {repo_id}: use a token that may write, or a repository of your "
-        "own",
-        404: f"there is no {repo_id} that this account may see: check the spelling",
+        403: f"this account or token has no write access to {repo_id}: use a token with write access, or a "
+        "repository of "
+        "your own",
+        404: f"{repo_id} does not exist or is not visible to this account: check the spelling",
         409: changed,
         412: changed,
     }
     request = HubRequest(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
     if not _has_token(token):
-        raise HubError(f"{request.cannot}, as nobody is signed in: sign in first.")
+        raise HubError(f"{request.cannot} because nobody is signed in: sign in first.")
     with ExitStack() as opened:
         files = _files(run, repo_id, space, opened)
         total = sum(_size(content) for content in files.values())
@@ -254,7 +257,7 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
         # Not more: it may be from another version of this app.
         if isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("model", "training")):
             return
-    raise HubError(f"{repo_id} has something else in it already ({others[0]}): choose another name.")
+    raise HubError(f"{repo_id} already contains something else ({others[0]}): choose another name.")
 
 
 @contextmanager
@@ -272,7 +275,7 @@ def _one_sentence(request: HubRequest) -> Iterator[None]:
             reason = _reason(cause)
             if reason is None:
                 raise cause from None
-            raise HubError(masked(f"{request.cannot}, as {reason}.")) from None
+            raise HubError(masked(f"{request.cannot} because {reason}.")) from None
 
 
 def _reason(error: Exception) -> str | None:
@@ -281,11 +284,11 @@ def _reason(error: Exception) -> str | None:
         case httpx2.TimeoutException() | httpx2.ConnectError() | httpx2.ProxyError():
             return None
         case httpx2.TransportError():
-            return "the connection was lost: push again, and what has arrived is not sent twice"
+            return "the connection was lost: push again; files that have already arrived are not sent twice"
         case ValueError() if "README.md" in str(error):  # the client's own, from the Hub's answer
             reason = re.sub(r"\s+", " ", str(error).partition("\n")[2]).strip("- .")
-            return f"the Hub does not accept its card: {reason}"
+            return f"the Hub rejected its model card: {reason}"
     if type(error) is ValueError:
         first_line = str(error).strip().splitlines()[0].rstrip(".")
-        return f"the Hub's answer was not what was expected ({first_line})"
+        return f"the Hub sent an unexpected response ({first_line})"
     return None

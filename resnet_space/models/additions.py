@@ -68,7 +68,7 @@ def foreign_additions(model: nn.Module) -> list[Addition]:
         for addition in ADAPTERS.get(class_name(module), _none)(name, module)
     ]
     if not found:
-        raise NoResidualBlocksError(f"This {type(model).__name__} has no residual blocks of a kind that is known here.")
+        raise NoResidualBlocksError(f"This {type(model).__name__} has no residual blocks of a supported type.")
     return found
 
 

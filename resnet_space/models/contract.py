@@ -149,4 +149,4 @@ class Backbone(nn.Module):
         Raises:
             UserError: where the head cannot read it.
         """
-        raise UserError(f"The head of this {type(self).__name__} cannot read a block's output.")
+        raise UserError(f"The head of this {type(self).__name__} cannot be applied to a block's output.")

@@ -57,7 +57,7 @@ class Pretrained:
         repo_id: the repository that has them as safetensors.
         resize: the short side in pixels that images are resized to, before the centre crop to the entry's size.
         licence: by its SPDX name.
-        trained_on: the data set.
+        trained_on: the dataset.
         accuracy: top-1 on ImageNet's validation images as published, from 0 to 1; None where it is not.
     """
 
@@ -124,8 +124,8 @@ class Entry:
         """One sentence; nothing for a network that takes CBAM."""
         if "cbam" in self.options:
             return ""
-        reason = "its stages give tokens and no maps" if self.trains else "it is here to be explored"
-        return f"{self.name} takes no CBAM, as {reason}: choose none."
+        reason = "its stages output tokens, not feature maps" if self.trains else "it can only be explored"
+        return f"{self.name} does not support CBAM because {reason}: choose no CBAM."
 
     def network(self, num_classes: int, options: Options) -> "nn.Module":
         """It with random weights and these options, all of them; torch is imported."""
@@ -173,7 +173,7 @@ def register(entry: Entry) -> Entry:
         ValueError: for a name that is taken.
     """
     if _ENTRIES.setdefault(entry.name, entry) is not entry:
-        raise ValueError(f"There is a network {entry.name!r} already: choose another name.")
+        raise ValueError(f"A network named {entry.name!r} already exists: choose another name.")
     return entry
 
 
@@ -204,7 +204,7 @@ def entry_of(name: object, *, trains: bool = True) -> Entry:
     """Raises UserError for an unknown name, saying which are known."""
     known = entries(trains=trains)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"The architecture is {name!r}, but must be one of {', '.join(list_models())}.")
+        raise UserError(f"The architecture must be one of {', '.join(list_models())}, not {name!r}.")
     return known[name]
 
 
@@ -219,16 +219,16 @@ def checked_options(entry: Entry, given: Options, *, initial: bool = False) -> d
     if "cbam" in unknown:
         raise UserError(entry.why_no_cbam)
     if unknown:
-        allowed = f"choose among {', '.join(known)}" if known else "leave it out"
-        raise UserError(f"The option {unknown[0]} is none of {entry.name}'s: {allowed}.")
+        allowed = f"choose from {', '.join(known)}" if known else "leave it out"
+        raise UserError(f"{entry.name} has no option {unknown[0]}: {allowed}.")
     values = {name: given.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         value = values[name]
         if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in option.choices):
             allowed = ", ".join(map(str, option.choices))
             one = len(option.choices) == 1
-            but = f"{entry.name} has {allowed} only" if one else f"must be one of {allowed}"
-            raise UserError(f"{option.label} is {value!r}, but {but}.")
+            must = f"must be {allowed} for {entry.name}" if one else f"must be one of {allowed}"
+            raise UserError(f"{option.label} {must}, not {value!r}.")
     return values
 
 

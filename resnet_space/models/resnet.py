@@ -195,9 +195,7 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         if shortcut == "none" and zero_init_residual:
-            raise UserError(
-                "A plain network (shortcut='none') cannot start with F(x) = 0: nothing would come out of it."
-            )
+            raise UserError("A plain network (shortcut='none') cannot start with F(x) = 0: its output would be zero.")
         channels = widths[0]
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)

@@ -147,7 +147,9 @@ def _shapes(model: Backbone, modules: Sequence[str], image_size: int) -> dict[st
         twin.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
     of_maps = {name: own[1:] for name, [(own, mapped)] in found.items() if len(own) == 4 and own == mapped}
     if not modules or len(of_maps) < len(modules):
-        raise UserError(f"This {type(model).__name__} takes no CBAM, as its stages give no maps.")
+        raise UserError(
+            f"This {type(model).__name__} does not support CBAM because its stages do not output feature maps."
+        )
     return {name: (channels, height, width) for name, (channels, height, width) in of_maps.items()}
 
 

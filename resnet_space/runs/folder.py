@@ -97,11 +97,11 @@ class Run(Weights, Turn):
     @contextmanager
     def made_whole(self) -> Iterator[None]:
         """Make the folder, and what belongs into it, or leave nothing. Raises UserError."""
-        with in_a_sentence(f"{self.name} cannot be made"):
+        with in_a_sentence(f"{self.name} cannot be created"):
             try:
                 self.path.mkdir(parents=True)
             except FileExistsError:
-                raise UserError(f"There is a run named {self.name} already: choose another name.") from None
+                raise UserError(f"A run named {self.name} already exists: choose another name.") from None
             try:
                 yield
             except BaseException:
@@ -121,7 +121,7 @@ class Run(Weights, Turn):
             return Run.create(path, config, start=Run.open(self.path.parent / config.training.start))
         made = Run.create(path, config)
         try:
-            with in_a_sentence(f"{made.name} cannot be made"):
+            with in_a_sentence(f"{made.name} cannot be created"):
                 made.take_notice(self)
                 with replaced_atomically(made.path / START_WEIGHTS) as file:
                     shutil.copyfile(self.path / START_WEIGHTS, file)
@@ -252,4 +252,4 @@ def _written(file: Path | None) -> float:
 
 def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise UserError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+        raise UserError(f"{name!r} is not a valid run name: use at most 96 letters, digits, '.', '_' and '-'.")

@@ -75,7 +75,7 @@ class Library:
             except UserError as error:
                 if not error.passing:
                     found[path] = written, None
-                    tell_once(f"Left out: {error}")
+                    tell_once(f"Skipped: {error}")
                 elif known:
                     found[path] = known
         self._opened = found
@@ -87,7 +87,7 @@ class Library:
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
             raise UserError("Choose a run first.")
         if not (self.root / name).is_dir():
-            raise UserError(f"There is no run named {name} any more: choose another.")
+            raise UserError(f"There is no run named {name}, or it has been deleted: choose another one.")
         return Run.open(self.root / name)
 
     def delete(self, run: Run) -> None:
@@ -103,7 +103,7 @@ class Library:
         require_name(name)
         self._require_idle(run, "renamed")
         if (self.root / name).exists():
-            raise UserError(f"There is a run named {name} already: choose another name.")
+            raise UserError(f"A run named {name} already exists: choose another name.")
         with in_a_sentence(f"{run.name} cannot be renamed"):
             run.path.rename(self.root / name)
         self._renamed[run.name] = name
@@ -127,7 +127,7 @@ class Library:
     @staticmethod
     def _require_idle(run: Run, done: str) -> None:
         if run.is_training or run.is_queued:
-            raise UserError(f"{run.name} is training or waiting: stop it before it is {done}.")
+            raise UserError(f"{run.name} is training or queued and cannot be {done}: stop it first.")
 
     def free_name(self, kind: str, *, secret: bool = False) -> str:
         """Of a new run, see the function of this name."""
@@ -147,7 +147,7 @@ class Library:
     def unreadable(self, run: Run) -> str:
         """What of a run's metrics cannot be read, in a sentence; nothing where all can be."""
         wrong = self._read(run).wrong
-        more = f" So are {len(wrong) - 1} more." if len(wrong) > 1 else ""
+        more = f" {len(wrong) - 1} more lines are skipped too." if len(wrong) > 1 else ""
         return f"{wrong[0]}{more}" if wrong else ""
 
     def _read(self, run: Run) -> _Read:

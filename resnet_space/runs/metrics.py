@@ -43,7 +43,7 @@ def metric_of(line: bytes, *, whole: bool = False) -> Metric:
         raise MetricError("is not JSON") from None
     named = isinstance(metric, dict) and isinstance(metric.get("event"), str)
     if not named or (whole and metric["event"] not in EVENTS):
-        raise MetricError(f"is none of the events {', '.join(EVENTS)}")
+        raise MetricError(f"is not one of the events {', '.join(EVENTS)}")
     if "looks" in metric:  # as versions before called them
         metric["test_evaluations"] = metric.pop("looks")
     if problem := problem_of(metric, whole=whole):
@@ -51,7 +51,7 @@ def metric_of(line: bytes, *, whole: bool = False) -> Metric:
     try:  # whatever else it has, a page can be sent it
         json.dumps(metric, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise MetricError("has a number or a text that is none") from None
+        raise MetricError("contains an invalid number or text") from None
     checked: Metric = metric
     return checked
 
@@ -84,7 +84,7 @@ def read_lines(file: IO[bytes], first: int = 1) -> Lines:
         try:
             metrics += [metric_of(line)] if line.strip() else []
         except MetricError as error:
-            wrong.append(f"Line {number} of its metrics cannot be read and is left out: it {error}.")
+            wrong.append(f"Line {number} of its metrics cannot be read and is skipped: it {error}.")
     return Lines(metrics, len(lines), tuple(wrong))
 
 
@@ -127,5 +127,5 @@ def fewer_steps(metrics: list[Metric]) -> list[Metric]:
 
 
 def split_words(split: str) -> str:
-    """What the images are called that a run was judged by: its "test" metric names the data set's split."""
+    """What the images are called that a run was judged by: its "test" metric names the dataset's split."""
     return {"test": "test", "train": "held-out training"}.get(split, "held-out validation")

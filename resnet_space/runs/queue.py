@@ -108,12 +108,14 @@ def status_of(
     if exit_code is not None and exit_code < 0:
         named = {number.value: number.name for number in signal.Signals}
         name = named.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no names
-        hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-        return Status("failed", f"The trainer was ended from outside by {name}{hint}{kept}.")
+        hint = ", possibly because memory ran out" if name == "SIGKILL" else ""
+        return Status("failed", f"The training process was killed by {name}{hint}{kept}.")
     if exit_code is not None:
-        return Status("failed", f"The trainer ended with exit status {exit_code}: {last_log_line or 'it said nothing'}")
+        return Status(
+            "failed", f"The training process failed with exit status {exit_code}: {last_log_line or 'no message'}"
+        )
     if metrics:
-        return Status("failed", f"The trainer was ended from outside{kept}.")
+        return Status("failed", f"The training process was killed{kept}.")
     return Status("new")
 
 
@@ -149,7 +151,7 @@ class Trainer:
         """
         with self._alone(f"{run.name} cannot be started"):
             if self._is_alive(run) or run.is_queued:
-                raise BusyError(f"{run.name} is training or waiting already.")
+                raise BusyError(f"{run.name} is already training or queued.")
             self._check_room()
             with run.unchanged_if_refused():
                 self._start_or_enqueue(run.with_more_epochs(more_epochs) if more_epochs else run, resume)
@@ -179,7 +181,7 @@ class Trainer:
 
     def keep_advancing(self, seconds: float = 0.5) -> None:
         """`advance` now and then, for ever, whatever goes wrong: a thread's work."""
-        keep_doing("The queue of trainings", self.advance, seconds)
+        keep_doing("The training queue", self.advance, seconds)
 
     def take(self, run: Run) -> bool | None:
         """Take a run from the queue to host it elsewhere: whether it resumes; None if it does not wait (any more).
@@ -187,7 +189,7 @@ class Trainer:
         Raises:
             BusyError: where the system refuses.
         """
-        with self._alone(f"{run.name} cannot be taken from the queue"):
+        with self._alone(f"{run.name} cannot be removed from the queue"):
             resumes = next((ticket.resume for ticket, other in self._tickets() if other.path == run.path), None)
             run.withdraw_ticket()
             return resumes
@@ -231,9 +233,9 @@ class Trainer:
         metrics = self.library.metrics(run)
         note = self.library.unreadable(run)
         if not place and not alive and (run.path / QUEUED).exists() and not run.is_queued:
-            note = f"{note} Its place in the queue cannot be read: start it again.".strip()
+            note = f"{note} Its queue entry cannot be read: start the training again.".strip()
         if run.is_job and not alive and not (metrics and metrics[-1]["event"] == "end"):
-            reason = "It trains as a job of the Hub, which is not followed here any more."
+            reason = "It trains as a Hugging Face job that this app no longer follows."
             return Status("failed", reason, "job", note=note)
         status = status_of(
             metrics,
@@ -260,7 +262,7 @@ class Trainer:
                 until = time.monotonic() + TURN_SECONDS
                 while not _has_locked(folder):
                     if time.monotonic() > until:
-                        raise BusyError(f"{what}: another app that uses this folder is at it: try again in a moment.")
+                        raise BusyError(f"{what} because another app is using this folder: try again in a moment.")
                     time.sleep(0.02)
                 yield
             finally:
@@ -271,7 +273,7 @@ class Trainer:
     def _check_room(self) -> None:
         waiting = len(self._tickets())
         if self.longest_queue is not None and waiting >= self.longest_queue and self.active() is not None:
-            raise BusyError(f"{waiting} trainings wait already, which is as many as may: try again later.")
+            raise BusyError(f"The queue is full ({waiting} trainings): try again later.")
 
     def _tickets(self, runs: Sequence[Run] | None = None) -> list[tuple[Ticket, Run]]:
         """Who waits, the next one first."""
@@ -364,7 +366,7 @@ class Trainer:
         if child is not None:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(5)
-        reason = f"It did not answer Stop for {KILL_SECONDS:.0f} seconds, and was killed."
+        reason = f"It did not respond to Stop within {KILL_SECONDS:.0f} seconds and was killed."
         with run.training_lock():
             run.append_metric({"event": "end", "status": "stopped", "reason": reason, "time": round(time.time(), 1)})
             run.withdraw_stop()

@@ -41,7 +41,7 @@ class Residuals(_Strict):
     @model_validator(mode="after")
     def _of_every_block(self) -> Self:
         if len(self.blocks) != len(self.ratio):
-            raise ValueError("there must be three ratios of every block")
+            raise ValueError("every block must have three ratios")
         return self
 
 

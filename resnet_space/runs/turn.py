@@ -64,7 +64,7 @@ class Turn(RunFolder):
                 # Not at once: `is_training` holds the lock for a moment when it looks.
                 lock.acquire(timeout=1, poll_interval=0.02)
             except Timeout:
-                raise UserError(f"{self.name} is being trained already, by another process.") from None
+                raise UserError(f"{self.name} is already being trained by another process.") from None
         try:
             with suppress(OSError):  # else it trains all the same
                 self.note_trainer(os.getpid())
@@ -77,7 +77,7 @@ class Turn(RunFolder):
     @property
     def is_training(self) -> bool:
         """Whether some process, ours or not, trains this run now. Raises UserError where that cannot be seen now."""
-        with unless_passing(f"Whether {self.name} trains cannot be seen"):
+        with unless_passing(f"The training state of {self.name} cannot be read"):
             lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
@@ -123,7 +123,7 @@ class Turn(RunFolder):
             UserError: where the machine cannot read anything now.
         """
         found = None
-        with unless_passing(f"Whether {self.name} waits cannot be seen"), suppress(ValueError, RecursionError):
+        with unless_passing(f"The queue state of {self.name} cannot be read"), suppress(ValueError, RecursionError):
             found = json.loads((self.path / QUEUED).read_bytes())
         if not isinstance(found, dict):
             return None

@@ -68,7 +68,7 @@ class Weights(RunFolder):
     def start_arrays(self) -> "dict[str, NDArray[Any]]":
         """The weights for another run to start from, without torch where numpy has their types. Raises UserError."""
         if not self.has_weights:
-            raise UserError(f"{self.name} has no weights to start from: it was not trained to the end of an epoch.")
+            raise UserError(f"{self.name} has no weights to start from: train it for at least one epoch first.")
         with self._readable(WEIGHTS):
             if "BF16" not in weight_types(self.path / WEIGHTS, self.name):
                 return load_file(self.path / WEIGHTS)
@@ -79,7 +79,7 @@ class Weights(RunFolder):
         try:
             yield
         except FileNotFoundError:
-            raise UserError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
+            raise UserError(f"{self.name} has no {file} yet: train it for at least one epoch first.") from None
         # The last two: of types that numpy lacks.
         except (SafetensorError, OSError, TypeError, AttributeError) as error:
             raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
@@ -90,7 +90,7 @@ class Weights(RunFolder):
         weights = self.load_weights()
         expected = model.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in weights]
-        problems += [f"{name} does not belong there" for name in weights if name not in expected]
+        problems += [f"{name} is unexpected" for name in weights if name not in expected]
         problems += [
             f"{name} has the shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
             for name, value in expected.items()
@@ -118,8 +118,8 @@ def weight_types(file: Path, whose: str) -> set[str]:
     for name, kind in types.items():
         if kind not in FLOATS and not (name.endswith(COUNTER) and kind in INTEGERS):
             raise UserError(
-                f"The {WEIGHTS} of {whose} cannot be used, as its {name} is {kind}: weights have to be "
-                f"{', '.join(FLOATS)}, and not quantised."
+                f"The {WEIGHTS} of {whose} cannot be used because its {name} is {kind}: weights must be "
+                f"{', '.join(FLOATS)}, not quantised."
             )
     return set(types.values())
 

@@ -73,8 +73,8 @@ class AppContext:
         """Raises UserError in read-only mode. Everything that changes or starts something asks first."""
         if self.readonly:
             raise UserError(
-                "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
-                "pushed, renamed or deleted."
+                "This app is read-only: you can view and try its runs, but not train, upload, push, rename or delete "
+                "anything."
             )
 
     def classifier(self, name: str) -> "Classifier":
@@ -104,9 +104,9 @@ class AppContext:
         self.require_writable()
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
-            raise UserError(f"{name} came with the app: it is not to be changed.")
+            raise UserError(f"{name} comes with the app and cannot be changed.")
         if self.public and not visitors.owns(run.path / OWNER, key):
-            raise UserError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
+            raise UserError(f"{name} is not yours: only its owner can stop, rename, delete or continue it.")
         return run
 
     def claim(self, owners: Path, key: str) -> None:
@@ -134,7 +134,7 @@ class AppContext:
         """Rename a visitor's run. Raises UserError; also for a name of something that came with the app."""
         run = self.own_run(name, key)
         if new_name in NOT_MADE_HERE:
-            raise UserError(f"{new_name} is the name of weights that come with the app: choose another name.")
+            raise UserError(f"{new_name} is the name of a run or weights that come with the app: choose another name.")
         return self.library.rename(run, new_name)
 
     def _is_for_all(self, run: Run) -> bool:
@@ -162,7 +162,9 @@ class AppContext:
         self._training_addresses = {path: whose for path, whose in self._training_addresses.items() if path.exists()}
         most = max((longest + 1) // 3, 1)
         if len(busy) >= most:
-            raise UserError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+            raise UserError(
+                f"{len(busy)} trainings from your address are running or queued: wait until one has finished."
+            )
 
     # The Hub
 
@@ -261,9 +263,9 @@ class AppContext:
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
         else:  # the pages that were to host what waited are gone
-            in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
+            in_background("Advancing the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
-            in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
+            in_background("Following Hugging Face jobs", self._follow_jobs, AGAIN_SECONDS)
 
     def _empty_queue(self) -> bool:
         for run in self.trainer.queue():

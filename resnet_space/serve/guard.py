@@ -193,7 +193,7 @@ class Guard:
             raise HTTPException(403, "This address is closed.")
         if scope["method"] == "POST":
             rate = self.sign_ins if path.startswith("/login") else self.posts
-            _count(rate, address, "Too many requests came from your address")
+            _count(rate, address, "Too many requests from your address")
         if limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
             raise HTTPException(413, _too_large_words(limit))
 
@@ -232,7 +232,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self.hosts and _without_port(host) not in self.hosts:
-            return f"Nothing is served by the name {host[:100]!r}: open http://127.0.0.1 and the port, or set {HOSTS}."
+            return f"The host name {host[:100]!r} is not allowed: open http://127.0.0.1 and the port, or set {HOSTS}."
         if not self.hosts and cast(Any, scope["app"]).auth is None:
             return None  # a page for everybody, on which a visitor's key is kept from other pages by the browser
         origin = headers.get("origin")
@@ -242,7 +242,7 @@ class Guard:
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page
         if own and not foreign:
             return None
-        return "A page of another server asked for this, and that is not allowed: open the app's own page."
+        return "Requests from other sites are not allowed: open the app's own page."
 
     def _body_limit(self, path: str) -> int | None:
         if path.rstrip("/") != UPLOAD:
@@ -254,18 +254,20 @@ class Guard:
         """Read the body whole and look at it before gradio spends time on it: many values cost far more than bytes."""
         limited = self.limits.requests is not None
         length = int(Headers(scope=scope).get("content-length") or self.max_body)
-        _count(self.megabytes, address, "More came from your address than is read in a minute", length / 1e6)
+        _count(self.megabytes, address, "Your address has sent more data than is allowed per minute", length / 1e6)
         if limited and self.bodies[address] and self.bodies[address] + length > self.max_body:
-            raise HTTPException(429, "Another large request from your address is being read: wait for it.")
+            raise HTTPException(429, "Another large request from your address is in progress: wait until it is done.")
         with held(self.bodies, address, length):
             try:
                 body = await _whole(receive, self.max_body)
             except TimeoutError:
-                raise HTTPException(408, f"Nothing of the request came for {SILENCE_SECONDS:.0f} s.") from None
+                raise HTTPException(
+                    408, f"The request timed out: no data arrived for {SILENCE_SECONDS:.0f} s."
+                ) from None
             if body is None:  # whoever asked has left
                 return
             if limited and (body.count(b",") > MAX_VALUES or body.count(b'"path"') > MAX_FILES):
-                words = f"That is too much at once: at most {MAX_VALUES:,} values, and {MAX_FILES:,} files, are read."
+                words = f"The request is too large: at most {MAX_VALUES:,} values and {MAX_FILES:,} files are allowed."
                 raise HTTPException(413, words)
             await self.app(scope, _replayed(_whole_letters(body), receive), send)
 
@@ -304,7 +306,7 @@ def is_signed_in(scope: Scope) -> bool:
 
 
 def _too_large_words(limit: int) -> str:
-    return f"That is too large: here at most {limit // 1_000_000} MB can be sent."
+    return f"The request is too large: at most {limit // 1_000_000} MB are allowed."
 
 
 async def _whole(receive: Receive, limit: int) -> bytes | None:

@@ -38,8 +38,8 @@ COSTLY_CALLS_OF_ONE = 6  # that an address may have waiting or running
 CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
 CALLS = 1_000  # of all addresses
 
-UNFIT = "The values of this request do not fit the endpoint: its description is on the app's API page."
-UNFORESEEN = "Something went wrong in the app, and is written in its log: try again, or tell whoever runs it."
+UNFIT = "The values of this request do not match the endpoint: see the app's API page."
+UNFORESEEN = "Something went wrong in the app; the details are in its log. Try again, or tell whoever runs it."
 
 
 def costly(handler: F) -> F:
@@ -231,16 +231,20 @@ class Guarded(gr.Blocks):
         jobs = list(self._queue.jobs())
         own = [job for job in jobs if job.address == address]
         if len(own) >= CALLS_OF_ONE or len(jobs) >= CALLS:
-            return "Too much is asked for at once: wait until some of it is done."
+            return "Too many requests at once: wait until some are done."
         if not is_costly(block_fn):
             return None
         if sum(job.costly for job in own) >= COSTLY_CALLS_OF_ONE:
-            return f"{COSTLY_CALLS_OF_ONE} requests from your address wait or run already: wait until one is done."
+            return (
+                f"{COSTLY_CALLS_OF_ONE} requests from your address are already "
+                "running or queued: wait until one is "
+                "done."
+            )
         wait = self._often.seconds_to_wait(address, cost_of(block_fn))
         if not wait:
             return None
-        often = f"here one may ask {self._often.per_minute} times a minute"
-        return f"That was often in a short time: {often}; try again in {wait} s."
+        limit = f"the limit is {self._often.per_minute} per minute"
+        return f"Too many requests from your address ({limit}): try again in {wait} s."
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **options: Any

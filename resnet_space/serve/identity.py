@@ -56,7 +56,7 @@ def token_of(
 def how_to_sign_in(context: "AppContext") -> str:
     """What somebody without an account at hand can do about it, in a sentence."""
     if has_sign_in():
-        return "Sign in with Hugging Face, at the top of the page, to push with your own account."
+        return "Sign in with Hugging Face at the top of the page to push with your own account."
     if context.public:
-        return "Nobody can sign in here: run the app on your own machine or as a Space to push with your account."
+        return "Sign-in is not available here: run the app on your own machine or as a Space to push with your account."
     return "Run `hf auth login` on this machine to push with your account."

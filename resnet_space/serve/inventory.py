@@ -1,6 +1,6 @@
 """What visitors cause on the disk: what it is, how large it is, when it was used last, and how it goes.
 
-Of runs and data sets only what a visitor of a public app made or brought is found: it is marked when it is made.
+Of runs and datasets only what a visitor of a public app made or brought is found: it is marked when it is made.
 What was made while the app was its owner's alone is never touched, also when the app is shared later. What trains or
 waits stays, and its data.
 """
@@ -136,7 +136,7 @@ class Inventory:
         try:
             return run.is_training or run.is_queued
         except OSError as error:  # nobody knows
-            tell_once(f"Not looked at: {run.name!r} ({error!r})")
+            tell_once(f"Not checked: {run.name!r} ({error!r})")
             return True
 
     def _run_deletion(self, run: Run) -> Callable[[], None]:
@@ -154,7 +154,7 @@ class Inventory:
         yield from self._each(_shown_folders(self.context.datasets.folder), look)
 
     def _left(self) -> Iterator[StoredItem]:
-        """What killed processes left beside runs and data sets."""
+        """What killed processes left beside runs and datasets."""
 
         def look(path: Path) -> Iterator[StoredItem]:
             if HIDDEN.fullmatch(path.name):

@@ -38,7 +38,7 @@ class Options:
             the representation, so that no log shows it.
         readonly: whether visitors may only look.
         checkpoints: the folder of runs.
-        data: the folder of data sets that are brought here.
+        data: the folder of datasets that are brought here.
         limits: of what visitors may ask for.
     """
 
@@ -85,25 +85,25 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--share",
         action="store_true",
-        help="make a public link that works for a week; it is printed last. Without --auth or --readonly, anybody who "
-        "has the link can train here",
+        help="create a public link, valid for a week, and print it last. Without --auth or --readonly, anyone with the "
+        "link can train here",
     )
     parser.add_argument(
         "--auth",
         action="append",
         metavar="USER:PASSWORD",
-        help="ask every visitor for a user name and a password; give it several times for several users. Other users "
-        f"of this machine can see it in the list of processes: there, set {AUTH_VARIABLE} instead, a USER:PASSWORD a "
-        "line. Programs sign in with gradio_client's auth=(USER, PASSWORD); there is no MCP server then",
+        help="ask visitors for a user name and a password; repeat it for more users. Other users "
+        f"of this machine can read it in the process list: set {AUTH_VARIABLE} instead, one USER:PASSWORD per "
+        "line. Programs sign in with gradio_client's auth=(USER, PASSWORD). Disables the MCP server",
     )
     parser.add_argument(
         "--readonly",
         action="store_true",
-        help="for reviewers: every run is shown, and Predict, Explore, results and exports work, but nothing can be "
-        "trained, uploaded to the data sets, pushed, renamed or deleted",
+        help="for reviewers: visitors see every run and can use Predict, Explore, results and exports, but cannot "
+        "train, upload datasets, push, rename or delete",
     )
-    parser.add_argument("--checkpoints", type=Path, default=None, help="the folder of runs (default: checkpoints)")
-    parser.add_argument("--data", type=Path, default=None, help="the folder of data sets brought here (default: data)")
+    parser.add_argument("--checkpoints", type=Path, default=None, help="folder of the runs (default: checkpoints)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of imported datasets (default: data)")
     given = parser.parse_args(arguments)
     # Not handed on: the trainer, a process of its own, has no use for it.
     from_environment = os.environ.pop(AUTH_VARIABLE, "")
@@ -154,7 +154,7 @@ def bring_shipped(checkpoints: Path) -> None:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise UserError(f"GRADIO_SERVER_PORT is {text!r}, but must be a port, 1 to 65535.")
+        raise UserError(f"GRADIO_SERVER_PORT must be a port from 1 to 65535, not {text!r}.")
     return int(text)
 
 
@@ -168,9 +168,9 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     for text in filter(None, map(str.strip, texts or ())):
         user, colon, password = text.partition(":")
         if not (colon and user.strip() and password):
-            raise UserError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
+            raise UserError(f"{what} has a value that is not of the form user:password, with both parts non-empty.")
         if user in passwords:
-            raise UserError(f"{what} names the user {user} twice: give each a name of their own.")
+            raise UserError(f"{what} contains the user {user} twice: use unique user names.")
         passwords[user] = password
     return tuple(passwords.items())
 
@@ -201,25 +201,33 @@ def addresses(options: Options, local: str, shared: str | None, printed: str, *,
     if mcp:
         lines.append(f"For MCP clients: {address}/gradio_api/mcp/")
     if options.share and not shared:
-        lines.append(f"There is no public link, as {_why_no_link(printed)}: the app is served on this machine only.")
+        lines.append(
+            f"There is no public link because {_why_no_link(printed)}: the app is available on this machine only."
+        )
     if shared:
         lines.append(f"On this machine: {local}")
         if not options.accounts and not options.readonly:
-            lines.append("Anybody who has the link can train here: --auth asks for a password, --readonly only shows.")
+            lines.append(
+                "Anyone with the link can train here: use --auth to ask for a password, or --readonly to "
+                "forbid changes."
+            )
     return [*lines, f"Open {address}"]
 
 
 def _why_no_link(printed: str) -> str:
     if "Missing file" in printed:
         match = re.search(r"Download this file: https?://([^/\s]+)", printed)
-        return f"the tunnel's program could not be downloaded from {match[1] if match else 'its server'}"
+        return f"the tunnel program could not be downloaded from {match[1] if match else 'its server'}"
     if "Checksum mismatch" in printed:
-        return "the tunnel's program that was downloaded is not the one that gradio knows"
+        return "the checksum of the downloaded tunnel program is wrong"
     if "not supported on Hugging Face Spaces" in printed or "SPACE_ID" in os.environ:
-        return "a Space has a public address of its own"
+        return "a Space already has a public address"
     return "gradio's tunnel server could not be reached"
 
 
 def refuse(error: OSError) -> None:
     """End the program with a sentence where the address cannot be listened on."""
-    sys.exit(f"The app cannot listen there: {str(error).splitlines()[0].rstrip('.')}; choose another --host or --port.")
+    sys.exit(
+        f"The app cannot listen on this address: {str(error).splitlines()[0].rstrip('.')}; choose another "
+        "--host or --port."
+    )

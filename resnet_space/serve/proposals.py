@@ -61,5 +61,5 @@ def measure_speeds(context: AppContext) -> bool:
         try:
             context.speeds.remember(measured(sorted(networks, key=lambda run: TIMED.index(run.name))))
         except (OSError, RuntimeError) as error:  # once is enough: then no page says how long anything takes
-            tell_once(f"This machine's speed was not measured: {error}")
+            tell_once(f"This machine's speed could not be measured: {error}")
     return True

@@ -24,7 +24,7 @@ Kind = Literal[
 ]
 
 WAIT_SECONDS = 30.0
-BUSY = "As many {} are under way here as can be at once: try again soon."
+BUSY = "Too many {} are running at once: try again in a moment."
 
 
 class Width(NamedTuple):

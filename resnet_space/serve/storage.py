@@ -1,7 +1,7 @@
 """What visitors' things may take of a shared machine, and for how long they are kept.
 
 All that visitors cause on the disk is counted here, has one limit, and is tidied here: runs with what training them
-takes, data sets, uploads and exports (`temporary`), what killed processes have left, and on a Space, whose disk is the
+takes, datasets, uploads and exports (`temporary`), what killed processes have left, and on a Space, whose disk is the
 app's, the Hub client's cache, from which all can be had again. `kept` finds it.
 """
 
@@ -104,8 +104,8 @@ class Storage:
                     too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
                     raise UserError(
-                        "There is no room for more uploads and downloads now: try again in "
-                        f"{IN_USE / 60:.0f} minutes, or with less."
+                        "The space for uploads and downloads is full: try again in "
+                        f"{IN_USE / 60:.0f} minutes, or with smaller files."
                     )
             self.room_for(needed, "This file", temporary.folder())
 
@@ -141,7 +141,7 @@ class Storage:
 
         Raises:
             UserError: as `room_for`.
-            UserError: for a data set that cannot be read.
+            UserError: for a dataset that cannot be read.
         """
         if self.context.limits.gigabytes is None:
             return  # the trainer asks the disk itself
@@ -152,10 +152,10 @@ class Storage:
         counts = map(sum, self.context.datasets.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if needed := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
-            self.room_for(needed, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+            self.room_for(needed, f"The dataset {training.dataset}, decoded at {config.model.stored_size} pixels,")
 
     def room_for_download(self, ref: DatasetRef, size: int) -> None:
-        """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
+        """Room in the Hub client's cache for a dataset that is not there yet; on a Space under the limit too.
 
         Raises:
             UserError: as `room_for`.
@@ -164,7 +164,7 @@ class Storage:
 
         if any(str(ref) == here for _, here in self.context.datasets.choices()):
             return
-        cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
+        cache, what = Path(constants.HF_HUB_CACHE), f"The dataset {ref.name}"
         if "SPACE_ID" in os.environ:
             self.room_for(size, what, cache)
         elif size > _free(cache) - SPARE:
@@ -176,7 +176,7 @@ class Storage:
         Raises:
             UserError: as `room_for`.
         """
-        self.room_for(4 * archive.stat().st_size, "To import this archive", self.context.datasets.folder)
+        self.room_for(4 * archive.stat().st_size, "Importing this archive", self.context.datasets.folder)
         left = self._left_of(self.context.datasets.folder) / 2
         return ImportLimits(total_bytes=max(min(ImportLimits().total_bytes, int(min(left, 1e15))), 1))
 
@@ -251,7 +251,7 @@ def retention_words(limits: Limits) -> str:
     if limits.days is None and limits.gigabytes is None:
         return ""
     days = "" if limits.days is None else f" {limits.days} days after their last change"
-    room = "" if limits.gigabytes is None else f"the oldest go first where all take more than {limits.gigabytes} GB"
+    room = "" if limits.gigabytes is None else f"the oldest earlier if all of them exceed {limits.gigabytes} GB"
     joined = f"{days}, and {room}" if days and room else days or f" while there is room: {room}"
     return f"Runs are kept here{joined}. Push what you want to keep to the Hub."
 
@@ -268,8 +268,8 @@ def _free(folder: Path) -> int:
 
 def _no_room(what: str, needed: int, left: float) -> UserError:
     return UserError(
-        f"{what} takes {_size_words(needed)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
-        "bring or ask for less, or try again later."
+        f"{what} needs {_size_words(needed)} of disk space, but only {_size_words(max(left, 0))} are available: "
+        "use less data, or try again later."
     )
 
 

@@ -43,7 +43,7 @@ def take_folder() -> Path:
         lock.acquire(timeout=0)
     except OSError as error:
         sys.exit(
-            f"The app cannot write below {parent} ({error.strerror or error}): make room there, or name another folder "
+            f"The app cannot write to {parent} ({error.strerror or error}): free space there, or set another folder "
             f"in {FOLDER_VARIABLE}."
         )
     _locks.append(lock)

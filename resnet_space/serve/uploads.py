@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_UPLOADED = "This file was not uploaded here: upload it first."
+NOT_UPLOADED = "This file has not been uploaded: upload it first."
 UPLOAD = "/gradio_api/upload"
 FIELD_BYTES = 65_536  # of all fields of a form that are no files; they are held in memory
 MOST_FILES = 1_000  # in one form, as gradio has it
@@ -140,9 +140,9 @@ class Uploads:
         address = request.client.host if request.client else ""
         status, sentence = HTTPStatus.TOO_MANY_REQUESTS, ""
         if self.unfinished[address] >= UNFINISHED_OF_ONE:
-            sentence = f"{UNFINISHED_OF_ONE} uploads from your address are on their way: wait until one is done."
+            sentence = f"{UNFINISHED_OF_ONE} uploads from your address are in progress: wait until one is done."
         elif self.unfinished.total() >= UNFINISHED:
-            sentence = "Many files are being uploaded at this moment: try again in a minute."
+            sentence = "Too many files are being uploaded at the moment: try again in a minute."
         if sentence:
             return _refused(status, sentence)
         with held(self.unfinished, address):
@@ -228,7 +228,7 @@ class Uploads:
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                words = "The upload took too long, or nothing arrived for a while: send it again."
+                words = "The upload timed out: send it again."
                 raise UploadError(HTTPStatus.REQUEST_TIMEOUT, words) from None
             taken += len(chunk)
             if megabytes is not None and taken > (megabytes + 1) * 1_000_000:  # beside the file there is its form
@@ -258,7 +258,7 @@ def _forget(upload_id: str) -> None:
 
 
 def _too_large(megabytes: int | None) -> UploadError:
-    sentence = f"That is too large: here at most {megabytes} MB can be sent."
+    sentence = f"The file is too large: at most {megabytes} MB are allowed."
     return UploadError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
 
 
@@ -282,7 +282,7 @@ def close_other_ways() -> None:
     check = functions["_check_allowed"]
 
     async def fetch(url: str, cache_dir: str) -> str:
-        raise refusal("A file is uploaded, not fetched from an address: upload it.")
+        raise refusal("Files are not downloaded from a URL: upload the file instead.")
 
     def checked(path: str | Path, check_in_upload_folder: bool) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Whose runs and data sets they are: on a public app a visitor sees, stops, renames and deletes only their own.
+"""Whose runs and datasets they are: on a public app a visitor sees, stops, renames and deletes only their own.
 
 A visitor is whoever knows a key: a random one that their browser keeps, or, for the owner of the machine, the one that
 `RESNET_SPACE_OWNER_KEY` sets. A file beside what is theirs has the key only as a hash, and stays on this machine. A
@@ -68,10 +68,10 @@ def require_key(key: object, *, public: bool) -> str | None:
     """The key of somebody who is about to make something. Raises UserError before it is made."""
     if not key and isinstance(key, str | None):
         if public:
-            raise UserError("The page does not know you yet: try again in a moment.")
+            raise UserError("The page has not identified you yet: try again in a moment.")
         return None
     if not is_key(key):
-        raise UserError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
+        raise UserError(f"The key must be a text of 1 to {LONGEST_KEY} characters: leave it out to have one created.")
     return str(key)
 
 
@@ -81,7 +81,7 @@ def weak_owner_key() -> str | None:
     if not 0 < length < OWNER_KEY_LENGTH:
         return None
     return (
-        f"{OWNER_KEY_VARIABLE} has {length} characters, so strangers could guess it: use at least {OWNER_KEY_LENGTH}, "
+        f"{OWNER_KEY_VARIABLE} has only {length} characters and could be guessed: use at least {OWNER_KEY_LENGTH}, "
         f"such as {new_key()}"
     )
 

@@ -15,7 +15,7 @@ from resnet_space.training.objectives import Batch, Objective
 def first_stream(
     objective: Objective, data: ImageSet, epoch: int, first_step: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of the data set's training images, from a step on: (images, targets) as `Batch` has them."""
+    """One epoch of the dataset's training images, from a step on: (images, targets) as `Batch` has them."""
     model, training = objective.config.model, objective.config.training
     rows = distributed.own_rows(min(training.batch_size, len(data)), with_neighbour=objective.mixes)
     batches = training_batches(data, model, training, epoch, first_step, device, rows)

@@ -63,7 +63,7 @@ def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metr
     Args:
         run: whose folder and configuration are changed.
         model: the run's, in eval mode, on any device.
-        splits: of its data set; the test images are not looked at.
+        splits: of its dataset; the test images are not looked at.
 
     Returns:
         The run with its new configuration, and the metrics to write: "calibration", and a "sanity" of each method.

@@ -32,7 +32,7 @@ from resnet_space.runs import DECODED, Run
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# What one may wait for another: the first decodes the data set, and perhaps downloads it, while the others wait. That
+# What one may wait for another: the first decodes the dataset, and perhaps downloads it, while the others wait. That
 # another has ended is noticed at once.
 LONGEST_WAIT = timedelta(hours=6)
 
@@ -60,7 +60,7 @@ def joined() -> Iterator[None]:
     if on_gpus:
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if here > gpus:
-            raise UserError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
+            raise UserError(f"{here} processes were started for {gpus} GPUs: start one process per GPU.")
     # With gloo beside nccl, to agree on a flag waits for no GPU.
     backend = {"backend": "cpu:gloo,cuda:nccl"} if on_gpus else {}
     group = InitProcessGroupKwargs(timeout=LONGEST_WAIT, **backend)
@@ -233,4 +233,4 @@ def reason_of_others(error: Exception) -> dict[str, str] | None:
         if _store is not None and _store.check([REASON]):
             left: dict[str, str] = json.loads(_store.get(REASON))
             return left
-    return {"reason": f"One of the {count()} processes that train it was ended from outside: Resume goes on."}
+    return {"reason": f"One of the {count()} training processes was killed: Resume continues the training."}

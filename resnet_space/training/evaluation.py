@@ -198,7 +198,7 @@ def load_evaluation(run: Run) -> Evaluation | None:
         return None
     problem = _problem(arrays, len(run.config.model.classes))
     if problem:
-        raise UserError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")
+        raise UserError(f"The {EVALUATION} of {run.name} does not match its classes: {problem}.")
     return Evaluation(**arrays, classes=run.config.model.classes)
 
 

@@ -2,7 +2,7 @@
 
 One SQLite file beside the runs. A row is found by what computed it (the weights before the head, and how pictures are
 prepared) and by the picture's own pixels, so that another head, a second training or the same picture uploaded again
-finds it, in whatever data set it is. At most `MAX_BYTES` are kept; the oldest rows go first.
+finds it, in whatever dataset it is. At most `MAX_BYTES` are kept; the oldest rows go first.
 """
 
 import sqlite3
@@ -93,7 +93,7 @@ class FeatureStore:
                 database.executescript(_TABLE)
                 return work(database)
         except (OSError, sqlite3.Error) as error:
-            tell_once(f"Features are not kept on disk: {type(error).__name__}: {error}")
+            tell_once(f"Features are not cached on disk: {type(error).__name__}: {error}")
             if type(error) is sqlite3.DatabaseError:  # the file is none, or damaged; the next use makes a new one
                 with suppress(OSError):
                     file.unlink(missing_ok=True)

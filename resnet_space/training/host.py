@@ -83,7 +83,7 @@ def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
     if run.stop_requested():
         return {"status": "stopped"}
     if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:
-        return {"status": "stopped", "reason": f"It reached the limit of {minutes} minutes here."}
+        return {"status": "stopped", "reason": f"It reached this app's limit of {minutes} minutes."}
     return None
 
 
@@ -163,4 +163,4 @@ def _reason_of(error: Exception) -> dict[str, str]:
         return {"reason": f"The {device} ran out of memory: halve the batch size.", "cause": "memory"}
     if isinstance(error, OSError):
         return {"reason": words_of(error)}
-    return {"reason": f"Something unforeseen happened: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}
+    return {"reason": f"An unexpected error occurred: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}

@@ -97,9 +97,7 @@ def train(
     train_set = splits.train.to(device)
     validation_set = distributed.own_images(splits.validation).to(device)
     if min(config.batch_size, len(train_set)) < distributed.count():
-        raise UserError(
-            f"A batch has fewer images than there are processes, {distributed.count()}: make the batch size larger."
-        )
+        raise UserError(f"The batch size is smaller than the number of processes, {distributed.count()}: increase it.")
 
     training = Training(run, device, len(train_set))
     second_set = training.objective.second_set()

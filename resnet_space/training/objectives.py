@@ -59,7 +59,7 @@ class Objective:
         self.config = config
 
     def second_set(self) -> "ImageSet | None":
-        """Images to learn from beside those of the data set, for instance unlabelled ones of another; None without.
+        """Images to learn from beside those of the dataset, for instance unlabelled ones of another; None without.
 
         They are batched, shuffled and augmented as the first, around and around, however many there are.
         """
@@ -80,7 +80,7 @@ O = TypeVar("O", bound=type[Objective])  # noqa: E741
 def register_objective(objective: O) -> O:
     """Make an objective known by its id. Raises ValueError where another one has it."""
     if objective.id in OBJECTIVES:
-        raise ValueError(f"There is an objective {objective.id!r} already.")
+        raise ValueError(f"An objective {objective.id!r} already exists.")
     OBJECTIVES[objective.id] = objective
     return objective
 

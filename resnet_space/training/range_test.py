@@ -82,7 +82,8 @@ def range_test(
     """
     if plan(config.training, config.model)[-1].solved:
         raise UserError(
-            "The head is solved, so it has no learning rate: choose another strategy, or another optimizer than l-bfgs."
+            "The head is solved, so it has no learning rate: choose another strategy, or an optimizer other "
+            "than l-bfgs."
         )
     require_enough(config, len(data))
     steps = steps or STEPS
@@ -215,7 +216,7 @@ def _points(
     while True:
         if time.monotonic() > deadline:
             raise UserError(
-                f"The range test was ended after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
+                f"The range test timed out after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
                 "size, image size or network."
             )
         try:
@@ -236,9 +237,9 @@ def _reason(status: int, last: Sequence[str]) -> str:
     """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
     if status < 0:
         killed = status == -signal.SIGKILL
-        hint = ", perhaps because memory ran out: halve the batch size" if killed else ""
-        return f"The range test was ended from outside by signal {-status}{hint}."
-    return last[0] if last else f"The range test ended with the status {status}."
+        hint = ", possibly because memory ran out: halve the batch size" if killed else ""
+        return f"The range test was killed by signal {-status}{hint}."
+    return last[0] if last else f"The range test failed with exit status {status}."
 
 
 def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[Point]:
@@ -256,10 +257,10 @@ def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[P
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.training.range_test",
-        description="Test at which rates what is described on stdin learns.",
+        description="Run a learning-rate range test for the configuration on stdin.",
     )
-    parser.add_argument("start", metavar="RUN_DIR", nargs="?", type=Path, help="the run whose weights to start from")
-    parser.add_argument("--steps", type=int, default=STEPS, help="at most so many (default: %(default)s)")
+    parser.add_argument("start", metavar="RUN_DIR", nargs="?", type=Path, help="run whose weights to start from")
+    parser.add_argument("--steps", type=int, default=STEPS, help="maximum number of steps (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         config = RunConfig.from_json(json.load(sys.stdin))

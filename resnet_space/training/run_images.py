@@ -29,7 +29,7 @@ def splits_of(run: Run, *, record: bool = False, progress: Callable[[int, int], 
         folder=run.path / RESUME,
     )
     if splits.train.classes != model.classes:
-        raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+        raise UserError(f"The classes of {run.name} differ from those of the dataset {run.config.training.dataset}.")
     if record and members is None and (members := SplitMembers.of(splits)) is not None:
         with replaced_atomically(run.path / MEMBERS) as file:
             members.save(file)
@@ -40,6 +40,6 @@ def check_untrained(run: Run, resume: bool) -> None:
     """Refuse to train over what is there already. Raises UserError."""
     has_state = (run.path / STATE).exists()
     if resume and run.has_weights and not has_state:
-        raise UserError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
+        raise UserError(f"{run.name} cannot be resumed: its {STATE} is not on this machine.")
     if not resume and (run.has_weights or has_state or run.metrics()):
-        raise UserError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
+        raise UserError(f"{run.name} has already been trained: continue with --resume, or create a new run.")

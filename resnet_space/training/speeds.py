@@ -74,13 +74,13 @@ class Speeds:
             rates = ({(str(name), int(size)): _positive(rate) for name, size, rate in content[kind]} for kind in _RATES)
             return cls(str(content["device"]), None if launch is None else _positive(launch), *rates)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("these are no speeds") from error
+            raise ValueError("these are not speeds") from error
 
 
 def _positive(value: Any) -> float:
     number = float(value)
     if not 0 < number < 1e15:
-        raise ValueError(f"{value!r} is no speed")
+        raise ValueError(f"{value!r} is not a speed")
     return number
 
 
@@ -147,7 +147,7 @@ class SpeedFile:
                 with replaced_atomically(self._path) as file:
                     file.write_text(json.dumps({"machine": this_machine(), **speeds.to_json()}), encoding="utf-8")
             except OSError as error:
-                tell_once(f"This machine's speeds cannot be kept: {error}")
+                tell_once(f"This machine's speeds cannot be saved: {error}")
 
     def _read(self) -> Speeds | None:
         try:

@@ -58,8 +58,8 @@ def require_enough(config: RunConfig, images: int) -> None:
     trains = any(set(phase.rates) - alone for phase in plan(config.training, model))
     if min(images, config.training.batch_size) < 2 and model.image_size <= reduction and trains:
         raise UserError(
-            f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
-            f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
+            f"There is only one training image, which {model.architecture} reduces to a single position at "
+            f"{model.image_size} px, too little for batch normalisation: add more images, or choose an image size "
             f"above {reduction} px."
         )
 
@@ -323,7 +323,7 @@ class Training:
             try:
                 state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
             except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                raise UserError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
+                raise UserError(f"The {STATE} of {self.run.name} is damaged: train the run again.") from error
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:

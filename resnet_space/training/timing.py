@@ -48,12 +48,12 @@ def measured(runs: Sequence[Run]) -> Speeds:
         assert process.stdout is not None
         try:
             if process.stdout.readline().strip() != READY:
-                raise RuntimeError("the process that was to time this machine did not begin")
+                raise RuntimeError("the timing process did not start")
             launch = time.monotonic() - started
             said, _ = process.communicate(timeout=MOST_SECONDS)
             return replace(Speeds.from_json(json.loads(said)), launch=round(launch, 2))
         except (ValueError, subprocess.TimeoutExpired) as error:
-            raise RuntimeError("the process that was to time this machine told nothing") from error
+            raise RuntimeError("the timing process reported nothing") from error
         finally:
             process.kill()
 

@@ -138,7 +138,7 @@ def reasons(report: ImportReport) -> dict[str, str]:
     return {skipped.name: skipped.reason for skipped in report.skipped}
 
 
-# The data set that comes out
+# The dataset that comes out
 
 
 def test_the_data_set_is_read_by_the_rest_of_the_code(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,7 +532,7 @@ def test_copies_within_a_split_are_dropped_from_a_class_and_kept_in_two(workplac
         ("a", "0"), ("a", "2"), ("b", "3"), ("b", "4"), ("b", "also")
     ]  # fmt: skip
     assert report.warnings == (
-        "2 images of the train split were left out, as exact copies are in the same class.",
+        "2 images of the train split were left out, because the same class contains exact copies.",
         "Several classes of the train split share 1 image, whose labels contradict each other.",
     )
 
@@ -571,7 +571,7 @@ def test_what_is_no_image_is_skipped_and_listed(workplace: Workplace) -> None:
         assert why["a/cut.png"].startswith("The image is damaged")
         assert "million" in why["a/huge.png"]
         for name in ("b/inner.zip", "b/inner.tar.gz", "a/no-archive.rar"):
-            assert why[name] == "Archives inside are not opened: put their folders in the archive itself."
+            assert why[name] == "Nested archives are not opened: put their folders in the archive itself."
         workplace.forget()
 
 
@@ -610,7 +610,7 @@ def test_a_class_of_which_no_file_can_be_read_is_named_with_its_format(workplace
     many = {f"{i}/x.jpg": b"?" for i in range(8)}
     warnings = workplace.run(zipped({**pictures("cats/1.png", "birds/3.png"), **many})).warnings
     assert (
-        "No image of the folder '0' can be read: it has 1 .jpg file (damaged, or not what they are called)"
+        "No image of the folder '0' can be read: it has 1 .jpg file (damaged, or not of the type their names say)"
         in warnings[-6]
     )
     assert warnings[-1] == "Nor can any image of 3 more folders be read."
@@ -650,7 +650,7 @@ def test_pictures_of_several_bands_are_told_of(workplace: Workplace) -> None:
     values = np.random.default_rng(0).integers(0, 256, (4, 4, 5), dtype=np.uint8)
     report = workplace.run(zipped({"a/five.tif": tiff(values), **pictures("b/1.png")}))
     assert [decision.sentence for decision in report.decisions] == [
-        "1 image of several bands: the first three are seen, or of two the first as grey."
+        "1 image with several bands: the first three are used as RGB, or the first of two as grey."
     ]
     (kept,) = [data for _, name, data in workplace.rows() if name == "five.tif"]
     with Image.open(io.BytesIO(kept)) as image:
@@ -724,7 +724,7 @@ def test_names_that_lead_out_of_the_archive_are_skipped(workplace: Workplace) ->
     for archive in (zipped(contents), tarred(contents)):
         report = workplace.run(archive)
         assert report.counts == {"train": {"a": 1, "b": 1}}
-        assert reasons(report) == dict.fromkeys(ESCAPES, "Its name leads out of the archive.")
+        assert reasons(report) == dict.fromkeys(ESCAPES, "Its path points outside the archive.")
         assert not Path("/tmp/evil.png").exists()
         workplace.forget()
 
@@ -762,7 +762,7 @@ def test_links_and_devices_in_an_archive_are_skipped(workplace: Workplace) -> No
     file = io.BytesIO(zipped(pictures("a/x.png", "b/y.png")))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    assert reasons(workplace.run(file.getvalue())) == {"a/link.png": "It is a link or no regular file."}
+    assert reasons(workplace.run(file.getvalue())) == {"a/link.png": "It is a link or not a regular file."}
 
 
 def zeros(count: int) -> bytes:
@@ -923,7 +923,7 @@ def test_a_tar_header_of_any_size_is_not_read_into_memory(
     info.type, info.size = kind, size
     start = tarred(pictures("a/1.png", "b/2.png"))[: 2 * 1024]
     archive = start + info.tobuf(tarfile.GNU_FORMAT) + bytes(50_000)
-    workplace.refused(archive, r"^The tar is damaged or incomplete \(a header is far too large\)")
+    workplace.refused(archive, r"^The tar file is damaged or incomplete \(a header is far too large\)")
 
 
 def test_a_tar_member_of_negative_size_does_not_lead_in_circles(workplace: Workplace) -> None:
@@ -943,14 +943,14 @@ def test_a_tar_of_nested_headers_does_not_exhaust_the_stack(workplace: Workplace
     info = tarfile.TarInfo("x")
     info.type = tarfile.XHDTYPE
     archive = tarred(pictures("a/1.png", "b/2.png"))[: 2 * 1024] + info.tobuf(tarfile.GNU_FORMAT) * 5_000
-    workplace.refused(archive, r"^The tar is damaged or incomplete")
+    workplace.refused(archive, r"^The tar file is damaged or incomplete")
 
 
 def test_sparse_members_are_skipped(workplace: Workplace) -> None:
     info = tarfile.TarInfo("a/sparse.png")
     info.pax_headers = {"GNU.sparse.size": str(1 << 50), "GNU.sparse.map": f"0,0,{1 << 50},0"}
     report = workplace.run(tarred(pictures("a/1.png", "b/2.png"), extra=[info]))
-    assert reasons(report) == {"a/sparse.png": "It is no regular file."}
+    assert reasons(report) == {"a/sparse.png": "It is not a regular file."}
 
 
 def test_an_xz_file_that_asks_for_gigabytes_is_refused(workplace: Workplace) -> None:
@@ -965,14 +965,14 @@ def test_an_xz_file_that_asks_for_gigabytes_is_refused(workplace: Workplace) -> 
     header[at - 12 + 2] = 0x28
     header[-4:] = struct.pack("<L", zlib.crc32(header[:-4]))
     workplace.refused(
-        small[:12] + bytes(header) + small[12 + header_size :], r"^The file is no archive, or a damaged one \(Memory"
+        small[:12] + bytes(header) + small[12 + header_size :], r"^The file is not an archive, or is damaged \(Memory"
     )
 
 
 def test_an_encrypted_zip_is_refused(workplace: Workplace) -> None:
     data = bytearray(zipped(pictures("a/1.png", "b/2.png")))
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
-    workplace.refused(bytes(data), r"^The zip is protected by a password: make one without\.$")
+    workplace.refused(bytes(data), r"^The zip file is password\-protected: create one without a password\.$")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -1057,14 +1057,14 @@ def test_where_all_paths_are_absolute_the_root_is_no_folder(workplace: Workplace
     contents = pictures("/home/me/pets/a/1.png", "/home/me/pets/b/2.png", "/home/me/pets/../../etc/3.png")
     report = workplace.run(zipped(contents) if ending == "zip" else tarred(contents, ending))
     assert report.counts == {"train": {"a": 1, "b": 1}}
-    assert list(reasons(report).values()) == ["Its name leads out of the archive."]
+    assert list(reasons(report).values()) == ["Its path points outside the archive."]
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", r"^The file 'archive' is empty\.$"),
-        (b"Just a text.\n" * 100, r"^The file is no archive, or a damaged one \(.*\): bring a \.zip, \.tar"),
+        (b"Just a text.\n" * 100, r"^The file is not an archive, or is damaged \(.*\): bring a \.zip, \.tar"),
         (b"x", r"^The file is no archive"),
         (
             b"Rar!\x1a\x07\x01\0" + bytes(100),
@@ -1075,7 +1075,7 @@ def test_where_all_paths_are_absolute_the_root_is_no_folder(workplace: Workplace
         (b"\x1f\x8b\x08" + bytes(100), r"^The file is no archive"),
         (b"BZh9 but not really", r"^The file is no archive"),
         (b"\xfd7zXZ\0 but not really", r"^The file is no archive"),
-        (b"PK\x03\x04 but not really", r"^The zip is damaged or incomplete"),
+        (b"PK\x03\x04 but not really", r"^The zip file is damaged or incomplete"),
         (zipped({}), r"^There are no files to import"),
         (zipped({"a/": b"", ".DS_Store": b""}), r"^There are no files to import"),
         (tarred({}), r"^There are no files to import"),
@@ -1155,7 +1155,7 @@ def test_an_existing_data_set_is_not_replaced(workplace: Workplace, tmp_path: Pa
     workplace.run(zipped(pictures("a/1", "b/2")))
     before = {file.name: file.read_bytes() for file in workplace.folder.iterdir()}
     (tmp_path / "other").write_bytes(zipped(pictures("c/3", "d/4")))
-    with pytest.raises(UserError, match=r"^There is already a data set named 'set': choose another name\.$"):
+    with pytest.raises(UserError, match=r"^There is already a dataset named 'set': choose another name\.$"):
         import_archive(tmp_path / "other", workplace.folder)
     assert {file.name: file.read_bytes() for file in workplace.folder.iterdir()} == before
     assert os.listdir(workplace.data) == ["set"]
@@ -1173,7 +1173,7 @@ def test_a_failure_at_any_moment_leaves_nothing(workplace: Workplace, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("resnet_space.data.archives.write_report", full)
-    workplace.refused(archive, r"^The data set cannot be imported \(No space left on device\)\.$")
+    workplace.refused(archive, r"^The dataset cannot be imported \(No space left on device\)\.$")
 
 
 def test_while_an_import_runs_it_is_not_taken_for_a_data_set(
@@ -1289,12 +1289,12 @@ def test_links_that_leave_the_folder_are_not_followed(workplace: Workplace, sour
     report = workplace.run_folder(source)
     assert report.counts["train"] == {"a": 2, "b": 1}
     assert reasons(report) == {
-        "train/a/secret.png": "The link leads out of the folder.",
+        "train/a/secret.png": "The link points outside the folder.",
         "train/c": "Links to folders are not followed.",
         "train/again": "Links to folders are not followed.",
-        "train/a/gone.png": "It is a broken link or no regular file.",
-        "train/a/itself.png": "It is a broken link or no regular file.",
-        "train/a/pipe.png": "It is a broken link or no regular file.",
+        "train/a/gone.png": "It is a broken link or not a regular file.",
+        "train/a/itself.png": "It is a broken link or not a regular file.",
+        "train/a/pipe.png": "It is a broken link or not a regular file.",
     }
     assert picture(77) not in {row[2] for row in workplace.rows()}
 

@@ -51,7 +51,7 @@ def write(folder: Path, split: str, columns: Mapping[str, Any], features: Mappin
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of the data set "set"."""
+    """That of the dataset "set"."""
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
     return tmp_path / "set"
 

@@ -215,7 +215,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(width: int, height: int) -> None:
     with pytest.raises(ImageError, match="million") as caught:
         open_image(io.BytesIO(png_header(width, height)))
-    assert str(caught.value).endswith("make it smaller first.")
+    assert str(caught.value).endswith("reduce its size first.")
 
 
 def test_an_image_just_within_the_limit_is_decoded() -> None:

@@ -39,7 +39,7 @@ DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of the data set `pets`."""
+    """That of the dataset `pets`."""
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
     return tmp_path / "pets"
 
@@ -70,7 +70,7 @@ def seen(samples: Sequence[Sample]) -> list[tuple[Any, str]]:
     return [(sample.image.getpixel((0, 0)), sample.label) for sample in samples]
 
 
-# What a data set has
+# What a dataset has
 
 
 def test_the_bundled_data_set_is_counted_and_shown_with_all_its_classes() -> None:
@@ -198,10 +198,10 @@ def test_without_one_image_that_can_be_decoded_the_data_set_is_refused(
 def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
     folder: Path, write_split: WriteSplit
 ) -> None:
-    with pytest.raises(UserError, match=r"^There is no data set named 'pets' on this machine: choose another"):
+    with pytest.raises(UserError, match=r"^There is no dataset named 'pets' on this machine: choose another"):
         summarise(DatasetRef("pets"))
     write_split(folder, "test", [png(0)], [0], named(2))
-    with pytest.raises(UserError, match=r"^The data set 'pets' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The dataset 'pets' has no training images\.$"):
         summarise(DatasetRef("pets"))
     write_split(folder, "train", [png(0)], [0], named(2))
     (file,) = folder.glob("train-*.parquet")
@@ -397,7 +397,7 @@ def test_several_cautions_come_together_each_a_sentence() -> None:
     assert all(sentence.endswith(".") and "\n" not in sentence for sentence in found)
 
 
-# Which data set
+# Which dataset
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_a_data_set_that_is_still_being_written_is_not_offered(folder: Path, wri
     assert list(dataset_folders()) == ["cifar10-mini"]
 
 
-# What is kept of many data sets
+# What is kept of many datasets
 
 
 def test_the_summaries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

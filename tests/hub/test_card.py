@@ -261,7 +261,7 @@ def test_the_card_and_its_figure_are_written_into_the_runs_folder(tmp_path: Path
     write_card(run)
     text = (run.path / CARD).read_text(encoding="utf-8")
     assert text == card_text(run, metrics)
-    (figure,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)  # there is neither a test nor a data set "insects"
+    (figure,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)  # there is neither a test nor a dataset "insects"
     with Image.open(run.path / figure) as image:
         assert image.format == "PNG"
     assert [file.name for file in (run.path / FIGURES).iterdir()] == [Path(figure).name]  # nothing half written is left

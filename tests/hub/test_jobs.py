@@ -144,7 +144,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log(hub: HubStub, tmp_path:
     following.join(60)
     end = run.metrics()[-1]
     assert end["status"] == "failed"
-    assert end["reason"] == "The job on the Hub ended before the training did: Exit code -9."
+    assert end["reason"] == "The Hugging Face job ended before the training finished: Exit code -9."
 
 
 @pytest.mark.long
@@ -206,7 +206,7 @@ def test_a_metric_is_heard_as_it_was_said() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"token": None}, "A job needs an account of the Hub that pays for it: sign in first."),
+        ({"token": None}, "A job needs a Hugging Face account to pay for it: sign in first."),
         (
             {"token": "hf_reads_only_0123456789"},
             "The job for a-run may not be started with this account: check the token's permissions.",
@@ -254,7 +254,7 @@ def test_without_a_space_whose_image_has_the_app_there_are_no_jobs(
 
 def test_a_repository_that_is_there_is_refused(hub: HubStub, run: Run) -> None:
     hub.add_model("ann/a-run", {"config.json": b"somebody's"})
-    with pytest.raises(HubError, match=r"^ann/a-run is on the Hub already: a job needs a new repository\.$"):
+    with pytest.raises(HubError, match=r"^ann/a-run already exists on the Hub: a job needs a new repository\.$"):
         start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
     assert hub.files("ann/a-run") == {"config.json": b"somebody's"}
 

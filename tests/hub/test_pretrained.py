@@ -200,7 +200,7 @@ def test_damaged_weights_are_refused(stub: HubStub, root: Path) -> None:
 def test_a_pickle_is_never_read(stub: HubStub, root: Path) -> None:
     stub.add_model(REPO, {"pytorch_model.bin": pickle.dumps(print)})
     assert refusal(NAME, root) == (
-        f"The model {REPO} has no model.safetensors, and other formats are not read, as they can run code."
+        f"The model {REPO} has no model.safetensors, and other formats are not loaded because they can run code."
     )
     assert not stub.asked("HEAD", "bin")
     assert not stub.asked("GET", "bin")
@@ -211,7 +211,7 @@ def test_weights_of_an_unlikely_size_are_not_downloaded(
 ) -> None:
     monkeypatch.setattr(install, "MAX_BYTES", 40_000_000)
     stub.add_model(REPO, {WEIGHTS: weights})
-    assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which cannot be right."
+    assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which is not plausible."
     assert len(stub.requests) == 1
 
 

@@ -409,7 +409,7 @@ def test_an_absent_repository_is_refused(stub: HubStub, root: Path) -> None:
 
 def test_a_pickle_is_never_read(stub: HubStub, root: Path, files: dict[str, bytes]) -> None:
     stub.add_model(REPO, {CONFIG: files[CONFIG], "pytorch_model.bin": pickle.dumps(print)})
-    sentence = f"The model {REPO} has no model.safetensors, and other formats are not read, as they can run code."
+    sentence = f"The model {REPO} has no model.safetensors, and other formats are not loaded because they can run code."
     assert refusal(root) == sentence
     assert len(stub.requests) == 1
 
@@ -428,7 +428,7 @@ def test_a_file_name_that_leads_out_is_refused(stub: HubStub, root: Path, files:
 @pytest.mark.parametrize(
     ("path", "size", "said"),
     [
-        (WEIGHTS, 10_000_000_000, f"The {WEIGHTS} of {REPO} has 10 GB, which cannot be right."),
+        (WEIGHTS, 10_000_000_000, f"The {WEIGHTS} of {REPO} has 10 GB, which is not plausible."),
         (METRICS, 300_000_000, f"The model {REPO} cannot be used, as its {METRICS} has 300 MB, more than 20."),
         (CONFIG, 6_000_000, f"The model {REPO} cannot be used, as its {CONFIG} has 6 MB, more than 5."),
         (EVALUATION, 10**9, f"The model {REPO} cannot be used, as its {EVALUATION} has 1,000 MB, more than 200."),
@@ -497,7 +497,7 @@ def theirs(**changes: Any) -> bytes:
         (theirs(architecture="vit_base_patch16_224"), "as its architecture is 'vit_base_patch16_224', and not one of"),
         (theirs(architecture="resnet20"), "as its architecture is 'resnet20', and not one of resnet18, resnet34,"),
         (theirs(architecture={"a": 1}), "as its architecture is {'a': 1}, and not one of"),
-        (theirs(model_args={"output_stride": 8}), "is built with arguments of timm's own (model_args)."),
+        (theirs(model_args={"output_stride": 8}), "is built with timm-specific arguments (model_args)."),
         (theirs(num_classes=10**9), "does not say which classes it has, 2 to 25,000."),
         (theirs(num_classes=2.5), "does not say which classes it has, 2 to 25,000."),
         (theirs(label_names=["a", "b"]), "does not say which classes it has, 2 to 25,000."),
@@ -673,12 +673,10 @@ def test_a_hub_in_trouble_or_out_of_reach_is_told(
 ) -> None:
     stub.add_model(REPO, files)
     stub.fail("/api/models", 503, times=1)
-    trouble = (
-        "as the Hub has trouble at the moment (error 503): try again later, or use a model that is on this machine."
-    )
+    trouble = "as the Hub has trouble at the moment (error 503): try again later, or use a model on this machine."
     assert refusal(root) == f"The model {REPO} cannot be fetched, {trouble}"
     stub.fail("/api/models", 429, times=1)
-    assert refusal(root).endswith("wait some minutes, or sign in, which allows more.")
+    assert refusal(root).endswith("wait some minutes, or sign in for a higher limit.")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refusal(root)
 

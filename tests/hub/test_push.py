@@ -204,12 +204,12 @@ def test_a_token_in_the_names_place_is_not_repeated(run: Run) -> None:
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
     untrained = Run.create(tmp_path / "new", RUN_CONFIG)
-    assert refusal(untrained) == "new has no weights to push: train it to the end of an epoch first."
+    assert refusal(untrained) == "new has no weights to push: train it for at least one epoch first."
 
 
 def test_a_run_in_training_is_refused(run: Run, stub: HubStub) -> None:
     with run.training_lock():
-        assert refusal(run) == "bees is being trained: push it when that has ended, or stop it."
+        assert refusal(run) == "bees is training: stop it, or push it when the training has finished."
     assert not stub.requests
 
 
@@ -275,7 +275,8 @@ def test_an_upload_that_breaks_once_goes_on_by_itself(stub: HubStub, run: Run) -
 def test_after_a_lost_connection_the_second_try_goes_on_without_duplicates(stub: HubStub, run: Run) -> None:
     stub.drop("^/upload/", 100_000, method="PUT", times=6)
     lost = (
-        "The run bees cannot be pushed, as the connection was lost: push again, and what has arrived is not sent twice."
+        "The run bees cannot be pushed, as the connection was lost: push again; files that have already arrived "
+        "are not sent twice."
     )
     assert refusal(run) == lost
     assert set(stub.files(REPO)) == {".gitattributes"}

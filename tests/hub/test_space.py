@@ -151,7 +151,7 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(stub: HubStub, fold
     deploy(SPACE, folder, token=TOKEN)
     (folder / "app.py").write_text("print()\n")
     stub.fail(r"/commit/main", 412, method="POST")
-    assert "it has changed meanwhile: try again" in refusal(SPACE, folder, token=TOKEN)
+    assert "it has changed in the meantime: try again" in refusal(SPACE, folder, token=TOKEN)
     assert files_there(stub)["app.py"] == b"pass\n"
 
 

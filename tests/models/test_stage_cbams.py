@@ -156,7 +156,9 @@ def test_a_network_without_maps_says_why_it_takes_none() -> None:
     with pytest.raises(UserError, match="vgg16 takes no CBAM, as it is here to be explored"):
         ModelConfig("vgg16", ("a", "b"), {"cbam": "stage"})
     mixer = create_model("own-mixer", 5)
-    with pytest.raises(UserError, match=r"^This MlpMixer takes no CBAM, as its stages give no maps.$"):
+    with pytest.raises(
+        UserError, match=r"^This MlpMixer does not support CBAM because its stages do not output feature maps.$"
+    ):
         with_stage_cbams(mixer, own_networks.SIZE)
     with pytest.raises(UserError, match="CBAM's place is 'block', but must be one of None, stage, last"):
         create_model("tf_efficientnet_lite0", 5, cbam="block")

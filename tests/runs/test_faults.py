@@ -441,7 +441,7 @@ def test_a_place_in_the_queue_that_cannot_be_read_is_told_and_taken_anew(
         (run.path / QUEUED).write_bytes(content)
         (run.path / OWNER).write_bytes(content)
     assert context.trainer.queue() == []
-    assert "Its place in the queue cannot be read: start it again." in training_status(context, "odd")["reason"]
+    assert "Its queue entry cannot be read: start the training again." in training_status(context, "odd")["reason"]
     assert not visitors.owns(run.path / OWNER, "key")
     with context.library.open("sound").training_lock():
         context.trainer.start(run)

@@ -305,7 +305,7 @@ def test_weights_of_a_type_that_weights_do_not_have_are_refused_by_name(run: Run
     for use in (run.load_model, run.load_weights, lambda: Run.create(run.path.with_name("new"), run.config, start=run)):
         said = refusal(use)
         assert said.startswith("The model.safetensors of a-run cannot be used, as its ")
-        assert said.endswith(": weights have to be F32, F16, BF16, F64, and not quantised.")
+        assert said.endswith(": weights have to be F32, F16, BF16, F64, not quantised.")
     assert not run.path.with_name("new").exists()
 
 

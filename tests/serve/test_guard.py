@@ -82,7 +82,7 @@ def test_an_address_that_asks_too_often_is_told_when_to_come_again_and_others_ar
     assert codes == [200] * guard.CLICKS + [429]
     refused = served.ask("POST", "/gradio_api/queue/join")
     assert int(refused.headers["retry-after"]) >= 1
-    assert "Too many requests came from your address: try again in" in refused.json()["detail"]
+    assert "Too many requests from your address: try again in" in refused.json()["detail"]
     assert served.ask("POST", "/gradio_api/queue/join", "1.1.1.1").status_code == 200
     assert served.ask("GET", "/").status_code == 200
 

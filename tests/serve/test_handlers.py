@@ -108,7 +108,7 @@ def test_every_route_tells_the_handler_who_asks(served: Served) -> None:
         ("fail", ["os"], handlers.UNFORESEEN),
         ("fail", ["odd"], handlers.UNFORESEEN),
         ("quick", [], handlers.UNFIT),
-        ("files", [[FILE | {"path": "/etc/passwd"}]], "This file was not uploaded here: upload it first."),
+        ("files", [[FILE | {"path": "/etc/passwd"}]], "This file has not been uploaded: upload it first."),
         ("files", [[{"meta": FILE["meta"]}]], handlers.UNFIT),
     ],
 )

@@ -99,5 +99,5 @@ def test_too_many_epochs_or_images_are_refused_with_what_is_allowed() -> None:
         Limits(epochs=9).check(TRAINING, 1)
     with pytest.raises(UserError, match=r"^12 epochs"):
         Limits(epochs=10).check(replace(TRAINING, more_epochs=(2,)), 1)
-    with pytest.raises(UserError, match=r"^The data set has 2,001 training images, but here at most 2,000 may be"):
+    with pytest.raises(UserError, match=r"^The dataset has 2,001 training images, but here at most 2,000 may be"):
         Limits(images=2_000).check(TRAINING, 2_001)

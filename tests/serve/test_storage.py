@@ -264,7 +264,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
     csv_file("table", ["a"], [[1]])
     assert context.storage.usage()["temporary"] == LEAST_FILE
     context.limits = replace(LIMITED, upload_mb=None)
-    with pytest.raises(UserError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
+    with pytest.raises(UserError, match="The space for uploads and downloads is full: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
 
 
@@ -329,7 +329,7 @@ def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_sta
     config = RunConfig(ModelConfig("resnet20", ("a", "b")), TrainConfig(dataset="cifar10-mini"))
     limited.storage.room_for_training(config)  # in memory
     monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "1")
-    words = r"^The data set cifar10-mini, decoded at 32 pixels, takes 9 MB of the disk, and there is room for 1 MB here"
+    words = r"^The dataset cifar10-mini, decoded at 32 pixels, takes 9 MB of the disk, and there is room for 1 MB here"
     with pytest.raises(UserError, match=words):
         limited.storage.room_for_training(config)
 
@@ -339,7 +339,7 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: AppContex
     archive.write_bytes(bytes(1_000))
     assert limited.storage.import_limits(archive).total_bytes == 500_000  # it is written twice
     archive.write_bytes(bytes(300_000))
-    with pytest.raises(UserError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
+    with pytest.raises(UserError, match=r"^Importing this archive takes 1 MB of the disk, and there is room for 1 MB"):
         limited.storage.import_limits(archive)
 
 
@@ -354,7 +354,7 @@ def test_a_download_needs_room_unless_it_is_here_already(
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
         monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
     with pytest.raises(
-        UserError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
+        UserError, match=r"^The dataset ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
     ):
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
     limited.datasets.remember(DatasetRef("ann/pets"))

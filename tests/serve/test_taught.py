@@ -285,7 +285,7 @@ def test_on_a_public_page_a_set_is_its_visitors_alone_and_expires(folders: Path)
     ):
         with pytest.raises(UserError, match="no such set of pictures"):
             ask()
-    with pytest.raises(UserError, match="no data set named"):
+    with pytest.raises(UserError, match="no dataset named"):
         teaching.context.datasets.named(name, OTHER)
     *_, again = teaching.change(name, KEY, [adding(1, [picture])], [picture])
     assert again.taught.run == run.name
@@ -314,7 +314,7 @@ def test_on_a_public_page_a_set_has_so_many_classes_and_pictures(
 def test_pictures_for_which_the_disk_has_no_room_are_refused(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teaching = made_teaching(folders, public=True, limits=Limits(gigabytes=1))
     monkeypatch.setattr(teaching.context.storage, "_left_of", lambda _folder: 10.0)
-    with pytest.raises(UserError, match="To keep these pictures"):
+    with pytest.raises(UserError, match="Saving these pictures"):
         shown(teaching, KEY)
     assert teaching.names(KEY) == []
 

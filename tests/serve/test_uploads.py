@@ -160,7 +160,7 @@ def test_one_that_falls_silent_is_broken_off_with_a_sentence(served: Served, mon
     monkeypatch.setattr(uploads, "SILENCE", 0.1)
     with closing(served.begin(900_000)) as sending:
         status, sentence = told(sending)
-    assert (status, sentence) == (408, "The upload took too long, or nothing arrived for a while: send it again.")
+    assert (status, sentence) == (408, "The upload timed out: send it again.")
     served.leave_nothing()
 
 

@@ -316,7 +316,7 @@ def test_each_refusal_of_the_package_is_understood(zero: ZeroGPUStub, asking: Ca
         "The GPU time that ZeroGPU gives you is used up: there is more in 1 h 0 min; resume it then.", 0
     )
     assert answer(zero.refuse, 30, -1).left == 30  # longer than is allowed: half of the 60 s
-    assert answer(zero.no_gpu) == Refusal("No GPU was free: resume it later.")
+    assert answer(zero.no_gpu) == Refusal("No GPU was available: resume later.")
     assert refusal(ValueError("no answer of the package")) is None
 
 

@@ -432,7 +432,7 @@ def test_the_points_come_one_by_one_whatever_else_is_printed(monkeypatch: pytest
     [
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            r"^The range test was ended .* signal 9, perhaps because memory ran out:",
+            r"^The range test was ended .* signal 9, possibly because memory ran out:",
         ),
         ("os.kill(os.getpid(), signal.SIGTERM)", r"^The range test was ended from outside by signal 15\.$"),
         ("sys.exit(3)", r"^The range test ended with the status 3\.$"),

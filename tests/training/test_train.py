@@ -627,7 +627,7 @@ def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path)
 
 def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
     config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
-    with pytest.raises(UserError, match=r"^The classes of run are not those of the data set slice\.$"):
+    with pytest.raises(UserError, match=r"^The classes of run are not those of the dataset slice\.$"):
         next(train(Run.create(tmp_path / "run", config)))
 
 
@@ -665,7 +665,7 @@ def test_the_host_writes_that_a_data_set_is_unknown(tmp_path: Path) -> None:
     assert host(run, write_card) == 1
     (end,) = run.metrics()
     assert end["status"] == "failed"
-    assert end["reason"].startswith("There is no data set named 'cifar1000'")
+    assert end["reason"].startswith("There is no dataset named 'cifar1000'")
 
 
 @pytest.mark.usefixtures("signals")
@@ -903,7 +903,7 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
             "The machine ran out of memory: halve the batch size.",
             "memory",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or data sets", None),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or datasets", None),
         (IndexError("row 7"), "Something unforeseen happened: IndexError: row 7", None),
     ],
 )

@@ -298,7 +298,7 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
         ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
         ({"archive": None, "repo_id": "no/such"}, "The data set no/such is not on the Hub"),
         ({"archive": archive, "folders": "burn"}, "folders is 'burn', but must be 'merge' or 'keep'."),
-        ({"archive": archive, "label_column": "x"}, "There is no table that names the images: leave the columns out."),
+        ({"archive": archive, "label_column": "x"}, "No table lists the images: leave the columns empty."),
     ):
         with pytest.raises(AppError) as refused:
             client.predict(**wrong, api_name="/add_data")

@@ -85,7 +85,7 @@ def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
 
     page = context.new_page()
     page.goto(space.url)
-    expect(page.locator(".status")).to_contain_text("was stopped. The page that it trained for was closed.")
+    expect(page.locator(".status")).to_contain_text("was stopped. The page that started the training was closed.")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator(".status")).to_contain_text("is training on the", timeout=1000 * END_SECONDS)
     page.get_by_role("button", name="Stop").click()

@@ -1,4 +1,4 @@
-"""A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
+"""A visitor's zip or tar of class folders, or a folder on this machine, becomes a dataset in the Hub's layout.
 
 Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
 `layout` (from folders to splits and classes), `tables` (labels from a table, or from the files' names), `selection`
@@ -7,7 +7,7 @@ Files: `members` (one file of an untrusted source at a time, and the limits), `z
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
 MB) and one image: twice its file (100 MB), and its pixels while it is decoded (see `images`). On disk an import takes
-twice the size of the data set while it is written; pictures of 16 bits wait there as they came.
+twice the size of the dataset while it is written; pictures of 16 bits wait there as they came.
 """
 
 import hashlib
@@ -77,18 +77,18 @@ def import_archive(
     limits: ImportLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
+    """Make a dataset of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
 
     Args:
         archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.locate`.
-        folder: of the data set; it appears when all is done, and not at all if anything fails.
+        folder: of the dataset; it appears when all is done, and not at all if anything fails.
         label_column: of a table beside the images, such as metadata.csv, to take the labels from.
         image_column: of the table, which names the files.
         folders: "keep" makes classes of folders that all hold the same folders, such as cameras; else these are merged.
         progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
 
     Raises:
-        UserError: for what cannot be made a data set of. Single unusable files are skipped and reported.
+        UserError: for what cannot be made a dataset of. Single unusable files are skipped and reported.
     """
     choices_made, decisions = ImportChoices(label_column, image_column, folders), list[Decision]()
     members = _archive_members(Path(archive), limits, decisions)
@@ -127,7 +127,7 @@ def _archive_members(archive: Path, limits: ImportLimits, decisions: list[Decisi
         raise UserError(f"The file {archive.name!r} is empty.")
     if start in OTHER_ARCHIVES:
         raise UserError(
-            f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which cannot be read here: bring a .zip, .tar, "
+            f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which is not supported: use a .zip, .tar, "
             ".tar.gz, .tar.bz2 or .tar.xz."
         )
     # By its start: a zip is known by its end too, but so would be a tar whose last member is a zip.
@@ -142,7 +142,7 @@ def _build(
     choices_made: ImportChoices,
     decisions: list[Decision],
 ) -> ImportReport:
-    taken = UserError(f"There is already a data set named {folder.name!r}: choose another name.")
+    taken = UserError(f"A dataset named {folder.name!r} already exists: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
@@ -184,7 +184,7 @@ def _build(
         temporary.rename(folder)
         return report
     except OSError as error:
-        raise UserError(f"The data set cannot be imported ({error.strerror or error}).") from error
+        raise UserError(f"The dataset cannot be imported ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -209,7 +209,7 @@ def _collect(
                 digest = hashlib.sha256(file.data).digest()
                 kept = encoder.encode(file.data)
                 if len(found) >= limits.images:
-                    raise UserError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
+                    raise UserError(f"There are more than {limits.images:,} images, the maximum: import fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
                 found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
                 spool.write(kept)
@@ -261,7 +261,7 @@ def _read(members: Members, limits: ImportLimits) -> Iterator[File]:
             data += chunk
             total += len(chunk)
             if total > limits.total_bytes:
-                raise UserError(f"There are more than the {limits.total_bytes:,} bytes that are allowed: bring less.")
+                raise UserError(f"The files have more than {limits.total_bytes:,} bytes, the maximum: import less.")
             if len(data) > limits.bytes_per_image:
                 raise _too_large(limits)
         return bytes(data)
@@ -283,7 +283,7 @@ def _read(members: Members, limits: ImportLimits) -> Iterator[File]:
 
 
 def _too_large(limits: ImportLimits) -> UnusableError:
-    return UnusableError(f"It has more than the {limits.bytes_per_image:,} bytes that an image may have.")
+    return UnusableError(f"It has more than {limits.bytes_per_image:,} bytes, the maximum for an image.")
 
 
 def _nothing_found(skipped: SkippedFiles) -> UserError:

@@ -140,12 +140,12 @@ def merge_repeated(placed: list[Placed], wish: str | None) -> tuple[list[Placed]
     while shared := _same_inside(result):
         outer.append(named(shared))
         if wish == "keep":
-            said = f"The folders {outer[0]} are the classes, although all of them hold the same folders."
+            said = f"The folders {outer[0]} are the classes, although they all contain the same folders."
             return placed, Decision("merged", said)
         result = [Placed(where.split, where.names[1:]) for where in result]
     if not outer:
         return placed, None
-    said = f"The folders {' and '.join(outer)} all hold the same folders, which are the classes: they were merged."
+    said = f"The folders {' and '.join(outer)} all contain the same folders, which are the classes: they were merged."
     return result, Decision("merged", said)
 
 

@@ -38,7 +38,7 @@ class ImportLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} is {getattr(self, field.name)}, but it must be at least 1.")
+                raise ValueError(f"{field.name} must be at least 1, not {getattr(self, field.name)}.")
 
 
 DEFAULT_LIMITS = ImportLimits()
@@ -57,13 +57,13 @@ class Budget:
         self._pixels += size * self._limits.pixels_per_byte - pixels
         if self._pixels < 0:
             raise UserError(
-                f"The pictures have more than the {self._limits.pixels / 1e6:,.0f} million pixels that are allowed for "
-                "files as small as theirs: make the pictures smaller."
+                f"The images have more than {self._limits.pixels / 1e6:,.0f} million pixels, the maximum for "
+                "files this small: reduce their resolution."
             )
         if time.monotonic() > self._end:
             minutes = self._limits.seconds / 60
             raise UserError(
-                f"The pictures take longer than {minutes:,.0f} minutes to read: bring fewer, or smaller ones."
+                f"Reading the images takes longer than {minutes:,.0f} minutes: import fewer or smaller ones."
             )
 
 
@@ -106,18 +106,18 @@ def path_parts(name: str) -> tuple[str, ...]:
     name = unicodedata.normalize("NFC", name).replace("\\", "/")  # the separator of some zips made on Windows
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or DRIVE.match(name) or ".." in parts:
-        raise UnusableError("Its name leads out of the archive.")
+        raise UnusableError("Its path points outside the archive.")
     if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in parts) or name.endswith("/"):
         return ()
     if len(name) > MAX_NAME or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise UnusableError(f"Its name has control characters or more than {MAX_NAME:,} characters.")
+        raise UnusableError(f"Its name contains control characters or has more than {MAX_NAME:,} characters.")
     if name.lower().endswith(NESTED):
-        raise UnusableError("Archives inside are not opened: put their folders in the archive itself.")
+        raise UnusableError("Nested archives are not opened: put their folders in the archive itself.")
     return parts
 
 
 def too_many_members(limits: ImportLimits) -> UserError:
-    return UserError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
+    return UserError(f"There are more than {limits.members:,} files, the maximum: use fewer.")
 
 
 def folder_members(source: Path, limits: ImportLimits) -> Members:
@@ -145,8 +145,8 @@ def folder_members(source: Path, limits: ImportLimits) -> Members:
 
 def _file_problem(path: Path, root: Path) -> str | None:
     if not Path(os.path.realpath(path)).is_relative_to(root):  # unlike Path.resolve, it takes links in circles
-        return "The link leads out of the folder."
-    return None if path.is_file() else "It is a broken link or no regular file."
+        return "The link points outside the folder."
+    return None if path.is_file() else "It is a broken link or not a regular file."
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

@@ -98,9 +98,9 @@ def encoding_of(names: Iterable[bytes]) -> tuple[str, Decision | None]:
     best, encoding, texts = max(scored, key=lambda one: one[0] + one[1].prior)  # cp437 can read everything
     others = max((score for score, _, other in scored if other != texts), default=-math.inf)
     odd = any(_share(character, encoding) == UNLIKELY for text in texts for character in text)
-    said = f"The archive does not say in which encoding its names are: they were read as {encoding.title}"
+    said = f"The archive does not specify the encoding of its file names: they were read as {encoding.title}"
     if odd or best - others < SURE:
-        said += ", which is a guess, so look whether the classes have their right names"
+        said += ", which is a guess, so check the class names"
     return encoding.codec, Decision("encoding", f"{said}.")
 
 

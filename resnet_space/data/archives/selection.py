@@ -30,7 +30,7 @@ class ImportChoices:
 
 @dataclass(frozen=True)
 class Selection:
-    """The data set to be written: images by split and class, in the order of both and of their names."""
+    """The dataset to be written: images by split and class, in the order of both and of their names."""
 
     classes: tuple[str, ...]
     images: dict[str, dict[str, list[SpooledImage]]]
@@ -53,7 +53,7 @@ def select(
     must not be judged by what it has seen.
 
     Raises:
-        UserError: where the folders do not make a data set.
+        UserError: where the folders do not make a dataset.
     """
     placed, decisions = locate([image.folders for image in found])
     choices: dict[str, list[str]] = {}
@@ -68,9 +68,12 @@ def select(
     else:
         if labelled is not None:
             columns = labelled.choices.get("label_column", [])
-            said = f"The folders are the classes, and not the table {named(table.name for table in labelled.tables)}"
+            said = (
+                "The classes come from the folders, not from the table "
+                f"{named(table.name for table in labelled.tables)}"
+            )
             choices["label_column"] = columns or [labelled.label]
-            decisions.append(Decision("table", f"{said}, whose column {labelled.label!r} could be taken instead."))
+            decisions.append(Decision("table", f"{said}, whose column {labelled.label!r} could be used instead."))
         placed, merge = merge_repeated(placed, choices_made.folders)
         if merge is not None:
             decisions.append(merge)
@@ -83,7 +86,7 @@ def select(
     aside: Counter[str] = Counter()
     for image, place_of in zip(found, where, strict=True):
         if place_of is None:
-            reason = "It is in no class folder, or beside the folders of the splits."
+            reason = "It is not in a class folder, or lies next to the split folders."
             if labelled is not None and labelled.wanted:
                 reason = "It has no label."
             skipped.add("/".join((*image.folders, image.name)), reason)
@@ -91,7 +94,7 @@ def select(
         else:
             sets[place_of[0]][place_of[1]].append(image)
     if aside and any(sets.values()):
-        folders = named(folder or "the outermost folder" for folder in aside)
+        folders = named(folder or "the top-level folder" for folder in aside)
         were = "was" if sum(aside.values()) == 1 else "were"
         decisions.append(
             Decision("set aside", f"{images(sum(aside.values()))} without a class {were} set aside: in {folders}.")
@@ -99,13 +102,13 @@ def select(
     if not any(sets.values()):
         raise UserError(f"The images are not in class folders: {EXPECTED}.")
     if not sets["train"]:
-        raise UserError(f"There are only images to test with, none to learn from: {EXPECTED}.")
+        raise UserError(f"There are only test images and no training images: {EXPECTED}.")
     decisions += _match_case(sets)
     classes = tuple(sorted(sets["train"], key=natural_order))
     if len(classes) < 2:
-        raise UserError(f"There is only one class to learn, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
+        raise UserError(f"There is only one class, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
     if len(classes) > limits.classes:
-        raise UserError(f"There are {len(classes):,} classes, but at most {limits.classes:,} are allowed.")
+        raise UserError(f"There are {len(classes):,} classes, more than the maximum of {limits.classes:,}.")
 
     warnings = _drop_unlearned(sets, classes, skipped)
     for split in SPLITS:
@@ -135,7 +138,7 @@ def _match_case(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[Decision
             alike = learned.get(name.casefold(), [])
             if len(alike) == 1:
                 sets[split][alike[0]] = [*sets[split].get(alike[0], ()), *sets[split].pop(name)]
-                said = f"The class {name!r} of the {split} split was taken for {alike[0]!r}."
+                said = f"The class {name!r} of the {split} split was matched to {alike[0]!r}."
                 decisions.append(Decision("class names", said))
     return decisions
 
@@ -154,7 +157,9 @@ def _drop_unlearned(
             dropped = [image for name in unlearned for image in sets[split].pop(name)]
             for image in dropped:
                 skipped.add("/".join((*image.folders, image.name)), "Its class has no training images.")
-            warnings.append(f"{left_out(len(dropped), split)}, as there are no training images of {named(unlearned)}.")
+            warnings.append(
+                f"{left_out(len(dropped), split)} because there are no training images of {named(unlearned)}."
+            )
     return warnings
 
 
@@ -181,11 +186,11 @@ def _drop_copies(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[str]:
         contradicting = sum(len(names) > 1 for names in classes_of.values())
         if leaked:
             warnings.append(
-                f"{left_out(leaked, split)}, as exact copies are in another split: a model "
-                "must not be judged by what it has learned."
+                f"{left_out(leaked, split)} because another split contains exact copies: a model "
+                "must not be tested on its training images."
             )
         if repeated:
-            warnings.append(f"{left_out(repeated, split)}, as exact copies are in the same class.")
+            warnings.append(f"{left_out(repeated, split)} because the same class contains exact copies.")
         if contradicting:
             warnings.append(
                 f"Several classes of the {split} split share {images(contradicting)}, whose labels contradict each "
@@ -199,7 +204,8 @@ def _class_warnings(sets: dict[str, dict[str, list[SpooledImage]]], classes: tup
     single = [name for name in classes if sum(len(members.get(name, ())) for members in sets.values()) == 1]
     if single:
         warnings.append(
-            f"There is only one image of {named(single)}: a class cannot be both learned and tested with one image."
+            f"There is only one image of {named(single)}: a single image cannot serve both to train and to test "
+            "a class."
         )
     for split in SPLITS[1:]:
         missing = [name for name in classes if name not in sets.get(split, ())]
@@ -208,5 +214,5 @@ def _class_warnings(sets: dict[str, dict[str, list[SpooledImage]]], classes: tup
     folded = Counter(name.casefold() for name in classes)
     colliding = [name for name in classes if folded[name.casefold()] > 1]
     if colliding:
-        warnings.append(f"Some class names differ in upper and lower case only: {named(colliding)}.")
+        warnings.append(f"Some class names differ only in case: {named(colliding)}.")
     return warnings

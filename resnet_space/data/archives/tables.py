@@ -134,13 +134,13 @@ def labels_from_tables(
         if files:
             reads.append(_Read(table, columns, files))
     if not reads and (label_column or image_column):
-        raise UserError("There is no table that names the images: leave the columns out.")
+        raise UserError("No table lists the images: leave the columns empty.")
     if image_column is not None:
         for read in reads:
             read.files = {name: rows for name, rows in read.files.items() if name == image_column}
         reads = [read for read in reads if read.files]
         if not reads:
-            raise UserError(f"No table has a column {image_column!r} that names the images: leave it out.")
+            raise UserError(f"No table has a column {image_column!r} with image names: leave it empty.")
     return _best(reads, found, placed, label_column) if reads else None
 
 
@@ -164,7 +164,7 @@ def _best(
     if label_column is not None:
         there = list(dict.fromkeys(name for read in reads for name in able[id(read)]))
         if label_column not in there:
-            choose = f"choose one of {', '.join(there)}" if there else "leave it out, as none has labels"
+            choose = f"choose one of {', '.join(there)}" if there else "leave it empty, because no column has labels"
             raise UserError(f"The tables have no label column {label_column!r}: {choose}.")
         for read in reads:
             able[id(read)] = [name for name in able[id(read)] if name == label_column]
@@ -193,15 +193,15 @@ def _best(
     all_labels = candidates(main)
     others = [name for name in all_labels if name != label]
     sentence = (
-        f"The labels are those of the column {label!r} of {named(read.table.name for read in used)}, whose column "
-        f"{files!r} names the files; rows without a picture: {missing:,}, pictures without a row: {without:,}."
+        f"The labels come from the column {label!r} of {named(read.table.name for read in used)}, whose column "
+        f"{files!r} names the files; rows without an image: {missing:,}, images without a row: {without:,}."
     )
     decisions = [Decision("table", sentence)]
     if others:
-        said = f"The column {label!r} was taken; {named(others)} could be taken too."
+        said = f"The column {label!r} was used; {named(others)} could be used instead."
         decisions.append(Decision("label column", said))
     if contradicting:
-        said = f"{contradicting:,} rows give a picture another label: its first one counts."
+        said = f"{contradicting:,} rows give an image a second, different label: the first one was kept."
         decisions.append(Decision("table", said))
     choices = {"label_column": all_labels, "image_column": [name for name in main.files if name not in all_labels]}
     usual = label.lower() in USUAL_LABELS
@@ -230,7 +230,7 @@ def labels_from_names(found: Sequence[SpooledImage], placed: Sequence[Placed]) -
     if None in counts or numbered or not 2 <= len(names) <= MAX_CLASSES or min(counts.values()) < 2:
         return None
     labels = [label if label in counts else None for label in labels]
-    sentence = f"The labels are the beginnings of the files' names: {named(sorted(names))}."
+    sentence = f"The labels come from the beginnings of the file names: {named(sorted(names))}."
     return Labels(labels, [where.split for where in placed], "names", [Decision("file names", sentence)], {})
 
 

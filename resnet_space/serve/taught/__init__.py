@@ -107,7 +107,7 @@ class Teaching:
         """Raises UserError for a set that is not there, or another visitor's: the refusal does not tell which."""
         folder = self.context.datasets.folder / str(name)
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}", str(name)) or not self._is_own(folder, key):
-            raise UserError("There is no such set of pictures any more: begin a new one.")
+            raise UserError("This set of pictures no longer exists: start a new one.")
         with self._changes_of(folder):
             return self._memories.opened(folder)
 
@@ -176,8 +176,8 @@ class Teaching:
             file = changed.folder / FILE
             size = file.stat().st_size if file.exists() else 0
             if size + needed > MOST_BYTES:
-                raise UserError(f"The pictures of one set may take {MOST_BYTES // 10**6} MB: begin a new one.")
-            context.storage.room_for(size + 2 * needed, "To keep these pictures", context.datasets.folder)
+                raise UserError(f"A set can have at most {MOST_BYTES // 10**6} MB of pictures: start a new one.")
+            context.storage.room_for(size + 2 * needed, "Saving these pictures", context.datasets.folder)
             write_set(changed, before, new)
             if key:
                 context.claim(changed.folder / DATASET_OWNER, key)
@@ -187,9 +187,9 @@ class Teaching:
 
     def _check(self, changed: TaughtSet) -> None:
         if len(changed.classes) > self.most_classes:
-            raise UserError(f"A set may have {self.most_classes} classes here: remove one first.")
+            raise UserError(f"A set can have at most {self.most_classes} classes: remove one first.")
         if len(changed.pictures) > self.most_pictures:
-            raise UserError(f"A set may have {self.most_pictures:,} pictures here: remove some first.")
+            raise UserError(f"A set can have at most {self.most_pictures:,} pictures: remove some first.")
 
     def delete(self, name: str, key: str | None) -> None:
         """Delete a set and the run that was taught with it. Raises UserError."""
@@ -250,7 +250,7 @@ class Teaching:
                 pass
         lesson = memory.lesson
         if lesson is None:
-            raise UserError("The model is being taught: try again in a moment.")
+            raise UserError("The model is still learning: try again in a moment.")
         return now, lesson.look(self.network.features(picture))
 
     # The run
@@ -274,7 +274,7 @@ class Teaching:
             run, (backbone, model) = self._run_of(now), self.network.loaded()
             path = run.path if run else self.context.new_path(KIND)
             size = 3 * (backbone.path / WEIGHTS).stat().st_size
-            self.context.storage.room_for(size, "To keep what was learned")
+            self.context.storage.room_for(size, "Saving the model")
 
             def claim(made: Run) -> None:
                 if key:
@@ -298,7 +298,7 @@ def missing(taught: TaughtSet) -> str:
         return ""
     short = [own.name for own, count in counts.items() if count < LEAST]
     if len(enough) + len(short) < LEAST:
-        return f"Add pictures to at least {LEAST} classes, {LEAST} or more to each: ten a class are a good start."
+        return f"Add at least {LEAST} pictures to each of at least {LEAST} classes; ten per class are a good start."
     return (
         f"Add one more picture to {' and to '.join(short[: LEAST - len(enough)])}: each class needs at least {LEAST}."
     )

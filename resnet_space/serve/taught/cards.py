@@ -48,4 +48,4 @@ class Cards:
 
                 write_card(Run.open(run))
             except (UserError, OSError, MemoryError) as error:  # it changed, or went, meanwhile
-                tell_once(f"No card was written: {error}")
+                tell_once(f"The model card was not written: {error}")

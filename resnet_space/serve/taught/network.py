@@ -59,9 +59,7 @@ class Network:
             if self._loaded is None:
                 if PHOTO_BACKBONE not in self.library.names_now([PHOTO_BACKBONE]):
                     where = self.library.root.name
-                    raise UserError(
-                        f"Nothing can be taught here, as {PHOTO_BACKBONE} is not among the runs in {where}."
-                    )
+                    raise UserError(f"Teach by showing needs the run {PHOTO_BACKBONE}, which is not in {where}.")
                 from resnet_space.training.extraction import Extractor  # brings torch
                 from resnet_space.training.feature_store import FeatureStore
 

@@ -34,7 +34,7 @@ ABORTED = (
     "The process on the GPU was ended from outside, perhaps because memory or its time ran out: "
     "Resume goes on from the last complete epoch."
 )
-LEFT = "The page that it trained for was closed."
+LEFT = "The page that started the training was closed."
 
 S = TypeVar("S", bound=Callable[..., object])
 

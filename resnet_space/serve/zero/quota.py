@@ -56,24 +56,22 @@ def refusal(error: Exception) -> Refusal | None:
     if title == "ZeroGPU quota exceeded":
         left = re.search(r"requested vs\. (-?\d+)s left", message)
         wait = re.search(r"Try again in (?:(\d+) days?, )?(\d+):(\d\d):\d\d", message)
-        when = "resume it later"
+        when = "resume later"
         if wait:
             days, hours, minutes = (int(part or 0) for part in wait.groups())
             hours += 24 * days
-            when = f"there is more in {f'{hours} h ' * (hours > 0)}{minutes} min; resume it then"
+            when = f"resume in {f'{hours} h ' * (hours > 0)}{minutes} min, when it is renewed"
         seconds = int(left[1]) if left else None
         if seconds is not None and seconds > 0:
-            return Refusal(
-                f"Only {seconds} s are left of the GPU time that ZeroGPU gives you, too few to go on: {when}.", seconds
-            )
-        return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", seconds)
+            return Refusal(f"Only {seconds} s of your ZeroGPU quota are left, too few to continue: {when}.", seconds)
+        return Refusal(f"Your ZeroGPU quota is used up: {when}.", seconds)
     if title == "ZeroGPU illegal duration":
         asked = re.search(r"\((\d+)s\)", message)
-        return Refusal("ZeroGPU does not give a GPU for so long at a time.", int(asked[1]) // 2 if asked else None)
+        return Refusal("ZeroGPU does not lend a GPU for that long at a time.", int(asked[1]) // 2 if asked else None)
     if title == "ZeroGPU pending credits exceeded":
-        return Refusal("Others of your ZeroGPU tasks hold all of your GPU time: resume it when they are done.")
+        return Refusal("Your other ZeroGPU tasks are using all of your quota: resume when they are done.")
     if title in ("ZeroGPU queue timeout", "ZeroGPU client error") or message.startswith("Connection closed by visitor"):
-        return Refusal("No GPU was free: resume it later.")
+        return Refusal("No GPU was available: resume later.")
     return None
 
 
@@ -82,11 +80,11 @@ def quota_words(seconds: float) -> str:
     minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
     least = min(DAILY_MINUTES.values())
     words = (
-        f"It will ask for about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor some minutes a day: "
+        f"It will need about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor a few minutes per day: "
         f"{', '.join(minutes)}."
     )
     if seconds > 60 * least:
-        words += " When yours are used up it stops, and can be resumed later."
+        words += " When yours are used up, the training stops; you can resume it later."
     return words
 
 
