@@ -265,7 +265,7 @@ def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
     first = str(unusable[order[0]])
     others = [name for name in found if name not in unusable]
     if config is not None and others:
-        first += f" Other configurations: {', '.join(others)}."
+        first = f"{first.removesuffix('.')}; other configurations: {', '.join(others)}."
     elif len(unusable) > 1:
         first = (
             f"None of the configurations {', '.join(unusable)} of the dataset {repo_id} can be used for image "

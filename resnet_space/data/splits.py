@@ -225,7 +225,7 @@ def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
         except OSError as error:
             os.unlink(file.name)
             raise UserError(
-                f"The dataset's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
+                f"The dataset's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels and "
                 f"do not fit on the disk ({error.strerror or error}): choose a smaller image size or a smaller "
                 "dataset."
             ) from None
@@ -393,7 +393,7 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, data
     if lost:
         raise UserError(
             f"The dataset {dataset!r} has changed since the training started: {lost:,} of its images "
-            "are missing or have another class. Restore them to resume, or start a new run."
+            "are missing or have another class; restore them to resume, or start a new run."
         )
     used = {"train", members.validation_name, members.test_name}
     added = sum(len(left) for (split, _), left in rows.items() if split in used)

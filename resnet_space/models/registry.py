@@ -44,7 +44,7 @@ class Option:
 
 # Of every network whose family has no place of its own for CBAM.
 STAGE_CBAM = Option(
-    "CBAM's place", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
+    "The CBAM option", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
 )
 
 
@@ -220,7 +220,7 @@ def checked_options(entry: Entry, given: Options, *, initial: bool = False) -> d
         raise UserError(entry.why_no_cbam)
     if unknown:
         allowed = f"choose from {', '.join(known)}" if known else "leave it out"
-        raise UserError(f"{entry.name} has no option {unknown[0]}: {allowed}.")
+        raise UserError(f"The option {unknown[0]} does not exist for {entry.name}: {allowed}.")
     values = {name: given.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         value = values[name]

@@ -39,7 +39,7 @@ CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
 CALLS = 1_000  # of all addresses
 
 UNFIT = "The values of this request do not match the endpoint: see the app's API page."
-UNFORESEEN = "Something went wrong in the app; the details are in its log. Try again, or tell whoever runs it."
+UNFORESEEN = "Something went wrong in the app (see its log): try again, or tell whoever runs it."
 
 
 def costly(handler: F) -> F:

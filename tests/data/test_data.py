@@ -230,7 +230,9 @@ def test_a_data_folder_that_does_not_exist_hides_nothing(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["../datasets/cifar10-mini", "/etc", "a/b/c", "~/pictures"])
 def test_a_path_is_neither_read_nor_asked_of_the_hub(name: str) -> None:
-    with pytest.raises(UserError, match=r"cannot be a dataset of the Hub: write owner/name, such as .*\.$"):
+    with pytest.raises(
+        UserError, match=r"is not a valid name of a Hub dataset: use the form owner/name, such as .*\.$"
+    ):
         dataset_classes(name)
 
 
@@ -263,7 +265,7 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         for use in (dataset_classes, lambda name: load(name, "train")):
             with pytest.raises(
                 UserError,
-                match=r"^The dataset is not one for image classification, as it has no .*\.$",
+                match=r"^The dataset is not an image classification dataset because it has no .*\.$",
             ):
                 use("captions")
 
@@ -351,7 +353,7 @@ def test_a_disk_without_room_for_decoded_images_is_told_and_nothing_is_left(
     else:
         monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        UserError, match=r"^The dataset's 2,000 images take 0\.0 GB at 32 x 32 pixels, and the disk has no"
+        UserError, match=r"^The dataset's 2,000 images take 0\.0 GB at 32 x 32 pixels and do not fit on the"
     ):
         load_splits(TRAINING, 32, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -113,7 +113,7 @@ def test_a_large_file_is_not_read(uploads: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_file_that_was_not_uploaded_is_refused() -> None:
     for file in ({"path": "/etc/passwd", "name": "x.jpg"}, {"name": "x.jpg"}):
-        with pytest.raises(UserError, match="not uploaded here"):
+        with pytest.raises(UserError, match="has not been uploaded"):
             read_changes([{"do": "add", "class": 1, "files": [file]}])
 
 

@@ -41,7 +41,7 @@ def test_what_is_no_whole_number_above_zero_is_refused_by_the_variables_name(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLES["minutes"], text)
-    with pytest.raises(UserError, match=rf"^{VARIABLES['minutes']} is '{text}', but must be a whole number above 0"):
+    with pytest.raises(UserError, match=rf"^{VARIABLES['minutes']} must be a whole number above 0, not '{text}'"):
         Limits.from_environment(public=True)
 
 
@@ -95,9 +95,9 @@ def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str,
 
 
 def test_too_many_epochs_or_images_are_refused_with_what_is_allowed() -> None:
-    with pytest.raises(UserError, match=r"^10 epochs are asked for, but here at most 9 may be\.$"):
+    with pytest.raises(UserError, match=r"^10 epochs exceed the limit of 9 on this app\.$"):
         Limits(epochs=9).check(TRAINING, 1)
     with pytest.raises(UserError, match=r"^12 epochs"):
         Limits(epochs=10).check(replace(TRAINING, more_epochs=(2,)), 1)
-    with pytest.raises(UserError, match=r"^The dataset has 2,001 training images, but here at most 2,000 may be"):
+    with pytest.raises(UserError, match=r"^The dataset has 2,001 training images, above this app's limit of 2,000"):
         Limits(images=2_000).check(TRAINING, 2_001)

@@ -84,7 +84,7 @@ def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> Non
         ("predictions", lambda: looks(context, None, "a-run")),
         ("measurements", lambda: next(measure_network(context, Network("a-run"), Images(), threading.Event()))),
     ):
-        with pytest.raises(UserError, match=f"As many {kind} are under way here as can be at once: try again soon"):
+        with pytest.raises(UserError, match=f"Too many {kind} are running at once: try again in a moment"):
             work()
 
 

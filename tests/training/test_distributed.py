@@ -244,8 +244,8 @@ Root Cause (first observed failure):
 @pytest.mark.parametrize(
     ("exit_code", "reason"),
     [
-        (-9, "The trainer was ended from outside by SIGKILL, possibly because memory ran out."),
-        (3, "The trainer ended with exit status 3: no such module"),
+        (-9, "The training process was killed by SIGKILL, possibly because memory ran out."),
+        (3, "The training process failed with exit status 3: no such module"),
     ],
 )
 def test_how_the_first_process_ended_is_told_from_what_torchrun_says(

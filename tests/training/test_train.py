@@ -613,7 +613,9 @@ def test_a_start_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
 
 def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
     before = {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()}
-    with pytest.raises(UserError, match=r"^short has been trained already: go on with --resume, or make a new run\.$"):
+    with pytest.raises(
+        UserError, match=r"^short has already been trained: continue with --resume, or create a new run\.$"
+    ):
         next(train(short.run))
     assert {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()} == before
 
@@ -770,7 +772,7 @@ def test_the_command_refuses_what_it_cannot_train_in_one_sentence(
         before = short.run.metrics()
         monkeypatch.setattr(sys, "argv", ["train", str(short.run.path), "--resume"])
         assert main() == 1
-    assert capsys.readouterr().err == "short is being trained already, by another process.\n"
+    assert capsys.readouterr().err == "short is already being trained by another process.\n"
     assert short.run.metrics() == before  # the other trainer's metrics are left alone
 
 
@@ -885,7 +887,7 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
     monkeypatch.setattr(sys, "argv", ["train", str(run.path)])
     assert main() == 0
     end = run.metrics()[-1]
-    assert (end["status"], end["reason"]) == ("stopped", "It reached the limit of 1 minutes here.")
+    assert (end["status"], end["reason"]) == ("stopped", "It reached this app's limit of 1 minutes.")
     steps = [metric for metric in run.metrics() if metric["event"] == "step"]
     assert len(steps) == 9  # 63 seconds
     assert run.load_model()
@@ -904,7 +906,7 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
             "memory",
         ),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or datasets", None),
-        (IndexError("row 7"), "Something unforeseen happened: IndexError: row 7", None),
+        (IndexError("row 7"), "An unexpected error occurred: IndexError: row 7", None),
     ],
 )
 @pytest.mark.usefixtures("signals")

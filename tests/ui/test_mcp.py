@@ -89,7 +89,7 @@ def test_a_tool_call_is_refused_in_a_sentence_and_fetches_no_address(app: App) -
     assert len(app.hub.requests) == asked_before
     unknown = called(app, "training_status", run="gone")
     assert unknown.isError
-    assert "There is no run named gone any more: choose another." in text(unknown)
+    assert "There is no run named gone, or it has been deleted: choose another one." in text(unknown)
 
 
 def test_the_readmes_example_runs_as_it_is_written_but_for_the_address(app: App) -> None:
