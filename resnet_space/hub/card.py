@@ -37,7 +37,7 @@ CONFUSION = f"{FIGURES}/confusion_matrix.png"
 RESIDUALS = f"{FIGURES}/residual_profile.png"
 PICTURES = {
     CURVES: "Loss by iteration and accuracy by epoch",
-    CONFUSION: "Confusion matrix of the test images: rows are true classes, columns predicted ones",
+    CONFUSION: "Confusion matrix on the test images: rows are true classes, columns are predicted classes",
     RESIDUALS: "Residual profile: how much each block changes its input",
 }
 TEMPLATE = "card.md.jinja"
@@ -96,7 +96,7 @@ def card_text(
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     environment.filters |= {
         "markdown": markdown_text,
-        "percent": "{:.2%}".format,
+        "percent": lambda share: f"{100 * share:.2f} %",
         "points": lambda share: f"{100 * share:.1f}",
     }
     return environment.get_template(TEMPLATE).render(
@@ -211,26 +211,26 @@ def _optimizer_words(training: TrainConfig) -> str:
     # A phase that takes steps takes AdamW's where a solver was chosen.
     optimizer = f"SGD with Nesterov momentum {training.momentum:g}" if training.optimizer == "sgd" else "AdamW"
     words = f"{optimizer}, weight decay {training.weight_decay:g}, {training.schedule} schedule"
-    words += f" with {training.warmup:.0%} warm-up" if training.schedule in ("cosine", "one-cycle") else ""
+    words += f" with {100 * training.warmup:.0f} % warm-up" if training.schedule in ("cosine", "one-cycle") else ""
     extras = [
         f"label smoothing {training.label_smoothing:g}" if training.label_smoothing else "",
-        f"gradients clipped at norm {training.clip_norm:g}" if training.clip_norm else "",
-        f"a moving average of the weights, decay {training.ema:g}" if training.ema else "",
-        f"early stopping after {training.patience} epochs without a better one" if training.patience else "",
+        f"gradient clipping at norm {training.clip_norm:g}" if training.clip_norm else "",
+        f"exponential moving average of the weights with decay {training.ema:g}" if training.ema else "",
+        f"early stopping after {training.patience} epochs without improvement" if training.patience else "",
     ]
     return "; ".join([words, *filter(None, extras)]) + "."
 
 
 def _augmentation_words(training: TrainConfig) -> str:
-    crop = f"random crops of images padded by {training.crop_padding} pixels"
+    crop = f"random crops after padding by {training.crop_padding} pixels"
     if training.crop == "resized":
-        crop = f"random crops of at least {training.min_crop_area:.0%} of the area, resized"
+        crop = f"random resized crops of at least {100 * training.min_crop_area:.0f} % of the area"
     extras = [
-        "half of them mirrored" if training.flip else "",
+        "random horizontal flips" if training.flip else "",
         f"MixUp with alpha {training.mixup:g}" if training.mixup else "",
         f"CutMix with alpha {training.cutmix:g}" if training.cutmix else "",
     ]
-    return "Augmented by " + ", ".join([crop, *filter(None, extras)]) + "."
+    return "Augmentation: " + ", ".join([crop, *filter(None, extras)]) + "."
 
 
 # Figures

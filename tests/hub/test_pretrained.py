@@ -242,8 +242,7 @@ def test_without_a_network_the_sentence_names_what_works(
     assert (Path(pretrained.__file__).parents[2] / "checkpoints" / BACKBONE / WEIGHTS).is_file()
     stub.fail("/api/models", 503)
     assert refusal(NAME, root) == (
-        f"The model {REPO} cannot be fetched because the Hub is having problems (error 503): try again later, "
-        f"{instead}"
+        f"The model {REPO} cannot be fetched because the Hub is having problems (error 503): try again later, {instead}"
     )
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert refusal(NAME, root) == (

@@ -494,7 +494,10 @@ def theirs(**changes: Any) -> bytes:
             "because it has 30,000 classes, more than the maximum of 25,000.",
         ),
         (ours(model__classes=["a", "b" * 201]), "because a name in its config.json is too long or unreadable"),
-        (ours(model__classes=["a", "b\n# c"]), "because a name in its config.json is too long or unreadable ('b\\n# c')."),
+        (
+            ours(model__classes=["a", "b\n# c"]),
+            "because a name in its config.json is too long or unreadable ('b\\n# c').",
+        ),
         (
             ours(model__classes=["a", "\ud800"]),
             "The class name '\\ud800' contains an invalid character: rename the class.",
@@ -682,7 +685,7 @@ def test_a_hub_in_trouble_or_out_of_reach_is_told(
     stub.add_model(REPO, files)
     stub.fail("/api/models", 503, times=1)
     trouble = "because the Hub is having problems (error 503): try again later, or use a model on this machine."
-    assert refusal(root) == f"The model {REPO} cannot be fetched, {trouble}"
+    assert refusal(root) == f"The model {REPO} cannot be fetched {trouble}"
     stub.fail("/api/models", 429, times=1)
     assert refusal(root).endswith("wait a few minutes, or sign in for a higher limit.")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

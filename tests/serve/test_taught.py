@@ -172,7 +172,7 @@ def test_the_run_is_one_like_any_other(teaching: Teaching) -> None:
     assert evaluation.rows.tolist() == list(range(12))
     assert (run.path / NOTICE).read_text() == "Apache-2.0"
     text = card_text(run, run.metrics())
-    assert "Each of them was left out once" in text
+    assert "Each of them was held out once" in text
     assert "took no part in training" not in text
 
 
