@@ -54,9 +54,9 @@ def test_what_was_not_used_for_longest_goes_until_the_rest_fits() -> None:
 
 def test_visitors_are_told_how_long_their_runs_are_kept() -> None:
     assert retention_words(Limits()) == ""
-    assert retention_words(Limits(days=7)).startswith("Runs are kept here 7 days after their last change. Push")
-    assert "more than 5 GB" in retention_words(Limits(days=7, gigabytes=5))
-    assert "while there is room: the oldest earlier" in retention_words(Limits(gigabytes=5))
+    assert retention_words(Limits(days=7)).startswith("Runs are deleted 7 days after their last change. Push")
+    assert "or earlier when all runs together exceed 5 GB" in retention_words(Limits(days=7, gigabytes=5))
+    assert "deleted when all runs together exceed 5 GB, oldest first" in retention_words(Limits(gigabytes=5))
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_what_a_training_takes_counts_while_it_trains(limited: AppContext, make:
         (run.path / DECODED).mkdir()
         (run.path / DECODED / "train-images.npy").write_bytes(bytes(900_000))
         assert limited.storage.usage()["runs"] > 900_000
-        with pytest.raises(UserError, match="there is room for 0 MB here"):
+        with pytest.raises(UserError, match="only 0 MB are available"):
             limited.storage.room_for(200_000)
         age(run.path, 100)
         assert limited.storage.tidy() == []

@@ -210,7 +210,7 @@ def test_a_file_that_is_too_large_is_refused_in_a_sentence(served: Served, in_pi
 
     headers = {"Content-Type": form.headers["content-type"]}
     answer = httpx.post(served.url + uploads.UPLOAD, content=pieces() if in_pieces else body, headers=headers)
-    assert (answer.status_code, answer.json()) == (413, {"detail": "That is too large: here at most 1 MB can be sent."})
+    assert (answer.status_code, answer.json()) == (413, {"detail": "The file is too large: at most 1 MB are allowed."})
     served.leave_nothing()
 
 

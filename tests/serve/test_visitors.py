@@ -64,7 +64,7 @@ def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_tho
     for name in ("of-1", "of-nobody"):
         with pytest.raises(UserError, match=f"^{name} is not yours: only its owner can"):
             context.own_run(name, keys[0])
-    with pytest.raises(UserError, match="came with the app"):
+    with pytest.raises(UserError, match="comes with the app"):
         context.own_run(BACKBONE, keys[0])
 
 
@@ -74,7 +74,7 @@ def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tm
     Run.create(tmp_path / BACKBONE, CONFIG)
     assert {run.name for run in context.runs(None)} == {"claimed", BACKBONE}
     assert context.own_run("claimed", None).name == "claimed"
-    with pytest.raises(UserError, match="came with the app"):
+    with pytest.raises(UserError, match="comes with the app"):
         context.own_run(BACKBONE, None)
 
 
@@ -194,7 +194,7 @@ def test_an_owners_key_that_could_be_guessed_is_told_with_a_good_one(
     said = visitors.weak_owner_key()
     assert (said is not None) == weak
     if said is not None:
-        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has {length} characters")
+        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has only {length} characters")
         assert "kk" not in said
         monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, said.split()[-1])
         assert visitors.weak_owner_key() is None
