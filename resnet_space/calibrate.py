@@ -1,4 +1,4 @@
-"""Fit how sure a run may be anew: `python -m resnet_space.calibrate RUN_DIR`, for runs that have no temperature."""
+"""Recalibrate a run: `python -m resnet_space.calibrate RUN_DIR`, for runs that have no temperature."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from resnet_space.training.run_images import splits_of
 
 
 def refit(run: Run) -> list[Metric]:
-    """Fit a trained run anew, judge it by its test images again, and write its card.
+    """Recalibrate a trained run, evaluate it on its test images again, and write its card.
 
     Returns:
         The new metrics. Raises UserError where the run or its images are not here, or it trains.

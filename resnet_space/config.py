@@ -1,4 +1,4 @@
-"""What a run is made of: the model, its preprocessing, and how it is trained. Stored as the run's `config.json`."""
+"""The configuration of a run: the model, its preprocessing and its training. Stored as the run's `config.json`."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
-# What a training may name, by its id. Each registers itself where it is defined, in `training.strategies` and
+# The ids that a training may name. Each registers itself where it is defined, in `training.strategies` and
 # `training.objectives`, without torch; the package imports both.
 STRATEGIES: dict[str, Any] = {}
 OBJECTIVES: dict[str, Any] = {}
@@ -33,7 +33,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _is_text(value: object) -> bool:
-    """Some characters, none of them half of one (a lone surrogate), which can be neither written nor sent."""
+    """Whether it is a non-empty string without lone surrogates, which can be neither written nor sent."""
     return isinstance(value, str) and bool(value) and not _HALVES.search(value)
 
 
@@ -62,12 +62,12 @@ def _require_three(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to rebuild a model and to prepare images for it.
+    """Everything needed to rebuild a model and to prepare images for it.
 
-    `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
+    `image_size` is the model's input height and width in pixels: the centre crop of an image whose short side was
     resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `options` are the
     architecture's own, with its defaults where none is given. `temperature` divides the logits before the softmax; it
-    is fitted after a training, see `training/calibration.py`, and makes no other model.
+    is fitted after training (see `training/calibration.py`) and is ignored when models are compared.
     """
 
     architecture: str
@@ -99,21 +99,21 @@ class ModelConfig:
 
     @property
     def entry(self) -> Entry:
-        """What the registry has of the architecture. Raises UserError where it has nothing."""
+        """The architecture's registry entry. Raises UserError if there is none."""
         return entry_of(self.architecture, trains=False)
 
     @property
     def input_size(self) -> int:
-        """Pixels of the images that the architecture, with these options, was made for."""
+        """Input size in pixels for which the architecture, with these options, was designed."""
         return self.entry.input_size(self.options)
 
     @property
     def added_parts(self) -> tuple[str, ...]:
-        """Parts that weights from elsewhere lack, such as a CBAM's."""
+        """Parts that are missing in weights from elsewhere, such as CBAM."""
         return self.entry.added_parts(self.options)
 
     def build(self, *, seed: int | None = None) -> "Backbone":
-        """The model with random weights; with those of a seed PyTorch's random state is left as it was."""
+        """The model with random weights. With a `seed`, PyTorch's global random state stays unchanged."""
         import torch
 
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -123,12 +123,12 @@ class ModelConfig:
         return model  # type: ignore[no-any-return]
 
     def with_options(self, **changed: Any) -> "ModelConfig":
-        """The same with some options changed. Raises UserError for what the architecture does not have."""
+        """A copy with some options changed. Raises UserError for options that the architecture lacks."""
         return replace(self, options={**self.options, **changed})
 
     @property
     def shape(self) -> "Shape":
-        """Of the model's forward pass for one image."""
+        """The shapes in the model's forward pass for one image."""
         from resnet_space.models.shapes import shape_of  # which takes torch
 
         return shape_of(self.architecture, self.options, self.image_size)
@@ -140,7 +140,7 @@ class ModelConfig:
 
 
 def imagenet_config(architecture: str, *, resize: int | None = None, **more: Any) -> ModelConfig:
-    """A network with ImageNet's classes, and images prepared as it was made for."""
+    """The configuration of a network with ImageNet's classes and preprocessing."""
     config = ModelConfig(architecture, imagenet_classes(), **more)
     size = config.input_size
     return replace(config, image_size=size, resize=round(size / 0.875) if resize is None else resize)
@@ -151,41 +151,41 @@ class TrainConfig:
     """How a run is trained. Learning rates are peaks: they rise over `warmup` and fall along a half cosine to zero.
 
     Attributes:
-        dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
-        dataset_config: which of the Hub dataset's configurations, where it has several.
-        dataset_revision: the Hub's commit, so that a repetition learns from the same images.
-        dataset_label: the label column, where another was chosen than the one that is taken by itself.
+        dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is a dataset of the Hub.
+        dataset_config: the configuration of a Hub dataset that has several.
+        dataset_revision: the commit of a Hub dataset, so that a repeated training uses the same images.
+        dataset_label: the label column, if it is not the default one.
         dataset_image: the image column, likewise.
         start: the run whose weights training starts from, or None for random initialisation.
         strategy: what trains when; see `resnet_space.training.strategies`.
         epochs: passes over the training images.
-        batch_size: images a step.
-        backbone_lr: peak learning rate of everything but the head.
+        batch_size: images per step.
+        backbone_lr: peak learning rate of everything except the head.
         head_lr: peak learning rate of the head (the last, linear layer).
         layer_decay: strategy "discriminative" only: below 1, each block has this share of the next one's rate.
-        optimizer: "sgd" with Nesterov momentum, "adamw" (Loshchilov & Hutter 2019), or "l-bfgs", by which the head of a
-            linear probe is solved in one pass; what is trained by steps then takes "adamw".
+        optimizer: "sgd" with Nesterov momentum, "adamw" (Loshchilov & Hutter 2019), or "l-bfgs", which solves the head
+            of a linear probe in one pass; parts that are trained in steps then use "adamw".
         schedule: within each phase: "cosine" after a linear rise, "one-cycle" (Smith 2018), "plateau" (half after 2
             epochs without a lower validation loss), or "constant".
-        warmup: the part of a phase's steps in which the learning rates rise.
+        warmup: fraction of a phase's steps in which the learning rates rise.
         momentum: of SGD.
         weight_decay: on convolution and linear weights; norm layers and biases have none.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
-        mixup: alpha of MixUp (Zhang et al. 2018); 0 mixes nothing.
-        cutmix: alpha of CutMix (Yun et al. 2019); 0 mixes nothing; with both, each batch draws one.
-        clip_norm: the gradient's l2 norm is cut to this; 0 cuts nothing.
-        ema: decay of the exponential moving average of the weights, which then is what is kept; 0 keeps the weights.
-        more_epochs: the lengths of what was added afterwards: each repeats the last phase, with a new rise and fall of
+        mixup: alpha of MixUp (Zhang et al. 2018); 0 disables it.
+        cutmix: alpha of CutMix (Yun et al. 2019); 0 disables it; with both, each batch draws one of them.
+        clip_norm: maximum l2 norm of the gradient; 0 disables clipping.
+        ema: decay of the exponential moving average of the weights, which is then saved; 0 disables it.
+        more_epochs: epochs of each later extension: it repeats the last phase, with a new rise and fall of
             its rates (warm restarts, Loshchilov & Hutter 2017).
-        patience: in the last phase, end after so many epochs without a better validation accuracy; 0 never does.
+        patience: early stopping in the last phase after this many epochs without improvement; 0 disables it.
         crop: "padded" is a random crop after zero padding, "resized" a random resized crop (Szegedy et al. 2015).
-        crop_padding: pixels of padding of the former; 0 crops nothing.
-        min_crop_area: of the latter: the least share of the image that is kept.
-        flip: mirror half of the training images.
-        validation_fraction: share of the training images held out to choose the best epoch.
+        crop_padding: padding in pixels for "padded"; 0 disables cropping.
+        min_crop_area: minimum fraction of the image area for "resized".
+        flip: flip half of the training images horizontally.
+        validation_fraction: fraction of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
-        objective: what is learned; see `resnet_space.training.objectives`.
+        precision: "auto" is bfloat16 autocast if the hardware is faster in it, else float32.
+        objective: the loss; see `resnet_space.training.objectives`.
     """
 
     dataset: str
@@ -310,7 +310,7 @@ class RunConfig:
 T = TypeVar("T", ModelConfig, TrainConfig)
 
 
-# What a model's part had before each family's options were its own, and what it meant where it was left out.
+# Entries of the "model" part from before families had their own options, with their defaults.
 _RESNET_OPTIONS = {"stem": "cifar", "cbam": None, "shortcut": "pad"}
 
 

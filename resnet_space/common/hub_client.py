@@ -1,4 +1,4 @@
-"""How this app talks to the Hugging Face Hub: where it is, with which token, what its refusals mean in a sentence."""
+"""Access to the Hugging Face Hub: its address, the token to use, and its errors as one sentence each."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def endpoint() -> str:
 
 
 def sent_token(token: str | None) -> str | bool | None:
-    """What to give to the client as the token of somebody who may have none.
+    """The token argument for the Hub client, for a user who may have no token.
 
     The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; on an
     app for others it would read the owner's private repositories out to any visitor. `app.py` sets the client's own
@@ -76,7 +76,7 @@ def hub_api(token: str | None = None) -> HfApi:
 
 
 def is_repo_id(repo_id: object) -> bool:
-    """Whether the Hub could have a repository of that name. Check it before any call: it becomes part of addresses."""
+    """Whether the name is valid for a Hub repository. Check it before any call: it becomes part of URLs."""
     return isinstance(repo_id, str) and _REPO_ID.fullmatch(repo_id) is not None
 
 
@@ -86,15 +86,15 @@ def is_revision(revision: object) -> bool:
 
 @dataclass(frozen=True)
 class HubRequest:
-    """What is asked of the Hub, as a message speaks of it.
+    """A request to the Hub, as error messages describe it.
 
     Attributes:
         what: the sentence's subject, such as "The dataset uoft-cs/cifar10".
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
-        instead: what can be done without the Hub, such as "start from a run of this machine".
-        done: what would be done with it: "fetched", where the Hub is written to "pushed" or "deployed", or "started".
-        refusals: why it cannot be, by the status of the Hub's answer, where that means something of its own.
+        instead: an alternative without the Hub, such as "start from a run of this machine".
+        done: the action: "fetched", "pushed", "deployed" or "started".
+        refusals: reasons by the status code of the Hub's response, where a code has a special meaning.
     """
 
     what: str
@@ -111,7 +111,7 @@ class HubRequest:
 
 @contextmanager
 def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Iterator[None]:
-    """Turn whatever the client raises into one sentence, raised as `kind`. A `kind` raised inside passes as it is."""
+    """Turn any exception of the client into a `kind` with one sentence. A `kind` raised inside passes unchanged."""
     try:
         yield
     except kind:
@@ -195,7 +195,7 @@ def search_repositories(
 ) -> list[str]:
     """Ids with `query` in them, those downloaded most first. Call it inside `translated_errors`.
 
-    Not with `HfApi.list_datasets` and the like, which try an outage for 23 s while somebody types.
+    `HfApi.list_datasets` is not used because it retries for 23 s during an outage, while somebody types.
     """
     response = get_session().get(
         f"{endpoint()}/api/{kind}",
@@ -225,7 +225,7 @@ def download_files(
 ) -> list[Path]:
     """Files of a pinned revision, from the client's cache or else from the Hub. Call it inside `translated_errors`.
 
-    A connection that drops is taken up where it broke. What `progress` raises ends the download and reaches the caller:
+    A dropped connection is resumed. An exception raised by `progress` ends the download and reaches the caller:
     `snapshot_download` has threads of its own that nobody can end, counts files instead of bytes, and asks for the list
     of all files again.
     """
@@ -235,7 +235,7 @@ def download_files(
     for file in files:
         path = cached_file(repo_type, repo_id, revision, file)
         if path is None:
-            if not reached:  # the client tries an outage for 23 s before it says so: too long for who waits
+            if not reached:  # the client retries for 23 s during an outage: too long for a waiting visitor
                 url = hf_hub_url(repo_id, file, repo_type=repo_type, revision=revision, endpoint=endpoint())
                 get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
                 reached = True
@@ -271,7 +271,7 @@ def _download(repo_type: str, repo_id: str, revision: str, file: str, token: str
 
 
 def _bar(progress: Progress | None, before: int, total: int) -> type:
-    """What the client takes for a tqdm bar: draws nothing, passes on how many bytes of one file have come."""
+    """A stand-in for a tqdm bar: draws nothing, reports the bytes received of one file."""
 
     class Bar:
         def __init__(self, *_: object, initial: int = 0, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Which columns of a table classification learns from, and what their values mean. Without torch, for a quick page."""
+"""Find the image and label columns of a table, and interpret their values. Without torch, to start fast."""
 
 import errno
 import json
@@ -28,12 +28,12 @@ ReadColumn = Callable[[str], "pa.ChunkedArray"]
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Whatever a damaged parquet file makes its reader raise becomes a UserError; `what` begins the sentence."""
+    """Turn any exception from reading a damaged parquet file into a UserError; `what` begins the sentence."""
     try:
         yield
     except UserError:
         raise
-    # The last four: what pyarrow's conversions and its metadata raise where a file contradicts itself.
+    # The last four: raised by pyarrow for inconsistent files.
     except (pa.ArrowException, OSError, MemoryError, ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -43,13 +43,13 @@ def readable(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that classification learns from.
+    """The columns of a table used for classification.
 
     Attributes:
         image: the column of the images.
         label: the column of the labels.
         classes: their names.
-        values: what the label column holds for each class; None where it numbers them (ClassLabel).
+        values: the value of each class in the label column; None if it contains class numbers (ClassLabel).
         images: all columns of images.
         labels: all columns whose values could be the classes.
     """
@@ -62,12 +62,12 @@ class Columns:
     labels: tuple[str, ...] = ()
 
     def only(self, classes: Sequence[str]) -> "Columns":
-        """The same columns with some of the classes, in this order."""
+        """A copy with only some of the classes, in this order."""
         of = dict(zip(self.classes, self.values, strict=True)) if self.values is not None else None
         return replace(self, classes=tuple(classes), values=None if of is None else tuple(of[name] for name in classes))
 
     def match(self, column: "pa.ChunkedArray | pa.Array", schema: pa.Schema) -> tuple[NDArray[np.int64], Counter[str]]:
-        """The labels of a file's rows as these classes number them, matched by name.
+        """The labels of a file's rows as indices of these classes, matched by name.
 
         Args:
             column: the file's label column.
@@ -95,7 +95,7 @@ def _is_value(value: object) -> bool:
 
 
 def matched(names: Mapping[Any, str], classes: Sequence[str]) -> dict[Any, int]:
-    """The class that each name is, where it is one: of the same spelling, or of the only one but for its case."""
+    """Map names to classes: the one with the same spelling, or the only one that differs just in case."""
     exact = {name: i for i, name in enumerate(classes)}
     folded = Counter(name.casefold() for name in classes)
     alike = {name.casefold(): i for i, name in enumerate(classes) if folded[name.casefold()] == 1}
@@ -108,7 +108,7 @@ def matched(names: Mapping[Any, str], classes: Sequence[str]) -> dict[Any, int]:
 
 
 def features_of(schema: pa.Schema) -> Features:
-    """The columns' types in the Hub's metadata; none where there is none."""
+    """The column types from the Hub's metadata; empty without metadata."""
     try:
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -117,7 +117,7 @@ def features_of(schema: pa.Schema) -> Features:
 
 
 def class_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of a ClassLabel; none of anything else."""
+    """The names of a ClassLabel; empty for any other type."""
     names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
     # Not whatever a README's YAML may nest there: its text could be endless.
     if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
@@ -158,7 +158,7 @@ def classification_columns(
     features: Features | None = None,
     read: ReadColumn | None = None,
 ) -> Columns:
-    """The image and the label column, found by the types in the Hub's metadata.
+    """Find the image and the label column by the types in the Hub's metadata.
 
     Of several image columns it is that named "image" or the like, or else the first. Of several columns of class labels
     it is that named "label", "labels", "class" or "target", or else the one with the most classes: CIFAR-100's fine
@@ -168,13 +168,13 @@ def classification_columns(
     Args:
         schema: of the file.
         what: names the dataset in a message.
-        label: the label column to take.
-        image: the image column to take.
-        features: the columns' types as the README has them, where the file has none.
-        read: gives the values of a column, for labels without names; without it there are none.
+        label: the label column to use.
+        image: the image column to use.
+        features: the column types from the README, if the file has none.
+        read: reads the values of a column, for labels without names; without it, such labels are not considered.
 
     Raises:
-        UserError: where either column is missing, or is not what was asked for.
+        UserError: if a column is missing or is not the requested one.
     """
     images = image_columns(schema, features)
     features = features_of(schema) or features or {}
@@ -227,7 +227,7 @@ def _may_be_labels(kind: pa.DataType) -> bool:
 
 
 def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
-    """The different values of a label column, sorted. Raises UserError, with the end of a sentence, for no labels."""
+    """The distinct values of a label column, sorted. Raises UserError (the end of a sentence) if they are no labels."""
     found = [value for value in column.unique().to_pylist() if _is_value(value)]
     rows = len(column) - column.null_count
     if any(isinstance(value, float) and not value.is_integer() for value in found):
@@ -248,7 +248,7 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
 def columns_of_files(
     files: Sequence[Path], what: str = "The dataset", *, label: str | None = None, image: str | None = None
 ) -> Columns:
-    """Of the parquet files of the training split, at least one. Raises UserError."""
+    """The columns of the parquet files of the training split (at least one file). Raises UserError."""
     with readable(what):
         return classification_columns(
             pq.read_schema(files[0]), what, label=label, image=image, read=lambda name: read_column(files, name)
@@ -256,7 +256,7 @@ def columns_of_files(
 
 
 def read_column(files: Sequence[Path], name: str) -> "pa.ChunkedArray":
-    """One column of all rows. Raises what pyarrow raises."""
+    """One column of all rows. Raises pyarrow's exceptions."""
     return pa.chunked_array([chunk for file in files for chunk in pq.read_table(file, columns=[name])[name].chunks])
 
 
@@ -267,7 +267,7 @@ def image_bytes(value: object) -> bytes | None:
 
 
 def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[str, int]) -> list[str]:
-    """What is to be told of a split whose class names are not those of the training images, each in one sentence."""
+    """One sentence for each mismatch between the class names of a split and those of the training images."""
     told = []
     if unknown:
         reason = f"because there are no training images of {named(unknown)}"

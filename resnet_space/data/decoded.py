@@ -21,7 +21,7 @@ def save_decoded(splits: Splits, folder: Path) -> None:
     """Write or replace the folder. Images that two sets share are written once.
 
     Raises:
-        UserError: where it cannot be written; then there is no folder.
+        UserError: if the folder cannot be written; then it does not exist.
     """
     try:
         with in_a_sentence("The decoded images cannot be stored"):

@@ -76,22 +76,22 @@ _README_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A dataset of the Hub at one commit, and what of it a training reads.
+    """A Hub dataset at one commit, with the files and columns that a training reads.
 
     Attributes:
         config: the one of `configs` that is described.
-        ref: where the files are from: the revision that was asked for, "main" or the Hub's conversion.
+        ref: origin of the files: the requested revision, "main" or the Hub's conversion.
         revision: the commit, 40 hexadecimal digits.
         files: the parquet files of each split ("train", "validation", "test"), in order.
         bytes: of all these files.
-        partial: whether the Hub cut the dataset off when it converted it, as it does after some gigabytes.
+        partial: whether the Hub truncated the dataset when it converted it, as it does after some gigabytes.
         values: what the label column holds for each class; None where it numbers them.
         image_columns: all that could be taken.
         label_columns: all that could be taken.
-        asked_label: the label column that was asked for, if one was.
-        asked_image: the image column that was asked for, if one was.
-        is_default: whether it is what one gets without asking for a configuration.
-        decisions: what was decided about it.
+        asked_label: the requested label column, if any.
+        asked_image: the requested image column, if any.
+        is_default: whether it is the default configuration.
+        decisions: the automatic decisions about it.
     """
 
     repo_id: str
@@ -122,7 +122,7 @@ class HubDataset:
 
     @property
     def reference(self) -> DatasetRef:
-        """What a run's configuration keeps of it."""
+        """The reference stored in a run's configuration."""
         return DatasetRef(self.repo_id, self.config, self.revision, self.asked_label, self.asked_image)
 
 
@@ -158,18 +158,18 @@ def describe_dataset(
     revision: str | None = None,
     token: str | None = None,
 ) -> HubDataset:
-    """What a dataset holds, from its file list and the end of one of its files; no image is downloaded.
+    """Describe a dataset from its file list and the end of one of its files; no image is downloaded.
 
     Args:
-        repo_id: "owner/name", or the address of its page; of a well-known one the name alone.
+        repo_id: "owner/name", the address of its page, or just the name of a well-known one.
         config: one of its configurations; by default "default", or else the first that can be used.
         label_column: the column of the labels; by default as `classification_columns` chooses.
         image_column: the column of the images, likewise.
         revision: branch, tag or commit to read instead of main and the Hub's conversion.
-        token: of who asks.
+        token: of the user.
 
     Raises:
-        UserError: if it cannot be used for image classification, or not be read.
+        UserError: if it cannot be read or used for image classification.
     """
     repo_id = _checked_id(clean_id(str(repo_id)))
     if revision is not None and not is_revision(revision):
@@ -203,7 +203,7 @@ def clean_id(text: str) -> str:
 
 
 class _UnusableFilesError(UserError):
-    """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
+    """The files are not usable as they are, but the Hub's conversion of them may be."""
 
 
 def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
@@ -282,7 +282,7 @@ def _decisions(
     only: str | None,
     from_readme: bool,
 ) -> list[Decision]:
-    """What is shown of how a dataset is read."""
+    """The decisions to show about how a dataset is read."""
     made = []
     if len(configs) > 1:
         why = f", because {', '.join(unusable)} cannot be used" if unusable else ""
@@ -377,11 +377,11 @@ def fetch_dataset(
 
     Args:
         dataset: as `describe_dataset` gave it.
-        token: of who asks.
-        progress: called with (bytes there, bytes in all); what it raises ends the download.
+        token: of the user.
+        progress: called with (bytes received, total bytes); an exception from it ends the download.
 
     Raises:
-        UserError: if a file cannot be had.
+        UserError: if a file cannot be downloaded.
     """
     files = [file for files in dataset.files.values() for file in files]
     with translated_errors(_request(dataset.repo_id, dataset.revision), UserError):
@@ -423,7 +423,7 @@ def _recorded(ref: DatasetRef) -> HubDataset | None:
 
 
 def _remember(dataset: HubDataset) -> None:
-    """Keep the list of files: what is in the cache does not say whether it is all there is."""
+    """Store the list of files: the cache alone does not show whether it is complete."""
     content = json.dumps(asdict(dataset), indent=2, ensure_ascii=False)
     # Under its name, and as the default if it is what one gets without asking for a config.
     for config in (dataset.config, None) if dataset.is_default else (dataset.config,):
@@ -443,7 +443,7 @@ def _record(ref: DatasetRef) -> Path:
 
 
 def max_bytes() -> float:
-    """The most that a dataset's files may have."""
+    """Maximum size of a dataset's files in bytes."""
     try:
         return float(os.environ.get(MAX_GB_VARIABLE) or MAX_GB) * 1e9
     except ValueError:

@@ -1,6 +1,6 @@
-"""From any picture a visitor brings to the square RGB image that a model sees.
+"""Convert any picture to the square RGB image that a model sees.
 
-All readers come through here, so that whatever is wrong with a picture is one `ImageError`. Memory stays within 12
+All pictures are read here, so that any problem with one raises an `ImageError`. Memory stays within 12
 bytes a pixel, beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low
 bytes of its channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are
 decoded at the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
@@ -49,7 +49,7 @@ TURNS = {
 
 
 class ImageError(UserError):
-    """A picture that cannot be used; the message says why and what can, in one sentence."""
+    """A picture cannot be used; the message says why and what to do, in one sentence."""
 
 
 def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> Image.Image:
@@ -88,7 +88,7 @@ class Decoded:
 
     @property
     def note(self) -> str:
-        """What was decided that not everybody expects, in a sentence or two, or nothing."""
+        """Unexpected decisions about the picture, in a sentence or two, or empty."""
         said = []
         if self.scale and self.scale.bits is None:
             said.append(f"Values from {self.scale.low:g} to {self.scale.high:g} were scaled to black to white.")
@@ -101,12 +101,12 @@ class Decoded:
 
 
 class Picture:
-    """A picture whose header was read. The arguments are `open_image`'s.
+    """A picture whose header has been read. The arguments are those of `open_image`.
 
     `size` is what the file says, perhaps not upright; `cost` what decoding takes, in pixels.
 
     Raises:
-        ImageError: for a file that cannot be a picture, or is too large.
+        ImageError: for a file that is not a picture, or is too large.
     """
 
     def __init__(self, source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> None:
@@ -136,11 +136,11 @@ class Picture:
 
     @property
     def is_usual(self) -> bool:
-        """Whether everybody sees the file itself as it is meant."""
+        """Whether common programs display the file correctly."""
         return self._header.format in USUAL and not self.is_deep
 
     def decode(self, choose: Callable[[Scale], Scale] = lambda own: own) -> Decoded:
-        """The picture. Once only.
+        """Decode the picture. Can be called only once.
 
         Args:
             choose: is given what a picture of more than 8 bits uses of its range; says by what to scale it instead.
@@ -201,12 +201,12 @@ class Picture:
         return Decoded(_turned(image, orientation), scale)
 
 
-# What may go wrong, and how much goes on at once
+# Errors and concurrency
 
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """Pillow's decoders meet hostile bytes: whatever they raise is one error."""
+    """Turn any exception that Pillow's decoders raise on hostile bytes into an ImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs, for which there are stricter limits, and of odd metadata
@@ -231,7 +231,7 @@ def _one_error() -> Iterator[None]:
 
 
 class _Lane:
-    """So many pixels are decoded in it at once; who waits is not passed by."""
+    """Limits the pixels decoded at the same time, first come, first served."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -240,7 +240,7 @@ class _Lane:
 
     @contextmanager
     def room(self, pixels: int) -> Iterator[None]:
-        """Wait until so many may be decoded beside those that are."""
+        """Wait until this many pixels may be decoded in addition to the current ones."""
         with self._turn, self._change:
             self._change.wait_for(lambda: self._decoding + pixels <= self.most)
             self._decoding += pixels
@@ -360,7 +360,7 @@ def _turned(image: Image.Image, orientation: Any) -> Image.Image:
 
 
 def _in_strips(image: Image.Image, factor: int) -> Image.Image:
-    """A picture of 8 bits a channel in RGB, reduced, without a second one of its size in memory."""
+    """Convert a picture with 8 bits per channel to RGB and reduce it, without a second copy of its size in memory."""
     result = blank(image.size, factor)
     for top, end in rows(image.size, factor):
         strip = image.crop((0, top, image.width, end))

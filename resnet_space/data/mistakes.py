@@ -1,6 +1,6 @@
-"""Pictures that a model got wrong, with what they really are: a small dataset that grows by one picture at a time.
+"""Misclassified pictures with their correct labels: a small dataset that grows by one picture at a time.
 
-It has the layout of every other dataset that is brought here (parquet, the Hub's metadata), so that a training can
+It has the layout of every other imported dataset (parquet, the Hub's metadata), so that a training can
 learn from it and the Hub's viewer shows it. Its classes are those of the run, in the run's order.
 """
 
@@ -36,20 +36,20 @@ def classes_of(folder: Path) -> tuple[str, ...]:
 
 
 def add_mistake(folder: Path, classes: Sequence[str], picture: bytes, name: str, label: str) -> int:
-    """Put a picture into the set, which is made where there is none.
+    """Add a picture to the set, which is created if it does not exist.
 
     Args:
         folder: of the set.
-        classes: of the run that was wrong.
+        classes: of the run that misclassified it.
         picture: the file as it came; a large one is kept at 512 pixels.
         name: of the file.
-        label: what it really shows, one of the classes. The same picture given anew takes the place of the first.
+        label: the correct class, one of `classes`. If the picture is already in the set, it is replaced.
 
     Returns:
-        How many pictures the set has now.
+        The number of pictures in the set.
 
     Raises:
-        UserError: for a label that is no class, a set of other classes, or a full one.
+        UserError: for a label that is not a class, a set with other classes, or a full set.
         ImageError: for a picture that cannot be decoded.
     """
     if label not in classes:

@@ -1,4 +1,4 @@
-"""What can be known of a dataset's repository on the Hub without downloading its files."""
+"""Inspect a dataset repository on the Hub without downloading its files."""
 
 import io
 import re
@@ -95,7 +95,7 @@ def _feature(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of the Hub of which only what is asked for is read."""
+    """A file on the Hub that is read by range requests."""
 
     def __init__(self, url: str, size: int, token: str | None) -> None:
         self._url, self._size, self._token = url, size, token

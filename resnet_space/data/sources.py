@@ -1,4 +1,4 @@
-"""Where a dataset's files are, and what is in them: parquet in the Hub's layout. Without torch, for a quick page."""
+"""Locate and open datasets: parquet in the Hub's layout. Without torch, so that the page starts fast."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ DATASET_OWNER = "owner"  # a file in the folder of one that a visitor brought
 
 
 def data_folder() -> Path | None:
-    """Where the datasets are that were brought to this machine, if that was said."""
+    """The folder of imported datasets, if it is set."""
     return Path(os.environ[DATA_FOLDER_VARIABLE]) if os.environ.get(DATA_FOLDER_VARIABLE) else None
 
 
@@ -49,7 +49,7 @@ def split_files(name: str) -> dict[str, list[Path]]:
     """The parquet files of each split ("train", "validation", "test") that a dataset on this machine has.
 
     Raises:
-        UserError: for a dataset that is not there.
+        UserError: if the dataset does not exist.
     """
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
@@ -68,15 +68,15 @@ class Dataset:
 
 
 def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
-    """Find a dataset's files and columns, without reading its images; download one of the Hub where it is missing.
+    """Find a dataset's files and columns without reading its images; download a Hub dataset if it is missing.
 
     Args:
         ref: which dataset.
-        classes: of a run that learned from it: of several label columns the one that has them is taken, unless one was
+        classes: of a run trained on it: of several label columns, the one with these classes is used, unless one was
             chosen. So runs keep theirs that were made when another was preferred.
 
     Raises:
-        UserError: for a dataset that is not there, has no training images, or is not for classification.
+        UserError: for a dataset that is missing, has no training images, or is not for classification.
     """
     if ref.is_on_hub:
         from resnet_space.data import hub  # late: a page without datasets of the Hub does not need its client

@@ -251,8 +251,10 @@ def retention_words(limits: Limits) -> str:
     if limits.days is None and limits.gigabytes is None:
         return ""
     days = "" if limits.days is None else f" {limits.days} days after their last change"
-    room = "" if limits.gigabytes is None else f" when all runs together exceed {limits.gigabytes} GB, oldest first"
-    return f"Runs are deleted{days}{' or earlier' if days and room else ''}{room}. Push what you want to keep to the Hub."
+    room = "" if limits.gigabytes is None else f" when the limit of {limits.gigabytes} GB is exceeded, oldest first"
+    return (
+        f"Runs are deleted{days}{' or earlier' if days and room else ''}{room}. Push what you want to keep to the Hub."
+    )
 
 
 def _free(folder: Path) -> int:

@@ -55,8 +55,8 @@ def test_what_was_not_used_for_longest_goes_until_the_rest_fits() -> None:
 def test_visitors_are_told_how_long_their_runs_are_kept() -> None:
     assert retention_words(Limits()) == ""
     assert retention_words(Limits(days=7)).startswith("Runs are deleted 7 days after their last change. Push")
-    assert "or earlier when all runs together exceed 5 GB" in retention_words(Limits(days=7, gigabytes=5))
-    assert "deleted when all runs together exceed 5 GB, oldest first" in retention_words(Limits(gigabytes=5))
+    assert "or earlier when the limit of 5 GB is exceeded" in retention_words(Limits(days=7, gigabytes=5))
+    assert "deleted when the limit of 5 GB is exceeded, oldest first" in retention_words(Limits(gigabytes=5))
 
 
 @pytest.fixture

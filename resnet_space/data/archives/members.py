@@ -1,4 +1,4 @@
-"""The files in what a visitor brings, one at a time and without trust: what an archive's readers have in common.
+"""Shared by the archive readers: the files of an untrusted archive, one at a time.
 
 A name from an archive never becomes a path on this machine: members are read as streams, nothing is extracted.
 """
@@ -23,7 +23,7 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class ImportLimits:
-    """What an import may cost. Beyond `bytes_per_image` a file is skipped, beyond the others nothing is imported."""
+    """Limits of an import. A file beyond `bytes_per_image` is skipped; beyond the other limits nothing is imported."""
 
     images: int = 100_000
     members: int = 250_000  # images and all else
@@ -45,7 +45,7 @@ DEFAULT_LIMITS = ImportLimits()
 
 
 class Budget:
-    """What is left of the pixels and the time that an import may take."""
+    """The remaining budget of pixels and time of an import."""
 
     def __init__(self, limits: ImportLimits) -> None:
         self._limits = limits
@@ -53,7 +53,7 @@ class Budget:
         self._end = time.monotonic() + limits.seconds
 
     def spend(self, pixels: int, size: int) -> None:
-        """On a picture, before it is decoded, of a file of so many bytes. Raises UserError where nothing is left."""
+        """Charge a picture before it is decoded; `size`: bytes of its file. Raises UserError if nothing is left."""
         self._pixels += size * self._limits.pixels_per_byte - pixels
         if self._pixels < 0:
             raise UserError(
@@ -68,7 +68,7 @@ class Budget:
 
 
 class UnusableError(ValueError):
-    """A member that is skipped; the message says why, in one sentence."""
+    """A member that is skipped; the message says why in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def decode_name(raw: bytes) -> str:
 
 
 def path_parts(name: str) -> tuple[str, ...]:
-    """A member's folders and its file name, in NFC; nothing for folders and for hidden and system files.
+    """A member's folders and file name, in NFC; empty for folders and for hidden and system files.
 
     Raises:
-        UnusableError: for a name that leads out of the archive or cannot be shown.
+        UnusableError: for a name that points outside the archive or cannot be displayed.
     """
     name = unicodedata.normalize("NFC", name).replace("\\", "/")  # the separator of some zips made on Windows
     parts = tuple(part for part in name.split("/") if part not in ("", "."))

@@ -1,4 +1,4 @@
-"""Which of the images that were found a training may use in good faith, in which split and class."""
+"""Select the images that can be used for training and testing, with their splits and classes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class ImportChoices:
-    """What is to be decided otherwise than it would be: see `import_archive`."""
+    """Overrides of automatic decisions: see `import_archive`."""
 
     label_column: str | None = None
     image_column: str | None = None
@@ -46,14 +46,14 @@ def select(
     tables: Sequence[Table] = (),
     choices_made: ImportChoices = ImportChoices(),
 ) -> Selection:
-    """Sort images into splits and classes, and leave out those that would make a test worthless.
+    """Sort images into splits and classes, and leave out those that would invalidate a test.
 
-    Without split folders all images are for training. A class is one that can be learned, so that it is in the training
-    split. Of exact copies in several splits the training's stays, and the test's rather than the validation's: a model
-    must not be judged by what it has seen.
+    Without split folders, all images are for training. A class must occur in the training
+    split. Of exact copies in several splits, the training copy stays, then the test copy before the validation copy: a
+    model must not be tested on images it has seen.
 
     Raises:
-        UserError: where the folders do not make a dataset.
+        UserError: if the folders do not form a dataset.
     """
     placed, decisions = locate([image.folders for image in found])
     choices: dict[str, list[str]] = {}
@@ -128,7 +128,7 @@ def _labelled(labelled: Labels, placed: Sequence[Placed]) -> list[tuple[str, str
 
 
 def _match_case(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[Decision]:
-    """Take a class of another split for the training's that differs in case only, in place, where there is one."""
+    """Match classes of other splits to training classes that differ only in case, in place."""
     learned: dict[str, list[str]] = defaultdict(list)
     for name in sets["train"]:
         learned[name.casefold()].append(name)

@@ -35,7 +35,7 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
     """The files in a tar, in its order.
 
     Raises:
-        UserError: for a tar that is damaged or incomplete anywhere, as nothing can be read after that, and for a bomb.
+        UserError: for a tar that is damaged or incomplete anywhere, because nothing after that can be read; for a bomb.
     """
     total = path.stat().st_size
     with path.open("rb") as raw, closing(_decompressed(raw)) as stream:
@@ -134,7 +134,7 @@ class _XzReader:
         return result
 
     def close(self) -> None:
-        """The file belongs to the caller."""
+        """Do nothing: the file belongs to the caller."""
 
 
 class _Guard:

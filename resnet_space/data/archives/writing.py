@@ -1,4 +1,4 @@
-"""The files of a dataset: an image as it is kept, and parquet in the Hub's layout, with bounded memory."""
+"""Write the files of a dataset: stored images, and parquet in the Hub's layout, with bounded memory."""
 
 import io
 import json
@@ -28,12 +28,12 @@ UNFINISHED = ".partial"  # no dataset yet to those who look for *.parquet
 
 
 def stored_bytes(data: bytes) -> bytes:
-    """An image's own bytes, or an upright JPEG of quality 90 where its short side has more than 512 pixels.
+    """The bytes of an image as stored: its own, or an upright JPEG of quality 90 if its short side exceeds 512 pixels.
 
-    A small one that not everybody sees as it is meant, of 16 bits or in HEIC, becomes a PNG.
+    A small image in a format that many programs misread (16 bits, HEIC) becomes a PNG.
 
     Raises:
-        ImageError: for what cannot be decoded.
+        ImageError: for an image that cannot be decoded.
     """
     with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
         usual = picture.is_usual
@@ -53,7 +53,7 @@ class ImageEncoder:
         self._bands = 0
 
     def encode(self, data: bytes) -> bytes:
-        """Raises ImageError for what cannot be decoded, UserError where that is too much in all."""
+        """Raises ImageError for an image that cannot be decoded, UserError if the import exceeds its budget."""
         with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
             self._budget.spend(picture.cost, len(data))
             deep, usual = picture.is_deep, picture.is_usual
@@ -71,7 +71,7 @@ class ImageEncoder:
         return data
 
     def finish(self, kept: bytes) -> bytes:
-        """What `encode` gave, ready to be written."""
+        """Turn a result of `encode` into the bytes to write."""
         if not self._deep:
             return kept
         with Picture(io.BytesIO(kept), short_side=ENOUGH) as picture:
@@ -82,7 +82,7 @@ class ImageEncoder:
 
     @property
     def decisions(self) -> list[Decision]:
-        """What was decided about scales and bands."""
+        """The decisions about scales and bands."""
         said = []
         for of_16_bits, count in self._deep.items():
             scale = self._scales.get(of_16_bits, Scale.of_bits(16))

@@ -49,7 +49,7 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
     """The files in a zip, in its order; how their names were read is added to `decisions`.
 
     Raises:
-        UserError: for a zip that is damaged, encrypted or a bomb as a whole. One bad member is only marked as such.
+        UserError: for a zip that is damaged, encrypted or a bomb as a whole. A single bad member is only marked.
     """
     with _ZipReader(path, limits) as file:
         try:
@@ -98,7 +98,7 @@ def _problem(info: zipfile.ZipInfo, limits: ImportLimits) -> str | None:
 
 
 def _names(infos: Sequence[zipfile.ZipInfo], decisions: list[Decision]) -> list[str]:
-    """In UTF-8 where they are marked so, or stand in an extra field besides; the others all in one encoding."""
+    """Names in UTF-8 if marked so or stored in an extra field; all others in one detected encoding."""
     names: dict[int, str] = {}
     unmarked: dict[int, bytes] = {}
     for i, info in enumerate(infos):
