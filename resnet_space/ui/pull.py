@@ -12,6 +12,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.subject import Subject
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
 
@@ -81,11 +82,10 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     return pulled
 
 
-def wire_pull(pulled: gr.State, names: gr.State, run: gr.Dropdown) -> None:
-    """Let what was pulled be the tab's chosen run, and every tab's choice; `names` are the runs that can predict."""
+def wire_pull(pulled: gr.State, names: gr.State, subject: Subject) -> None:
+    """Let what was pulled be what the page is about; `names` are the runs that can predict."""
 
     def on_pulled(name: str, known: list[str]) -> dict[Any, Any]:
-        names_now = [*dict.fromkeys([name, *known])]
-        return {names: names_now, run: gr.update(choices=names_now, value=name)}
+        return {names: [*dict.fromkeys([name, *known])]} | subject.become(name, known)
 
-    pulled.change(on_pulled, [pulled, names], [names, run], **QUIET)
+    pulled.change(on_pulled, [pulled, names], [names, *subject.outputs], **QUIET)

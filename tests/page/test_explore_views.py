@@ -28,6 +28,7 @@ from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.early import READINGS, Early
 from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
+from resnet_space.ui.subject import place_subject
 
 CONTEXT = AppContext(Path(__file__).parents[2] / "checkpoints")
 NEVER = threading.Event()
@@ -88,7 +89,7 @@ def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(
     export = export_of(Early(), findings)
     assert Path(export.figure_file("png")).is_file()
     assert Path(export.table_file()).is_file()
-    with pytest.raises(UserError, match="no lines of Python"):
+    with pytest.raises(UserError, match="no Python code"):
         export.code()
 
 
@@ -149,7 +150,8 @@ def test_a_view_of_ones_own_is_one_entry_and_appears_with_its_charts_table_and_e
 
     async def built() -> gr.Blocks:  # in a running loop: else gradio makes some of its own, and never closes them
         with gr.Blocks() as app:
-            build_explore(CONTEXT, app, gr.BrowserState(None), gr.State([]))
+            settled = app.load(None)
+            build_explore(CONTEXT, place_subject(CONTEXT), gr.BrowserState(None), gr.State([]), settled)
         return app
 
     app = asyncio.run(built())

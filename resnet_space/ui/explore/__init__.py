@@ -24,6 +24,7 @@ from resnet_space.ui.explore.view_tab import ViewTab, place_variant, place_view
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.pull import wire_pull
 from resnet_space.ui.stops import Stops
+from resnet_space.ui.subject import Subject
 
 FINDINGS_SECONDS = 1_800  # that a page's findings stay after its last event
 ABOUT = """
@@ -41,8 +42,6 @@ LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "explore"}
 class ExploreTab:
     """What the other tabs need."""
 
-    run: gr.Dropdown
-    opened: Dependency  # what the page's address names was chosen
     with_own_data: Callable[..., Dependency]  # `(listen, run)`: after an event, the images are those of the run's data
 
 
@@ -66,14 +65,24 @@ class _Page:
     emptied: list[Component]
 
 
-def build_explore(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> ExploreTab:
-    """Place the tab's components and wire its events; `names` are the runs that can be measured."""
+def build_explore(
+    context: AppContext, subject: Subject, visitor: gr.BrowserState, names: gr.State, settled: Dependency
+) -> ExploreTab:
+    """Place the tab's components and wire its events.
+
+    Args:
+        context: what all share.
+        subject: the run that is measured, if nothing else is chosen here.
+        visitor: the key that a browser is known by.
+        names: the runs that can be measured.
+        settled: the event after which the subject is that of the page's address.
+    """
     stops = Stops()
     findings = gr.State(None, time_to_live=FINDINGS_SECONDS)
     gr.Markdown(ABOUT)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            controls = place_controls(context, visitor)
+            controls = place_controls(context, subject, visitor)
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
             variants = [place_variant(view) for view in VIEWS]
             progress = gr.HTML("", apply_default_css=False)
@@ -81,19 +90,20 @@ def build_explore(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState,
         with gr.Column(scale=2, min_width=320), gr.Tabs(elem_id="explore-views"):
             tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
             pictures = build_pictures(context, findings)
-            build_growth(context, controls.run)
+            build_growth(context, controls.network)
             compared = build_compare(context, visitor, names, controls.images, stops, LIMITS)
     emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
 
     page = _Page(context, stops, controls, findings, progress, stop, tabs, pictures, emptied)
-    with_own_data = wire_controls(context, visitor, controls, names)
+    with_own_data = wire_controls(context, visitor, controls, names, subject)
     _wire_measure(page, measure, visitor)
     for tab in tabs:
         for wanted, button in zip(tab.view.on_demand, tab.buttons, strict=True):
             _wire_on_demand(page, wanted, button)
-    wire_pull(controls.pulled, names, controls.run)
+    wire_pull(controls.pulled, names, subject)
     build_api(context, LIMITS)
-    return ExploreTab(controls.run, wire_address(context, app, controls.run, compared), with_own_data)
+    wire_address(context, settled, controls.network, compared)
+    return ExploreTab(with_own_data)
 
 
 def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
@@ -128,7 +138,7 @@ def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> 
 
     outputs = [page.findings, page.progress, page.stop, *(tab.variant for tab in radios), *page.emptied]
     outputs += [*page.pictures.outputs, *(component for tab in page.tabs for component in tab.outputs)]
-    inputs = [page.controls.run, visitor, *(tab.variant for tab in page.tabs), *page.controls.images]
+    inputs = [page.controls.network, visitor, *(tab.variant for tab in page.tabs), *page.controls.images]
     # Of several presses the last one counts: it ends those before.
     pressed = measure.click(on_measure, inputs, outputs, trigger_mode="multiple", **QUIET, **LIMITS)
     _clear_where_refused(page, pressed)

@@ -1,4 +1,4 @@
-"""The page's address: `?tab=explore&run=NAME` opens the tab with this run, and `&with=A,B` what to compare it with."""
+"""The tab's part of the page's address: `network` where it is not the subject, `with=A,B` for comparing."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ from resnet_space.ui.explore.compare import MOST_NETWORKS
 from resnet_space.ui.explore.networks import RANDOM, Network, network_choices
 
 # The tab's part of the address, where the page's script keeps one for each tab.
-SHOW_NETWORK = "(run) => { window.resnetSpace?.show?.('explore', { run }); }"
+SHOW_NETWORK = """(network) => {
+  window.resnetSpace.show('explore', { network: network === window.resnetSpace.state.run ? '' : network });
+}"""
 # What a page was opened with stays in its address, although nothing has changed since. The script may come late.
 SHOW_LINKED = """(others) => {
   const show = () =>
@@ -27,11 +29,11 @@ def linked_networks(context: AppContext, asked: dict[str, str]) -> list[Network]
     """Those that an address names, and that there are: the first, then those to compare it with."""
     if asked.get("tab") != "explore":
         return []
-    named = [asked.get("run", ""), *asked.get("with", "").split(",")]
+    named = [asked.get("network") or asked.get("run", ""), *asked.get("with", "").split(",")]
     return [network for network in dict.fromkeys(map(Network.parse, named)) if _is_there(context, network)]
 
 
-def wire_address(context: AppContext, app: gr.Blocks, network: gr.Dropdown, compared: gr.Dropdown) -> Dependency:
+def wire_address(context: AppContext, settled: Dependency, network: gr.Dropdown, compared: gr.Dropdown) -> None:
     """Choose what the address names when the page opens, and keep the choice in it."""
 
     def open_link(request: gr.Request) -> Any:
@@ -46,9 +48,8 @@ def wire_address(context: AppContext, app: gr.Blocks, network: gr.Dropdown, comp
     network.change(None, network, None, js=SHOW_NETWORK, **QUIET)
     compared.change(None, compared, None, js=SHOW_COMPARED, **QUIET)
     others = gr.Textbox(visible=False)
-    opened = app.load(open_link, None, [network, compared, others], **QUIET)
-    shown: Dependency = opened.then(None, others, None, js=SHOW_LINKED, **QUIET)
-    return shown
+    opened = settled.then(open_link, None, [network, compared, others], **QUIET)
+    opened.then(None, others, None, js=SHOW_LINKED, **QUIET)
 
 
 def _is_there(context: AppContext, network: Network) -> bool:

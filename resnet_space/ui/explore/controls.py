@@ -24,6 +24,7 @@ from resnet_space.ui.explore.images import (
 )
 from resnet_space.ui.explore.networks import network_choices
 from resnet_space.ui.pull import build_pull
+from resnet_space.ui.subject import Subject
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 
@@ -32,7 +33,7 @@ FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 class Controls:
     """`pulled` changes to the name of a run that was just pulled."""
 
-    run: gr.Dropdown
+    network: gr.Dropdown
     pulled: gr.State
     source: gr.Radio
     dataset: gr.Dropdown
@@ -46,10 +47,11 @@ class Controls:
         return [self.source, self.dataset, self.split, self.count, self.pictures]
 
 
-def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
+def place_controls(context: AppContext, subject: Subject, visitor: gr.BrowserState) -> Controls:
     """The column's components."""
-    run = run_dropdown(network_choices(context.trained_names()), context.default_name())
-    run.info = "or its untrained twin, or an architecture with random weights"
+    name = subject.run.value
+    network = run_dropdown(network_choices([name] if name else []), name, "Network")
+    network.info = "the run, the same network untrained, or an architecture with random weights"
     pulled = build_pull(context, visitor)
     source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
     with gr.Row():
@@ -67,13 +69,15 @@ def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
         visible=False,
         elem_id="own-pictures",
     )
-    return Controls(run, pulled, source, dataset, split, count, pictures)
+    return Controls(network, pulled, source, dataset, split, count, pictures)
 
 
 def wire_controls(
-    context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State
+    context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State, subject: Subject
 ) -> Callable[..., Dependency]:
     """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured.
+
+    The network is the subject's until another is chosen here.
 
     Returns:
         `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where it is here.
@@ -90,8 +94,11 @@ def wire_controls(
         fewer: Any = {"value": most} if (count or 0) > most else {}
         return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
 
-    def on_names(known: Sequence[str], key: str | None) -> Any:
-        return gr.update(choices=network_choices(known)), gr.update(choices=context.datasets.choices(key))
+    def on_names(key: str | None) -> Any:
+        return gr.update(choices=context.datasets.choices(key))
+
+    def on_subject(name: str | None) -> Any:
+        return gr.update(choices=network_choices([name] if name else []), value=name)
 
     def on_run_data(run: str, count: float | None, key: str | None) -> Any:
         known = context.datasets.choices(key)
@@ -115,13 +122,8 @@ def wire_controls(
         [controls.split, controls.count],
         **LATEST,
     )
-    gr.on(
-        [names.change, controls.run.focus, controls.dataset.focus],
-        on_names,
-        [names, visitor],
-        [controls.run, controls.dataset],
-        **LATEST,
-    )
+    gr.on([names.change, controls.dataset.focus], on_names, visitor, controls.dataset, **LATEST)
+    subject.run.change(on_subject, subject.run, controls.network, **LATEST)
     outputs = [controls.source, controls.dataset, controls.split, controls.count]
     return lambda listen, run: listen(on_run_data, [run, controls.count, visitor], outputs, **LATEST)
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import Run, is_tested
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
@@ -28,6 +28,7 @@ from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.subject import Subject
 
 SHOWN_AT_FIRST = 2  # the newest runs
 MORE_EPOCHS = 5  # that a finished run is offered
@@ -43,29 +44,36 @@ LIVE = """
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the buttons that lead to them, and the run that they lead there; the choice of data,
-    and what changes to a data set that was just brought here; and what is taught by showing.
+    """What the other tabs need: the buttons that lead to them; the choice of data, and what changes to a data set that
+    was just brought here; and what is taught by showing.
     """
 
     try_it: gr.Button
     explore_it: gr.Button
-    followed: gr.State
     dataset: gr.Dropdown
     added: gr.State
     teach: Teach
 
 
-def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState, names: gr.State) -> FinetuneTab:
+def build_finetune(
+    context: AppContext,
+    app: gr.Blocks,
+    subject: Subject,
+    visitor: gr.BrowserState,
+    names: gr.State,
+    settled: Dependency,
+) -> FinetuneTab:
     """Place the tab's components in the app and wire its events.
 
     Args:
         context: what all share.
         app: the page.
+        subject: the run that results, continuing and pushing are about.
         visitor: the key that a browser is known by.
         names: the runs that can predict, for all tabs' choices.
+        settled: the event after which the subject is that of the page's address, and the visitor's key is known.
     """
-    known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
-    teach = build_teach(context, visitor, known)
+    teach = build_teach(context, visitor, settled)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=1, min_width=300, visible=not context.readonly):
             form = build_fields(context, visitor)
@@ -106,7 +114,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
             followed = gr.State(None)  # the run that the status line speaks of
             judged = gr.State(None)  # the run whose test the results are about
             build_results(context, judged)
-            build_share(context, visitor, followed)
+            build_share(context, visitor, subject.run)
             run_list = build_run_list(context, visitor, shown)
     with jobs_place:
         job_started = build_jobs(context, visitor, form, shown)
@@ -114,21 +122,23 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     def open_page(key: str, request: gr.Request) -> dict[Any, Any]:
         """The runs to show (those in the page's address, else the visitor's newest), and the visitor's data sets."""
         asked = dict(request.query_params)
-        here = asked.get("tab", "finetune") == "finetune"  # else the run is another tab's
-        linked = context.library.names_now(asked.get("run", "").split(",")) if here else []
+        linked = [*asked.get("run", "").split(","), *asked.get("with", "").split(",")]
+        linked = context.library.names_now(list(dict.fromkeys(linked))[::-1]) if "run" in asked else []
         return {
             shown: _runs_update(linked or context.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
             form.dataset: gr.update(choices=context.datasets.choices(key)),
         }
 
-    def refresh(shown_names: Sequence[str], key: str, known: list[str]) -> dict[Any, Any]:
+    def refresh(shown_names: Sequence[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
         made = context.finetuned_names(key)
         active = context.trainer.active()
         coming = [name for name in [active, *(run.name for run in context.trainer.queue())] if name in made]
         names_now = context.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
         rows = rows_of(context, names_now)
-        row = followed_row(rows)
+        followed_now = followed_row(rows)
+        trains = followed_now is not None and is_underway(followed_now[1])
+        row = next(iter(rows_of(context, context.library.names_now([about] if about else []))), None)
         run, status = row[:2] if row else (None, None)
         idle = status is not None and not is_underway(status)
         finished = status is not None and status.state == "finished"
@@ -141,7 +151,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
             live: {"runs": names_now},
             # Only where it has to change: a start or a new choice may be under way meanwhile.
             shown: gr.update(choices=choices) if names_now == shown_names else _runs_update(names_now, choices),
-            form.stop_button: gr.update(interactive=run is not None and not idle),
+            form.stop_button: gr.update(interactive=trains),
             form.compare_button: gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
             going_on: gr.update(visible=offer is not None),
             more_epochs: gr.update(
@@ -151,7 +161,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
             ),
             next_steps: gr.update(visible=(idle or tested) and run is not None and run.has_weights),
             difference: difference_html([run for run, *_ in rows]),
-            followed: run.name if run else None,
+            followed: followed_now[0].name if followed_now else None,
             judged: run.name if run and tested else None,
             run_list.table: run_rows(context, key),
         }
@@ -166,7 +176,8 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
         request = form.request(key, values)
         if is_pretrained(request.start):  # before the trainer is held for the start
             context.start_run(request.start, reporter(progress, "Downloading"))
-        return shown_with(shown_names, start_training(context, lambda: create_run(context, request), key))
+        run = start_training(context, lambda: create_run(context, request), key)
+        return {shown: shown_with(shown_names, run)} | subject.become(run.name, context.trained_names(key))
 
     @costly
     def on_compare(shown_names: list[str], key: str, name: str) -> Any:
@@ -186,19 +197,20 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     view = [live, shown, form.stop_button, form.compare_button, going_on, go_on_button, more_epochs, next_steps]
     view += [difference, followed, judged, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
-    redraw: Any = {"fn": refresh, "inputs": [shown, visitor, names], "outputs": view, "concurrency_limit": 8}
-    redraw |= LATEST
-    opened = known.then(open_page, visitor, [shown, form.dataset], **QUIET)
+    asked = [shown, subject.run, visitor, names]
+    redraw: Any = LATEST | {"fn": refresh, "inputs": asked, "outputs": view, "concurrency_limit": 8}
+    opened = settled.then(open_page, visitor, [shown, form.dataset], **QUIET)
     taken_back = keep_entries(app, form.by_name, opened)
     opened.then(**redraw)
     live.submit(**redraw)
     shown.input(**redraw)
-    for button, handler, inputs in (
-        (form.start_button, on_start, [shown, visitor, *form.components]),
-        (form.compare_button, on_compare, [shown, visitor, followed]),
-        (go_on_button, on_go_on, [shown, visitor, followed, more_epochs]),
+    subject.run.change(**redraw)
+    for button, handler, inputs, outputs in (
+        (form.start_button, on_start, [shown, visitor, *form.components], [shown, *subject.outputs]),
+        (form.compare_button, on_compare, [shown, visitor, subject.run], [shown]),
+        (go_on_button, on_go_on, [shown, visitor, subject.run, more_epochs], [shown]),
     ):
-        started = button.click(handler, inputs, shown, show_progress_on=form.message, **PRIVATE)
+        started = button.click(handler, inputs, outputs, show_progress_on=form.message, **PRIVATE)
         started.success(**redraw)
         host_in_slices(context, started, [shown, visitor])
     job_started.success(**redraw)
@@ -211,7 +223,7 @@ def build_finetune(context: AppContext, app: gr.Blocks, visitor: gr.BrowserState
     wire_fields(context, app, visitor, form, taken_back, plan_view, data_view, suggestion_plot)
     build_api(context)
     build_data_api(context)
-    return FinetuneTab(try_it, explore_it, followed, form.dataset, form.added, teach)
+    return FinetuneTab(try_it, explore_it, form.dataset, form.added, teach)
 
 
 def _runs_update(names: Sequence[str], choices: Sequence[str] | None = None) -> Any:

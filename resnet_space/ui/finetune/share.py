@@ -20,8 +20,8 @@ WHAT = (
 )
 
 
-def build_share(context: AppContext, visitor: gr.BrowserState, followed: gr.State) -> None:
-    """Place the panel and wire its events; `followed` is the run that the tab speaks of."""
+def build_share(context: AppContext, visitor: gr.BrowserState, subject: gr.Dropdown) -> None:
+    """Place the panel and wire its events; `subject` is the run that the page is about."""
     with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
         with gr.Row():
@@ -80,7 +80,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, followed: gr.Stat
             f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
         )
 
-    panel.expand(on_open, [followed, visitor], [who, run, target], **QUIET)
+    panel.expand(on_open, [subject, visitor], [who, run, target], **QUIET)
     run.input(on_run, [run, visitor], target, **QUIET)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
     button.click(lambda: "", None, report, **QUIET).then(

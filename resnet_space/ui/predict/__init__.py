@@ -21,7 +21,6 @@ from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import EMPTY, answers_html
-from resnet_space.ui.predict.choice import SMALL
 from resnet_space.ui.predict.endpoint import build_endpoint
 from resnet_space.ui.predict.evidence import StoppedTestError, evidence_value
 from resnet_space.ui.predict.examples import build_examples, example_file, example_of
@@ -32,6 +31,7 @@ from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
+from resnet_space.ui.subject import Subject, linked_run
 
 __all__ = ["PredictTab", "build_predict", "read_picture"]
 
@@ -46,32 +46,31 @@ NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
 
 @dataclass(frozen=True)
 class PredictTab:
-    """What the other tabs need: the run that answers, as the page shows it, and the one that was `chosen`; what shows
-    an example after an event where there is no picture yet (`with_example`); when what the page's address names was
-    chosen (`opened`); and the mistakes, which a training can learn from.
+    """What the other tabs need: what shows an example after an event where there is no picture yet (`with_example`);
+    when what the page's address names was chosen (`opened`); and the mistakes, which a training can learn from.
     """
 
-    run: gr.Dropdown
-    chosen: gr.Textbox
     with_example: Callable[[Callable[..., Dependency]], Dependency]
     opened: Dependency
     mistakes: Mistakes
 
 
 def build_predict(
-    context: AppContext, app: gr.Blocks, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State
+    context: AppContext, subject: Subject, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State, settled: Dependency
 ) -> PredictTab:
     """Place the tab's components and wire its events.
 
     Args:
         context: what all share.
-        app: the page.
+        subject: the run that answers where the visitor chose it.
         tab: the tab itself.
         visitor: the key that a browser is known by.
         names: the runs that can predict.
+        settled: the event after which the subject is that of the page's address.
     """
     trained = context.trained_names()
     tests = Stops()
+    answered = gr.Textbox(visible="hidden")  # the run that did
     with gr.Row():
         with gr.Column(scale=1, min_width=300, elem_id="predict-choices"):
             picture = gr.Image(
@@ -83,7 +82,6 @@ def build_predict(
                 buttons=["fullscreen"],
             )
             with_example = build_examples(picture)
-            run = run_dropdown(trained, context.default_name(), info=sizes_words(context))
             other = run_dropdown(with_nothing(trained), "", label="Compare with")
             pulled = build_pull(context, visitor)
             button = gr.Button("Predict", variant="primary")
@@ -92,7 +90,7 @@ def build_predict(
                 EMPTY, js_on_load="resnetSpace.predict.answer(element, trigger, watch)", elem_id="answer", **PLAIN
             )
             with gr.Column(visible=False) as once_answered:
-                mistakes = build_mistakes(context, visitor, picture, run)
+                mistakes = build_mistakes(context, visitor, picture, answered)
                 gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
             why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
             stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
@@ -107,10 +105,8 @@ def build_predict(
             channel = gr.HTML(
                 "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
             )
-    # The choice of the run shows who answers. It is the visitor's only where they made it.
-    chosen = gr.Textbox("", visible="hidden")
-    subject = gr.Textbox(visible="hidden")  # the picture and the runs, in one
-    build_many(context, run, chosen)
+    wanted = gr.Textbox(visible="hidden")  # the picture and the runs, in one
+    build_many(context, subject.chosen)
     build_endpoint(context, picture)
 
     @costly
@@ -130,7 +126,7 @@ def build_predict(
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
         yield {
-            run: choice.name,
+            answered: choice.name,
             answer: answers_html(predicted, choice, example_of(image)),
             once_answered: gr.update(visible=True),
             mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
@@ -147,8 +143,8 @@ def build_predict(
             read_picture(image)
         yield from on_picture(image, name, other, request)
 
-    def on_instead(event: gr.EventData) -> str:
-        return str(event.choose)
+    def on_instead(known: list[str], event: gr.EventData) -> dict[Any, Any]:
+        return subject.become(str(event.choose), known)
 
     def one(image: dict[str, Any] | None, name: str | None, other: str | None, side: object) -> Look:
         """The run that a click was about."""
@@ -200,55 +196,39 @@ def build_predict(
         asked = dict(request.query_params)
         if asked.get("tab") != "predict":
             return gr.skip()
-        named = []
-        for name in (asked.get("run"), asked.get("with")):
-            try:
-                linked = context.library.open(name or "")
-                named.append(linked.name if linked.has_weights else None)
-            except UserError:
-                named.append(None)
-            if name and not named[-1]:
-                warn(f"There is no run {name[:100]!r} here that could predict: it may have been deleted.")
-        known = [*dict.fromkeys([*context.trained_names(), *filter(None, named)])]
+        named = {name: linked_run(context, asked.get(name)) for name in ("run", "with")}
+        for name, linked in named.items():
+            if asked.get(name) and not linked:
+                warn(f"There is no run {asked[name][:100]!r} here that could predict: it may have been deleted.")
+        known = [*dict.fromkeys([*context.trained_names(), *filter(None, named.values())])]
         return {
-            run: gr.update(choices=known, value=named[0]) if named[0] else gr.skip(),
-            chosen: named[0] or gr.skip(),
-            other: gr.update(choices=with_nothing(known), value=named[1]) if named[1] else gr.skip(),
+            other: gr.update(choices=with_nothing(known), value=named["with"]) if named["with"] else gr.skip(),
             picture: example_file(asked.get("example")),
         }
 
     def on_names(known: list[str]) -> dict[Any, Any]:
-        return {run: gr.update(choices=known), other: gr.update(choices=with_nothing(known))}
+        return {other: gr.update(choices=with_nothing(known))}
 
-    seen: list[Any] = [picture, chosen, other]
-    views = [run, answer, once_answered, mistakes.label, why, evidence, gates, channel]
+    seen: list[Any] = [picture, subject.chosen, other]
+    views = [answered, answer, once_answered, mistakes.label, why, evidence, gates, channel]
     last: Any = PRIVATE | {"trigger_mode": "always_last", "show_progress_on": answer}
     one_by_one: Any = EACH | {"concurrency_limit": 1}
-    run.input(None, run, chosen, js="(name) => name ?? ''", **QUIET)
-    answer.select(on_instead, None, chosen, **EACH | QUIET)
-    pulled.change(lambda name: name, pulled, chosen, **QUIET)
-    gr.on([picture.change, chosen.change, other.change], None, seen, subject, js="resnetSpace.picture.want", **QUIET)
-    subject.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
-    subject.change(on_picture, seen, views, **last)
+    answer.select(on_instead, names, subject.outputs, **EACH | QUIET)
+    changes = [picture.change, subject.chosen.change, other.change]
+    gr.on(changes, None, seen, wanted, js="resnetSpace.picture.want", **QUIET)
+    wanted.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
+    wanted.change(on_picture, seen, views, **last)
     button.click(on_button, seen, views, **last)
-    asked = gr.on([why.submit, gates.submit], on_evidence, [subject, *seen], [evidence, stop], **one_by_one)
+    asked = gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], [evidence, stop], **one_by_one)
     asked.failure(lambda: gr.update(visible=False), None, stop, **QUIET)
     stop.click(on_stop, None, None, **QUIET)
-    gates.select(on_channel, [subject, *seen], channel, show_progress="minimal", **one_by_one)
+    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **one_by_one)
     # An answer is there before anything is clicked, once the tab is looked at.
     with_example(tab.select)
-    opened = app.load(open_link, None, [run, chosen, other, picture], **QUIET)
-    names.change(on_names, names, [run, other], **QUIET)
-    wire_pull(pulled, names, run)
-    return PredictTab(run, chosen, with_example, opened, mistakes)
-
-
-def sizes_words(context: AppContext) -> str | None:
-    """Which run answers until the visitor chooses one; None where it is always the same."""
-    photo, default = context.photo_name(), context.default_name()
-    if photo is None or photo == default:
-        return None
-    return f"Unless you choose: {photo} for photographs, {default} for pictures of at most {SMALL} pixels"
+    opened = settled.then(open_link, None, [other, picture], **QUIET)
+    names.change(on_names, names, other, **QUIET)
+    wire_pull(pulled, names, subject)
+    return PredictTab(with_example, opened, mistakes)
 
 
 def with_nothing(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -90,8 +90,8 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     return confusion_value(evaluation, occurring, title="Confusion, of these pictures")
 
 
-def build_many(context: AppContext, run: gr.Dropdown, chosen: gr.Textbox) -> None:
-    """Place the panel and wire its events; `run` shows who answers, `chosen` is the visitor's choice of it, if any."""
+def build_many(context: AppContext, chosen: gr.Textbox) -> None:
+    """Place the panel and wire its events; `chosen` is the run that the visitor wants to answer, or empty."""
     most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
     with gr.Accordion("Many pictures at once: files, a zip or tar, a folder", open=False, elem_id="many"), gr.Row():
@@ -150,7 +150,7 @@ def build_many(context: AppContext, run: gr.Dropdown, chosen: gr.Textbox) -> Non
             return progress_html(words, share=reading.done / max(reading.total, 1), label="pictures")
 
         with stops.asked(str(request.session_hash), alone=ALONE) as stopped:
-            yield {run: name, report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
+            yield {report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
             try:
                 for row in classified(classifier, pictures, reading, most=most, stopped=stopped.is_set):
                     rows.append(row)
@@ -183,7 +183,7 @@ def build_many(context: AppContext, run: gr.Dropdown, chosen: gr.Textbox) -> Non
         stops.stop(str(request.session_hash))
 
     waiting = start.click(on_start, None, [report, keep, confusion, start], queue=False, **QUIET)
-    views = [run, report, table, keep, confusion, start, stop]
+    views = [report, table, keep, confusion, start, stop]
     done = waiting.then(on_classify, [files, folder, chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
     stop.click(on_stop, None, None, **QUIET)

@@ -71,8 +71,8 @@ def keep_mistake(
     return folder, count
 
 
-def build_mistakes(context: AppContext, visitor: gr.BrowserState, picture: gr.Image, run: gr.Dropdown) -> Mistakes:
-    """Place the row and wire its events."""
+def build_mistakes(context: AppContext, visitor: gr.BrowserState, picture: gr.Image, run: gr.Textbox) -> Mistakes:
+    """Place the row and wire its events; `run` is the one that answered."""
     dataset = gr.State(None)
     with gr.Column(visible=not context.readonly, elem_id="mistakes"):
         with gr.Row():

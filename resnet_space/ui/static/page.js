@@ -96,7 +96,8 @@ Object.assign(window.resnetSpace, (() => {
       if (wanted === runs) return;
       runs = wanted;
       source?.close();
-      window.resnetSpace.show("finetune", { run: runs });
+      const beside = runs.split(",").filter((name) => name !== window.resnetSpace.state.run);
+      window.resnetSpace.show("finetune", { with: beside.join(",") });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
       source.onmessage = receive;
     }

@@ -5,13 +5,14 @@ window.resnetSpace = (() => {
 
   const FORM = "resnet_space.form"; // in the browser's storage, for as long as its tab is open
   const FIRST_TAB = "finetune";
-  const OURS = ["key", "tab", "run", "with", "example"];
+  const OURS = new Set(["key", "tab", "run"]); // and whatever a tab shows
   const asked = new URL(window.location).searchParams.get("tab");
 
   const state = {
     tab: asked ?? FIRST_TAB, // the open one
     arrived: false, // whether all was opened that the address asks for
-    shown: {}, // by tab: what it shows
+    run: "", // that all tabs are about
+    shown: {}, // by tab: what else it shows
     entries: {}, // of the form: its fields, when the page came up, and when it was left, with what was proposed then
     proposed: {}, // by field of the form: the value that was proposed for it last; any other is the visitor's own
     prediction: null, // the picture and the runs that an answer is wanted for
@@ -24,7 +25,7 @@ window.resnetSpace = (() => {
     if (!state.arrived) return; // the handlers have still to read it
     const url = new URL(window.location);
     for (const name of OURS) url.searchParams.delete(name);
-    const parts = { tab: state.tab === FIRST_TAB ? "" : state.tab, ...state.shown[state.tab] };
+    const parts = { tab: state.tab === FIRST_TAB ? "" : state.tab, run: state.run, ...state.shown[state.tab] };
     for (const [name, value] of Object.entries(parts)) if (value) url.searchParams.set(name, value);
     if (url.href !== window.location.href) window.history.replaceState(null, "", url);
   }
@@ -41,8 +42,15 @@ window.resnetSpace = (() => {
     address();
   }
 
-  // A tab shows something else, such as {run: "name"}.
+  // All tabs are about another run.
+  function subject(run) {
+    state.run = run ?? "";
+    address();
+  }
+
+  // A tab shows something else, such as {with: "name"}; what is empty is not in the address.
   function show(name, parts) {
+    for (const part of Object.keys(parts)) OURS.add(part);
     state.shown[name] = { ...state.shown[name], ...parts };
     if (name === state.tab) address();
   }
@@ -102,5 +110,5 @@ window.resnetSpace = (() => {
     takeFirstExample: (example, name, now) => now ?? example,
   };
 
-  return { state, open, arrive, show, form, picture };
+  return { state, open, arrive, subject, show, form, picture };
 })();

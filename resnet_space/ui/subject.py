@@ -1,0 +1,90 @@
+"""The run that the whole page is about, chosen in one place above the tabs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from resnet_space.common.errors import UserError
+from resnet_space.serve.context import AppContext
+from resnet_space.ui.choices import run_dropdown
+from resnet_space.ui.events import LATEST, QUIET
+
+# The address, for all tabs, is kept by the page's script.
+SHOW = "(run) => window.resnetSpace.subject(run)"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The run that results, predictions, Explore, pushes and exports are about.
+
+    Attributes:
+        run: its name, as the page shows it: before anyone chose, the visitor's newest, or the one that ships.
+        chosen: the same where the visitor chose it or made it, else empty: then the size of a picture may decide which
+            run answers.
+    """
+
+    run: gr.Dropdown
+    chosen: gr.Textbox
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `become` changes."""
+        return [self.run, self.chosen]
+
+    def become(self, name: str, known: Sequence[str]) -> dict[Any, Any]:
+        """The update by which a run becomes the subject, among those that are known."""
+        return {self.run: gr.update(choices=[*dict.fromkeys([name, *known])], value=name), self.chosen: name}
+
+
+def place_subject(context: AppContext) -> Subject:
+    """Its components, in the page's header."""
+    run = run_dropdown(context.trained_names(), context.default_name())
+    run.elem_id = "subject"
+    return Subject(run, gr.Textbox("", visible="hidden"))
+
+
+def wire_subject(
+    context: AppContext, subject: Subject, visitor: gr.BrowserState, names: gr.State, known: Dependency
+) -> Dependency:
+    """Let the choice follow the runs that there are, and the page's address follow the choice.
+
+    Args:
+        context: what all share.
+        subject: whose choice it is.
+        visitor: the key that a browser is known by.
+        names: the runs that can predict.
+        known: the event after which the visitor's key is known.
+
+    Returns:
+        The event by which the subject of a page that was just opened is settled: the run in its address, else the
+        visitor's newest that can predict, else the one that ships.
+    """
+
+    def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
+        linked = linked_run(context, request.query_params.get("run"))
+        trained = context.trained_names(key)
+        name = linked or next((name for name in context.finetuned_names(key) if name in trained), None)
+        if name is None:
+            return {subject.run: gr.update(choices=trained)}
+        return subject.become(name, trained)
+
+    def on_names(known: Sequence[str], name: str | None) -> Any:
+        return gr.update(choices=[*dict.fromkeys([*known, *([name] if name else [])])])
+
+    opened: Dependency = known.then(on_open, visitor, subject.outputs, **QUIET)
+    names.change(on_names, [names, subject.run], subject.run, **LATEST)
+    subject.run.input(None, subject.run, subject.chosen, js="(name) => name ?? ''", **QUIET)
+    for event in (opened.then, subject.run.change):
+        event(None, subject.run, None, js=SHOW, **QUIET)
+    return opened
+
+
+def linked_run(context: AppContext, asked: str | None) -> str | None:
+    """The first run that an address names, if there is such a run: whoever has the address may look at it."""
+    try:
+        return context.library.open((asked or "").partition(",")[0]).name
+    except UserError:
+        return None
