@@ -1,4 +1,4 @@
-"""From a dataset's files to the decoded images that a training learns from, chooses by and is judged by."""
+"""Decode a dataset's files to training, validation and test images."""
 
 import errno
 import hashlib
@@ -39,7 +39,7 @@ MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, un
 
 
 class UnlabelledError(UserError):
-    """A split without any image that could be learned from or judged by."""
+    """A split has no usable image."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once.
+    """The images to train on, to choose the best epoch by (`validation`), and to test on once (`test`).
 
     `validation_name` and `test_name` say which split of the dataset that is: "train", "validation" or "test".
-    `warnings` are what is to be told of how they came about, each in one sentence.
+    `warnings` has one sentence for each problem in how the splits were formed.
     """
 
     train: ImageSet
@@ -121,9 +121,9 @@ def load_split(
         size: height and width in pixels: of the model's image before its centre crop.
         columns: of the training split, whose classes these are too, matched by name; by default those of the files.
         split: which one it is, for the warnings.
-        warnings: gets a sentence on each kind of class that does not fit.
-        progress: is told (decoded, all) now and then.
-        folder: for the file; that of the system for temporary files where it is left out.
+        warnings: receives one sentence per kind of mismatched class.
+        progress: called with (decoded, total) from time to time.
+        folder: for the file; by default the system's temporary folder.
 
     Raises:
         UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where
@@ -197,7 +197,7 @@ def _load_split(
 
 
 def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:
-    """What the decoded images of splits take on the disk, with so many images of `size` pixels in each.
+    """Bytes on disk of the decoded images of splits with `counts` images of `size` pixels each.
 
     `handed_on` to other processes they are written once more, also those that memory has room for.
     """
@@ -213,7 +213,7 @@ def _memory() -> int:
 
 
 def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
-    """Memory for so many pixels, or a file that looks like it."""
+    """An array in memory, or backed by a file if it is too large."""
     size = math.prod(shape)
     if size <= _memory():
         return np.empty(shape, dtype=np.uint8)
@@ -269,7 +269,7 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class SplitMembers:
-    """Which pictures each set of a training has, by their digests (int64, in the set's order), and of which split."""
+    """The pictures of each set of a training, by digest (int64, in the set's order), and their splits."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -279,7 +279,7 @@ class SplitMembers:
 
     @classmethod
     def of(cls, splits: Splits) -> "SplitMembers | None":
-        """None where the digests are not known."""
+        """None if the digests are unknown."""
         train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
         if train is None or validation is None or test is None:
             return None
@@ -291,7 +291,7 @@ class SplitMembers:
 
     @classmethod
     def load(cls, file: Path) -> "SplitMembers | None":
-        """None where there is no such file, or a damaged one."""
+        """None if the file is missing or damaged."""
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
@@ -322,12 +322,12 @@ def load_splits(
         training: names the dataset.
         size: height and width in pixels.
         classes: of the run, see `open_dataset`.
-        members: the pictures of a training that goes on: its sets stay as they were, and new pictures are left out.
-        progress: is told (decoded, all) of each split.
-        folder: for the files; that of the system for temporary files where it is left out.
+        members: the pictures of a resumed training: its sets stay as they were, and new pictures are not used.
+        progress: called with (decoded, total) for each split.
+        folder: for the files; by default the system's temporary folder.
 
     Raises:
-        UserError: where the dataset cannot be read, has too few images, or lacks one of the members, or the disk has
+        UserError: if the dataset cannot be read, has too few images, or lacks one of the members, or the disk has
             no room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
@@ -371,7 +371,7 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
 
 
 def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
-    """The same sets of the same pictures, whatever was added to the dataset or moved in it since."""
+    """The same sets of the same pictures as before, even if the dataset has changed since."""
     rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
     for split, data in sets.items():
         assert data.digests is not None

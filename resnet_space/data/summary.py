@@ -1,4 +1,4 @@
-"""What one looks at before a training: how many images each class has, how large they are, and a few of them."""
+"""Summarise a dataset before training: the number of images per class, their size, and a few samples."""
 
 import io
 import os
@@ -32,7 +32,7 @@ MAX_IMBALANCE = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of the training split, small enough to be kept, and its class."""
+    """A reduced image of the training split, and its class."""
 
     image: Image.Image
     label: str
@@ -62,7 +62,7 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
     """Read the labels of a dataset, and a few images that are spread over its training split.
 
     Raises:
-        UserError: for a dataset that cannot be read, or has no image that can be decoded.
+        UserError: for a dataset that cannot be read or contains no decodable image.
     """
     with readable(f"The dataset {ref.name!r}"):
         dataset = open_dataset(ref)
@@ -131,7 +131,7 @@ def _sample(encoded: bytes, label: str) -> Sample:
 
 
 def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str, object]]:
-    """The model with the image size that suits images of this short side, and the settings of TrainConfig with it.
+    """The model with a suitable image size for images of this short side, and the matching settings of TrainConfig.
 
     A network for small images sees small ones at their size, and photographs at its own: at 224 pixels it is slow, and
     its features are poor. Whatever a network for photographs is to see goes to 224 pixels.
@@ -148,7 +148,7 @@ def sized(model: ModelConfig, size: int) -> ModelConfig:
 
 
 def learned_images(summary: DatasetSummary, validation_fraction: float) -> int:
-    """How many images are left to learn from when those to choose by and to test with are held out."""
+    """Number of training images left after validation and test images are held out."""
     left = float(sum(summary.counts["train"]))
     if not {"test", "validation"} & set(summary.counts):
         left *= 1 - TEST_SHARE
@@ -158,7 +158,7 @@ def learned_images(summary: DatasetSummary, validation_fraction: float) -> int:
 
 
 def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
-    """What will hurt this training, each in one sentence that says what to do about it."""
+    """Problems of this training, each as one sentence that says what to do about it."""
     found = list(summary.warnings)
     train = summary.counts["train"]
     named = zip(summary.classes, train, strict=True)

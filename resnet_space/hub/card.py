@@ -62,7 +62,7 @@ def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None
 
     Args:
         run: trained or not.
-        repo_id: where on the Hub it is, or will be: its own lines of Python then pull it.
+        repo_id: its repository on the Hub, if any: the Python example then pulls it.
         space: the Space to link to.
     """
     from resnet_space.plots import figures  # brings matplotlib
@@ -172,12 +172,12 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
 
 
 def _is_published(run: Run, metrics: list[Metric]) -> bool:
-    """Whether its weights were trained elsewhere, as they are."""
+    """Whether its weights are published ones, without further training."""
     return run.config.training.dataset == IMAGENET and not metrics
 
 
 def _notice(run: Run) -> str:
-    """The origin and licence of weights from elsewhere that are in it; nothing where there are none."""
+    """The origin and licence of third-party weights in the run; empty if there are none."""
     try:
         return (run.path / NOTICE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -185,18 +185,18 @@ def _notice(run: Run) -> str:
 
 
 def _licence(run: Run) -> str:
-    """By its SPDX name, as a notice's first line has it."""
+    """The SPDX name from the first line of the notice."""
     first = _notice(run).partition("\n")[0]
     return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
 
 
 def _hub_dataset(name: str) -> str | None:
-    """Its id on the Hub, if it is there."""
+    """The dataset's id on the Hub, if it is there."""
     return name if "/" in name else PART_OF.get(name)
 
 
 def _base_model(run: Run) -> str | None:
-    """The Hub's repository of the weights that it started from, if they are from there."""
+    """The Hub repository of the starting weights, if they come from the Hub."""
     start = run.config.training.start
     if start is None:
         return None
@@ -208,7 +208,7 @@ def _base_model(run: Run) -> str | None:
 
 
 def _optimizer_words(training: TrainConfig) -> str:
-    # A phase that takes steps takes AdamW's where a solver was chosen.
+    # If a solver was chosen, phases that are trained in steps use AdamW.
     optimizer = f"SGD with Nesterov momentum {training.momentum:g}" if training.optimizer == "sgd" else "AdamW"
     words = f"{optimizer}, weight decay {training.weight_decay:g}, {training.schedule} schedule"
     words += f" with {100 * training.warmup:.0f} % warm-up" if training.schedule in ("cosine", "one-cycle") else ""
@@ -251,7 +251,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
 
 def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
-    """Measured on some test images; None where there are no weights, no shortcuts, or no images on this machine."""
+    """Measured on some test images; None without weights, without shortcuts, or without images on this machine."""
     from resnet_space.plots import figures
 
     test, training = last_metric(metrics, "test"), run.config.training

@@ -1,4 +1,4 @@
-"""What a stranger's repository may say: its file names, its `config.json`, its `metrics.jsonl`.
+"""Validate an untrusted repository: its file names, `config.json` and `metrics.jsonl`.
 
 Everything is checked once, when it is pulled, so that the rest of the app can rely on it.
 """
@@ -31,11 +31,11 @@ Kind = Literal["run", "timm"]
 
 
 class _WrongError(ValueError):
-    """What is wrong, as the end of a sentence."""
+    """The problem, as the end of a sentence."""
 
 
 def require_safe_names(what: str, paths: Iterable[str]) -> None:
-    """Refuse a repository with a file name that leads out of its folder, on any system. Raises HubError."""
+    """Refuse a repository with a file name that points outside its folder on any system. Raises HubError."""
     for path in paths:
         parts = path.split("/")
         if "\\" in path or "\0" in path or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
@@ -46,9 +46,9 @@ def require_safe_names(what: str, paths: Iterable[str]) -> None:
 
 
 def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
-    """What a repository's `config.json` describes: a run of this app, or a model of timm's.
+    """Parse a repository's `config.json`: a run of this app, or a timm model.
 
-    Of timm's, `training` says only what the model was trained on where that is known.
+    For a timm model, `training` holds only the training dataset, if known.
 
     Args:
         what: the sentence's subject, such as "The model ann/bees".
@@ -90,7 +90,7 @@ def _require_no_code(data: dict[str, Any]) -> None:
 
 
 def _checked(config: RunConfig) -> RunConfig:
-    """What is valid, but could do harm here."""
+    """Reject values that are valid but could do harm here."""
     model, training = config.model, config.training
     if len(model.classes) > MAX_CLASSES:
         raise _WrongError(f"it has {len(model.classes):,} classes, more than the maximum of {MAX_CLASSES:,}")
@@ -149,12 +149,12 @@ def _three(values: object) -> tuple[float, float, float]:
 
 
 def require_valid_metrics(what: str, content: bytes, *, evaluated: bool = False) -> None:
-    """Refuse metrics that some page could not show: each line must be one that a trainer writes, of finite numbers.
+    """Refuse metrics that a page could not show: each line must be one that a trainer writes, with finite numbers.
 
     Args:
         what: the sentence's subject.
         content: of `metrics.jsonl`.
-        evaluated: whether an evaluation lies beside it, so that the test's scores are looked for.
+        evaluated: whether the run has an evaluation, so that test scores are required.
 
     Raises:
         HubError: saying which line is wrong.

@@ -1,4 +1,4 @@
-"""Run -> an ONNX file (https://onnx.ai) that stands on its own: other languages run it, without this package.
+"""Export a run to a self-contained ONNX file (https://onnx.ai) that runs in other languages, without this package.
 
 From a shell: `python -m resnet_space.hub.export RUN_DIR FILE`.
 
@@ -43,7 +43,7 @@ TOLERANCE = 1e-4  # of the largest logit; rounding makes about 1e-6, and more in
 class OnnxExport:
     """A checked ONNX file.
 
-    `largest_difference` is how far its logits were from PyTorch's on random images, at most, as a share of the largest
+    `largest_difference` is the largest difference from PyTorch's logits on random images, as a fraction of the largest
     absolute logit.
     """
 
@@ -57,7 +57,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
     `tell` is called with each of `STAGES` as it begins.
 
     Raises:
-        UserError: as `write_onnx`, or if that process failed or was ended.
+        UserError: as `write_onnx`, or if that process failed or was killed.
     """
     command = [sys.executable, "-m", "resnet_space.hub.export", str(run.path), str(path.absolute())]
     folder = Path(__file__).parents[2]  # where Python finds this package
@@ -81,7 +81,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
 
 
 def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage: None) -> OnnxExport:
-    """Write the run's model as a single ONNX file, replacing `path`, once it was seen to give the model's logits.
+    """Write the run's model as a single ONNX file, replacing `path`, after checking that it gives the model's logits.
 
     No other thread may use torch meanwhile: tracing changes state that all threads share. Two exports at once fail, and
     so does a training, now and then.

@@ -1,4 +1,4 @@
-"""The app's side of a training elsewhere: what a job says goes into the run's folder as if it trained here."""
+"""The app's side of a remote training: write the output of a job to the run's folder as if it trained here."""
 
 import shutil
 import tempfile
@@ -58,7 +58,7 @@ class Follower(threading.Thread):
             self.has_begun.set()
 
     def _follow_to_its_end(self) -> bool:
-        """Whether it is over, as the job ended, cannot be reached or is followed by another; else once more."""
+        """Whether following is over because the job ended, is unreachable or is followed by another app; else retry."""
         run = self.followed
         try:
             with run.training_lock():
@@ -85,7 +85,7 @@ class Follower(threading.Thread):
         return True
 
     def _follow_on(self) -> Metric:
-        """Follow the job over what breaks the connection for a while."""
+        """Follow the job across temporary connection failures."""
         for wait in AGAIN_SECONDS:
             try:
                 return self._follow()
@@ -99,7 +99,7 @@ class Follower(threading.Thread):
             log.write(masked(words.rstrip()) + "\n")
 
     def _follow(self) -> Metric:
-        """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, UserError."""
+        """Append the job's metrics; at its end fetch its weights. Returns how it ended. Raises HubError, UserError."""
         run, job = self.followed, self.job
         known = len(run.metrics())  # of a job that was followed before: its log begins anew
         how: Metric | None = None
@@ -137,7 +137,7 @@ class Follower(threading.Thread):
             yield from api.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
 
     def _stop_where_asked(self) -> bool:
-        """Whether nothing is left to be stopped."""
+        """Whether nothing is left to stop."""
         if not self._over.is_set() and self.followed.stop_requested():
             with suppress(HubError), translated_errors(self._request()):  # else once more in a moment
                 hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
@@ -145,11 +145,11 @@ class Follower(threading.Thread):
         return self._over.is_set()
 
     def _bring(self) -> list[Metric]:
-        """Fetch what the job pushed, if it came so far, and check it as any pull is. Returns its metrics.
+        """Fetch what the job pushed, if anything, and check it like any pull. Returns its metrics.
 
         Raises:
-            HubError: if it cannot be had.
-            UserError: if it is not what the job should have pushed.
+            HubError: if it cannot be fetched.
+            UserError: if it does not match the job.
         """
         run, request = self.followed, self._request()
         with translated_errors(request):

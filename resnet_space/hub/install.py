@@ -1,7 +1,7 @@
-"""From the files of a stranger's repository to a run: which are wanted, how large they may be, whether they fit.
+"""Turn the files of an untrusted repository into a run: select the files, limit their size, check that they fit.
 
-Weights only come as safetensors, as a pickle can run code. The run appears when all of it was checked and its model was
-loaded.
+Weights are only accepted as safetensors because a pickle can run code. The run appears once it is checked and its
+model is loaded.
 """
 
 import os
@@ -52,7 +52,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def model_request(repo_id: str, revision: str | None, instead: str = "use a model on this machine") -> HubRequest:
-    """As messages speak of it. Raises HubError for what cannot be a revision."""
+    """The request as messages describe it. Raises HubError for an invalid revision."""
     if revision is not None and not is_revision(revision):
         raise HubError(
             masked(f"{revision!r} is not a valid revision: use a branch, a tag or a full commit hash of 40 digits.")
@@ -64,7 +64,7 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
     """(commit, bytes of each file of a run in a repository, whether it is private); no other file matters.
 
     Raises:
-        HubError: if it has no safetensors, a file that is too large, or a file name that leads out of its folder.
+        HubError: if it has no safetensors, a file that is too large, or a file name that points outside its folder.
     """
     what, repo_id = request.what, request.page
     info = hub_api(token).model_info(repo_id, revision=request.revision, files_metadata=True, timeout=TIMEOUT)
@@ -93,18 +93,18 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
 def install(
     what: str, files: Mapping[str, Path], config: RunConfig, source: Source, root: Path, names: Iterator[str]
 ) -> Run:
-    """Write a run in a folder of its own, and move it to its place once all of it was checked.
+    """Write a run to a temporary folder, and move it into place once it is checked.
 
     Args:
         what: the sentence's subject, such as "The model ann/bees".
         files: the downloaded files by their names in the run.
         config: the run's.
-        source: where they are from.
+        source: their origin.
         root: the folder of the runs.
-        names: for the run; the first that is free is taken.
+        names: for the run; the first free one is used.
 
     Raises:
-        HubError: if a file is not what it should be. Then nothing is left behind.
+        HubError: if a file is invalid. Then nothing is left behind.
     """
     root.mkdir(parents=True, exist_ok=True)
     name = next(names)
@@ -140,7 +140,7 @@ def install(
 
 
 def _copy_weights(what: str, file: Path, run: Run) -> None:
-    """All tensors and nothing else, once they are known to fit.
+    """Copy all tensors and nothing else, after checking that they fit.
 
     BatchNorm's counters may be missing: older files have none, and inference does not use them.
     """

@@ -1,10 +1,10 @@
-"""Train a run on a GPU of the Hub: Hugging Face Jobs, at the expense of who asks for it.
+"""Train a run on a Hub GPU with Hugging Face Jobs, at the user's expense.
 
 The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer
-(`python -m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, says each metric in its log,
-and pushes the run now and then and at its end (`published.py`). Here, a `Follower` (`follower.py`) appends the metrics
-to the run's folder, as a trainer would, and brings the weights when they are there. A run that came back from a job is
-a run like any other.
+(`python -m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, writes each metric to its log,
+and pushes the run from time to time and at the end (`published.py`). Here, a `Follower` (`follower.py`) appends the
+metrics to the run's folder, as a trainer would, and fetches the weights when they are ready. A run that returns from a
+job is a run like any other.
 """
 
 import json
@@ -35,11 +35,11 @@ STEP_SECONDS = 0.015  # of a step that computes next to nothing: starting its ke
 
 @dataclass(frozen=True)
 class Flavour:
-    """A kind of machine that jobs run on.
+    """A type of machine for jobs.
 
     Attributes:
         name: as the Hub knows it.
-        words: for people, with the GPU and its memory.
+        words: for display, with the GPU and its memory.
         price_per_hour: in US dollars.
         tflops: peak of its GPUs; 0 for a machine without one.
     """
@@ -56,7 +56,7 @@ class Flavour:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the Hub that trains a run: kept in the run's folder, without a token."""
+    """A Hugging Face job that trains a run; stored in the run's folder, without a token."""
 
     id: str
     namespace: str
@@ -88,7 +88,7 @@ def list_flavours(token: str | None = None) -> list[Flavour]:
 
 
 def peak_tflops(gpu: str) -> float:
-    """Of a GPU by the name that the Hub has for it; 0 for one that is not in the table."""
+    """Peak TFLOP/s of a GPU by its name on the Hub; 0 if it is not in the table."""
     names = [name for name in PEAK_TFLOPS if name in gpu]  # "L40S" has an "L4" in it
     return float(PEAK_TFLOPS[max(names, key=len)]) if names else 0.0
 
@@ -106,9 +106,9 @@ def forward_flops(model: ModelConfig) -> float:
 
 
 def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float:
-    """How long a training takes as a job, roughly: set-up, then what the GPU computes, or what steps cost at least.
+    """Rough time of a training as a job: set-up, then the GPU's computation or the minimum time per step.
 
-    Infinity for a machine whose speed is not known.
+    Infinity for a machine of unknown speed.
     """
     training = config.training
     steps = math.ceil(images / training.batch_size) * training.total_epochs
@@ -118,22 +118,22 @@ def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float
 
 
 def jobs_space() -> str | None:
-    """The Space whose image jobs run in: this one, or the one that the environment names."""
+    """The Space whose image jobs run in: this one, or the one named in the environment."""
     return os.environ.get(SPACE_VARIABLE) or os.environ.get("SPACE_ID") or None
 
 
 def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> Job:
-    """Start a run's training as a job of whoever the token is of.
+    """Start a run's training as a job of the token's owner.
 
     Args:
         run: that was not trained yet.
-        repo_id: the repository, "user/name", that it comes back by; it is made, private, where it is not there.
+        repo_id: the repository, "user/name", through which it returns; created as private if it does not exist.
         flavour: a name of `list_flavours`.
-        minutes: after which the Hub ends it.
+        minutes: time limit after which the Hub ends it.
         token: may create repositories and start jobs; the job gets it as a secret. None: the saved login.
 
     Raises:
-        HubError: where that is not possible, in one sentence.
+        HubError: if that is not possible, in one sentence.
     """
     space = jobs_space()
     if space is None:

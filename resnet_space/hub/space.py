@@ -1,9 +1,9 @@
-"""Deploy the app: make or update a Gradio Space from this repository, in one commit.
+"""Deploy the app: create or update a Gradio Space from this repository, in one commit.
 
     python -m resnet_space.hub.space user/name [--private]
 
-What goes is what git tracks, as it is in the working tree, less what only developers need. What is gone here goes there
-too; what is changed there by hand is overwritten.
+The files that git tracks are deployed as they are in the working tree, except those only for developers. Files deleted
+here are deleted there too; manual changes there are overwritten.
 """
 
 import argparse
@@ -33,13 +33,13 @@ _ROW = re.compile(r"^\| `(RESNET_SPACE_\w+)` \| ([^|]*?) \|", re.M)
 
 @dataclass(frozen=True)
 class Deployed:
-    """What came of it.
+    """The result of a deployment.
 
     Attributes:
         address: of the Space.
         commit: its last one, new or not.
-        files: how many it has.
-        variables, secrets: the names of those that are set in its settings.
+        files: number of files.
+        variables, secrets: the names of those set in its settings.
     """
 
     address: str
@@ -50,16 +50,16 @@ class Deployed:
 
 
 def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None, private: bool = False) -> Deployed:
-    """Make the Space, or bring it up to date.
+    """Create or update the Space.
 
     Args:
         repo_id: "owner/name".
         folder: of the repository.
-        token: None is whoever is signed in on this machine.
-        private: whether a new Space is; one that exists keeps its visibility.
+        token: None uses the login saved on this machine.
+        private: whether a new Space is private; an existing one keeps its visibility.
 
     Raises:
-        HubError: one sentence on what cannot be, or what the Hub refuses.
+        HubError: one sentence on what is not possible or what the Hub refuses.
     """
     if not is_repo_id(repo_id) or "/" not in repo_id:
         raise HubError(
@@ -103,10 +103,10 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
 
 
 def space_files(folder: Path) -> dict[str, Path]:
-    """What belongs into the Space: path there -> file here.
+    """The files of the Space: path there -> file here.
 
     Raises:
-        HubError: where the folder is no git repository, or a file has a token in it.
+        HubError: if the folder is not a git repository, or a file contains a token.
     """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True)
     if listed.returncode:
@@ -125,12 +125,12 @@ def space_files(folder: Path) -> dict[str, Path]:
 
 
 def documented_settings(page: str) -> dict[str, str]:
-    """The variables of the hosting page's table: name -> what it sets."""
+    """The variables in the table of the hosting page: name -> description."""
     return dict(_ROW.findall(page))
 
 
 def _head(api: HfApi, repo_id: str, private: bool) -> str:
-    """The Space's last commit; it is made where there is none."""
+    """The Space's last commit; the Space is created if it does not exist."""
     try:
         found = api.space_info(repo_id)
     except RepositoryNotFoundError as error:
@@ -144,7 +144,7 @@ def _head(api: HfApi, repo_id: str, private: bool) -> str:
 
 
 def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]:
-    """What to print: the address first, then each setting that the Space may have, and whether it has it."""
+    """The lines to print: the address, then each possible setting and whether it is set."""
     lines = [f"{deployed.address} has {deployed.files} files, commit {deployed.commit[:7]}."]
     lines.append(f"Set its variables and secrets at {page}; a new Space needs none:")
     width = max(map(len, settings), default=0)

@@ -1,4 +1,4 @@
-"""The names of a run's files live here and nowhere else.
+"""The names of a run's files, defined only here.
 
 checkpoints/<run>/
   config.json                     RunConfig: all that is needed to rebuild the model and to repeat the run
@@ -57,17 +57,17 @@ SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN, PHOTO_BACKBONE)
 
 
 def names_of(file: str) -> tuple[str, ...]:
-    """Of a run's file: its name, and the one that versions before gave it."""
+    """The names of a run's file: the current one, and that of earlier versions."""
     return (file, FORMER_NAMES[file]) if file in FORMER_NAMES else (file,)
 
 
 def present_name(file: str) -> str:
-    """Of a file that a version before may have named."""
+    """The current name of a file that may have a name of an earlier version."""
     return next((name for name, former in FORMER_NAMES.items() if former == file), file)
 
 
 class RunFolder:
-    """What all parts of `Run` know."""
+    """Shared by all parts of `Run`."""
 
     path: Path
     config: RunConfig
@@ -77,5 +77,5 @@ class RunFolder:
         return self.path.name
 
     def existing(self, file: str) -> Path | None:
-        """Where a file of the run is, by its name or the one of before; None where there is none."""
+        """The path of a file of the run, by its current or earlier name; None if it is missing."""
         return next((self.path / name for name in names_of(file) if (self.path / name).exists()), None)

@@ -1,4 +1,4 @@
-"""The safetensors files of a run: its weights, and arrays that were measured with them."""
+"""The safetensors files of a run: its weights, and arrays measured with them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ W = TypeVar("W")  # a tensor of any library
 
 
 class Weights(RunFolder):
-    """What of a run lies in safetensors files."""
+    """The part of a run stored in safetensors files."""
 
     @property
     def has_weights(self) -> bool:
         return (self.path / WEIGHTS).is_file()
 
     def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
-        """Replace the weights; float32 and contiguous, whatever the training's memory format."""
+        """Replace the weights; stored as contiguous float32, whatever the training's memory format."""
         import safetensors.torch
         import torch
 
@@ -48,7 +48,7 @@ class Weights(RunFolder):
         """The tensors of a safetensors file of this run, on the CPU: float32, and the norm layers' counters.
 
         Raises:
-            UserError: if it is missing or damaged, or has numbers of a kind that weights are not.
+            UserError: if it is missing or damaged, or has an unsupported number type.
         """
         import safetensors.torch
 
@@ -66,7 +66,7 @@ class Weights(RunFolder):
             return load_file(path)
 
     def start_arrays(self) -> "dict[str, NDArray[Any]]":
-        """The weights for another run to start from, without torch where numpy has their types. Raises UserError."""
+        """The weights for another run to start from, without torch if numpy supports their types. Raises UserError."""
         if not self.has_weights:
             raise UserError(f"{self.name} has no weights to start from: train it for at least one epoch first.")
         with self._readable(WEIGHTS):
@@ -85,7 +85,7 @@ class Weights(RunFolder):
             raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
 
     def load_model(self) -> "Backbone":
-        """The trained model in eval mode on the CPU. The weights must fit exactly; UserError says what does not."""
+        """The trained model in eval mode on the CPU. Raises UserError unless the weights fit exactly."""
         model = self.config.model.build()
         weights = self.load_weights()
         expected = model.state_dict()
@@ -110,7 +110,7 @@ def weight_types(file: Path, whose: str) -> set[str]:
     """The types of numbers in a safetensors file of weights, by safetensors' names; nothing of it is loaded.
 
     Raises:
-        UserError: for others than weights have.
+        UserError: for unsupported types.
         SafetensorError, OSError: for a file that cannot be read.
     """
     with safe_open(file, "numpy") as opened:
@@ -125,12 +125,12 @@ def weight_types(file: Path, whose: str) -> set[str]:
 
 
 def without_head(weights: dict[str, W], head: str) -> dict[str, W]:
-    """All but the last, linear layer, which other classes need anew."""
+    """The weights without the head, which must be new for other classes."""
     return {name: value for name, value in weights.items() if not name.startswith(f"{head}.")}
 
 
 def array_problem(arrays: "Mapping[str, NDArray[Any]]", expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """Why arrays, which may come from anyone, are not those of the expected types and shapes; nothing if they are."""
+    """How untrusted arrays differ from the expected types and shapes; empty if they match."""
     if set(arrays) != set(expected):
         return f"it has {', '.join(sorted(arrays))[:100] or 'nothing'} instead of {', '.join(expected)}"
     for name, (dtype, shape) in expected.items():

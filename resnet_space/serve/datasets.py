@@ -1,4 +1,4 @@
-"""The datasets on this machine: who sees which, what is in each, and those of the Hub that were brought here."""
+"""The datasets on this machine: their visibility, their summaries, and downloaded Hub datasets."""
 
 import json
 import threading
@@ -41,21 +41,21 @@ class Datasets:
 
     @property
     def folder(self) -> Path:
-        """The folder of the datasets that are brought here; the trainer finds it in its environment too."""
+        """The folder of imported datasets; the trainer finds it in its environment too."""
         return data_folder() or self._root.parent / "data"
 
     def choices(self, key: str | None = None) -> list[tuple[str, str]]:
-        """(label, reference) of the datasets on this machine that a visitor sees: on a public app not others' own."""
+        """(label, reference) of the datasets visible to a visitor: on a public app without those of others."""
         own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
         return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
 
     def named(self, text: object, key: str | None) -> DatasetRef:
-        """The dataset that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+        """The dataset that a visitor names, with the Hub's commit; every use of a dataset checks access here.
 
         Raises:
-            UserError: for one that is not there, or is another visitor's: a refusal does not tell which.
+            UserError: if it does not exist or belongs to another visitor; the message is the same for both.
         """
         ref = DatasetRef.parse(text if isinstance(text, str) else "")
         if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
@@ -72,7 +72,7 @@ class Datasets:
         return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
-        """What a dataset has, read once. Raises UserError."""
+        """A dataset's summary, cached. Raises UserError."""
         with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
@@ -82,12 +82,12 @@ class Datasets:
             return self._summaries[ref]
 
     def forget_summary(self, ref: DatasetRef) -> None:
-        """Of a dataset that has changed."""
+        """Drop the cached summary of a dataset that has changed."""
         with self._summary_lock:
             self._summaries.pop(ref, None)
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
-        """The reference with the Hub's commit, which is asked for where it is missing. Raises UserError."""
+        """The reference with the Hub's commit, requested if missing. Raises UserError."""
         if not ref.is_on_hub:
             return ref
         known = [
@@ -110,10 +110,10 @@ class Datasets:
         return DatasetRef(dataset.repo_id, dataset.config, dataset.revision, ref.label, ref.image)
 
     def remember(self, ref: DatasetRef) -> None:
-        """Offer a downloaded dataset of the Hub from now on, in the place of an earlier revision.
+        """List a downloaded Hub dataset from now on, replacing an earlier revision.
 
         Raises:
-            UserError: where that cannot be written down.
+            UserError: if that cannot be saved.
         """
         with self._remember_lock:
             same = replace(ref, revision=None)
@@ -126,7 +126,7 @@ class Datasets:
                 raise UserError(f"The dataset {ref.name} cannot be saved: {words_of(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
-        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
+        """The remembered datasets; invalid entries are skipped, and removed with the next write."""
         try:
             entries = json.loads((self.folder / HUB_DATASETS).read_text("utf-8"))
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What stands between a public page and the app: the password, limits of what an address may ask for, headers.
+"""Middleware that protects a public app: the password, request limits per address, headers.
 
-Gradio protects most of its own addresses with the password, but neither those that an app adds nor the description of
-its endpoints in the page; and it has no limits but that of a file's size.
+Gradio protects most of its own routes with the password, but neither those that an app adds nor the description of
+its endpoints in the page; and it limits only the size of a file.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ MCP = "/gradio_api/mcp"
 
 
 def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]:
-    """The arguments of `launch` that protect the app; `routes` are served with it, behind the same password."""
+    """The arguments of `launch` that protect the app; `routes` are served behind the same password."""
     close_other_ways()
     keep_little_of_sessions()
     guard = Middleware(
@@ -103,17 +103,17 @@ def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]
 
 
 def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
-    """What is never to be copied into gradio's cache, even if a handler gave it out: runs, data, hidden files."""
+    """Paths that must never be copied into gradio's cache, even if a handler returns them: runs, data, hidden files."""
     shown = (".gradio", ".venv")  # gradio's cache, and its own icons where it is installed
     hidden = [path for path in Path.cwd().glob(".*") if path.name not in shown]
     return [str(path.absolute()) for path in (checkpoints, data, *hidden)]
 
 
 def address_of(scope: Scope, *, proxied: bool) -> str:
-    """Whom to count a request for: the client's address, or what the proxy before the app says that it is.
+    """The address to count a request for: the client's, or the one reported by the proxy in front of the app.
 
-    Anybody may send the header with addresses of their invention, to which proxies append: the last public one is what
-    the outermost proxy saw. Of IPv6 it is the network, of which one visitor has 2^64 addresses.
+    Anybody can send the header with made-up addresses, to which proxies append: the last public one is what
+    the outermost proxy saw. For IPv6 it is the network, because one visitor has 2^64 addresses.
     """
     address = str((scope.get("client") or ("",))[0])
     if proxied:
@@ -183,7 +183,7 @@ class Guard:
                 await answer(scope, receive, send)
 
     def _check(self, scope: Scope, address: str) -> None:
-        """Raises HTTPException for what is not answered, whatever its body is."""
+        """Raises HTTPException for requests that are refused whatever their body."""
         path, limit = scope["path"], self._body_limit(scope["path"])
         if refused := self._stranger(scope):
             raise HTTPException(403, refused)
@@ -211,7 +211,7 @@ class Guard:
             await self.app(scope, receive, send)
 
     def _visitor(self, scope: Scope) -> str:
-        """Whom the request is from; from here on it is what handlers find as the client's address.
+        """The address of the request; handlers then see it as the client's address.
 
         Gradio answers a tool call of MCP by a request to itself, with the headers of the first: so these say whose.
         """
@@ -228,7 +228,7 @@ class Guard:
         return address
 
     def _stranger(self, scope: Scope) -> str | None:
-        """Why the request is not answered whatever it asks for, in a sentence, where another server's page made it."""
+        """Why a request from another site's page is refused, in one sentence."""
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self.hosts and _without_port(host) not in self.hosts:
@@ -290,7 +290,7 @@ class Guard:
 
 
 def _count(rate: RateLimit, address: str, words: str, cost: float = 1.0) -> None:
-    """Raises HTTPException where that is too often."""
+    """Raises HTTPException if the rate limit is exceeded."""
     if wait := rate.seconds_to_wait(address, cost):
         raise HTTPException(429, f"{words}: try again in {wait} s.", {"Retry-After": str(wait)})
 
@@ -310,7 +310,7 @@ def _too_large_words(limit: int) -> str:
 
 
 async def _whole(receive: Receive, limit: int) -> bytes | None:
-    """The body; None where whoever sent it has left. Raises HTTPException for too large a one, TimeoutError."""
+    """The body; None if the client disconnected. Raises HTTPException if it is too large, TimeoutError."""
     parts = []
     receive = _limited(receive, limit)
     while True:
@@ -323,7 +323,7 @@ async def _whole(receive: Receive, limit: int) -> bytes | None:
 
 
 def _whole_letters(body: bytes) -> bytes:
-    """JSON in which no escape is half a letter: such text can be neither written nor sent on."""
+    """Replace escaped lone surrogates in JSON, which can be neither written nor sent."""
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
     return ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
@@ -355,7 +355,7 @@ def _without_port(host: str) -> str:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """For a body that did not say how long it is."""
+    """Limit a body of unknown length."""
     taken = 0
 
     async def counting() -> Message:

@@ -1,7 +1,7 @@
-"""The one place through which every handler runs, whatever the route: the queue, `/run`, `/call`, MCP.
+"""Wraps every handler, whatever the route: the queue, `/run`, `/call`, MCP.
 
-It knows who asks, what that costs, how much at once there may be of it, and how a visitor is told what went wrong. A
-handler says by `costly` that it takes the machine's time. Without limits, on one's own machine, nobody is held up.
+It determines the address and the cost of a call, limits concurrency, and turns errors into messages. A
+handler is marked with `costly` if it uses much compute. Without limits, on one's own machine, no call is held up.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from resnet_space.serve.visitors import asked_by
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What a person may cause: each says in one sentence what was wrong and what is allowed.
+# Errors that a user can cause: each says in one sentence what was wrong and what is allowed.
 
 COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
 COSTLY_OF_ONE = 2  # of them, of one address, and no two of a kind: it may predict while it downloads
@@ -43,13 +43,13 @@ UNFORESEEN = "Something went wrong in the app (see its log): try again, or tell 
 
 
 def costly(handler: F) -> F:
-    """Mark a handler that takes the machine's time: predictions, measurements, trainings, imports, exports, the Hub."""
+    """Mark a handler as costly: predictions, measurements, trainings, imports, exports, the Hub."""
     vars(handler)["costly"] = True
     return handler
 
 
 def costs(share: float) -> Callable[[F], F]:
-    """Mark a costly handler that takes so much less than others that an address may call it more often: a share of 0.1
+    """Mark a cheaper costly handler, which an address may call more often: a share of 0.1
     counts as a tenth of a call.
     """
 
@@ -61,7 +61,7 @@ def costs(share: float) -> Callable[[F], F]:
 
 
 def cost_of(block_fn: Any) -> float:
-    """How many calls one of a costly handler counts as."""
+    """The number of calls that one call of a costly handler counts as."""
     return float(getattr(block_fn.fn, "cost", 1.0))
 
 
@@ -70,7 +70,7 @@ def is_costly(block_fn: Any) -> bool:
 
 
 def visitors_error(error: Exception) -> gr.Error:
-    """What a visitor is told of it, whatever it is; an unforeseen one is printed in full."""
+    """The message for a visitor about any error; unexpected errors are printed in full."""
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):
@@ -83,7 +83,7 @@ def visitors_error(error: Exception) -> gr.Error:
 
 @dataclass(frozen=True)
 class Job:
-    """A call of a handler that waits or runs, and for whom."""
+    """A waiting or running call of a handler, with its address."""
 
     address: str
     costly: bool
@@ -99,10 +99,10 @@ def _job(event: Event) -> Job:
 
 
 class FairQueue(Queue):
-    """Gradio's queue, in which nobody stands in everybody's way.
+    """Gradio's queue, made fair between addresses.
 
-    What an address may not have is refused before it waits. What is quick never waits for what is costly, and the next
-    one of a kind is of the address of which least runs.
+    Calls beyond an address's limits are refused before they wait. Quick calls never wait for costly ones, and the next
+    call belongs to the address with the fewest running calls.
     """
 
     blocks: "Guarded"
@@ -114,7 +114,7 @@ class FairQueue(Queue):
         self._running_beside: list[Job] = []
 
     def jobs(self) -> Iterator[Job]:
-        """All that waits or runs."""
+        """All waiting and running calls."""
         yield from self._beside
         for queue in self.event_queue_per_concurrency_id.values():
             yield from map(_job, queue.queue)
@@ -155,7 +155,7 @@ class FairQueue(Queue):
 
     @asynccontextmanager
     async def place(self, block_fn: BlockFunction, address: str) -> AsyncIterator[None]:
-        """For a call that passes the queue by: wait for room as if it had not. Raises gr.Error."""
+        """A slot for a call that bypasses the queue: wait as if it were queued. Raises gr.Error."""
         reason = self.blocks.reason_against(block_fn, address)
         if reason is not None:
             raise refusal(reason)
@@ -181,7 +181,7 @@ class FairQueue(Queue):
         yield from (_job(event) for events in self.active_jobs for event in events or ())
 
     def _has_room(self, queue: EventQueue, job: Job, running: Sequence[Job]) -> bool:
-        """Whether it may begin beside what runs."""
+        """Whether it may start beside the running calls."""
         if queue.concurrency_limit is not None and queue.current_concurrency >= queue.concurrency_limit:
             return False
         if not job.costly or not self.blocks.is_limited:
@@ -221,11 +221,11 @@ class Guarded(gr.Blocks):
 
     @property
     def is_limited(self) -> bool:
-        """Whether strangers ask, of whom none may take everything."""
+        """Whether limits apply, because the app is public."""
         return self._often.per_minute is not None
 
     def reason_against(self, block_fn: BlockFunction, address: str) -> str | None:
-        """Why an address may not call this handler now, in one sentence; None where it may, and the call is counted."""
+        """Why an address may not call this handler now, in one sentence; None if it may, and the call is counted."""
         if not self.is_limited:
             return None
         jobs = list(self._queue.jobs())
@@ -273,6 +273,6 @@ class Guarded(gr.Blocks):
 
 
 def address_of_request(request: Any) -> str:
-    """Whom a call is counted for: what the guard found out about the HTTP request that it came with."""
+    """The address to count a call for, as the guard determined it."""
     client = getattr(request, "client", None)
     return str(client.host) if client is not None else ""

@@ -1,4 +1,4 @@
-"""What the app's command line asks for, and what it says when the app is up."""
+"""The app's command line, and the lines it prints when it is running."""
 
 import argparse
 import os
@@ -28,18 +28,18 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class Options:
-    """How the app is to be served.
+    """The options for serving the app.
 
     Attributes:
-        host: address to listen on; None is gradio's choice: this machine only, and on a Space all.
+        host: address to listen on; None is gradio's default: this machine only, or all addresses on a Space.
         port: of it.
         share: whether a public link is wanted.
-        accounts: (user, password) pairs, one of which a visitor has to know; none: everybody may come in. Left out of
+        accounts: (user, password) pairs that may sign in; empty: no password is needed. Excluded from
             the representation, so that no log shows it.
         readonly: whether visitors may only look.
         checkpoints: the folder of runs.
-        data: the folder of datasets that are brought here.
-        limits: of what visitors may ask for.
+        data: the folder of imported datasets.
+        limits: for visitors.
     """
 
     host: str | None
@@ -53,7 +53,7 @@ class Options:
 
     @property
     def public(self) -> bool:
-        """Whether others than the machine's owner can reach the app."""
+        """Whether anyone except the machine's owner can reach the app."""
         return self.share or self.host not in LOCAL_HOSTS or self.on_space
 
     @property
@@ -62,12 +62,12 @@ class Options:
 
     @property
     def proxied(self) -> bool:
-        """Whether a proxy stands before the app, which says whom requests are from."""
+        """Whether the app is behind a proxy that reports the addresses of requests."""
         return self.share or self.on_space or bool(os.environ.get(TRUSTED_PROXIES))
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names by which the app may be asked; empty where it is public: any."""
+        """The allowed host names; empty for a public app: any."""
         if self.public:
             return frozenset()
         others = os.environ.get(HOSTS, "").lower().replace(",", " ").split()
@@ -77,7 +77,7 @@ class Options:
 def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     """The options of a command line (sys.argv's by default) and of the environment.
 
-    A value that is not allowed ends the program with one sentence, which never has a password in it.
+    An invalid value ends the program with one sentence, which never contains a password.
     """
     parser = argparse.ArgumentParser(prog="app.py", description="Fine-tune a ResNet in the browser.")
     parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1; on a Space, all)")
@@ -164,7 +164,7 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     """(user, password) of each "user:password"; empty lines are left out.
 
     Raises:
-        UserError: for another form. The message does not repeat what was given, as it may have a password.
+        UserError: for another form. The message does not repeat the value because it may contain a password.
     """
     passwords: dict[str, str] = {}
     for text in filter(None, map(str.strip, texts or ())):
@@ -178,7 +178,7 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
 
 
 def prepare(options: Options) -> None:
-    """Set what the server, and the trainer, a process of its own, find in their environment."""
+    """Set the environment variables for the server and for trainer processes."""
     os.environ[DATA_FOLDER_VARIABLE] = str(options.data)
     if not options.proxied:  # or uvicorn believes whoever asks from this machine where they ask from
         os.environ[TRUSTED_PROXIES] = ""
@@ -189,14 +189,14 @@ def prepare(options: Options) -> None:
 
 
 def addresses(options: Options, local: str, shared: str | None, printed: str, *, mcp: bool) -> list[str]:
-    """What to print when the app is up; the address to give away is the last line.
+    """The lines to print when the app is running; the last one is the address to share.
 
     Args:
         options: how it is served.
         local: its address on this machine.
-        shared: the public link, None where there is none.
-        printed: what gradio printed while it started, for the reason why there is no link.
-        mcp: whether it is an MCP server too.
+        shared: the public link; None if there is none.
+        printed: gradio's output during start, which says why there is no link.
+        mcp: whether it also runs an MCP server.
     """
     address = (shared or local).rstrip("/")
     lines = []
@@ -228,7 +228,7 @@ def _why_no_link(printed: str) -> str:
 
 
 def refuse(error: OSError) -> None:
-    """End the program with a sentence where the address cannot be listened on."""
+    """End the program with one sentence if the app cannot listen on the address."""
     sys.exit(
         f"The app cannot listen on this address: {str(error).splitlines()[0].rstrip('.')}; choose another "
         "--host or --port."

@@ -1,4 +1,4 @@
-"""What a training, and a visitor, may ask for on a machine shared with others, and how long things are kept there."""
+"""Limits for trainings and visitors on a shared machine, and retention times."""
 
 import os
 from dataclasses import dataclass, fields
@@ -25,20 +25,20 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one training, or one visitor, may have, and all visitors' things together; None is no limit.
+    """Limits for one training, one visitor, and all visitors together; None is no limit.
 
     Attributes:
         epochs: passes over the training images.
         minutes: of training; then it stops and keeps its best weights.
         images: training images of the dataset.
-        batch_mb: megabytes that a batch takes while the model learns from it, as `footprint.batch_bytes` tells; without
-            it what this machine's memory allows.
-        queue: how many trainings may wait.
-        days: since its last change, after which a visitor's run or dataset is deleted.
-        gigabytes: of all that visitors made or brought; where it is more, the oldest go.
+        batch_mb: megabytes of memory for training on one batch, as `footprint.batch_bytes` estimates; without
+            it, this machine's memory is the limit.
+        queue: maximum number of queued trainings.
+        days: until a visitor's run or dataset is deleted, counted from its last change.
+        gigabytes: of all visitors' data; beyond it, the oldest is deleted.
         upload_mb: megabytes of an uploaded file.
-        requests: a minute from one address that take the machine's time: predictions, measurements, trainings, exports.
-        streams: event streams that are open at once from one address; a page has one or two.
+        requests: costly requests per minute and address: predictions, measurements, trainings, exports.
+        streams: open event streams per address; a page has one or two.
     """
 
     epochs: int | None = None
@@ -54,10 +54,10 @@ class Limits:
 
     @classmethod
     def from_environment(cls, *, public: bool) -> Self:
-        """What the environment variables say; without them a public app has modest limits, one's own none.
+        """Read the limits from the environment; by default a public app has modest limits, a private one none.
 
         Raises:
-            UserError: for a variable that is no whole number above 0.
+            UserError: for a variable that is not a whole number above 0.
         """
         defaults = PUBLIC if public else Limits()
         limits = {}
@@ -70,7 +70,7 @@ class Limits:
         return cls(**limits)
 
     def check(self, training: TrainConfig, images: int, model: ModelConfig | None = None) -> None:
-        """Raises UserError if a training of so many images is too much, or a batch of it for this model."""
+        """Raises UserError if a training with this many images, or a batch of it for this model, exceeds a limit."""
         if self.epochs is not None and training.total_epochs > self.epochs:
             raise UserError(f"{training.total_epochs} epochs exceed the limit of {self.epochs} on this app.")
         if self.images is not None and images > self.images:

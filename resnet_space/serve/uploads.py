@@ -1,8 +1,8 @@
-"""Files that visitors send: how much is taken from whom, and that only what was uploaded is ever opened, whatever path
-or address a request names.
+"""Uploads of visitors: limit them, and open only uploaded files, whatever path
+or URL a request names.
 
-`Uploads` takes what is uploaded in gradio's place, whose own route has no limit but that of a file's size: it leaves
-what was broken off, and holds form fields in memory.
+`Uploads` replaces gradio's upload route, which limits only the size of a file, leaves
+interrupted uploads on disk, and holds form fields in memory.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ UNKNOWN = 16_000_000  # bytes for which room is kept at a time, for a body that 
 
 
 class UploadError(UserError):
-    """An upload that is not taken: an HTTP status, and one sentence."""
+    """A refused upload: an HTTP status and one sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
         super().__init__(sentence)
@@ -62,13 +62,13 @@ class UploadError(UserError):
 
 
 def uploaded_file(payload: dict[str, Any]) -> Path:
-    """The file of a component's payload, which is taken as it came (`preprocess=False`).
+    """The file in a component's raw payload (`preprocess=False`).
 
     Gradio checks only payloads that call themselves its files; one of the same form without that mark reaches the
     handler with any path in it.
 
     Raises:
-        UserError: for a path that is not in the folder of uploads.
+        UserError: for a path outside the upload folder.
     """
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
@@ -78,7 +78,7 @@ def uploaded_file(payload: dict[str, Any]) -> Path:
 
 
 class Form(route_utils.GradioMultiPartParser):
-    """Gradio's parser of forms, with bounded fields. Whoever uses it removes its files where it fails."""
+    """Gradio's form parser, with bounded fields. If it fails, the caller removes its files."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -110,7 +110,7 @@ class Form(route_utils.GradioMultiPartParser):
 
 
 class _Received(route_utils.GradioUploadFile):
-    """Closed as soon as it is whole: a form may have more files than a process may have open."""
+    """A received file, closed as soon as it is complete: a form may have more files than a process may open."""
 
     async def seek(self, offset: int) -> None:
         await self.close()
@@ -124,7 +124,7 @@ class _UploadForm(Form):
 
 
 class Uploads:
-    """The address that files are sent to. What is broken off or refused leaves nothing.
+    """The upload route. Interrupted or refused uploads leave nothing behind.
 
     Args:
         context: whose limits and storage it is.
@@ -160,7 +160,7 @@ class Uploads:
                 return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     async def _upload(self, request: Request, address: str) -> list[str]:
-        """The paths of the files of a form, as gradio gives them."""
+        """The paths of the files in a form, as gradio returns them."""
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UploadError(
@@ -207,7 +207,7 @@ class Uploads:
                 await self._in_thread(self._end, folder)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What waits for the disk must not hold up other requests."""
+        """Run disk operations in a thread, so that they do not block other requests."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._threads)
 
     def _end(self, folder: Path) -> None:
@@ -215,7 +215,7 @@ class Uploads:
         self.context.storage.release(folder.name)
 
     async def _received(self, request: Request, name: str, address: str, length: int) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, while there is room for it and it keeps coming."""
+        """The chunks of the body as they arrive, while there is space and data keeps arriving."""
         deadline = time.monotonic() + LONGEST
         reserved, taken = length, 0
         megabytes = self.context.limits.upload_mb
@@ -239,7 +239,7 @@ class Uploads:
             yield chunk
 
     def _keep(self, files: list[route_utils.GradioUploadFile], address: str) -> list[str]:
-        """Move files to where gradio has them, by the hash of their content."""
+        """Move files to gradio's location, by the hash of their content."""
         paths = []
         for file in files:
             name = strip_invalid_filename_characters(Path(file.filename or "").name).replace("..", "")
@@ -251,7 +251,7 @@ class Uploads:
 
 
 def _forget(upload_id: str) -> None:
-    """How far the upload is: gradio remembers it for ever where no page asks."""
+    """Forget the progress of the upload, which gradio would otherwise keep forever if no page asks for it."""
     statuses = routes.file_upload_statuses
     statuses.stop_tracking(upload_id)
     statuses._signals.pop(upload_id, None)

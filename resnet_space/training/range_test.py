@@ -1,4 +1,4 @@
-"""The learning rate range test (Smith 2017, arXiv:1506.01186, section 3.3): which rates a network can learn at.
+"""The learning rate range test (Smith 2017, arXiv:1506.01186, section 3.3).
 
 `python -m resnet_space.training.range_test [RUN_DIR] --steps N` tests the configuration that it reads as JSON, from
 the weights of that run or from random ones, and prints a JSON object a line: the points, or at last why there are no
@@ -78,7 +78,7 @@ def range_test(
     What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is stored.
 
     Raises:
-        UserError: for data that is too little, or where nothing is trained by steps.
+        UserError: for too little data, or if nothing is trained in steps.
     """
     if plan(config.training, config.model)[-1].solved:
         raise UserError(
@@ -124,7 +124,7 @@ def range_test(
 
 
 def suggested_rate(points: Sequence[Point]) -> float | None:
-    """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls.
+    """The rate at which the loss falls fastest, on a logarithmic axis; None if it never falls.
 
     Only rates down to 1/15 of where it is nearly lowest count: further below, a random head's first steps fall at any.
     """
@@ -141,7 +141,7 @@ def suggested_rate(points: Sequence[Point]) -> float | None:
 
 
 def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
-    """What to set the rates to, to two digits, so that the last phase has the suggested one at the head."""
+    """The rates to set, to two digits, so that the last phase uses the suggested rate for the head."""
     rate = suggested_rate(points)
     if rate is None:
         return None
@@ -154,13 +154,13 @@ def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
 def points_apart(
     config: RunConfig, start: Path | None, *, seconds: float, steps: int | None = None
 ) -> Generator[Point | None, None, None]:
-    """`range_test` in a process of its own, whose memory is not this one's; closed, it ends that process.
+    """`range_test` in a separate process with its own memory; closing the generator ends that process.
 
     Args:
         config: what to test.
         start: the folder of the run whose weights to start from; None for random ones.
-        seconds: after which it is ended.
-        steps: at most; `STEPS` where they are left out.
+        seconds: time limit.
+        steps: maximum number; by default `STEPS`.
 
     Yields:
         Each point when it is there, and None at least every `POLL_SECONDS` meanwhile.
@@ -202,7 +202,7 @@ def _command(start: Path | None, steps: int) -> list[str]:
 
 
 def _forward_lines(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
-    """What a process says, and None at its end; a thread's work, as a pipe can only be waited for."""
+    """Forward the output lines of a process, then None; the target of a thread, because reading a pipe blocks."""
     with output:
         for line in output:
             lines.put(line)
@@ -234,7 +234,7 @@ def _points(
 
 
 def _reason(status: int, last: Sequence[str]) -> str:
-    """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
+    """Why a range test's process failed with this status; `last` is its last output line, if any."""
     if status < 0:
         killed = status == -signal.SIGKILL
         hint = ", possibly because memory ran out: halve the batch size" if killed else ""

@@ -1,6 +1,6 @@
-"""How a network is fine-tuned: a strategy is a list of phases, each with the parts that train and at which rates.
+"""Fine-tuning strategies: a strategy is a list of phases, each with the parts that train and their learning rates.
 
-A strategy registers itself: to add one, write the function that gives its phases under `@register_strategy(...)`.
+To add a strategy, write a function that returns its phases and decorate it with `@register_strategy(...)`.
 """
 
 import math
@@ -21,7 +21,7 @@ CBAM_RATES = {CHANNEL_ATTENTION: 0.1, SPATIAL_ATTENTION: 0.01}
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with one set of trainable parts.
+    """Consecutive epochs with the same trainable parts.
 
     `rates` has the peak learning rate of every part that trains, by its name: "stem", "layer1" or a single block as
     "layer1.0", "channel attention", "spatial attention", "head". What is not there is frozen, BatchNorm's running
@@ -44,13 +44,13 @@ Phases = Callable[[TrainConfig, ModelConfig, bool], list[Phase]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to fine-tune.
+    """A fine-tuning strategy.
 
     Attributes:
         id: what `TrainConfig.strategy` says.
-        label: what the page calls it.
+        label: display name.
         summary: what trains when, in a clause.
-        source: whose idea it is.
+        source: its origin.
         phases: gives the phases for (training, model, whether CBAM has random weights in a trained network); those
             without epochs are left out.
         start: whether it is meant for trained weights ("needed"), for random ones ("none") or for both ("optional").
@@ -81,7 +81,7 @@ def register_strategy(
     settings: Mapping[str, Any] | None = None,
     own_fields: Mapping[str, str] | None = None,
 ) -> Callable[[Phases], Phases]:
-    """Make the decorated function the phases of a new `Strategy`. Raises ValueError where another one has its id."""
+    """Register the decorated function as the phases of a new `Strategy`. Raises ValueError if the id is taken."""
 
     def register(phases: Phases) -> Phases:
         if id in STRATEGIES:
@@ -98,13 +98,13 @@ def from_random_weights() -> Strategy:
 
 
 def own_field_hint(field: str) -> str:
-    """What to say beside a field of TrainConfig that only some strategies read."""
+    """A hint for a field of TrainConfig that only some strategies use."""
     readers = [strategy for strategy in STRATEGIES.values() if field in strategy.own_fields]
     return f"{', '.join(reader.label for reader in readers)} only; {readers[0].own_fields[field]}"
 
 
 def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
-    """A strategy's own settings, with others given. Raises UserError for what is not allowed."""
+    """A strategy's default settings, with overrides. Raises UserError for invalid values."""
     own = STRATEGIES[strategy].settings if strategy in STRATEGIES else {}
     return TrainConfig(**{"dataset": dataset, "strategy": strategy} | dict(own) | settings)
 

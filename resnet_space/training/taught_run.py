@@ -1,4 +1,4 @@
-"""A run of what was learned from shown pictures, so that all that works with runs works with it.
+"""Write the result of teaching by showing as a run, so that everything that works with runs works with it.
 
 It is written from the solved head, not by `train(run)`. A training holds out a validation and a test set: of ten
 pictures a class it would learn from seven and be judged by two. This head has learned from all, and its test is what
@@ -36,7 +36,7 @@ LEFT_OUT = "Taught by showing: each picture was held out once and classified by 
 
 
 def config_of(backbone: Run, dataset: str, classes: tuple[str, ...]) -> RunConfig:
-    """Of a run that is taught with a dataset, on a frozen backbone."""
+    """The configuration of a run taught with a dataset, on a frozen backbone."""
     model = replace(backbone.config.model, classes=classes, temperature=1.0)
     return RunConfig(model, recipe(STRATEGY, dataset, start=backbone.name, epochs=1))
 
@@ -51,7 +51,7 @@ def write_taught_run(
     seconds: float,
     claim: Callable[[Run], None],
 ) -> Run:
-    """Write a run, or replace one that was written so.
+    """Write a run, or replace one that was written this way.
 
     Args:
         path: of the run's folder.
@@ -63,7 +63,7 @@ def write_taught_run(
         claim: makes a new run somebody's; one that is replaced stays whose it was.
 
     Raises:
-        UserError: where it cannot be written; then what was there is there.
+        UserError: if it cannot be written; then the old run stays.
     """
     made = Run(path.with_name(f".{path.name}.{os.getpid()}.tmp"), config)
     discard(made.path)  # of a process that was killed

@@ -1,4 +1,4 @@
-"""How many seconds of GPU time to ask for, and what it means when they are refused."""
+"""How many seconds of GPU time to request, and the meaning of refusals."""
 
 import math
 import re
@@ -23,35 +23,35 @@ DAILY_MINUTES = {"without an account": 2, "with a free account": 5, "with PRO": 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why no GPU was given, in a sentence or two, and how many seconds are left where that was told."""
+    """Why no GPU was granted, in one or two sentences, and the remaining seconds if reported."""
 
     reason: str
     left: int | None = None
 
 
 def expected_steps_per_second(config: RunConfig) -> float:
-    """A rough guess, for a run that was not measured yet."""
+    """A rough guess for a run that has not been measured yet."""
     return LAYERS_PER_SECOND / config.model.entry.depth
 
 
 def steps_per_second(metrics: Sequence[Metric]) -> float | None:
-    """The pace of a run so far, its validations included; None before the first reported step."""
+    """The pace of a run so far, including validation; None before the first reported step."""
     last = last_metric(metrics, "step")
     return last["step"] / last["seconds"] if last and last["seconds"] > 0 else None
 
 
 def needed_seconds(steps: float, pace: float, setup: float = SETUP_SECONDS) -> float:
-    """For so many more steps at so many a second, in one slice."""
+    """Seconds needed for `steps` more steps at this pace, in one slice."""
     return setup + RESERVE * steps / pace + LEAVING_SECONDS
 
 
 def seconds_to_ask(needed: float, *, measured: bool, most: int = MOST_SECONDS) -> int:
-    """For the next slice: no more than is needed, nor than a slice may have, and little before the pace is known."""
+    """Seconds to request for the next slice: limited by the need and the maximum, and few before the pace is known."""
     return math.ceil(min(needed, most if measured else min(most, FIRST_SECONDS)))
 
 
 def refusal(error: Exception) -> Refusal | None:
-    """What an error of the package `spaces` means; None for any other, and for one from within a slice."""
+    """The meaning of an error of the package `spaces`; None for other errors, and for errors from within a slice."""
     title, message = str(getattr(error, "title", "")), str(error)
     if title == "ZeroGPU quota exceeded":
         left = re.search(r"requested vs\. (-?\d+)s left", message)
@@ -76,7 +76,7 @@ def refusal(error: Exception) -> Refusal | None:
 
 
 def quota_words(seconds: float) -> str:
-    """What a training will ask for, beside what visitors have; how much of theirs is left is told only in a refusal."""
+    """The GPU time a training needs, and the daily quotas; the remaining quota is only reported in a refusal."""
     minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
     least = min(DAILY_MINUTES.values())
     words = (
