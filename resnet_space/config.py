@@ -175,8 +175,8 @@ class TrainConfig:
         cutmix: alpha of CutMix (Yun et al. 2019); 0 disables it; with both, each batch draws one of them.
         clip_norm: maximum l2 norm of the gradient; 0 disables clipping.
         ema: decay of the exponential moving average of the weights, which is then saved; 0 disables it.
-        more_epochs: epochs of each later extension: it repeats the last phase, with a new rise and fall of
-            its rates (warm restarts, Loshchilov & Hutter 2017).
+        more_epochs: epochs of each later extension: it repeats the last phase, with a new rise and fall of its rates
+            (warm restarts, Loshchilov & Hutter 2017).
         patience: early stopping in the last phase after this many epochs without improvement; 0 disables it.
         crop: "padded" is a random crop after zero padding, "resized" a random resized crop (Szegedy et al. 2015).
         crop_padding: padding in pixels for "padded"; 0 disables cropping.

@@ -35,8 +35,8 @@ class Prediction:
         attention: the gates of every CBAM; empty if not requested.
         indices: of the classes among the run's classes.
         logits: float32 [C] of all classes, not divided by the temperature.
-        ood_score: how unlike the training images this one is: above 1, more than 95 % of the validation images are
-            (see `explain.ood`); None if the run has no feature statistics.
+        ood_score: how unlike the training images this one is: above 1, more than 95 % of the validation images are (see
+            `explain.ood`); None if the run has no feature statistics.
         features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
             sees it; only if requested.
         note: decisions made when the picture was read, such as the scale of its 16 bits; often empty.
@@ -60,8 +60,8 @@ class Prediction:
 
     @property
     def warnings(self) -> list[str]:
-        """Caveats as plain sentences: how the picture was read, that it is unlike
-        the training images, that the probabilities are not calibrated. Often empty.
+        """Caveats as plain sentences: how the picture was read, that it is unlike the training images, that the
+        probabilities are not calibrated. Often empty.
         """
         unusual = (
             "This picture is unlike the training images: its features are further from theirs "

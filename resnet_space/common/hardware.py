@@ -115,8 +115,8 @@ def nvidia_gpus() -> int:
 def bfloat16_is_faster() -> bool:
     """Whether this CPU convolves faster in bfloat16 than in float32. Measured once, in some 30 ms.
 
-    The CPU's instruction set does not decide this: on an AMD EPYC bfloat16 gained much, an Intel Xeon without AMX
-    takes 1.6 times as long with them as in float32.
+    The CPU's instruction set does not decide this: on an AMD EPYC bfloat16 is much faster, on an Intel Xeon without AMX
+    it takes 1.6 times as long as float32.
     """
     import torch
 

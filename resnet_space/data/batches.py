@@ -107,9 +107,9 @@ def training_batches(
     They are made on `device`, or else where the data is. Where `rows` are given only these of each batch are made, as
     they are in the whole one.
 
-    The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that
-    was interrupted continues with exactly the batches it would have seen. An incomplete last batch is dropped, because
-    one with very few images disturbs BatchNorm; the next epoch is shuffled again.
+    The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that was
+    interrupted continues with exactly the batches it would have seen. An incomplete last batch is dropped, because one
+    with very few images disturbs BatchNorm; the next epoch is shuffled again.
     """
     for step, batch in enumerate(batch_indices(len(data), training, epoch, first_step), first_step):
         chosen = (batch if rows is None else batch[rows]).to(data.images.device)

@@ -1,9 +1,9 @@
 """Convert any picture to the square RGB image that a model sees.
 
-All pictures are read here, so that any problem with one raises an `ImageError`. Memory stays within 12
-bytes a pixel, beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low
-bytes of its channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are
-decoded at the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
+All pictures are read here, so that any problem with one raises an `ImageError`. Memory stays within 12 bytes a pixel,
+beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low bytes of its
+channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are decoded at
+the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
 """
 
 import ctypes

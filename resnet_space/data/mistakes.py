@@ -1,7 +1,7 @@
 """Misclassified pictures with their correct labels: a small dataset that grows by one picture at a time.
 
-It has the layout of every other imported dataset (parquet, the Hub's metadata), so that a training can
-learn from it and the Hub's viewer shows it. Its classes are those of the run, in the run's order.
+It has the layout of every other imported dataset (parquet, the Hub's metadata), so that a training can learn from it
+and the Hub's viewer shows it. Its classes are those of the run, in the run's order.
 """
 
 from collections.abc import Sequence

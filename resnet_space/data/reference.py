@@ -19,8 +19,8 @@ SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
 class DatasetRef:
     """A reference to a dataset: on this machine by its name, or on the Hub.
 
-    A Hub dataset is written "owner/name@revision#config?label=column&image=column", where everything except the name
-    is optional; `label` and `image` override the columns chosen by `classification_columns`.
+    A Hub dataset is written "owner/name@revision#config?label=column&image=column", where everything except the name is
+    optional; `label` and `image` override the columns chosen by `classification_columns`.
     """
 
     name: str

@@ -126,8 +126,8 @@ def load_split(
         folder: for the file; by default the system's temporary folder.
 
     Raises:
-        UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where
-            the disk has no room for them.
+        UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
+            disk has no room for them.
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
@@ -311,9 +311,9 @@ def load_splits(
 ) -> Splits:
     """The splits of the configured dataset, decoded to `size` pixels.
 
-    Validation images are drawn from the training images (stratified, seeded) unless the dataset has validation and
-    test images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet,
-    whose test labels are secret; where it has neither, a fifth of the training images.
+    Validation images are drawn from the training images (stratified, seeded) unless the dataset has validation and test
+    images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet, whose
+    test labels are secret; where it has neither, a fifth of the training images.
 
     Where memory has no room for them they go to files in `folder`, which nobody else uses, and where a process that
     was killed may have left its own.
@@ -327,8 +327,8 @@ def load_splits(
         folder: for the files; by default the system's temporary folder.
 
     Raises:
-        UserError: if the dataset cannot be read, has too few images, or lacks one of the members, or the disk has
-            no room for them.
+        UserError: if the dataset cannot be read, has too few images, or lacks one of the members, or the disk has no
+            room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
         left.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """Pictures that a visitor shows to teach classes: a dataset that changes by a few pictures at a time.
 
-It has the layout of every other imported dataset: one parquet file in the Hub's layout, whose classes are
-those that have pictures. Beside it, `taught.json` holds the order of all classes, including empty ones, and
-the name of the run that is trained on them. Both are replaced atomically, so a crash loses no picture. The file is
-written anew at each change, as one table, never as a list of pictures in Python: 1,000 pictures of 50 KB take 0.1 s.
+It has the layout of every other imported dataset: one parquet file in the Hub's layout, whose classes are those that
+have pictures. Beside it, `taught.json` holds the order of all classes, including empty ones, and the name of the run
+that is trained on them. Both are replaced atomically, so a crash loses no picture. The file is written anew at each
+change, as one table, never as a list of pictures in Python: 1,000 pictures of 50 KB take 0.1 s.
 
 A picture is identified by its content: there are no duplicates, and a picture shown for another class moves there.
 """

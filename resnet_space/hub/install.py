@@ -1,7 +1,7 @@
 """Turn the files of an untrusted repository into a run: select the files, limit their size, check that they fit.
 
-Weights are only accepted as safetensors because a pickle can run code. The run appears once it is checked and its
-model is loaded.
+Weights are only accepted as safetensors because a pickle can run code. The run appears once it is checked and its model
+is loaded.
 """
 
 import os

@@ -1,10 +1,10 @@
 """Train a run on a Hub GPU with Hugging Face Jobs, at the user's expense.
 
-The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer
-(`python -m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, writes each metric to its log,
-and pushes the run from time to time and at the end (`published.py`). Here, a `Follower` (`follower.py`) appends the
-metrics to the run's folder, as a trainer would, and fetches the weights when they are ready. A run that returns from a
-job is a run like any other.
+The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer (`python
+-m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, writes each metric to its log, and
+pushes the run from time to time and at the end (`published.py`). Here, a `Follower` (`follower.py`) appends the metrics
+to the run's folder, as a trainer would, and fetches the weights when they are ready. A run that returns from a job is a
+run like any other.
 """
 
 import json

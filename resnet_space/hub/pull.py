@@ -1,8 +1,8 @@
 """Pull a model from the Hub, pushed by `push_run` or a ResNet of timm and torchvision, as a run.
 
-Only the files of a run are fetched, each below a size limit, and weights only as safetensors because a pickle
-can run code. All content is validated: see `checks.py`. The run appears when it is complete and its model was
-loaded; `source.json` records its origin.
+Only the files of a run are fetched, each below a size limit, and weights only as safetensors because a pickle can run
+code. All content is validated: see `checks.py`. The run appears when it is complete and its model was loaded;
+`source.json` records its origin.
 """
 
 import itertools
@@ -89,8 +89,8 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
     Args:
         repo_id: "owner/name".
         revision: a branch, tag or commit; None is what the repository has now.
-        token: of the user, for private and gated repositories; None uses the login saved on this machine, and
-            none on a Space.
+        token: of the user, for private and gated repositories; None uses the login saved on this machine, and none on a
+            Space.
 
     Raises:
         HubError: if it is not a supported model, cannot be read with this token, or cannot be downloaded.
@@ -134,8 +134,8 @@ def pull_run(
 ) -> Run:
     """The run `root/owner.name`, created from a Hub repository.
 
-    If the same commit was pulled before, that run is returned after the Hub has confirmed that it may be read with
-    this token. If the name is taken by something else, a suffix such as -2 is added.
+    If the same commit was pulled before, that run is returned after the Hub has confirmed that it may be read with this
+    token. If the name is taken by something else, a suffix such as -2 is added.
 
     Args:
         repo_id, revision, token: as in `describe_model`.

@@ -63,8 +63,8 @@ def push_run(
 ) -> str:
     """Commit a run to a repository, which is created if it does not exist. It may take minutes.
 
-    A run that is already in the repository is replaced; other files stay. Somebody's model that
-    is not a run is never overwritten.
+    A run that is already in the repository is replaced; other files stay. Somebody's model that is not a run is never
+    overwritten.
 
     Args:
         run: with weights; its card is rewritten for the repository.

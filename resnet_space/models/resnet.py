@@ -1,9 +1,9 @@
 """ResNet (He et al. 2015, arXiv:1512.03385): the ImageNet family 18 to 152 and the CIFAR family 20 to 110.
 
-Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything worth
-observing is a submodule whose output is not changed afterwards: `block.downsample` sees x and gives shortcut(x),
-`block.cbam` sees the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum
-before the last ReLU.
+Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything worth observing is
+a submodule whose output is not changed afterwards: `block.downsample` sees x and gives shortcut(x), `block.cbam` sees
+the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum before the last
+ReLU.
 """
 
 from collections.abc import Callable

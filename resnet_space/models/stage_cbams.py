@@ -1,8 +1,8 @@
 """A CBAM after every stage, or after the last one, for any network that fulfils the contract.
 
-The network keeps its modules and parameter names, so that its weights load as they are. Added are
-`cbam1`, `cbam2`, ..., by the number of the stage: a forward hook on the module that ends the stage puts the module's
-output through the CBAM. A new CBAM is an identity (see `cbam`), so that the logits do not change.
+The network keeps its modules and parameter names, so that its weights load as they are. Added are `cbam1`, `cbam2`,
+..., by the number of the stage: a forward hook on the module that ends the stage puts the module's output through the
+CBAM. A new CBAM is an identity (see `cbam`), so that the logits do not change.
 
 The spatial gate's kernel is at most half as wide as the map, and the border is continued instead of filled with zeros:
 a kernel of 7 on the 7 x 7 positions that a photograph leaves learns little but how far the border is.

@@ -68,8 +68,8 @@ class Run(Weights, Turn):
         Args:
             path: the folder; it must not exist yet.
             config: what to train, and how; its temperature is reset.
-            start: the run whose weights to start from; they are copied, so that the new run stands on its own,
-                without its head where the classes differ.
+            start: the run whose weights to start from; they are copied, so that the new run stands on its own, without
+                its head where the classes differ.
 
         Raises:
             UserError: if the name is invalid or taken, or `start` has no weights.

@@ -63,8 +63,8 @@ class Status:
 
     Attributes:
         reason: one sentence, for a training that failed or was stopped by a limit.
-        cause: what a retry should change: "memory", "loss"; "job" for a training that may continue
-            elsewhere but is not followed here; or empty.
+        cause: what a retry should change: "memory", "loss"; "job" for a training that may continue elsewhere but is not
+            followed here; or empty.
         place: in the queue, 1 is the next; 0 if it is not queued.
         note: unreadable parts of the run's files; mostly empty.
         doing: the current activity of an active training.
@@ -197,8 +197,7 @@ class Trainer:
     def stop(self, run: Run) -> None:
         """Remove a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
 
-        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it.
-        it.
+        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it. it.
 
         Raises:
             BusyError: if the system refuses.

@@ -1,7 +1,7 @@
 """Limit the connections to the server per address, and close idle new ones.
 
-uvicorn has no such limit, and each connection takes one of the process's file handles: when all are
-taken, nobody else can connect.
+uvicorn has no such limit, and each connection takes one of the process's file handles: when all are taken, nobody else
+can connect.
 """
 
 import sys

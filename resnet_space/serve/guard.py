@@ -1,7 +1,7 @@
 """Middleware that protects a public app: the password, request limits per address, headers.
 
-Gradio protects most of its own routes with the password, but neither those that an app adds nor the description of
-its endpoints in the page; and it limits only the size of a file.
+Gradio protects most of its own routes with the password, but neither those that an app adds nor the description of its
+endpoints in the page; and it limits only the size of a file.
 """
 
 import asyncio
@@ -112,8 +112,8 @@ def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
 def address_of(scope: Scope, *, proxied: bool) -> str:
     """The address to count a request for: the client's, or the one reported by the proxy in front of the app.
 
-    Anybody can send the header with made-up addresses, to which proxies append: the last public one is what
-    the outermost proxy saw. For IPv6 it is the network, because one visitor has 2^64 addresses.
+    Anybody can send the header with made-up addresses, to which proxies append: the last public one is what the
+    outermost proxy saw. For IPv6 it is the network, because one visitor has 2^64 addresses.
     """
     address = str((scope.get("client") or ("",))[0])
     if proxied:

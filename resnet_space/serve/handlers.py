@@ -1,7 +1,7 @@
 """Wraps every handler, whatever the route: the queue, `/run`, `/call`, MCP.
 
-It determines the address and the cost of a call, limits concurrency, and turns errors into messages. A
-handler is marked with `costly` if it uses much compute. Without limits, on one's own machine, no call is held up.
+It determines the address and the cost of a call, limits concurrency, and turns errors into messages. A handler is
+marked with `costly` if it uses much compute. Without limits, on one's own machine, no call is held up.
 """
 
 import asyncio
@@ -49,9 +49,7 @@ def costly(handler: F) -> F:
 
 
 def costs(share: float) -> Callable[[F], F]:
-    """Mark a cheaper costly handler, which an address may call more often: a share of 0.1
-    counts as a tenth of a call.
-    """
+    """Mark a cheaper costly handler, which may be called more often: a share of 0.1 counts as a tenth of a call."""
 
     def mark(handler: F) -> F:
         vars(handler)["cost"] = share

@@ -1,8 +1,8 @@
 """Inventory of visitors' data on disk: kind, size, last use, and how to delete it.
 
-Only runs and datasets created by visitors of a public app are listed: they are marked when they are created.
-Data created while the app was private is never touched, even if the app is shared later. Runs that are training or
-queued stay, with their data.
+Only runs and datasets created by visitors of a public app are listed: they are marked when they are created. Data
+created while the app was private is never touched, even if the app is shared later. Runs that are training or queued
+stay, with their data.
 """
 
 import math

@@ -34,8 +34,8 @@ class Options:
         host: address to listen on; None is gradio's default: this machine only, or all addresses on a Space.
         port: of it.
         share: whether a public link is wanted.
-        accounts: (user, password) pairs that may sign in; empty: no password is needed. Excluded from
-            the representation, so that no log shows it.
+        accounts: (user, password) pairs that may sign in; empty: no password is needed. Excluded from the
+            representation, so that no log shows it.
         readonly: whether visitors may only look.
         checkpoints: the folder of runs.
         data: the folder of imported datasets.

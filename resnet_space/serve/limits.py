@@ -31,8 +31,8 @@ class Limits:
         epochs: passes over the training images.
         minutes: of training; then it stops and keeps its best weights.
         images: training images of the dataset.
-        batch_mb: megabytes of memory for training on one batch, as `footprint.batch_bytes` estimates; without
-            it, this machine's memory is the limit.
+        batch_mb: megabytes of memory for training on one batch, as `footprint.batch_bytes` estimates; without it, this
+            machine's memory is the limit.
         queue: maximum number of queued trainings.
         days: until a visitor's run or dataset is deleted, counted from its last change.
         gigabytes: of all visitors' data; beyond it, the oldest is deleted.

@@ -1,7 +1,7 @@
 """Messages to visitors: one sentence, as a toast on the page or as an endpoint's error.
 
-All messages pass through here because the page shows them as HTML,
-and they often repeat the visitor's input, which may be markup, a token in the wrong field, or twenty megabytes.
+All messages pass through here because the page shows them as HTML, and they often repeat the visitor's input, which may
+be markup, a token in the wrong field, or twenty megabytes.
 """
 
 import gradio as gr

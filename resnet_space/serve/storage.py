@@ -1,8 +1,8 @@
 """Disk space and retention of visitors' data on a shared machine.
 
-All visitors' data on disk is counted here, has one limit, and is cleaned up here: runs with their training
-files, datasets, uploads and exports (`temporary`), leftovers of killed processes, and on a Space, whose disk belongs
-to the app, the Hub client's cache, which can be downloaded again. `inventory` lists it.
+All visitors' data on disk is counted here, has one limit, and is cleaned up here: runs with their training files,
+datasets, uploads and exports (`temporary`), leftovers of killed processes, and on a Space, whose disk belongs to the
+app, the Hub client's cache, which can be downloaded again. `inventory` lists it.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The folder for temporary files of visitors: uploads, exports, tables, gradio's own copies.
 
-Each app has one, below the system's temporary folder or the folder named by GRADIO_TEMP_DIR, and holds a
-lock in it as long as it runs: so the next app to start recognises and removes the leftovers of a dead one.
+Each app has one, below the system's temporary folder or the folder named by GRADIO_TEMP_DIR, and holds a lock in it as
+long as it runs: so the next app to start recognises and removes the leftovers of a dead one.
 """
 
 import atexit

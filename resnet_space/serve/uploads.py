@@ -1,8 +1,7 @@
-"""Uploads of visitors: limit them, and open only uploaded files, whatever path
-or URL a request names.
+"""Uploads of visitors: limit them, and open only uploaded files, whatever path or URL a request names.
 
-`Uploads` replaces gradio's upload route, which limits only the size of a file, leaves
-interrupted uploads on disk, and holds form fields in memory.
+`Uploads` replaces gradio's upload route, which limits only the size of a file, leaves interrupted uploads on disk, and
+holds form fields in memory.
 """
 
 import asyncio

@@ -30,8 +30,8 @@ def second_stream(
 ) -> Iterator[Batch | None]:
     """Endless batches of the objective's second set, from this step of the whole training on; None without one.
 
-    Its epochs are independent of those of the first stream. A batch depends only on its step, so that a
-    resumed training sees the same batches.
+    Its epochs are independent of those of the first stream. A batch depends only on its step, so that a resumed
+    training sees the same batches.
     """
     while data is None:
         yield None

@@ -1,7 +1,7 @@
 """Evaluation on the test images: one pass over them, stored in the run's folder.
 
-Stored for every image are its label, the most probable classes and its loss: enough for all metrics and error
-views, in 52 bytes per image, whatever the number of classes.
+Stored for every image are its label, the most probable classes and its loss: enough for all metrics and error views, in
+52 bytes per image, whatever the number of classes.
 """
 
 from collections.abc import Iterator

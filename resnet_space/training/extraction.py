@@ -1,9 +1,9 @@
 """Compute features of pictures with a frozen network once: the classifier's input, and the channel means for the
 out-of-distribution score.
 
-The forward pass uses the fastest exact backend on this machine: PyTorch, or on a CPU ONNX Runtime if it is
-faster and its results agree. This is measured on the first pictures and stored. Features in a `FeatureStore`
-are not computed again.
+The forward pass uses the fastest exact backend on this machine: PyTorch, or on a CPU ONNX Runtime if it is faster and
+its results agree. This is measured on the first pictures and stored. Features in a `FeatureStore` are not computed
+again.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """A disk cache of features, so that no forward pass is repeated.
 
-One SQLite file beside the runs. The key of a row is its extractor (the weights before the head, and the
-preprocessing) and the picture's pixels, so that another head, a second training or the same picture uploaded again
-finds it, in whatever dataset it is. At most `MAX_BYTES` are kept; the oldest rows go first.
+One SQLite file beside the runs. The key of a row is its extractor (the weights before the head, and the preprocessing)
+and the picture's pixels, so that another head, a second training or the same picture uploaded again finds it, in
+whatever dataset it is. At most `MAX_BYTES` are kept; the oldest rows go first.
 """
 
 import sqlite3

@@ -67,8 +67,8 @@ def train(
     needed to continue from exactly that step with `resume=True`. After the last epoch, the best epoch's weights are
     evaluated on the test images, once; a training that was extended afterwards records the number of test evaluations.
 
-    If a phase solves the head, the features of all images are computed once, in the loop; if only the head
-    is trained, they also serve to test and to calibrate.
+    If a phase solves the head, the features of all images are computed once, in the loop; if only the head is trained,
+    they also serve to test and to calibrate.
 
     Several processes (see `distributed`) iterate it together and stop at the same metric; only the first writes, and
     tests.

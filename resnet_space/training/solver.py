@@ -1,8 +1,8 @@
 """A linear classifier solved on features instead of trained in steps: multinomial logistic regression by L-BFGS.
 
-The loss is convex, so there is one best head for every strength of the l2 penalty. A path of heads is solved from
-the strongest penalty on, each initialised from the previous one (Friedman et al. 2010, section 2.5); the validation
-images choose the best.
+The loss is convex, so there is one best head for every strength of the l2 penalty. A path of heads is solved from the
+strongest penalty on, each initialised from the previous one (Friedman et al. 2010, section 2.5); the validation images
+choose the best.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,9 +1,9 @@
 """Train and evaluate a head on features of a frozen network from pictures that a visitor shows.
 
-The head is solved (see `solver`) on all pictures. Its accuracy cannot be measured on the pictures that it
-was trained on, of which there may be ten per class and which it always recognises. So every picture is held out once:
-up to `LEAVE_ONE_OUT` of them one at a time, more in `FOLDS` parts (Stone 1974). What heads that have not seen a
-picture make of it gives the accuracy, the strength of the penalty and the temperature (see `calibration`).
+The head is solved (see `solver`) on all pictures. Its accuracy cannot be measured on the pictures that it was trained
+on, of which there may be ten per class and which it always recognises. So every picture is held out once: up to
+`LEAVE_ONE_OUT` of them one at a time, more in `FOLDS` parts (Stone 1974). What heads that have not seen a picture make
+of it gives the accuracy, the strength of the penalty and the temperature (see `calibration`).
 
 Whether a picture is unlike all that were shown is told by the cosine distance of its features to the nearest of them
 (Sun et al. 2022, arXiv:2204.06507, with k = 1); the limit is one within which 95 % of the pictures lie, each from those

@@ -47,8 +47,8 @@ class Decision:
 class ImportReport:
     """The result of an import: `counts` is split -> class -> images, without missing splits.
 
-    `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only.
-    `choices` lists the alternatives, by the name of `import_archive`'s parameter.
+    `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only. `choices`
+    lists the alternatives, by the name of `import_archive`'s parameter.
     """
 
     classes: tuple[str, ...]

@@ -48,9 +48,9 @@ def select(
 ) -> Selection:
     """Sort images into splits and classes, and leave out those that would invalidate a test.
 
-    Without split folders, all images are for training. A class must occur in the training
-    split. Of exact copies in several splits, the training copy stays, then the test copy before the validation copy: a
-    model must not be tested on images it has seen.
+    Without split folders, all images are for training. A class must occur in the training split. Of exact copies in
+    several splits, the training copy stays, then the test copy before the validation copy: a model must not be tested
+    on images it has seen.
 
     Raises:
         UserError: if the folders do not form a dataset.

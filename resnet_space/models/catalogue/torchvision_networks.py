@@ -1,5 +1,5 @@
-"""Networks of torchvision that can be explored with random weights: one of each type of
-residual network, and two without residual additions.
+"""Networks of torchvision that can be explored with random weights: one of each type of residual network, and two
+without residual additions.
 """
 
 from functools import partial

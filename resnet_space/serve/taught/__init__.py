@@ -1,11 +1,11 @@
 """Teaching by showing: a visitor's pictures, class by class, and the model that is trained again after each change.
 
-A change is saved before anything is computed, so neither a crash nor a reload loses a picture. Then only new
-pictures need a forward pass, and a moment later the head is solved, a run is written, and any picture can be
-classified. `Teaching.change` is a generator of the steps, so that its caller can report progress.
+A change is saved before anything is computed, so neither a crash nor a reload loses a picture. Then only new pictures
+need a forward pass, and a moment later the head is solved, a run is written, and any picture can be classified.
+`Teaching.change` is a generator of the steps, so that its caller can report progress.
 
-The features of recently used sets are in memory, all others on disk (`training.feature_store`). The pictures
-themselves are never in memory, except 64 at a time.
+The features of recently used sets are in memory, all others on disk (`training.feature_store`). The pictures themselves
+are never in memory, except 64 at a time.
 
 Files: `network` (the frozen network), `memory` (the cached state of each set), `cards` (the runs' model cards).
 """

@@ -1,9 +1,8 @@
 """Trains a run in slices of ZeroGPU time; each slice saves its state, and the next one continues from it.
 
 The main process has no GPU: it prepares everything that needs none, requests slices, and records how the run ended. A
-    slice
-runs in a forked process, which may serve several: state set there is lost, signals cannot be handled,
-DataLoader workers cannot start, and yielded values are pickled. The two processes share only the run's folder.
+slice runs in a forked process, which may serve several: state set there is lost, signals cannot be handled, DataLoader
+workers cannot start, and yielded values are pickled. The two processes share only the run's folder.
 """
 
 import math
