@@ -59,7 +59,7 @@ def test_every_strategy_is_described_and_says_which_fields_of_a_configuration_it
         recipe(name, "-")
         assert {field.name for field in fields(TrainConfig)} >= {*strategy.settings, *strategy.own_fields}
     assert [strategy.id for strategy in STRATEGIES.values() if strategy.start == "none"] == ["scratch"]
-    assert own_field_hint("layer_decay") == "discriminative only; 1 is none"
+    assert own_field_hint("layer_decay") == "discriminative only; 1 disables it"
 
 
 def test_a_strategy_from_outside_is_registered_and_trains(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_after_its_training_a_run_knows_how_sure_it_may_be_and_what_is_usual(lea
     assert calibration["loss_after"] <= calibration["loss_before"] + 1e-4
     assert load_feature_statistics(learned.run) is not None
     assert [check.method for check in sanity_checks(learned.metrics)] == [m["method"] for m in learned.events("sanity")]
-    assert "Confidence and maps" in card_text(learned.run, learned.metrics)
+    assert "Calibration and heatmaps" in card_text(learned.run, learned.metrics)
 
 
 def test_an_epoch_that_is_not_the_best_leaves_the_weights_alone(tmp_path: Path) -> None:
@@ -623,13 +623,13 @@ def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
 def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", SHORT)
     run.save_weights(short.run.load_weights())
-    with pytest.raises(UserError, match=r"^run cannot go on: .* is not on this machine\.$"):
+    with pytest.raises(UserError, match=r"^run cannot be resumed: .* is not on this machine\.$"):
         next(train(run, resume=True))
 
 
 def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
     config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
-    with pytest.raises(UserError, match=r"^The classes of run are not those of the dataset slice\.$"):
+    with pytest.raises(UserError, match=r"^The classes of run differ from those of the dataset slice\.$"):
         next(train(Run.create(tmp_path / "run", config)))
 
 
