@@ -119,7 +119,7 @@ def features_of(schema: pa.Schema) -> Features:
 def class_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of a ClassLabel; empty for any other type."""
     names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    # Not whatever a README's YAML may nest there: its text could be endless.
+    # Nothing nested from a README's YAML: its text could be endless.
     if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
         return ()
     return tuple(map(str, names))
@@ -271,7 +271,7 @@ def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[st
     told = []
     if unknown:
         reason = f"because there are no training images of {named(unknown)}"
-        if split == "train":  # of a dataset that has grown since
+        if split == "train":  # the dataset has gained classes since
             reason = f"because the run has no class {named(unknown)}"
         told.append(f"{left_out(sum(unknown.values()), split)} {reason}.")
     own = class_names(features_of(schema).get(columns.label, {})) if columns.values is None else ()

@@ -71,7 +71,7 @@ def load_decoded(folder: Path) -> Splits:
     about = json.loads((folder / INDEX).read_text(encoding="utf-8"))
 
     def read(name: str | None) -> Tensor | None:
-        # Copy-on-write, as torch warns of memory that cannot be written to; nobody does.
+        # Copy-on-write, because torch warns about read-only memory; nothing is written to it.
         return None if name is None else torch.from_numpy(np.load(folder / name, mmap_mode="c", allow_pickle=False))
 
     def read_set(name: str) -> ImageSet:

@@ -67,8 +67,8 @@ CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other
 _ADDRESS = re.compile(r"(https?://)?([a-z0-9.-]+\.)?(huggingface\.co|hf\.co)/", re.I)
 
 _TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
-_MOST_TRIED = 12  # configurations, each at the cost of two requests
-_MOST_LABEL_BYTES = 64_000_000  # of a column that is looked through before a download
+_MOST_TRIED = 12  # configurations, each with two requests
+_MOST_LABEL_BYTES = 64_000_000  # of a column that is searched before a download
 _MOST_LABEL_ROWS = 10_000_000
 _MOST_LABEL_FILES = 200
 _README_BYTES = 1_000_000
@@ -140,7 +140,7 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
         return known[:limit]
     try:
         with translated_errors(HubRequest("The list of datasets", "datasets"), UserError):
-            # Many datasets do not say what they are for: rather than nothing, offer those of any task.
+            # Many datasets do not declare a task: rather than nothing, offer those of any task.
             tagged = search_repositories("datasets", query, limit, filter="task_categories:image-classification")
             return tagged or search_repositories("datasets", query, limit)
     except UserError:
@@ -187,7 +187,7 @@ def describe_dataset(
         try:
             return _described(asked, CONVERTED, token)
         except RevisionNotFoundError:
-            raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
+            raise unusable from None  # no conversion: report the problem with the repository's own files
 
 
 def clean_id(text: str) -> str:

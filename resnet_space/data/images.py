@@ -25,17 +25,17 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.bands import TiffBands
 from resnet_space.data.deep import Scale, blank, colour_strips, grey_strips, in_rgb, on_white, rows, strips_of
 
-# Not all that Pillow knows: EPS, for one, would be run by Ghostscript.
+# Not all formats of Pillow: EPS, for example, would be run by Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 USUAL = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands
-MAX_PIXELS = 50_000_000  # to decode: of a 50-megapixel photograph; as RGB they take 200 MB
-# A JPEG may have more where fewer are enough: its decoder makes it smaller, block by block. Pillow refuses 179 million.
+MAX_PIXELS = 50_000_000  # a 50-megapixel photograph, which takes 200 MB as RGB
+# A JPEG may have more if fewer are enough: its decoder reduces it block by block. Pillow refuses 179 million.
 MAX_JPEG_PIXELS = 150_000_000
 LARGE = 4_000_000  # pixels: 16 MB
 ORIENTATION, SAMPLES = 274, 277  # tags of EXIF and TIFF
 GREY = ("L", "I", "I;16", "I;16B", "F")
-# What a pixel costs, in a PNG's or a JPEG's: time, and memory of the decoder's own, up to 20 bytes for JPEG 2000.
+# Cost of a pixel relative to PNG and JPEG: time, and the decoder's own memory, up to 20 bytes for JPEG 2000.
 COSTS = {"JPEG2000": 4, "WEBP": 2, "AVIF": 2, "HEIF": 2}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -252,7 +252,7 @@ class _Lane:
                 self._change.notify_all()
 
 
-# Two, so that a photograph does not wait behind somebody's row of the largest pictures.
+# Two, so that a photograph does not wait behind a series of very large pictures.
 _SMALL, _LARGE = _Lane(MAX_PIXELS // 2), _Lane(MAX_PIXELS)
 
 
@@ -293,7 +293,7 @@ def _identified(file: IO[bytes]) -> ImageFile | TiffBands:
         try:
             file.seek(0)
             return kind(file)
-        except Exception:  # it is neither, or one of a kind that is not read
+        except Exception:  # it is neither, or of an unsupported type
             raise UnidentifiedImageError from None
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
@@ -345,7 +345,7 @@ def _load(image: ImageFile) -> object:
     image.load()
     try:
         return image.getexif().get(ORIENTATION)
-    except Exception:  # a block that is none; the picture is whole
+    except Exception:  # an invalid block; the picture itself is complete
         return None
 
 

@@ -15,9 +15,9 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives.writing import UNFINISHED, image_schema, stored_bytes
 from resnet_space.data.columns import classification_columns, readable
 
-MISTAKES = "mistakes"  # how the names of their folders begin
+MISTAKES = "mistakes"  # prefix of their folder names
 FILE = "train-00000-of-00001.parquet"
-MOST = 2_000  # pictures in one; the file is written anew for each
+MOST = 2_000  # pictures per set; the file is rewritten for each
 MOST_BYTES = 200_000_000
 
 

@@ -31,11 +31,11 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import TEST_SHARE
 
-MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
+MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
-COPIED_BYTES = 1_000_000_000  # of a set's images; larger ones would be in memory three times when they are divided
-DECODING = ".images-"  # begins the names of files of decoded images, which end with their process
-MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
+COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
+DECODING = ".images-"  # prefix of temporary files with decoded images, which end with their process
+MEMORY_SHARE = 0.25  # of all memory, for a split's pixels, unless RESNET_SPACE_IMAGE_MEMORY_MB is set
 
 
 class UnlabelledError(UserError):
@@ -217,7 +217,7 @@ def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
     size = math.prod(shape)
     if size <= _memory():
         return np.empty(shape, dtype=np.uint8)
-    # It has a name, so that whoever measures the folder finds it.
+    # It has a name, so that measurements of the folder include it.
     with tempfile.NamedTemporaryFile(prefix=DECODING, suffix=".tmp", dir=folder, delete=False) as file:
         try:
             _claim_room(file, size)

@@ -21,11 +21,11 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 
 SAMPLES = 12
-SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more
+SAMPLE_SIDE = 320  # maximum short side of a sample in pixels: usual models see no more
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
-PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
-TEST_SHARE = 0.2  # of the training images, where a dataset has nothing else to test with
-STORED = 256 / 224  # of the short side before the crop, as torchvision evaluates ResNets
+PHOTOGRAPH = 224  # input size in pixels for larger images, as in He et al. 2015
+TEST_SHARE = 0.2  # of the training images, if a dataset has no other test images
+STORED = 256 / 224  # short side before the crop relative to the crop, as in torchvision's evaluation of ResNets
 MIN_IMAGES_PER_CLASS = 10
 MAX_IMBALANCE = 10
 

@@ -31,8 +31,8 @@ LONGEST_NAME = 60  # characters of a class
 MOST_OF_A_NAME = 200  # characters of a file
 ROW_GROUP = 64  # pictures, which are read together
 COMPRESSION = {"image.bytes": "none", "image.path": "zstd", "label": "zstd"}  # pictures are compressed already
-THUMBNAIL = 112  # pixels, twice as many as it has on a page, as phones have several to one
-RECORDING = re.compile(r"recording-(\d+)-\d+\.jpg")  # the names of a camera's frames, by when the button was held
+THUMBNAIL = 112  # pixels, twice its size on the page, for high-density screens
+RECORDING = re.compile(r"recording-(\d+)-\d+\.jpg")  # file names of camera frames, by recording
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TaughtSet:
         position = {own.id: i for i, own in enumerate(self.used_classes)}
         return [position[picture.class_id] for picture in self.pictures]
 
-    # Changes, each a new value; `write_set` puts it on the disk
+    # Changes: each returns a new set, which `write_set` saves
 
     def with_class(self, name: str) -> "TaughtSet":
         """Add a class. Raises UserError for a name that is invalid or taken."""
@@ -265,7 +265,7 @@ def _table(changed: TaughtSet, before: Sequence[TaughtPicture], new: Mapping[str
     added = [new[picture.id] for picture in changed.pictures if picture.id not in there]
     rows = [{"bytes": picture.content, "path": picture.name[:MOST_OF_A_NAME]} for picture in added]
     parts.append(pa.array(rows, image))
-    # What was there comes first, in its order, and so it is in the set.
+    # Existing pictures come first, in the same order as in the set.
     return pa.table([pa.chunked_array(parts, image), pa.array(changed.labels(), pa.int64())], schema=schema)
 
 

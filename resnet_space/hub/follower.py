@@ -33,7 +33,7 @@ from resnet_space.runs import (
 
 STOP_LOOK_SECONDS = 1.0
 ENDED = (JobStage.COMPLETED, JobStage.CANCELED, JobStage.ERROR, JobStage.DELETED)
-AGAIN_SECONDS = (5.0, 20.0, 60.0, 120.0)  # after which a broken connection is tried anew
+AGAIN_SECONDS = (5.0, 20.0, 60.0, 120.0)  # delays before retries of a broken connection
 
 
 class Follower(threading.Thread):
@@ -77,9 +77,9 @@ class Follower(threading.Thread):
                     self._over.set()
                 run.withdraw_stop()
                 run.append_metric({"event": "end", **end, "time": round(time.time(), 1)})
-        except HubError as error:  # the job may still train: without an end the page offers to follow it anew
+        except HubError as error:  # the job may still train: without an "end", the page offers to follow it again
             self._note(str(error))
-        except UserError as error:  # another one follows it already, or the machine lacks something for the moment
+        except UserError as error:  # another app already follows it, or a system error may pass
             if error.passing:
                 raise
         return True
@@ -101,7 +101,7 @@ class Follower(threading.Thread):
     def _follow(self) -> Metric:
         """Append the job's metrics; at its end fetch its weights. Returns how it ended. Raises HubError, UserError."""
         run, job = self.followed, self.job
-        known = len(run.metrics())  # of a job that was followed before: its log begins anew
+        known = len(run.metrics())  # if the job was followed before, its log starts again from the beginning
         how: Metric | None = None
         for line in self._lines():
             metric = logged_metric(line)
@@ -118,7 +118,7 @@ class Follower(threading.Thread):
         if how is None and status.stage not in ENDED:
             raise HubError(f"The log of the job of {run.name} was interrupted while it trains.")
         brought = self._bring()
-        if how is None and (end := last_metric(brought, "end")):  # the log broke off before it was said
+        if how is None and (end := last_metric(brought, "end")):  # the log was interrupted before that line
             for metric in brought[len(run.metrics()) :]:
                 if metric["event"] != "end":
                     run.append_metric(metric)

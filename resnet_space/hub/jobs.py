@@ -20,17 +20,17 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
 
-SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in
-APP_IN_IMAGE = "/home/user/app"  # where a Space's image has its repository, whatever folder a job starts in
+SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space with this app, whose image the jobs use
+APP_IN_IMAGE = "/home/user/app"  # the repository's folder in a Space's image
 START_FILE = "start.safetensors"  # in the repository, until the job has read it
 MIN_MINUTES = 5  # to set up, to train, and to push
-MAX_MINUTES = 8 * 60  # as long as a visitor's sign-in lasts, with which the job pushes
-SETUP_SECONDS = 90.0  # until a job computes: the image is fetched, PyTorch imported, the data decoded
+MAX_MINUTES = 8 * 60  # the lifetime of a visitor's sign-in, which the job pushes with
+SETUP_SECONDS = 90.0  # before a job trains: pulling the image, importing PyTorch, decoding the data
 
 # Peak bfloat16 (T4: float16) TFLOP/s without sparsity, from NVIDIA's data sheets.
 PEAK_TFLOPS = {"T4": 65, "L4": 121, "A10G": 70, "L40S": 362, "A100": 312, "H100": 989, "H200": 989, "RTX PRO 6000": 504}
-EFFICIENCY = 0.15  # of it, that small convolutions reach; a guess on the careful side
-STEP_SECONDS = 0.015  # of a step that computes next to nothing: starting its kernels
+EFFICIENCY = 0.15  # of the peak, for small convolutions; a conservative guess
+STEP_SECONDS = 0.015  # minimum per step, for launching kernels
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
                 timeout=60 * minutes,
                 labels={"resnet_space": run.name},
             )
-        except HfHubHTTPError:  # refused, for want of credit perhaps: the next try finds the repository empty
+        except HfHubHTTPError:  # refused, perhaps for lack of credit: leave the repository empty for a retry
             undone = [CommitOperationDelete(operation.path_in_repo) for operation in operations]
             api.create_commit(repo_id, undone, commit_message=f"{run.name} could not be started")
             raise

@@ -25,7 +25,7 @@ from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_m
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
-TRIES = 3  # of the last push: what was trained is lost without it
+TRIES = 3  # of the last push: without it the training is lost
 
 
 def log_line(metric: Metric) -> str:
@@ -108,7 +108,7 @@ class Publisher:
         time.sleep(wait)
         try:
             push_run(self.run, self.repo_id, token=job_token(), space=jobs_space(), in_training=True)
-        except Exception as error:  # whatever it is, what was trained is worth another try
+        except Exception as error:  # whatever the error, retry to save the training
             print(masked(str(error)), file=sys.stderr, flush=True)
             return False
         return True
@@ -116,7 +116,7 @@ class Publisher:
 
 def train_published(path: Path, repo_id: str, *, minutes: int | None = None) -> int:
     """Train the run prepared in the repository. Returns the process's exit status: 1 for failed."""
-    from resnet_space.training.host import host  # with torch, which the page does not wait for
+    from resnet_space.training.host import host  # imports torch, which the page does not wait for
 
     run = fetch_start(path, repo_id)
     publisher = Publisher(run, repo_id)

@@ -187,7 +187,7 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         files[CONFIG] = (run.path / CONFIG).read_bytes()
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
-            files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
+            files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without an unfinished last line
         for file in (EVALUATION, FEATURE_STATISTICS, NOTICE):
             if (there := run.existing(file)) is not None:
                 files[file] = there

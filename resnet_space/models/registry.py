@@ -42,7 +42,7 @@ class Option:
     initial: bool = False
 
 
-# Of every network whose family has no place of its own for CBAM.
+# The option of every network whose family has no CBAM option of its own.
 STAGE_CBAM = Option(
     "The CBAM option", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
 )

@@ -108,7 +108,7 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU(inplace=True)  # bn1's output is nothing that anyone measures
+        self.relu1 = nn.ReLU(inplace=True)  # bn1's output is never measured
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.cbam = CBAM(width) if cbam else nn.Identity()

@@ -23,7 +23,7 @@ WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 EVALUATION = "test.safetensors"
 FEATURE_STATISTICS = "feature_statistics.safetensors"
-FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files that versions before wrote
+FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files of earlier versions
 CARD = "README.md"
 NOTICE = "NOTICE"
 FIGURES = "figures"
@@ -33,21 +33,21 @@ RESUME = "resume"
 START_WEIGHTS = f"{RESUME}/start.safetensors"
 STATE = f"{RESUME}/state.pt"
 DECODED = f"{RESUME}/images"
-MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
+MEMBERS = f"{RESUME}/members.npz"  # the pictures of each set at the start of the training
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
-DOING = f"{RESUME}/doing.json"  # what its trainer does now
+DOING = f"{RESUME}/doing.json"  # the current activity of its trainer
 LOCK = f"{RESUME}/lock"
-TRAINER = f"{RESUME}/trainer"  # the number of the process that trains it
+TRAINER = f"{RESUME}/trainer"  # the id of the process that trains it
 QUEUED = f"{RESUME}/queued"
 OWNER = f"{RESUME}/owner"
-GUESTS = f"{RESUME}/guests"  # who may see it besides, as they pulled the same
-JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
+GUESTS = f"{RESUME}/guests"  # other visitors who pulled the same model
+JOB = f"{RESUME}/job.json"  # for a run that trains as a job
 
-# What the Hub allows, so that any run can be pushed.
+# The names allowed on the Hub, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
-# Those that come with the app: the backbones to fine-tune from, for small images and for photographs, a model whose
+# Shipped with the app: the backbones to fine-tune from, for small images and for photographs, a model whose
 # classes everybody knows, and three of one recipe to compare in the Explore tab.
 PHOTO_BACKBONE = "efficientnet-lite0-imagenet"
 BACKBONE = "resnet20-cbam-imagenet32"

@@ -33,8 +33,8 @@ class _Read:
     wrong: tuple[str, ...] = ()
 
 
-METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
-MOST_TOLD = 1_000  # lines of one run that cannot be read, of which it is remembered what is wrong
+METRICS_BYTES = 100_000_000  # of metrics files kept in memory; one has about 1 MB
+MOST_TOLD = 1_000  # recorded problems with the lines of one run
 
 
 def free_name(root: Path, kind: str, *, secret: bool = False) -> str:
@@ -157,7 +157,7 @@ class Library:
             try:
                 with path.open("rb") as file:
                     file.seek(known.offset - len(known.tail))
-                    # Not what was there: a resumed training went back to its saved state, and perhaps on from there.
+                    # The file has changed: a resumed training went back to its saved state, and perhaps on from there.
                     if file.read(len(known.tail)) != known.tail:
                         known = _Read()
                     file.seek(known.offset)
@@ -166,7 +166,7 @@ class Library:
                     begin = max(end - 256, 0)
                     file.seek(begin)
                     metrics, shown = known.metrics, known.shown
-                    if new.metrics:  # new lists, so that nobody's iteration meets a growing one
+                    if new.metrics:  # new lists, because others may be iterating the old ones
                         metrics = fewer_steps(metrics + new.metrics)
                         shown = metrics if all(map(is_shown, metrics)) else list(filter(is_shown, metrics))
                     self._metrics[path] = _Read(

@@ -36,19 +36,19 @@ from resnet_space.runs import (
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
-LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
+LAPSE_SECONDS = 1_800.0  # after which a queued run is dropped because the page that would host it was closed
 LOG_LINES = 20  # of a failed training, for the page
-TURN_SECONDS = 10.0  # for which another app is waited for that starts, queues or takes a run of the same folder
+TURN_SECONDS = 10.0  # to wait for another app that uses the same folder
 
-# After Stop was pressed. A trainer obeys it at its next step, so one that does not was halted, or hangs.
+# After Stop was pressed. A trainer stops at its next step, so one that does not was halted or hangs.
 WAKE_SECONDS = 30.0  # until it is sent SIGCONT and SIGTERM
 KILL_SECONDS = 300.0  # until it is killed; a long validation on a slow machine may take minutes
 MODULE = "resnet_space.train"
 
-# Fewer images of a batch are not worth a GPU more; Goyal et al. 2017 (arXiv:1706.02677) have 32 on each, too.
+# Fewer images per GPU are not worth another GPU; Goyal et al. 2017 (arXiv:1706.02677) use 32 on each, too.
 IMAGES_OF_A_GPU = 32
 
-# What torchrun says when one of its processes fails: its first line, and last of all how the first one ended.
+# torchrun's output when one of its processes fails: the first line, and the exit code of the first failure.
 _TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
 _TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
@@ -223,7 +223,7 @@ class Trainer:
 
     def status_in(self, queue: Sequence[Run], run: Run) -> Status:
         """As `status`, with a known queue."""
-        # In this order: a trainer that ends in between has then written how.
+        # In this order: a trainer that ends in between has recorded how by then.
         place = next((i for i, other in enumerate(queue, 1) if other.path == run.path), 0)
         alive = self._is_alive(run)
         child = self._children.get(run.name)
@@ -301,7 +301,7 @@ class Trainer:
     def _advance(self) -> None:
         waiting = []
         for ticket, run in self._tickets():
-            if self._is_alive(run):  # an app was ended after it had started it
+            if self._is_alive(run):  # an app was killed after it had started it
                 run.withdraw_ticket()
             else:
                 waiting.append((ticket, run))

@@ -11,9 +11,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-SHARE = 1 / 3  # of the files that the process may have open, for the connections of one address
-MOST = 500  # connections of one address; a page has some six
-ASK_SECONDS = 20.0  # in which a new connection has to ask for something
+SHARE = 1 / 3  # of the process's file handles, for the connections of one address
+MOST = 500  # connections per address; a page has about six
+ASK_SECONDS = 20.0  # in which a new connection must send a request
 
 
 def allowed_of_one() -> int:

@@ -34,9 +34,9 @@ from resnet_space.training.speeds import SpeedFile
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
-MAX_USERS = 1_000  # whose names are remembered
-PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
-AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
+MAX_USERS = 1_000  # whose names are cached
+PRICES_SECONDS = 600.0  # for which the Hub's prices are cached
+AGAIN_SECONDS = 5.0  # until a failed step of the app's start is retried
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
@@ -186,7 +186,9 @@ class AppContext:
         )
         marked = (run.path / OWNER).with_name(EXPIRES).exists()
         if key and self.public and run.path in before and not marked:
-            visitors.claim(run.path / GUESTS, key)  # whose it was before: the visitor sees it, and it stays
+            visitors.claim(
+                run.path / GUESTS, key
+            )  # the run already existed: the visitor becomes a guest, and its owner stays
         elif key:
             self.claim(run.path / OWNER, key)
         return run
@@ -262,7 +264,7 @@ class AppContext:
         """Start the background threads that advance the queue and follow jobs."""
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
-        else:  # the pages that were to host what waited are gone
+        else:  # the pages that would have hosted the queued runs are gone
             in_background("Advancing the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
             in_background("Following Hugging Face jobs", self._follow_jobs, AGAIN_SECONDS)
@@ -294,6 +296,6 @@ class AppContext:
     def warm_up(self) -> bool:
         """Load the default model and torch in advance, so that the first visitor does not wait."""
         for name in filter(None, (self.default_name(), self.photo_name())):
-            with suppress(UserError):  # whoever chooses a broken run is told
+            with suppress(UserError):  # a visitor who chooses a broken run gets the message
                 self.classifier(name)
         return True

@@ -40,28 +40,28 @@ if TYPE_CHECKING:
     from resnet_space.serve.launch import Options
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
-STRANGERS_BODY = 8_000_000  # the same, of a stranger: larger pictures are uploaded
-MEGABYTES = 60.0  # of a stranger's requests a minute: Gradio copies what comes as text several times
-MCP_STREAMS = 8  # that are open at once from one address; a client has one or two
-MAX_VALUES = 30_000  # in one request of a stranger: about as many as its commas
-MAX_FILES = 2_000  # the same: Gradio looks at each on the one thread that answers everybody
-SILENCE_SECONDS = 30.0  # in the middle of a request
-CLICKS = 20  # requests of any kind for one that takes the machine's time; a page makes about one a click
-SIGN_INS = 10  # tries of a password a minute
+STRANGERS_BODY = 8_000_000  # on a public app: larger pictures are uploaded
+MEGABYTES = 60.0  # per minute and address on a public app: Gradio copies text several times
+MCP_STREAMS = 8  # open at once per address; a client has one or two
+MAX_VALUES = 30_000  # in one request on a public app, estimated by its commas
+MAX_FILES = 2_000  # likewise: Gradio checks each file on its event loop
+SILENCE_SECONDS = 30.0  # without data in the middle of a request
+CLICKS = 20  # requests of any kind per costly one; a page makes about one per click
+SIGN_INS = 10  # password attempts per minute
 VISITOR = b"x-resnet-space-visitor"
 
-# What a browser needs to show the page that asks for the password, and gradio to see that the app is up.
+# Needed to show the login page, and for gradio's own start-up check.
 WITHOUT_PASSWORD = re.compile(
     r"/|/login/?|/(gradio_api/)?theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.*"
     r"|/gradio_api/(startup-events|app_id|user|login_check)/?"
 )
-# Gradio's tools of development, its two ways to fetch an address for whoever asks, and what no page of this app uses.
+# Gradio's development tools, its two proxies for arbitrary URLs, and routes that this app does not use.
 CLOSED = re.compile(
     r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/|deep_link|process_recording"
     r"|component_server|stream/|run-history).*|/monitoring.*",
     re.I,
 )
-# Raised by Gradio's routes for a request of another form than a page's.
+# Raised by Gradio's routes for malformed requests.
 UNFIT_ERRORS = (
     KeyError,
     IndexError,
@@ -72,9 +72,9 @@ UNFIT_ERRORS = (
     FnIndexInferError,
     RequestValidationError,
 )
-# All that may be open for long.
+# Routes with long-lived connections.
 STREAMS = re.compile(r"/live|/gradio_api/((heartbeat|mcp)/.*|queue/data|call/(v2/)?[^/]+/[^/]+|upload(_progress)?)/?")
-# In JSON: an escaped backslash, a letter in two halves, or, as group 1, a half alone.
+# In JSON: an escaped backslash, a surrogate pair, or, as group 1, a lone surrogate.
 ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 MCP = "/gradio_api/mcp"
 
@@ -237,7 +237,7 @@ class Guard:
             return None  # a page for everybody, on which a visitor's key is kept from other pages by the browser
         origin = headers.get("origin")
         own = origin is None or _without_port(urlsplit(origin).netloc.lower()) in (self.hosts or {_without_port(host)})
-        # Whoever follows a link, or comes back from signing in at the Hub; but no link signs anybody out.
+        # Following a link, or returning from the Hub's sign-in, is allowed; signing out by a link is not.
         opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["path"].rstrip("/") != "/logout"
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page
         if own and not foreign:
@@ -264,7 +264,7 @@ class Guard:
                 raise HTTPException(
                     408, f"The request timed out: no data arrived for {SILENCE_SECONDS:.0f} s."
                 ) from None
-            if body is None:  # whoever asked has left
+            if body is None:  # the client has disconnected
                 return
             if limited and (body.count(b",") > MAX_VALUES or body.count(b'"path"') > MAX_FILES):
                 words = f"The request is too large: at most {MAX_VALUES:,} values and {MAX_FILES:,} files are allowed."
@@ -284,7 +284,7 @@ class Guard:
             try:
                 await self.app(scope, receive, send)
             except RuntimeError as error:
-                # Gradio ends a stream so whose page was closed a moment before: that nobody waits for it is no error.
+                # Gradio ends the stream of a page that was just closed this way, which is not an error.
                 if not isinstance(error.__cause__, HTTPException):
                     raise
 

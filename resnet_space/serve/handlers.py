@@ -32,10 +32,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Errors that a user can cause: each says in one sentence what was wrong and what is allowed.
 
-COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
-COSTLY_OF_ONE = 2  # of them, of one address, and no two of a kind: it may predict while it downloads
-COSTLY_CALLS_OF_ONE = 6  # that an address may have waiting or running
-CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
+COSTLY_AT_ONCE = 6  # running at once; the rest of Gradio's 40 threads stay free for quick calls
+COSTLY_OF_ONE = 2  # of these per address, no two of a kind: it can predict while it downloads
+COSTLY_CALLS_OF_ONE = 6  # waiting or running per address
+CALLS_OF_ONE = 60  # of any kind per address: opening the page makes some twenty
 CALLS = 1_000  # of all addresses
 
 UNFIT = "The values of this request do not match the endpoint: see the app's API page."
@@ -129,7 +129,7 @@ class FairQueue(Queue):
         event = Event(body.session_hash, block_fn, request, username)
         async with self.pending_message_lock:
             unread = self.pending_event_ids_session.setdefault(event.session_hash, set())
-            if len(unread) >= CALLS_OF_ONE:  # nobody reads them
+            if len(unread) >= CALLS_OF_ONE:  # they are never read
                 return False, reason, "error"
             unread.add(event._id)
             if event.session_hash not in self.pending_messages_per_session:

@@ -27,15 +27,15 @@ from resnet_space.training.feature_store import FOLDER
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
 
-EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
+EXPIRES = "expires"  # marks visitors' items, next to the owners file
 DAY = 24 * 3600.0
 HOUR = 3600.0
-LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of a killed process, and goes
-UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
-IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
-LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
+LEFT_BEHIND = HOUR  # without a change, after which ownerless files count as left by a killed process
+UNUSED_UPLOAD = HOUR  # after which uploads and exports are deleted; on a private app after a day
+IN_USE = 600.0  # seconds since the last use in which an upload or export is not deleted to make room
+LEAST_FILE = 64_000  # minimum bytes counted per upload or export, because many small files are slow too
 SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `free_name` ends it on a public app
-# What is renamed when it is whole, or before it is deleted; and what `replaced_atomically` writes to.
+# Temporary names: before a rename into place, before a deletion, and those of `replaced_atomically`.
 HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
 
 
@@ -105,14 +105,14 @@ class Inventory:
                 yield from source()
             except Exception as error:
                 tell_once(f"Not measured: {error!r}")
-                if source in sources[2:]:  # what comes next may be in use by runs that were not looked at
+                if source in sources[2:]:  # the following items may be in use by the unchecked runs
                     return
 
     def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[StoredItem]]) -> Iterator[StoredItem]:
         for folder in folders:
             try:
                 yield from look(folder)
-            except (OSError, UserError) as error:  # it went meanwhile, or is broken: the rest goes on
+            except (OSError, UserError) as error:  # deleted in the meantime, or broken: continue with the rest
                 tell_once(f"Not measured: {folder.name!r} ({error!r})")
 
     def _runs(self, busy_data: set[str]) -> Iterator[StoredItem]:

@@ -28,11 +28,11 @@ from resnet_space.serve.limits import Limits
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
 
-TIDY_SECONDS = 600.0  # between two looks
-MEASURED_SECONDS = 10.0  # for which what was measured is believed
-TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together; never less than the largest upload
-ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
-SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
+TIDY_SECONDS = 600.0  # between two clean-ups
+MEASURED_SECONDS = 10.0  # for which a measurement is cached
+TEMPORARY_SHARE = 0.25  # of the limit, for all uploads and exports together; at least the largest upload
+ADDRESS_SHARE = 0.5  # of this share, for one address; at least the largest upload
+SPARE = 50_000_000  # bytes kept free on the disk for small files: metrics, settings, logs
 
 
 def _is_temporary(thing: StoredItem, whose: str | None) -> bool:
@@ -132,7 +132,7 @@ class Storage:
         with self._lock:
             name, size = path.parent.name, max(path.stat().st_size, LEAST_FILE)
             self._whose[name] = address
-            # Until all is measured anew.
+            # Until the next measurement.
             item = StoredItem(name, time.time(), size, lambda: None, "temporary", stays=True, whose=address)
             self._items.append(item)
 
@@ -239,8 +239,8 @@ class Storage:
                 thing.delete()
                 gone.append(thing.name)
             except FileNotFoundError:
-                pass  # it went meanwhile
-            except (UserError, OSError) as error:  # it began to train meanwhile, or is not to be deleted
+                pass  # it was deleted in the meantime
+            except (UserError, OSError) as error:  # it started training in the meantime, or cannot be deleted
                 tell_once(f"Not deleted: {thing.name!r} ({error!r})")
         self._measured = -MEASURED_SECONDS
         return gone

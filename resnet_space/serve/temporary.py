@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "GRADIO_TEMP_DIR"  # gradio's: of the parent before `take_folder`, of the folder afterwards
 PREFIX = "resnet_space-app-"
 LOCK = "lock"
-UNFINISHED = "unfinished"  # the folder of uploads that are on their way
+UNFINISHED = "unfinished"  # the folder of uploads in progress
 NEW = 60.0  # seconds in which another app that starts may not hold its lock yet
 
 storage: "Storage | None" = None  # of the app in this process, which counts what is put there

@@ -41,15 +41,15 @@ T = TypeVar("T")
 
 NOT_UPLOADED = "This file has not been uploaded: upload it first."
 UPLOAD = "/gradio_api/upload"
-FIELD_BYTES = 65_536  # of all fields of a form that are no files; they are held in memory
-MOST_FILES = 1_000  # in one form, as gradio has it
-UNFINISHED = 24  # uploads on their way at once
-UNFINISHED_OF_ONE = 6  # from one address; a browser opens as many connections
-SILENCE = 30.0  # seconds in which nothing arrives, after which an upload is broken off
-LONGEST_ID = 64  # characters by which a page asks how far its upload is
-LONGEST = 3600.0  # seconds that an upload may take
-REMEMBERED = 60.0  # seconds after its end for which a page may ask how far an upload is
-UNKNOWN = 16_000_000  # bytes for which room is kept at a time, for a body that does not say how long it is
+FIELD_BYTES = 65_536  # of all non-file fields of a form, which are held in memory
+MOST_FILES = 1_000  # in one form, as in gradio
+UNFINISHED = 24  # uploads in progress
+UNFINISHED_OF_ONE = 6  # per address; a browser opens as many connections
+SILENCE = 30.0  # seconds without data after which an upload is aborted
+LONGEST_ID = 64  # characters of the id with which a page requests the progress of its upload
+LONGEST = 3600.0  # maximum seconds of an upload
+REMEMBERED = 60.0  # seconds after its end for which the progress of an upload is available
+UNKNOWN = 16_000_000  # bytes reserved at a time for a body of unknown length
 
 
 class UploadError(UserError):

@@ -150,7 +150,7 @@ def train(
             training.save()
             yield metric
         except GeneratorExit:
-            if not solved:  # which begins anew
+            if not solved:  # which starts from the beginning
                 training.save()
             if distributed.is_first() and not run.has_weights:  # stopped in the first epoch: better than nothing
                 run.save_weights(training.evaluated_model.state_dict())

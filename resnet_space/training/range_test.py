@@ -47,10 +47,10 @@ from resnet_space.training.strategies import plan
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
 SMOOTHING = 0.9  # of the exponential moving average over the steps
-MAX_RATE = 10.0  # that a configuration allows
-LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
-DIVERGED = 3  # times the lowest loss: what comes after shows nothing
-POLL_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
+MAX_RATE = 10.0  # maximum in a configuration
+LEARNING_SPAN = 15  # ratio between the rate of nearly the lowest loss and the lowest rate that may be suggested
+DIVERGED = 3  # times the lowest loss: later points are meaningless
+POLL_SECONDS = 0.5  # between checks whether the caller is still waiting
 
 
 class Point(NamedTuple):
@@ -266,7 +266,7 @@ def main() -> int:
         config = RunConfig.from_json(json.load(sys.stdin))
         for point in points_here(config, arguments.start, arguments.steps):
             print(json.dumps(point._asdict()), flush=True)
-    except BrokenPipeError:  # nobody waits for it any more
+    except BrokenPipeError:  # the reader has gone
         return 1
     except Exception as error:
         print(failure(error)["reason"], file=sys.stderr)

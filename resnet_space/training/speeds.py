@@ -153,5 +153,5 @@ class SpeedFile:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             return Speeds.from_json(content) if content["machine"] == this_machine() else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or damaged: it is measured anew
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or damaged: it is measured again
             return None

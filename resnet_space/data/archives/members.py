@@ -26,13 +26,13 @@ class ImportLimits:
     """Limits of an import. A file beyond `bytes_per_image` is skipped; beyond the other limits nothing is imported."""
 
     images: int = 100_000
-    members: int = 250_000  # images and all else
+    members: int = 250_000  # images and other files
     classes: int = 1_000
-    bytes_per_image: int = 50_000_000  # of its file; its pixels are limited by `open_image`
+    bytes_per_image: int = 50_000_000  # file size; the pixels are limited by `open_image`
     total_bytes: int = 5_000_000_000  # decompressed, counted as they are read
-    compression_ratio: int = 200  # pictures are compressed already; a bomb reaches 1,000 and far more
-    pixels: int = 1_000_000_000  # to decode, and as many again as the files' bytes allow: some 10 s
-    pixels_per_byte: int = 500  # of a file: scanned text has 300, photographs have 5
+    compression_ratio: int = 200  # pictures are already compressed; bombs reach 1,000 and more
+    pixels: int = 1_000_000_000  # to decode, plus the budget from the files' sizes: about 10 s
+    pixels_per_byte: int = 500  # scanned text has 300, photographs have 5
     seconds: int = 3_600  # of reading and decoding
 
     def __post_init__(self) -> None:

@@ -64,7 +64,7 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
             infos = archive.infolist()
             if len(infos) > limits.members:
                 raise too_many_members(limits)
-            # Honest members lie side by side. This also makes compress_size, which bounds what is read, believable.
+            # Regular members do not overlap. This also validates compress_size, which bounds the bytes read.
             if sum(info.compress_size for info in infos) > path.stat().st_size:
                 raise UserError("The entries of the zip file overlap, as in a zip bomb: create it again.")
             if any(info.flag_bits & ENCRYPTED for info in infos):

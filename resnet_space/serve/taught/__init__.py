@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
     from resnet_space.training.taught import Lesson, Look
 
-KIND = "taught"  # how the names of sets and runs begin
+KIND = "taught"  # prefix of the names of sets and runs
 FIRST_CLASSES = ("Class 1", "Class 2")
-LEAST = 2  # pictures of a class, and classes that have them
+LEAST = 2  # pictures per class, and classes with that many
 MOST_CLASSES, MOST_PICTURES = 100, 2_000  # of one set
-PUBLIC_CLASSES, PUBLIC_PICTURES = 20, 500  # the same on a public page
-MOST_BYTES = 200_000_000  # of one set's pictures; its file is written anew at each change
-AT_ONCE = 64  # pictures that are decoded before they are looked at
+PUBLIC_CLASSES, PUBLIC_PICTURES = 20, 500  # on a public app
+MOST_BYTES = 200_000_000  # of one set; its file is rewritten at each change
+AT_ONCE = 64  # pictures decoded per batch
 
 Change = Callable[[TaughtSet], TaughtSet]
 
@@ -221,7 +221,7 @@ class Teaching:
             yield Step(now, "keeping", lesson=lesson)
             memory.lesson, memory.learned = lesson, now.version
             kept = self._keep(now, lesson, key, time.monotonic() - started)
-            if kept.version != now.version:  # the lesson is of pictures that are not these any more
+            if kept.version != now.version:  # the pictures have changed since the lesson
                 yield Step(kept, "done")
                 return
             now = kept
@@ -270,7 +270,7 @@ class Teaching:
         with self._changes_of(taught.folder):
             now = self._memories.opened(taught.folder)
             if now.version != taught.version:
-                return now  # the next lesson is under way
+                return now  # the next lesson is in progress
             run, (backbone, model) = self._run_of(now), self.network.loaded()
             path = run.path if run else self.context.new_path(KIND)
             size = 3 * (backbone.path / WEIGHTS).stat().st_size
