@@ -759,7 +759,7 @@ def test_a_retry_is_a_new_run_of_the_same_start_with_what_failed_changed(
 
 def test_what_came_with_the_app_or_is_gone_cannot_go_on(context: AppContext, started: list[tuple[str, bool]]) -> None:
     trained(context, BACKBONE, OWN)
-    for name, why in ((BACKBONE, "came with the app"), ("gone", "no run named gone"), (None, "Choose a run first")):
+    for name, why in ((BACKBONE, "comes with the app"), ("gone", "no run named gone"), (None, "Choose a run first")):
         with pytest.raises(UserError, match=why):
             go_on(context, name, None, 1)
     assert started == []

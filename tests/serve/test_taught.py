@@ -173,7 +173,7 @@ def test_the_run_is_one_like_any_other(teaching: Teaching) -> None:
     assert (run.path / NOTICE).read_text() == "Apache-2.0"
     text = card_text(run, run.metrics())
     assert "Each of them was held out once" in text
-    assert "took no part in training" not in text
+    assert "neither for training" not in text
 
 
 def test_the_backbone_is_kept_in_half_precision_only_where_that_is_exact(teaching: Teaching, folders: Path) -> None:

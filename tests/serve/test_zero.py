@@ -244,7 +244,7 @@ def test_an_error_within_a_slice_is_told_as_any_host_tells_it(zero: ZeroGPUStub,
     training = replace(CONFIG.training, start="start")
     end = Page(zero, Run.create(tmp_path / "run", replace(CONFIG, training=training), start=start)).end()
     assert end["status"] == "failed"
-    assert end["reason"].startswith("The loss is no longer a number in epoch 1")
+    assert end["reason"].startswith("The loss became NaN or infinite in epoch 1")
     assert end["cause"] == "loss"
     assert zero.released == [False]
 

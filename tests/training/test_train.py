@@ -644,7 +644,7 @@ def poisoned(tmp_path: Path) -> Run:
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(poisoned: Run) -> None:
-    with pytest.raises(TrainingError, match=r"^The loss is no longer a number in epoch 1: .*try a tenth of them\.$"):
+    with pytest.raises(TrainingError, match=r"^The loss became NaN or infinite in epoch 1: .*try a tenth\.$"):
         list(train(poisoned))
     assert not poisoned.has_weights
     assert [metric["event"] for metric in poisoned.metrics()] == ["start"]
@@ -655,7 +655,7 @@ def test_the_host_writes_why_a_training_failed(poisoned: Run, capsys: pytest.Cap
     assert host(poisoned, write_card) == 1
     end = poisoned.metrics()[-1]
     assert (end["event"], end["status"]) == ("end", "failed")
-    assert end["reason"].startswith("The loss is no longer a number in epoch 1")
+    assert end["reason"].startswith("The loss became NaN or infinite in epoch 1")
     assert end["reason"] in capsys.readouterr().err
     assert not poisoned.is_training
     assert json.loads(json.dumps(poisoned.metrics(), allow_nan=False)) == poisoned.metrics()

@@ -94,7 +94,7 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
         kill_trainer()
     else:
         kill_trainer()
-        expect(page.locator(".status.failed")).to_contain_text("ended from outside", timeout=SHOWN_MS)
+        expect(page.locator(".status.failed")).to_contain_text("was killed", timeout=SHOWN_MS)
         lonely.kill()
         lonely.start()
     expect(page.locator(".status.failed")).to_contain_text("The training process was killed", timeout=SHOWN_MS)
