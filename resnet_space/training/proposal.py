@@ -221,7 +221,7 @@ def _training_words(model: ModelConfig, start: str | None, strategy: str, epochs
         return f"keep {name} frozen and fit a new head{why}"
     if strategy == SMALL:
         return f"fit a new head on {name}, then fine-tune all layers for {epochs - 1} epochs: small images train fast"
-    return f"{name}, {STRATEGIES[strategy].summary}, {length}"
+    return f"{name} with the strategy {STRATEGIES[strategy].label}, {length}"
 
 
 def _time_words(seconds: float | None, speeds: Speeds) -> str:

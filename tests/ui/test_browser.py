@@ -238,7 +238,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
     assert bottom["y"] + bottom["height"] <= top["y"]
     unfold(page, "Plan")
     choose_strategy(page, "last-stage")
-    expect(page.get_by_text("the last stage and the head train")).not_to_have_count(0)  # what it is for, and the plan
+    expect(page.get_by_text("rains the last stage and the head")).not_to_have_count(0)  # what it is for, and the plan
     expect(page.locator(".plan .frozen")).to_have_count(5)  # the stem, two stages, CBAM's two parts
     keep(page, "9-photographs")
 
@@ -351,7 +351,7 @@ def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
 
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:
     start(page, epochs=0)
-    expect_toast(page, "The number of epochs is 0, but must be a whole number from 1 to 1,000.")
+    expect_toast(page, "The number of epochs must be a whole number from 1 to 1,000, not 0.")
 
     open_tab(page, "Predict")
     expect(page.locator("#answer .said")).to_have_text("cat")  # an example, without a click on anything

@@ -189,7 +189,7 @@ def hint_html(strategy: str) -> str:
         return ""
     needs = "a pretrained backbone" if entry.start == "needed" else "no pretrained weights"
     suits = f" <b>For:</b> {entry.suits}." if entry.suits else ""
-    return f'<p class="note"><b>What trains:</b> {entry.summary}.{suits} <b>Needs:</b> {needs}.</p>'
+    return f'<p class="note">{entry.summary[0].upper()}{entry.summary[1:]}.{suits} <b>Needs:</b> {needs}.</p>'
 
 
 def first_values(context: AppContext) -> dict[str, Any]:
