@@ -394,9 +394,12 @@ def _has_locked(folder: int) -> bool:
 def _has_stopped(run: Run, metrics: Sequence[Metric]) -> bool:
     """Whether the trainer that was started last has written that it stopped: its process takes a while to end."""
     last = metrics[-1] if metrics else {}
-    with suppress(OSError):
-        return last.get("status") == "stopped" and last.get("time", 0) + 0.1 >= (run.path / TRAINER).stat().st_mtime
-    return False
+    if last.get("status") != "stopped":
+        return False
+    try:
+        return float(last.get("time", 0)) + 0.1 >= (run.path / TRAINER).stat().st_mtime
+    except OSError:  # it has let the run go; the next one is noted as soon as it starts
+        return True
 
 
 def trainer_process(run: Run) -> psutil.Process | None:

@@ -176,8 +176,8 @@ def test_a_run_has_the_name_that_was_asked_for_or_the_next_of_its_kind(context: 
     for name, why in (
         ("my-cats", "^A run named my-cats already exists: choose another name"),
         (BACKBONE, "already"),
-        ("../up", "cannot name a run"),
-        ("two words", "cannot name a run: use letters"),
+        ("../up", "is not a valid run name"),
+        ("two words", "is not a valid run name: use"),
     ):
         with pytest.raises(UserError, match=why):
             create_run(context, ask(name=name))

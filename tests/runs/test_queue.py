@@ -191,6 +191,8 @@ def test_a_trainer_that_has_written_its_stop_is_stopping_until_its_process_has_e
     assert trainer.status(run).state == "stopping"
     os.utime(run.path / TRAINER, (written + 5, written + 5))  # it was resumed since
     assert trainer.status(run).state == "training"
+    (run.path / TRAINER).unlink()  # it has let the run go
+    assert trainer.status(run).state == "stopping"
 
 
 def test_a_stop_reaches_only_a_run_that_trains(library: Library, trainer: Trainer) -> None:
