@@ -108,7 +108,7 @@ def test_a_file_that_is_no_picture_is_left_out_and_named_and_the_others_are_kept
 def test_a_large_file_is_not_read(uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests_module, "MOST_FILE_MB", 0)
     read = read_changes([{"do": "add", "class": 1, "files": [uploaded(uploads, "a.png", picture(1))]}])
-    assert [file.reason for file in read.left_out] == ["It has more than 0 MB: make it smaller first."]
+    assert [file.reason for file in read.left_out] == ["It has more than 0 MB: reduce its size first."]
 
 
 def test_a_file_that_was_not_uploaded_is_refused() -> None:
@@ -195,7 +195,7 @@ def test_a_lesson_is_told_with_its_interval_and_the_pictures_that_were_not_recog
     assert value["number"] == 5
     assert value["taught"]
     assert value["said"].startswith("19 of 20 pictures correct when each is held out in turn: 95 % (95 % ")
-    assert value["said"].endswith("interval 76 to 99%). Taught in 1.2 s.")
+    assert value["said"].endswith("interval 76 to 99 %). Trained in 1.2 s.")
     assert value["wrong"] == {taught.pictures[4].id: "class 2"}
     assert value["caution"] == ""
 
