@@ -12,7 +12,7 @@ from resnet_space.runs import SHOWPIECE, last_metric
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from resnet_space.ui.finetune.figures import CURVES, RUNS, TESTED, figure_choices, figure_of
-from resnet_space.ui.finetune.results import cell_link, linked_cell, scores_html
+from resnet_space.ui.finetune.results import cell_link, chosen_cell, linked_cell, scores_html
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 OTHER = "resnet20-cifar10"
@@ -34,6 +34,10 @@ def test_a_cell_is_found_by_the_names_of_its_classes_in_an_address(context: AppC
     link = cell_link(evaluation, 3, 5)
     assert (link, linked_cell(evaluation, link)) == ("cat,dog", (3, 5))
     assert [linked_cell(evaluation, wrong) for wrong in ("", "cat", "cat,", "cat,unicorn", ",,")] == [None] * 5
+    assert chosen_cell(evaluation, "3,5") == (3, 5)
+    for wrong in (None, "", "3", "3,5,7", "a,b", "-1,0", "0,10", ["3"]):
+        with pytest.raises(UserError, match=r"^Choose pictures from the list"):
+            chosen_cell(evaluation, wrong)
     vars(evaluation)["classes"] = ("red, round", "blue", *evaluation.classes[2:])
     assert linked_cell(evaluation, "red, round,blue") == (0, 1)
 

@@ -349,7 +349,8 @@ def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
     expect(page.get_by_label("Head rate")).to_have_value(f"{recipe('discriminative', '-').head_lr:g}")
 
 
-def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:
+def test_bad_input_gets_a_sentence_and_the_app_stays_alive(app: App, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{app.url}/?run=resnet20-cbam-cifar10")
     start(page, epochs=0)
     expect_toast(page, "The number of epochs must be a whole number from 1 to 1,000, not 0.")
 

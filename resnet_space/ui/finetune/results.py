@@ -73,6 +73,17 @@ def cell_link(evaluation: Evaluation, true: int, predicted: int) -> str:
     return f"{evaluation.classes[true]},{evaluation.classes[predicted]}"
 
 
+def chosen_cell(evaluation: Evaluation, value: object) -> tuple[int, int]:
+    """The (true, predicted) class of a choice's id. Raises UserError for any other value."""
+    try:
+        true, predicted = (int(number) for number in str(value).split(","))
+    except ValueError:
+        true = predicted = -1
+    if not (0 <= true < len(evaluation.classes) and 0 <= predicted < len(evaluation.classes)):
+        raise UserError("Choose pictures from the list, or click a cell of the matrix.")
+    return true, predicted
+
+
 def linked_cell(evaluation: Evaluation, link: str) -> tuple[int, int] | None:
     """The (true, predicted) class that a link names; names may have commas, too."""
     words, classes = link.split(","), {name: i for i, name in enumerate(evaluation.classes)}
@@ -134,11 +145,11 @@ def build_results(context: AppContext) -> Mistakes:
             raise UserError(f"{name} was not tested by this version of the app.")
         return run, evaluation
 
-    def pictures(run: Run, evaluation: Evaluation, value: str | None) -> str:
-        if value == HIGHEST_LOSSES or value is None:
+    def pictures(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> str:
+        if chosen is None:
             positions = highest_losses(evaluation, MOST_IMAGES)
             return pictures_html(run, evaluation, positions.tolist(), "Highest losses")
-        true, predicted = map(int, value.split(","))
+        true, predicted = chosen
         positions = images_behind(evaluation, true, predicted)
         title = cell_title(evaluation, true, predicted, len(positions))
         if len(positions) > MOST_IMAGES:
@@ -157,7 +168,7 @@ def build_results(context: AppContext) -> Mistakes:
             cells = [*cells, (*chosen, len(images_behind(evaluation, *chosen)))]
             value = f"{chosen[0]},{chosen[1]}"
         choices = cell_choices(evaluation, *cells)
-        shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, value)}
+        shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 
     def on_judged(name: str | None, linked: str) -> dict[Any, Any]:
@@ -172,7 +183,7 @@ def build_results(context: AppContext) -> Mistakes:
             return nothing(f'<p class="caution">{escape(str(error))}</p>')
         if run is None or evaluation is None or test is None:
             return nothing(f'<p class="note">{NOTHING}</p>')
-        return at_cell(run, evaluation, linked_cell(evaluation, linked or "")) | {
+        return at_cell(run, evaluation, linked_cell(evaluation, str(linked or ""))) | {
             scores: scores_html(run, test),
             panel: gr.update(visible=True),
             confusion: confusion_value(evaluation),
@@ -182,9 +193,8 @@ def build_results(context: AppContext) -> Mistakes:
 
     def on_choice(name: str, value: str | None) -> dict[Any, Any]:
         run, evaluation = evaluated(name)
-        chosen = None if value in (None, HIGHEST_LOSSES) else tuple(map(int, str(value).split(",")))
-        linked = cell_link(evaluation, *chosen) if chosen else ""
-        return {tiles: pictures(run, evaluation, value), link: linked}
+        chosen = None if value in (None, HIGHEST_LOSSES) else chosen_cell(evaluation, value)
+        return {tiles: pictures(run, evaluation, chosen), link: cell_link(evaluation, *chosen) if chosen else ""}
 
     def on_cell(name: str, event: gr.EventData) -> Any:
         run, evaluation = evaluated(name)
