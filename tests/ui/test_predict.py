@@ -21,7 +21,7 @@ from resnet_space.inference import Classifier
 from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
-from tests.ui.test_browser import SLOW_NETWORK, expect_toast, keep
+from tests.ui.test_browser import SLOW_NETWORK, dataset, expect_toast, keep
 
 pytestmark = pytest.mark.ui
 
@@ -236,14 +236,14 @@ def test_a_mistake_is_kept_as_the_visitors_own_data_and_offered_to_a_training(
     (row,) = pq.read_table(download.value.path()).to_pylist()
     assert (row["image"]["bytes"], row["label"]) == ((EXAMPLES / "cat.jpg").read_bytes(), 4)
     page.get_by_role("button", name="Learn from them in Fine-tune").click()
-    expect(page.get_by_label("Data", exact=True)).to_have_value(folder.name)
+    expect(dataset(page)).to_have_value(folder.name)
     assert "tab=" not in page.url
 
     other = browser.new_context()
     stranger = other.new_page()
     stranger.set_default_timeout(SHOWN_MS)
     stranger.goto(served.url)
-    stranger.get_by_label("Data", exact=True).click()
+    dataset(stranger).click()
     expect(stranger.get_by_role("option", name="cifar10-mini")).to_be_visible()
     assert stranger.get_by_role("option", name=folder.name).count() == 0
     other.close()

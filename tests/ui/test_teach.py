@@ -13,7 +13,7 @@ from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch_with
 from tests.ui.conftest import SHIPPED, App, visit
-from tests.ui.test_browser import expect_toast, keep, open_tab
+from tests.ui.test_browser import dataset, expect_toast, keep, open_tab
 
 pytestmark = pytest.mark.ui
 
@@ -143,7 +143,7 @@ def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: Ap
         expect(page.get_by_label("Run", exact=True)).to_have_value(run.name)
         open_tab(page, "Fine-tune")
         page.get_by_role("button", name="Fine-tune on these pictures").click()
-        expect(page.get_by_label("Data", exact=True)).to_have_value(name)
+        expect(dataset(page)).to_have_value(name)
 
 
 def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: App, filming: Browser) -> None:
