@@ -103,8 +103,8 @@ def build_finetune(
                 value=[],
                 multiselect=True,
                 max_choices=MAX_SHOWN - 1,
-                label="Compare with",
-                info="other runs in the charts and the table; with one other, the settings that differ are listed",
+                label="Compare with other runs",
+                info="in the charts and the table; for a single one, the settings that differ are listed",
             )
             difference = gr.HTML("", apply_default_css=False)
             followed = gr.State(None)  # the run that the status line speaks of
