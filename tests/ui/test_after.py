@@ -81,7 +81,8 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     click_cell(page, 0, 0)
     title = f"{names[0]}, predicted correctly: {matrix[0, 0]}"
     expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
-    page.reload()  # its address has the cell
+    expect(page).to_have_url(re.compile(f"cell={names[0]}%2C{names[0]}"))
+    page.reload()
     expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
     unfold(page, "All runs")
 
