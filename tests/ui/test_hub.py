@@ -160,7 +160,7 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
     page.goto(f"{space.url}/?run=bobs-run")
     expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
     push(page, "You are signed in as bob.", "ann/stolen-name")
-    expect(toast.filter(has_text="may not").first).to_be_visible(timeout=TRAINED_MS)
+    expect(toast.filter(has_text="has no write access to ann/stolen-name").first).to_be_visible(timeout=TRAINED_MS)
     page.get_by_label("Repository").locator("visible=true").last.fill("bob/shared")
     page.get_by_role("button", name="Push", exact=True).click()
     expect(page.locator(".report").filter(has_text="is on the Hub")).to_be_visible(timeout=TRAINED_MS)
