@@ -114,7 +114,9 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(page.locator(".report").filter(has_text=f"commit {commit[:7]}")).to_be_visible(timeout=TRAINED_MS)
     page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
     expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar", timeout=TRAINED_MS)
-    expect(page.get_by_text("ann.my-cifar says")).to_be_visible(timeout=TRAINED_MS)  # of the cat, the first example
+    expect(page.locator("#answer .of").filter(has_text="ann.my-cifar")).to_be_visible(
+        timeout=TRAINED_MS
+    )  # of the cat, the first example
     keep(page, "21-pulled")
     pulled = anns.run("ann.my-cifar")
     assert pulled.source is not None

@@ -14,6 +14,20 @@ Object.assign(window.resnetSpace, (() => {
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
   const figures = new WeakMap();
 
+  // Plotly's library is large, and a page that shows no chart is there sooner without it.
+  let library = null;
+
+  function plotly() {
+    library ??= new Promise((loaded, failed) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: "plotly.min.js", onload: loaded, onerror: failed });
+      document.head.append(script);
+    });
+    return library;
+  }
+
+  if (window.resnetSpace.state.tab !== "predict") plotly();
+
   const seen = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       if (!target.offsetWidth) continue;
@@ -27,6 +41,10 @@ Object.assign(window.resnetSpace, (() => {
     const { text, drawn, wasNarrow, wasEmpty } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
+    if (!window.Plotly) {
+      plotly().then(() => render(chart));
+      return;
+    }
     const { data, layout, frames } = JSON.parse(text);
     const empty = !data.some((trace) => trace.x?.length);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow, wasEmpty: empty });
@@ -138,7 +156,6 @@ Object.assign(window.resnetSpace, (() => {
 
     function redraw() {
       body.innerHTML = props.value?.html ?? "";
-      if (body.firstChild) body.scrollIntoView({ block: "nearest" });
       for (const [name, figure] of Object.entries(props.value?.figures ?? {})) {
         draw(body.querySelector(`[data-chart="${name}"]`), figure);
       }
