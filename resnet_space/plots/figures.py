@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from resnet_space.common.text import shortened
 from resnet_space.plots import palette
 from resnet_space.runs import Metric
+
+# Matplotlib reads this where it draws, so it cannot be set for one figure alone.
+matplotlib.rcParams["svg.fonttype"] = "none"
 
 
 def learning_curves(metrics: Sequence[Metric]) -> Figure:
@@ -45,7 +49,7 @@ def save_png(figure: Figure, file: Path | IO[bytes]) -> None:
 
 
 def save_svg(figure: Figure, path: Path) -> None:
-    """Write as SVG, letters as outlines, so that it looks the same everywhere."""
+    """Write as SVG, text as text, so that it can be edited and searched."""
     _save(figure, path, format="svg", dpi=300, metadata={"Date": None})
 
 

@@ -1,4 +1,4 @@
-"""Maps of one block for one image: as small pictures for the page, and as a figure for a paper."""
+"""Maps of one block for one image: as small pictures for the page, and as a figure to take away."""
 
 import io
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space.plots.paper import captioned
+from resnet_space.plots.export import Size, captioned
 
 SHARP, SMOOTH = 224, 128  # pixels on the page
 
@@ -39,20 +39,25 @@ def _viridis() -> bytes:
 
 
 def pictures_figure(
-    image: Image.Image, maps: Sequence[tuple[str, NDArray[np.float32]]], low: float, high: float, caption: str
+    image: Image.Image,
+    maps: Sequence[tuple[str, NDArray[np.float32]]],
+    low: float,
+    high: float,
+    caption: str,
+    size: Size,
 ) -> Figure:
     """The image and the maps, all in one colour scale, with a caption below."""
-    figure = captioned(1.9, caption)
-    panels = figure.subplots(1, 1 + len(maps))
+    figure, room = captioned(0.26 * size.width, caption, size)
+    panels = room.subplots(1, 1 + len(maps))
     panels[0].imshow(image)
-    panels[0].set_title("image", fontsize=8)
+    panels[0].set_title("image", fontsize=size.text)
     shown = None
     for axes, (name, values) in zip(panels[1:], maps, strict=True):
         shown = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
-        axes.set_title(name, fontsize=8)
+        axes.set_title(name, fontsize=size.text)
     for axes in panels:
         axes.set(xticks=[], yticks=[])
     if shown is not None:
-        bar = figure.colorbar(shown, ax=panels, shrink=0.7)
-        bar.ax.tick_params(labelsize=7)
+        bar = room.colorbar(shown, ax=panels, shrink=0.7)
+        bar.ax.tick_params(labelsize=0.9 * size.text)
     return figure

@@ -14,7 +14,7 @@ from pathlib import Path
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import NO_SAVED_TOKEN
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.runs import SHIPPED
+from resnet_space.runs import CONFIG, SHIPPED
 from resnet_space.serve.limits import VARIABLES, Limits
 
 AUTH_VARIABLE = "RESNET_SPACE_AUTH"
@@ -141,8 +141,10 @@ def _storage_folder() -> Path:
 
 
 def bring_shipped(checkpoints: Path) -> None:
-    """Copy the runs that come with the app to where runs are kept, if that is elsewhere and they are not there yet."""
-    if os.environ.get(STORAGE_VARIABLE):
+    """Copy the runs that come with the app to where runs are kept, if that is elsewhere: into a folder without any run,
+    and, of a Space's storage, those that an earlier version did not bring.
+    """
+    if os.environ.get(STORAGE_VARIABLE) or not any(checkpoints.glob(f"*/{CONFIG}")):
         for name in SHIPPED:
             source = REPOSITORY / "checkpoints" / name
             if source.is_dir() and not (checkpoints / name).exists():

@@ -1,4 +1,4 @@
-"""The buttons below a view: its figure as PNG and SVG, its table as CSV, and itself as lines of Python.
+"""The buttons below a view: its figure as PNG and SVG for a slide or a paper, its table as CSV, itself as Python.
 
 A file is made when it is asked for, and then handed to the browser: drawing all of them beforehand would take longer
 than measuring.
@@ -21,7 +21,10 @@ from resnet_space.ui.events import PRIVATE, QUIET
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from resnet_space.plots.export import Size
+
 Format = Literal["png", "svg"]
+FORMATS: tuple[Format, ...] = ("png", "svg")
 
 # The file's address is in the component's value by the time that this runs.
 DOWNLOAD = """(file) => {
@@ -50,7 +53,7 @@ class Export:
         caption: below the figure.
         table: its columns and rows.
         python: lines that print the numbers; None where there are none.
-        figure: instead of the charts, where they are not Plotly's.
+        figure: instead of the charts, where they are not Plotly's, for a size.
     """
 
     stem: str
@@ -58,19 +61,22 @@ class Export:
     caption: str
     table: tuple[Sequence[str], Sequence[Sequence[object]]]
     python: str | None
-    figure: "Callable[[], Figure] | None" = None
+    figure: "Callable[[Size], Figure] | None" = None
 
-    def figure_file(self, kind: Format) -> str:
-        """The figure's path: the charts that there are, below one another, with the caption."""
+    def figure_file(self, kind: Format, size: str = "slide") -> str:
+        """The figure's path: the charts that there are, and the caption below them. `size`: one of `SIZES`."""
+        from resnet_space.plots.export import SIZES, exported_figure
         from resnet_space.plots.figures import save_png, save_svg
-        from resnet_space.plots.paper import paper_figure
 
+        if size not in SIZES:
+            raise UserError(f"There is no size {size!r}: choose one of {', '.join(SIZES)}.")
         charts = [chart for chart in self.charts if chart]
         if not charts and self.figure is None:
-            raise UserError("There is no figure yet: measure first.")
-        figure = self.figure() if self.figure else paper_figure(charts, self.caption)
+            raise UserError("There is no figure yet.")
+        chosen = SIZES[size]
+        figure = self.figure(chosen) if self.figure else exported_figure(charts, self.caption, chosen)
         with own_folder() as folder:
-            path = folder / f"{self.stem}.{kind}"
+            path = folder / f"{self.stem}-{size}.{kind}"
             (save_png if kind == "png" else save_svg)(figure, path)
         return str(path)
 
@@ -78,24 +84,43 @@ class Export:
         """The path of the table as CSV."""
         columns, rows = self.table
         if not rows:
-            raise UserError("There is no table yet: measure first.")
+            raise UserError("There is no table yet.")
         return csv_file(self.stem, columns, rows)
 
     def code(self) -> str:
         """The lines of Python."""
         if self.python is None:
-            raise UserError("There are no lines of Python for this view: keep its table as CSV.")
+            raise UserError("This view has no Python code: download its table as CSV.")
         return self.python
 
 
-def place_exports(inputs: Sequence[Component], export: Callable[..., Export]) -> gr.File:
-    """The buttons, the code, which is shown when it is asked for, and the file through which others can be handed over.
+@dataclass(frozen=True)
+class Exports:
+    """The buttons on the page.
 
-    `export` gives what there is for the inputs' values; it raises UserError where there is nothing yet.
+    Attributes:
+        row: all of them, to be hidden while there is nothing to export.
+        file: the file through which others can be handed over.
     """
 
-    def figure(kind: Format, *values: Any) -> str:
-        return export(*values).figure_file(kind)
+    row: gr.Row
+    file: gr.File
+
+
+def place_exports(
+    inputs: Sequence[Component], export: Callable[..., Export], *, figures: bool = True, visible: bool = True
+) -> Exports:
+    """Place the buttons; code is shown when it is asked for.
+
+    Args:
+        inputs: what says what is on the page.
+        export: gives what there is for the inputs' values; it raises UserError where there is nothing yet.
+        figures: whether there are any, or a table alone.
+        visible: whether there is something to export from the start.
+    """
+
+    def figure(kind: Format, size: str, *values: Any) -> str:
+        return export(*values).figure_file(kind, size)
 
     def table(*values: Any) -> str:
         return export(*values).table_file()
@@ -103,17 +128,19 @@ def place_exports(inputs: Sequence[Component], export: Callable[..., Export]) ->
     def python(*values: Any) -> Any:
         return gr.update(value=export(*values).code(), visible=True)
 
-    with gr.Row(elem_classes="keep"):
-        buttons = [
-            gr.Button(label, size="sm", min_width=80) for label in ("PNG", "SVG", "Table as CSV", "Copy as Python")
-        ]
-    code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
     file = gr.File(visible="hidden", show_label=False)
-    handlers: list[Callable[..., str]] = [partial(figure, "png"), partial(figure, "svg"), table]
-    for button, handler in zip(buttons[:3], handlers, strict=True):
-        wire_download(button, handler, inputs, file)
-    buttons[-1].click(python, inputs, code, **QUIET).success(None, code, None, js=COPY, **QUIET)
-    return file
+    with gr.Row(elem_classes="exports", visible=visible) as row:
+        if figures:
+            sizes = [("Slide, 16:9", "slide"), ("Paper, one column", "paper")]
+            size = gr.Dropdown(sizes, value="slide", label="Figure for", min_width=150, scale=0)
+            for kind in FORMATS:
+                button = gr.Button(kind.upper(), size="sm", min_width=70, scale=0)
+                wire_download(button, partial(figure, kind), [size, *inputs], file)
+        wire_download(gr.Button("Table as CSV", size="sm", min_width=110, scale=0), table, inputs, file)
+        copy = gr.Button("Copy as Python", size="sm", min_width=130, scale=0)
+    code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
+    copy.click(python, list(inputs), code, **QUIET).success(None, code, None, js=COPY, **QUIET)
+    return Exports(row, file)
 
 
 def wire_download(button: gr.Button, handler: Callable[..., str], inputs: Sequence[Component], file: gr.File) -> None:

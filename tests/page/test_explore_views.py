@@ -89,7 +89,7 @@ def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(
     export = export_of(Early(), findings)
     assert Path(export.figure_file("png")).is_file()
     assert Path(export.table_file()).is_file()
-    with pytest.raises(UserError, match="no lines of Python"):
+    with pytest.raises(UserError, match="no Python code"):
         export.code()
 
 

@@ -1,20 +1,15 @@
 """The charts of the residual measures, from numbers made by hand."""
 
-import io
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
-from resnet_space.plots import figures
-from resnet_space.plots.paper import paper_figure
 from resnet_space.plots.residuals.depth import Block, fewer_points_words, stage_names
 from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.plots.residuals.norms import BlockNorms, norms_chart, ratio_chart
 from resnet_space.plots.residuals.profiles import (
     compare_chart,
-    early_chart,
     gradient_chart,
     lesion_chart,
     responses_chart,
@@ -176,31 +171,3 @@ def test_growth_is_animated_over_the_epochs_and_shows_the_last_beside_the_first(
     assert max(chart["layout"]["yaxis"]["range"]) > 0.5  # the axis does not move while it plays
     only = growth_chart(NAMES, [1], ratios[:1])
     assert only["layout"]["sliders"] == []
-
-
-def test_every_chart_is_drawn_as_a_figure_with_its_data_and_caption() -> None:
-    norms, ratio = norms_chart(BLOCKS, IMAGES), ratio_chart(BLOCKS, IMAGES)
-    caption = "a run on 3 images of $nasty_$ <b>. " + 20 * "F(x) is what the branch gives. "
-    figure = paper_figure([norms, ratio], caption)
-    scatter, boxes = figure.axes
-    assert (scatter.get_xscale(), scatter.get_yscale()) == ("log", "log")
-    np.testing.assert_allclose(scatter.collections[0].get_offsets(), [[4, 1], [5, 10], [2, 2]])
-    medians = [line for line in boxes.lines if line.get_linewidth() == 1.6]
-    assert [line.get_ydata()[0] for line in medians] == [1.0, 0.75]
-    (text,) = figure.texts
-    assert " ".join(text.get_text().split()) == " ".join(caption.split())
-    others = [
-        responses_chart({"a": [("conv1", 0.5), ("conv2", 2.0)], "b": [("conv1", 1.0)]}, ordered=True),
-        lesion_chart(NAMES, [0, 1], [0.1, 0.7], 0.75),
-        several_chart("several", [1, 3], [[0.6, 0.4], [0.2, 0.1]], 0.75, "blocks"),
-        early_chart(NAMES, {"right": [0.5, 0.75]}),
-        gradient_chart(NAMES, [0, 1], {"with": [[1.0, 2.0], [2.0, 3.0]]}),
-        compare_chart({"a": (BLOCKS, [(0.1, 0.2, 0.4), (0.3, 0.5, 0.6)])}),
-        growth_chart(NAMES, [0, 1], [[0.1, 0.2], [0.3, 0.3]]),
-    ]
-    for file in (io.BytesIO(), io.BytesIO()):
-        figures.save_png(figure, file)
-    drawn = paper_figure(others, "")
-    assert [bar.get_height() for bar in drawn.axes[1].patches] == [0.1, 0.7]
-    assert drawn.axes[1].yaxis.get_major_formatter().format_pct(0.5, 1) == "50%"
-    figures.save_png(drawn, io.BytesIO())

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -172,11 +173,19 @@ def test_runs_and_data_are_kept_where_a_restart_leaves_them_and_the_shipped_runs
     assert (options.checkpoints / SHIPPED[0] / WEIGHTS).read_bytes() == b"as it was"
 
 
-def test_without_a_storage_nothing_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_runs_gets_the_shipped_ones_and_one_with_runs_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     assert parsed_options([]).checkpoints == REPOSITORY / "checkpoints"
-    bring_shipped(tmp_path / "checkpoints")
-    assert not (tmp_path / "checkpoints").exists()
+    empty, own = tmp_path / "empty", tmp_path / "own"
+    (empty / "not a run").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "checkpoints" / SHIPPED[0], own / "mine")
+    for folder in (empty, own, tmp_path / "missing"):
+        bring_shipped(folder)
+    for folder in (empty, tmp_path / "missing"):
+        assert all(Run.open(folder / name).has_weights for name in SHIPPED)
+    assert [run.name for run in own.iterdir()] == ["mine"]
 
 
 def test_a_public_app_and_its_trainers_do_not_use_the_login_of_the_machine(

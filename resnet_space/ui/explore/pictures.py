@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from resnet_space.plots.export import Size
     from resnet_space.residuals import BlockPictures
 
 ABOUT = (
@@ -141,10 +142,10 @@ class BlockView:
         measured = f"block_pictures(model, torch.cat(images)[{self.index}][None], {p.block!r}, {p.channel})"
         return Python("block_pictures", measured, "found.shortcut, found.residual, found.sum")
 
-    def figure(self) -> "Figure":
+    def figure(self, size: "Size") -> "Figure":
         from resnet_space.plots.pictures import pictures_figure
 
-        return pictures_figure(self.image, self.maps, self.pictures.low, self.pictures.high, self.caption)
+        return pictures_figure(self.image, self.maps, self.pictures.low, self.pictures.high, self.caption, size)
 
     @property
     def export(self) -> Export:

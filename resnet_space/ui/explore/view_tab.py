@@ -13,7 +13,7 @@ from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
-from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.exports import Export, Exports, place_exports, stem
 
 CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"
@@ -31,7 +31,7 @@ class ViewTab:
         words, charts, table: what it shows.
         buttons: of what is measured on demand, in the view's order.
         extra: room for what only this view has.
-        file: through which files are handed over.
+        exports: the buttons below.
     """
 
     view: View
@@ -41,7 +41,7 @@ class ViewTab:
     buttons: list[gr.Button]
     extra: gr.Column
     table: gr.Dataframe
-    file: gr.File
+    exports: Exports
 
     @property
     def outputs(self) -> list[Any]:
@@ -98,8 +98,10 @@ def place_view(view: View, variant: Component, findings: gr.State) -> ViewTab:
         extra = gr.Column()
         with gr.Accordion("Table", open=False):
             table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
-        file = place_exports([findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen))
-    tab = ViewTab(view, variant, words, charts, buttons, extra, table, file)
+        exports = place_exports(
+            [findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen)
+        )
+    tab = ViewTab(view, variant, words, charts, buttons, extra, table, exports)
     if isinstance(variant, gr.Radio):
 
         def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:

@@ -117,7 +117,7 @@ class Norms(View):
             html = BlockView.of(context, measured, name, index).html
             return {clicked: html, pictures.block: name, pictures.image: index}
 
-        wire_download(values_button, values, [findings], tab.file)
+        wire_download(values_button, values, [findings], tab.exports.file)
         for chart in tab.charts:
             outputs = [clicked, pictures.block, pictures.image]
             chart.select(on_point, findings, outputs, trigger_mode="multiple", **QUIET)
