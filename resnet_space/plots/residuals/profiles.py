@@ -1,7 +1,7 @@
 """A few numbers per block or layer, by depth: layer outputs, removed blocks, early answers, gradients, comparisons."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from resnet_space.plots import palette
@@ -12,22 +12,31 @@ LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "fon
 PERCENT = {"tickformat": ".0%", "rangemode": "tozero"}
 
 
-def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False) -> Chart:
+def _colours(labels: Iterable[str], order: Sequence[str]) -> dict[str, str]:
+    """A colour a label, by its place in `order`, so that a network keeps its colour in charts that lack others."""
+    labels = list(labels)
+    return {label: palette.category((order or labels).index(label)) for label in labels}
+
+
+def responses_chart(
+    layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False, order: Sequence[str] = ()
+) -> Chart:
     """The spread of each layer's responses, a curve a run: in layer order, or sorted from the largest down.
 
     Args:
         layers: run -> (layer, standard deviation) in layer order.
         ordered: sorted by magnitude, as in the lower half of He et al. 2015, figure 7.
+        order: all labels, by which the colours go.
     """
-    traces = []
-    for i, (run, responses) in enumerate(layers.items()):
+    traces, colours = [], _colours(layers, order)
+    for run, responses in layers.items():
         shown = sorted(responses, key=lambda layer: -layer[1]) if ordered else responses
         traces.append(
             curve(
                 run,
                 range(1, len(shown) + 1),
                 [value for _, value in shown],
-                palette.category(i),
+                colours[run],
                 "%{text}<br>std %{y:.3g}",
                 points=5,
                 extra=run,
@@ -166,10 +175,11 @@ Quartiles = tuple[float, float, float]
 def compare_chart(
     runs: Mapping[str, tuple[Sequence[Block], Sequence[Quartiles | float]]],
     title: str = "‖F(x)‖ / ‖x‖ by depth: median and quartiles",
-    y: str | Mapping[str, Any] = "‖F(x)‖ / ‖x‖",
+    y: str | dict[str, Any] = "‖F(x)‖ / ‖x‖",
     *,
     at: Mapping[str, float] | None = None,
     value: str = "median %{y:.3f}",
+    order: Sequence[str] = (),
 ) -> Chart:
     """A value of each block of several networks by depth, a curve each.
 
@@ -181,16 +191,17 @@ def compare_chart(
         y: the axis, or its title.
         at: labels with a dashed line each across, such as the accuracy of the intact network; None: one line at 1.
         value: how the hover writes a value.
+        order: all labels, by which the colours go.
     """
     first, *_ = (blocks for blocks, _ in runs.values())
     names = [block.name for block in first]
     alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
-    traces = []
-    for i, (run, (blocks, values)) in enumerate(runs.items()):
+    traces, colours = [], _colours(runs, order)
+    for run, (blocks, values) in runs.items():
         last = max(len(blocks) - 1, 1)
         xs = [float(n) if alike else n / last for n in range(len(blocks))]
         spread = [v if isinstance(v, tuple) else (v, v, v) for v in values]
-        colour = palette.category(i)
+        colour = colours[run]
         if at is not None and run in at:
             ends = [-0.5, len(names) - 0.5] if alike else [0.0, 1.0]
             traces.append(curve(run, ends, [at[run]] * 2, colour, width=1.2, dash="dash", showlegend=False))
@@ -212,8 +223,8 @@ def compare_chart(
                 points=5,
                 extra=run,
                 text=[block.name for block in blocks],
-                **({"error_y": bars} if any(isinstance(v, tuple) for v in values) else {}),
             )
+            | ({"error_y": bars} if any(isinstance(v, tuple) for v in values) else {})
         )
     x = depth_axis(names) if alike else {"title": "depth: first block 0, last block 1", "showgrid": False}
     return chart(
@@ -227,12 +238,15 @@ def compare_chart(
     )
 
 
-def accuracy_bars(results: Mapping[str, tuple[float, float, float]], title: str, *, height: int = 300) -> Chart:
+def accuracy_bars(
+    results: Mapping[str, tuple[float, float, float]], title: str, *, order: Sequence[str] = (), height: int = 300
+) -> Chart:
     """An accuracy a network, with its interval.
 
     Args:
         results: label -> (lower end of the interval, accuracy, upper end).
         title: of the chart, which says what was tested.
+        order: all labels, by which the colours go.
         height: in pixels.
     """
     names, values = list(results), list(results.values())
@@ -245,20 +259,23 @@ def accuracy_bars(results: Mapping[str, tuple[float, float, float]], title: str,
         "textposition": "inside",
         "insidetextanchor": "start",
         "customdata": [[i] for i in range(len(names))],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [short(high - middle) for _, middle, high in values],
-            "arrayminus": [short(middle - low) for low, middle, _ in values],
-            "thickness": 1.4,
-            "width": 6,
-            "color": "#888",
-        },
-        "marker": {"color": [palette.category(i) for i in range(len(names))]},
+        "marker": {"color": [*_colours(names, order).values()]},
         "width": 0.6,
         "hovertemplate": "%{text}<extra></extra>",
         "showlegend": False,
     }
+    spread = {
+        "type": "data",
+        "symmetric": False,
+        "array": [short(high - middle) for _, middle, high in values],
+        "arrayminus": [short(middle - low) for low, middle, _ in values],
+        "thickness": 1.6,
+        "width": 7,
+    }
+    middles = [middle for _, middle, _ in values]
+    intervals = curve("interval", range(len(names)), middles, "#777", width=0, points=1, error_y=spread)
     x = {"title": "", "showgrid": False, "tickvals": list(range(len(names))), "ticktext": names}
     axis = {"title": "accuracy", **PERCENT}
-    return chart(title, [bars], x | {"range": [-0.6, len(names) - 0.4]}, axis, height=height, showlegend=False)
+    return chart(
+        title, [bars, intervals], x | {"range": [-0.6, len(names) - 0.4]}, axis, height=height, showlegend=False
+    )

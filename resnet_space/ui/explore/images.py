@@ -51,9 +51,7 @@ def split_counts(context: AppContext, key: str | None, dataset: object) -> dict[
     here = {reference for _, reference in context.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
-        raise UserError(
-            f"There is no dataset {str(dataset)!r} here: choose another, or add it in the Fine-tune tab."
-        )
+        raise UserError(f"There is no dataset {str(dataset)!r} here: choose another, or add it in the Fine-tune tab.")
     context.datasets.named(dataset, key)
     return {split: sum(counts) for split, counts in context.datasets.summary(ref).counts.items()}
 

@@ -242,9 +242,7 @@ def measure_on_demand(
         if total < len(data):  # it was stopped
             data = data.subset(torch.arange(total))
         results = wanted.start(residuals, loaded.model, batches_for(data, loaded.config))
-        for progress, result, draws in _run(
-            loaded, results, f"{findings.network.label}, {wanted.what}", total, stop
-        ):
+        for progress, result, draws in _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop):
             if kept is not None and result.images == kept.measured.images:
                 kept.on_demand[wanted.id] = result
             yield progress, result, draws

@@ -111,7 +111,9 @@ Object.assign(window.resnetSpace, (() => {
     const chart = element.querySelector(".chart");
 
     function redraw() {
-      if (props.value?.data) draw(chart, props.value);
+      const figure = props.value?.data ? props.value : null;
+      chart.hidden = !figure && !chart.style.minHeight; // room may be kept for it
+      if (figure) draw(chart, figure);
     }
 
     // Plotly gives a chart its own events when it is drawn, and takes them back when it begins anew.
@@ -129,12 +131,13 @@ Object.assign(window.resnetSpace, (() => {
   }
 
   // Text with charts in it: {"html": ..., "figures": {name: chart}}, where [data-chart="name"] is the place of each.
-  function report(element, props, watch) {
+  // It comes into sight when it has changed, unless it is not to be `followed`.
+  function report(element, props, watch, followed = true) {
     const body = element.querySelector(".body");
 
     function redraw() {
       body.innerHTML = props.value?.html ?? "";
-      if (body.firstChild) body.scrollIntoView({ block: "nearest" });
+      if (followed && body.firstChild) body.scrollIntoView({ block: "nearest" });
       for (const [name, figure] of Object.entries(props.value?.figures ?? {})) {
         draw(body.querySelector(`[data-chart="${name}"]`), figure);
       }

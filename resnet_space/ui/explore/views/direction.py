@@ -9,16 +9,8 @@ from resnet_space.plots.residuals.depth import quartiles, spread_chart
 from resnet_space.ui.explore.measuring import Findings
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.gradient import GRADIENTS
-from resnet_space.ui.explore.views.view import (
-    QUARTILES,
-    RESIDUAL,
-    Table,
-    View,
-    blocks_of,
-    fewer_points,
-    medians,
-    rounded,
-)
+from resnet_space.ui.explore.views.view import Table, View, blocks_of, fewer_points, medians, rounded
+from resnet_space.ui.explore.wording import QUARTILES, RESIDUAL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +23,7 @@ class Direction(View):
     title = "Direction"
     about = (
         "The cosine between F(x) and x: 1 where F(x) amplifies x, 0 where it is orthogonal to x, -1 where it cancels "
-        "x. With labels, also the cosine between F(x) and the gradient of the loss: below 0, the block reduces the loss."
+        "x. With labels, also the cosine between F(x) and the gradient of the loss: below 0, F(x) reduces the loss."
     )
     charts = 2
     reserved = 380

@@ -8,7 +8,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import early_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import Table, View, percent, rounded
+from resnet_space.ui.explore.views.view import Table, View, rounded
+from resnet_space.ui.explore.wording import percent
 
 if TYPE_CHECKING:
     from resnet_space.residuals import Readings
@@ -49,9 +50,12 @@ class Early(View):
     def table(self, findings: Findings, variant: str = "") -> Table:
         read = READINGS.of(findings)
         rows = zip(read.blocks, *_numbers(read), strict=True) if read else ()
-        return ["head applied after", "accuracy", "agreement with the final answer", "mean probability of the final answer"], [
-            [block, *map(rounded, numbers)] for block, *numbers in rows
-        ]
+        return [
+            "head applied after",
+            "accuracy",
+            "agreement with the final answer",
+            "mean probability of the final answer",
+        ], [[block, *map(rounded, numbers)] for block, *numbers in rows]
 
 
 def _numbers(read: "Readings") -> list[list[float]]:

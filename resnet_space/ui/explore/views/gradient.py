@@ -8,7 +8,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import gradient_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import NORM, Table, View, medians, rounded, stages_of
+from resnet_space.ui.explore.views.view import Table, View, medians, rounded, stages_of
+from resnet_space.ui.explore.wording import NORM
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from resnet_space.plots.residuals.depth import quartiles
 from resnet_space.plots.residuals.profiles import lesion_chart, several_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import Table, View, percent, rounded, stages_of
+from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of
+from resnet_space.ui.explore.wording import percent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -174,7 +175,9 @@ def several_words(counts: Sequence[int], medians: Sequence[float], intact: float
     half = next((c for c, m in zip(counts, medians, strict=True) if m < intact / 2), None)
     first = f"With {counts[0]} of {blocks} blocks removed at random, the median accuracy is {percent(medians[0])}"
     if half is None:
-        return f"{first}; even with {counts[-1]} removed, it stays above half of the intact network's {percent(intact)}."
+        return (
+            f"{first}; even with {counts[-1]} removed, it stays above half of the intact network's {percent(intact)}."
+        )
     if half == counts[0]:
         return f"{first}, less than half of the intact network's {percent(intact)}."
     return f"{first}; with {half} removed, it falls below half of the intact network's {percent(intact)}."

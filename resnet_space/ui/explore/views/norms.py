@@ -18,17 +18,8 @@ from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.pictures import BlockView, PicturesTab
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import (
-    NORM,
-    RESIDUAL,
-    Table,
-    Variants,
-    View,
-    blocks_of,
-    fewer_points,
-    percent,
-    rounded,
-)
+from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded
+from resnet_space.ui.explore.wording import NORM, RESIDUAL, percent
 from resnet_space.ui.exports import stem, wire_download
 
 if TYPE_CHECKING:
@@ -201,6 +192,6 @@ def stage_trends(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
 def plain_words(count: int) -> str:
     """For a network without shortcuts."""
     return (
-        f"This network is plain: its {count} blocks have no shortcuts, so there is no sum and no ratio. The points show "
-        "‖F(x)‖ against the norm of the block's input."
+        f"This network is plain: its {count} blocks have no shortcuts, so there is no sum and no ratio. The points "
+        "show ‖F(x)‖ against the norm of the block's input."
     )

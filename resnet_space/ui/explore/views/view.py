@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 Table = tuple[list[str], list[list[Any]]]
 
-NORM = "‖·‖: l2 norm over channels and positions, per image."
-RESIDUAL = "F(x): output of the residual branch; x: output of the shortcut."
-QUARTILES = ("lower quartile", "median", "upper quartile")
-
 
 @dataclass(frozen=True)
 class Variants:
@@ -133,11 +129,6 @@ def fewer_points(findings: Findings) -> str:
     """A paragraph on images that have no points, if there are any."""
     words = fewer_points_words(findings.measured.images, len(findings.measured.norms.blocks))
     return f"\n\n{words}" if words else ""
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """ "61.9 %"."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def rounded(value: float) -> float | None:

@@ -1,0 +1,290 @@
+"""What happens when something is to be measured: on opening, on a change, and by a button."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from resnet_space.common.errors import UserError
+from resnet_space.serve.context import AppContext
+from resnet_space.ui.explore.address import COMPARE, shared
+from resnet_space.ui.explore.compare import CompareTab
+from resnet_space.ui.explore.comparing import Comparison, compare
+from resnet_space.ui.explore.controls import Controls, chosen_images
+from resnet_space.ui.explore.images import OWN, Images
+from resnet_space.ui.explore.measuring import Findings, OnDemand, is_quick, measure_network, measure_on_demand
+from resnet_space.ui.explore.memory import MEMORY, Handle
+from resnet_space.ui.explore.networks import Network, config_of
+from resnet_space.ui.explore.pictures import PicturesTab
+from resnet_space.ui.explore.view_tab import ViewTab
+from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.progress import progress_html
+from resnet_space.ui.stops import Stop, Stops
+from resnet_space.ui.subject import Subject
+
+UNMEASURED = ("growth", "pull")  # views that need nothing measured
+
+
+def status_html(words: str, numbers: str = "", *, stale: bool = False) -> str:
+    """The line above the views; `stale`: what they show is not what is chosen, which dims them."""
+    return progress_html(words, numbers, state="measuring stale" if stale else "measuring")
+
+
+READING = status_html("Reading the images ...")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a page's components say when something is to be measured.
+
+    Attributes:
+        view: the key of the open view; empty where another tab is open.
+        findings, comparison: what is on the page.
+        network: which is to be measured.
+        subject: the page's run.
+        others: what to compare it with.
+        picture: block, image and channel of one picture.
+        variants: of each view.
+        count: how many images were asked for.
+        sources: the values that say which images.
+        key: the visitor's.
+    """
+
+    view: str
+    findings: Findings | None
+    comparison: Comparison | None
+    network: Network
+    subject: str | None
+    others: tuple[Network, ...]
+    picture: tuple[Any, ...]
+    variants: tuple[Any, ...]
+    sources: tuple[Any, ...]
+    key: str | None
+
+    def images(self, context: AppContext) -> Images:
+        """Raises UserError."""
+        return chosen_images(context, self.key, self.sources)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the tab's handlers share.
+
+    Attributes:
+        view: hidden; in its place the browser tells which view is open.
+        findings: a handle of what was measured last.
+        status: the line above the views.
+        address: the part of the page's address for what was measured.
+        emptied: the components that a new measurement empties.
+    """
+
+    context: AppContext
+    subject: Subject
+    visitor: gr.BrowserState
+    controls: Controls
+    view: gr.Textbox
+    findings: gr.State
+    status: gr.HTML
+    stop: gr.Button
+    address: gr.Textbox
+    tabs: list[ViewTab]
+    pictures: PicturesTab
+    compared: CompareTab
+    emptied: list[Component]
+    stops: Stops = field(default_factory=Stops)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """As `asked` reads them; the first is the open view."""
+        fixed = [self.view, self.findings, self.compared.comparison, self.subject.run, self.controls.network]
+        fixed += [self.visitor, self.compared.others, *self.pictures.chosen]
+        return [*fixed, *(tab.variant for tab in self.tabs), *self.controls.images]
+
+    @property
+    def outputs(self) -> list[Any]:
+        fixed = [self.findings, self.status, self.stop, self.address, *self.emptied, *self.pictures.outputs]
+        fixed += [tab.variant for tab in self.tabs if tab.view.variants]
+        return [*fixed, *self.compared.outputs, *(component for tab in self.tabs for component in tab.outputs)]
+
+    def asked(self, values: Sequence[Any]) -> Asked:
+        view, findings, comparison, subject, network, key, others, *rest = values
+        picture, rest = tuple(rest[:3]), rest[3:]
+        return Asked(
+            str(view or ""),
+            findings.value if isinstance(findings, Handle) else None,
+            comparison.value if isinstance(comparison, Handle) else None,
+            Network.parse(network).about(subject),
+            subject,
+            tuple(Network.parse(other).about(subject) for other in others or ()),
+            picture,
+            tuple(rest[: len(self.tabs)]),
+            tuple(rest[len(self.tabs) :]),
+            key,
+        )
+
+    # Measuring
+
+    def measured(self, session: str, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any]]:
+        """Measure what the open view needs and does not have yet; updates of the page.
+
+        Args:
+            session: of the page.
+            asked: what its components say.
+            pressed: a button was pressed: also what takes long is measured, and a refusal is an error. Else it is told
+                above the views.
+        """
+        if not asked.view or asked.view in UNMEASURED:
+            return
+        handler = self._compared if asked.view == COMPARE else self._network
+        try:
+            images = asked.images(self.context)
+            with self.stops.asked(session, instead=True) as stop:
+                yield from handler(asked, images, stop, pressed=pressed)
+        except UserError as error:
+            if pressed:
+                raise
+            yield {self.status: status_html(f"<b>Not measured.</b> {escape(str(error))}", stale=True)} | self._idle
+
+    @property
+    def _idle(self) -> dict[Any, Any]:
+        return {self.stop: gr.update(visible=False)}
+
+    def _too_long(self, network: Network, images: Images) -> dict[Any, Any]:
+        size = config_of(self.context, network).image_size
+        words = (
+            f"<b>Not measured yet:</b> {escape(network.label)} on {images.count or len(images.files):,} images of "
+            f"{size} x {size} pixels takes more than a few seconds. Press <b>Measure</b>."
+        )
+        return {self.status: status_html(words, stale=True)} | self._idle
+
+    def _network(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
+        findings, began = asked.findings, time.monotonic()
+        there = findings is not None and findings.are_of(asked.network, images)
+        if not there or pressed:
+            count = images.count or len(images.files)
+            if not pressed and not is_quick(self.context, asked.network, count):
+                yield self._too_long(asked.network, images)
+                return
+            yield {self.stop: gr.update(visible=True), self.status: READING}
+            findings = None
+            for progress, found, draws in measure_network(self.context, asked.network, images, stop):
+                if stop.replaced:
+                    return
+                findings = found
+                # Stop each time: another press of Measure that is refused takes it away.
+                shown = {self.stop: gr.update(visible=True), self.status: progress.html}
+                yield shown | (self._open_view(asked, findings) if draws else {})
+            assert findings is not None  # without images it would have been refused
+            yield self._all_views(asked, findings)
+        assert findings is not None
+        if asked.view == "pictures":
+            chosen = self.pictures.choices(findings, *asked.picture[:2])
+            block, image = (chosen[part]["value"] for part in (self.pictures.block, self.pictures.image))
+            yield chosen | self.pictures.draw(findings, block, image, asked.picture[2] if there else None)
+        yield from self._on_demand(asked, findings, stop)
+        if not stop.replaced:
+            stopped = findings.stopped or stop.is_set()
+            yield {self.status: self._shown(asked, findings, time.monotonic() - began, stopped)} | self._idle
+
+    def _shown(self, asked: Asked, findings: Findings, seconds: float, stopped: bool) -> str:
+        wanted = asked.sources[3]
+        all_there = " (all there are)" if asked.sources[0] != OWN and findings.images.count < (wanted or 0) else ""
+        words = f"<b>{escape(findings.network.label)}</b> on {escape(findings.images.words(findings.measured.images))}"
+        if stopped:
+            return status_html(f"<b>Stopped.</b> The results so far are of {words}.")
+        took = "" if seconds < 0.05 else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+        return status_html(words + all_there, took)
+
+    def _open_view(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+        """The open view, of what there is."""
+        for tab, variant in zip(self.tabs, asked.variants, strict=True):
+            if tab.view.key == asked.view:
+                return tab.update(findings, variant)
+        return {}
+
+    def _all_views(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+        update: dict[Any, Any] = {
+            self.findings: MEMORY.count(Handle(findings)),
+            self.address: shared(findings.network, asked.subject, findings.images),
+        }
+        update |= dict.fromkeys(self.emptied, "") | self.pictures.choices(findings, *asked.picture[:2])
+        for tab, variant in zip(self.tabs, asked.variants, strict=True):
+            update |= tab.update(findings, variant)
+            if tab.view.variants:
+                update[tab.variant] = gr.update(visible=tab.view.variants.apply(findings))
+        return update
+
+    def _on_demand(self, asked: Asked, findings: Findings, stop: Stop) -> Iterator[dict[Any, Any]]:
+        """What the open view shows and does not have yet, as far as it does not take long."""
+        blocks, images = len(findings.measured.norms.blocks), findings.measured.images
+        for tab in self.tabs:
+            if tab.view.key != asked.view or not findings.labelled:
+                continue
+            for wanted in tab.view.on_demand:
+                cost = wanted.passes(blocks)
+                if wanted.id in findings.on_demand or not is_quick(self.context, findings.network, images, cost):
+                    continue
+                yield from self.more(asked, findings, wanted, stop)
+                if stop.is_set():
+                    return
+
+    def more(self, asked: Asked, findings: Findings, wanted: OnDemand[Any], stop: Stop) -> Iterator[dict[Any, Any]]:
+        """Measure more of what is on the page, and draw it in all views that show it."""
+        shown_by = [
+            (tab, variant)
+            for tab, variant in zip(self.tabs, asked.variants, strict=True)
+            if wanted in tab.view.on_demand
+        ]
+        yield {self.stop: gr.update(visible=True)}
+        for progress, result, draws in measure_on_demand(self.context, findings, wanted, stop):
+            if stop.replaced:
+                return
+            findings.on_demand[wanted.id] = result
+            update = {self.status: progress.html}
+            for tab, variant in shown_by if draws else ():
+                update |= tab.update(findings, variant)
+            yield update
+
+    def _compared(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
+        networks = list(dict.fromkeys([asked.network, *asked.others]))
+        before, began = asked.comparison, time.monotonic()
+        if (
+            before
+            and not pressed
+            and all(
+                findings.are_of(network, images) for findings, network in zip(before.findings, networks, strict=False)
+            )
+            and len(before.findings) == len(networks)
+        ):
+            yield {self.status: self._compared_status(before, None)} | self._idle
+            return
+        count = images.count or len(images.files)
+        slow = next((network for network in networks if not is_quick(self.context, network, count)), None)
+        if slow is not None and not pressed:
+            yield self._too_long(slow, images)
+            return
+        yield {self.stop: gr.update(visible=True), self.status: READING}
+        comparison = None
+        for progress, comparison in compare(self.context, networks, images, stop, costly=pressed):
+            if stop.replaced:
+                return
+            done = progress.done == progress.total
+            yield {self.status: progress.html} | (self.compared.update(comparison) if done else {})
+        if comparison is not None and not stop.replaced:
+            yield {
+                self.compared.comparison: MEMORY.count(Handle(comparison)),
+                self.compared.address: self.compared.shared(comparison),
+                self.address: shared(asked.network, asked.subject, images),
+                self.status: self._compared_status(comparison, time.monotonic() - began),
+                **self.compared.update(comparison),
+            } | self._idle
+
+    def _compared_status(self, comparison: Comparison, seconds: float | None) -> str:
+        first = comparison.findings[0]
+        labels = ", ".join(f"<b>{escape(findings.network.label)}</b>" for findings in comparison.findings)
+        words = f"{labels} on {escape(first.images.words(first.measured.images))}"
+        return status_html(words, "" if seconds is None else f"{seconds:.1f} s")
