@@ -255,13 +255,10 @@ def accuracy_bars(
         "name": "accuracy",
         "x": list(range(len(names))),
         "y": [short(middle) for _, middle, _ in values],
-        "text": [f"{100 * middle:.1f} %" for _, middle, _ in values],
-        "textposition": "inside",
-        "insidetextanchor": "start",
         "customdata": [[i] for i in range(len(names))],
         "marker": {"color": [*_colours(names, order).values()]},
         "width": 0.6,
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{y:.1%}<extra></extra>",
         "showlegend": False,
     }
     spread = {

@@ -29,10 +29,11 @@ from resnet_space.ui.exports import Export, place_exports
 from resnet_space.ui.scripts import SCRIPTS
 
 FEW, SOME = (Images("cifar10-mini", "test", count) for count in (64, 200))
-HEIGHT = 210  # pixels of a card's chart
+HEIGHT = 180  # pixels of a card's chart
 CARD = "resnetSpace.report(element, props, watch, false)"
 
 
+TITLE = "Accuracy with one block removed"
 TESTED = """from resnet_space.runs import Run, last_metric
 
 for name in {names!r}:
@@ -152,6 +153,7 @@ def blocks(context: AppContext) -> Answer:
     )
     findings.on_demand[EACH.id] = each
     chart = lesion_chart(names, stages_of(findings, names), accuracy, each.base_accuracy)
+    chart["layout"] |= {"showlegend": False, "title": chart["layout"]["title"] | {"text": f"{TITLE} (dashed: intact)"}}
     return Answer(words, chart, Lesion().table(findings), Lesion.lines.lines(findings.network, SOME))
 
 
@@ -231,8 +233,18 @@ def card_value(context: AppContext, question: Question) -> dict[str, Any]:
         answer = question.answer(context)
     except UserError as error:
         return {"html": question.html(escape(str(error))), "figures": {}}
-    layout = answer.chart["layout"] | {"height": HEIGHT}
-    return {"html": question.html(answer.words), "figures": {"answer": answer.chart | {"layout": layout}}}
+    return {"html": question.html(answer.words), "figures": {"answer": _small(answer.chart)}}
+
+
+def _small(chart: Chart) -> Chart:
+    """For a card: without what its sentence says already."""
+    layout = chart["layout"]
+    legend = {"orientation": "v", "x": 0.02, "y": 1, "yanchor": "top", "font": {"size": 11}}
+    axis = layout["xaxis"] | {"title": {"text": ""}}
+    return chart | {
+        "layout": layout
+        | {"height": HEIGHT, "margin": {"l": 44, "r": 8, "t": 34, "b": 30}, "legend": legend, "xaxis": axis}
+    }
 
 
 def export_of(context: AppContext, question: Question) -> Export:

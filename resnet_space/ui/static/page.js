@@ -36,7 +36,7 @@ Object.assign(window.resnetSpace, (() => {
     const category = layout.xaxis?.type === "category";
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
-    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, room);
+    if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));

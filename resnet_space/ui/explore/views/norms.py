@@ -39,7 +39,7 @@ class Norms(View):
     file = "residual-norms"
     title = "Size of F(x)"
     about = (
-        "A residual block computes **x + F(x)**. Each point is one image in one block. **On the dashed diagonal**, "
+        "Each point is one image in one block. **On the dashed diagonal**, "
         "F(x) is as large as x; **far below it**, the block hardly changes its input. Diamonds: the shortcut changes "
         "the shape, and ‖x‖ is the norm of its output. Click a point to see its image and feature maps."
     )
