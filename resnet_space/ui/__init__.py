@@ -16,16 +16,19 @@ from resnet_space.ui.subject import place_subject, wire_subject
 
 __all__ = ["AppContext", "build_app"]
 
+WHAT = "Fine-tune an image classifier, see what it looks at, and see what its residual blocks do."
+WHAT_FOR_READING = (
+    "**Read-only:** look at results, classify your own pictures and explore residuals; training and dataset uploads "
+    "are off."
+)
+
 
 def build_app(context: AppContext) -> gr.Blocks:
     """The app, ready to launch."""
     app = Guarded(context.limits, title="resnet_space")
     with app:
         with gr.Row(elem_id="head"):
-            gr.Markdown(
-                "# resnet_space\nFine-tune a ResNet, see what it looks at, and see what its residual blocks do.",
-                elem_id="title",
-            )
+            gr.Markdown(f"# resnet_space\n{WHAT_FOR_READING if context.readonly else WHAT}", elem_id="title")
             subject = place_subject(context)
             sign_in_button(app)
         # Kept by the browser, so that whoever started a run is known again after a reload. Nothing secret is in the
