@@ -20,7 +20,6 @@ LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 EACH: dict[str, Any] = PRIVATE | {"trigger_mode": "multiple"}
 
 
-
 def cumulative(updates: Iterable[dict[Any, Any]], nothing: Any) -> Iterator[dict[Any, Any]]:
     """What a generator yields, each time with all that it yielded before.
 

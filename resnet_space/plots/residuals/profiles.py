@@ -271,7 +271,8 @@ def accuracy_bars(
     }
     middles = [middle for _, middle, _ in values]
     intervals = curve("interval", range(len(names)), middles, "#777", width=0, points=1, error_y=spread)
-    x = {"title": "", "showgrid": False, "tickvals": list(range(len(names))), "ticktext": names}
+    told = [f"{name}: {100 * middle:.1f} %" for name, (_, middle, _) in results.items()]
+    x = {"title": "", "showgrid": False, "tickvals": list(range(len(names))), "ticktext": told}
     axis = {"title": "accuracy", **PERCENT}
     return chart(
         title, [bars, intervals], x | {"range": [-0.6, len(names) - 0.4]}, axis, height=height, showlegend=False

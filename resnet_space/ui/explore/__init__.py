@@ -64,11 +64,11 @@ def build_explore(
     gr.Markdown(ABOUT, elem_id="explore-about")
     cards = place_questions(context)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
+        with gr.Column(scale=1, min_width=240):
             controls = place_controls(context, visitor)
             variants = [place_variant(view) for view in VIEWS]
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
-        with gr.Column(scale=3, min_width=320, elem_id="explore-shown"):
+        with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
             view, address = gr.Textbox("", visible="hidden"), gr.Textbox("", visible="hidden")
             with gr.Row(elem_id="explore-status"):
                 status = gr.HTML(status_html("Not measured yet."), apply_default_css=False)

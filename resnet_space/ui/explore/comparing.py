@@ -49,7 +49,7 @@ GRADIENTS: "OnDemand[Any]" = OnDemand(
 
 
 @dataclass(frozen=True)
-class Tested:
+class Score:
     """A run's result on its own test set.
 
     Attributes:
@@ -74,7 +74,7 @@ class Tested:
         return f"{percent(accuracy)} ({100 * low:.1f} to {percent(high)})"
 
 
-def tested(context: AppContext, network: Network) -> Tested | None:
+def tested(context: AppContext, network: Network) -> Score | None:
     """What a run's metrics say of its last test; None for random weights, and where it was not tested."""
     if network.kind != RUN:
         return None
@@ -86,7 +86,7 @@ def tested(context: AppContext, network: Network) -> Tested | None:
     if test is None:
         return None
     on = f"{test.get('split', 'test')} images from {run.config.training.dataset}"
-    return Tested(on, round(test["accuracy"] * test["images"]), test["images"])
+    return Score(on, round(test["accuracy"] * test["images"]), test["images"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Comparison:
     """
 
     findings: tuple[Findings, ...]
-    tests: Mapping[str, Tested] = field(default_factory=dict)
+    tests: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def residual(self) -> dict[str, Findings]:
@@ -278,7 +278,7 @@ def compare(
                 return
 
 
-def accuracy_words(tests: Mapping[str, Tested]) -> str:
+def accuracy_words(tests: Mapping[str, Score]) -> str:
     """The runs' test results, and what the first gains over the others on the same test set."""
     words = [
         f"**{markdown_text(label)}** classifies {test.correct:,} of {test.images:,} {markdown_text(test.on)} "

@@ -113,11 +113,10 @@ def _architectures() -> list[tuple[str, str]]:
 
 
 def multiply_adds(config: ModelConfig) -> float:
-    """About how many one image costs: as counted in the registry, else as ResNets take a layer and pixel."""
+    """About how many one image costs: as counted in the registry, else as if each weight met a hundred positions."""
     entry = config.entry
-    if entry.multiply_adds is None:
-        return 2_000.0 * entry.depth * config.image_size**2
-    return entry.multiply_adds * (config.image_size / config.input_size) ** 2
+    counted = entry.multiply_adds or 100 * entry.parameters
+    return counted * (config.image_size / config.input_size) ** 2
 
 
 def config_of(context: AppContext, network: Network) -> ModelConfig:

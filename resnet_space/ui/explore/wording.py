@@ -6,5 +6,5 @@ QUARTILES = ("lower quartile", "median", "upper quartile")
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """ "61.9 %"."""
-    return f"{100 * share:.{digits}f} %"
+    """ "61.9 %", with a space at which no line breaks."""
+    return f"{100 * share:.{digits}f}\u00a0%"

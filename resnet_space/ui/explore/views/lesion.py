@@ -175,12 +175,10 @@ def several_words(counts: Sequence[int], medians: Sequence[float], intact: float
     half = next((c for c, m in zip(counts, medians, strict=True) if m < intact / 2), None)
     first = f"With {counts[0]} of {blocks} blocks removed at random, the median accuracy is {percent(medians[0])}"
     if half is None:
-        return (
-            f"{first}; even with {counts[-1]} removed, it stays above half of the intact network's {percent(intact)}."
-        )
+        return f"{first}; even with {counts[-1]} removed, it stays above half of the intact {percent(intact)}."
     if half == counts[0]:
-        return f"{first}, less than half of the intact network's {percent(intact)}."
-    return f"{first}; with {half} removed, it falls below half of the intact network's {percent(intact)}."
+        return f"{first}, less than half of the intact {percent(intact)}."
+    return f"{first}; with {half} removed, it falls below half of the intact {percent(intact)}."
 
 
 def swapped_words(pairs: Sequence[str], accuracy: Sequence[float], intact: float) -> str:
