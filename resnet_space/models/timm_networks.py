@@ -1,4 +1,4 @@
-"""Networks that timm builds: their entries, without importing timm, and what makes them meet the contract."""
+"""Networks built by timm: their entries, without importing timm, and the adapter to the contract."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
 
 def timm_entry(name: str, **known: Any) -> Entry:
-    """The entry of the network that timm has under this name; `known` is what `Entry` says of it beside."""
+    """The entry of timm's network of this name; `known` has the other fields of `Entry`."""
     return Entry(name, build=partial(_build, name), source="timm", timm=True, **known)
 
 
@@ -136,7 +136,7 @@ class _Timm:
         return str(known)
 
     def to_map(self, features: "Tensor") -> "Tensor":
-        """Tokens lie row by row after the class token and registers; some networks have channels last."""
+        """Tokens are in row order after the class token and registers; some networks have channels last."""
         model: Any = self
         if features.ndim == 3:
             tokens: Tensor = features[:, getattr(model, "num_prefix_tokens", 0) :]
