@@ -77,6 +77,8 @@ def build_app(context: AppContext) -> gr.Blocks:
             tab.select(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         for name, event in (("predict", tried), ("predict", shown), ("explore", explored), ("finetune", learned)):
             event.then(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
+        # At once where nothing has to be known before.
+        app.load(None, None, tabs, js="resnetSpace.openAtOnce", **QUIET)
         # Not before: a tab that is opened without a picture chooses one.
         arrived = predict.opened.then(open_tab, None, tabs, **QUIET)
         arrived.then(None, js="resnetSpace.arrive", **QUIET)

@@ -20,18 +20,22 @@ LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 EACH: dict[str, Any] = PRIVATE | {"trigger_mode": "multiple"}
 
 
-def cumulative(updates: Iterable[dict[Any, Any]], nothing: Any) -> Iterator[dict[Any, Any]]:
+def cumulative(updates: Iterable[dict[Any, Any] | None], nothing: Any) -> Iterator[dict[Any, Any]]:
     """What a generator yields, each time with all that it yielded before.
 
     Gradio sends what has changed since the last yield. In the browser an update that is followed at once by one without
-    it is undone before it is shown: charts then do not appear.
+    it is undone before it is shown: charts then do not appear. When the generator ends, Gradio sends the last one once
+    more.
 
     Args:
-        updates: of components.
+        updates: of components; None: what was yielded is outdated, and not to be sent once more.
         nothing: an output that stays as it is where there are no updates: without any, Gradio would empty all outputs.
     """
     so_far: dict[Any, Any] = {}
     for update in updates:
+        if update is None:
+            so_far = {}
+            continue
         so_far |= update
         # Copies, as Gradio takes values out of what it is given.
         yield {component: copy(value) for component, value in so_far.items()}

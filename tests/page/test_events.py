@@ -11,4 +11,5 @@ def test_each_update_has_all_before_it_and_none_at_all_leaves_the_outputs_as_the
     (first, *_) = cumulative(iter([{"a": given}]), "a")
     first["a"].clear()  # as Gradio does
     assert given == {"value": [1]}
+    assert list(cumulative(iter([{"a": 1}, None]), "a"))[-1] == {"a": {"__type__": "update"}}  # it is outdated
     assert list(cumulative(iter([]), "a")) == [{"a": {"__type__": "update"}}]

@@ -178,7 +178,7 @@ def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_
         assert {row["network"] for row in csv.DictReader(file)} == {SHOWPIECE, f"{SHOWPIECE} (untrained)"}
     view(page, "Size of F(x)")
     choose(page, "Network", "torchvision vgg16 (random weights)")
-    refused = "This VGG has no residual blocks of a kind that is known here."
+    refused = "This VGG has no residual blocks of a supported type."
     expect(page.locator("#explore-status")).to_contain_text("Press Measure.")  # it would take long
     page.get_by_role("button", name="Measure", exact=True).click()
     expect_toast(page, refused)

@@ -1,7 +1,7 @@
 """The explore tab: what the residual blocks of a network do to their input, measured on images."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -116,7 +116,7 @@ def build_explore(
 
     wire_pull(controls.pulled, names, subject)
     build_api(context, LIMITS)
-    _wire_link(page, views, names, settled, measured)
+    _wire_link(page, views, names, settled)
     _wire_cards(page, cards, views, names, tab, settled, measured)
 
     def with_own_data(listen: Callable[..., Dependency], run: gr.Dropdown) -> Dependency:
@@ -152,33 +152,47 @@ def _clear_where_refused(page: Page, started: Any) -> None:
     started.failure(lambda: (refused, gr.update(visible=False)), None, [page.status, page.stop], **QUIET)
 
 
-def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency, measured: Any) -> None:
-    """Choose what the address names when the page opens, and measure it."""
+def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency) -> None:
+    """Choose what the address names when the page opens, and measure it in the same event."""
     context, controls, compared, subject = page.context, page.controls, page.compared, page.subject
 
-    def on_open(request: gr.Request, run: str | None, runs: list[str], key: str | None) -> dict[Any, Any]:
-        link = link_of(context, dict(request.query_params))
-        if link is None:
-            return {}
-        run = link.subject or run
+    def update_of(link: Link, run: str | None, runs: list[str], key: str | None) -> dict[Any, Any]:
         update = subject.become(run, runs) if run and link.subject else {}
-        network = str((link.network or Network("")).beside(run))
-        update |= {controls.network: network, views: gr.Tabs(selected=link.view) if link.view else gr.skip()}
-        update |= _images_update(page, link, key)
+        update |= {controls.network: str((link.network or Network("")).beside(run))}
+        update |= {views: gr.Tabs(selected=link.view) if link.view else gr.skip()} | _images_update(page, link, key)
         if link.others:
             others = [str(other.beside(run)) for other in link.others]
             update[compared.others] = gr.update(choices=other_choices(runs, others), value=others)
         block = gr.update(choices=[link.block], value=link.block) if link.block else gr.skip()
-        return update | {
-            page.pictures.block: block,
-            page.pictures.image: link.picture,
-            page.pictures.channel: link.channel,
-        }
+        image, channel = link.picture, link.channel
+        return update | {page.pictures.block: block, page.pictures.image: image, page.pictures.channel: channel}
+
+    @costs(0.2)
+    def on_open(request: gr.Request, runs: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
+        def updates() -> Iterator[dict[Any, Any] | None]:
+            link = link_of(context, dict(request.query_params))
+            if link is None:
+                return
+            asked = page.asked(values)
+            run = link.subject or asked.subject
+            yield update_of(link, run, runs, asked.key)
+            source, data, split, _, pictures = asked.sources
+            chosen = replace(
+                asked,
+                view=link.view or VIEWS[0].key,
+                subject=run,
+                network=(link.network or Network("")).about(run),
+                others=link.others or tuple(other.beside(asked.subject).about(run) for other in asked.others),
+                picture=(link.block or None, link.picture, link.channel),
+                sources=(source, link.data or data, link.split or split, link.count, pictures),
+            )
+            yield from page.measured(str(request.session_hash), chosen)
+
+        yield from cumulative(updates(), page.stop)
 
     outputs = [*subject.outputs, controls.network, views, controls.dataset, controls.split, controls.count]
-    outputs += [compared.others, *page.pictures.chosen]
-    opened = settled.then(on_open, [subject.run, names, page.visitor], outputs, **QUIET)
-    measured(opened.then)
+    outputs += [compared.others]
+    settled.then(on_open, [names, *page.inputs], [*outputs, *page.outputs], **ANEW)
 
 
 def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:

@@ -99,7 +99,7 @@ def shortcuts(context: AppContext) -> Answer:
         f"shortcuts, {percent(without)} without."
     )
     chart = accuracy_bars(
-        {"with shortcuts": results[DEEP].interval, "without": results[PLAIN].interval},
+        {"shortcuts": results[DEEP].interval, "none": results[PLAIN].interval},
         "Test accuracy, with its 95 % interval",
     )
     rows = [

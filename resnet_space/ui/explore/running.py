@@ -26,7 +26,7 @@ from resnet_space.ui.progress import progress_html
 from resnet_space.ui.stops import Stop, Stops
 from resnet_space.ui.subject import Subject
 
-UNMEASURED = ("growth", "pull")  # views that need nothing measured
+GROWTH = "growth"  # the view that shows what was recorded
 
 
 def status_html(words: str, numbers: str = "", *, stale: bool = False) -> str:
@@ -80,6 +80,8 @@ class Page:
         status: the line above the views.
         address: the part of the page's address for what was measured.
         emptied: the components that a new measurement empties.
+        stops: who measures.
+        under_way: by session, what is measured right now.
     """
 
     context: AppContext
@@ -96,6 +98,7 @@ class Page:
     compared: CompareTab
     emptied: list[Component]
     stops: Stops = field(default_factory=Stops)
+    under_way: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Any]:
@@ -128,8 +131,8 @@ class Page:
 
     # Measuring
 
-    def measured(self, session: str, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any]]:
-        """Measure what the open view needs and does not have yet; updates of the page.
+    def measured(self, session: str, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
+        """Measure what the open view needs and does not have yet; updates of the page, None where they are outdated.
 
         Args:
             session: of the page.
@@ -137,13 +140,27 @@ class Page:
             pressed: a button was pressed: also what takes long is measured, and a refusal is an error. Else it is told
                 above the views.
         """
-        if not asked.view or asked.view in UNMEASURED:
+        if not asked.view:
+            return
+        if asked.view == GROWTH:
+            yield {self.status: status_html(f"<b>{escape(asked.network.label)}</b>, as recorded during training")}
             return
         handler = self._compared if asked.view == COMPARE else self._network
         try:
             images = asked.images(self.context)
+            # As a page opens, several of its events ask for the same.
+            wanted = (asked.view, asked.network, images, asked.others, asked.picture)
+            if not pressed and self.under_way.get(session) == wanted:
+                return
             with self.stops.asked(session, instead=True) as stop:
-                yield from handler(asked, images, stop, pressed=pressed)
+                self.under_way[session] = wanted
+                try:
+                    yield from handler(asked, images, stop, pressed=pressed)
+                finally:
+                    if self.under_way.get(session) is wanted:
+                        del self.under_way[session]
+                if stop.replaced:
+                    yield None
         except UserError as error:
             if pressed:
                 raise

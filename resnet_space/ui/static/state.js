@@ -37,6 +37,9 @@ window.resnetSpace = (() => {
     address();
   }
 
+  // Explore needs nothing of the other tabs, so a page with its address opens it first.
+  const openAtOnce = () => ({ __type__: "update", ...(asked === "explore" && { selected: asked }) });
+
   function arrive() {
     state.arrived = true;
     address();
@@ -110,5 +113,5 @@ window.resnetSpace = (() => {
     takeFirstExample: (example, name, now) => now ?? example,
   };
 
-  return { state, open, arrive, subject, show, form, picture };
+  return { state, open, openAtOnce, arrive, subject, show, form, picture };
 })();
