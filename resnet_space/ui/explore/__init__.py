@@ -32,7 +32,7 @@ ABOUT = (
     "small, which is why very deep networks can be trained. Here F(x) is measured in your run, or in any network."
 )
 INPUTS = "(...values) => resnetSpace.explore.inputs(...values)"
-OPEN_WITH = "(...values) => resnetSpace.explore.openWith('{}', values)"
+ASK = "() => resnetSpace.explore.ask('{}')"
 
 # So many measure at once, others wait.
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "explore"}
@@ -69,7 +69,7 @@ def build_explore(
             variants = [place_variant(view) for view in VIEWS]
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
         with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
-            view, address = gr.Textbox("", visible="hidden"), gr.Textbox("", visible="hidden")
+            view, address = gr.Textbox("0", visible="hidden"), gr.Textbox("", visible="hidden")
             with gr.Row(elem_id="explore-status"):
                 status = gr.HTML(status_html("Not measured yet."), apply_default_css=False)
                 stop = gr.Button("Stop measuring", size="sm", visible=False, scale=0, min_width=140)
@@ -96,16 +96,18 @@ def build_explore(
     def on_stop(request: gr.Request) -> None:
         page.stops.stop(str(request.session_hash))
 
-    def measured(listen: Callable[..., Dependency], js: str = INPUTS) -> Dependency:
-        return listen(on_change, page.inputs, page.outputs, js=js, **ANEW)
+    def measured(listen: Callable[..., Dependency], opened: str = "") -> Dependency:
+        """After an event, measure what the open view needs; `opened`: the view that the event opens."""
+        return listen(None, None, view, js=ASK.format(opened), **QUIET)
 
+    view.change(on_change, page.inputs, page.outputs, js=INPUTS, **ANEW)
     changes: list[Any] = [event.then for event in chosen.chosen]
     changes += [control.input for control in (controls.split, controls.count, compared.others)]
     changes += [controls.network.change, controls.pictures.change, subject.run.change, tab.select]
     for listen in changes:
         measured(listen)
     for placed in (*(shown.tab for shown in tabs), pictures.tab, growth, compared.tab):
-        measured(placed.select, OPEN_WITH.format(placed.id))
+        measured(placed.select, str(placed.id))
     for button in (measure, compared.button):
         _clear_where_refused(page, button.click(on_measure, page.inputs, page.outputs, js=INPUTS, **ANEW))
     for shown in tabs:
@@ -117,7 +119,7 @@ def build_explore(
     wire_pull(controls.pulled, names, subject)
     build_api(context, LIMITS)
     _wire_link(page, views, names, settled)
-    _wire_cards(page, cards, views, names, tab, settled, measured)
+    _wire_cards(page, cards, views, names, settled, measured)
 
     def with_own_data(listen: Callable[..., Dependency], run: gr.Dropdown) -> Dependency:
         return measured(chosen.with_own_data(listen, run).then)
@@ -175,7 +177,7 @@ def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency)
                 return
             asked = page.asked(values)
             run = link.subject or asked.subject
-            yield update_of(link, run, runs, asked.key)
+            update = update_of(link, run, runs, asked.key)
             source, data, split, _, pictures = asked.sources
             chosen = replace(
                 asked,
@@ -186,13 +188,18 @@ def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency)
                 picture=(link.block or None, link.picture, link.channel),
                 sources=(source, link.data or data, link.split or split, link.count, pictures),
             )
-            yield from page.measured(str(request.session_hash), chosen)
+            for measured in page.measured(str(request.session_hash), chosen):
+                yield update | measured if measured is not None else None
+                update = {}
+            if update:
+                yield update
 
         yield from cumulative(updates(), page.stop)
 
     outputs = [*subject.outputs, controls.network, views, controls.dataset, controls.split, controls.count]
     outputs += [compared.others]
-    settled.then(on_open, [names, *page.inputs], [*outputs, *page.outputs], **ANEW)
+    opened = settled.then(on_open, [names, *page.inputs], [*outputs, *page.outputs], **ANEW)
+    opened.then(None, None, page.view, js="() => resnetSpace.explore.ready()", **QUIET)
 
 
 def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:
@@ -206,7 +213,7 @@ def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:
 
 
 def _wire_cards(
-    page: Page, cards: list[Card], views: gr.Tabs, names: gr.State, tab: gr.Tab, settled: Dependency, measured: Any
+    page: Page, cards: list[Card], views: gr.Tabs, names: gr.State, settled: Dependency, measured: Any
 ) -> None:
     """Answer the questions when the tab is opened; a click opens the view that shows more."""
     places = [card.shown for card in cards]
@@ -223,7 +230,7 @@ def _wire_cards(
         yield from cumulative(answers(), answered)
 
     if cards:
-        for listen in (settled.then, tab.select):
+        for listen in (settled.then, page.view.change):
             listen(on_open, [page.view, answered], [*places, answered], js=INPUTS, **QUIET, **LIMITS)
 
     def opening(card: Card) -> Callable[..., dict[Any, Any]]:

@@ -26,7 +26,8 @@ from resnet_space.ui.progress import progress_html
 from resnet_space.ui.stops import Stop, Stops
 from resnet_space.ui.subject import Subject
 
-GROWTH = "growth"  # the view that shows what was recorded
+GROWTH, PICTURES = "growth", "pictures"  # views by their keys; the first needs nothing measured
+SLOW = 5.0  # passes that are quick where one takes so short that nothing need be told of it
 
 
 def status_html(words: str, numbers: str = "", *, stale: bool = False) -> str:
@@ -75,7 +76,7 @@ class Page:
     """What the tab's handlers share.
 
     Attributes:
-        view: hidden; in its place the browser tells which view is open.
+        view: hidden; it changes where the open view may need a measurement. As an input it is the open view.
         findings: a handle of what was measured last.
         status: the line above the views.
         address: the part of the page's address for what was measured.
@@ -179,92 +180,89 @@ class Page:
         return {self.status: status_html(words, stale=True)} | self._idle
 
     def _network(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
-        findings, began = asked.findings, time.monotonic()
+        """Few updates: each costs the server some time for every component of the tab."""
+        findings, began, count = asked.findings, time.monotonic(), images.count or len(images.files)
         there = findings is not None and findings.are_of(asked.network, images)
+        update: dict[Any, Any] = {}
         if not there or pressed:
-            count = images.count or len(images.files)
             if not pressed and not is_quick(self.context, asked.network, count):
                 yield self._too_long(asked.network, images)
                 return
-            yield {self.stop: gr.update(visible=True), self.status: READING}
-            findings = None
-            for progress, found, draws in measure_network(self.context, asked.network, images, stop):
+            if not is_quick(self.context, asked.network, count, SLOW):
+                yield {self.stop: gr.update(visible=True), self.status: READING}
+            for progress, findings, draws in measure_network(self.context, asked.network, images, stop):
                 if stop.replaced:
                     return
-                findings = found
-                # Stop each time: another press of Measure that is refused takes it away.
-                shown = {self.stop: gr.update(visible=True), self.status: progress.html}
-                yield shown | (self._open_view(asked, findings) if draws else {})
+                if progress.done < progress.total and not progress.stopped:
+                    # Stop each time: another press of Measure that is refused takes it away.
+                    shown = {self.stop: gr.update(visible=True), self.status: progress.html}
+                    yield shown | (self._view(asked, findings) if draws else {})
             assert findings is not None  # without images it would have been refused
-            yield self._all_views(asked, findings)
+            update = self._measured(asked, findings)
         assert findings is not None
-        if asked.view == "pictures":
-            chosen = self.pictures.choices(findings, *asked.picture[:2])
-            block, image = (chosen[part]["value"] for part in (self.pictures.block, self.pictures.image))
-            yield chosen | self.pictures.draw(findings, block, image, asked.picture[2] if there else None)
-        yield from self._on_demand(asked, findings, stop)
-        if not stop.replaced:
-            stopped = findings.stopped or stop.is_set()
-            yield {self.status: self._shown(asked, findings, time.monotonic() - began, stopped)} | self._idle
+        update |= self._view(asked, findings)
+        missing = self._missing(asked, findings)
+        if not missing:
+            update |= {self.status: self._shown(asked, findings, time.monotonic() - began, stop)} | self._idle
+        yield update
+        for wanted in missing:
+            yield from self.more(asked, findings, wanted, stop)
+            if stop.is_set():
+                break
+        if missing and not stop.replaced:
+            yield {self.status: self._shown(asked, findings, time.monotonic() - began, stop)} | self._idle
 
-    def _shown(self, asked: Asked, findings: Findings, seconds: float, stopped: bool) -> str:
+    def _shown(self, asked: Asked, findings: Findings, seconds: float, stop: Stop) -> str:
         wanted = asked.sources[3]
         all_there = " (all there are)" if asked.sources[0] != OWN and findings.images.count < (wanted or 0) else ""
         words = f"<b>{escape(findings.network.label)}</b> on {escape(findings.images.words(findings.measured.images))}"
-        if stopped:
+        if findings.stopped or stop.is_set():
             return status_html(f"<b>Stopped.</b> The results so far are of {words}.")
         took = "" if seconds < 0.05 else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
         return status_html(words + all_there, took)
 
-    def _open_view(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
-        """The open view, of what there is."""
-        for tab, variant in zip(self.tabs, asked.variants, strict=True):
-            if tab.view.key == asked.view:
-                return tab.update(findings, variant)
-        return {}
-
-    def _all_views(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+    def _measured(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+        """What has changed for all views."""
         update: dict[Any, Any] = {
             self.findings: MEMORY.count(Handle(findings)),
             self.address: shared(findings.network, asked.subject, findings.images),
         }
-        update |= dict.fromkeys(self.emptied, "") | self.pictures.choices(findings, *asked.picture[:2])
-        for tab, variant in zip(self.tabs, asked.variants, strict=True):
-            update |= tab.update(findings, variant)
+        for tab in self.tabs:
             if tab.view.variants:
                 update[tab.variant] = gr.update(visible=tab.view.variants.apply(findings))
-        return update
+        return update | dict.fromkeys(self.emptied, "") | self.pictures.choices(findings, *asked.picture[:2])
 
-    def _on_demand(self, asked: Asked, findings: Findings, stop: Stop) -> Iterator[dict[Any, Any]]:
+    def _view(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+        """The open view. The others are drawn when they are opened."""
+        for tab, variant in zip(self.tabs, asked.variants, strict=True):
+            if tab.view.key == asked.view:
+                return tab.update(findings, variant)
+        if asked.view == PICTURES:
+            chosen = self.pictures.choices(findings, *asked.picture[:2])
+            block, image = (chosen[part]["value"] for part in (self.pictures.block, self.pictures.image))
+            return chosen | self.pictures.draw(findings, block, image, asked.picture[2])
+        return {}
+
+    def _missing(self, asked: Asked, findings: Findings) -> list[OnDemand[Any]]:
         """What the open view shows and does not have yet, as far as it does not take long."""
         blocks, images = len(findings.measured.norms.blocks), findings.measured.images
-        for tab in self.tabs:
-            if tab.view.key != asked.view or not findings.labelled:
-                continue
-            for wanted in tab.view.on_demand:
-                cost = wanted.passes(blocks)
-                if wanted.id in findings.on_demand or not is_quick(self.context, findings.network, images, cost):
-                    continue
-                yield from self.more(asked, findings, wanted, stop)
-                if stop.is_set():
-                    return
+        return [
+            wanted
+            for tab in self.tabs
+            if tab.view.key == asked.view and findings.labelled
+            for wanted in tab.view.on_demand
+            if wanted.id not in findings.on_demand
+            and is_quick(self.context, findings.network, images, wanted.passes(blocks))
+        ]
 
     def more(self, asked: Asked, findings: Findings, wanted: OnDemand[Any], stop: Stop) -> Iterator[dict[Any, Any]]:
-        """Measure more of what is on the page, and draw it in all views that show it."""
-        shown_by = [
-            (tab, variant)
-            for tab, variant in zip(self.tabs, asked.variants, strict=True)
-            if wanted in tab.view.on_demand
-        ]
+        """Measure more of what is on the page, and draw it in the open view."""
         yield {self.stop: gr.update(visible=True)}
         for progress, result, draws in measure_on_demand(self.context, findings, wanted, stop):
             if stop.replaced:
                 return
             findings.on_demand[wanted.id] = result
-            update = {self.status: progress.html}
-            for tab, variant in shown_by if draws else ():
-                update |= tab.update(findings, variant)
-            yield update
+            yield {self.status: progress.html} | (self._view(asked, findings) if draws else {})
 
     def _compared(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
         networks = list(dict.fromkeys([asked.network, *asked.others]))

@@ -27,9 +27,25 @@ window.resnetSpace.explore = (() => {
   // The inputs of an event, of which the first is the open view; it is empty while another tab is open.
   const inputs = (_, ...others) => [window.resnetSpace.state.tab === "explore" ? view : "", ...others];
 
-  function openWith(id, values) {
-    if (window.resnetSpace.state.arrived) open(id); // before, gradio opens the first
-    return inputs(...values);
+  let opening = new URL(window.location).searchParams.get("tab") === "explore"; // the server measures what is asked for
+  let asked = 0;
+  let clicked = false; // whether another view was opened meanwhile
+
+  // The open view may need a measurement: the text changes where it does. `id`: of the view that was just opened.
+  function ask(id) {
+    if (opening) {
+      if (id && id !== FIRST) [view, clicked] = [id, id !== view || clicked]; // gradio opens the first by itself
+      return `${asked}`;
+    }
+    if (id) open(id);
+    if (window.resnetSpace.state.tab === "explore") asked += 1;
+    return `${asked}`;
+  }
+
+  // What the address asks for is there.
+  function ready() {
+    opening = false;
+    return clicked ? ask(view) : `${asked}`;
   }
 
   // The views come into sight, as after a click on a question.
@@ -45,5 +61,5 @@ window.resnetSpace.explore = (() => {
     });
   }
 
-  return { shows, open, inputs, openWith, reveal, thumbnails };
+  return { shows, open, inputs, ask, ready, reveal, thumbnails };
 })();
