@@ -88,5 +88,10 @@ def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> Non
             work()
 
 
+def test_a_kind_whose_id_says_little_has_words_of_its_own() -> None:
+    with pytest.raises(UserError, match="Too many heatmap tests are running"):
+        Slots({"tests of maps": Width(0, 0)}).taken("tests of maps").__enter__()
+
+
 def test_all_that_run_and_wait_leave_some_of_gradios_forty_threads() -> None:
     assert sum(width.at_once + width.waiting for width in WIDTHS.values()) <= 30

@@ -117,7 +117,7 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
         ({"batch_size": 1}, "The batch size must be a whole number from 2 to 4,096, not 1."),
         ({"start": "random initialisation", "architecture": "resnet19"}, "The architecture must be one of resnet20"),
         ({"start": "../../etc"}, "Choose a run first."),
-        ({"start": "gone"}, "There is no run named gone any more"),
+        ({"start": "gone"}, "There is no run named gone, or it has been deleted"),
         ({"dataset": "mnist"}, "There is no dataset named 'mnist'"),
         ({"dataset": "no/such"}, "The dataset no/such does not exist on the Hub"),
         ({"strategy": "magic"}, "The strategy must be one of full, scratch"),
