@@ -43,7 +43,7 @@ def build_app(context: AppContext) -> gr.Blocks:
             with gr.Tab("Predict", id="predict") as predict_tab:
                 predict = build_predict(context, subject, predict_tab, visitor, names, settled)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
-                explore = build_explore(context, subject, visitor, names, settled)
+                explore = build_explore(context, subject, explore_tab, visitor, names, settled)
 
         def show(tab: str) -> Any:
             return lambda name, known: {tabs: gr.Tabs(selected=tab)} | subject.become(name, known)

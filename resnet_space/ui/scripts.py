@@ -16,7 +16,7 @@ SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
 # not among them: page.js fetches it with the first chart.
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in SERVED)
 # Of the page: it is there before any component.
-HEAD = f"<script>{(STATIC / 'state.js').read_text(encoding='utf-8')}</script>"
+HEAD = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in ("state.js", "explore.js"))
 
 
 async def _script(request: Request) -> Response:

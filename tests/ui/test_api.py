@@ -232,11 +232,11 @@ def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -
         SHOWPIECE, "one picture of your own", 12, handle_file(EXAMPLE), api_name="/explore_residuals"
     )
     assert len(Path(values).read_text().splitlines()) == 1 + 9
-    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 1,000"):
+    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 10,000"):
         client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
     for source, sentence in {
         "train images of mnist": "There is no dataset named 'mnist': choose one of cifar10-mini, ",
-        "train images of owner/name": "There is no data set 'owner/name' here",  # and none is downloaded
+        "train images of owner/name": "There is no dataset 'owner/name' here",  # and none is downloaded
         "validation images of cifar10-mini": "The split is 'validation', but must be one of train, test.",
         "some images": "The source is 'some images', but must be 'one picture of your own', or such as",
     }.items():

@@ -60,7 +60,7 @@ def unfold(page: Page, name: str) -> None:
 
 def dataset(page: Page) -> Locator:
     unfold(page, OTHER_DATA)
-    return page.get_by_label("Dataset", exact=True)
+    return page.locator("#other-data").get_by_label("Dataset", exact=True)
 
 
 def choose_data(page: Page, name: str) -> None:
@@ -184,9 +184,8 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     keep(page, "4-predict")
 
     open_tab(page, "Explore residuals")
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Of the 7 blocks that keep x's shape")).to_be_visible(timeout=SHOWN_MS)
-    expect_points(page, "every image in every block", 64 * 9)
+    expect(page.get_by_text("Of the 7 blocks with an identity shortcut")).to_be_visible(timeout=SHOWN_MS)
+    expect_points(page, "per image and block", 64 * 9)
     with page.expect_download() as download:
         page.get_by_role("button", name="Table as CSV").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
@@ -251,10 +250,9 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
         "padded",
     )
     page.get_by_role("button", name="Explore its residuals").click()
-    expect(page.get_by_label("Which data")).to_have_value("pond")
+    expect(page.get_by_label("Dataset", exact=True).filter(visible=True)).to_have_value("pond")
     expect(page.get_by_label("Split", exact=True)).to_have_value("train")  # there are no test images
-    page.get_by_role("button", name="Measure", exact=True).click()
-    expect(page.get_by_text("images of pond.").filter(visible=True)).to_be_visible()
+    expect(page.locator("#explore-status")).to_contain_text("images from pond", timeout=SHOWN_MS)
 
 
 def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, page: Page) -> None:
@@ -419,8 +417,7 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(app: App, browser: Browser
         if tab == "Predict":
             page.locator("#gates .maps figure").nth(3).wait_for(timeout=SHOWN_MS)
         if tab == "Explore residuals":
-            page.get_by_role("button", name="Measure").click()
-            expect(page.get_by_text("blocks that keep x's shape")).to_be_visible(timeout=SHOWN_MS)
+            expect(page.get_by_text("blocks with an identity shortcut")).to_be_visible(timeout=SHOWN_MS)
         keep(page, f"8-{scheme}-{width}-{re.sub('[^a-z]+', '-', tab.lower())}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()

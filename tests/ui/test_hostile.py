@@ -105,7 +105,6 @@ def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> 
     expect(page.get_by_text(IMAGE).filter(visible=True).first).to_be_visible()
     assert unharmed(page)
     open_tab(page, "Explore residuals")
-    page.get_by_role("button", name="Measure").click()
     expect(page.locator("#norms-1")).to_contain_text("layer1.0")
     page.locator("#norms-0 .scatterlayer .points path").first.click(force=True)
     expect(page.locator("#clicked img")).to_have_count(4)

@@ -54,7 +54,7 @@ Object.assign(window.resnetSpace, (() => {
     const category = layout.xaxis?.type === "category";
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
-    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, room);
+    if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
@@ -133,7 +133,9 @@ Object.assign(window.resnetSpace, (() => {
     const chart = element.querySelector(".chart");
 
     function redraw() {
-      if (props.value?.data) draw(chart, props.value);
+      const figure = props.value?.data ? props.value : null;
+      chart.hidden = !figure && !chart.style.minHeight; // room may be kept for it
+      if (figure) draw(chart, figure);
     }
 
     // Plotly gives a chart its own events when it is drawn, and takes them back when it begins anew.

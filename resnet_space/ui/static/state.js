@@ -110,7 +110,6 @@ window.resnetSpace = (() => {
     },
   };
 
-
   const picture = {
     // What an answer is wanted for. A picture's component says several times that it has changed.
     want(shown, run, other) {
