@@ -3,6 +3,7 @@
 With `SCREENSHOTS=1` in the environment, pictures of the page are kept in `tests/ui/screenshots/`.
 """
 
+import csv
 import io
 import os
 import re
@@ -22,6 +23,7 @@ from safetensors.torch import save
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.quality import MOST_SHIFTED, serious_faults, shifted, watched
 
 pytestmark = pytest.mark.ui
 
@@ -139,6 +141,8 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.locator(".status.training")).to_contain_text("left")
     expect(result).to_contain_text("Best validation accuracy so far of 200 images")
     keep(page, "2-training")
+    expect(page.locator(".status.training")).to_contain_text("epoch 2")
+    assert shifted(page) < MOST_SHIFTED  # while a training streams
     before = progress(page)
 
     page.reload()
@@ -407,17 +411,73 @@ def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1440, "dark")])
-def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(app: App, browser: Browser, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 844})
+def test_nothing_is_cut_off_moves_or_shuts_anybody_out_on_a_phone_or_in_the_dark(
+    app: App, browser: Browser, width: int, scheme: str
+) -> None:
+    context = watched(browser, width, 844)
     page = context.new_page()
     page.goto(f"{app.url}/?__theme={scheme}")
     page.get_by_role("tab", name="Fine-tune").wait_for()
     for tab in ("Fine-tune", "Predict", "Explore residuals"):
         open_tab(page, tab)
+        if tab == "Fine-tune":
+            expect(page.locator("#live .js-plotly-plot").first).to_be_visible(timeout=SHOWN_MS)
+            assert shifted(page) < MOST_SHIFTED
         if tab == "Predict":
-            page.locator("#gates .maps figure").nth(3).wait_for(timeout=SHOWN_MS)
+            page.locator("#gates .maps figure").nth(3).wait_for(state="attached", timeout=SHOWN_MS)
         if tab == "Explore residuals":
             expect(page.get_by_text("blocks with an identity shortcut")).to_be_visible(timeout=SHOWN_MS)
         keep(page, f"8-{scheme}-{width}-{re.sub('[^a-z]+', '-', tab.lower())}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious_faults(page) == []
     context.close()
+
+
+def test_a_teacher_takes_a_slide_and_a_table_out_of_each_tab(page: Page) -> None:
+    def kept(button: str) -> Path:
+        shown = page.locator(".exports").filter(visible=True).first
+        with page.expect_download() as download:
+            shown.get_by_role("button", name=button, exact=True).click()
+        return Path(download.value.path())
+
+    for tab, ready in (
+        ("Fine-tune", "#result .number"),
+        ("Predict", "#answer .said"),
+        ("Explore residuals", "#norms-0 .points path"),
+    ):
+        open_tab(page, tab)
+        page.locator(ready).first.wait_for(timeout=SHOWN_MS)
+        if tab == "Fine-tune":
+            unfold(page, "Figures and tables")
+        with Image.open(kept("PNG")) as slide:
+            assert slide.width / slide.height == pytest.approx(16 / 9, rel=0.01)
+        with kept("Table as CSV").open(encoding="utf-8", newline="") as file:
+            heads, *rows = csv.reader(file)
+        assert all(heads), tab
+        assert rows, tab
+        assert {len(row) for row in rows} == {len(heads)}
+
+
+def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(page: Page) -> None:
+    expect(page.locator("#result")).to_contain_text("88.6", timeout=SHOWN_MS)
+    page.evaluate("document.activeElement.blur()")
+    reached, unseen = set(), []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name, is_seen = page.evaluate(
+            """() => {
+              const focused = document.activeElement;
+              const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(focused);
+              const ringed = (element) => getComputedStyle(element).boxShadow !== "none"
+                || getComputedStyle(element).borderColor !== getComputedStyle(document.body).borderColor;
+              const seen = (outlineStyle !== "none" && outlineWidth !== "0px") || boxShadow !== "none"
+                || (focused.closest(".block, .wrap, label") && ringed(focused.closest(".block, .wrap, label")));
+              const name = focused.getAttribute("aria-label") || focused.innerText || focused.id || focused.outerHTML;
+              return [name.trim().slice(0, 80), Boolean(seen)];
+            }"""
+        )
+        reached.add(name)
+        if not is_seen:
+            unseen.append(name)
+    assert reached >= {"Fine-tune", "Try 2,000 built-in photos", "Start", "See mistakes", "Try it in Predict"}, reached
+    assert unseen == []

@@ -15,7 +15,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
-from resnet_space.ui.finetune.comparison import NO_RESULT, counterpart, difference_html, mixed_data
+from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.entries import keep_entries
 from resnet_space.ui.finetune.fields import MORE_EPOCHS, build_fields, heading, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
@@ -31,7 +31,7 @@ from resnet_space.ui.finetune.take import build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.scripts import SCRIPTS
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Subject, counterpart
 
 LIVE = """
 <div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>

@@ -12,6 +12,7 @@ from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui.finetune.status import duration, is_underway, start_of
 from resnet_space.ui.reports import accuracy_words, correct_words, interval_words
+from resnet_space.ui.subject import counterpart
 
 Row = tuple[Run, Status, Sequence[Metric]]
 
@@ -67,21 +68,6 @@ def _worth_html(rows: Sequence[Row]) -> str:
                 f"{run.config.training.total_epochs} epochs)</span></div>"
             )
     return ""
-
-
-def counterpart(run: Run, others: Sequence[Run]) -> Run | None:
-    """The first of the others that was trained as this one, but for its start: from random weights, or from trained."""
-    scratch = run.config.training.start is None
-    return next((o for o in others if (o.config.training.start is None) != scratch and _same_but_start(run, o)), None)
-
-
-def _same_but_start(run: Run, other: Run) -> bool:
-    return run.config.model == other.config.model and _budget(run) == _budget(other)
-
-
-def _budget(run: Run) -> tuple[object, ...]:
-    training = run.config.training
-    return training.dataset, training.total_epochs, training.batch_size
 
 
 def _best_validation(metrics: Sequence[Metric]) -> tuple[float, int] | None:
