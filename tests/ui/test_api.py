@@ -125,7 +125,7 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
         ({"strategy": "magic"}, "The strategy must be one of full, scratch"),
         ({"more": {"rocket": 1}}, "There is no setting named rocket."),
         ({"more": {"image_size": 7}}, "The image size must be a whole number from 8 to 1,024, not 7."),
-        ({"cbam": "none"}, "has CBAM already"),
+        ({"cbam": "none"}, "already has CBAM"),
     ],
 )
 def test_bad_training_values_are_refused_and_nothing_is_created(

@@ -280,7 +280,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     unfold(page, SETUP)
     page.get_by_label("Backbone", exact=True).click()
     page.get_by_role("option", name="resnet18.tv_in1k").click()
-    expect(page.locator(".caution")).to_contain_text("enlarged to 224 px", timeout=SHOWN_MS)
+    expect(page.locator(".caution")).to_contain_text("enlarged from 32 to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Image size").fill("32")
     expect(page.locator(".caution")).to_contain_text("leaves 1 x 1 pixels", timeout=SHOWN_MS)

@@ -244,7 +244,7 @@ def test_a_token_in_the_environment_or_in_a_wrong_field_is_written_and_shown_now
     client.close()
     for name, data in (
         ("on_rename", [learned(served).name, TOKEN, [], "key", 0]),
-        ("on_show", [TOKEN, [], 0]),
+        ("on_delete", [TOKEN, [], "key", 0]),
         ("on_search", [TOKEN]),
         ("on_load", [f"user/{TOKEN}", None, None, None]),
         ("on_chosen", [f"user/{TOKEN}"]),

@@ -16,7 +16,7 @@ from resnet_space.serve import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
-from tests.ui.conftest import REPOSITORY, SHOWN_MS, App
+from tests.ui.conftest import REPOSITORY, SHOWN_MS, App, wait_for
 from tests.ui.test_browser import SETUP, TRAINED_MS, keep, unfold
 from tests.ui.test_mcp import PUBLIC
 
@@ -218,7 +218,7 @@ def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub
     expect(page.locator(".status.finished")).to_contain_text("has finished", timeout=2 * TRAINED_MS)
     keep(page, "24-job-finished")
     (job,) = people.jobs.values()
-    assert job.stage == "COMPLETED"
+    wait_for(lambda: job.stage == "COMPLETED")
     assert job.asked["secrets"] == {"HF_TOKEN": ANN}
     (made,) = [path for path in anns.checkpoints.iterdir() if path.name.startswith("fine-tune")]
     assert Run.open(made).has_weights

@@ -27,7 +27,13 @@ from resnet_space.ui.pull import build_pull
 from resnet_space.ui.subject import Subject
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
-TO_SUBJECT = "(network) => (resnetSpace.state.arrived && network?.startsWith('random:') ? 'run:' : network)"
+# Gradio says that the subject has changed also where only its choices have: that leaves the network alone.
+TO_SUBJECT = """(network, run) => {
+  const { state } = window.resnetSpace;
+  const isOther = state.explored && state.explored !== run; // and not what the page was opened with
+  state.explored = run;
+  return isOther && state.arrived && network?.startsWith("random:") ? "run:" : network;
+}"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def wire_controls(
         **LATEST,
     )
     # An architecture stays chosen while the page opens; another run that is chosen later is what is looked at.
-    subject.run.change(None, controls.network, controls.network, js=TO_SUBJECT, **QUIET)
+    subject.run.change(None, [controls.network, subject.run], controls.network, js=TO_SUBJECT, **QUIET)
     outputs = [controls.source, controls.dataset, controls.split]
     return Settled([switched, other], lambda listen, run: listen(on_run_data, [run, visitor], outputs, **LATEST))
 

@@ -27,8 +27,7 @@ def build_endpoint(context: AppContext, picture: gr.Image) -> None:
 
         Args:
             image: a photograph of at most 50 million pixels, uploaded or as a data: URL; JPEG, PNG, WebP, GIF, TIFF.
-            run: a trained run's name; if empty, the size decides: one run answers photographs, another pictures with a
-                short side of at most 64 pixels.
+            run: the name of a trained run; if empty, the picture's size decides (up to 64 pixels, or a photograph).
 
         Returns:
             The five most probable classes with their probabilities; the attention maps as HTML; and {"run": the run

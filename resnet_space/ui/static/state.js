@@ -27,6 +27,7 @@ window.resnetSpace = (() => {
     tab: asked ?? FIRST_TAB, // the open one
     arrived: false, // whether all was opened that the address asks for
     run: "", // that all tabs are about
+    explored: "", // the run that Explore followed last
     shown: {}, // by tab: what else it shows
     entries: {}, // of the form: its fields, when the page came up, and when it was left, with what was proposed then
     proposed: {}, // by field of the form: the value that was proposed for it last; any other is the visitor's own
@@ -54,6 +55,7 @@ window.resnetSpace = (() => {
 
   function arrive() {
     state.arrived = true;
+    state.explored ||= state.run;
     address();
   }
 
