@@ -175,6 +175,7 @@ def test_slices_in_forked_processes_end_with_the_same_bits_as_one_training(
     assert (run.path / CARD).exists()
 
 
+@pytest.mark.long
 def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_it(
     zero: ZeroGPUStub, run: Run, in_one_go: Run
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_i
     assert_same_training(run, in_one_go)
 
 
+@pytest.mark.long
 def test_what_is_left_of_a_quota_is_asked_for_where_it_is_of_use(zero: ZeroGPUStub, run: Run) -> None:
     zero.refuse(left=16)
     assert Page(zero, run).end()["status"] == "finished"

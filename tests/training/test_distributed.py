@@ -100,7 +100,7 @@ def test_two_processes_give_the_loss_curve_of_one_and_go_on_where_one_was_stoppe
 @pytest.mark.parametrize(
     "launcher",
     [
-        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        pytest.param(["torch.distributed.run", "--standalone", "--nproc-per-node", "2"], marks=pytest.mark.long),
         ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
     ],
     ids=["torchrun", "accelerate launch"],

@@ -235,6 +235,7 @@ def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Pag
     expect(page.get_by_role("button", name="Stop measuring")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_measuring_something_else_meanwhile_ends_what_goes_on(page: Page) -> None:
     measure_for_long(page)
     expect(page.locator("#explore-status")).to_contain_text("of 2,000 images", timeout=SHOWN_MS)

@@ -280,6 +280,7 @@ def test_a_test_of_a_photographs_maps_is_stopped_by_a_button_and_by_another_pict
         keep(page, "53-photograph")
 
 
+@pytest.mark.long
 def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, browser: Browser) -> None:
     with visit(browser, served.url) as page:
         page.evaluate(SLOW_NETWORK)

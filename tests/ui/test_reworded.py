@@ -41,6 +41,7 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=f"{name}{MARK}").first.click()
 
 
+@pytest.mark.long
 def test_a_page_in_other_words_trains_from_random_initialisation_predicts_and_compares(
     page: Page, reworded: App
 ) -> None:

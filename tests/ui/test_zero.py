@@ -42,6 +42,7 @@ def wait_until_ended(run: Run) -> dict[str, Any]:
     return end
 
 
+@pytest.mark.long
 def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zero: ZeroGPUStub) -> None:
     assert zero.started  # the package found a GPU function, without which a ZeroGPU Space is ended
     client = Client(space.url, verbose=False, headers={HEADER: TOKEN})
