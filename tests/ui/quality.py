@@ -15,9 +15,7 @@ MOST_SHIFTED = 0.1  # what web.dev calls good
 
 def watched(browser: Browser, width: int, height: int) -> BrowserContext:
     """A visitor's browser, in whose pages `shifted` works."""
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce"
-    )
+    context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
     context.add_init_script(WATCH_SHIFTS)
     return context
 
