@@ -211,6 +211,7 @@ def test_a_training_that_is_stopped_goes_on_from_the_same_step(zero: ZeroGPUStub
     assert_same_training(run, in_one_go)
 
 
+@pytest.mark.long
 def test_a_page_that_is_closed_stops_its_run_which_can_be_resumed(zero: ZeroGPUStub, run: Run, in_one_go: Run) -> None:
     end = Page(zero, run, "--leave-at=12").end()
     assert end == {"event": "end", "status": "stopped", "reason": LEFT}

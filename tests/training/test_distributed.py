@@ -196,6 +196,7 @@ def epochs(run: Run) -> list[int]:
     return [metric["epoch"] for metric in run.metrics() if metric["event"] == "epoch"]
 
 
+@pytest.mark.long
 def test_what_trains_on_several_gpus_is_stopped_resumed_and_told_of_when_a_process_dies(trainer: Trainer) -> None:
     run = trainer.start_new(lambda: Run.create(trainer.library.root / "a-run", LONG))
     wait_for(lambda: epochs(run) or not trainer.status(run).is_active, run)

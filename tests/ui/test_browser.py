@@ -257,6 +257,7 @@ def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page:
     expect(page.locator("#explore-status")).to_contain_text("images from pond", timeout=SHOWN_MS)
 
 
+@pytest.mark.long
 def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, page: Page) -> None:
     commit = app.hub.add_dataset(
         "uoft-cs/cifar10",
@@ -281,7 +282,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     expect(page.locator(".caution")).to_contain_text("enlarged from 32 to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Image size").fill("32")
-    expect(page.locator(".caution")).to_contain_text("leaves 1 x 1 pixels", timeout=SHOWN_MS)
+    expect(page.locator(".caution")).to_contain_text("to 1 x 1 positions", timeout=SHOWN_MS)
     page.get_by_label("Random crop").click()
     page.get_by_role("option", name="padded").click()
     keep(page, "10-hub")
@@ -295,6 +296,7 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     assert app.run("resnet18.tv_in1k").load_weights()["conv1.weight"].equal(weights["conv1.weight"])
 
 
+@pytest.mark.long
 def test_a_learning_rate_is_suggested_and_drawn(page: Page) -> None:
     choose_data(page, TINY)
     unfold(page, SETUP)
@@ -409,7 +411,15 @@ def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App
     expect(page.locator(".status.stopped")).to_contain_text("after 0 of 200 epochs", timeout=TRAINED_MS)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1440, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "dark"),
+        (1440, "light"),
+        pytest.param(390, "light", marks=pytest.mark.long),
+        pytest.param(1440, "dark", marks=pytest.mark.long),
+    ],
+)
 def test_nothing_is_cut_off_moves_or_shuts_anybody_out_on_a_phone_or_in_the_dark(
     app: App, browser: Browser, width: int, scheme: str
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_visitor_is_known_before_the_server_has_answered_anything(public: App,
     context.close()
 
 
+@pytest.mark.long
 def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visitors: list[Page]) -> None:
     one, other = visitors
     ones = started_run(public, one, epochs=200)

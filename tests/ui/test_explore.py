@@ -218,6 +218,7 @@ def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page
     assert "layer3.2" in printed(here)
 
 
+@pytest.mark.long
 def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Page) -> None:
     choose(page, "Network", "torchvision mobilenet_v2 (random weights)")
     expect_measured(page, "mobilenet_v2 (random weights) on 64 test images")

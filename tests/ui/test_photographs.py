@@ -94,6 +94,7 @@ def test_dropped_photographs_are_learned_with_nothing_changed(photo_app: App, pa
     assert (run.config.model.architecture, run.config.model.image_size) == ("tf_efficientnet_lite0", 224)
 
 
+@pytest.mark.long
 def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_reload(page: Page, tmp_path: Path) -> None:
     unfold(page, SETUP)
     page.get_by_label("Batch size").fill("24")

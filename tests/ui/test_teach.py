@@ -146,6 +146,7 @@ def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: Ap
         expect(dataset(page)).to_have_value(name)
 
 
+@pytest.mark.long
 def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: App, filming: Browser) -> None:
     with visit(filming, app.url) as page:
         open_section(page)

@@ -63,6 +63,7 @@ def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zer
     client.close()
 
 
+@pytest.mark.long
 @pytest.mark.ui
 def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
     space: App, zero: ZeroGPUStub, browser: Browser
