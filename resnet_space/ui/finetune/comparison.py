@@ -15,6 +15,7 @@ from resnet_space.ui.reports import accuracy_words, correct_words, interval_word
 from resnet_space.ui.subject import counterpart
 
 Row = tuple[Run, Status, Sequence[Metric]]
+SCROLLS = '<div class="runs" tabindex="0" role="region" aria-label="Runs">'  # also by the keyboard
 
 
 def _result(number: str, words: str, beside: str = "") -> str:
@@ -110,7 +111,7 @@ def runs_html(runs: Sequence[Row]) -> str:
     head = "".join(f"<th>{text}</th>" for text in heads)
     return (
         f"{_mixed_html([run for run, *_ in runs])}"
-        f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"{SCROLLS}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -144,9 +145,7 @@ def difference_html(runs: Sequence[Run], labels: Mapping[str, str] | None = None
     heads = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
     if not rows:
         return '<p class="note">The settings of these two runs are the same.</p>'
-    return (
-        f'<div class="runs"><table><thead><tr><th>setting</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    return f"{SCROLLS}<table><thead><tr><th>setting</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def _settings(config: Any) -> dict[str, Any]:
