@@ -467,8 +467,10 @@ def test_a_teacher_takes_a_slide_and_a_table_out_of_each_tab(page: Page) -> None
         assert {len(row) for row in rows} == {len(heads)}
 
 
-def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(page: Page) -> None:
+def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(app: App, page: Page) -> None:
+    page.goto(f"{app.url}/?run=resnet20-cbam-cifar10")  # whatever other tests have trained
     expect(page.locator("#result")).to_contain_text("88.6", timeout=SHOWN_MS)
+    expect(page.get_by_role("button", name="Try it in Predict")).to_be_visible(timeout=SHOWN_MS)
     page.evaluate("document.activeElement.blur()")
     reached, unseen = set(), []
     for _ in range(40):
