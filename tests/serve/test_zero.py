@@ -159,6 +159,7 @@ def test_what_cannot_be_trained_is_refused_before_a_gpu_is_asked_for(run: Run, t
 # On a Space
 
 
+@pytest.mark.long
 def test_slices_in_forked_processes_end_with_the_same_bits_as_one_training(
     zero: ZeroGPUStub, run: Run, in_one_go: Run
 ) -> None:

@@ -141,6 +141,7 @@ def choose(page: Page, name: str) -> None:
     expect(page.locator("#result")).to_contain_text(name)
 
 
+@pytest.mark.long
 def test_a_run_is_exported_as_what_can_be_used_elsewhere(page: Page, run: Run) -> None:
     choose(page, run.name)
     page.get_by_role("button", name="Take it with you").first.click()

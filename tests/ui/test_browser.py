@@ -222,6 +222,7 @@ def photographs(folder: Path) -> Path:
     return archive
 
 
+@pytest.mark.long
 def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page: Page, tmp_path: Path) -> None:
     report = upload(page, photographs(tmp_path))
     expect(report).to_contain_text("pond is ready: 24 images in 2 classes", timeout=SHOWN_MS)
@@ -382,6 +383,7 @@ WATCH_STATES = """() => {
 }"""
 
 
+@pytest.mark.long
 def test_a_killed_trainer_is_said_so_and_the_next_start_works_and_stops(app: App, page: Page) -> None:
     choose_data(page, TINY)
     start(page, epochs=200)

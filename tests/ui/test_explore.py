@@ -154,6 +154,7 @@ def test_the_questions_are_answered_and_open_the_view_that_shows_more(page: Page
     assert kept(page, "SVG", "#questions").name == "question-fine-tuning-slide.svg"
 
 
+@pytest.mark.long
 def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_sentence(
     page: Page, app: App, browser: Browser
 ) -> None:
