@@ -37,6 +37,9 @@ def file_name(text: str) -> str:
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"
 
 
-def percent(share: float, digits: int = 1) -> str:
+NO_BREAK = "\u00a0"  # a space at which no line breaks
+
+
+def percent(share: float, digits: int = 1, space: str = " ") -> str:
     """ "61.9 %" of 0.619."""
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}{space}%"

@@ -197,7 +197,7 @@ class Trainer:
     def stop(self, run: Run) -> None:
         """Remove a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
 
-        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it. it.
+        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it.
 
         Raises:
             BusyError: if the system refuses.

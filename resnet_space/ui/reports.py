@@ -14,8 +14,13 @@ LISTED = 20  # files that were left out
 
 def accuracy_words(test: Mapping[str, Any]) -> str:
     """Of a "test" metric, with its 95 % interval (Wilson 1927): "74.2 % (70.2 to 77.9 %)"."""
-    low, high = _interval(test)
-    return f"{percent(test['accuracy'])} ({100 * low:.1f} to {percent(high)})"
+    return share_words(_correct(test), test["images"])
+
+
+def share_words(correct: int, images: int, space: str = " ") -> str:
+    """So many of so many, with the 95 % interval (Wilson 1927); `space`: before each "%"."""
+    low, high = wilson_interval(correct, images)
+    return f"{percent(correct / images, space=space)} ({100 * low:.1f} to {percent(high, space=space)})"
 
 
 def correct_words(test: Mapping[str, Any]) -> str:
@@ -25,17 +30,13 @@ def correct_words(test: Mapping[str, Any]) -> str:
 
 def interval_words(test: Mapping[str, Any]) -> str:
     """Of a "test" metric: "95 % interval 70.2 to 77.9 %"."""
-    low, high = _interval(test)
+    low, high = wilson_interval(_correct(test), test["images"])
     return f"95 % interval {100 * low:.1f} to {percent(high)}"
 
 
 def _correct(test: Mapping[str, Any]) -> int:
     accuracy, images = float(test["accuracy"]), int(test["images"])
     return round(accuracy * images)
-
-
-def _interval(test: Mapping[str, Any]) -> tuple[float, float]:
-    return wilson_interval(_correct(test), test["images"])
 
 
 def scores_words(test: Mapping[str, Any], classes: int | None = None) -> str:

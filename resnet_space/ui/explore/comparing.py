@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.text import markdown_text
+from resnet_space.common.text import NO_BREAK, markdown_text
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, quartiles
 from resnet_space.plots.residuals.profiles import PERCENT, accuracy_bars, compare_chart, responses_chart
@@ -31,8 +31,10 @@ from resnet_space.ui.explore.views.responses import layers_of
 from resnet_space.ui.explore.views.view import Table, medians, rounded, stages_of
 from resnet_space.ui.explore.wording import NORM, QUARTILES, RESIDUAL, percent
 from resnet_space.ui.exports import Export, stem
+from resnet_space.ui.reports import share_words
 
 MOST_NETWORKS = 4
+WITHOUT_ONE = "Accuracy with one block removed (dashed: intact)"
 ALIKE = 1.02  # a ratio of two medians below which a block has not changed
 DEFINITIONS = (
     f"Accuracy of each run on its test set with its 95 % interval (Wilson). L: cross-entropy. {RESIDUAL} {NORM} Lines: "
@@ -70,8 +72,7 @@ class Score:
     @property
     def words(self) -> str:
         """ "74.4 % (73.5 to 75.2 %)"."""
-        low, accuracy, high = self.interval
-        return f"{percent(accuracy)} ({100 * low:.1f} to {percent(high)})"
+        return share_words(self.correct, self.images, NO_BREAK)
 
 
 def tested(context: AppContext, network: Network) -> Score | None:
@@ -100,6 +101,12 @@ class Comparison:
 
     findings: tuple[Findings, ...]
     tests: Mapping[str, Score] = field(default_factory=dict)
+
+    def is_of(self, networks: Sequence[Network], images: Images) -> bool:
+        """Whether it has all of these networks, in this order, on these images."""
+        if len(self.findings) != len(networks):
+            return False
+        return all(f.are_of(network, images) for f, network in zip(self.findings, networks, strict=True))
 
     @property
     def residual(self) -> dict[str, Findings]:
@@ -170,7 +177,7 @@ class Comparison:
             else None,
             compare_chart(
                 removed,
-                "Accuracy with one block removed (dashed: intact)",
+                WITHOUT_ONE,
                 {"title": "accuracy", **PERCENT},
                 at={label: result.base_accuracy for label, (_, result) in each.items()},
                 value="accuracy %{y:.1%}",

@@ -17,7 +17,7 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import accuracy_bars, compare_chart, lesion_chart
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHOWPIECE
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.explore.comparing import tested
+from resnet_space.ui.explore.comparing import WITHOUT_ONE, tested
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.measuring import Findings, measure_network, measure_on_demand
 from resnet_space.ui.explore.networks import Network
@@ -31,9 +31,6 @@ from resnet_space.ui.scripts import SCRIPTS
 FEW, SOME = (Images("cifar10-mini", "test", count) for count in (64, 200))
 HEIGHT = 180  # pixels of a card's chart
 CARD = "resnetSpace.report(element, props, watch)"
-
-
-TITLE = "Accuracy with one block removed"
 TESTED = """from resnet_space.runs import Run, last_metric
 
 for name in {names!r}:
@@ -152,8 +149,8 @@ def blocks(context: AppContext) -> Answer:
         f"{percent(accuracy[worst])}; without {names[best]}, only to {percent(accuracy[best])}."
     )
     findings.on_demand[EACH.id] = each
-    chart = lesion_chart(names, stages_of(findings, names), accuracy, each.base_accuracy)
-    chart["layout"] |= {"showlegend": False, "title": chart["layout"]["title"] | {"text": f"{TITLE} (dashed: intact)"}}
+    chart = lesion_chart(names, stages_of(findings, names), accuracy, each.base_accuracy, title=WITHOUT_ONE)
+    chart["layout"]["showlegend"] = False
     return Answer(words, chart, Lesion().table(findings), Lesion.lines.lines(findings.network, SOME))
 
 

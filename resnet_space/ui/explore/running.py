@@ -50,7 +50,6 @@ class Asked:
         others: what to compare it with.
         picture: block, image and channel of one picture.
         variants: of each view.
-        count: how many images were asked for.
         sources: the values that say which images.
         key: the visitor's.
     """
@@ -267,14 +266,7 @@ class Page:
     def _compared(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
         networks = list(dict.fromkeys([asked.network, *asked.others]))
         before, began = asked.comparison, time.monotonic()
-        if (
-            before
-            and not pressed
-            and all(
-                findings.are_of(network, images) for findings, network in zip(before.findings, networks, strict=False)
-            )
-            and len(before.findings) == len(networks)
-        ):
+        if before and not pressed and before.is_of(networks, images):
             yield {self.status: self._compared_status(before, None)} | self._idle
             return
         count = images.count or len(images.files)

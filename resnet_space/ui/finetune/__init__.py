@@ -233,7 +233,7 @@ def build_finetune(
         form.go_on_button,
         form.more_epochs,
     ]
-    view += [form.more_epochs, difference, followed, mistakes.judged, figures, names, run_list.table]
+    view += [difference, followed, mistakes.judged, figures, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]
     redraw: Any = LATEST | {"fn": refresh, "inputs": [*asked, names], "outputs": view, "concurrency_limit": 8}

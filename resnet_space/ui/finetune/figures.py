@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -100,7 +100,7 @@ def _of_test(which: str, run: Run) -> Export:
         f'evaluation = load_evaluation(Run.open("checkpoints/{run.name}"))\nprint({{name}}(evaluation))'
     )
     about = f"{run.name} on {len(evaluation):,} test images."
-    options: dict[str, Any] = {"figure": None}
+    figure: Callable[[Size], Figure] | None = None
     charts: list[plots.Chart | None] = []
     table: tuple[list[str], list[list[object]]]
     if which == "confusion":
@@ -115,13 +115,13 @@ def _of_test(which: str, run: Run) -> Export:
             [[s.name, s.images, s.precision, s.recall, s.f1] for s in scores],
         )
         source = "per_class"
-        options["figure"] = partial(_table_figure, *table)
+        figure = partial(_table_figure, *table)
     else:
         bins = reliability(evaluation)
         charts = [plots.reliability_chart(bins)]
         table = ["mean confidence", "accuracy", "images"], [list(one) for one in bins]
         source = "reliability"
-    return Export(stem(run.name, which), charts, about, table, read.format(name=source), **options)
+    return Export(stem(run.name, which), charts, about, table, read.format(name=source), figure)
 
 
 def _table_figure(columns: Sequence[str], rows: Sequence[Sequence[object]], size: "Size") -> "Figure":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
-from resnet_space.common.text import percent, plotly_text, shortened
+from resnet_space.common.text import NO_BREAK, percent, plotly_text, shortened
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
@@ -104,7 +104,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
     tiles = []
     for i, image in zip(positions, images, strict=True):
         true, predicted = names[evaluation.labels[i]], names[evaluation.predicted[i]]
-        sure = percent(evaluation.confidence[i], 0).replace(" ", "\u00a0")
+        sure = percent(evaluation.confidence[i], 0, NO_BREAK)
         if image is not None:
             tiles.append((image, f"{true} {sure}" if true == predicted else f"{true} → {predicted} {sure}"))
     return f'<div class="data">{tiles_html(title, tiles)}</div>'

@@ -225,10 +225,11 @@ def build_predict(
         asked = dict(request.query_params)
         if asked.get("tab") != "predict":
             return gr.skip()
-        for part in ("run", "with"):
-            if asked.get(part) and not linked_run(context, asked[part]):
+        linked = {part: linked_run(context, asked.get(part)) for part in ("run", "with")}
+        for part, found in linked.items():
+            if asked.get(part) and not found:
                 warn(f"There is no trained run named {asked[part][:100]!r} here. It may have been deleted.")
-        name = linked_run(context, asked.get("with"))
+        name = linked["with"]
         if not name:
             return gr.skip()
         return gr.update(choices=with_nothing([*dict.fromkeys([*context.trained_names(), name])]), value=name)

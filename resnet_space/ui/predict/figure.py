@@ -1,6 +1,5 @@
 """The answer to take away: the picture, the heatmaps and the classes as a figure, the probabilities as a table."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from resnet_space.common.errors import UserError
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.wanted import Shown, Wanted
+from resnet_space.ui.predict.wanted import Shown, Wanted, told_by_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,11 +39,7 @@ class View:
         """As the page's script writes it; whatever else it says is left out."""
         from resnet_space.explain.saliency import METHODS
 
-        try:
-            told = json.loads(str(text))
-        except ValueError:
-            told = None
-        told = told if isinstance(told, dict) else {}
+        told = told_by_page(text)
         classes = told.get("classes")
         numbers = [index for index in classes if type(index) is int] if isinstance(classes, list) else []
         method = str(told.get("method"))

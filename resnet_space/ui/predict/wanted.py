@@ -20,6 +20,15 @@ FIRST = "first"
 SHOWN_FIRST = "cat"  # of the examples
 
 
+def told_by_page(text: object) -> dict[str, Any]:
+    """What the page's script writes as JSON, by name; nothing for anything else."""
+    try:
+        told = json.loads(str(text))
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 @dataclass(frozen=True)
 class Shown:
     """The picture that is looked at.
@@ -59,11 +68,7 @@ class Wanted:
     @classmethod
     def parse(cls, text: object) -> Self:
         """As the page's script writes it; whatever else it says is left out."""
-        try:
-            told = json.loads(str(text))
-        except ValueError:
-            told = None
-        told = told if isinstance(told, dict) else {}
+        told = told_by_page(text)
         return cls(**{name: str(told.get(name) or "") for name in ("example", "picture", "of", "run", "other")})
 
     @property
