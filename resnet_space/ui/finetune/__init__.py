@@ -140,9 +140,11 @@ def build_finetune(
     def refresh(names_before: Sequence[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
         made = context.finetuned_names(key)
+        # One that trains, wherever it was started. Not before it does: the answer to a press of Start, which makes it
+        # the subject, may still be under way, and this one would come over it.
         active = context.trainer.active()
-        coming = [name for name in [active, *(run.name for run in context.trainer.queue())] if name in made]
-        shown = context.library.names_now([*([about] if about else []), *names_before, *coming[:1]])[:MAX_SHOWN]
+        coming = [active] if active in made and context.library.metrics(context.library.open(active)) else []
+        shown = context.library.names_now([*([about] if about else []), *names_before, *coming])[:MAX_SHOWN]
         rows = rows_of(context, shown)
         followed_now = followed_row(rows)
         status_now = followed_now[1] if followed_now else None
