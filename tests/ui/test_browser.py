@@ -160,6 +160,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     second.close()
 
     expect(page.locator(".status.finished")).to_contain_text("fine-tune-1 has finished", timeout=TRAINED_MS)
+    expect_unmoved(page)  # since the reload, while it trained
     test = last_metric(app.run("fine-tune-1").metrics(), "test")
     assert test is not None
     share, count = f"{100 * test['accuracy']:.1f} %", round(1_000 * test["accuracy"])

@@ -17,6 +17,38 @@ window.resnetSpace = (() => {
   if (asked) openOn("tabs", asked);
   if (asked === "predict" && linked.view === "many") openOn("predict-mode", "many");
 
+  // Gradio mounts a component when its code is there, and each moves what is below it: on a busy machine the page is
+  // seen to jump. What the open tab begins with is shown once all of it is mounted, or after a while without.
+  const MOST_HIDDEN = 4000; // milliseconds
+
+  // The ids of what a part of Gradio's layout has to mount at first.
+  function mounted({ id, children = [] }, components) {
+    const { type, props = {} } = components.get(id) ?? {};
+    if (props.visible === false || props.visible === "hidden") return [];
+    const own = props.elem_id ? [props.elem_id] : [];
+    if (type === "accordion" && !props.open) return own;
+    const chosen = type === "tabs" && (props.selected ?? components.get(children[0].id).props.id);
+    const begun = chosen ? children.filter((child) => components.get(child.id).props.id === chosen) : children;
+    return [...own, ...begun.flatMap((child) => mounted(child, components))];
+  }
+
+  function hideUntilMounted({ layout, components }) {
+    const wanted = new Set(mounted(layout, new Map(components.map((component) => [component.id, component]))));
+    const { classList } = document.documentElement;
+    const show = () => classList.remove("mounting");
+    function look() {
+      for (const id of wanted) if (document.getElementById(id)) wanted.delete(id);
+      requestAnimationFrame(wanted.size ? look : show);
+    }
+    classList.add("mounting");
+    setTimeout(() => {
+      wanted.clear();
+      show();
+    }, MOST_HIDDEN);
+    look();
+  }
+  if (window.gradio_config?.layout) hideUntilMounted(window.gradio_config);
+
   function linkedPick() {
     if (asked !== "predict") return null;
     if (linked.picture) return { picture: linked.picture, of: linked.of || linked.run };
