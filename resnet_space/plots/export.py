@@ -8,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +23,6 @@ POINTS = 72  # of a font, an inch
 MOST_VECTORS = 1_500  # points of one series; more would make a file that no viewer scrolls
 MARKERS = {"circle": "o", "diamond": "D", "star": "*"}
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3))}
-
-SizeName = Literal["slide", "paper"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Size:
         return textwrap.wrap(" ".join(text.split()), max(int(width * POINTS / (LETTER * self.text)), 1))
 
 
-SIZES: dict[SizeName, Size] = {
+SIZES: dict[str, Size] = {
     "slide": Size(40 / 3, 7.5, 17, 2.2),  # 16:9, as presentation programs have it
     "paper": Size(3.5, None, 7, 1),  # one column of two
 }

@@ -6,8 +6,7 @@ than measuring.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
@@ -16,26 +15,23 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.text import file_name
 from resnet_space.plots import Chart
 from resnet_space.ui.downloads import csv_file, own_folder
-from resnet_space.ui.events import PRIVATE, QUIET
+from resnet_space.ui.events import PRIVATE
+from resnet_space.ui.scripts import SCRIPTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from resnet_space.plots.export import Size
 
-Format = Literal["png", "svg"]
-FORMATS: tuple[Format, ...] = ("png", "svg")
+FORMATS = ("png", "svg")
 
-# The file's address is in the component's value by the time that this runs.
-DOWNLOAD = """(file) => {
-  if (!file) return;
-  const link = document.createElement("a");
-  link.href = file.url;
-  link.download = file.orig_name ?? "";
-  link.click();
-}"""
-# Browsers let a page write to the clipboard on https and on one's own machine only: else the code is there to copy.
-COPY = "(code) => { if (code) navigator.clipboard?.writeText(code).catch(() => {}); }"
+# The buttons are one component: as one each, those of all views would be a quarter of the page, over all of which every
+# update of Gradio's walks.
+BUTTONS = """<div class="exports"><label>Figure for <select>
+<option value="slide">Slide, 16:9</option><option value="paper">Paper, one column</option></select></label>
+<button data-what="png">PNG</button><button data-what="svg">SVG</button>
+<button data-what="table">Table as CSV</button><button data-what="python">Copy as Python</button></div>"""
+PRESS = "resnetSpace.exports.buttons(element, trigger)"
 
 
 def stem(*parts: str) -> str:
@@ -63,13 +59,14 @@ class Export:
     python: str | None
     figure: "Callable[[Size], Figure] | None" = None
 
-    def figure_file(self, kind: Format, size: str = "slide") -> str:
+    def figure_file(self, kind: str, size: str = "slide") -> str:
         """The figure's path: the charts that there are, and the caption below them. `size`: one of `SIZES`."""
         from resnet_space.plots.export import SIZES, exported_figure
         from resnet_space.plots.figures import save_png, save_svg
 
-        if size not in SIZES:
-            raise UserError(f"There is no size {size!r}: choose one of {', '.join(SIZES)}.")
+        for name, value, known in (("size", size, tuple(SIZES)), ("format", kind, FORMATS)):
+            if value not in known:
+                raise UserError(f"There is no {name} {value!r}: choose one of {', '.join(known)}.")
         charts = [chart for chart in self.charts if chart]
         if not charts and self.figure is None:
             raise UserError("There is no figure yet.")
@@ -99,11 +96,11 @@ class Exports:
     """The buttons on the page.
 
     Attributes:
-        row: all of them, to be hidden while there is nothing to export.
+        buttons: all of them, to be hidden while there is nothing to export.
         file: the file through which others can be handed over.
     """
 
-    row: gr.Row
+    buttons: gr.HTML
     file: gr.File
 
 
@@ -116,30 +113,25 @@ def place_exports(inputs: Sequence[Component], export: Callable[..., Export], *,
         visible: whether there is something to export from the start.
     """
 
-    def figure(kind: Format, size: str, *values: Any) -> str:
-        return export(*values).figure_file(kind, size)
-
-    def table(*values: Any) -> str:
-        return export(*values).table_file()
-
-    def python(*values: Any) -> Any:
-        return gr.update(value=export(*values).code(), visible=True)
+    def on_press(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+        what, size = event._data["what"], event._data["size"]
+        found = export(*values)
+        if what == "python":
+            return {file: None, code: gr.update(value=found.code(), visible=True)}
+        return {file: found.table_file() if what == "table" else found.figure_file(what, size)}
 
     file = gr.File(visible="hidden", show_label=False)
-    with gr.Row(elem_classes="exports", visible=visible) as row:
-        sizes = [("Slide, 16:9", "slide"), ("Paper, one column", "paper")]
-        size = gr.Dropdown(sizes, value="slide", label="Figure for", min_width=150, scale=0)
-        for kind in FORMATS:
-            button = gr.Button(kind.upper(), size="sm", min_width=70, scale=0)
-            wire_download(button, partial(figure, kind), [size, *inputs], file)
-        wire_download(gr.Button("Table as CSV", size="sm", min_width=110, scale=0), table, inputs, file)
-        copy = gr.Button("Copy as Python", size="sm", min_width=130, scale=0)
+    buttons = gr.HTML(
+        None, html_template=BUTTONS, js_on_load=PRESS, head=SCRIPTS, visible=visible, apply_default_css=False
+    )
     code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
-    copy.click(python, list(inputs), code, **QUIET).success(None, code, None, js=COPY, **QUIET)
-    return Exports(row, file)
+    progress: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": buttons}
+    made = buttons.select(on_press, list(inputs), [file, code], **progress, **PRIVATE)
+    made.success(None, [file, code], None, js="resnetSpace.exports.take", **PRIVATE)
+    return Exports(buttons, file)
 
 
 def wire_download(button: gr.Button, handler: Callable[..., str], inputs: Sequence[Component], file: gr.File) -> None:
     """A button that makes a file and hands it to the browser."""
     made = button.click(handler, list(inputs), file, show_progress="minimal", show_progress_on=button, **PRIVATE)
-    made.success(None, file, None, js=DOWNLOAD, **PRIVATE)
+    made.success(None, file, None, js="resnetSpace.exports.take", **PRIVATE)

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_space.plots import figures
 from resnet_space.plots.evaluation import confusion_chart
-from resnet_space.plots.export import SIZES, SizeName, exported_figure
+from resnet_space.plots.export import SIZES, exported_figure
 from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.plots.residuals.norms import norms_chart, ratio_chart
 from resnet_space.plots.residuals.profiles import (
@@ -24,7 +24,7 @@ from tests.plots.test_residual_charts import BLOCKS, IMAGES, NAMES
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_every_chart_is_drawn_as_a_figure_with_its_data_and_caption(name: SizeName) -> None:
+def test_every_chart_is_drawn_as_a_figure_with_its_data_and_caption(name: str) -> None:
     size = SIZES[name]
     norms, ratio = norms_chart(BLOCKS, IMAGES), ratio_chart(BLOCKS, IMAGES)
     caption = "a run on 3 images of $nasty_$ <b>. " + 20 * "F(x) is what the branch gives. "

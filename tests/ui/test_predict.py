@@ -105,8 +105,7 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     assert downloaded(page, "#why a.png").startswith(b"\x89PNG")
     exports = page.locator("#predict-answer .exports")
     for kind, size in (("PNG", "Slide, 16:9"), ("SVG", "Paper, one column")):
-        exports.get_by_label("Figure for").click()
-        page.get_by_role("option", name=size).click()
+        exports.get_by_label("Figure for").select_option(size)
         with page.expect_download() as download:
             exports.get_by_role("button", name=kind).click()
         if kind == "PNG":

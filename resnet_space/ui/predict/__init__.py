@@ -134,7 +134,7 @@ def build_predict(
 
     def once(is_there: bool) -> dict[Any, Any]:
         """What only an answer has."""
-        return {part: gr.update(visible=is_there) for part in (below, exports.row, correcting)}
+        return {part: gr.update(visible=is_there) for part in (below, exports.buttons, correcting)}
 
     @costly
     def on_wanted(text: str, payload: dict[str, Any] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:

@@ -167,5 +167,26 @@ Object.assign(window.resnetSpace, (() => {
     redraw();
   }
 
-  return { live, clickable, points, report };
+  // What a view gives to take away.
+  const exports = {
+    buttons(element, trigger) {
+      element.addEventListener("click", ({ target }) => {
+        const { what } = target.dataset;
+        if (what) trigger("select", { what, size: element.querySelector("select").value });
+      });
+    },
+    // The file's address is in its component's value by the time that this runs.
+    take(file, code) {
+      if (!file) {
+        // Browsers let a page write to the clipboard on https and on one's own machine only: else the code is there.
+        if (code) navigator.clipboard?.writeText(code).catch(() => {});
+        return;
+      }
+      const link = document.createElement("a");
+      Object.assign(link, { href: file.url, download: file.orig_name ?? "" });
+      link.click();
+    },
+  };
+
+  return { live, clickable, points, report, exports };
 })());
