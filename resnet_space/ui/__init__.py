@@ -11,6 +11,7 @@ from resnet_space.serve.identity import sign_in_button
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
+from resnet_space.ui.opening import Looks
 from resnet_space.ui.predict import build_predict
 from resnet_space.ui.subject import place_subject, wire_subject
 
@@ -37,9 +38,10 @@ def build_app(context: AppContext) -> gr.Blocks:
         names = gr.State(context.trained_names())  # of the runs that can predict
         known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
         settled = wire_subject(context, subject, visitor, names, known)
+        looks = Looks("finetune")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = build_finetune(context, app, subject, visitor, names, settled)
+                finetune = build_finetune(context, app, subject, visitor, names, looks)
             with gr.Tab("Predict", id="predict") as predict_tab:
                 predict = build_predict(context, subject, predict_tab, visitor, names, settled)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
@@ -71,6 +73,7 @@ def build_app(context: AppContext) -> gr.Blocks:
         opened = {"finetune": finetune_tab, "predict": predict_tab, "explore": explore_tab}
         for name, tab in opened.items():
             tab.select(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
+        looks.wire(finetune_tab, app.load, settled.then, subject.run.change)
         for name, event in (("predict", tried), ("predict", shown), ("explore", explored), ("finetune", learned)):
             event.then(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         # Not before: a tab that is opened without a picture chooses one.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.hub.pretrained import is_pretrained
@@ -30,6 +29,7 @@ from resnet_space.ui.finetune.status import is_underway
 from resnet_space.ui.finetune.take import build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
+from resnet_space.ui.opening import Looks
 from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.subject import Subject, counterpart
 
@@ -62,7 +62,7 @@ def build_finetune(
     subject: Subject,
     visitor: gr.BrowserState,
     names: gr.State,
-    settled: Dependency,
+    looks: Looks,
 ) -> FinetuneTab:
     """Place the tab's components in the app, what one sets on the left and what came of it on the right, and wire them.
 
@@ -72,9 +72,10 @@ def build_finetune(
         subject: the run that results, continuing and pushing are about.
         visitor: the key that a browser is known by.
         names: the runs that can predict, for all tabs' choices.
-        settled: the event after which the subject is that of the page's address, and the visitor's key is known.
+        looks: when the tab is looked at; it is opened when the subject is that of the page's address, and the visitor's
+            key is known.
     """
-    teach = build_teach(context, visitor, settled)
+    teach = build_teach(context, visitor, looks.opened)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
             form = build_fields(context, visitor)
@@ -114,12 +115,12 @@ def build_finetune(
             figures = build_figures(context, visitor, subject, beside)
             run_list = build_run_list(context, visitor, subject, beside, names)
 
-    def open_page(key: str, about: str | None, request: gr.Request) -> dict[Any, Any]:
+    def open_page(about: str | None, key: str, known: list[str], request: gr.Request) -> dict[Any, Any]:
         """The runs beside the subject and the cell that the page's address names, and the visitor's datasets."""
         asked = dict(request.query_params)
         linked = [*asked.get("run", "").split(",")[1:], *asked.get("with", "").split(",")]
-        return {
-            beside: _runs_update(context.library.names_now(linked) or partners(about, key)),
+        named = context.library.names_now(linked) or partners(about, key)
+        return drawn(named, about, key, known, was=None) | {
             mistakes.link: asked.get("cell", ""),
             form.dataset: gr.update(choices=context.datasets.choices(key)),
         }
@@ -137,14 +138,22 @@ def build_finetune(
         run = context.library.open(about or "")
         return _runs_update(list(dict.fromkeys([*comparable(context, run, names_now), *partners(about, key)])))
 
-    def refresh(names_before: Sequence[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
-        """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
+    def refresh(names_before: list[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
+        return drawn(names_before, about, key, known, was=names_before)
+
+    def drawn(
+        named: Sequence[str], about: str | None, key: str, known: list[str], was: list[str] | None
+    ) -> dict[Any, Any]:
+        """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream.
+
+        `named` are the runs beside the subject, of which the page shows `was`.
+        """
         made = context.finetuned_names(key)
         # One that trains, wherever it was started. Not before it does: the answer to a press of Start, which makes it
         # the subject, may still be under way, and this one would come over it.
         active = context.trainer.active()
         coming = [active] if active in made and context.library.metrics(context.library.open(active)) else []
-        shown = context.library.names_now([*([about] if about else []), *names_before, *coming])[:MAX_SHOWN]
+        shown = context.library.names_now([*([about] if about else []), *named, *coming])[:MAX_SHOWN]
         rows = rows_of(context, shown)
         followed_now = followed_row(rows)
         status_now = followed_now[1] if followed_now else None
@@ -163,7 +172,7 @@ def build_finetune(
         update = {
             live: {"runs": shown},
             # Only where it has to change: a start or a new choice may be under way meanwhile.
-            beside: gr.update(choices=others) if shown[1:] == names_before else _runs_update(shown[1:], others),
+            beside: gr.update(choices=others) if shown[1:] == was else _runs_update(shown[1:], others),
             form.start_button: gr.update(visible=not trains),
             form.queue_button: gr.update(visible=trains),
             form.stop_button: gr.update(
@@ -239,12 +248,11 @@ def build_finetune(
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]
     redraw: Any = LATEST | {"fn": refresh, "inputs": [*asked, names], "outputs": view, "concurrency_limit": 8}
-    opened = settled.then(open_page, [visitor, subject.run], [beside, mistakes.link, form.dataset], **QUIET)
-    taken_back = keep_entries(app, form.by_name, opened)
-    opened.then(**redraw)
+    arrived = looks.opened(open_page, [*asked[1:], names], [*view, mistakes.link, form.dataset], **QUIET)
+    taken_back = keep_entries(app, form.by_name, arrived)
     live.submit(**redraw)
     beside.input(**redraw)
-    subject.run.change(**redraw)
+    looks.again(**redraw)
     for event in (subject.run.input, run_list.selected.then):
         event(on_subject, asked, beside, **QUIET).then(**redraw)
     started_here = [beside, *subject.outputs]
@@ -269,7 +277,7 @@ def build_finetune(
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(context, app, visitor, form, taken_back)
+    wire_fields(context, looks.first, visitor, form, taken_back)
     build_api(context)
     build_data_api(context)
     return FinetuneTab(try_it, explore_it, form.dataset, form.data.added, teach)

@@ -30,6 +30,7 @@ from resnet_space.ui.finetune.proposals import (
 )
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.opening import Listen
 
 TIMED_SECONDS = 5.0  # between two looks whether this machine was timed
 PROGRESS_SECONDS = 1.0  # between two words on a range test
@@ -50,7 +51,7 @@ def offered_by(context: AppContext, form: Fields, start: str) -> dict[Any, Any]:
     }
 
 
-def wire_cbam(context: AppContext, app: gr.Blocks, form: Fields) -> None:
+def wire_cbam(context: AppContext, opened: Listen, form: Fields) -> None:
     """Offer CBAM where the chosen network takes it."""
 
     def offered(start: str, architecture: str, chosen: str) -> Any:
@@ -62,13 +63,13 @@ def wire_cbam(context: AppContext, app: gr.Blocks, form: Fields) -> None:
             return gr.update(choices=choices)
         return gr.update(choices=choices, value="")
 
-    triggers = [app.load, form.start.change, form.architecture.change]
+    triggers = [opened, form.start.change, form.architecture.change]
     gr.on(triggers, offered, [form.start, form.architecture, form.cbam], form.cbam, **LATEST)
 
 
 def wire_fields(
     context: AppContext,
-    app: gr.Blocks,
+    opened: Listen,
     visitor: gr.BrowserState,
     form: Fields,
     taken_back: Dependency,
@@ -159,7 +160,7 @@ def wire_fields(
     settings, components = form.settings, form.components
     # This machine is timed when the app is up: until then no page knows how long anything takes.
     timed, timer = gr.State(False), gr.Timer(TIMED_SECONDS, active=context.trainer.spawns and not context.readonly)
-    wire_cbam(context, app, form)
+    wire_cbam(context, opened, form)
     fields = {name: component for name, component in form.by_name.items() if name != "dataset"}
     data = [visitor, form.dataset]
 
@@ -211,7 +212,7 @@ def wire_fields(
         (look_at_data, seen_by, [form.data.view], []),
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
-        gr.on([app.load, *also], handler, asked, views, **ahead)
+        gr.on([opened, *also], handler, asked, views, **ahead)
     suggested = [form.suggestion, settings["backbone_lr"], settings["head_lr"], form.message]
     suggesting = form.suggest_button.click(on_suggest, asked, suggested, concurrency_limit=1, **QUIET)
     suggesting.failure(lambda: "", None, form.message, **QUIET)

@@ -85,6 +85,18 @@ window.resnetSpace = (() => {
     address();
   }
 
+  // Whether a tab is looked at and `what` its handlers need is there, which a click on the tab may come before.
+  const ready = new Set();
+
+  function opens(name, what, isThere) {
+    if (isThere) ready.add(what);
+    return ready.has(what) && state.tab === name ? "opened" : "";
+  }
+
+  // A text that changes if `opens`: what nobody sees is not asked for anew.
+  let looks = 0;
+  const look = (name, what, before) => (opens(name, what) ? String(++looks) : before);
+
   function arrive() {
     state.arrived = true;
     state.explored ||= state.run;
@@ -177,5 +189,5 @@ window.resnetSpace = (() => {
     },
   };
 
-  return { state, linked, open, arrive, subject, show, form, picture };
+  return { state, linked, open, opens, look, arrive, subject, show, form, picture };
 })();

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import open_image
@@ -23,6 +22,7 @@ from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
 from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.finetune.teach.requests import Asked, frame_of, read_changes
 from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, step_value, thumbnails
+from resnet_space.ui.opening import Listen
 from resnet_space.ui.pictures import ENOUGH, data_url
 from resnet_space.ui.scripts import SCRIPTS
 
@@ -48,13 +48,13 @@ class Teach:
     section: gr.Accordion
 
 
-def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependency) -> Teach:
+def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Listen) -> Teach:
     """Place the section and wire its events.
 
     Args:
         context: what all share.
         visitor: the key that a browser is known by.
-        opened: the event after which it is known.
+        opened: listens to the event after which it is known.
     """
     teaching = Teaching(context)
     # By the browser too, so that a reload comes back to the same pictures.
@@ -182,7 +182,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
 
     outputs = [cards, current, run, changed, dataset, next_steps]
     if not context.readonly:
-        opened.then(on_open, [visitor, current], [*outputs, section], **QUIET)
+        opened(on_open, [visitor, current], [*outputs, section], **QUIET)
         asked_for = cards.submit(on_change, visitor, outputs, concurrency_limit=4, **QUIET | EACH)
         asked_for.failure(None, None, None, js="() => resnetSpace.teach.failed()", **QUIET)
         looked = live.submit(on_look, visitor, live, concurrency_limit=4, **QUIET | EACH)
