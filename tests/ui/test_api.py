@@ -67,8 +67,10 @@ def test_the_page_is_sent_compressed_to_who_can_read_it_so(app: App) -> None:
 
 def test_a_training_is_started_another_waits_and_both_finish(client: Client, app: App) -> None:
     started = client.predict(dataset=TINY, epochs=2, seed=3, api_name="/start_training")
-    second = client.predict(dataset=TINY, epochs=1, api_name="/start_training")
-    assert (second["state"], second["place"]) == ("queued", 1)
+    second = client.predict(dataset=TINY, epochs=1, name="my-pets", api_name="/start_training")
+    assert (second["run"], second["state"], second["place"]) == ("my-pets", "queued", 1)
+    with pytest.raises(AppError, match="my-pets"):  # is taken
+        client.predict(dataset=TINY, epochs=1, name="my-pets", api_name="/start_training")
     third = client.predict(epochs=1, api_name="/start_training")
     assert third["place"] == 2
     assert app.run(third["run"]).config.training.dataset == "cifar10-mini"

@@ -62,6 +62,7 @@ def build_api(context: AppContext) -> None:
         seed: int = 0,
         more: dict[str, Any] | None = None,
         key: str = "",
+        name: str = "",
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Start a training that suits the data; one training runs at a time, the others wait.
@@ -81,6 +82,7 @@ def build_api(context: AppContext) -> None:
             seed: of everything random.
             more: other settings by their names in config.json, e.g. {"mixup": 0.2, "image_size": 64}.
             key: a secret of yours that stops the run later; on a public app one is made where it is left out.
+            name: of the run; without one it is numbered, such as "fine-tune-3".
 
         Returns:
             The run's name and state, as training_status gives them, the proposal with its reason and the seconds that
@@ -96,7 +98,9 @@ def build_api(context: AppContext) -> None:
         given = {name: value for name, value in given.items() if value is not None}
         values = form_values(proposal)
         settings = {**proposal.settings, "strategy": values["strategy"], **given, "seed": seed, **(more or {})}
-        asked = Request(values["start"], dataset, values["architecture"], values["cbam"], settings, key)
+        asked = Request(
+            values["start"], dataset, values["architecture"], values["cbam"], settings, key, str(name or "").strip()
+        )
         run = start_training(context, lambda: create_run(context, asked), key)
         return training_status(context, run.name) | {"proposal": proposal.to_json() | values, "key": key}
 
