@@ -1,4 +1,4 @@
-"""A run whose data set, with its test pictures, is on this machine, as those are that were trained here."""
+"""A run whose dataset, with its test pictures, is on this machine, as those are that were trained here."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ DATASET = "cifar10-mini"
 
 
 def with_test_pictures(path: Path) -> Evaluation:
-    """Write a shipped run as if it had been trained with the bundled data set; returns what its test says."""
+    """Write a shipped run as if it had been trained with the bundled dataset; returns what its test says."""
     shutil.copytree(SHIPPED, path, ignore=shutil.ignore_patterns(RESUME))
     config = json.loads((path / "config.json").read_text())
     config["training"]["dataset"] = DATASET

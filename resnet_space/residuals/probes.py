@@ -1,4 +1,4 @@
-"""Which images are measured: some of a data set's, each class in turn."""
+"""Which images are measured: some of a dataset's, each class in turn."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -40,16 +40,16 @@ def balanced(data: ImageSet, count: int) -> ImageSet:
 
 
 def probe(dataset: str, split: str, count: int, config: ModelConfig) -> ImageSet:
-    """`balanced` images of a data set's split ("train", "validation", "test"), decoded for this model.
+    """`balanced` images of a dataset's split ("train", "validation", "test"), decoded for this model.
 
     Only they are decoded, and kept at the size that the model stores. A damaged image's place goes to another.
 
     Raises:
-        UserError: where there is no such data set or split, or none of its images can be used.
+        UserError: where there is no such dataset or split, or none of its images can be used.
     """
     data = open_dataset(DatasetRef.parse(dataset))
     if split not in data.files:
-        raise UserError(f"The data set {dataset} has no {split} images: choose one of {', '.join(data.files)}.")
+        raise UserError(f"The dataset {dataset} has no {split} images: choose one of {', '.join(data.files)}.")
     files, columns = data.files[split], data.columns
     labels = np.concatenate([columns.match(read_column([f], columns.label), pq.read_schema(f))[0] for f in files])
     usable = np.flatnonzero(labels >= 0)
@@ -66,7 +66,7 @@ def probe(dataset: str, split: str, count: int, config: ModelConfig) -> ImageSet
     if any(image is None for image in images):
         usable = usable[[image is not None for image in decoded(usable, 1)]]
         if not len(usable):
-            raise UserError("None of the data set's images can be decoded, or none has a label.")
+            raise UserError("None of the dataset's images can be decoded, or none has a label.")
         images = decoded(_rows(chosen()), config.stored_size)
     return replace(chosen(), images=torch.from_numpy(np.stack([np.array(image) for image in images])))
 
@@ -88,7 +88,7 @@ def labels_for(data: ImageSet, classes: Sequence[str]) -> Tensor | None:
 def probe_batches(data: ImageSet, config: ModelConfig, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
     """As the model expects them: normalised images float32 [n, 3, H, W], labels int64 [n] as it numbers its classes.
 
-    Where the model does not know every class of the data set all labels are -1: then nothing that needs them can be
+    Where the model does not know every class of the dataset all labels are -1: then nothing that needs them can be
     measured.
     """
     known = labels_for(data, config.classes)

@@ -58,7 +58,7 @@ def test_a_split_without_a_whole_image_is_one_sentence(damaged: list[int], monke
         raise ImageError("It is damaged.")
 
     monkeypatch.setattr("resnet_space.data.rows.open_image", broken)
-    with pytest.raises(UserError, match="None of the data set's images can be decoded"):
+    with pytest.raises(UserError, match="None of the dataset's images can be decoded"):
         image_set(Images("grey", "test", 4), CONFIG)
 
 

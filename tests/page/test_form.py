@@ -95,7 +95,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: Path) -> Path:
-    """Each test's own copy of the data sets."""
+    """Each test's own copy of the datasets."""
     folder = tmp_path / "data"
     shutil.copytree(written, folder)
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(folder))
@@ -603,14 +603,14 @@ def test_a_start_has_its_model_before_and_after_its_weights_are_here(
     assert context.start_run("plain").path == context.library.root / "plain"
 
 
-# The context: data sets
+# The context: datasets
 
 
 HUB_REF = DatasetRef("owner/pets", "small", COMMIT)
 
 
 class HubOfData:
-    """Describes any data set as one with the configurations small and large, at COMMIT; its files are those of pets."""
+    """Describes any dataset as one with the configurations small and large, at COMMIT; its files are those of pets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.described: list[tuple[str, str | None]] = []
@@ -747,7 +747,7 @@ def test_nothing_is_offered_for_a_run_that_trains_or_waits(context: AppContext, 
 
 def test_without_its_state_a_failed_run_is_tried_anew_and_others_cannot_go_on(context: AppContext) -> None:
     run = context.library.open("plain")
-    assert next_try(run, Status("failed", "There is no such data set.")) == NextTry("Retry", {})
+    assert next_try(run, Status("failed", "There is no such dataset.")) == NextTry("Retry", {})
     assert next_try(run, Status("finished")) is next_try(run, Status("stopped")) is None
 
 

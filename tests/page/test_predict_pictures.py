@@ -22,7 +22,7 @@ from resnet_space.ui.predict.many import scores_html
 from resnet_space.ui.predict.wanted import Wanted
 from tests.tested import SHIPPED, with_test_pictures
 
-KEPT, OTHER = "kept", "shipped"  # a run whose data set is here, and one whose is not
+KEPT, OTHER = "kept", "shipped"  # a run whose dataset is here, and one whose is not
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from tests.conftest import WriteSplit
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_split: WriteSplit) -> AppContext:
-    """With both backbones, and a data set of photographs: `pond`."""
+    """With both backbones, and a dataset of photographs: `pond`."""
     files = []
     for i in range(40):
         file = io.BytesIO()

@@ -113,6 +113,6 @@ def test_labels_follow_the_models_order_of_classes_or_are_unknown() -> None:
 
 def test_a_split_that_is_not_there_is_refused_in_a_sentence() -> None:
     with pytest.raises(
-        UserError, match=r"^The data set cifar10-mini has no validation images: choose one of train, test\.$"
+        UserError, match=r"^The dataset cifar10-mini has no validation images: choose one of train, test\.$"
     ):
         probe("cifar10-mini", "validation", 4, MODEL)

@@ -30,7 +30,7 @@ SHOWN_MS = 60_000  # the machine may be busy
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
 # As if this machine had been timed lately, which would take its time from the tests.
 SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.0}, {("resnet20", 32): 500_000.0})
-TINY = "cifar10-tiny"  # a data set beside the bundled one, where it matters little what is learned
+TINY = "cifar10-tiny"  # a dataset beside the bundled one, where it matters little what is learned
 
 
 class App:

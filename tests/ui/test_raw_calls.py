@@ -236,7 +236,7 @@ def complaints(client: httpx.Client, made: Iterator[Call]) -> list[str]:
 
 
 def assert_unharmed(app: App, client: httpx.Client) -> None:
-    """It answers, and each run and data set that was made is somebody's."""
+    """It answers, and each run and dataset that was made is somebody's."""
     assert client.get("/").status_code == 200
     status, said = asked(client, Call("status", "call", -1, "training_status", [SHOWPIECE]))
     assert (status, json.loads(said)[0]["state"]) == (200, "finished")

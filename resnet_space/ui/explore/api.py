@@ -45,7 +45,7 @@ def build_api(context: AppContext, limits: dict[str, Any]) -> None:
         Args:
             run: a run's name, such as resnet20-cbam-cifar10, or "untrained:" and that for random weights.
             source: such as "test images of cifar10-mini", or "one picture of your own".
-            count: how many images of the data set, at most 10,000.
+            count: how many images of the dataset, at most 10,000.
             image: the picture, if it is your own.
 
         Returns:

@@ -84,7 +84,7 @@ class Settled:
 
     Attributes:
         chosen: by the visitor, in the column.
-        with_own_data: `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where
+        with_own_data: `(listen, run)`: after an event, the dataset that the named run was trained on is chosen, where
             it is here.
     """
 

@@ -1,4 +1,4 @@
-"""The images that are measured: some of a data set's, or pictures of the visitor's own."""
+"""The images that are measured: some of a dataset's, or pictures of the visitor's own."""
 
 import re
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Images:
 
 
 def split_counts(context: AppContext, key: str | None, dataset: object) -> dict[str, int]:
-    """How many images each split of a data set has that the visitor may see. Downloads nothing. Raises UserError."""
+    """How many images each split of a dataset has that the visitor may see. Downloads nothing. Raises UserError."""
     here = {reference for _, reference in context.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
@@ -57,7 +57,7 @@ def split_counts(context: AppContext, key: str | None, dataset: object) -> dict[
 
 
 def dataset_images(context: AppContext, key: str | None, dataset: object, split: object, count: object) -> Images:
-    """Some of a data set's images; of a split with fewer, all. Raises UserError."""
+    """Some of a dataset's images; of a split with fewer, all. Raises UserError."""
     counts = split_counts(context, key, dataset)
     if split not in counts:
         raise UserError(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
@@ -129,7 +129,7 @@ def _picture(path: Path) -> Any:
 
 
 def image_names(images: Images, data: "ImageSet") -> list[str]:
-    """What the hover calls each: "image 17, cat", by its row in the data set's files; safe for Plotly."""
+    """What the hover calls each: "image 17, cat", by its row in the dataset's files; safe for Plotly."""
     if images.files:
         return ["your picture"] if len(data) == 1 else [f"picture {i + 1}" for i in range(len(data))]
     rows = range(len(data)) if data.source is None else data.source.tolist()

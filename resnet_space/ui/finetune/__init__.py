@@ -45,7 +45,7 @@ SCROLL = "() => document.getElementById('{}')?.scrollIntoView({{behavior: 'smoot
 
 @dataclass(frozen=True)
 class FinetuneTab:
-    """What the other tabs need: the buttons that lead to them; the choice of data, and what changes to a data set that
+    """What the other tabs need: the buttons that lead to them; the choice of data, and what changes to a dataset that
     was just brought here; and what is taught by showing.
     """
 

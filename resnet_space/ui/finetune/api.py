@@ -211,14 +211,14 @@ def build_data_api(context: AppContext) -> None:
         folders: str,
         key: str,
     ) -> dict[str, Any]:
-        """Bring images here as a data set: an archive of class folders, or a data set of the Hugging Face Hub.
+        """Bring images here as a dataset: an archive of class folders, or a dataset of the Hugging Face Hub.
 
         Args:
             archive: a zip or tar of class folders, or of images and a table of their labels; or null.
-            repo_id: instead of an archive, a data set of the Hub, "owner/name".
+            repo_id: instead of an archive, a dataset of the Hub, "owner/name".
             config: its configuration; the first that can be used where it is left out.
-            label_column: of the table or the data set; found where it is left out.
-            image_column: of the data set, or the table's that names the files; found where it is left out.
+            label_column: of the table or the dataset; found where it is left out.
+            image_column: of the dataset, or the table's that names the files; found where it is left out.
             folders: "keep" where folders that all hold the same folders are the classes; else these are merged.
             key: a secret of yours that start_training gave back; on a public app one is made where it is left out.
 

@@ -1,4 +1,4 @@
-"""A data set as one looks at it before a training: its classes, a few images, and how the model will see them."""
+"""A dataset as one looks at it before a training: its classes, a few images, and how the model will see them."""
 
 import io
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What visitors have entered in the form: it stays over a reload, and no proposal goes over it.
 
-An answer takes its time, over a slow network or while a data set of the Hub is looked up. Only the browser knows what
+An answer takes its time, over a slow network or while a dataset of the Hub is looked up. Only the browser knows what
 its fields have by then, and which of it was proposed, so it has the last word: see `form` in `static/state.js`.
 """
 

@@ -193,7 +193,7 @@ def hint_html(strategy: str) -> str:
 
 
 def first_values(context: AppContext) -> dict[str, Any]:
-    """What the form has as the page comes up: what is proposed for the first data set."""
+    """What the form has as the page comes up: what is proposed for the first dataset."""
     try:
         return form_values(proposal_for(context, DATASET, None))
     except UserError:  # it was removed; the page tells it

@@ -33,7 +33,7 @@ PLAIN = "none"
 SHORTCUT_CHOICES = [("around every block", ""), ("none: a plain network", PLAIN)]
 TEST_SECONDS, TEST_SECONDS_PUBLIC = 3_600.0, 300.0  # for which a range test may run
 MODEL_SETTINGS = ("image_size", "shortcut")  # the form's fields that belong to ModelConfig
-COLUMN_SETTINGS = ("dataset_label", "dataset_image")  # of a data set of the Hub they are in its reference
+COLUMN_SETTINGS = ("dataset_label", "dataset_image")  # of a dataset of the Hub they are in its reference
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Request:
     """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
     `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
-    `key` is of the visitor who asks: of the data sets only those count that they may see. `name` is of the new run;
+    `key` is of the visitor who asks: of the datasets only those count that they may see. `name` is of the new run;
     without one it gets the next of its kind.
     """
 
@@ -272,7 +272,7 @@ def _is_finite(value: object) -> TypeGuard[float]:
 
 
 def training_images(context: AppContext, config: RunConfig) -> int:
-    """How many the data set has to train with, before validation images are held out. Raises UserError."""
+    """How many the dataset has to train with, before validation images are held out. Raises UserError."""
     return sum(context.datasets.summary(DatasetRef.of(config.training)).counts["train"])
 
 

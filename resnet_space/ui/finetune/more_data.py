@@ -26,7 +26,7 @@ from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
 from resnet_space.ui.reports import left_out_html
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
-UPLOAD, FOLDER = "upload", "folder"  # where a data set came from
+UPLOAD, FOLDER = "upload", "folder"  # where a dataset came from
 NO_OPTIONS: Mapping[str, Any] = {}  # of an import
 DATASET = "cifar10-mini"
 LAYOUT = (
@@ -37,7 +37,7 @@ CHOICES = {"label_column": "label column", "image_column": "file name column", "
 
 
 def free_dataset_name(title: str, *, secret: bool = False) -> str:
-    """A name for a new data set's folder: letters, digits, '.', '_' and '-', not taken yet.
+    """A name for a new dataset's folder: letters, digits, '.', '_' and '-', not taken yet.
 
     A secret one ends in what nobody can guess: whoever knows it can learn from it.
     """
@@ -67,7 +67,7 @@ def report_html(name: str, report: ImportReport) -> str:
 
 
 def decisions_html(decisions: Sequence[Decision]) -> str:
-    """What was decided about a data set, in one fold."""
+    """What was decided about a dataset, in one fold."""
     if not decisions:
         return ""
     rows = "".join(f"<li>{escape(decision.sentence)}</li>" for decision in decisions)
@@ -96,7 +96,7 @@ def chosen_otherwise(value: str | None) -> Mapping[str, Any]:
 
 
 def described(repo_id: str, config: str | None, label: str | None = None, image: str | None = None) -> HubDataset:
-    """A data set of the Hub with what was chosen of it; only what is not its own choice is kept in its reference.
+    """A dataset of the Hub with what was chosen of it; only what is not its own choice is kept in its reference.
 
     Raises:
         UserError: as `describe_dataset`.
@@ -107,7 +107,7 @@ def described(repo_id: str, config: str | None, label: str | None = None, image:
         known = describe_dataset(repo_id)
         if config is None or config in known.configs:
             raise
-        dataset = known  # the page's choice was an earlier data set's
+        dataset = known  # the page's choice was an earlier dataset's
     label = None if label == dataset.label_column else label
     image = None if image == dataset.image_column else image
     return describe_dataset(repo_id, dataset.config, label, image) if label or image else dataset
@@ -126,7 +126,7 @@ def hub_html(dataset: HubDataset) -> str:
 def bring(
     context: AppContext, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
 ) -> tuple[str, ImportReport]:
-    """Make a visitor's data set under a free name like the one that is wanted. Raises UserError."""
+    """Make a visitor's dataset under a free name like the one that is wanted. Raises UserError."""
     context.require_writable()
     key = visitors.require_key(key, public=context.public)
     name = free_dataset_name(title, secret=context.public)
@@ -154,7 +154,7 @@ def download(
     image: str | None,
     progress: Callable[[int, int, float], None],
 ) -> HubDataset:
-    """Fetch a data set of the Hub and offer it from now on; progress is told (done, all, MB). Raises UserError."""
+    """Fetch a dataset of the Hub and offer it from now on; progress is told (done, all, MB). Raises UserError."""
     dataset = described(repo_id, config, label, image)
     megabytes = dataset.bytes / 1e6
     context.storage.room_for_download(dataset.reference, dataset.bytes)

@@ -22,7 +22,7 @@ def proposal_for(
     *,
     epochs: object = None,
 ) -> Proposal:
-    """A training for a data set that a visitor may use.
+    """A training for a dataset that a visitor may use.
 
     Args:
         context: what all share.

@@ -32,8 +32,8 @@ class HeldOut:
 
     Attributes:
         run: its name.
-        split: of the data set.
-        data: the data set's files.
+        split: of the dataset.
+        data: the dataset's files.
         evaluation: of the run.
     """
 
@@ -55,7 +55,7 @@ class HeldOut:
 
 
 def test_pictures(context: AppContext, name: str) -> HeldOut | None:
-    """Those of a run; None where it was not tested here or its data set is not on this machine. Downloads nothing."""
+    """Those of a run; None where it was not tested here or its dataset is not on this machine. Downloads nothing."""
     try:
         run = context.library.open(name)
         test, evaluation = last_metric(context.library.metrics(run), "test"), load_evaluation(run)
@@ -69,7 +69,7 @@ def test_pictures(context: AppContext, name: str) -> HeldOut | None:
 
 
 def _here(context: AppContext, ref: DatasetRef) -> set[str]:
-    """The references of the data sets on this machine; one of its own folders is looked for when it is opened."""
+    """The references of the datasets on this machine; one of its own folders is looked for when it is opened."""
     return {reference for _, reference in context.datasets.choices()} if ref.is_on_hub else {str(ref)}
 
 
