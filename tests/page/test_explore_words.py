@@ -3,8 +3,9 @@
 import math
 
 from resnet_space.plots.residuals.depth import Block
-from resnet_space.ui.explore.comparing import Score, accuracy_words, compare_words, gradients_words, removed_words
+from resnet_space.ui.explore.comparing import compare_words, gradients_words, removed_words
 from resnet_space.ui.explore.growth import growth_words
+from resnet_space.ui.explore.scores import Score, accuracy_words
 from resnet_space.ui.explore.views.direction import alignment_words, direction_words
 from resnet_space.ui.explore.views.early import early_words
 from resnet_space.ui.explore.views.gradient import gradient_words

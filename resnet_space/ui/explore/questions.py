@@ -17,10 +17,11 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import accuracy_bars, compare_chart, lesion_chart
 from resnet_space.runs import BACKBONE, DEEP, PLAIN, SHOWPIECE
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.explore.comparing import WITHOUT_ONE, tested
+from resnet_space.ui.explore.comparing import WITHOUT_ONE
 from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.measuring import Findings, measure_network, measure_on_demand
 from resnet_space.ui.explore.networks import Network
+from resnet_space.ui.explore.scores import tested
 from resnet_space.ui.explore.views.lesion import EACH, Lesion
 from resnet_space.ui.explore.views.norms import Norms, block_norms, ratio_medians
 from resnet_space.ui.explore.views.view import Table, rounded, stages_of
