@@ -20,7 +20,9 @@ from tests import own_networks
 from tests.networks import alive
 
 OWN = [entry.name for entry in own_networks.OWN]
-NETWORKS = [name for name in list_models() if name not in ("resnet34", "resnet101", "resnet152", "resnet110")]
+ALIKE = ("resnet34", "resnet101", "resnet152", "resnet110", "_small_", "_base_", "vit_tiny_patch16")  # to others
+NETWORKS = [name for name in list_models() if not any(part in name for part in ALIKE)]
+TOKENS = ("own-mixer", *(name for name in NETWORKS if not entries()[name].maps))  # their stages give no maps
 LARGE = 96  # pixels: enough for every network, and quick
 
 
@@ -33,7 +35,7 @@ def own() -> Iterator[None]:
 @pytest.fixture(
     scope="module",
     params=[(name, {}) for name in NETWORKS + OWN]
-    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name != "own-mixer"]
+    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name not in TOKENS]
     + [(name, {"cbam": "last"}) for name in ("tf_efficientnet_lite0", "own-residual")],
     ids=lambda param: "-".join((param[0], *param[1].values())),
 )
