@@ -59,7 +59,7 @@ def pull_pretrained(
 
 def _model_config(chosen: Pretrained) -> ModelConfig:
     architecture = next(name for name, entry in entries().items() if chosen in entry.pretrained)
-    return imagenet_config(architecture, resize=chosen.resize)
+    return imagenet_config(architecture, resize=chosen.resize, mean=chosen.mean, std=chosen.std)
 
 
 def is_pretrained(name: str) -> bool:

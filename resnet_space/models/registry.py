@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
+from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,7 @@ class Pretrained:
         licence: by its SPDX name.
         trained_on: the data set.
         accuracy: top-1 on ImageNet's validation images as published, from 0 to 1; None where it is not.
+        mean, std: of red, green and blue in 0..1, by which images are normalised.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Pretrained:
     licence: str
     trained_on: str = "imagenet-1k"
     accuracy: float | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Entry:
         maps: whether its stages give maps [N, C, h, w], and not tokens. It then has an option "cbam", the family's own
             or that of `stage_cbams`.
         label: what people call it, where that is not its name.
+        pixels: of the images that it was made for, where no option changes it.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Entry:
     trains: bool = True
     maps: bool = True
     label: str = ""
+    pixels: int = 224
 
     def __post_init__(self) -> None:
         """A network whose stages give maps takes CBAM, whether or not its family has a place for it."""
@@ -151,7 +157,7 @@ class Entry:
 
     def input_size(self, options: Options) -> int:
         """Pixels of the images that it was made for."""
-        return 224
+        return self.pixels
 
     def added_parts(self, options: Options) -> tuple[str, ...]:
         """Parts that weights from elsewhere lack, such as a CBAM's: these then train wherever the head does."""

@@ -4,7 +4,6 @@ The modules have the names that timm gives them, so that its weights, and those 
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -236,11 +235,6 @@ class VisionTransformer(Backbone):
         tokens = features[:, 1:].transpose(1, 2)
         side = math.isqrt(tokens.shape[2])
         return tokens.reshape(len(tokens), -1, side, side)
-
-    def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
-        if stage == self._stage(len(self.blocks) - 1):
-            return self.forward_head
-        return super().after(stage)
 
     def additions(self) -> list[Addition]:
         """Two a block."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
-from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
+from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.hub import install, pretrained
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model, pull_pretrained
 from resnet_space.runs import BACKBONE, CONFIG, SOURCE, WEIGHTS, Library

@@ -2,27 +2,16 @@
 which is the same network trained in another way.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.models.registry import Entry, Option, Options, Pretrained, register
+from resnet_space.models.registry import Entry, Option, Pretrained, register
 
 if TYPE_CHECKING:
     from resnet_space.models.vit import VisionTransformer
 
 STAGES = 4  # that the blocks are divided into
 _NORM = Option("The norm layers' place", "pre", {"pre": "", "post": "norm layers after each sum"})
-
-
-@dataclass(frozen=True)
-class ViTEntry(Entry):
-    """`pixels` is the size of the images that its positions are made for."""
-
-    pixels: int = 224
-
-    def input_size(self, options: Options) -> int:
-        return self.pixels
 
 
 def _build(
@@ -47,7 +36,7 @@ def _register(
     *weights: Pretrained,
 ) -> None:
     register(
-        ViTEntry(
+        Entry(
             name,
             "vit",
             partial(_build, pixels, patch, dim, depth, heads),
