@@ -66,7 +66,7 @@ def main() -> None:
         context.start_background_work()
     in_background("Warming up", context.warm_up, 30.0)  # after the page is up, before it is used
     if context.trainer.spawns and not options.readonly:
-        in_background("Timing this machine", partial(measure_speeds, context), 30.0)
+        in_background("Measuring this machine's speed", partial(measure_speeds, context), 30.0)
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
     print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)

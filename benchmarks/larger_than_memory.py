@@ -1,7 +1,7 @@
-"""A data set larger than the memory for it: `python benchmarks/larger_than_memory.py [--images N] [--save NAME]`.
+"""A dataset larger than the memory for it: `python benchmarks/larger_than_memory.py [--images N] [--save NAME]`.
 
-Two processes train the same model on the same synthetic data set, in interleaved rounds: one holds the decoded images
-in memory, the other may hold `--limit` megabytes of them (RESNET_SPACE_IMAGE_MEMORY_MB) and reads them from a file. The
+Two processes train the same model on the same synthetic dataset, in interleaved rounds: one holds the decoded images in
+memory, the other may hold `--limit` megabytes of them (RESNET_SPACE_IMAGE_MEMORY_MB) and reads them from a file. The
 system refuses the latter any memory beyond what it had after its start and `--cap` megabytes (RLIMIT_DATA; mapped files
 do not count). A third process, which tries to hold them in memory under that cap, shows that it holds.
 """

@@ -2,7 +2,7 @@
 
 Four sweeps, each with the slope of a straight line through the logarithms (1 is linear, 0 is constant):
 
-- images: decoding a data set of 1,000 to 100,000 images of 32 px, and a training step on it (resnet20).
+- images: decoding a dataset of 1,000 to 100,000 images of 32 px, and a training step on it (resnet20).
 - size: a step at 32 to 224 px, by the number of pixels (resnet20).
 - depth: a step of resnet20 to 110 by their blocks, and of resnet50 to 152, at 32 px.
 - viewers: the app's processor time, and how long a point is under way, with 1 to 200 open pages (see viewers.py).
@@ -121,7 +121,7 @@ def restarted_peak() -> int:
 
 
 def decoding(folder: Path) -> tuple[float, float]:
-    """What it takes to decode the data set in a folder: seconds, and the most megabytes on the way."""
+    """What it takes to decode the dataset in a folder: seconds, and the most megabytes on the way."""
     os.environ[DATA_FOLDER_VARIABLE] = str(folder)
     before, started = restarted_peak(), time.perf_counter()
     load_splits(TrainConfig("synthetic"), 32)

@@ -2,7 +2,7 @@
 
 Starts the app as for others to use (`python app.py --host 0.0.0.0`, asked at 127.0.0.1 only), for each attack anew, on
 a folder of its own that may take 1 GB. 50 visitors watch a run and now and then load the page, 10 predict, 5 measure
-residuals, 3 bring data sets, each from an address of their own (127.0.x.y); one attacker, from another, does what
+residuals, 3 bring datasets, each from an address of their own (127.0.x.y); one attacker, from another, does what
 `attacks.py` says, in a process of its own. Told are the visitors' seconds and errors, the most memory of the app and of
 all its processes, and the most that lay in its folders, files that are open but deleted included. App, visitors and
 attacker share the machine's cores; an app that takes more than 12 GB of memory is ended, and that is told.

@@ -1,4 +1,4 @@
-"""A data set of any size, for the benchmarks: noise in the Hub's layout."""
+"""A dataset of any size, for the benchmarks: noise in the Hub's layout."""
 
 import io
 import json

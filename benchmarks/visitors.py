@@ -97,7 +97,7 @@ class Visitor:
         await self.call("explore_residuals", [SHOWPIECE, "test images of cifar10-mini", 16, None])
 
     async def bring(self, archive: bytes) -> None:
-        """Upload a data set, as the page does."""
+        """Upload a dataset, as the page does."""
         await self.press("on_upload", [await self.upload("mine.zip", archive), self.key])
 
     async def call(self, name: str, data: list[Any]) -> Any:
@@ -257,7 +257,7 @@ async def visit(
 
 
 def an_archive(folder: Path) -> bytes:
-    """A small data set: example pictures, in two classes."""
+    """A small dataset: example pictures, in two classes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for i, path in enumerate(sorted(folder.glob("*.jpg"))):

@@ -1,4 +1,4 @@
-"""Fit how sure a run may be anew: `python -m resnet_space.calibrate RUN_DIR`, for runs that have no temperature."""
+"""Recalibrate a run: `python -m resnet_space.calibrate RUN_DIR`, for runs that have no temperature."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from resnet_space.training.run_images import splits_of
 
 
 def refit(run: Run) -> list[Metric]:
-    """Fit a trained run anew, judge it by its test images again, and write its card.
+    """Recalibrate a trained run, evaluate it on its test images again, and write its card.
 
     Returns:
         The new metrics. Raises UserError where the run or its images are not here, or it trains.
@@ -46,9 +46,10 @@ def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.calibrate",
-        description="Fit a trained run's temperature and out-of-distribution limit on its validation images.",
+        description="Fit the temperature and the out-of-distribution threshold of a "
+        "trained run on its validation images.",
     )
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder")
+    parser.add_argument("run", metavar="RUN_DIR", help="folder of the run")
     arguments = parser.parse_args()
     try:
         for metric in refit(Run.open(arguments.run)):

@@ -1,4 +1,4 @@
-"""What a run is made of: the model, its preprocessing, and how it is trained. Stored as the run's `config.json`."""
+"""The configuration of a run: the model, its preprocessing and its training. Stored as the run's `config.json`."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
-# What a training may name, by its id. Each registers itself where it is defined, in `training.strategies` and
+# The ids that a training may name. Each registers itself where it is defined, in `training.strategies` and
 # `training.objectives`, without torch; the package imports both.
 STRATEGIES: dict[str, Any] = {}
 OBJECTIVES: dict[str, Any] = {}
@@ -31,17 +31,17 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _is_text(value: object) -> bool:
-    """Some characters, none of them half of one (a lone surrogate), which can be neither written nor sent."""
+    """Whether it is a non-empty string without lone surrogates, which can be neither written nor sent."""
     return isinstance(value, str) and bool(value) and not _HALVES.search(value)
 
 
 def _require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    _require(value in allowed, f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}.")
+    _require(value in allowed, f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}.")
 
 
 def _require_whole(name: str, value: object, low: int, high: int) -> None:
     ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(ok, f"{name} is {value!r}, but must be a whole number from {low:,} to {high:,}.")
+    _require(ok, f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}.")
 
 
 def _require_number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
@@ -49,23 +49,23 @@ def _require_number(name: str, value: object, low: float, high: float, *, above:
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     ok = ok and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
     span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-    _require(ok, f"{name} is {value!r}, but must be {span}.")
+    _require(ok, f"{name} must be {span}, not {value!r}.")
 
 
 def _require_three(name: str, value: object) -> None:
     ok = isinstance(value, tuple) and len(value) == 3
     ok = ok and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)  # type: ignore[attr-defined]
-    _require(ok, f"{name} is {value!r}, but must be three numbers, one for each of red, green and blue.")
+    _require(ok, f"{name} must be three numbers, one each for red, green and blue, not {value!r}.")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to rebuild a model and to prepare images for it.
+    """Everything needed to rebuild a model and to prepare images for it.
 
-    `image_size` is the height and width in pixels that the model sees: the centre of an image whose short side was
+    `image_size` is the model's input height and width in pixels: the centre crop of an image whose short side was
     resized to `resize` (None: to `image_size`). `mean` and `std` are per channel (RGB, 0..1). `options` are the
     architecture's own, with its defaults where none is given. `temperature` divides the logits before the softmax; it
-    is fitted after a training, see `training/calibration.py`, and makes no other model.
+    is fitted after training (see `training/calibration.py`) and is ignored when models are compared.
     """
 
     architecture: str
@@ -78,7 +78,7 @@ class ModelConfig:
     temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.options, Mapping), f"The options are {self.options!r}, but must be named values.")
+        _require(isinstance(self.options, Mapping), f"The options must be named values, not {self.options!r}.")
         object.__setattr__(self, "options", checked_options(self.entry, self.options))
         _require_whole("The image size", self.image_size, 8, 1024)
         _require_whole("The size before the crop", self.stored_size, self.image_size, 2048)
@@ -89,29 +89,29 @@ class ModelConfig:
             "A model needs at least two classes, each with a name.",
         )
         unreadable = next((name for name in self.classes if not _is_text(name)), "")
-        _require(not unreadable, f"The class {unreadable!r} has half a character in its name: rename it.")
+        _require(not unreadable, f"The class name {unreadable!r} contains an invalid character: rename the class.")
         _require_three("The mean", self.mean)
         _require_three("The standard deviation", self.std)
-        _require(all(s > 0 for s in self.std), f"The standard deviation is {self.std}, but must be above 0.")
+        _require(all(s > 0 for s in self.std), f"The standard deviation must be above 0, not {self.std}.")
         _require_number("The temperature", self.temperature, 0.01, 100)
 
     @property
     def entry(self) -> Entry:
-        """What the registry has of the architecture. Raises UserError where it has nothing."""
+        """The architecture's registry entry. Raises UserError if there is none."""
         return entry_of(self.architecture, trains=False)
 
     @property
     def input_size(self) -> int:
-        """Pixels of the images that the architecture, with these options, was made for."""
+        """Input size in pixels for which the architecture, with these options, was designed."""
         return self.entry.input_size(self.options)
 
     @property
     def added_parts(self) -> tuple[str, ...]:
-        """Parts that weights from elsewhere lack, such as a CBAM's."""
+        """Parts that are missing in weights from elsewhere, such as CBAM."""
         return self.entry.added_parts(self.options)
 
     def build(self, *, seed: int | None = None) -> "Backbone":
-        """The model with random weights; with those of a seed PyTorch's random state is left as it was."""
+        """The model with random weights. With a `seed`, PyTorch's global random state stays unchanged."""
         import torch
 
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -121,12 +121,12 @@ class ModelConfig:
         return model  # type: ignore[no-any-return]
 
     def with_options(self, **changed: Any) -> "ModelConfig":
-        """The same with some options changed. Raises UserError for what the architecture does not have."""
+        """A copy with some options changed. Raises UserError for options that the architecture lacks."""
         return replace(self, options={**self.options, **changed})
 
     @property
     def shape(self) -> "Shape":
-        """Of the model's forward pass for one image."""
+        """The shapes in the model's forward pass for one image."""
         from resnet_space.models.shapes import shape_of  # which takes torch
 
         return shape_of(self.architecture, self.options, self.image_size)
@@ -138,7 +138,7 @@ class ModelConfig:
 
 
 def imagenet_config(architecture: str, *, resize: int | None = None, **more: Any) -> ModelConfig:
-    """A network with ImageNet's classes, and images prepared as it was made for."""
+    """The configuration of a network with ImageNet's classes and preprocessing."""
     config = ModelConfig(architecture, imagenet_classes(), **more)
     size = config.input_size
     return replace(config, image_size=size, resize=round(size / 0.875) if resize is None else resize)
@@ -149,41 +149,41 @@ class TrainConfig:
     """How a run is trained. Learning rates are peaks: they rise over `warmup` and fall along a half cosine to zero.
 
     Attributes:
-        dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is one of the Hub.
-        dataset_config: which of the Hub data set's configurations, where it has several.
-        dataset_revision: the Hub's commit, so that a repetition learns from the same images.
-        dataset_label: the label column, where another was chosen than the one that is taken by itself.
+        dataset: its name, as `resnet_space.data.sources` knows it; "owner/name" is a dataset of the Hub.
+        dataset_config: the configuration of a Hub dataset that has several.
+        dataset_revision: the commit of a Hub dataset, so that a repeated training uses the same images.
+        dataset_label: the label column, if it is not the default one.
         dataset_image: the image column, likewise.
         start: the run whose weights training starts from, or None for random initialisation.
         strategy: what trains when; see `resnet_space.training.strategies`.
         epochs: passes over the training images.
-        batch_size: images a step.
-        backbone_lr: peak learning rate of everything but the head.
+        batch_size: images per step.
+        backbone_lr: peak learning rate of everything except the head.
         head_lr: peak learning rate of the head (the last, linear layer).
         layer_decay: strategy "discriminative" only: below 1, each block has this share of the next one's rate.
-        optimizer: "sgd" with Nesterov momentum, "adamw" (Loshchilov & Hutter 2019), or "l-bfgs", by which the head of a
-            linear probe is solved in one pass; what is trained by steps then takes "adamw".
+        optimizer: "sgd" with Nesterov momentum, "adamw" (Loshchilov & Hutter 2019), or "l-bfgs", which solves the head
+            of a linear probe in one pass; parts that are trained in steps then use "adamw".
         schedule: within each phase: "cosine" after a linear rise, "one-cycle" (Smith 2018), "plateau" (half after 2
             epochs without a lower validation loss), or "constant".
-        warmup: the part of a phase's steps in which the learning rates rise.
+        warmup: fraction of a phase's steps in which the learning rates rise.
         momentum: of SGD.
         weight_decay: on convolution and linear weights; norm layers and biases have none.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
-        mixup: alpha of MixUp (Zhang et al. 2018); 0 mixes nothing.
-        cutmix: alpha of CutMix (Yun et al. 2019); 0 mixes nothing; with both, each batch draws one.
-        clip_norm: the gradient's l2 norm is cut to this; 0 cuts nothing.
-        ema: decay of the exponential moving average of the weights, which then is what is kept; 0 keeps the weights.
-        more_epochs: the lengths of what was added afterwards: each repeats the last phase, with a new rise and fall of
-            its rates (warm restarts, Loshchilov & Hutter 2017).
-        patience: in the last phase, end after so many epochs without a better validation accuracy; 0 never does.
+        mixup: alpha of MixUp (Zhang et al. 2018); 0 disables it.
+        cutmix: alpha of CutMix (Yun et al. 2019); 0 disables it; with both, each batch draws one of them.
+        clip_norm: maximum l2 norm of the gradient; 0 disables clipping.
+        ema: decay of the exponential moving average of the weights, which is then saved; 0 disables it.
+        more_epochs: epochs of each later extension: it repeats the last phase, with a new rise and fall of its rates
+            (warm restarts, Loshchilov & Hutter 2017).
+        patience: early stopping in the last phase after this many epochs without improvement; 0 disables it.
         crop: "padded" is a random crop after zero padding, "resized" a random resized crop (Szegedy et al. 2015).
-        crop_padding: pixels of padding of the former; 0 crops nothing.
-        min_crop_area: of the latter: the least share of the image that is kept.
-        flip: mirror half of the training images.
-        validation_fraction: share of the training images held out to choose the best epoch.
+        crop_padding: padding in pixels for "padded"; 0 disables cropping.
+        min_crop_area: minimum fraction of the image area for "resized".
+        flip: flip half of the training images horizontally.
+        validation_fraction: fraction of the training images held out to choose the best epoch.
         seed: of everything random.
-        precision: "auto" is bfloat16 autocast where the hardware is faster in it, else float32.
-        objective: what is learned; see `resnet_space.training.objectives`.
+        precision: "auto" is bfloat16 autocast if the hardware is faster in it, else float32.
+        objective: the loss; see `resnet_space.training.objectives`.
     """
 
     dataset: str
@@ -220,11 +220,14 @@ class TrainConfig:
     objective: str = "cross-entropy"
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.dataset, str) and bool(self.dataset), "The data set has no name: choose one.")
-        _require(_is_text(self.dataset), f"The data set's name {self.dataset!r} has half a character in it: rename it.")
+        _require(isinstance(self.dataset, str) and bool(self.dataset), "No dataset is named: choose one.")
+        _require(
+            _is_text(self.dataset),
+            f"The dataset name {self.dataset!r} contains an invalid character: rename the dataset.",
+        )
         _require(
             self.start is None or self.start == "" or _is_text(self.start),
-            f"The start is {self.start!r}, but must be a run's name.",
+            f"The starting weights must be the name of a run, not {self.start!r}.",
         )
         for what, name in (
             ("configuration", self.dataset_config),
@@ -234,16 +237,17 @@ class TrainConfig:
         ):
             _require(
                 name is None or _is_text(name),
-                f"The data set's {what} is {name!r}, but must be a name.",
+                f"The dataset's {what} must be a name, not {name!r}.",
             )
         _require_choice("The strategy", self.strategy, tuple(STRATEGIES))
         _require(
             STRATEGIES[self.strategy].start != "none" or self.start is None,
-            f"The strategy is {self.strategy!r}, but the start is {self.start}: choose another strategy or no start.",
+            f"The strategy {self.strategy!r} trains from random weights, not from {self.start}: choose another "
+            "strategy or no start.",
         )
         _require_choice("The objective", self.objective, tuple(OBJECTIVES))
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
-        _require(isinstance(self.more_epochs, tuple), f"The added epochs are {self.more_epochs!r}, but must be a list.")
+        _require(isinstance(self.more_epochs, tuple), f"The added epochs must be a list, not {self.more_epochs!r}.")
         for more in self.more_epochs:
             _require_whole("The number of added epochs", more, 1, 1_000)
         _require_whole("The batch size", self.batch_size, 2, 4_096)
@@ -252,20 +256,20 @@ class TrainConfig:
         _require_number("The layer decay", self.layer_decay, 0.1, 1)
         _require_choice("The optimizer", self.optimizer, OPTIMIZERS)
         _require_choice("The schedule", self.schedule, ("cosine", "one-cycle", "plateau", "constant"))
-        _require_number("The warm-up's share", self.warmup, 0, 1)
+        _require_number("The warm-up fraction", self.warmup, 0, 1)
         _require_number("The momentum", self.momentum, 0, 0.999)
         _require_number("The weight decay", self.weight_decay, 0, 1)
         _require_number("The label smoothing", self.label_smoothing, 0, 0.9)
         _require_number("MixUp's alpha", self.mixup, 0, 10)
         _require_number("CutMix's alpha", self.cutmix, 0, 10)
-        _require_number("The gradient's norm", self.clip_norm, 0, 1e6)
-        _require_number("The moving average's decay", self.ema, 0, 0.99999)
+        _require_number("The gradient clipping norm", self.clip_norm, 0, 1e6)
+        _require_number("The decay of the moving average", self.ema, 0, 0.99999)
         _require_whole("The patience", self.patience, 0, 1_000)
         _require_choice("The crop", self.crop, ("padded", "resized"))
-        _require_whole("The crop's padding", self.crop_padding, 0, 64)
-        _require_number("The least area of a crop", self.min_crop_area, 0.01, 1)
-        _require(isinstance(self.flip, bool), f"Flip is {self.flip!r}, but must be true or false.")
-        _require_number("The validation share", self.validation_fraction, 0, 0.5, above=True)
+        _require_whole("The crop padding", self.crop_padding, 0, 64)
+        _require_number("The minimum crop area", self.min_crop_area, 0.01, 1)
+        _require(isinstance(self.flip, bool), f"Flip must be true or false, not {self.flip!r}.")
+        _require_number("The validation fraction", self.validation_fraction, 0, 0.5, above=True)
         _require_whole("The seed", self.seed, 0, 2**31 - 1)
         _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))
 
@@ -283,7 +287,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         name = self.model.architecture
-        _require(self.model.entry.trains, f"{name} is here to be explored, and cannot be trained: choose another.")
+        _require(self.model.entry.trains, f"{name} can be explored but not trained: choose another network.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -293,7 +297,9 @@ class RunConfig:
         """Raises UserError for anything that is not a valid configuration, saying where."""
         _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
         assert isinstance(data, Mapping)
-        _require(set(data) == {"model", "training"}, 'A configuration has exactly the parts "model" and "training".')
+        _require(
+            set(data) == {"model", "training"}, 'A configuration must have exactly two parts, "model" and "training".'
+        )
         return cls(
             _from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training")
         )
@@ -302,7 +308,7 @@ class RunConfig:
 T = TypeVar("T", ModelConfig, TrainConfig)
 
 
-# What a model's part had before each family's options were its own, and what it meant where it was left out.
+# Entries of the "model" part from before families had their own options, with their defaults.
 _RESNET_OPTIONS = {"stem": "cifar", "cbam": None, "shortcut": "pad"}
 
 
@@ -317,7 +323,7 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(map(str, data)) - known)
     named = ", ".join(unknown).encode("utf-8", "backslashreplace").decode()
-    _require(not unknown, f'The part "{part}" has the unknown entries {named}.')
+    _require(not unknown, f'The part "{part}" has unknown entries: {named}.')
     try:
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return kind(**arguments)

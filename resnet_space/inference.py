@@ -22,9 +22,7 @@ from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
 
-UNCALIBRATED = (
-    "The probabilities are not calibrated, and this run cannot tell whether a picture is unlike its training images."
-)
+UNCALIBRATED = "The probabilities are not calibrated, and this run cannot detect out-of-distribution pictures."
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,14 @@ class Prediction:
     Attributes:
         classes: their names.
         probabilities: theirs, calibrated by the run's temperature.
-        attention: the gates of every CBAM; empty where they were not asked for.
-        indices: the classes' positions among the run's.
+        attention: the gates of every CBAM; empty if not requested.
+        indices: of the classes among the run's classes.
         logits: float32 [C] of all classes, not divided by the temperature.
-        ood_score: how unlike the training images this one is: above 1, more than 95 % of the validation images are
-            (see `explain.ood`); None where the run has no feature statistics.
+        ood_score: how unlike the training images this one is: above 1, more than 95 % of the validation images are (see
+            `explain.ood`); None if the run has no feature statistics.
         features: stage name ("layer3") -> its output [C, h, w], and CBAM name -> its output, gated, as the next layer
-            sees it; only where they were asked for.
-        note: what was decided when the picture was read, such as the scale of its 16 bits; often nothing.
+            sees it; only if requested.
+        note: decisions made when the picture was read, such as the scale of its 16 bits; often empty.
         calibrated: whether the probabilities were calibrated on validation images.
     """
 
@@ -57,18 +55,18 @@ class Prediction:
 
     @property
     def unusual(self) -> bool | None:
-        """Whether it is stranger than 95 % of the validation images; None where the run does not know."""
+        """Whether it is further from the training images than 95 % of the validation images; None if unknown."""
         return None if self.ood_score is None else self.ood_score > 1
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader has to know beside the classes, in plain sentences: how the picture was read, that it is unlike
-        the training images, that the probabilities are not calibrated. Often there is nothing.
+        """Caveats as plain sentences: how the picture was read, that it is unlike the training images, that the
+        probabilities are not calibrated. Often empty.
         """
         unusual = (
-            "This picture is unlike the pictures that the model was trained with: its features are further from theirs "
-            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that limit). It still names "
-            "one of its classes, but its probabilities mean little here."
+            "This picture is unlike the training images: its features are further from theirs "
+            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that distance). The model still "
+            "picks one of its classes, but the probabilities mean little."
             if self.unusual
             else ""
         )
@@ -114,7 +112,7 @@ class Classifier:
         Args:
             image: of any size.
             top: how many classes.
-            features: keep what each stage and CBAM gives, too: for `class_maps`, and for pictures of channels.
+            features: also keep the outputs of each stage and CBAM, for `class_maps` and pictures of channels.
         """
         prepared = self.prepare([image])
         with self.lock, ExitStack() as looking:
@@ -144,14 +142,14 @@ class Classifier:
     def class_maps(
         self, prediction: Prediction, classes: Sequence[int], method: str = "grad-cam", stage: str | None = None
     ) -> ClassMaps:
-        """Where the model finds these classes (indices), from the forward pass of `predict(..., features=True)`.
+        """Class maps for these classes (indices), from the forward pass of `predict(..., features=True)`.
 
         Raises:
             ValueError: for an unknown method, stage or class, or a prediction without features.
         """
         name = list(self.model.stages())[-1] if stage is None else stage
         if name in self.model.stages() and name not in prediction.features:
-            raise ValueError("The prediction has no features: make it with features=True.")
+            raise ValueError("The prediction has no features: call predict with features=True.")
         features = prediction.features.get(name, torch.empty(0))[None]
         size = (self.config.image_size, self.config.image_size)
         with self.lock:  # what follows the stage runs without anybody's hooks
@@ -173,7 +171,7 @@ class Classifier:
 
     @property
     def preprocessing(self) -> str:
-        """What happens to an image before the model sees it, in words."""
+        """A description of the preprocessing."""
         size, resize = self.config.image_size, self.config.stored_size
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.config.mean, self.config.std))
         return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"

@@ -19,17 +19,21 @@ from resnet_space.training.host import host
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m resnet_space.train", description="Train a run.")
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder, with a config.json")
+    parser.add_argument("run", metavar="RUN_DIR", help="folder of the run, with a config.json")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="go on where an earlier training of it ended")
-    how.add_argument("--like", metavar="RUN", type=Path, help="make RUN_DIR, to repeat the training of this run")
-    how.add_argument("--hub", metavar="REPO", help="make RUN_DIR of what waits in this repository, and push it there")
+    how.add_argument("--resume", action="store_true", help="continue an interrupted training")
+    how.add_argument("--like", metavar="RUN", type=Path, help="create RUN_DIR and repeat the training of this run")
+    how.add_argument(
+        "--hub",
+        metavar="REPO",
+        help="create RUN_DIR from the job prepared in this repository, train it and push it there",
+    )
     arguments = parser.parse_args()
     try:
         minutes = Limits.from_environment(public=False).minutes
         with distributed.joined():
             if distributed.count() > 1 and (arguments.like or arguments.hub):
-                raise UserError("Several processes train a run that is there already: leave out --like and --hub.")
+                raise UserError("Several processes can only train an existing run: leave out --like and --hub.")
             if arguments.hub:
                 from resnet_space.hub.published import train_published
 

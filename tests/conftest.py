@@ -1,4 +1,4 @@
-"""What several test modules need: data sets in the Hub's layout, made on the spot."""
+"""What several test modules need: datasets in the Hub's layout, made on the spot."""
 
 import json
 import os
@@ -57,7 +57,7 @@ WriteSplit = Callable[[Path, str, Sequence[bytes], Sequence[int], Sequence[str]]
 
 @pytest.fixture(scope="session")
 def write_split() -> WriteSplit:
-    """Write one split of a data set: `write_split(folder, split, encoded images, labels, class names)`."""
+    """Write one split of a dataset: `write_split(folder, split, encoded images, labels, class names)`."""
 
     def write(
         folder: Path, split: str, encoded: Sequence[bytes], labels: Sequence[int], classes: Sequence[str]

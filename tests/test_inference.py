@@ -270,5 +270,5 @@ def test_how_a_picture_was_read_is_told_with_its_prediction(classifier: Classifi
     ramp = np.arange(256, dtype=np.uint16)[None].repeat(32, axis=0) * 16
     Image.fromarray(ramp).save(tmp_path / "twelve-bits.png")
     prediction = classifier.predict(open_image(tmp_path / "twelve-bits.png"))
-    scaled = "The picture uses 12 of its 16 bits, and was scaled by those."
+    scaled = "The picture uses 12 of its 16 bits and was scaled accordingly."
     assert prediction.warnings == [scaled, *classifier.predict(picture()).warnings]

@@ -99,9 +99,9 @@ def test_its_attention_trains_with_the_head_alone_and_tells_where_it_looks(
     place: str, name: str, start: Run, tmp_path: Path
 ) -> None:
     if name == "own-mixer":
-        with pytest.raises(UserError, match="own-mixer takes no CBAM"):
+        with pytest.raises(UserError, match="own-mixer does not support CBAM"):
             config(name, "attention", place)
-        with pytest.raises(UserError, match="trains CBAM, and this model has none"):
+        with pytest.raises(UserError, match="trains CBAM, which this model lacks"):
             plan(config(name, "attention").training, config(name, "attention").model)
         return
     run = trained(tmp_path / "run", config(name, "attention", place, head_lr=0.1), start)

@@ -17,7 +17,7 @@ from resnet_space.training.loop import train
 from resnet_space.training.strategies import Phase, plan, recipe
 from tests.conftest import WriteSplit
 
-GREYS = "greys"  # the data set
+GREYS = "greys"  # the dataset
 VARYING = ("seconds", "time", "images_per_second", "memory")  # what two equal trainings have differently
 
 

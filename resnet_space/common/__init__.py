@@ -1,1 +1,1 @@
-"""What every room may use: texts, faults, threads, the machine, the way to the Hub."""
+"""Shared by all layers: text, faults, threads, hardware, the Hub client."""

@@ -1,4 +1,4 @@
-"""Work in the background: it outlives whatever goes wrong for a while, which is told once, and is tried again."""
+"""Background threads that survive errors: each error is printed once, and the work is retried."""
 
 import threading
 import time
@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
-MOST_REMEMBERED = 1_000  # of what was told
+MOST_REMEMBERED = 1_000  # printed lines
 
 _told: OrderedDict[str, None] = OrderedDict()
 
 
 def tell_once(words: str) -> None:
-    """Print a line for whoever runs the app, unless it was printed before. Never fails, also where nothing can be
+    """Print a line for the operator of the app, unless it was printed before. Never fails, even if nothing can be
     printed.
     """
     if words not in _told:
@@ -24,14 +24,14 @@ def tell_once(words: str) -> None:
 
 
 def keep_doing(what: str, work: Callable[[], bool | None], seconds: float) -> None:
-    """Do some work again and again, until it returns True: a thread's work.
+    """Repeat some work until it returns True: the target of a thread.
 
-    Whatever goes wrong in it (no memory, no file to be opened, anything) is printed when it begins, and not each time.
+    Any error in it (no memory, no free file handle, anything) is printed when it first occurs, not every time.
 
     Args:
-        what: the work's name, for those lines.
-        work: what to do.
-        seconds: between two times.
+        what: name of the work, for these lines.
+        work: called repeatedly.
+        seconds: between two calls.
     """
     trouble: object = None
     while True:
@@ -40,12 +40,12 @@ def keep_doing(what: str, work: Callable[[], bool | None], seconds: float) -> No
                 return
             trouble = None
         except Exception as error:
-            kind = type(error), getattr(error, "errno", None)  # not its words, which may name another file each time
+            kind = type(error), getattr(error, "errno", None)  # the message may name another file each time
             if kind != trouble:
                 trouble = kind
                 with suppress(Exception):
                     words = " ".join(f"{type(error).__name__}: {error}".split())
-                    print(f"{what} failed and will be tried again: {words}", flush=True)
+                    print(f"{what} failed and will be retried: {words}", flush=True)
         time.sleep(seconds)
 
 

@@ -1,4 +1,4 @@
-"""What time on this machine costs, where its owner has said so."""
+"""The cost of computing time on this machine, if its owner has set a price."""
 
 import os
 
@@ -6,7 +6,7 @@ PRICE_VARIABLE = "RESNET_SPACE_PRICE_PER_HOUR"  # of this machine, in US dollars
 
 
 def cost(seconds: float) -> float | None:
-    """In US dollars; None where the price is not known."""
+    """In US dollars; None if the price is unknown."""
     try:
         return float(os.environ[PRICE_VARIABLE]) * seconds / 3600
     except (KeyError, ValueError):
@@ -14,7 +14,7 @@ def cost(seconds: float) -> float | None:
 
 
 def cost_words(seconds: float) -> str:
-    """As people say it, or nothing where the price is not known: "$0.12"."""
+    """The cost as text, such as "$0.12"; empty if the price is unknown."""
     dollars = cost(seconds)
     if dollars is None:
         return ""

@@ -1,13 +1,13 @@
-"""The one error for what a person can cause."""
+"""The one exception for errors that a user can cause."""
 
 
 class UserError(ValueError):
-    """What was wrong and what is allowed, in one sentence: a visitor is told it as it is.
+    """One sentence that says what was wrong and what is allowed; it is shown to the visitor as it is.
 
-    Subclasses exist only where a caller does something else about them than to tell.
+    Subclasses exist only where a caller handles them in a special way.
 
     Attributes:
-        passing: whether it is the machine that lacks something for the moment, and nothing is known of the rest.
+        passing: whether the machine temporarily lacks a resource, so that the error says nothing about the input.
     """
 
     passing = False

@@ -1,36 +1,36 @@
-"""What the machine lacks, often for a moment only: how it is told, and whether it may be gone when one tries again."""
+"""System errors, such as a full disk: their messages, and whether they may pass by themselves."""
 
 import errno
 import re
 
-_FULL = "The disk is full: delete runs or data sets that nobody needs, then go on."
+_FULL = "The disk is full: delete runs or datasets you no longer need, then continue."
 _FILES = "Too many files are open: try again in a moment."
-_NOT_WRITABLE = "The folder cannot be written to: make it writable, or have the app keep its runs elsewhere."
+_NOT_WRITABLE = "The folder is not writable: change its permissions, or store the app's runs elsewhere."
 _WORDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _NOT_WRITABLE),
-    errno.ENOMEM: "The machine ran out of memory: try again when less is going on.",
-    errno.EAGAIN: "The machine has too many processes: try again when less is going on.",
-    errno.EISDIR: "There is a folder in the place of a file: remove it.",
-    errno.ENOTDIR: "There is a file in the place of a folder: remove it.",
+    errno.ENOMEM: "The machine ran out of memory: try again when it is less busy.",
+    errno.EAGAIN: "The machine is running too many processes: try again when it is less busy.",
+    errno.EISDIR: "A folder is in the way of a file: remove it.",
+    errno.ENOTDIR: "A file is in the way of a folder: remove it.",
 }
-# Of libraries that tell the system's error in words only: safetensors, numpy.
+# Some libraries (safetensors, numpy) report system errors only as text.
 _IN_WORDS = {
     errno.ENOSPC: re.compile(r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written"),
     errno.EROFS: re.compile(r"Read-only file system"),
 }
-# Nothing of what was read or not read then tells anything of the files themselves.
+# These say nothing about the file that was read.
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether it may be gone in a moment by itself, or when there is room again."""
+    """Whether the error may pass by itself, or when there is space again."""
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING
 
 
 def system_words(error: BaseException) -> str | None:
-    """What the machine lacks and what helps, in one sentence without any path; None where that is not the reason."""
+    """One sentence on what the machine lacks and what helps, without any path; None for other errors."""
     if isinstance(error, MemoryError):
         return _WORDS[errno.ENOMEM]
     if isinstance(error, OSError) and error.errno:
@@ -42,5 +42,8 @@ def system_words(error: BaseException) -> str | None:
 
 
 def words_of(error: BaseException) -> str:
-    """The same, or else what the system itself says."""
-    return system_words(error) or f"The system says: {getattr(error, 'strerror', None) or type(error).__name__}."
+    """As `system_words`, or else the operating system's own message."""
+    return (
+        system_words(error)
+        or f"The operating system reports: {getattr(error, 'strerror', None) or type(error).__name__}."
+    )

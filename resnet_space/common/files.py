@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what the system refuses in a sentence."""
+"""Files that are written completely or not at all, and system errors as one sentence."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from resnet_space.common.faults import is_passing, words_of
 
 @contextmanager
 def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
-    """Raise what the system refuses within it as a UserError, or another `kind` of one: "`what`: the disk is full"."""
+    """Convert system errors in the block to a UserError, or to another `kind` of it: "`what`: the disk is full"."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -29,7 +29,7 @@ def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None
 
 @contextmanager
 def unless_passing(what: str) -> Iterator[None]:
-    """Pass over what the system refuses within it, but not where it may do it in a moment: see `in_a_sentence`."""
+    """Ignore system errors in the block unless they may pass by themselves: see `in_a_sentence`."""
     try:
         yield
     except OSError as error:
@@ -43,7 +43,7 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
     """Give a path to write to; on success it takes the place of `path` at once, on failure nothing changes.
 
     Raises:
-        OSError: what cannot be written, also where a library that writes in its own way says so in another.
+        OSError: if the file cannot be written, even if a library reports this with another exception.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -82,7 +82,7 @@ def discard(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that may not be there, or a folder that was put in its place."""
+    """Remove a file that may be missing, or a folder in its place."""
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):  # what Linux, and what others say of a folder

@@ -1,4 +1,4 @@
-"""What this machine has and is fast at: its memory and cores, and whether its CPU gains from bfloat16."""
+"""The hardware of this machine: memory, cores, GPUs, and whether its CPU is faster in bfloat16."""
 
 import ctypes
 import math
@@ -18,7 +18,7 @@ IMAGE_MEMORY_VARIABLE = "RESNET_SPACE_IMAGE_MEMORY_MB"
 
 _WAIT_POLICY_VARIABLE = "OMP_WAIT_POLICY"
 _sleeps_by_choice = False
-_CORES = os.sched_getaffinity(0) if sys.platform == "linux" else set()  # before torch keeps this thread to one of them
+_CORES = os.sched_getaffinity(0) if sys.platform == "linux" else set()  # before torch pins this thread to one of them
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2, of version 1
@@ -26,7 +26,7 @@ _CONVOLUTION = ((32, 64, 8, 8), (64, 64, 3, 3))  # images and weight: 75 million
 
 
 def memory_bytes(cgroups: Path = _CGROUPS) -> int:
-    """The memory that this process may use: the machine's, or less where its container has less."""
+    """Bytes of memory that this process may use: those of the machine or, if smaller, of its container."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in _CGROUP_LIMITS:
         with suppress(OSError, ValueError):  # there is none, or it is "max"
@@ -35,16 +35,16 @@ def memory_bytes(cgroups: Path = _CGROUPS) -> int:
 
 
 def image_memory_bytes(share: float) -> int:
-    """What decoded images of one split may take in memory: `RESNET_SPACE_IMAGE_MEMORY_MB`, or a share of all memory.
+    """Bytes that the decoded images of one split may take: `RESNET_SPACE_IMAGE_MEMORY_MB`, or a share of all memory.
 
     Raises:
-        ValueError: where the variable is no whole number.
+        ValueError: if the variable is not a whole number.
     """
     text = os.environ.get(IMAGE_MEMORY_VARIABLE, "")
     if not text:
         return int(memory_bytes() * share)
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{IMAGE_MEMORY_VARIABLE} is {text!r}, but must be a whole number of megabytes.")
+        raise ValueError(f"{IMAGE_MEMORY_VARIABLE} must be a whole number of megabytes, not {text!r}.")
     return int(text) * 1_000_000
 
 
@@ -86,7 +86,7 @@ def training_environment() -> dict[str, str]:
 
 
 def keep_threads_apart() -> None:
-    """Have each of PyTorch's threads keep to a core of its own, in a process that does nothing but train on the CPU.
+    """Pin each of PyTorch's threads to its own core, in a process that does nothing but train on the CPU.
 
     Has to be called before torch is imported. Otherwise the system may put two on one core where another process
     computes, too; each then spins for as long as it may while the other cannot go on, and a training takes 26 times as
@@ -101,7 +101,7 @@ def keep_threads_apart() -> None:
 
 
 def use_any_core() -> None:
-    """Let the calling thread run on all cores of this process, where the one that made it keeps to a core."""
+    """Let the calling thread run on all cores of this process if its parent thread is pinned to one."""
     if _CORES:
         os.sched_setaffinity(0, _CORES)
 
@@ -115,8 +115,8 @@ def nvidia_gpus() -> int:
 def bfloat16_is_faster() -> bool:
     """Whether this CPU convolves faster in bfloat16 than in float32. Measured once, in some 30 ms.
 
-    The instructions alone do not tell: on an AMD EPYC they gained much, an Intel Xeon without AMX takes 1.6 times as
-    long with them as in float32.
+    The CPU's instruction set does not decide this: on an AMD EPYC bfloat16 is much faster, on an Intel Xeon without AMX
+    it takes 1.6 times as long as float32.
     """
     import torch
 
@@ -128,9 +128,9 @@ def bfloat16_is_faster() -> bool:
 
 
 def _convolution_seconds(dtypes: "tuple[torch.dtype, torch.dtype]") -> list[float]:
-    """What a 3x3 convolution with 64 channels takes on one core, in each type.
+    """Time of a 3x3 convolution with 64 channels on one core, in each type.
 
-    In turns, by the thread's own clock, and the fastest of each: what else the machine does must not decide.
+    Measured in turns by the thread's own clock, taking the fastest of each, so that other load does not decide.
     """
     import torch
     import torch.nn.functional as F
@@ -154,5 +154,5 @@ def _convolution_seconds(dtypes: "tuple[torch.dtype, torch.dtype]") -> list[floa
 
 
 def is_zero_gpu() -> bool:
-    """Whether this is a ZeroGPU Space, as the package `spaces` tells it: its GPU is lent for one call at a time."""
+    """Whether this is a ZeroGPU Space, as the package `spaces` detects it: its GPU is lent for one call at a time."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")

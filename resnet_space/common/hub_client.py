@@ -1,4 +1,4 @@
-"""How this app talks to the Hugging Face Hub: where it is, with which token, what its refusals mean in a sentence."""
+"""Access to the Hugging Face Hub: its address, the token to use, and its errors as one sentence each."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def endpoint() -> str:
 
 
 def sent_token(token: str | None) -> str | bool | None:
-    """What to give to the client as the token of somebody who may have none.
+    """The token argument for the Hub client, for a user who may have no token.
 
     The client takes None for "the token saved on this machine". That is right for whoever runs the app at home; on an
     app for others it would read the owner's private repositories out to any visitor. `app.py` sets the client's own
@@ -76,7 +76,7 @@ def hub_api(token: str | None = None) -> HfApi:
 
 
 def is_repo_id(repo_id: object) -> bool:
-    """Whether the Hub could have a repository of that name. Check it before any call: it becomes part of addresses."""
+    """Whether the name is valid for a Hub repository. Check it before any call: it becomes part of URLs."""
     return isinstance(repo_id, str) and _REPO_ID.fullmatch(repo_id) is not None
 
 
@@ -86,15 +86,15 @@ def is_revision(revision: object) -> bool:
 
 @dataclass(frozen=True)
 class HubRequest:
-    """What is asked of the Hub, as a message speaks of it.
+    """A request to the Hub, as error messages describe it.
 
     Attributes:
-        what: the sentence's subject, such as "The data set uoft-cs/cifar10".
+        what: the sentence's subject, such as "The dataset uoft-cs/cifar10".
         page: the repository's path on the Hub's site, such as "datasets/uoft-cs/cifar10".
         revision: the one that was asked for.
-        instead: what can be done without the Hub, such as "start from a run of this machine".
-        done: what would be done with it: "fetched", where the Hub is written to "pushed" or "deployed", or "started".
-        refusals: why it cannot be, by the status of the Hub's answer, where that means something of its own.
+        instead: an alternative without the Hub, such as "start from a run of this machine".
+        done: the action: "fetched", "pushed", "deployed" or "started".
+        refusals: reasons by the status code of the Hub's response, where a code has a special meaning.
     """
 
     what: str
@@ -111,7 +111,7 @@ class HubRequest:
 
 @contextmanager
 def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Iterator[None]:
-    """Turn whatever the client raises into one sentence, raised as `kind`. A `kind` raised inside passes as it is."""
+    """Turn any exception of the client into a `kind` with one sentence. A `kind` raised inside passes unchanged."""
     try:
         yield
     except kind:
@@ -130,26 +130,27 @@ def _sentence(error: BaseException, request: HubRequest) -> str:
         return _refusal(error, request)
     match error:
         case LocalTokenNotFoundError():
-            return f"{cannot}, as nobody is signed in: sign in first."
+            return f"{cannot} because nobody is signed in: sign in first."
         case OfflineModeIsEnabled():
-            return f"{cannot}, as HF_HUB_OFFLINE is set: unset it, or {instead}."
+            return f"{cannot} because HF_HUB_OFFLINE is set: unset it, or {instead}."
         case HFValidationError():
-            return f"{what} has a name that the Hub does not know: use the form owner/name."
+            return f"{what} has an invalid name for the Hub: use the form owner/name."
         case httpx2.TimeoutException():
-            return f"{cannot}, as the Hub does not answer in time: try again later, or {instead}."
+            return f"{cannot} because the Hub did not answer in time: try again later, or {instead}."
         case httpx2.ConnectError() | httpx2.ProxyError():
-            return f"{cannot}, as the Hub cannot be reached: check the network, or {instead}."
+            return f"{cannot} because the Hub is unreachable: check your network, or {instead}."
         case httpx2.TransportError():
-            return f"{cannot}, as the connection to the Hub was lost: try again."
+            return f"{cannot} because the connection to the Hub was lost: try again."
         case FileMetadataError() | json.JSONDecodeError() | httpx2.HTTPError():
             return (
-                f"{cannot}, as the answer of {endpoint()} is not the Hub's: check HF_ENDPOINT and the network's proxy."
+                f"{cannot} because {endpoint()} did not answer like the Hub: check HF_ENDPOINT and your network's "
+                "proxy."
             )
         case OSError(errno=errno.ENOSPC):
             return f"{what} does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
         case OSError(strerror=str(reason)):
             return f"{what} cannot be stored in {constants.HF_HUB_CACHE} ({reason}): set HF_HOME to another folder."
-    return f"{what} arrived incomplete: try again."  # the client's check of sizes
+    return f"{what} was downloaded incompletely: try again."  # the client's check of sizes
 
 
 def _refusal(error: HfHubHTTPError, request: HubRequest) -> str:
@@ -158,35 +159,35 @@ def _refusal(error: HfHubHTTPError, request: HubRequest) -> str:
     signed_in = "authorization" in error.response.request.headers
     # First: with an expired token, every repository reads as "not found". Without one, so does a private one.
     if status == 401 and signed_in:
-        return f"{cannot}, as the Hub does not accept the token any more: sign in again."
+        return f"{cannot} because the Hub rejected the token: sign in again."
     if status in request.refusals:
-        return f"{cannot}, as {request.refusals[status]}."
+        return f"{cannot} because {request.refusals[status]}."
     match error:
         case GatedRepoError():  # a subclass of RepositoryNotFoundError
             todo = "accept its conditions" if signed_in else "sign in and accept its conditions"
             return f"{what} is gated: {todo} at {page}, then try again."
         case RepositoryNotFoundError():
-            todo = "use an account that may read it" if signed_in else "sign in with an account that may read it"
-            return f"{what} is not on the Hub, or it is private: check the spelling, or {todo}."
+            todo = "use an account that can read it" if signed_in else "sign in with an account that can read it"
+            return f"{what} does not exist on the Hub, or is private: check the spelling, or {todo}."
         case RevisionNotFoundError():
             return f"{what} has no revision {request.revision!r}: leave it empty, or use one of {page}/commits/main."
         case RemoteEntryNotFoundError():
             file = error.response.url.path.partition("/resolve/")[2].partition("/")[2]
-            return f"{what} has no file {file or 'of that name'} on the Hub: choose another."
+            return f"{what} has no file {file or 'of that name'} on the Hub: choose another one."
         case DisabledRepoError():
-            return f"{what} has been disabled by the Hub: choose another."
+            return f"{what} has been disabled by the Hub: choose another one."
     if status == 402:
-        return f"{cannot}, as the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
+        return f"{cannot} because the account has no credit on the Hub: add some at {endpoint()}/settings/billing."
     if status == 429:
-        more = "" if signed_in else ", or sign in, which allows more"
-        return f"{cannot}, as the Hub had too many requests from here: wait some minutes{more}."
+        more = "" if signed_in else ", or sign in for a higher limit"
+        return f"{cannot} because the Hub received too many requests from here: wait a few minutes{more}."
     if status >= 500:
-        trouble = f"as the Hub has trouble at the moment (error {status})"
-        return f"{cannot}, {trouble}: try again later, or {request.instead}."
+        trouble = f"because the Hub is having problems (error {status})"
+        return f"{cannot} {trouble}: try again later, or {request.instead}."
     if status in (401, 403):
         done = "read" if request.done == "fetched" else request.done
-        return f"{what} may not be {done} with this account: check the token's permissions."
-    return f"{cannot}, as the Hub refused the request (error {status}): try again later."
+        return f"{what} cannot be {done} with this account: check the token's permissions."
+    return f"{cannot} because the Hub refused the request (error {status}): try again later."
 
 
 def search_repositories(
@@ -194,7 +195,7 @@ def search_repositories(
 ) -> list[str]:
     """Ids with `query` in them, those downloaded most first. Call it inside `translated_errors`.
 
-    Not with `HfApi.list_datasets` and the like, which try an outage for 23 s while somebody types.
+    `HfApi.list_datasets` is not used because it retries for 23 s during an outage, while somebody types.
     """
     response = get_session().get(
         f"{endpoint()}/api/{kind}",
@@ -224,7 +225,7 @@ def download_files(
 ) -> list[Path]:
     """Files of a pinned revision, from the client's cache or else from the Hub. Call it inside `translated_errors`.
 
-    A connection that drops is taken up where it broke. What `progress` raises ends the download and reaches the caller:
+    A dropped connection is resumed. An exception raised by `progress` ends the download and reaches the caller:
     `snapshot_download` has threads of its own that nobody can end, counts files instead of bytes, and asks for the list
     of all files again.
     """
@@ -234,7 +235,7 @@ def download_files(
     for file in files:
         path = cached_file(repo_type, repo_id, revision, file)
         if path is None:
-            if not reached:  # the client tries an outage for 23 s before it says so: too long for who waits
+            if not reached:  # the client retries for 23 s during an outage: too long for a waiting visitor
                 url = hf_hub_url(repo_id, file, repo_type=repo_type, revision=revision, endpoint=endpoint())
                 get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
                 reached = True
@@ -270,7 +271,7 @@ def _download(repo_type: str, repo_id: str, revision: str, file: str, token: str
 
 
 def _bar(progress: Progress | None, before: int, total: int) -> type:
-    """What the client takes for a tqdm bar: draws nothing, passes on how many bytes of one file have come."""
+    """A stand-in for a tqdm bar: draws nothing, reports the bytes received of one file."""
 
     class Bar:
         def __init__(self, *_: object, initial: int = 0, **__: object) -> None:

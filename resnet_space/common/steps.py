@@ -1,4 +1,4 @@
-"""Generators that tell how far they are, and give something back at their end."""
+"""Generators that report progress and return a result."""
 
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar

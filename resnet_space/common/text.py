@@ -1,4 +1,4 @@
-"""Names that come from outside, such as those of classes, put where something reads text as more than text."""
+"""Escape names from outside, such as class names, for formats in which text can have a meaning."""
 
 import re
 
@@ -8,30 +8,30 @@ _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 def plotly_text(text: str) -> str:
-    """For Plotly, whose labels, hovers and legends take some HTML."""
+    """Escape for Plotly, whose labels, hovers and legends interpret some HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_text(text: str) -> str:
-    """For Markdown: in one line, without meaning as markup, HTML or a formula."""
+    """Escape for Markdown: one line, without markup, HTML or formulas."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def csv_cell(value: object) -> object:
-    """For a CSV file, of which spreadsheets read a text that begins like a formula as one. Numbers stay numbers."""
+    """Escape for a CSV file, because spreadsheets evaluate text that begins like a formula. Numbers stay numbers."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """For a label of so many letters."""
+    """Cut a name to `most` characters, for a label."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def quoted(value: object) -> str:
-    """Of what a stranger wrote, for a message."""
+    """The repr of untrusted input, cut to a length for messages."""
     return shortened(repr(value), 200)
 
 
 def file_name(text: str) -> str:
-    """For a file that a visitor keeps: letters, digits and a few signs, on any system."""
+    """A file name that is valid on any system: letters, digits and a few signs."""
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"

@@ -1,4 +1,4 @@
-"""Keeps tokens of the Hub out of everything that is shown or written."""
+"""Remove Hub tokens from everything that is shown or written."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""Data sets: where they are, their splits, and batches of them.
+"""Datasets: their location, splits and batches.
 
-What a program needs is here, and imported when it is asked for; all else is in the modules.
+The public API is here and is imported lazily; everything else is in the modules.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""TIFFs of two bands, or of more than colours have, as microscopes and satellites make them; Pillow opens none."""
+"""TIFFs with two or more than three bands, as microscopes and satellites produce them; Pillow cannot open them."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ class TiffBands:
     one after the other are pictures of their own.
 
     Raises:
-        ValueError: for what is not such a TIFF.
+        ValueError: for any other file.
     """
 
     format = None  # none that others read
@@ -53,7 +53,7 @@ class TiffBands:
             and tags.get(PREDICTOR, 1) in ((1, 2) if self._interleaved else (1, 2, 3))
         )
         if not usual:
-            raise ValueError("bands of this kind are not read")
+            raise ValueError("this type of band is not supported")
         self.bits = int(bits[0])
         self._format = int(kinds[0])
         self._seen = MANY if self.bands >= MANY else FEW

@@ -23,7 +23,7 @@ def normalise(images: Tensor, model: ModelConfig) -> Tensor:
 
 
 class Part(NamedTuple):
-    """Some images of a batch, which are augmented as they are in the whole one."""
+    """A part of a batch, augmented exactly as in the whole batch."""
 
     batch: int  # images of the whole one
     rows: Tensor | None = None  # the positions in it; None is all
@@ -107,9 +107,9 @@ def training_batches(
     They are made on `device`, or else where the data is. Where `rows` are given only these of each batch are made, as
     they are in the whole one.
 
-    The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that
-    was interrupted continues with exactly the batches it would have seen. An incomplete last batch is left out, as one
-    with very few images upsets BatchNorm; the next epoch shuffles anew.
+    The order depends on (seed, epoch) and the augmentation on (seed, epoch, step) alone, so that a training that was
+    interrupted continues with exactly the batches it would have seen. An incomplete last batch is dropped, because one
+    with very few images disturbs BatchNorm; the next epoch is shuffled again.
     """
     for step, batch in enumerate(batch_indices(len(data), training, epoch, first_step), first_step):
         chosen = (batch if rows is None else batch[rows]).to(data.images.device)
@@ -120,7 +120,7 @@ def training_batches(
 
 
 def batch_indices(images: int, training: TrainConfig, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
-    """Which of so many images each batch of an epoch has, from `first_step` on: int64 [n] on the CPU."""
+    """Indices of the images in each batch of an epoch, from `first_step` on: int64 [n] on the CPU."""
     order = torch.randperm(images, generator=_generator(training.seed, epoch))
     size = min(training.batch_size, images)
     for step in range(first_step, steps_per_epoch(images, training.batch_size)):
@@ -130,7 +130,7 @@ def batch_indices(images: int, training: TrainConfig, epoch: int, first_step: in
 def augmented(
     images: Tensor, model: ModelConfig, training: TrainConfig, generator: torch.Generator, part: Part | None = None
 ) -> Tensor:
-    """Stored images [n, S, S, 3] as a training sees them, before their normalisation: [n, H, W, 3] in 0..255."""
+    """Augment stored images [n, S, S, 3] for training, before normalisation: [n, H, W, 3] in 0..255."""
     if training.crop == "resized":
         size, min_area = model.image_size, training.min_crop_area
         return random_resized_crop_flip(images, size, min_area, training.flip, generator, part)
@@ -173,7 +173,7 @@ def evaluation_batches(
 
 
 def evaluation_batch(model: ModelConfig) -> int:
-    """How many images to evaluate at a time, so that a forward pass takes little memory beside a step of training."""
+    """Batch size for evaluation, small enough that a forward pass takes little memory compared with a training step."""
     return max(min(EVALUATION_BATCH, EVALUATION_PIXELS // model.image_size**2), 1)
 
 
@@ -183,6 +183,6 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for every key; numpy's SeedSequence mixes it, so that neighbours do not correlate."""
+    """A separate generator for every key; numpy's SeedSequence mixes the key, so that similar keys do not correlate."""
     mixed = np.random.SeedSequence((len(key), *key))  # with its length, as (1, 2) and (1, 2, 0) are one to numpy
     return torch.Generator().manual_seed(int(mixed.generate_state(1, np.uint64)[0]) >> 1)

@@ -1,4 +1,4 @@
-"""Which columns of a table classification learns from, and what their values mean. Without torch, for a quick page."""
+"""Find the image and label columns of a table, and interpret their values. Without torch, to start fast."""
 
 import errno
 import json
@@ -28,12 +28,12 @@ ReadColumn = Callable[[str], "pa.ChunkedArray"]
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Whatever a damaged parquet file makes its reader raise becomes a UserError; `what` begins the sentence."""
+    """Turn any exception from reading a damaged parquet file into a UserError; `what` begins the sentence."""
     try:
         yield
     except UserError:
         raise
-    # The last four: what pyarrow's conversions and its metadata raise where a file contradicts itself.
+    # The last four: raised by pyarrow for inconsistent files.
     except (pa.ArrowException, OSError, MemoryError, ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -43,13 +43,13 @@ def readable(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that classification learns from.
+    """The columns of a table used for classification.
 
     Attributes:
         image: the column of the images.
         label: the column of the labels.
         classes: their names.
-        values: what the label column holds for each class; None where it numbers them (ClassLabel).
+        values: the value of each class in the label column; None if it contains class numbers (ClassLabel).
         images: all columns of images.
         labels: all columns whose values could be the classes.
     """
@@ -62,12 +62,12 @@ class Columns:
     labels: tuple[str, ...] = ()
 
     def only(self, classes: Sequence[str]) -> "Columns":
-        """The same columns with some of the classes, in this order."""
+        """A copy with only some of the classes, in this order."""
         of = dict(zip(self.classes, self.values, strict=True)) if self.values is not None else None
         return replace(self, classes=tuple(classes), values=None if of is None else tuple(of[name] for name in classes))
 
     def match(self, column: "pa.ChunkedArray | pa.Array", schema: pa.Schema) -> tuple[NDArray[np.int64], Counter[str]]:
-        """The labels of a file's rows as these classes number them, matched by name.
+        """The labels of a file's rows as indices of these classes, matched by name.
 
         Args:
             column: the file's label column.
@@ -95,7 +95,7 @@ def _is_value(value: object) -> bool:
 
 
 def matched(names: Mapping[Any, str], classes: Sequence[str]) -> dict[Any, int]:
-    """The class that each name is, where it is one: of the same spelling, or of the only one but for its case."""
+    """Map names to classes: the one with the same spelling, or the only one that differs just in case."""
     exact = {name: i for i, name in enumerate(classes)}
     folded = Counter(name.casefold() for name in classes)
     alike = {name.casefold(): i for i, name in enumerate(classes) if folded[name.casefold()] == 1}
@@ -108,7 +108,7 @@ def matched(names: Mapping[Any, str], classes: Sequence[str]) -> dict[Any, int]:
 
 
 def features_of(schema: pa.Schema) -> Features:
-    """The columns' types in the Hub's metadata; none where there is none."""
+    """The column types from the Hub's metadata; empty without metadata."""
     try:
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -117,9 +117,9 @@ def features_of(schema: pa.Schema) -> Features:
 
 
 def class_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of a ClassLabel; none of anything else."""
+    """The names of a ClassLabel; empty for any other type."""
     names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    # Not whatever a README's YAML may nest there: its text could be endless.
+    # Nothing nested from a README's YAML: its text could be endless.
     if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
         return ()
     return tuple(map(str, names))
@@ -151,14 +151,14 @@ def _preference(name: str, preferred: Sequence[str]) -> int:
 
 def classification_columns(
     schema: pa.Schema,
-    what: str = "The data set",
+    what: str = "The dataset",
     *,
     label: str | None = None,
     image: str | None = None,
     features: Features | None = None,
     read: ReadColumn | None = None,
 ) -> Columns:
-    """The image and the label column, found by the types in the Hub's metadata.
+    """Find the image and the label column by the types in the Hub's metadata.
 
     Of several image columns it is that named "image" or the like, or else the first. Of several columns of class labels
     it is that named "label", "labels", "class" or "target", or else the one with the most classes: CIFAR-100's fine
@@ -167,19 +167,21 @@ def classification_columns(
 
     Args:
         schema: of the file.
-        what: names the data set in a message.
-        label: the label column to take.
-        image: the image column to take.
-        features: the columns' types as the README has them, where the file has none.
-        read: gives the values of a column, for labels without names; without it there are none.
+        what: names the dataset in a message.
+        label: the label column to use.
+        image: the image column to use.
+        features: the column types from the README, if the file has none.
+        read: reads the values of a column, for labels without names; without it, such labels are not considered.
 
     Raises:
-        UserError: where either column is missing, or is not what was asked for.
+        UserError: if a column is missing or is not the requested one.
     """
     images = image_columns(schema, features)
     features = features_of(schema) or features or {}
     if not images:
-        raise UserError(f"{what} is not one for image classification, as it has no image column: choose another.")
+        raise UserError(
+            f"{what} is not an image classification dataset because it has no image column: choose another one."
+        )
     named = {name: class_names(feature) for name, feature in features.items() if name in schema.names}
     named = {name: classes for name, classes in named.items() if classes}
     labels = sorted(named, key=lambda name: (_preference(name, LABEL_NAMES), -len(named[name])))
@@ -191,7 +193,7 @@ def classification_columns(
     if image is not None and image not in images:
         raise UserError(f"{what} has no image column {image!r}: choose one of {', '.join(images)}.")
     if label is not None and label not in (*labels, *others):
-        there = ", ".join((*labels, *others)) or "none, as it has no column of labels"
+        there = ", ".join((*labels, *others)) or "none, because it has no label column"
         raise UserError(f"{what} has no label column {label!r}: choose one of {there}.")
     image = image or images[0]
     if label in labels or (label is None and labels):
@@ -209,7 +211,8 @@ def classification_columns(
         return Columns(image, name, tuple(map(str, values)), values, tuple(images), tuple(others))
     why = f" ({'; '.join(reasons)[:600]})" if reasons else ""
     raise UserError(
-        f"{what} is not one for image classification, as it has no column of class labels{why}: choose another."
+        f"{what} is not an image classification dataset because it has no column of class labels{why}: choose "
+        "another one."
     )
 
 
@@ -224,17 +227,17 @@ def _may_be_labels(kind: pa.DataType) -> bool:
 
 
 def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
-    """The different values of a label column, sorted. Raises UserError, with the end of a sentence, for no labels."""
+    """The distinct values of a label column, sorted. Raises UserError (the end of a sentence) if they are no labels."""
     found = [value for value in column.unique().to_pylist() if _is_value(value)]
     rows = len(column) - column.null_count
     if any(isinstance(value, float) and not value.is_integer() for value in found):
-        raise UserError("has numbers that are not whole")
+        raise UserError("contains fractional numbers")
     if len(found) < 2:
         raise UserError(f"has {'only one value' if found else 'no values'}")
     if len(found) > MAX_CLASSES or 2 * len(found) > rows:
         raise UserError(f"has {len(found):,} different values in {rows:,} rows")
     if any(isinstance(value, str) and len(value) > MAX_NAME for value in found):
-        raise UserError("has long texts")
+        raise UserError("contains long texts")
     if isinstance(found[0], str):
         return tuple(sorted(found, key=natural_order))
     if isinstance(found[0], bool):
@@ -243,9 +246,9 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
 
 
 def columns_of_files(
-    files: Sequence[Path], what: str = "The data set", *, label: str | None = None, image: str | None = None
+    files: Sequence[Path], what: str = "The dataset", *, label: str | None = None, image: str | None = None
 ) -> Columns:
-    """Of the parquet files of the training split, at least one. Raises UserError."""
+    """The columns of the parquet files of the training split (at least one file). Raises UserError."""
     with readable(what):
         return classification_columns(
             pq.read_schema(files[0]), what, label=label, image=image, read=lambda name: read_column(files, name)
@@ -253,7 +256,7 @@ def columns_of_files(
 
 
 def read_column(files: Sequence[Path], name: str) -> "pa.ChunkedArray":
-    """One column of all rows. Raises what pyarrow raises."""
+    """One column of all rows. Raises pyarrow's exceptions."""
     return pa.chunked_array([chunk for file in files for chunk in pq.read_table(file, columns=[name])[name].chunks])
 
 
@@ -264,20 +267,20 @@ def image_bytes(value: object) -> bytes | None:
 
 
 def misfits(split: str, columns: Columns, schema: pa.Schema, unknown: Mapping[str, int]) -> list[str]:
-    """What is to be told of a split whose class names are not those of the training images, each in one sentence."""
+    """One sentence for each mismatch between the class names of a split and those of the training images."""
     told = []
     if unknown:
-        reason = f"as there are no training images of {named(unknown)}"
-        if split == "train":  # of a data set that has grown since
-            reason = f"as {named(unknown)} is none of the run's classes"
-        told.append(f"{left_out(sum(unknown.values()), split)}, {reason}.")
+        reason = f"because there are no training images of {named(unknown)}"
+        if split == "train":  # the dataset has gained classes since
+            reason = f"because the run has no class {named(unknown)}"
+        told.append(f"{left_out(sum(unknown.values()), split)} {reason}.")
     own = class_names(features_of(schema).get(columns.label, {})) if columns.values is None else ()
     there = matched(dict(enumerate(own)), columns.classes)
     alike = {own[i]: columns.classes[j] for i, j in there.items() if own[i] != columns.classes[j]}
     if alike:
         one = len(alike) == 1
         said = f"The {'class' if one else 'classes'} {named(alike)} of the {split} split"
-        told.append(f"{said} {'was' if one else 'were'} taken for {named(alike.values())}.")
+        told.append(f"{said} {'was' if one else 'were'} matched to {named(alike.values())}.")
     lacking = [name for i, name in enumerate(columns.classes) if own and i not in there.values()]
     if lacking:
         told.append(f"The {split} split has no class {named(lacking)}.")

@@ -21,10 +21,10 @@ def save_decoded(splits: Splits, folder: Path) -> None:
     """Write or replace the folder. Images that two sets share are written once.
 
     Raises:
-        UserError: where it cannot be written; then there is no folder.
+        UserError: if the folder cannot be written; then it does not exist.
     """
     try:
-        with in_a_sentence("The decoded images cannot be kept"):
+        with in_a_sentence("The decoded images cannot be stored"):
             _save(splits, folder)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +71,7 @@ def load_decoded(folder: Path) -> Splits:
     about = json.loads((folder / INDEX).read_text(encoding="utf-8"))
 
     def read(name: str | None) -> Tensor | None:
-        # Copy-on-write, as torch warns of memory that cannot be written to; nobody does.
+        # Copy-on-write, because torch warns about read-only memory; nothing is written to it.
         return None if name is None else torch.from_numpy(np.load(folder / name, mmap_mode="c", allow_pickle=False))
 
     def read_set(name: str) -> ImageSet:

@@ -1,6 +1,6 @@
-"""Pictures of more than 8 bits a channel, which Pillow cuts off: how their values become brightness.
+"""Convert pictures with more than 8 bits per channel, which Pillow truncates, to 8 bits.
 
-They are converted in strips, so that no wide copy of a whole picture is ever in memory.
+They are converted in strips, so that no wide copy of a whole picture is held in memory.
 """
 
 import math
@@ -35,7 +35,7 @@ class Scale:
         return cls(0, 2**bits - 1, bits)
 
     def __or__(self, other: "Scale") -> "Scale":
-        """What suits both."""
+        """The scale that covers both."""
         bits = None if self.bits is None or other.bits is None else max(self.bits, other.bits)
         return Scale(min(self.low, other.low), max(self.high, other.high), bits)
 

@@ -1,4 +1,4 @@
-"""Image-classification data sets of the Hugging Face Hub: search, describe without downloading, download, find again.
+"""Image-classification datasets of the Hugging Face Hub: search, describe without downloading, download, find again.
 
 Only parquet files are read, of the repository itself or else of the Hub's own conversion (a branch with commits of its
 own). Everything is pinned to a commit. Covered are the layouts that `datasets` writes and that most repositories have;
@@ -67,8 +67,8 @@ CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other
 _ADDRESS = re.compile(r"(https?://)?([a-z0-9.-]+\.)?(huggingface\.co|hf\.co)/", re.I)
 
 _TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
-_MOST_TRIED = 12  # configurations, each at the cost of two requests
-_MOST_LABEL_BYTES = 64_000_000  # of a column that is looked through before a download
+_MOST_TRIED = 12  # configurations, each with two requests
+_MOST_LABEL_BYTES = 64_000_000  # of a column that is searched before a download
 _MOST_LABEL_ROWS = 10_000_000
 _MOST_LABEL_FILES = 200
 _README_BYTES = 1_000_000
@@ -76,22 +76,22 @@ _README_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set of the Hub at one commit, and what of it a training reads.
+    """A Hub dataset at one commit, with the files and columns that a training reads.
 
     Attributes:
         config: the one of `configs` that is described.
-        ref: where the files are from: the revision that was asked for, "main" or the Hub's conversion.
+        ref: origin of the files: the requested revision, "main" or the Hub's conversion.
         revision: the commit, 40 hexadecimal digits.
         files: the parquet files of each split ("train", "validation", "test"), in order.
         bytes: of all these files.
-        partial: whether the Hub cut the data set off when it converted it, as it does after some gigabytes.
+        partial: whether the Hub truncated the dataset when it converted it, as it does after some gigabytes.
         values: what the label column holds for each class; None where it numbers them.
         image_columns: all that could be taken.
         label_columns: all that could be taken.
-        asked_label: the label column that was asked for, if one was.
-        asked_image: the image column that was asked for, if one was.
-        is_default: whether it is what one gets without asking for a configuration.
-        decisions: what was decided about it.
+        asked_label: the requested label column, if any.
+        asked_image: the requested image column, if any.
+        is_default: whether it is the default configuration.
+        decisions: the automatic decisions about it.
     """
 
     repo_id: str
@@ -122,12 +122,12 @@ class HubDataset:
 
     @property
     def reference(self) -> DatasetRef:
-        """What a run's configuration keeps of it."""
+        """The reference stored in a run's configuration."""
         return DatasetRef(self.repo_id, self.config, self.revision, self.asked_label, self.asked_image)
 
 
 def search_datasets(query: str, limit: int = 20) -> list[str]:
-    """Ids of image-classification data sets, those downloaded most first; for an empty query the well-known ones.
+    """Ids of image-classification datasets, those downloaded most first; for an empty query the well-known ones.
 
     Without the Hub, the well-known ones that match.
 
@@ -139,8 +139,8 @@ def search_datasets(query: str, limit: int = 20) -> list[str]:
     if not query:
         return known[:limit]
     try:
-        with translated_errors(HubRequest("The list of data sets", "datasets"), UserError):
-            # Many data sets do not say what they are for: rather than nothing, offer those of any task.
+        with translated_errors(HubRequest("The list of datasets", "datasets"), UserError):
+            # Many datasets do not declare a task: rather than nothing, offer those of any task.
             tagged = search_repositories("datasets", query, limit, filter="task_categories:image-classification")
             return tagged or search_repositories("datasets", query, limit)
     except UserError:
@@ -158,22 +158,24 @@ def describe_dataset(
     revision: str | None = None,
     token: str | None = None,
 ) -> HubDataset:
-    """What a data set holds, from its file list and the end of one of its files; no image is downloaded.
+    """Describe a dataset from its file list and the end of one of its files; no image is downloaded.
 
     Args:
-        repo_id: "owner/name", or the address of its page; of a well-known one the name alone.
+        repo_id: "owner/name", the address of its page, or just the name of a well-known one.
         config: one of its configurations; by default "default", or else the first that can be used.
         label_column: the column of the labels; by default as `classification_columns` chooses.
         image_column: the column of the images, likewise.
         revision: branch, tag or commit to read instead of main and the Hub's conversion.
-        token: of who asks.
+        token: of the user.
 
     Raises:
-        UserError: if it cannot be used for image classification, or not be read.
+        UserError: if it cannot be read or used for image classification.
     """
     repo_id = _checked_id(clean_id(str(repo_id)))
     if revision is not None and not is_revision(revision):
-        raise UserError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+        raise UserError(
+            masked(f"{revision!r} is not a valid revision: use a branch, a tag or a full commit hash of 40 digits.")
+        )
     asked = DatasetRef(repo_id, config or None, revision, label_column or None, image_column or None)
     with translated_errors(_request(repo_id, revision), UserError):
         if revision is not None:
@@ -185,7 +187,7 @@ def describe_dataset(
         try:
             return _described(asked, CONVERTED, token)
         except RevisionNotFoundError:
-            raise unusable from None  # no conversion: what is wrong with the repository's own files is the answer
+            raise unusable from None  # no conversion: report the problem with the repository's own files
 
 
 def clean_id(text: str) -> str:
@@ -201,7 +203,7 @@ def clean_id(text: str) -> str:
 
 
 class _UnusableFilesError(UserError):
-    """Raised for files that are not usable as they are; the Hub's conversion of them may be."""
+    """The files are not usable as they are, but the Hub's conversion of them may be."""
 
 
 def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
@@ -213,10 +215,10 @@ def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     found, only = parquet_files(sizes)
     if not found:
-        converted = "and the Hub has not converted it to any, as it does not for unusual or very large ones"
+        converted = "and the Hub has not converted it to parquet, as is the case for unusual or very large datasets"
         raise _UnusableFilesError(
             f"{what} has no parquet files with training images "
-            f"{converted if ref in ('main', CONVERTED) else f'at the revision {ref!r}'}: choose another."
+            f"{converted if ref in ('main', CONVERTED) else f'at the revision {ref!r}'}: choose another one."
         )
     if config is not None and config not in found:
         raise UserError(
@@ -231,10 +233,10 @@ def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
         total = sum(sizes[file] for files in splits.values() for file in files)
         if total > max_bytes():
             raise UserError(
-                f"{what} has {total / 1e9:.3g} GB, but at most {max_bytes() / 1e9:g} GB are allowed: "
+                f"{what} has {total / 1e9:.3g} GB, above the limit of {max_bytes() / 1e9:g} GB: "
                 f"choose a smaller one, or set {MAX_GB_VARIABLE}."
             )
-        several = f"The configuration {name!r} of the data set {repo_id}" if len(found) > 1 else what
+        several = f"The configuration {name!r} of the dataset {repo_id}" if len(found) > 1 else what
         try:
             columns, from_readme = _columns(asked, info.sha, name, splits["train"], sizes, token, several)
         except _UnusableFilesError as error:
@@ -263,10 +265,10 @@ def _described(asked: DatasetRef, ref: str, token: str | None) -> HubDataset:
     first = str(unusable[order[0]])
     others = [name for name in found if name not in unusable]
     if config is not None and others:
-        first = first.replace(": choose another.", f": choose another, or one of {', '.join(others)}.")
+        first = f"{first.removesuffix('.')}; other configurations: {', '.join(others)}."
     elif len(unusable) > 1:
         first = (
-            f"None of the configurations {', '.join(unusable)} of the data set {repo_id} can be used for image "
+            f"None of the configurations {', '.join(unusable)} of the dataset {repo_id} can be used for image "
             f"classification; the first: {first}"
         )
     raise _UnusableFilesError(first)
@@ -280,29 +282,32 @@ def _decisions(
     only: str | None,
     from_readme: bool,
 ) -> list[Decision]:
-    """What is shown of how a data set is read."""
+    """The decisions to show about how a dataset is read."""
     made = []
     if len(configs) > 1:
-        why = f", as {', '.join(unusable)} cannot be used" if unusable else ""
+        why = f", because {', '.join(unusable)} cannot be used" if unusable else ""
         others = ", ".join(name for name in configs if name != config)
-        made.append(Decision("configuration", f"The configuration is {config!r}{why}; there are also {others}."))
+        made.append(Decision("configuration", f"The configuration is {config!r}{why}; other configurations: {others}."))
     if only is not None:
-        said = f"There is one part only, {only!r}: its images are split here into those to train and to test with."
+        said = f"There is only one split, {only!r}: its images are divided into training and test images."
         made.append(Decision("splits", said))
 
     def others_than(name: str, there: Sequence[str]) -> str:
         others = ", ".join(repr(other) for other in there if other != name)
-        return f"; {others} could be taken too" if others else ""
+        return f"; {others} could be used instead" if others else ""
 
     labels, images = others_than(columns.label, columns.labels), others_than(columns.image, columns.images)
-    made.append(Decision("label column", f"The labels are those of the column {columns.label!r}{labels}."))
-    made.append(Decision("image column", f"The images are those of the column {columns.image!r}{images}."))
+    made.append(Decision("label column", f"The labels come from the column {columns.label!r}{labels}."))
+    made.append(Decision("image column", f"The images come from the column {columns.image!r}{images}."))
     if columns.values is not None:
         kind = "texts" if isinstance(columns.values[0], str) else "numbers"
-        said = f"The column {columns.label!r} has {kind} without names: its {len(columns.values)} values, sorted, are "
+        said = (
+            f"The column {columns.label!r} contains {kind} without class names: its {len(columns.values)} sorted "
+            "values are "
+        )
         made.append(Decision("classes", said + "the classes."))
     if from_readme:
-        made.append(Decision("classes", "The files do not say what their columns hold: the types are the README's."))
+        made.append(Decision("classes", "The files do not declare their column types: the types come from the README."))
     return made
 
 
@@ -324,7 +329,7 @@ def _columns(
 
     def read(name: str) -> pa.ChunkedArray:
         if len(files) > _MOST_LABEL_FILES:
-            raise UserError(f"lies in {len(files):,} files, too many to look for its values")
+            raise UserError(f"is spread over {len(files):,} files, too many to search for its values")
         chunks, total, rows = [], 0, 0
         for file in files:
             url = hf_hub_url(asked.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
@@ -338,7 +343,7 @@ def _columns(
                 )
                 rows += parquet.metadata.num_rows
                 if total > _MOST_LABEL_BYTES or rows > _MOST_LABEL_ROWS:  # a row may take less than a bit
-                    raise UserError(f"has {total / 1e6:,.0f} MB and {rows:,} rows, too many to look for its values")
+                    raise UserError(f"has {total / 1e6:,.0f} MB and {rows:,} rows, too many to search for its values")
                 chunks += parquet.read(columns=[name], use_threads=False)[name].chunks
         return pa.chunked_array(chunks)
 
@@ -362,7 +367,7 @@ def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str |
         with readable(file):
             return pq.read_schema(pa.BufferReader(tail))
     except UserError:
-        raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another.") from None
+        raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another one.") from None
 
 
 def fetch_dataset(
@@ -372,11 +377,11 @@ def fetch_dataset(
 
     Args:
         dataset: as `describe_dataset` gave it.
-        token: of who asks.
-        progress: called with (bytes there, bytes in all); what it raises ends the download.
+        token: of the user.
+        progress: called with (bytes received, total bytes); an exception from it ends the download.
 
     Raises:
-        UserError: if a file cannot be had.
+        UserError: if a file cannot be downloaded.
     """
     files = [file for files in dataset.files.values() for file in files]
     with translated_errors(_request(dataset.repo_id, dataset.revision), UserError):
@@ -389,14 +394,16 @@ def fetch_dataset(
 
 
 def known_dataset(ref: DatasetRef) -> HubDataset:
-    """A data set as it was described when it was downloaded, without a request, or as it is described now.
+    """A dataset as it was described when it was downloaded, without a request, or as it is described now.
 
     Raises:
         UserError: as `describe_dataset`, and for a revision that is no commit.
     """
     repo_id, revision = _checked_id(ref.name), ref.revision
     if revision is not None and not COMMIT.fullmatch(revision):
-        raise UserError(masked(f"The revision {revision!r} of {repo_id} is not pinned: use a commit's 40 digits."))
+        raise UserError(
+            masked(f"The revision {revision!r} of {repo_id} is not pinned: use a full commit hash of 40 digits.")
+        )
     recorded = _recorded(ref) if revision else None
     return recorded or describe_dataset(repo_id, ref.config, ref.label, ref.image, revision=revision)
 
@@ -416,7 +423,7 @@ def _recorded(ref: DatasetRef) -> HubDataset | None:
 
 
 def _remember(dataset: HubDataset) -> None:
-    """Keep the list of files: what is in the cache does not say whether it is all there is."""
+    """Store the list of files: the cache alone does not show whether it is complete."""
     content = json.dumps(asdict(dataset), indent=2, ensure_ascii=False)
     # Under its name, and as the default if it is what one gets without asking for a config.
     for config in (dataset.config, None) if dataset.is_default else (dataset.config,):
@@ -436,22 +443,22 @@ def _record(ref: DatasetRef) -> Path:
 
 
 def max_bytes() -> float:
-    """The most that a data set's files may have."""
+    """Maximum size of a dataset's files in bytes."""
     try:
         return float(os.environ.get(MAX_GB_VARIABLE) or MAX_GB) * 1e9
     except ValueError:
-        raise UserError(f"{MAX_GB_VARIABLE} is {os.environ[MAX_GB_VARIABLE]!r}, but must be a number.") from None
+        raise UserError(f"{MAX_GB_VARIABLE} is {os.environ[MAX_GB_VARIABLE]!r}, but it must be a number.") from None
 
 
 def _checked_id(repo_id: str) -> str:
     if not is_repo_id(repo_id) or "/" not in repo_id:
         raise UserError(
-            masked(f"{repo_id!r} cannot be a data set of the Hub: write owner/name, such as uoft-cs/cifar10.")
+            masked(
+                f"{repo_id!r} is not a valid name of a Hub dataset: use the form owner/name, such as uoft-cs/cifar10."
+            )
         )
     return repo_id
 
 
 def _request(repo_id: str, revision: str | None = None) -> HubRequest:
-    return HubRequest(
-        f"The data set {repo_id}", f"datasets/{repo_id}", revision, "choose a data set that is on this machine"
-    )
+    return HubRequest(f"The dataset {repo_id}", f"datasets/{repo_id}", revision, "choose a dataset on this machine")

@@ -1,9 +1,9 @@
-"""From any picture a visitor brings to the square RGB image that a model sees.
+"""Convert any picture to the square RGB image that a model sees.
 
-All readers come through here, so that whatever is wrong with a picture is one `ImageError`. Memory stays within 12
-bytes a pixel, beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low
-bytes of its channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are
-decoded at the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
+All pictures are read here, so that any problem with one raises an `ImageError`. Memory stays within 12 bytes a pixel,
+beside the file and what a format's own decoder takes: the picture as it is decoded (at most 4), the low bytes of its
+channels where it has 16 bits and seems to use few of them (4), and the result (4). Large pictures that are decoded at
+the same time have at most `MAX_PIXELS` together, and small ones half as many: the others wait.
 """
 
 import ctypes
@@ -25,17 +25,17 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.bands import TiffBands
 from resnet_space.data.deep import Scale, blank, colour_strips, grey_strips, in_rgb, on_white, rows, strips_of
 
-# Not all that Pillow knows: EPS, for one, would be run by Ghostscript.
+# Not all formats of Pillow: EPS, for example, would be run by Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 USUAL = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands
-MAX_PIXELS = 50_000_000  # to decode: of a 50-megapixel photograph; as RGB they take 200 MB
-# A JPEG may have more where fewer are enough: its decoder makes it smaller, block by block. Pillow refuses 179 million.
+MAX_PIXELS = 50_000_000  # a 50-megapixel photograph, which takes 200 MB as RGB
+# A JPEG may have more if fewer are enough: its decoder reduces it block by block. Pillow refuses 179 million.
 MAX_JPEG_PIXELS = 150_000_000
 LARGE = 4_000_000  # pixels: 16 MB
 ORIENTATION, SAMPLES = 274, 277  # tags of EXIF and TIFF
 GREY = ("L", "I", "I;16", "I;16B", "F")
-# What a pixel costs, in a PNG's or a JPEG's: time, and memory of the decoder's own, up to 20 bytes for JPEG 2000.
+# Cost of a pixel relative to PNG and JPEG: time, and the decoder's own memory, up to 20 bytes for JPEG 2000.
 COSTS = {"JPEG2000": 4, "WEBP": 2, "AVIF": 2, "HEIF": 2}
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +49,7 @@ TURNS = {
 
 
 class ImageError(UserError):
-    """A picture that cannot be used; the message says why and what can, in one sentence."""
+    """A picture cannot be used; the message says why and what to do, in one sentence."""
 
 
 def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> Image.Image:
@@ -57,7 +57,7 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], *, short_side: int | 
 
     16 bits a channel are scaled by the bits that the picture uses (8, 10, 12, 14 or 16), as files of cameras, scanners
     and microscopes leave the highest ones empty; wider ones and floats by the extent of their finite values. So a
-    picture of 12 bits is as bright as the others of its data set, unless it is so dark that it uses fewer. Where this,
+    picture of 12 bits is as bright as the others of its dataset, unless it is so dark that it uses fewer. Where this,
     or a choice of bands, was decided, `info["note"]` of the result says so.
 
     Args:
@@ -88,25 +88,25 @@ class Decoded:
 
     @property
     def note(self) -> str:
-        """What was decided that not everybody expects, in a sentence or two, or nothing."""
+        """Unexpected decisions about the picture, in a sentence or two, or empty."""
         said = []
         if self.scale and self.scale.bits is None:
-            said.append(f"Values from {self.scale.low:g} to {self.scale.high:g} became black to white.")
+            said.append(f"Values from {self.scale.low:g} to {self.scale.high:g} were scaled to black to white.")
         elif self.scale and self.scale.bits != 16:
-            said.append(f"The picture uses {self.scale.bits} of its 16 bits, and was scaled by those.")
+            said.append(f"The picture uses {self.scale.bits} of its 16 bits and was scaled accordingly.")
         if self.bands:
-            shown = "the first three are seen as colours" if self.bands > 2 else "the first is seen as grey"
-            said.append(f"Of its {self.bands} bands {shown}.")
+            used = "the first three are used as RGB" if self.bands > 2 else "the first is used as grey"
+            said.append(f"Of its {self.bands} bands, {used}.")
         return " ".join(said)
 
 
 class Picture:
-    """A picture whose header was read. The arguments are `open_image`'s.
+    """A picture whose header has been read. The arguments are those of `open_image`.
 
     `size` is what the file says, perhaps not upright; `cost` what decoding takes, in pixels.
 
     Raises:
-        ImageError: for a file that cannot be a picture, or is too large.
+        ImageError: for a file that is not a picture, or is too large.
     """
 
     def __init__(self, source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> None:
@@ -136,11 +136,11 @@ class Picture:
 
     @property
     def is_usual(self) -> bool:
-        """Whether everybody sees the file itself as it is meant."""
+        """Whether common programs display the file correctly."""
         return self._header.format in USUAL and not self.is_deep
 
     def decode(self, choose: Callable[[Scale], Scale] = lambda own: own) -> Decoded:
-        """The picture. Once only.
+        """Decode the picture. Can be called only once.
 
         Args:
             choose: is given what a picture of more than 8 bits uses of its range; says by what to scale it instead.
@@ -173,8 +173,8 @@ class Picture:
             pixels = math.prod(header.size)
         if pixels > MAX_PIXELS:
             raise ImageError(
-                f"The image has {width:,} x {height:,} pixels, but at most {MAX_PIXELS // 1_000_000} million are "
-                "allowed: make it smaller first."
+                f"The image has {width:,} x {height:,} pixels, above the limit of {MAX_PIXELS // 1_000_000} million: "
+                "reduce its size first."
             )
         return pixels * COSTS.get(header.format or "", 1)
 
@@ -201,12 +201,12 @@ class Picture:
         return Decoded(_turned(image, orientation), scale)
 
 
-# What may go wrong, and how much goes on at once
+# Errors and concurrency
 
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """Pillow's decoders meet hostile bytes: whatever they raise is one error."""
+    """Turn any exception that Pillow's decoders raise on hostile bytes into an ImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs, for which there are stricter limits, and of odd metadata
@@ -215,23 +215,23 @@ def _one_error() -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise ImageError(
-            f"The image is far larger than the {MAX_PIXELS // 1_000_000} million pixels that are allowed: "
-            "make it smaller first."
+            f"The image is far larger than the limit of {MAX_PIXELS // 1_000_000} million pixels: "
+            "reduce its size first."
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            "This file is not an image, or it is empty, damaged or of a kind that is not read, such as SVG: use a "
+            "This file is not an image, or is empty, damaged or in an unsupported format such as SVG: use a "
             "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF, PPM or JPEG 2000."
         ) from None
     except MemoryError:
-        raise ImageError("The image takes more memory than there is: make it smaller first.") from None
+        raise ImageError("The image needs more memory than is available: reduce its size first.") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"The image is damaged and cannot be decoded ({reason}): try to save it anew.") from None
+        raise ImageError(f"The image is damaged and cannot be decoded ({reason}): save it again.") from None
 
 
 class _Lane:
-    """So many pixels are decoded in it at once; who waits is not passed by."""
+    """Limits the pixels decoded at the same time, first come, first served."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -240,7 +240,7 @@ class _Lane:
 
     @contextmanager
     def room(self, pixels: int) -> Iterator[None]:
-        """Wait until so many may be decoded beside those that are."""
+        """Wait until this many pixels may be decoded in addition to the current ones."""
         with self._turn, self._change:
             self._change.wait_for(lambda: self._decoding + pixels <= self.most)
             self._decoding += pixels
@@ -252,7 +252,7 @@ class _Lane:
                 self._change.notify_all()
 
 
-# Two, so that a photograph does not wait behind somebody's row of the largest pictures.
+# Two, so that a photograph does not wait behind a series of very large pictures.
 _SMALL, _LARGE = _Lane(MAX_PIXELS // 2), _Lane(MAX_PIXELS)
 
 
@@ -293,7 +293,7 @@ def _identified(file: IO[bytes]) -> ImageFile | TiffBands:
         try:
             file.seek(0)
             return kind(file)
-        except Exception:  # it is neither, or one of a kind that is not read
+        except Exception:  # it is neither, or of an unsupported type
             raise UnidentifiedImageError from None
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
@@ -345,7 +345,7 @@ def _load(image: ImageFile) -> object:
     image.load()
     try:
         return image.getexif().get(ORIENTATION)
-    except Exception:  # a block that is none; the picture is whole
+    except Exception:  # an invalid block; the picture itself is complete
         return None
 
 
@@ -360,7 +360,7 @@ def _turned(image: Image.Image, orientation: Any) -> Image.Image:
 
 
 def _in_strips(image: Image.Image, factor: int) -> Image.Image:
-    """A picture of 8 bits a channel in RGB, reduced, without a second one of its size in memory."""
+    """Convert a picture with 8 bits per channel to RGB and reduce it, without a second copy of its size in memory."""
     result = blank(image.size, factor)
     for top, end in rows(image.size, factor):
         strip = image.crop((0, top, image.width, end))

@@ -1,4 +1,4 @@
-"""Which data set a run learns from, and what the parts of one are called."""
+"""References to datasets, and the names of their splits."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,10 +17,10 @@ SPLIT_NAMES = {  # what people call them, as the `datasets` library reads it
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """Which data set: one on this machine by its name, or one of the Hub.
+    """A reference to a dataset: on this machine by its name, or on the Hub.
 
-    The latter is written "owner/name@revision#config?label=column&image=column", where all but the name may be missing;
-    `label` and `image` are the columns to take where the rule of `classification_columns` would take others.
+    A Hub dataset is written "owner/name@revision#config?label=column&image=column", where everything except the name is
+    optional; `label` and `image` override the columns chosen by `classification_columns`.
     """
 
     name: str
@@ -35,7 +35,7 @@ class DatasetRef:
 
     @property
     def words(self) -> str:
-        """Its name with what tells it from others of that name."""
+        """Its name, with whatever distinguishes it from others of the same name."""
         parts = ", ".join(part for part in (self.config, self.label, self.image) if part)
         return f"{self.name} ({parts})" if parts else self.name
 
@@ -52,7 +52,7 @@ class DatasetRef:
 
     @classmethod
     def of(cls, training: "TrainConfig") -> Self:
-        """The data set that a run is trained with."""
+        """The dataset that a run is trained with."""
         return cls(
             training.dataset,
             training.dataset_config,

@@ -1,4 +1,4 @@
-"""What can be known of a data set's repository on the Hub without downloading its files."""
+"""Inspect a dataset repository on the Hub without downloading its files."""
 
 import io
 import re
@@ -63,7 +63,7 @@ def parquet_files(
 
 
 def readme_features(readme: bytes, config: str) -> Features:
-    """The columns' types that a data set's README has for a configuration, in the form that parquet files have them."""
+    """The columns' types that a dataset's README has for a configuration, in the form that parquet files have them."""
     import yaml
 
     found = re.match(r"---\s*\n(.*?)\n---", readme.decode(errors="replace"), re.S)
@@ -95,7 +95,7 @@ def _feature(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of the Hub of which only what is asked for is read."""
+    """A file on the Hub that is read by range requests."""
 
     def __init__(self, url: str, size: int, token: str | None) -> None:
         self._url, self._size, self._token = url, size, token
@@ -130,5 +130,5 @@ def read_range(url: str, start: int, stop: int, token: str | None, *, whole: boo
     with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
         hf_raise_for_status(response)
         if response.status_code != 206 and not whole:
-            raise UserError(f"The server {endpoint()} cannot send a part of a file: check the network's proxy.")
+            raise UserError(f"The server {endpoint()} does not support range requests: check your network's proxy.")
         return bytes(response.read())

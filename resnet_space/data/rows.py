@@ -1,4 +1,4 @@
-"""A few images of a data set by their row numbers, without decoding the others."""
+"""Read a few images of a dataset by row number, without decoding the others."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,19 +18,19 @@ def read_images(
     column: str | None = None,
     seen: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> list[Image.Image | None]:
-    """The images of a split in the order of `rows`, in their own sizes; None where one cannot be decoded.
+    """The images of a split in the order of `rows`, in their original sizes; None for those that cannot be decoded.
 
     Args:
         files: the parquet files of the split, in order.
         rows: row numbers, counted through all files.
-        column: of the images; by default the one that is taken by itself.
-        seen: what to keep of each: many in their own sizes take much memory.
+        column: of the images; by default chosen automatically.
+        seen: applied to each image at once, because many original sizes take much memory.
 
     Raises:
-        IndexError: for a row that there is not.
+        IndexError: for a row that does not exist.
         UserError: for files that cannot be read.
     """
-    with readable("The data set's images"):
+    with readable("The dataset's images"):
         return _read(files, rows, column or next(iter(image_columns(pq.read_schema(files[0]))), "image"), seen)
 
 

@@ -1,4 +1,4 @@
-"""Where a data set's files are, and what is in them: parquet in the Hub's layout. Without torch, for a quick page."""
+"""Locate and open datasets: parquet in the Hub's layout. Without torch, so that the page starts fast."""
 
 import os
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ DATASET_OWNER = "owner"  # a file in the folder of one that a visitor brought
 
 
 def data_folder() -> Path | None:
-    """Where the data sets are that were brought to this machine, if that was said."""
+    """The folder of imported datasets, if it is set."""
     return Path(os.environ[DATA_FOLDER_VARIABLE]) if os.environ.get(DATA_FOLDER_VARIABLE) else None
 
 
 def dataset_folders() -> dict[str, Path]:
-    """The data sets on this machine: the bundled ones, and those below the folder that `RESNET_SPACE_DATA` names."""
+    """The datasets on this machine: the bundled ones, and those below the folder that `RESNET_SPACE_DATA` names."""
     own = data_folder()
     roots = [BUNDLED] if own is None else [BUNDLED, own]
     found: dict[str, Path] = {}
@@ -31,25 +31,25 @@ def dataset_folders() -> dict[str, Path]:
         if folder.name.startswith(".") or not any(folder.rglob("*.parquet")):
             continue
         if (readable := folder.name.encode("utf-8", "replace").decode()) != folder.name:
-            tell_once(f"Left out: the folder {readable} in {folder.parent} has a name that is not UTF-8: rename it.")
+            tell_once(f"Skipped: the folder {readable} in {folder.parent} has a name that is not UTF-8: rename it.")
             continue
         found.setdefault(folder.name, folder)
     return found
 
 
 def dataset_folder(name: str) -> Path:
-    """The folder of a data set on this machine. Raises UserError."""
+    """The folder of a dataset on this machine. Raises UserError."""
     found = dataset_folders()
     if name not in found:
-        raise UserError(f"There is no data set named {name!r} on this machine: choose another, or bring it again.")
+        raise UserError(f"There is no dataset named {name!r} on this machine: choose another one, or import it again.")
     return found[name]
 
 
 def split_files(name: str) -> dict[str, list[Path]]:
-    """The parquet files of each split ("train", "validation", "test") that a data set on this machine has.
+    """The parquet files of each split ("train", "validation", "test") that a dataset on this machine has.
 
     Raises:
-        UserError: for a data set that is not there.
+        UserError: if the dataset does not exist.
     """
     files: dict[str, list[Path]] = {}
     for file in sorted(dataset_folder(name).rglob("*.parquet")):
@@ -68,25 +68,25 @@ class Dataset:
 
 
 def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
-    """Find a data set's files and columns, without reading its images; download one of the Hub where it is missing.
+    """Find a dataset's files and columns without reading its images; download a Hub dataset if it is missing.
 
     Args:
-        ref: which data set.
-        classes: of a run that learned from it: of several label columns the one that has them is taken, unless one was
+        ref: which dataset.
+        classes: of a run trained on it: of several label columns, the one with these classes is used, unless one was
             chosen. So runs keep theirs that were made when another was preferred.
 
     Raises:
-        UserError: for a data set that is not there, has no training images, or is not for classification.
+        UserError: for a dataset that is missing, has no training images, or is not for classification.
     """
     if ref.is_on_hub:
-        from resnet_space.data import hub  # late: a page without data sets of the Hub does not need its client
+        from resnet_space.data import hub  # late: a page without datasets of the Hub does not need its client
 
         described = hub.known_dataset(ref)
         found = Dataset(hub.fetch_dataset(described), described.columns)
     else:
         files = split_files(ref.name)
         if "train" not in files:
-            raise UserError(f"The data set {ref.name!r} has no training images.")
+            raise UserError(f"The dataset {ref.name!r} has no training images.")
         found = Dataset(files, columns_of_files(files["train"], label=ref.label, image=ref.image))
     if classes and ref.label is None and found.columns.classes != tuple(classes):
         for label in found.columns.labels:
@@ -100,5 +100,5 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
 def dataset_classes(
     name: str, config: str | None = None, revision: str | None = None, label: str | None = None
 ) -> tuple[str, ...]:
-    """The class names of a data set, without reading its images."""
+    """The class names of a dataset, without reading its images."""
     return open_dataset(DatasetRef(name, config, revision, label)).columns.classes

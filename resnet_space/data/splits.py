@@ -1,4 +1,4 @@
-"""From a data set's files to the decoded images that a training learns from, chooses by and is judged by."""
+"""Decode a dataset's files to training, validation and test images."""
 
 import errno
 import hashlib
@@ -31,15 +31,15 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import TEST_SHARE
 
-MAX_VALIDATION_IMAGES = 5_000  # enough for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
+MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
-COPIED_BYTES = 1_000_000_000  # of a set's images; larger ones would be in memory three times when they are divided
-DECODING = ".images-"  # begins the names of files of decoded images, which end with their process
-MEMORY_SHARE = 0.25  # of the memory there is that a split's pixels may take, unless RESNET_SPACE_IMAGE_MEMORY_MB says
+COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
+DECODING = ".images-"  # prefix of temporary files with decoded images, which end with their process
+MEMORY_SHARE = 0.25  # of all memory, for a split's pixels, unless RESNET_SPACE_IMAGE_MEMORY_MB is set
 
 
 class UnlabelledError(UserError):
-    """A split without any image that could be learned from or judged by."""
+    """A split has no usable image."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A training learns from `train`, chooses its best epoch by `validation`, and is judged by `test`, once.
+    """The images to train on, to choose the best epoch by (`validation`), and to test on once (`test`).
 
-    `validation_name` and `test_name` say which split of the data set that is: "train", "validation" or "test".
-    `warnings` are what is to be told of how they came about, each in one sentence.
+    `validation_name` and `test_name` say which split of the dataset that is: "train", "validation" or "test".
+    `warnings` has one sentence for each problem in how the splits were formed.
     """
 
     train: ImageSet
@@ -121,13 +121,13 @@ def load_split(
         size: height and width in pixels: of the model's image before its centre crop.
         columns: of the training split, whose classes these are too, matched by name; by default those of the files.
         split: which one it is, for the warnings.
-        warnings: gets a sentence on each kind of class that does not fit.
-        progress: is told (decoded, all) now and then.
-        folder: for the file; that of the system for temporary files where it is left out.
+        warnings: receives one sentence per kind of mismatched class.
+        progress: called with (decoded, total) from time to time.
+        folder: for the file; by default the system's temporary folder.
 
     Raises:
-        UserError: for a data set that is not for image classification, or has no image that can be decoded, or where
-            the disk has no room for them.
+        UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
+            disk has no room for them.
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
@@ -145,7 +145,7 @@ def _load_split(
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
     if columns.label not in schema.names or columns.image not in schema.names:
-        raise UnlabelledError(f"The {split} split has no column {columns.label!r} or none {columns.image!r}.")
+        raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
     count = sum(pq.read_metadata(file).num_rows for file in files)
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
@@ -182,7 +182,7 @@ def _load_split(
     warnings += misfits(split, columns, schema, unknown)
     usable = torch.from_numpy(np.flatnonzero(labels >= 0))
     if not len(usable):
-        raise UnlabelledError("None of the data set's images can be decoded, or none has a label.")
+        raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
     rows = torch.arange(count)
     data = ImageSet(
@@ -197,7 +197,7 @@ def _load_split(
 
 
 def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:
-    """What the decoded images of splits take on the disk, with so many images of `size` pixels in each.
+    """Bytes on disk of the decoded images of splits with `counts` images of `size` pixels each.
 
     `handed_on` to other processes they are written once more, also those that memory has room for.
     """
@@ -213,11 +213,11 @@ def _memory() -> int:
 
 
 def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
-    """Memory for so many pixels, or a file that looks like it."""
+    """An array in memory, or backed by a file if it is too large."""
     size = math.prod(shape)
     if size <= _memory():
         return np.empty(shape, dtype=np.uint8)
-    # It has a name, so that whoever measures the folder finds it.
+    # It has a name, so that measurements of the folder include it.
     with tempfile.NamedTemporaryFile(prefix=DECODING, suffix=".tmp", dir=folder, delete=False) as file:
         try:
             _claim_room(file, size)
@@ -225,9 +225,9 @@ def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
         except OSError as error:
             os.unlink(file.name)
             raise UserError(
-                f"The data set's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels, and "
-                f"the disk has no room for them ({error.strerror or error}): choose a smaller image size or a smaller "
-                "data set."
+                f"The dataset's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels and "
+                f"do not fit on the disk ({error.strerror or error}): choose a smaller image size or a smaller "
+                "dataset."
             ) from None
     weakref.finalize(images, Path(file.name).unlink, missing_ok=True)
     return images
@@ -241,7 +241,7 @@ def _claim_room(file: IO[bytes], size: int) -> None:
     """
     free = shutil.disk_usage(file.name).free
     if size > free * 0.9:
-        raise OSError(errno.ENOSPC, f"it has {free / 1e9:,.1f} GB")
+        raise OSError(errno.ENOSPC, f"{free / 1e9:,.1f} GB free")
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except (AttributeError, OSError) as error:
@@ -269,7 +269,7 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class SplitMembers:
-    """Which pictures each set of a training has, by their digests (int64, in the set's order), and of which split."""
+    """The pictures of each set of a training, by digest (int64, in the set's order), and their splits."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -279,7 +279,7 @@ class SplitMembers:
 
     @classmethod
     def of(cls, splits: Splits) -> "SplitMembers | None":
-        """None where the digests are not known."""
+        """None if the digests are unknown."""
         train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
         if train is None or validation is None or test is None:
             return None
@@ -291,7 +291,7 @@ class SplitMembers:
 
     @classmethod
     def load(cls, file: Path) -> "SplitMembers | None":
-        """None where there is no such file, or a damaged one."""
+        """None if the file is missing or damaged."""
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
@@ -309,26 +309,26 @@ def load_splits(
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> Splits:
-    """The splits of the configured data set, decoded to `size` pixels.
+    """The splits of the configured dataset, decoded to `size` pixels.
 
-    Validation images are drawn from the training images (stratified, seeded) unless the data set has validation and
-    test images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet,
-    whose test labels are secret; where it has neither, a fifth of the training images.
+    Validation images are drawn from the training images (stratified, seeded) unless the dataset has validation and test
+    images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet, whose
+    test labels are secret; where it has neither, a fifth of the training images.
 
     Where memory has no room for them they go to files in `folder`, which nobody else uses, and where a process that
     was killed may have left its own.
 
     Args:
-        training: names the data set.
+        training: names the dataset.
         size: height and width in pixels.
         classes: of the run, see `open_dataset`.
-        members: the pictures of a training that goes on: its sets stay as they were, and new pictures are left out.
-        progress: is told (decoded, all) of each split.
-        folder: for the files; that of the system for temporary files where it is left out.
+        members: the pictures of a resumed training: its sets stay as they were, and new pictures are not used.
+        progress: called with (decoded, total) for each split.
+        folder: for the files; by default the system's temporary folder.
 
     Raises:
-        UserError: where the data set cannot be read, has too few images, or lacks one of the members, or the disk has
-            no room for them.
+        UserError: if the dataset cannot be read, has too few images, or lacks one of the members, or the disk has no
+            room for them.
     """
     for left in folder.glob(f"{DECODING}*") if folder is not None else ():
         left.unlink(missing_ok=True)
@@ -366,12 +366,12 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
         held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
         train, validation = train.subset(rest), train.subset(held_out)
     if not len(train):
-        raise UserError(f"The data set {training.dataset!r} has too few images to learn from and to test with.")
+        raise UserError(f"The dataset {training.dataset!r} has too few images for training and testing.")
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
 
 
 def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
-    """The same sets of the same pictures, whatever was added to the data set or moved in it since."""
+    """The same sets of the same pictures as before, even if the dataset has changed since."""
     rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
     for split, data in sets.items():
         assert data.digests is not None
@@ -392,15 +392,18 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, data
     test = taken(members.test_name, members.test)
     if lost:
         raise UserError(
-            f"The data set {dataset!r} has changed since the training began: {lost:,} of its pictures "
-            "are gone or have another class; bring them back to go on, or start a new run."
+            f"The dataset {dataset!r} has changed since the training started: {lost:,} of its images "
+            "are missing or have another class; restore them to resume, or start a new run."
         )
     used = {"train", members.validation_name, members.test_name}
     added = sum(len(left) for (split, _), left in rows.items() if split in used)
     warnings: tuple[str, ...] = ()
     if added:
-        were = "picture was" if added == 1 else "pictures were"
-        warnings = (f"{added:,} {were} added to the data set since the training began: it goes on without.",)
+        were = "image was" if added == 1 else "images were"
+        warnings = (
+            f"{added:,} {were} added to the dataset after the training started and "
+            f"{'is' if added == 1 else 'are'} not used.",
+        )
     return Splits(
         sets["train"].subset(train),
         sets[members.validation_name].subset(validation),

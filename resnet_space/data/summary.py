@@ -1,4 +1,4 @@
-"""What one looks at before a training: how many images each class has, how large they are, and a few of them."""
+"""Summarise a dataset before training: the number of images per class, their size, and a few samples."""
 
 import io
 import os
@@ -21,18 +21,18 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 
 SAMPLES = 12
-SAMPLE_SIDE = 320  # pixels of the short side that are kept: a model of usual size sees no more
+SAMPLE_SIDE = 320  # maximum short side of a sample in pixels: usual models see no more
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
-PHOTOGRAPH = 224  # pixels that larger ones are shown at; He et al. 2015 train and test at it
-TEST_SHARE = 0.2  # of the training images, where a data set has nothing else to test with
-STORED = 256 / 224  # of the short side before the crop, as torchvision evaluates ResNets
+PHOTOGRAPH = 224  # input size in pixels for larger images, as in He et al. 2015
+TEST_SHARE = 0.2  # of the training images, if a dataset has no other test images
+STORED = 256 / 224  # short side before the crop relative to the crop, as in torchvision's evaluation of ResNets
 MIN_IMAGES_PER_CLASS = 10
 MAX_IMBALANCE = 10
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of the training split, small enough to be kept, and its class."""
+    """A reduced image of the training split, and its class."""
 
     image: Image.Image
     label: str
@@ -59,12 +59,12 @@ class DatasetSummary:
 
 
 def summarise(ref: DatasetRef) -> DatasetSummary:
-    """Read the labels of a data set, and a few images that are spread over its training split.
+    """Read the labels of a dataset, and a few images that are spread over its training split.
 
     Raises:
-        UserError: for a data set that cannot be read, or has no image that can be decoded.
+        UserError: for a dataset that cannot be read or contains no decodable image.
     """
-    with readable(f"The data set {ref.name!r}"):
+    with readable(f"The dataset {ref.name!r}"):
         dataset = open_dataset(ref)
         files, columns = dataset.files, dataset.columns
         counts: dict[str, list[int]] = {}
@@ -83,7 +83,7 @@ def summarise(ref: DatasetRef) -> DatasetSummary:
                 counts[split] = [found[i] for i in range(len(columns.classes))]
         samples = _samples(files["train"], columns)
     if not samples:
-        raise UserError(f"None of the first images of {ref.name!r} can be decoded.")
+        raise UserError(f"None of the first images in {ref.name!r} can be decoded.")
     side = round(median(sample.side for sample in samples))
     decoding = median(sample.seconds for sample in samples) / (os.cpu_count() or 1)
     return DatasetSummary(ref, columns.classes, counts, side, samples, tuple(warnings), decoding)
@@ -131,15 +131,15 @@ def _sample(encoded: bytes, label: str) -> Sample:
 
 
 def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str, object]]:
-    """The model with the image size that suits images of this short side, and the settings of TrainConfig with it.
+    """The model with a suitable image size for images of this short side, and the matching settings of TrainConfig.
 
     A network for small images sees small ones at their size, and photographs at its own: at 224 pixels it is slow, and
-    its features are poor. Whatever a network for photographs is to see goes to 224 pixels.
+    its features are poor. A network for photographs sees every image at its own size.
     """
     if model.input_size <= SMALL_IMAGE:
         small = {"crop": "padded", "batch_size": 64}
         return sized(model, SMALL_IMAGE if 40 < side <= SMALL_IMAGE else 32), small
-    return sized(model, PHOTOGRAPH), {"crop": "resized", "batch_size": 16}
+    return sized(model, model.input_size), {"crop": "resized", "batch_size": 16}
 
 
 def sized(model: ModelConfig, size: int) -> ModelConfig:
@@ -148,7 +148,7 @@ def sized(model: ModelConfig, size: int) -> ModelConfig:
 
 
 def learned_images(summary: DatasetSummary, validation_fraction: float) -> int:
-    """How many images are left to learn from when those to choose by and to test with are held out."""
+    """Number of training images left after validation and test images are held out."""
     left = float(sum(summary.counts["train"]))
     if not {"test", "validation"} & set(summary.counts):
         left *= 1 - TEST_SHARE
@@ -158,7 +158,7 @@ def learned_images(summary: DatasetSummary, validation_fraction: float) -> int:
 
 
 def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig) -> list[str]:
-    """What will hurt this training, each in one sentence that says what to do about it."""
+    """Problems of this training, each as one sentence that says what to do about it."""
     found = list(summary.warnings)
     train = summary.counts["train"]
     named = zip(summary.classes, train, strict=True)
@@ -176,25 +176,26 @@ def cautions(summary: DatasetSummary, model: ModelConfig, training: TrainConfig)
         )
     if learned_images(summary, training.validation_fraction) < training.batch_size:
         found.append(
-            f"A batch of {training.batch_size} is more than there are training images: choose a smaller batch size."
+            f"The batch size {training.batch_size} exceeds the number of training images: choose a smaller one."
         )
     if model.input_size > SMALL_IMAGE and model.image_size <= SMALL_IMAGE:
         left = -(-model.image_size // model.shape.reduction)
         found.append(
-            f"{model.architecture} is made for {model.input_size} px, and leaves {left} x {left} pixels of a "
-            f"{model.image_size} px image: choose {model.input_size} px, or a start for small images."
+            f"{model.architecture} is designed for {model.input_size} px and reduces a {model.image_size} px image to "
+            f"{left} x {left} positions: choose {model.input_size} px, or starting weights for small images."
         )
     if model.image_size >= 2 * summary.side:
         found.append(
-            f"The images have {summary.side} px and are enlarged to {model.image_size} px: that costs "
-            f"{(model.image_size / summary.side) ** 2:.0f} times the computation and shows nothing new"
-            + (", but it may be the size that the network learned at." if training.start else ".")
+            f"The images are enlarged from {summary.side} to {model.image_size} px: that takes "
+            f"{(model.image_size / summary.side) ** 2:.0f} times the computation and adds no detail"
+            + (", but the network may have been trained at this size." if training.start else ".")
         )
     if training.start is None and STRATEGIES[training.strategy].start == "needed":
         found.append(
-            f"The strategy {training.strategy} keeps parts of the network frozen or slow, and those are random here: "
-            "choose a trained start, or the strategy scratch."
+            f"The strategy {training.strategy} keeps parts of the network frozen or at low rates, and here "
+            "these parts are random: "
+            "choose trained weights to start from, or the strategy scratch."
         )
     if "test" not in summary.counts and "validation" not in summary.counts:
-        found.append("There are no test images: a fifth of the training images is held out to test with.")
+        found.append("There are no test images: a fifth of the training images is held out for testing.")
     return found

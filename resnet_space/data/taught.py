@@ -1,11 +1,11 @@
-"""Pictures that a visitor shows, class by class: a data set that changes by a few pictures at a time.
+"""Pictures that a visitor shows to teach classes: a dataset that changes by a few pictures at a time.
 
-It has the layout of every other data set that is brought here: one parquet file in the Hub's layout, whose classes are
-those that have pictures. Beside it `taught.json` has the order of all classes, also of those without a picture yet, and
-the name of the run that is taught with them. Both are replaced atomically, so a crash loses no picture. The file is
-written anew at each change, as one table, never as a list of pictures in Python: 1,000 pictures of 50 KB take 0.1 s.
+It has the layout of every other imported dataset: one parquet file in the Hub's layout, whose classes are those that
+have pictures. Beside it, `taught.json` holds the order of all classes, including empty ones, and the name of the run
+that is trained on them. Both are replaced atomically, so a crash loses no picture. The file is written anew at each
+change, as one table, never as a list of pictures in Python: 1,000 pictures of 50 KB take 0.1 s.
 
-A picture is known by its content. So nothing is there twice, and a picture that is shown for another class moves there.
+A picture is identified by its content: there are no duplicates, and a picture shown for another class moves there.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ LONGEST_NAME = 60  # characters of a class
 MOST_OF_A_NAME = 200  # characters of a file
 ROW_GROUP = 64  # pictures, which are read together
 COMPRESSION = {"image.bytes": "none", "image.path": "zstd", "label": "zstd"}  # pictures are compressed already
-THUMBNAIL = 112  # pixels, twice as many as it has on a page, as phones have several to one
-RECORDING = re.compile(r"recording-(\d+)-\d+\.jpg")  # the names of a camera's frames, by when the button was held
+THUMBNAIL = 112  # pixels, twice its size on the page, for high-density screens
+RECORDING = re.compile(r"recording-(\d+)-\d+\.jpg")  # file names of camera frames, by recording
 
 
 @dataclass(frozen=True)
 class TaughtClass:
-    """A class by its number, which stays when it is renamed."""
+    """A class, identified by a number that does not change when it is renamed."""
 
     id: int
     name: str
@@ -53,7 +53,7 @@ class TaughtPicture:
 
     @property
     def recording(self) -> int | None:
-        """Which recording of the camera it is of; the frames of one look alike. None for a file."""
+        """The camera recording that the frame belongs to (frames of one recording look alike); None for a file."""
         found = RECORDING.fullmatch(self.name)
         return int(found[1]) if found else None
 
@@ -72,13 +72,13 @@ class NewPicture:
 
 @dataclass(frozen=True)
 class TaughtSet:
-    """What a set's folder has.
+    """The content of a set's folder.
 
     Attributes:
-        folder: of it.
+        folder: of the set.
         classes: in the order in which they were made.
         pictures: in the order of the rows in the file, which is that in which they were added.
-        run: the name of the run that is taught; empty before there is one.
+        run: the name of the run that is trained on it; empty before there is one.
     """
 
     folder: Path
@@ -101,15 +101,15 @@ class TaughtSet:
         return [picture for picture in self.pictures if picture.class_id == class_id]
 
     def class_of(self, class_id: object) -> TaughtClass:
-        """Raises UserError where there is none of this number any more."""
+        """The class with this number. Raises UserError if it no longer exists."""
         for own in self.classes:
             if own.id == class_id:
                 return own
-        raise UserError("This class is not there any more: load the page again.")
+        raise UserError("This class no longer exists: reload the page.")
 
     @property
     def used_classes(self) -> tuple[TaughtClass, ...]:
-        """Those that have a picture: the classes of the data set."""
+        """The classes that have a picture: those of the dataset."""
         used = {picture.class_id for picture in self.pictures}
         return tuple(own for own in self.classes if own.id in used)
 
@@ -118,21 +118,21 @@ class TaughtSet:
         position = {own.id: i for i, own in enumerate(self.used_classes)}
         return [position[picture.class_id] for picture in self.pictures]
 
-    # Changes, each a new value; `write_set` puts it on the disk
+    # Changes: each returns a new set, which `write_set` saves
 
     def with_class(self, name: str) -> "TaughtSet":
-        """One class more. Raises UserError for a name that cannot be, or is taken."""
+        """Add a class. Raises UserError for a name that is invalid or taken."""
         free = max((own.id for own in self.classes), default=0) + 1
         return replace(self, classes=(*self.classes, TaughtClass(free, self._free_name(name))))
 
     def renamed(self, class_id: object, name: str) -> "TaughtSet":
-        """Raises UserError for a name that cannot be, or is taken."""
+        """Rename a class. Raises UserError for a name that is invalid or taken."""
         own = self.class_of(class_id)
         new = TaughtClass(own.id, self._free_name(name, own))
         return replace(self, classes=tuple(new if other == own else other for other in self.classes))
 
     def without_class(self, class_id: object) -> "TaughtSet":
-        """A class and its pictures go."""
+        """Remove a class and its pictures."""
         own = self.class_of(class_id)
         return replace(
             self,
@@ -141,12 +141,12 @@ class TaughtSet:
         )
 
     def without(self, ids: Iterable[str]) -> "TaughtSet":
-        """Some pictures go."""
+        """Remove some pictures."""
         gone = set(ids)
         return replace(self, pictures=tuple(picture for picture in self.pictures if picture.id not in gone))
 
     def moved(self, ids: Iterable[str], class_id: object) -> "TaughtSet":
-        """Some pictures are another class's from now on."""
+        """Move some pictures to another class."""
         own, gone = self.class_of(class_id), set(ids)
         return replace(
             self,
@@ -156,7 +156,7 @@ class TaughtSet:
         )
 
     def with_pictures(self, new: Iterable[NewPicture], class_id: object) -> "TaughtSet":
-        """More pictures of a class. One that is there already stays where it is in the order, and is this class's."""
+        """Add pictures to a class. An existing picture keeps its place in the order and moves to this class."""
         own = self.class_of(class_id)
         added = {picture.id: TaughtPicture(picture.id, own.id, picture.name) for picture in new}
         there = {picture.id for picture in self.pictures}
@@ -166,30 +166,30 @@ class TaughtSet:
     def _free_name(self, name: str, own: TaughtClass | None = None) -> str:
         plain = " ".join(str(name).split())
         if not plain or len(plain) > LONGEST_NAME or not plain.isprintable():
-            raise UserError(f"A class needs a name of 1 to {LONGEST_NAME} letters.")
+            raise UserError(f"A class name must have 1 to {LONGEST_NAME} printable characters.")
         if any(other.name.casefold() == plain.casefold() for other in self.classes if other != own):
-            raise UserError(f"There is a class named {plain!r} already: choose another name.")
+            raise UserError(f"A class named {plain!r} already exists: choose another name.")
         return plain
 
 
 def picture_id(content: bytes) -> str:
-    """Of a file, by its content."""
+    """The id of a file: a digest of its content."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def is_taught(folder: Path) -> bool:
-    """Whether a data set's folder is that of a set that is taught."""
+    """Whether a dataset folder holds a taught set."""
     return (folder / ABOUT).is_file()
 
 
 def open_set(folder: Path) -> TaughtSet:
-    """What is in a set's folder. Raises UserError where it is not there, or damaged."""
+    """Read a set's folder. Raises UserError if it is missing or damaged."""
     what = f"The pictures of {folder.name}"
     with readable(what):
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"There is no set of pictures named {folder.name} any more: begin a new one.") from None
+            raise UserError(f"The set of pictures {folder.name} no longer exists: start a new one.") from None
         found = TaughtSet(
             folder, tuple(TaughtClass(int(own["id"]), str(own["name"])) for own in about["classes"]), (), about["run"]
         )
@@ -223,18 +223,18 @@ def _ids_and_names(folder: Path) -> tuple[tuple[str, ...], list[tuple[str, int, 
 
 
 def write_set(changed: TaughtSet, before: TaughtSet | None = None, new: Iterable[NewPicture] = ()) -> None:
-    """Put a set on the disk, as it is after a change.
+    """Write a set to disk after a change.
 
     Args:
         changed: the set.
-        before: what is on the disk; None where there is nothing yet.
-        new: those of its pictures that were not there.
+        before: the set as it is on disk; None if there is none yet.
+        new: the added pictures.
 
     Raises:
-        UserError: where it cannot be written; then what was there is there.
+        UserError: if it cannot be written; then the old set stays.
     """
     write_about(changed)
-    with in_a_sentence(f"The pictures of {changed.name} cannot be kept"), readable(f"The data set {changed.name}"):
+    with in_a_sentence(f"The pictures of {changed.name} cannot be saved"), readable(f"The dataset {changed.name}"):
         if not changed.pictures:
             (changed.folder / FILE).unlink(missing_ok=True)
             return
@@ -246,9 +246,9 @@ def write_set(changed: TaughtSet, before: TaughtSet | None = None, new: Iterable
 
 
 def write_about(changed: TaughtSet) -> None:
-    """The same where only the classes' order or the run's name has changed."""
+    """As `write_set`, if only the order of the classes or the run's name has changed."""
     about = {"classes": [vars(own) for own in changed.classes], "run": changed.run}
-    what = f"The pictures of {changed.name} cannot be kept"
+    what = f"The pictures of {changed.name} cannot be saved"
     with in_a_sentence(what), replaced_atomically(changed.folder / ABOUT) as file:
         file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
@@ -265,7 +265,7 @@ def _table(changed: TaughtSet, before: Sequence[TaughtPicture], new: Mapping[str
     added = [new[picture.id] for picture in changed.pictures if picture.id not in there]
     rows = [{"bytes": picture.content, "path": picture.name[:MOST_OF_A_NAME]} for picture in added]
     parts.append(pa.array(rows, image))
-    # What was there comes first, in its order, and so it is in the set.
+    # Existing pictures come first, in the same order as in the set.
     return pa.table([pa.chunked_array(parts, image), pa.array(changed.labels(), pa.int64())], schema=schema)
 
 
@@ -276,7 +276,7 @@ def read_pictures(found: TaughtSet, ids: Iterable[str]) -> Iterator[tuple[str, b
     wanted = set(ids)
     if not wanted or not (found.folder / FILE).exists():
         return
-    with readable(f"The data set {found.name}"), pq.ParquetFile(found.folder / FILE) as parquet:
+    with readable(f"The dataset {found.name}"), pq.ParquetFile(found.folder / FILE) as parquet:
         first = 0
         for group in range(parquet.num_row_groups):
             last = first + parquet.metadata.row_group(group).num_rows

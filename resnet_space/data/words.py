@@ -1,4 +1,4 @@
-"""What the sentences about names, images and splits have in common."""
+"""Helpers for sentences about names, images and splits."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: runs go there and come from there."""
+"""The Hugging Face Hub: push and pull runs."""
 
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import describe_model, pull_run, search_models

@@ -37,7 +37,7 @@ CONFUSION = f"{FIGURES}/confusion_matrix.png"
 RESIDUALS = f"{FIGURES}/residual_profile.png"
 PICTURES = {
     CURVES: "Loss by iteration and accuracy by epoch",
-    CONFUSION: "Confusion matrix of the test images: rows are true classes, columns predicted ones",
+    CONFUSION: "Confusion matrix on the test images: rows are true classes, columns are predicted classes",
     RESIDUALS: "Residual profile: how much each block changes its input",
 }
 TEMPLATE = "card.md.jinja"
@@ -46,7 +46,7 @@ PROFILE_IMAGES = 64
 MOST_CLASSES = 40  # in the figure of the confusion matrix
 NAMED_CLASSES = 12
 
-# The Hub's data set that a bundled one is a part of.
+# The Hub's dataset that a bundled one is a part of.
 PART_OF = {"cifar10-mini": "uoft-cs/cifar10"}
 
 
@@ -62,7 +62,7 @@ def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None
 
     Args:
         run: trained or not.
-        repo_id: where on the Hub it is, or will be: its own lines of Python then pull it.
+        repo_id: its repository on the Hub, if any: the Python example then pulls it.
         space: the Space to link to.
     """
     from resnet_space.plots import figures  # brings matplotlib
@@ -96,7 +96,7 @@ def card_text(
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     environment.filters |= {
         "markdown": markdown_text,
-        "percent": "{:.2%}".format,
+        "percent": lambda share: f"{100 * share:.2f} %",
         "points": lambda share: f"{100 * share:.1f}",
     }
     return environment.get_template(TEMPLATE).render(
@@ -172,12 +172,12 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
 
 
 def _is_published(run: Run, metrics: list[Metric]) -> bool:
-    """Whether its weights were trained elsewhere, as they are."""
+    """Whether its weights are published ones, without further training."""
     return run.config.training.dataset == IMAGENET and not metrics
 
 
 def _notice(run: Run) -> str:
-    """The origin and licence of weights from elsewhere that are in it; nothing where there are none."""
+    """The origin and licence of third-party weights in the run; empty if there are none."""
     try:
         return (run.path / NOTICE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -185,18 +185,18 @@ def _notice(run: Run) -> str:
 
 
 def _licence(run: Run) -> str:
-    """By its SPDX name, as a notice's first line has it."""
+    """The SPDX name from the first line of the notice."""
     first = _notice(run).partition("\n")[0]
     return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
 
 
 def _hub_dataset(name: str) -> str | None:
-    """Its id on the Hub, if it is there."""
+    """The dataset's id on the Hub, if it is there."""
     return name if "/" in name else PART_OF.get(name)
 
 
 def _base_model(run: Run) -> str | None:
-    """The Hub's repository of the weights that it started from, if they are from there."""
+    """The Hub repository of the starting weights, if they come from the Hub."""
     start = run.config.training.start
     if start is None:
         return None
@@ -208,29 +208,29 @@ def _base_model(run: Run) -> str | None:
 
 
 def _optimizer_words(training: TrainConfig) -> str:
-    # A phase that takes steps takes AdamW's where a solver was chosen.
+    # If a solver was chosen, phases that are trained in steps use AdamW.
     optimizer = f"SGD with Nesterov momentum {training.momentum:g}" if training.optimizer == "sgd" else "AdamW"
     words = f"{optimizer}, weight decay {training.weight_decay:g}, {training.schedule} schedule"
-    words += f" with {training.warmup:.0%} warm-up" if training.schedule in ("cosine", "one-cycle") else ""
+    words += f" with {100 * training.warmup:.0f} % warm-up" if training.schedule in ("cosine", "one-cycle") else ""
     extras = [
         f"label smoothing {training.label_smoothing:g}" if training.label_smoothing else "",
-        f"gradients clipped at norm {training.clip_norm:g}" if training.clip_norm else "",
-        f"a moving average of the weights, decay {training.ema:g}" if training.ema else "",
-        f"early stopping after {training.patience} epochs without a better one" if training.patience else "",
+        f"gradient clipping at norm {training.clip_norm:g}" if training.clip_norm else "",
+        f"exponential moving average of the weights with decay {training.ema:g}" if training.ema else "",
+        f"early stopping after {training.patience} epochs without improvement" if training.patience else "",
     ]
     return "; ".join([words, *filter(None, extras)]) + "."
 
 
 def _augmentation_words(training: TrainConfig) -> str:
-    crop = f"random crops of images padded by {training.crop_padding} pixels"
+    crop = f"random crops after padding by {training.crop_padding} pixels"
     if training.crop == "resized":
-        crop = f"random crops of at least {training.min_crop_area:.0%} of the area, resized"
+        crop = f"random resized crops of at least {100 * training.min_crop_area:.0f} % of the area"
     extras = [
-        "half of them mirrored" if training.flip else "",
+        "random horizontal flips" if training.flip else "",
         f"MixUp with alpha {training.mixup:g}" if training.mixup else "",
         f"CutMix with alpha {training.cutmix:g}" if training.cutmix else "",
     ]
-    return "Augmented by " + ", ".join([crop, *filter(None, extras)]) + "."
+    return "Augmentation: " + ", ".join([crop, *filter(None, extras)]) + "."
 
 
 # Figures
@@ -251,7 +251,7 @@ def _confusion_figure(run: Run) -> "Figure | None":
 
 
 def _residual_figure(run: Run, metrics: list[Metric]) -> "Figure | None":
-    """Measured on some test images; None where there are no weights, no shortcuts, or no images on this machine."""
+    """Measured on some test images; None without weights, without shortcuts, or without images on this machine."""
     from resnet_space.plots import figures
 
     test, training = last_metric(metrics, "test"), run.config.training

@@ -1,4 +1,4 @@
-"""What a stranger's repository may say: its file names, its `config.json`, its `metrics.jsonl`.
+"""Validate an untrusted repository: its file names, `config.json` and `metrics.jsonl`.
 
 Everything is checked once, when it is pulled, so that the rest of the app can rely on it.
 """
@@ -18,31 +18,31 @@ from resnet_space.models.registry import entries
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
-MAX_TEXT = 200  # characters of a class's or a data set's name
+MAX_TEXT = 200  # characters of a class's or a dataset's name
 MAX_LINES = 200_000  # of metrics; a training of this app writes some thousands
 
 Kind = Literal["run", "timm"]
 
 
 class _WrongError(ValueError):
-    """What is wrong, as the end of a sentence."""
+    """The problem, as the end of a sentence."""
 
 
 def require_safe_names(what: str, paths: Iterable[str]) -> None:
-    """Refuse a repository with a file name that leads out of its folder, on any system. Raises HubError."""
+    """Refuse a repository with a file name that points outside its folder on any system. Raises HubError."""
     for path in paths:
         parts = path.split("/")
         if "\\" in path or "\0" in path or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
-            raise HubError(f"{what} cannot be used, as a file's name leads out of its folder ({path[:80]!r}).")
+            raise HubError(f"{what} cannot be used because a file name points outside its folder ({path[:80]!r}).")
 
 
 # config.json
 
 
 def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
-    """What a repository's `config.json` describes: a run of this app, or a model of timm's.
+    """Parse a repository's `config.json`: a run of this app, or a timm model.
 
-    Of timm's, `training` says only what the model was trained on where that is known.
+    For a timm model, `training` holds only the training dataset, if known.
 
     Args:
         what: the sentence's subject, such as "The model ann/bees".
@@ -60,13 +60,13 @@ def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
             return "run", _checked(RunConfig.from_json(data))
         if "architecture" in data:
             return "timm", _checked(_timm_config(data))
-        raise _WrongError(f"its {CONFIG} is neither a run's nor timm's")
+        raise _WrongError(f"its {CONFIG} is in neither this app's nor timm's format")
     except _WrongError as error:
-        raise HubError(f"{what} cannot be used, as {error}.") from None
+        raise HubError(f"{what} cannot be used because {error}.") from None
     except UserError as error:
         raise HubError(f"{what} cannot be used: {shortened(str(error), 200)}") from None
     except (ValueError, RecursionError):  # not UTF-8, or not JSON
-        raise HubError(f"{what} cannot be used, as its {CONFIG} is not JSON.") from None
+        raise HubError(f"{what} cannot be used because its {CONFIG} is not JSON.") from None
 
 
 def _require_no_code(data: dict[str, Any]) -> None:
@@ -77,24 +77,24 @@ def _require_no_code(data: dict[str, Any]) -> None:
         if isinstance(value, dict):
             for key in ("auto_map", "custom_pipelines", "trust_remote_code"):
                 if value.get(key):
-                    raise _WrongError(f"its {CONFIG} asks for code to be run ({key}), which is never done")
+                    raise _WrongError(f"its {CONFIG} asks to run code ({key}), which is never allowed")
             rest.extend(value.values())
         elif isinstance(value, list):
             rest.extend(value)
 
 
 def _checked(config: RunConfig) -> RunConfig:
-    """What is valid, but could do harm here."""
+    """Reject values that are valid but could do harm here."""
     model, training = config.model, config.training
     if len(model.classes) > MAX_CLASSES:
-        raise _WrongError(f"it has {len(model.classes):,} classes, and at most {MAX_CLASSES:,} are allowed")
+        raise _WrongError(f"it has {len(model.classes):,} classes, more than the maximum of {MAX_CLASSES:,}")
     chosen = (training.dataset_config, training.dataset_revision, training.dataset_label, training.dataset_image)
     for name in (*model.classes, training.dataset, *(part or "" for part in chosen)):
         # Line breaks and other control characters, and halves of characters, which cannot be written.
         if len(name) > MAX_TEXT or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise _WrongError(f"a name in its {CONFIG} is too long or unreadable ({quoted(name)})")
     if training.start is not None and not NAME_PATTERN.fullmatch(training.start):
-        raise _WrongError(f"its start {quoted(training.start)} cannot name a run")
+        raise _WrongError(f"its start {quoted(training.start)} is not a valid run name")
     return config
 
 
@@ -103,9 +103,9 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     architecture, count = data["architecture"], data.get("num_classes")
     allowed = [name for name, entry in entries().items() if entry.timm]
     if architecture not in allowed:
-        raise _WrongError(f"its architecture is {quoted(architecture)}, and not one of {', '.join(allowed)}")
+        raise _WrongError(f"its architecture {quoted(architecture)} is not one of {', '.join(allowed)}")
     if data.get("model_args"):
-        raise _WrongError(f"its {architecture} is built with arguments of timm's own (model_args)")
+        raise _WrongError(f"its {architecture} is built with timm-specific arguments (model_args)")
     pretrained = data.get("pretrained_cfg", {})
     if not isinstance(pretrained, dict):
         raise _WrongError(f"its {CONFIG} has a pretrained_cfg that is not an object")
@@ -115,13 +115,13 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
         # As timm infers it.
         names = imagenet_classes() if count == 1_000 else [f"class {i}" for i in range(count)]
     if not isinstance(names, list | tuple) or (count is not None and count != len(names)):
-        raise _WrongError(f"its {CONFIG} does not say which classes it has, 2 to {MAX_CLASSES:,}")
+        raise _WrongError(f"its {CONFIG} does not list its 2 to {MAX_CLASSES:,} classes")
     size, crop = pretrained.get("input_size", [3, 224, 224]), pretrained.get("crop_pct", 0.875)
     square = isinstance(size, list) and len(size) == 3 and size[0] == 3 and size[1] == size[2]
     if not square or not isinstance(size[1], int):
-        raise _WrongError(f"its images are {quoted(size)}, and not square with 3 channels")
+        raise _WrongError(f"its input size {quoted(size)} is not square with 3 channels")
     if not isinstance(crop, int | float) or not 0.2 <= crop <= 1:
-        raise _WrongError(f"its crop_pct is {quoted(crop)}, and not from 0.2 to 1")
+        raise _WrongError(f"its crop_pct {quoted(crop)} is not from 0.2 to 1")
     model = ModelConfig(
         architecture,
         tuple(names),
@@ -143,25 +143,27 @@ def _three(values: object) -> tuple[float, float, float]:
 
 
 def require_valid_metrics(what: str, content: bytes, *, evaluated: bool = False) -> None:
-    """Refuse metrics that some page could not show: each line must be one that a trainer writes, of finite numbers.
+    """Refuse metrics that a page could not show: each line must be one that a trainer writes, with finite numbers.
 
     Args:
         what: the sentence's subject.
         content: of `metrics.jsonl`.
-        evaluated: whether an evaluation lies beside it, so that the test's scores are looked for.
+        evaluated: whether the run has an evaluation, so that test scores are required.
 
     Raises:
         HubError: saying which line is wrong.
     """
     lines = content.splitlines()
     if len(lines) > MAX_LINES:
-        raise HubError(f"{what} cannot be used, as its {METRICS} has {len(lines):,} lines, more than {MAX_LINES:,}.")
+        raise HubError(
+            f"{what} cannot be used because its {METRICS} has {len(lines):,} lines, more than {MAX_LINES:,}."
+        )
     metrics = []
     for number, line in enumerate(lines, 1):
         try:
             metrics.append(metric_of(line, whole=True))
         except MetricError as error:
-            raise HubError(f"{what} cannot be used, as line {number} of its {METRICS} {error}.") from None
+            raise HubError(f"{what} cannot be used because line {number} of its {METRICS} {error}.") from None
     test = last_metric(metrics, "test")
     if evaluated and (test is None or not {"top5_accuracy", "ece", "macro_f1"} <= set(test)):
-        raise HubError(f"{what} cannot be used, as its {METRICS} lacks the scores of its test.")
+        raise HubError(f"{what} cannot be used because its {METRICS} lacks test scores.")

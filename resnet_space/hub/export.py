@@ -1,4 +1,4 @@
-"""Run -> an ONNX file (https://onnx.ai) that stands on its own: other languages run it, without this package.
+"""Export a run to a self-contained ONNX file (https://onnx.ai) that runs in other languages, without this package.
 
 From a shell: `python -m resnet_space.hub.export RUN_DIR FILE`.
 
@@ -43,7 +43,7 @@ TOLERANCE = 1e-4  # of the largest logit; rounding makes about 1e-6, and more in
 class OnnxExport:
     """A checked ONNX file.
 
-    `largest_difference` is how far its logits were from PyTorch's on random images, at most, as a share of the largest
+    `largest_difference` is the largest difference from PyTorch's logits on random images, as a fraction of the largest
     absolute logit.
     """
 
@@ -57,7 +57,7 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
     `tell` is called with each of `STAGES` as it begins.
 
     Raises:
-        UserError: as `write_onnx`, or if that process failed or was ended.
+        UserError: as `write_onnx`, or if that process failed or was killed.
     """
     command = [sys.executable, "-m", "resnet_space.hub.export", str(run.path), str(path.absolute())]
     folder = Path(__file__).parents[2]  # where Python finds this package
@@ -75,13 +75,13 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
         if process.wait():
             errors.seek(0)
             said = errors.read().strip().splitlines()
-            how = f"The export of {run.name} was ended with the status {process.returncode}."
+            how = f"The export of {run.name} failed with exit status {process.returncode}."
             raise UserError(said[-1] if said else how)
     return OnnxExport(path, float(line.split()[-1]))
 
 
 def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage: None) -> OnnxExport:
-    """Write the run's model as a single ONNX file, replacing `path`, once it was seen to give the model's logits.
+    """Write the run's model as a single ONNX file, replacing `path`, after checking that it gives the model's logits.
 
     No other thread may use torch meanwhile: tracing changes state that all threads share. Two exports at once fail, and
     so does a training, now and then.
@@ -109,7 +109,7 @@ def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage
         if not difference <= TOLERANCE:  # and not ">", which NaN would pass
             raise UserError(
                 f"The ONNX file of {run.name} was not kept: its logits differ from PyTorch's by {difference:.2g} of "
-                f"the largest logit, and at most {TOLERANCE:g} is allowed."
+                f"the largest logit, above the tolerance of {TOLERANCE:g}."
             )
     return OnnxExport(path, difference)
 
@@ -181,17 +181,17 @@ def _largest_difference(file: Path, batches: "list[Tensor]", expected: "list[Ten
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.hub.export", description="Write a run's model as an ONNX file, and check it."
+        prog="python -m resnet_space.hub.export", description="Export a run's model to ONNX and check the result."
     )
-    parser.add_argument("run", metavar="RUN_DIR", help="the run's folder, with its weights")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the ONNX file to write; one that is there is replaced")
+    parser.add_argument("run", metavar="RUN_DIR", help="folder of the run, with its weights")
+    parser.add_argument("file", metavar="FILE", type=Path, help="ONNX file to write; an existing file is replaced")
     arguments = parser.parse_args()
     try:
         export = write_onnx(Run.open(arguments.run), arguments.file, lambda stage: print(stage, flush=True))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The largest difference from PyTorch's logits, as a share of the largest: {export.largest_difference}")
+    print(f"Largest difference from PyTorch's logits, as a fraction of the largest logit: {export.largest_difference}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The app's side of a training elsewhere: what a job says goes into the run's folder as if it trained here."""
+"""The app's side of a remote training: write the output of a job to the run's folder as if it trained here."""
 
 import shutil
 import tempfile
@@ -33,7 +33,7 @@ from resnet_space.runs import (
 
 STOP_LOOK_SECONDS = 1.0
 ENDED = (JobStage.COMPLETED, JobStage.CANCELED, JobStage.ERROR, JobStage.DELETED)
-AGAIN_SECONDS = (5.0, 20.0, 60.0, 120.0)  # after which a broken connection is tried anew
+AGAIN_SECONDS = (5.0, 20.0, 60.0, 120.0)  # delays before retries of a broken connection
 
 
 class Follower(threading.Thread):
@@ -58,7 +58,7 @@ class Follower(threading.Thread):
             self.has_begun.set()
 
     def _follow_to_its_end(self) -> bool:
-        """Whether it is over, as the job ended, cannot be reached or is followed by another; else once more."""
+        """Whether following is over because the job ended, is unreachable or is followed by another app; else retry."""
         run = self.followed
         try:
             with run.training_lock():
@@ -77,20 +77,20 @@ class Follower(threading.Thread):
                     self._over.set()
                 run.withdraw_stop()
                 run.append_metric({"event": "end", **end, "time": round(time.time(), 1)})
-        except HubError as error:  # the job may still train: without an end the page offers to follow it anew
+        except HubError as error:  # the job may still train: without an "end", the page offers to follow it again
             self._note(str(error))
-        except UserError as error:  # another one follows it already, or the machine lacks something for the moment
+        except UserError as error:  # another app already follows it, or a system error may pass
             if error.passing:
                 raise
         return True
 
     def _follow_on(self) -> Metric:
-        """Follow the job over what breaks the connection for a while."""
+        """Follow the job across temporary connection failures."""
         for wait in AGAIN_SECONDS:
             try:
                 return self._follow()
             except HubError as error:
-                self._note(f"{error} Once more in {wait:.0f} s.")
+                self._note(f"{error} Retrying in {wait:.0f} s.")
                 time.sleep(wait)
         return self._follow()
 
@@ -99,9 +99,9 @@ class Follower(threading.Thread):
             log.write(masked(words.rstrip()) + "\n")
 
     def _follow(self) -> Metric:
-        """Append what the job says; at its end bring its weights. Returns how it ended. Raises HubError, UserError."""
+        """Append the job's metrics; at its end fetch its weights. Returns how it ended. Raises HubError, UserError."""
         run, job = self.followed, self.job
-        known = len(run.metrics())  # of a job that was followed before: its log begins anew
+        known = len(run.metrics())  # if the job was followed before, its log starts again from the beginning
         how: Metric | None = None
         for line in self._lines():
             metric = logged_metric(line)
@@ -116,9 +116,9 @@ class Follower(threading.Thread):
         with translated_errors(self._request()):
             status = hub_api(self._token).inspect_job(job_id=job.id, namespace=job.namespace).status
         if how is None and status.stage not in ENDED:
-            raise HubError(f"The log of the job of {run.name} broke off while it trains.")
+            raise HubError(f"The log of the job of {run.name} was interrupted while it trains.")
         brought = self._bring()
-        if how is None and (end := last_metric(brought, "end")):  # the log broke off before it was said
+        if how is None and (end := last_metric(brought, "end")):  # the log was interrupted before that line
             for metric in brought[len(run.metrics()) :]:
                 if metric["event"] != "end":
                     run.append_metric(metric)
@@ -128,7 +128,7 @@ class Follower(threading.Thread):
         if status.stage == JobStage.CANCELED:
             return {"status": "stopped"}
         message = f": {masked(status.message)}" if status.message else ""
-        return {"status": "failed", "reason": f"The job on the Hub ended before the training did{message}."}
+        return {"status": "failed", "reason": f"The Hugging Face job ended before the training finished{message}."}
 
     def _lines(self) -> Iterator[str]:
         """The lines of the job's log until it has ended."""
@@ -137,7 +137,7 @@ class Follower(threading.Thread):
             yield from api.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
 
     def _stop_where_asked(self) -> bool:
-        """Whether nothing is left to be stopped."""
+        """Whether nothing is left to stop."""
         if not self._over.is_set() and self.followed.stop_requested():
             with suppress(HubError), translated_errors(self._request()):  # else once more in a moment
                 hub_api(self._token).cancel_job(job_id=self.job.id, namespace=self.job.namespace)
@@ -145,11 +145,11 @@ class Follower(threading.Thread):
         return self._over.is_set()
 
     def _bring(self) -> list[Metric]:
-        """Fetch what the job pushed, if it came so far, and check it as any pull is. Returns its metrics.
+        """Fetch what the job pushed, if anything, and check it like any pull. Returns its metrics.
 
         Raises:
-            HubError: if it cannot be had.
-            UserError: if it is not what the job should have pushed.
+            HubError: if it cannot be fetched.
+            UserError: if it does not match the job.
         """
         run, request = self.followed, self._request()
         with translated_errors(request):

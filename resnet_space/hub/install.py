@@ -1,7 +1,7 @@
-"""From the files of a stranger's repository to a run: which are wanted, how large they may be, whether they fit.
+"""Turn the files of an untrusted repository into a run: select the files, limit their size, check that they fit.
 
-Weights only come as safetensors, as a pickle can run code. The run appears when all of it was checked and its model was
-loaded.
+Weights are only accepted as safetensors because a pickle can run code. The run appears once it is checked and its model
+is loaded.
 """
 
 import os
@@ -51,12 +51,12 @@ _MAX_FIGURE_BYTES = 5_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def model_request(
-    repo_id: str, revision: str | None, instead: str = "use a model that is on this machine"
-) -> HubRequest:
-    """As messages speak of it. Raises HubError for what cannot be a revision."""
+def model_request(repo_id: str, revision: str | None, instead: str = "use a model on this machine") -> HubRequest:
+    """The request as messages describe it. Raises HubError for an invalid revision."""
     if revision is not None and not is_revision(revision):
-        raise HubError(masked(f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."))
+        raise HubError(
+            masked(f"{revision!r} is not a valid revision: use a branch, a tag or a full commit hash of 40 digits.")
+        )
     return HubRequest(f"The model {repo_id}", repo_id, revision, instead)
 
 
@@ -64,7 +64,7 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
     """(commit, bytes of each file of a run in a repository, whether it is private); no other file matters.
 
     Raises:
-        HubError: if it has no safetensors, a file that is too large, or a file name that leads out of its folder.
+        HubError: if it has no safetensors, a file that is too large, or a file name that points outside its folder.
     """
     what, repo_id = request.what, request.page
     info = hub_api(token).model_info(repo_id, revision=request.revision, files_metadata=True, timeout=TIMEOUT)
@@ -72,17 +72,18 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     require_safe_names(what, sizes)
     if WEIGHTS not in sizes:
-        raise HubError(f"{what} has no {WEIGHTS}, and other formats are not read, as they can run code.")
+        raise HubError(f"{what} has no {WEIGHTS}, and other formats are not loaded because they can run code.")
     if sizes[WEIGHTS] > MAX_BYTES:
-        raise HubError(f"The {WEIGHTS} of {repo_id} has {sizes[WEIGHTS] / 1e9:.3g} GB, which cannot be right.")
+        raise HubError(f"The {WEIGHTS} of {repo_id} has {sizes[WEIGHTS] / 1e9:.3g} GB, which is not plausible.")
     figures = [path for path in sizes if FIGURE_PATTERN.fullmatch(path)]
     if len(figures) > MAX_FIGURES:
-        raise HubError(f"{what} cannot be used, as it has {len(figures)} figures, more than {MAX_FIGURES}.")
+        raise HubError(f"{what} cannot be used because it has {len(figures)} figures, more than {MAX_FIGURES}.")
     limits = _LIMITS | dict.fromkeys(figures, _MAX_FIGURE_BYTES)
     for path, limit in limits.items():
         if sizes.get(path, 0) > limit:
             raise HubError(
-                f"{what} cannot be used, as its {path} has {sizes[path] / 1e6:,.0f} MB, more than {limit / 1e6:.0f}."
+                f"{what} cannot be used because its {path} has {sizes[path] / 1e6:,.0f} MB, more than "
+                f"{limit / 1e6:.0f}."
             )
     statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
     wanted_files = (CONFIG, CARD, NOTICE, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
@@ -92,18 +93,18 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
 def install(
     what: str, files: Mapping[str, Path], config: RunConfig, source: Source, root: Path, names: Iterator[str]
 ) -> Run:
-    """Write a run in a folder of its own, and move it to its place once all of it was checked.
+    """Write a run to a temporary folder, and move it into place once it is checked.
 
     Args:
         what: the sentence's subject, such as "The model ann/bees".
         files: the downloaded files by their names in the run.
         config: the run's.
-        source: where they are from.
+        source: their origin.
         root: the folder of the runs.
-        names: for the run; the first that is free is taken.
+        names: for the run; the first free one is used.
 
     Raises:
-        HubError: if a file is not what it should be. Then nothing is left behind.
+        HubError: if a file is invalid. Then nothing is left behind.
     """
     root.mkdir(parents=True, exist_ok=True)
     name = next(names)
@@ -133,12 +134,13 @@ def install(
             name = next(names, "")
             if not name:
                 raise HubError(
-                    f"{taken.name if taken else path.name} on this machine is something else: rename it first."
+                    f"{taken.name if taken else path.name} already exists on this machine and is something "
+                    "else: rename it first."
                 )
 
 
 def _copy_weights(what: str, file: Path, run: Run) -> None:
-    """All tensors and nothing else, once they are known to fit.
+    """Copy all tensors and nothing else, after checking that they fit.
 
     BatchNorm's counters may be missing: older files have none, and inference does not use them.
     """
@@ -154,7 +156,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         with suppress(OSError):  # perhaps it is damaged only here: the cache has it behind a link
             file.resolve().unlink()
             file.unlink()
-        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another, or try again.") from None
+        raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another model, or try again.") from None
     counters = {
         name: value
         for name, value in run.config.model.build().state_dict().items()
@@ -167,7 +169,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         raise HubError(f"{what} cannot be used: {error}") from None
     state = model.state_dict()
     if not all(value.isfinite().all() for value in state.values()):
-        raise HubError(f"{what} cannot be used, as its {WEIGHTS} has values that are not finite numbers.")
+        raise HubError(f"{what} cannot be used because its {WEIGHTS} contains values that are not finite.")
     if any(weights[name].dtype != value.dtype for name, value in state.items() if name in weights):
         run.save_weights(state)  # float16 and the like: everything here is float32
 
@@ -182,9 +184,9 @@ def _check_rest(what: str, run: Run, files: Mapping[str, Path]) -> None:
         raise HubError(f"{what} cannot be used: {error}") from None
     for file in files:
         if FIGURE_PATTERN.fullmatch(file) and not (run.path / file).read_bytes().startswith(_PNG):
-            raise HubError(f"{what} cannot be used, as its {file} is not a PNG.")
+            raise HubError(f"{what} cannot be used because its {file} is not a PNG.")
     for text in {CARD, NOTICE} & set(files):
         try:
             (run.path / text).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise HubError(f"{what} cannot be used, as its {text} is not UTF-8 text.") from None
+            raise HubError(f"{what} cannot be used because its {text} is not UTF-8 text.") from None

@@ -1,10 +1,10 @@
-"""Train a run on a GPU of the Hub: Hugging Face Jobs, at the expense of who asks for it.
+"""Train a run on a Hub GPU with Hugging Face Jobs, at the user's expense.
 
-The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer
-(`python -m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, says each metric in its log,
-and pushes the run now and then and at its end (`published.py`). Here, a `Follower` (`follower.py`) appends the metrics
-to the run's folder, as a trainer would, and brings the weights when they are there. A run that came back from a job is
-a run like any other.
+The run's configuration and the weights that it starts from go to a repository; the job starts the same trainer (`python
+-m resnet_space.train RUN_DIR --hub REPO`) in the image of a Space of this app, writes each metric to its log, and
+pushes the run from time to time and at the end (`published.py`). Here, a `Follower` (`follower.py`) appends the metrics
+to the run's folder, as a trainer would, and fetches the weights when they are ready. A run that returns from a job is a
+run like any other.
 """
 
 import json
@@ -20,26 +20,26 @@ from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
 
-SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space of this app, whose image jobs run in
-APP_IN_IMAGE = "/home/user/app"  # where a Space's image has its repository, whatever folder a job starts in
+SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space with this app, whose image the jobs use
+APP_IN_IMAGE = "/home/user/app"  # the repository's folder in a Space's image
 START_FILE = "start.safetensors"  # in the repository, until the job has read it
 MIN_MINUTES = 5  # to set up, to train, and to push
-MAX_MINUTES = 8 * 60  # as long as a visitor's sign-in lasts, with which the job pushes
-SETUP_SECONDS = 90.0  # until a job computes: the image is fetched, PyTorch imported, the data decoded
+MAX_MINUTES = 8 * 60  # the lifetime of a visitor's sign-in, which the job pushes with
+SETUP_SECONDS = 90.0  # before a job trains: pulling the image, importing PyTorch, decoding the data
 
 # Peak bfloat16 (T4: float16) TFLOP/s without sparsity, from NVIDIA's data sheets.
 PEAK_TFLOPS = {"T4": 65, "L4": 121, "A10G": 70, "L40S": 362, "A100": 312, "H100": 989, "H200": 989, "RTX PRO 6000": 504}
-EFFICIENCY = 0.15  # of it, that small convolutions reach; a guess on the careful side
-STEP_SECONDS = 0.015  # of a step that computes next to nothing: starting its kernels
+EFFICIENCY = 0.15  # of the peak, for small convolutions; a conservative guess
+STEP_SECONDS = 0.015  # minimum per step, for launching kernels
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """A kind of machine that jobs run on.
+    """A type of machine for jobs.
 
     Attributes:
         name: as the Hub knows it.
-        words: for people, with the GPU and its memory.
+        words: for display, with the GPU and its memory.
         price_per_hour: in US dollars.
         tflops: peak of its GPUs; 0 for a machine without one.
     """
@@ -56,7 +56,7 @@ class Flavour:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the Hub that trains a run: kept in the run's folder, without a token."""
+    """A Hugging Face job that trains a run; stored in the run's folder, without a token."""
 
     id: str
     namespace: str
@@ -88,7 +88,7 @@ def list_flavours(token: str | None = None) -> list[Flavour]:
 
 
 def peak_tflops(gpu: str) -> float:
-    """Of a GPU by the name that the Hub has for it; 0 for one that is not in the table."""
+    """Peak TFLOP/s of a GPU by its name on the Hub; 0 if it is not in the table."""
     names = [name for name in PEAK_TFLOPS if name in gpu]  # "L40S" has an "L4" in it
     return float(PEAK_TFLOPS[max(names, key=len)]) if names else 0.0
 
@@ -106,9 +106,9 @@ def forward_flops(model: ModelConfig) -> float:
 
 
 def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float:
-    """How long a training takes as a job, roughly: set-up, then what the GPU computes, or what steps cost at least.
+    """Rough time of a training as a job: set-up, then the GPU's computation or the minimum time per step.
 
-    Infinity for a machine whose speed is not known.
+    Infinity for a machine of unknown speed.
     """
     training = config.training
     steps = math.ceil(images / training.batch_size) * training.total_epochs
@@ -118,36 +118,38 @@ def estimated_seconds(config: RunConfig, images: int, flavour: Flavour) -> float
 
 
 def jobs_space() -> str | None:
-    """The Space whose image jobs run in: this one, or the one that the environment names."""
+    """The Space whose image jobs run in: this one, or the one named in the environment."""
     return os.environ.get(SPACE_VARIABLE) or os.environ.get("SPACE_ID") or None
 
 
 def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> Job:
-    """Start a run's training as a job of whoever the token is of.
+    """Start a run's training as a job of the token's owner.
 
     Args:
         run: that was not trained yet.
-        repo_id: the repository, "user/name", that it comes back by; it is made, private, where it is not there.
+        repo_id: the repository, "user/name", through which it returns; created as private if it does not exist.
         flavour: a name of `list_flavours`.
-        minutes: after which the Hub ends it.
+        minutes: time limit after which the Hub ends it.
         token: may create repositories and start jobs; the job gets it as a secret. None: the saved login.
 
     Raises:
-        HubError: where that is not possible, in one sentence.
+        HubError: if that is not possible, in one sentence.
     """
     space = jobs_space()
     if space is None:
-        raise HubError(f"A job runs in the image of a Space of this app: set {SPACE_VARIABLE} to the name of one.")
+        raise HubError(f"A job runs in the image of a Space with this app: set {SPACE_VARIABLE} to its name.")
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(f"{repo_id!r} cannot be a repository: use the form user/name.")
+        raise HubError(f"{repo_id!r} is not a valid repository name: use the form user/name.")
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
-        raise HubError(f"The time limit is {minutes} minutes, but must be from {MIN_MINUTES} to {MAX_MINUTES}.")
+        raise HubError(f"The time limit must be {MIN_MINUTES} to {MAX_MINUTES} minutes, not {minutes}.")
     config = run.config.training
     if "/" not in config.dataset and not (BUNDLED / config.dataset).is_dir():
-        raise HubError(f"The data set {config.dataset} is only on this machine: a job can learn from one of the Hub.")
+        raise HubError(
+            f"The dataset {config.dataset} exists only on this machine: choose a dataset from the Hub for a job."
+        )
     secret = token or (get_token() if sent_token(None) is None else None)
     if secret is None:
-        raise HubError("A job needs an account of the Hub that pays for it: sign in first.")
+        raise HubError("A job needs a Hugging Face account to pay for it: sign in first.")
     api = hub_api(token)
     request = HubRequest(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
     operations = [CommitOperationAdd(CONFIG, run.path / CONFIG)]
@@ -171,7 +173,7 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
                 timeout=60 * minutes,
                 labels={"resnet_space": run.name},
             )
-        except HfHubHTTPError:  # refused, for want of credit perhaps: the next try finds the repository empty
+        except HfHubHTTPError:  # refused, perhaps for lack of credit: leave the repository empty for a retry
             undone = [CommitOperationDelete(operation.path_in_repo) for operation in operations]
             api.create_commit(repo_id, undone, commit_message=f"{run.name} could not be started")
             raise
@@ -192,4 +194,4 @@ def _make_empty(api: HfApi, repo_id: str) -> None:
             raise
         there = {file.rfilename for file in api.model_info(repo_id).siblings or ()}
         if there - {".gitattributes"}:
-            raise HubError(f"{repo_id} is on the Hub already: a job needs a new repository.") from None
+            raise HubError(f"{repo_id} already exists on the Hub: a job needs a new repository.") from None

@@ -1,6 +1,6 @@
-"""ImageNet weights to start from: torchvision's, as timm's repositories on the Hub hold them, by names of their own.
+"""ImageNet weights to start from: torchvision's, as stored in timm's repositories on the Hub.
 
-Only `model.safetensors` is downloaded; the run has no metrics, as it was not trained here.
+Only `model.safetensors` is downloaded; the run has no metrics because it was not trained here.
 """
 
 from pathlib import Path
@@ -26,27 +26,30 @@ def pull_pretrained(
     token: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """The run `root/name`, made from the Hub's weights; returned as it is, without a request, if it is there already.
+    """The run `root/name`, created from the Hub's weights; an existing one is returned without a request.
 
     Args:
         name: of one of `PRETRAINED`.
         root: the folder of the runs.
         revision: branch, tag or commit of the repository.
-        token: of who asks; the repositories are public.
-        progress: called with (bytes there, bytes in all); what it raises ends the download and leaves no run.
+        token: of the user; the repositories are public.
+        progress: called with (bytes received, total bytes); an exception from it ends the download and leaves no run.
 
     Raises:
-        HubError: if the weights cannot be had, or do not fit.
-        UserError: if a folder of that name is there, but is not a run.
+        HubError: if the weights cannot be downloaded or do not fit.
+        UserError: if a folder of that name exists but is not a run.
     """
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
-        raise HubError(f"There are no weights {name!r}: choose one of {', '.join(known.name for known in PRETRAINED)}.")
+        raise HubError(
+            f"There are no pretrained weights named {name!r}: choose one of "
+            f"{', '.join(known.name for known in PRETRAINED)}."
+        )
     request = model_request(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)
         if run.source is None or run.source.repo_id != chosen.repo_id:
-            raise HubError(f"{name} on this machine is another model: rename or delete it first.")
+            raise HubError(f"{name} on this machine is a different model: rename or delete it first.")
         return run
     with translated_errors(request):
         commit, sizes, _ = sizes_at(request, token)
@@ -68,5 +71,5 @@ def is_pretrained(name: str) -> bool:
 
 
 def pretrained_model(name: str) -> ModelConfig:
-    """The configuration of a known model, before its weights are here."""
+    """The configuration of a known model, before its weights are downloaded."""
     return _model_config(next(known for known in PRETRAINED if known.name == name))

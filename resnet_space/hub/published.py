@@ -1,8 +1,8 @@
-"""The job's side of a training elsewhere: it says each metric in its log, and pushes its run.
+"""The job's side of a remote training: write each metric to the log, and push the run.
 
-`python -m resnet_space.train RUN_DIR --hub REPO` makes RUN_DIR from the repository's configuration and start weights,
-trains it as any other, and pushes what there is: after a better epoch, though not more often than once a minute, and at
-the end. The last thing that it says is how it ended, when all has been pushed.
+`python -m resnet_space.train RUN_DIR --hub REPO` creates RUN_DIR from the repository's configuration and start weights,
+trains it like any other, and pushes it: after a better epoch, at most once a minute, and at
+the end. The last line of the log says how it ended, after everything has been pushed.
 """
 
 import json
@@ -25,16 +25,16 @@ from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_m
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
-TRIES = 3  # of the last push: what was trained is lost without it
+TRIES = 3  # of the last push: without it the training is lost
 
 
 def log_line(metric: Metric) -> str:
-    """The line in the log that tells a metric."""
+    """The log line of a metric."""
     return METRIC_PREFIX + json.dumps(metric, ensure_ascii=False)
 
 
 def logged_metric(line: str) -> Metric | None:
-    """The metric that a line of the log tells, if it does; what no trainer writes is none."""
+    """The metric in a log line, if there is a valid one."""
     if not line.startswith(METRIC_PREFIX):
         return None
     try:
@@ -49,7 +49,7 @@ def job_token() -> str | None:
 
 
 def fetch_start(path: Path, repo_id: str) -> Run:
-    """Make the run's folder from what `jobs.start_job` pushed. Raises HubError, UserError."""
+    """Create the run's folder from the files pushed by `jobs.start_job`. Raises HubError, UserError."""
     what, token = f"The run {repo_id}", job_token()
     with translated_errors(HubRequest(what, repo_id)):
         info = hub_api(token).model_info(repo_id, files_metadata=True)
@@ -69,7 +69,7 @@ def fetch_start(path: Path, repo_id: str) -> Run:
 
 
 class Publisher:
-    """Tells the metrics of a run, and pushes it beside the training: the GPU does not wait for the network."""
+    """Logs the metrics of a run and pushes it in the background, so that the GPU does not wait for the network."""
 
     def __init__(self, run: Run, repo_id: str) -> None:
         self.run, self.repo_id = run, repo_id
@@ -85,31 +85,38 @@ class Publisher:
             self._pushing.start()
 
     def finish(self) -> None:
-        """Push all there is, and then say how it ended."""
+        """Push everything, then log how the training ended."""
         if self._pushing is not None:
             self._pushing.join()
         pushed = not self.run.has_weights or any(self._push(wait=5.0 * i) for i in range(TRIES))
-        end = last_metric(self.run.metrics(), "end") or {"event": "end", "status": "failed", "reason": "It broke off."}
+        end = last_metric(self.run.metrics(), "end") or {
+            "event": "end",
+            "status": "failed",
+            "reason": "The training was interrupted.",
+        }
         if pushed and self.run.has_weights and (self.run.path / START_WEIGHTS).exists():
             with suppress(HubError), translated_errors(HubRequest(START_FILE, self.repo_id)):
                 hub_api(job_token()).delete_file(START_FILE, self.repo_id)  # now it is in the trained weights
         if not pushed:
-            end |= {"status": "failed", "reason": "It was trained, but its weights could not be pushed to the Hub."}
+            end |= {
+                "status": "failed",
+                "reason": "The training finished, but the weights could not be pushed to the Hub.",
+            }
         print(log_line(end), flush=True)
 
     def _push(self, wait: float = 0.0) -> bool:
         time.sleep(wait)
         try:
             push_run(self.run, self.repo_id, token=job_token(), space=jobs_space(), in_training=True)
-        except Exception as error:  # whatever it is, what was trained is worth another try
+        except Exception as error:  # whatever the error, retry to save the training
             print(masked(str(error)), file=sys.stderr, flush=True)
             return False
         return True
 
 
 def train_published(path: Path, repo_id: str, *, minutes: int | None = None) -> int:
-    """Train the run that waits in the repository. Returns the process's exit status: 1 for failed."""
-    from resnet_space.training.host import host  # with torch, which the page does not wait for
+    """Train the run prepared in the repository. Returns the process's exit status: 1 for failed."""
+    from resnet_space.training.host import host  # imports torch, which the page does not wait for
 
     run = fetch_start(path, repo_id)
     publisher = Publisher(run, repo_id)

@@ -1,8 +1,8 @@
-"""Pull a model of the Hub: what `push_run` pushed, or a ResNet as timm and torchvision have them, becomes a run.
+"""Pull a model from the Hub, pushed by `push_run` or a ResNet of timm and torchvision, as a run.
 
-Of a repository only the files of a run are ever fetched, each below a limit, and weights only as safetensors: a pickle
-can run code. Nothing of it is believed: see `checks.py`. The run appears when all of it is there and its model was
-loaded; `source.json` says where it is from.
+Only the files of a run are fetched, each below a size limit, and weights only as safetensors because a pickle can run
+code. All content is validated: see `checks.py`. The run appears when it is complete and its model was loaded;
+`source.json` records its origin.
 """
 
 import itertools
@@ -47,17 +47,17 @@ TAG = "resnet_space"
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A model of the Hub at one commit, as a page shows it before it is downloaded.
+    """A Hub model at one commit, as the page shows it before the download.
 
     Attributes:
         repo_id: "owner/name".
         revision: the commit, 40 hexadecimal digits.
-        kind: "run" for one of this app, "timm" for one of timm's, which has weights only.
+        kind: "run" for a run of this app, "timm" for a timm model, which has only weights.
         architecture: one of `list_models()`.
-        classes: how many.
-        bytes: of all that a pull downloads.
-        private: whether only some may see it.
-        config: what the run will have.
+        classes: their number.
+        bytes: size of the download.
+        private: whether access is restricted.
+        config: of the future run.
         files: the size in bytes of each file that a pull downloads.
     """
 
@@ -76,7 +76,7 @@ def search_models(query: str, *, token: str | None = None, limit: int = 20) -> l
     """Ids of the Hub's models with this app's tag whose names have `query` in them; all if it is empty.
 
     Raises:
-        HubError: if the Hub cannot be asked.
+        HubError: if the Hub is not available.
     """
     with translated_errors(HubRequest("The list of models", instead="type owner/name")):
         found = search_repositories("models", query.strip()[:100], limit, token=token, filter=TAG)
@@ -84,19 +84,19 @@ def search_models(query: str, *, token: str | None = None, limit: int = 20) -> l
 
 
 def describe_model(repo_id: str, *, revision: str | None = None, token: str | None = None) -> RemoteModel:
-    """What a repository has; only its `config.json` is downloaded.
+    """Describe a repository; only its `config.json` is downloaded.
 
     Args:
         repo_id: "owner/name".
         revision: a branch, tag or commit; None is what the repository has now.
-        token: of who asks, for private and gated repositories; None is whoever is signed in on this machine, and
-            nobody on a Space.
+        token: of the user, for private and gated repositories; None uses the login saved on this machine, and none on a
+            Space.
 
     Raises:
-        HubError: if it is not a model that can be used here, may not be read with this token, or cannot be had.
+        HubError: if it is not a supported model, cannot be read with this token, or cannot be downloaded.
     """
     if not is_repo_id(repo_id):
-        raise HubError(masked(f"{repo_id!r} cannot be a model of the Hub: write owner/name."))
+        raise HubError(masked(f"{repo_id!r} is not a valid name of a Hub model: use the form owner/name."))
     request = model_request(repo_id, revision)
     with translated_errors(request):
         commit, sizes, private = sizes_at(request, token)
@@ -105,7 +105,7 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         url = hf_hub_url(repo_id, WEIGHTS, revision=commit, endpoint=endpoint())
         get_hf_file_metadata(url, token=sent_token(token), timeout=TIMEOUT, endpoint=endpoint())
         if CONFIG not in sizes:
-            raise HubError(f"{request.what} cannot be used, as it has no {CONFIG} that says what it is.")
+            raise HubError(f"{request.what} cannot be used because it has no {CONFIG} that describes it.")
         (file,) = download_files("model", repo_id, commit, [CONFIG], total=sizes[CONFIG], token=token)
         kind, config = read_config(request.what, file.read_bytes())
     files = sizes if kind == "run" else {WEIGHTS: sizes[WEIGHTS]}
@@ -132,19 +132,19 @@ def pull_run(
     progress: Progress | None = None,
     hidden: bool = False,
 ) -> Run:
-    """The run `root/owner.name`, made from a repository of the Hub.
+    """The run `root/owner.name`, created from a Hub repository.
 
-    Where the same commit was pulled before, that run is returned, once the Hub has confirmed that it may be read with
-    this token. Where the name is taken by something else, -2 and so on is added.
+    If the same commit was pulled before, that run is returned after the Hub has confirmed that it may be read with this
+    token. If the name is taken by something else, a suffix such as -2 is added.
 
     Args:
         repo_id, revision, token: as in `describe_model`.
         root: the folder of the runs; None is this repository's `checkpoints/`.
         progress: called with (bytes there, bytes in all); what it raises ends the download and leaves no run.
-        hidden: give the run of a private repository a name that nobody can guess, as others can ask for it by name.
+        hidden: give the run of a private repository an unguessable name, because others can open it by name.
 
     Raises:
-        HubError: as `describe_model`, or if a file of it is not what it should be.
+        HubError: as `describe_model`, or if a file is invalid.
     """
     remote = describe_model(repo_id, revision=revision, token=token)
     root, source = root or CHECKPOINTS, Source(repo_id, remote.revision)
@@ -181,7 +181,7 @@ def _hidden_names(repo_id: str) -> Iterator[str]:
 
 
 def _pulled(root: Path) -> Iterator[Run]:
-    """The runs that are from the Hub."""
+    """The runs pulled from the Hub."""
     for file in sorted(root.glob(f"*/{SOURCE}")):
         try:
             yield Run.open(file.parent)

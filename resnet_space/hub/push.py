@@ -1,7 +1,7 @@
-"""Push a run: its folder becomes a model repository of the Hub, in one commit.
+"""Push a run: its folder becomes a model repository on the Hub, in one commit.
 
-`resume/` and hidden files stay on this machine. A push that broke off is simply repeated: large files that have arrived
-are not sent again, and where the repository has everything already no commit is made.
+`resume/` and hidden files stay on this machine. An interrupted push can simply be repeated: large files that have
+arrived are not sent again, and if the repository is already up to date, no commit is made.
 """
 
 import io
@@ -61,45 +61,48 @@ def push_run(
     space: str | None = None,
     in_training: bool = False,
 ) -> str:
-    """Commit a run to a repository, which is made where there is none. It may take minutes.
+    """Commit a run to a repository, which is created if it does not exist. It may take minutes.
 
-    In a repository that has a run already the new one takes its place; what else is there stays. Somebody's model that
-    is not a run is never overwritten.
+    A run that is already in the repository is replaced; other files stay. Somebody's model that is not a run is never
+    overwritten.
 
     Args:
-        run: with weights; its card is written anew for the repository.
+        run: with weights; its card is rewritten for the repository.
         repo_id: "owner/name".
-        token: of who pushes; None is whoever is signed in on this machine, and nobody on a Space.
-        private: whether a new repository is; one that exists keeps its visibility.
+        token: of the user; None uses the login saved on this machine, and none on a Space.
+        private: whether a new repository is private; an existing one keeps its visibility.
         progress: called with (bytes sent, bytes in all): as the weights go where they go by plain HTTP; where the
             client sends them by Xet (hf_xet, installed with it), which tells nothing on the way, at the beginning and
             the end only. What it raises ends the push; nothing is committed then.
         space: "owner/name" of the Space that the card links to.
-        in_training: push what there is of a run that trains; else such a one is refused.
+        in_training: push a run while it trains; otherwise such a run is refused.
 
     Returns:
-        The address of the commit; of the last one where nothing has changed since.
+        The URL of the commit; of the last one if nothing has changed.
 
     Raises:
-        HubError: if the run is not ready, or the Hub refuses or cannot be reached.
+        HubError: if the run is not ready, or the Hub refuses or is unreachable.
     """
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(masked(f"{repo_id!r} cannot name a repository of the Hub: write owner/name, such as ann/birds."))
+        raise HubError(
+            masked(f"{repo_id!r} is not a valid repository name: use the form owner/name, such as ann/birds.")
+        )
     if not run.has_weights:
-        raise HubError(f"{run.name} has no weights to push: train it to the end of an epoch first.")
+        raise HubError(f"{run.name} has no weights to push: train it for at least one epoch first.")
     if run.is_training and not in_training:
-        raise HubError(f"{run.name} is being trained: push it when that has ended, or stop it.")
-    changed = f"{repo_id} was changed in the meantime: look at it, then push again"
+        raise HubError(f"{run.name} is training: stop it, or push it when the training has finished.")
+    changed = f"{repo_id} has changed in the meantime: review it, then push again"
     refusals = {
-        403: f"this account or token may not write to {repo_id}: use a token that may write, or a repository of your "
-        "own",
-        404: f"there is no {repo_id} that this account may see: check the spelling",
+        403: f"this account or token has no write access to {repo_id}: use a token with write access, or a "
+        "repository of "
+        "your own",
+        404: f"{repo_id} does not exist or is not visible to this account: check the spelling",
         409: changed,
         412: changed,
     }
     request = HubRequest(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
     if not _has_token(token):
-        raise HubError(f"{request.cannot}, as nobody is signed in: sign in first.")
+        raise HubError(f"{request.cannot} because nobody is signed in: sign in first.")
     with ExitStack() as opened:
         files = _files(run, repo_id, space, opened)
         total = sum(_size(content) for content in files.values())
@@ -121,7 +124,7 @@ def push_run(
 
 
 def suggested_repo_id(run: Run, user: str) -> str:
-    """Where a user might push a run: under its name; of a pulled one, without its former owner."""
+    """A suggested repository for a run: named like the run; for a pulled run, without its former owner."""
     name = run.name
     if run.source is not None and "/" in run.source.repo_id:
         name = name.removeprefix(f"{run.source.repo_id.split('/')[0]}.")
@@ -131,13 +134,13 @@ def suggested_repo_id(run: Run, user: str) -> str:
 def who_am_i(token: str | None) -> str | None:
     """The user's name on the Hub, None if nobody is signed in.
 
-    The Hub allows few such questions a minute: ask once and keep the answer.
+    The Hub allows few such requests per minute: cache the answer.
 
     Args:
         token: None is whoever is signed in on this machine, and nobody on a Space.
 
     Raises:
-        HubError: if the Hub does not accept the token, or cannot be reached.
+        HubError: if the Hub rejects the token or is unreachable.
     """
     if not _has_token(token):
         return None
@@ -152,11 +155,11 @@ def _has_token(token: str | None) -> bool:
     return isinstance(given, str) or (given is None and get_token() is not None)
 
 
-# What goes
+# What is pushed
 
 
 class _Read(io.BufferedReader):
-    """A file that tells how far it has been read, from when `told` is set on."""
+    """A file that reports how far it has been read, once `told` is set."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -173,7 +176,7 @@ _Content = bytes | Path | _Read
 
 
 def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict[str, _Content]:
-    """What is pushed, by its path in the repository."""
+    """The files to push, by path in the repository."""
     try:
         files: dict[str, _Content] = {
             f"{FIGURES}/{file.name}": file.read_bytes()
@@ -184,7 +187,7 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
         files[CONFIG] = (run.path / CONFIG).read_bytes()
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
-            files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without a line that was never finished
+            files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without an unfinished last line
         for file in (EVALUATION, FEATURE_STATISTICS, NOTICE):
             if (there := run.existing(file)) is not None:
                 files[file] = there
@@ -215,7 +218,7 @@ def _additions(files: dict[str, _Content], progress: Progress | None, total: int
 
 
 def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationDelete]:
-    """What an earlier run left in the repository that this one does not have."""
+    """Files of an earlier run in the repository that this one does not have."""
     paths = [sibling.rfilename for sibling in head.siblings or ()]
     return [
         CommitOperationDelete(path)
@@ -226,7 +229,7 @@ def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationD
 
 
 def _head(api: HfApi, repo_id: str, private: bool) -> ModelInfo:
-    """The repository's last commit; of a new repository where there is none."""
+    """The repository's last commit; the repository is created if it does not exist."""
     # The client's `exist_ok` alone fails on existing ones that may not be written to, on any Hub but huggingface.co.
     try:
         return api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT)
@@ -239,7 +242,7 @@ def _head(api: HfApi, repo_id: str, private: bool) -> ModelInfo:
 
 
 def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
-    """Refuse a repository with something in it that is not a run."""
+    """Refuse a repository that contains something other than a run."""
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in head.siblings or ()}
     others = sorted(set(sizes) - _NOT_A_MODELS)
     if not others:
@@ -254,12 +257,12 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
         # Not more: it may be from another version of this app.
         if isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("model", "training")):
             return
-    raise HubError(f"{repo_id} has something else in it already ({others[0]}): choose another name.")
+    raise HubError(f"{repo_id} already contains something else ({others[0]}): choose another name.")
 
 
 @contextmanager
 def _one_sentence(request: HubRequest) -> Iterator[None]:
-    """As `translated_errors`, with what only a push can meet."""
+    """As `translated_errors`, with errors specific to a push."""
     with translated_errors(request):
         try:
             yield
@@ -272,20 +275,20 @@ def _one_sentence(request: HubRequest) -> Iterator[None]:
             reason = _reason(cause)
             if reason is None:
                 raise cause from None
-            raise HubError(masked(f"{request.cannot}, as {reason}.")) from None
+            raise HubError(masked(f"{request.cannot} because {reason}.")) from None
 
 
 def _reason(error: Exception) -> str | None:
-    """What ended a push; None where `translated_errors` says it better."""
+    """Why a push failed; None if `translated_errors` describes it better."""
     match error:
         case httpx2.TimeoutException() | httpx2.ConnectError() | httpx2.ProxyError():
             return None
         case httpx2.TransportError():
-            return "the connection was lost: push again, and what has arrived is not sent twice"
+            return "the connection was lost: push again; files that have already arrived are not sent twice"
         case ValueError() if "README.md" in str(error):  # the client's own, from the Hub's answer
             reason = re.sub(r"\s+", " ", str(error).partition("\n")[2]).strip("- .")
-            return f"the Hub does not accept its card: {reason}"
+            return f"the Hub rejected its model card: {reason}"
     if type(error) is ValueError:
         first_line = str(error).strip().splitlines()[0].rstrip(".")
-        return f"the Hub's answer was not what was expected ({first_line})"
+        return f"the Hub sent an unexpected response ({first_line})"
     return None

@@ -1,9 +1,9 @@
-"""Deploy the app: make or update a Gradio Space from this repository, in one commit.
+"""Deploy the app: create or update a Gradio Space from this repository, in one commit.
 
     python -m resnet_space.hub.space user/name [--private]
 
-What goes is what git tracks, as it is in the working tree, less what only developers need. What is gone here goes there
-too; what is changed there by hand is overwritten.
+The files that git tracks are deployed as they are in the working tree, except those only for developers. Files deleted
+here are deleted there too; manual changes there are overwritten.
 """
 
 import argparse
@@ -33,13 +33,13 @@ _ROW = re.compile(r"^\| `(RESNET_SPACE_\w+)` \| ([^|]*?) \|", re.M)
 
 @dataclass(frozen=True)
 class Deployed:
-    """What came of it.
+    """The result of a deployment.
 
     Attributes:
         address: of the Space.
         commit: its last one, new or not.
-        files: how many it has.
-        variables, secrets: the names of those that are set in its settings.
+        files: number of files.
+        variables, secrets: the names of those set in its settings.
     """
 
     address: str
@@ -50,19 +50,21 @@ class Deployed:
 
 
 def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None, private: bool = False) -> Deployed:
-    """Make the Space, or bring it up to date.
+    """Create or update the Space.
 
     Args:
         repo_id: "owner/name".
         folder: of the repository.
-        token: None is whoever is signed in on this machine.
-        private: whether a new Space is; one that exists keeps its visibility.
+        token: None uses the login saved on this machine.
+        private: whether a new Space is private; an existing one keeps its visibility.
 
     Raises:
-        HubError: one sentence on what cannot be, or what the Hub refuses.
+        HubError: one sentence on what is not possible or what the Hub refuses.
     """
     if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(masked(f"{repo_id!r} cannot name a Space: write owner/name, such as ann/resnet_space."))
+        raise HubError(
+            masked(f"{repo_id!r} is not a valid Space name: use the form owner/name, such as ann/resnet_space.")
+        )
     token = token or get_token()
     if not token:
         raise HubError("Nobody is signed in on this machine: run `hf auth login` first.")
@@ -74,9 +76,9 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
         instead="run the app on this machine",
         done="deployed",
         refusals={
-            402: "the Hub asks for a paid plan for it",
-            403: "this account, or its token, may not write there: use a token with write access",
-            412: "it has changed meanwhile: try again",
+            402: "the Hub requires a paid plan for it",
+            403: "this account or its token has no write access there: use a token with write access",
+            412: "it has changed in the meantime: try again",
         },
     )
     with translated_errors(request):
@@ -101,34 +103,34 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
 
 
 def space_files(folder: Path) -> dict[str, Path]:
-    """What belongs into the Space: path there -> file here.
+    """The files of the Space: path there -> file here.
 
     Raises:
-        HubError: where the folder is no git repository, or a file has a token in it.
+        HubError: if the folder is not a git repository, or a file contains a token.
     """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True)
     if listed.returncode:
-        raise HubError(f"{folder} is not a git repository, so it is not known which files belong into the Space.")
+        raise HubError(f"{folder} is not a git repository, so the files of the Space cannot be determined.")
     files = {}
     for path in filter(None, listed.stdout.split("\0")):
         file = folder / path
         if path.startswith(FOR_DEVELOPERS) or not file.is_file():
             continue
         if file.is_symlink():
-            raise HubError(f"{path} is a link: only files can go into the Space.")
+            raise HubError(f"{path} is a link: a Space can contain only regular files.")
         if file.stat().st_size <= MAX_TEXT and _TOKEN.search(file.read_bytes()):
-            raise HubError(f"{path} has a token of the Hub in it: take it out before anybody can read it.")
+            raise HubError(f"{path} contains a Hugging Face token: remove it before uploading.")
         files[path] = file
     return files
 
 
 def documented_settings(page: str) -> dict[str, str]:
-    """The variables of the hosting page's table: name -> what it sets."""
+    """The variables in the table of the hosting page: name -> description."""
     return dict(_ROW.findall(page))
 
 
 def _head(api: HfApi, repo_id: str, private: bool) -> str:
-    """The Space's last commit; it is made where there is none."""
+    """The Space's last commit; the Space is created if it does not exist."""
     try:
         found = api.space_info(repo_id)
     except RepositoryNotFoundError as error:
@@ -137,14 +139,14 @@ def _head(api: HfApi, repo_id: str, private: bool) -> str:
         api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private)
         found = api.space_info(repo_id)
     if found.sdk not in (None, "gradio"):
-        raise HubError(f"{repo_id} is a Space of another kind ({found.sdk}), not of Gradio: choose another name.")
+        raise HubError(f"{repo_id} is not a Gradio Space ({found.sdk}): choose another name.")
     return str(found.sha)
 
 
 def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]:
-    """What to print: the address first, then each setting that the Space may have, and whether it has it."""
+    """The lines to print: the address, then each possible setting and whether it is set."""
     lines = [f"{deployed.address} has {deployed.files} files, commit {deployed.commit[:7]}."]
-    lines.append(f"Its variables and secrets are set at {page}; a new Space needs none:")
+    lines.append(f"Set its variables and secrets at {page}; a new Space needs none:")
     width = max(map(len, settings), default=0)
     for name, what in settings.items():
         kind = "secret" if name in SECRETS else "variable"
@@ -152,16 +154,16 @@ def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]
         lines.append(f"  {name:{width}}  {kind:8}  {'set    ' if is_set else 'not set'}  {what}")
     others = sorted({*deployed.variables, *deployed.secrets} - set(settings))
     if others:
-        lines.append(f"It has others too: {', '.join(others)}.")
+        lines.append(f"Others that are set: {', '.join(others)}.")
     return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.hub.space", description="Make or update a Gradio Space from this repository."
+        prog="python -m resnet_space.hub.space", description="Create or update a Gradio Space from this repository."
     )
-    parser.add_argument("space", metavar="user/name", help="the Space; it is made where there is none")
-    parser.add_argument("--private", action="store_true", help="only its owner sees it, where it is new")
+    parser.add_argument("space", metavar="user/name", help="name of the Space; it is created if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make a new Space visible only to its owner")
     given = parser.parse_args(arguments)
     try:
         deployed = deploy(given.space, private=given.private)

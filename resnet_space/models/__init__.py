@@ -1,4 +1,4 @@
-"""The networks: which there are (registry.py), what each can do (contract.py), and those that are written here."""
+"""The networks: their registry (registry.py), their interface (contract.py), and the implementations."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,5 @@
-"""Where a network adds F(x) to shortcut(x): a network of this package says so itself; some of torchvision's and timm's
-are known by the names of their classes, as neither is imported here.
+"""Where a network adds F(x) to shortcut(x): the networks of this package declare it; some of torchvision's and timm's
+are recognised by their class names, because neither library is imported here.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from resnet_space.common.errors import UserError
 
 
 class NoResidualBlocksError(UserError):
-    """A network in which nothing is added to its input; the message says so in one sentence."""
+    """The network has no residual additions; the message says so in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Addition:
 
     @property
     def identity(self) -> bool:
-        """Whether x comes through unchanged."""
+        """Whether the shortcut passes x unchanged."""
         return self.gives_shortcut is None and not self.plain
 
 
@@ -57,10 +57,10 @@ Adapter = Callable[[str, nn.Module], Iterable[Addition]]  # of the name of a blo
 
 
 def foreign_additions(model: nn.Module) -> list[Addition]:
-    """Those of a network of torchvision or timm, in forward order.
+    """The additions of a network of torchvision or timm, in forward order.
 
     Raises:
-        NoResidualBlocksError: for a network without any that is known here, such as AlexNet or VGG.
+        NoResidualBlocksError: for a network without supported residual blocks, such as AlexNet or VGG.
     """
     found = [
         addition
@@ -68,7 +68,7 @@ def foreign_additions(model: nn.Module) -> list[Addition]:
         for addition in ADAPTERS.get(class_name(module), _none)(name, module)
     ]
     if not found:
-        raise NoResidualBlocksError(f"This {type(model).__name__} has no residual blocks of a kind that is known here.")
+        raise NoResidualBlocksError(f"This {type(model).__name__} has no residual blocks of a supported type.")
     return found
 
 

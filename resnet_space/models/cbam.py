@@ -6,8 +6,8 @@ Two choices differ from the paper:
 
 - `gain`. Each gate is multiplied by `gain` before it scales the input. With the paper's gain of 1 an untrained CBAM
   roughly quarters its input (0.5 x 0.5), which wrecks a pretrained network. With a gain of 2 and zero-initialised last
-  layers, both of which are the defaults here, an untrained CBAM is exactly the identity: a gate of 0.5 changes nothing,
-  above it a channel or a place is turned up, below it down.
+  layers, both defaults here, an untrained CBAM is exactly the identity: a gate of 0.5 changes nothing,
+  higher gates amplify a channel or position, lower ones attenuate it.
 - No BatchNorm after the spatial convolution (the authors' code and timm have one, the paper's equation 3 has none).
 """
 
@@ -21,7 +21,7 @@ Padding = Literal["zeros", "replicate"]
 
 
 class ChannelAttention(nn.Module):
-    """Which channels matter: `gain * sigmoid(mlp(mean over H, W) + mlp(max over H, W))` (section 3, equation 2).
+    """Gate over channels: `gain * sigmoid(mlp(mean over H, W) + mlp(max over H, W))` (section 3, equation 2).
 
     Args:
         channels: C of the input.
@@ -40,7 +40,7 @@ class ChannelAttention(nn.Module):
         self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, C, H, W] -> what to scale it with, [N, C, 1, 1] in 0..gain."""
+        """x [N, C, H, W] -> scale factors [N, C, 1, 1] in 0..gain."""
         pooled = torch.cat([F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)]).flatten(1)  # [2N, C]
         from_mean, from_max = self.mlp(pooled).chunk(2)
         gate: Tensor = self.gate(from_mean + from_max)
@@ -48,11 +48,11 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Which places matter: `gain * sigmoid(conv([mean over C, max over C]))` (section 3, equation 3).
+    """Gate over positions: `gain * sigmoid(conv([mean over C, max over C]))` (section 3, equation 3).
 
     Args:
         kernel_size: odd.
-        padding: what the convolution sees beyond the border, as `nn.Conv2d` has it.
+        padding: as in `nn.Conv2d`.
         gain: see the module docstring.
     """
 
@@ -63,7 +63,7 @@ class SpatialAttention(nn.Module):
         self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, C, H, W] -> what to scale it with, [N, 1, H, W] in 0..gain."""
+        """x [N, C, H, W] -> scale factors [N, 1, H, W] in 0..gain."""
         # Reduced and stacked along the last axis, so that forward and backward stay in channels_last, which is faster.
         # `max` and not `amax`, whose backward compares every element with the maximum.
         last = x.permute(0, 2, 3, 1)

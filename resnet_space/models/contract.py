@@ -1,7 +1,7 @@
-"""What every network can do, in timm's vocabulary where timm has a word. Nothing outside `models/` asks for more.
+"""The interface of every network, with timm's names where they exist. Code outside `models/` uses nothing else.
 
-A network of one's own inherits from `Backbone` and gives `forward_features`, `forward_head`, `get_classifier`,
-`reset_classifier` and `parts`; the rest follows, or says in one sentence what the network lacks.
+A custom network inherits from `Backbone` and implements `forward_features`, `forward_head`, `get_classifier`,
+`reset_classifier` and `parts`; the other methods have defaults, or say in one sentence what the network lacks.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from resnet_space.models.cbam import CBAM, cbams
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters that are frozen together and learn at one rate.
+    """Parameters that are frozen together and share a learning rate.
 
     Attributes:
         name: "stem", "head", a block as "layer2.0", or what was added to the network, as "channel attention".
@@ -33,14 +33,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the forward pass, which can be cut after it.
+    """A section of the forward pass, after which it can be cut.
 
     Attributes:
         stage: as in `Part`.
-        run: gives what the next segment takes.
-        modules: what runs in it.
-        block: the module name of the block that it is, if it is one.
-        dropped: what runs in its place where F(x) is 0, of a residual block.
+        run: computes the input of the next segment.
+        modules: the modules that run in it.
+        block: the module name of its block, if it is one.
+        dropped: for a residual block, the replacement with F(x) = 0.
     """
 
     stage: str
@@ -51,7 +51,7 @@ class Segment:
 
 
 def run_all(segments: Sequence[Segment]) -> Callable[[Tensor], Tensor]:
-    """Segments one after the other."""
+    """Run segments one after the other."""
 
     def run(x: Tensor) -> Tensor:
         for segment in segments:
@@ -69,7 +69,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """features -> logits [N, num_classes], or what the classifier sees [N, D]."""
+        """features -> logits [N, num_classes], or the input of the classifier [N, D]."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new head with random weights."""
+        """Replace the head by a new one with random weights."""
         raise NotImplementedError
 
     def parts(self) -> list[Part]:
@@ -87,7 +87,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def no_weight_decay(self) -> set[str]:
-        """The parameters that weight decay leaves alone: norm layers and biases, which have fewer than two axes."""
+        """Parameters without weight decay: norm layers and biases, which have fewer than two axes."""
         return {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
 
     def segments(self) -> Sequence[Segment]:
@@ -113,11 +113,11 @@ class Backbone(nn.Module):
         return list(self.stages().values())
 
     def to_map(self, features: Tensor) -> Tensor:
-        """A stage's output as a map [N, C, h, w]."""
+        """A stage's output as a feature map [N, C, h, w]."""
         return features
 
     def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
-        """From a stage's output to the logits; None where the forward pass cannot be taken up there."""
+        """The function from a stage's output to the logits; None if the forward pass cannot be resumed there."""
         if stage == list(self.stages())[-1]:
             return self.forward_head
         segments = self.segments()
@@ -128,7 +128,7 @@ class Backbone(nn.Module):
         """Where F(x) + shortcut(x) is formed, in forward order.
 
         Raises:
-            NoResidualBlocksError: where it is nowhere.
+            NoResidualBlocksError: if there are none.
         """
         return foreign_additions(self)
 
@@ -144,9 +144,9 @@ class Backbone(nn.Module):
         return cbams(self)
 
     def read_early(self, state: Tensor) -> Tensor:
-        """From the output of a block of the last stage to logits.
+        """Apply the head early: from the output of a block of the last stage to logits.
 
         Raises:
-            UserError: where the head cannot read it.
+            UserError: if the head cannot be applied to it.
         """
-        raise UserError(f"The head of this {type(self).__name__} cannot read a block's output.")
+        raise UserError(f"The head of this {type(self).__name__} cannot be applied to a block's output.")

@@ -1,4 +1,4 @@
-"""Look inside a model while it runs: named modules -> tensors, reduced or cloned inside the hook."""
+"""Record the outputs of named modules during a forward pass, reduced or cloned inside the hook."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Ite
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode and give it back as it was: looking at it must not change its BatchNorm statistics."""
+    """Put a model into eval mode temporarily, so that measuring it does not change its BatchNorm statistics."""
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -1,7 +1,7 @@
-"""The networks that every tab knows: one entry each, plain data, without torch until a network is built.
+"""The registry of networks for every tab: one entry each, plain data, without torch until a network is built.
 
-`register(entry)` adds one, from anywhere; those of this package are in `catalogue/`, whose modules are found by
-themselves. What a built network can do is `contract.Backbone`.
+`register(entry)` adds one, from anywhere; those of this package are in `catalogue/`, whose modules are found
+automatically. A built network implements `contract.Backbone`.
 """
 
 import importlib
@@ -28,13 +28,13 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Option:
-    """A setting of a family's own.
+    """A setting of a family.
 
     Attributes:
-        label: begins the sentence that refuses a value.
-        default: the value that is taken unless another is given.
-        choices: the values that are allowed, and what the network has with each, in words ("" says nothing).
-        initial: it only says how random weights are drawn, so that no run keeps it.
+        label: begins the error message for an invalid value.
+        default: the default value.
+        choices: the allowed values, each with a description ("" for none).
+        initial: it only affects the random initialisation, so runs do not store it.
     """
 
     label: str
@@ -43,9 +43,9 @@ class Option:
     initial: bool = False
 
 
-# Of every network whose family has no place of its own for CBAM.
+# The option of every network whose family has no CBAM option of its own.
 STAGE_CBAM = Option(
-    "CBAM's place", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
+    "The CBAM option", None, {None: "", "stage": "CBAM after every stage", "last": "CBAM after the last stage"}
 )
 
 
@@ -58,8 +58,8 @@ class Pretrained:
         repo_id: the repository that has them as safetensors.
         resize: the short side in pixels that images are resized to, before the centre crop to the entry's size.
         licence: by its SPDX name.
-        trained_on: the data set.
-        accuracy: top-1 on ImageNet's validation images as published, from 0 to 1; None where it is not.
+        trained_on: the dataset.
+        accuracy: published top-1 accuracy on ImageNet's validation images, from 0 to 1; None if unpublished.
         mean, std: of red, green and blue in 0..1, by which images are normalised.
     """
 
@@ -75,29 +75,29 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Entry:
-    """A network. A family whose structure depends on its options overrides the methods below.
+    """A network. Families whose structure depends on their options override the methods below.
 
     Attributes:
         name: as `create_model` takes it.
         family: "resnet", "efficientnet", ...
         build: `build(num_classes, **options)` gives the network with random weights; torch is imported in it.
-        source: who wrote it: this package, timm or torchvision, or somebody else.
+        source: its author: this package, timm, torchvision, or somebody else.
         year, paper: when and where it was published.
         depth: layers with weights on the way from image to logits, without those of shortcuts.
         parameters: with 1,000 classes.
-        multiply_adds: for one image of `input_size` pixels; None where nobody has counted them.
-        head: the module name of the classifier, which other classes need anew.
+        multiply_adds: for one image of `input_size` pixels; None if unknown.
+        head: the module name of the classifier, which is replaced for other classes.
         blocks: how many blocks each stage has, in forward order.
         options: the family's own settings, by name.
         pretrained: weights to start from.
         small_images: the options that suit it to images of some 32 pixels.
         timm: whether timm has the network under this name, with the same parameter names, where all options are the
             defaults.
-        trains: whether it meets all of the contract; else it is there to be explored.
-        maps: whether its stages give maps [N, C, h, w], and not tokens. It then has an option "cbam", the family's own
-            or that of `stage_cbams`.
-        label: what people call it, where that is not its name.
-        pixels: of the images that it was made for, where no option changes it.
+        trains: whether it fulfils the whole contract; otherwise it can only be explored.
+        maps: whether its stages output feature maps [N, C, h, w], not tokens. It then has an option "cbam", the
+            family's own or that of `stage_cbams`.
+        label: display name, if it differs from its name.
+        pixels: input size for which it was designed, if no option changes it.
     """
 
     name: str
@@ -121,20 +121,20 @@ class Entry:
     pixels: int = 224
 
     def __post_init__(self) -> None:
-        """A network whose stages give maps takes CBAM, whether or not its family has a place for it."""
+        """Add the option "cbam" to networks with feature maps whose family has none."""
         if self.trains and self.maps and "cbam" not in self.options:
             object.__setattr__(self, "options", {**self.options, "cbam": STAGE_CBAM})
 
     @property
     def why_no_cbam(self) -> str:
-        """One sentence; nothing for a network that takes CBAM."""
+        """One sentence; empty for a network that supports CBAM."""
         if "cbam" in self.options:
             return ""
-        reason = "its stages give tokens and no maps" if self.trains else "it is here to be explored"
-        return f"{self.name} takes no CBAM, as {reason}: choose none."
+        reason = "its stages output tokens, not feature maps" if self.trains else "it can only be explored"
+        return f"{self.name} does not support CBAM because {reason}: choose no CBAM."
 
     def network(self, num_classes: int, options: Options) -> "nn.Module":
-        """It with random weights and these options, all of them; torch is imported."""
+        """Build it with random weights and these options (all must be given); imports torch."""
         if self.options.get("cbam") is not STAGE_CBAM:
             return self.build(num_classes, **options)
         own = {name: value for name, value in options.items() if name != "cbam"}
@@ -147,24 +147,24 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """What people call it: "ResNet-50"."""
+        """Display name, such as "ResNet-50"."""
         return self.label or self.name
 
     def stages(self) -> dict[str, tuple[str, ...]]:
-        """Every stage with its blocks, by the names that rates and freezing go by."""
+        """Every stage with its blocks, by the names used for rates and freezing."""
         names = ((f"stage{i}", count) for i, count in enumerate(self.blocks, 1))
         return {name: tuple(f"{name}.{i}" for i in range(count)) for name, count in names}
 
     def input_size(self, options: Options) -> int:
-        """Pixels of the images that it was made for."""
+        """Input size in pixels for which it was designed."""
         return self.pixels
 
     def added_parts(self, options: Options) -> tuple[str, ...]:
-        """Parts that weights from elsewhere lack, such as a CBAM's: these then train wherever the head does."""
+        """Parts missing in weights from elsewhere, such as CBAM: these then train whenever the head does."""
         return CBAM_PARTS if options.get("cbam") else ()
 
     def words(self, options: Options) -> str:
-        """What it has by its options, for a sentence: "CBAM after every stage"."""
+        """A description of its options, such as "CBAM after every stage"."""
         told = (option.choices.get(options[name], "") for name, option in self.options.items() if name in options)
         return ", ".join(filter(None, told))
 
@@ -173,13 +173,13 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(entry: Entry) -> Entry:
-    """Make a network known to `create_model`, to configurations, and to every tab.
+    """Register a network for `create_model`, configurations and every tab.
 
     Raises:
-        ValueError: for a name that is taken.
+        ValueError: if the name is taken.
     """
     if _ENTRIES.setdefault(entry.name, entry) is not entry:
-        raise ValueError(f"There is a network {entry.name!r} already: choose another name.")
+        raise ValueError(f"A network named {entry.name!r} already exists: choose another name.")
     return entry
 
 
@@ -195,7 +195,7 @@ def _catalogue() -> None:
 
 
 def entries(*, trains: bool = True) -> dict[str, Entry]:
-    """All networks by name, this package's first; without those that can only be explored, unless they are wanted."""
+    """All networks by name, this package's first; by default without those that can only be explored."""
     _catalogue()
     ours_first = sorted(_ENTRIES.values(), key=lambda entry: entry.source != "resnet_space")
     return {entry.name: entry for entry in ours_first if entry.trains or not trains}
@@ -207,34 +207,34 @@ def list_models() -> list[str]:
 
 
 def entry_of(name: object, *, trains: bool = True) -> Entry:
-    """Raises UserError for an unknown name, saying which are known."""
+    """The entry of a name. Raises UserError for an unknown name, listing the known ones."""
     known = entries(trains=trains)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"The architecture is {name!r}, but must be one of {', '.join(list_models())}.")
+        raise UserError(f"The architecture must be one of {', '.join(list_models())}, not {name!r}.")
     return known[name]
 
 
 def checked_options(entry: Entry, given: Options, *, initial: bool = False) -> dict[str, Any]:
-    """The options with defaults where nothing is given; `initial` ones too, where they are wanted.
+    """The options, completed with defaults; `initial` ones only on request.
 
     Raises:
-        UserError: for an unknown option, or a value that is not allowed.
+        UserError: for an unknown option or an invalid value.
     """
     known = {name: option for name, option in entry.options.items() if initial or not option.initial}
     unknown = sorted(map(str, set(given) - set(known)))
     if "cbam" in unknown:
         raise UserError(entry.why_no_cbam)
     if unknown:
-        allowed = f"choose among {', '.join(known)}" if known else "leave it out"
-        raise UserError(f"The option {unknown[0]} is none of {entry.name}'s: {allowed}.")
+        allowed = f"choose from {', '.join(known)}" if known else "leave it out"
+        raise UserError(f"The option {unknown[0]} does not exist for {entry.name}: {allowed}.")
     values = {name: given.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         value = values[name]
         if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in option.choices):
             allowed = ", ".join(map(str, option.choices))
             one = len(option.choices) == 1
-            but = f"{entry.name} has {allowed} only" if one else f"must be one of {allowed}"
-            raise UserError(f"{option.label} is {value!r}, but {but}.")
+            must = f"must be {allowed} for {entry.name}" if one else f"must be one of {allowed}"
+            raise UserError(f"{option.label} {must}, not {value!r}.")
     return values
 
 
@@ -244,11 +244,11 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> "Backbon
     Args:
         name: one of `list_models()`.
         num_classes: logits of the head.
-        options: `cbam` of any network whose stages give maps, and the family's own; for a ResNet: stem, shortcut, cbam,
+        options: `cbam` for any network with feature maps, and the family's own; for a ResNet: stem, shortcut, cbam,
             zero_init_residual, kaiming_mode.
 
     Raises:
-        UserError: for an unknown name or a value that is not allowed, saying what is.
+        UserError: for an unknown name or an invalid value, with the allowed ones.
     """
     entry = entry_of(name)
     model: Any = entry.network(num_classes, checked_options(entry, options, initial=True))

@@ -1,9 +1,9 @@
 """ResNet (He et al. 2015, arXiv:1512.03385): the ImageNet family 18 to 152 and the CIFAR family 20 to 110.
 
-Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything one may want to
-look at is a submodule whose output nobody changes afterwards: `block.downsample` sees x and gives shortcut(x),
-`block.cbam` sees the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum
-before the last ReLU.
+Parameter names equal torchvision's, so its weights load as they are. Beyond torchvision, everything worth observing is
+a submodule whose output is not changed afterwards: `block.downsample` sees x and gives shortcut(x), `block.cbam` sees
+the residual branch before its gates, and `block.add` sees F(x) and shortcut(x) and gives their sum before the last
+ReLU.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class PadShortcut(nn.Module):
 
 
 class NoShortcut(nn.Module):
-    """In the shortcut's place in a plain network, whose blocks are relu(F(x)) (He et al. 2015, section 3.3)."""
+    """Replaces the shortcut in a plain network, whose blocks are relu(F(x)) (He et al. 2015, section 3.3)."""
 
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("A plain network has no shortcuts.")
@@ -63,7 +63,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, kind: Shortcut) 
 
 
 class ResidualBlock(nn.Module):
-    """relu(F(x) + shortcut(x)), for the two that follow."""
+    """relu(F(x) + shortcut(x)): base of the two block types below."""
 
     expansion: int  # channels of the output for each of the 3x3 convolutions' `width`
     conv1: nn.Conv2d
@@ -78,7 +78,7 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError
 
     def residual(self, x: Tensor) -> Tensor:
-        """F(x): what the addition receives."""
+        """F(x), as the addition receives it."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class BasicBlock(ResidualBlock):
         in_channels: channels of x.
         width: channels of the 3x3 convolutions; the block's output has `width * expansion`.
         stride: of the first convolution and the shortcut.
-        shortcut: what to do where the shape changes; "none" leaves every shortcut out.
+        shortcut: its type where the shape changes; "none" leaves every shortcut out.
         cbam: gate the residual branch before the addition (Woo et al. 2018, figure 3).
     """
 
@@ -108,7 +108,7 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU(inplace=True)  # bn1's output is nothing that anyone measures
+        self.relu1 = nn.ReLU(inplace=True)  # bn1's output is never measured
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.cbam = CBAM(width) if cbam else nn.Identity()
@@ -172,7 +172,7 @@ class ResNet(Backbone):
         depths: blocks of each stage.
         widths: 3x3 channels of each stage.
         num_classes: logits of the head.
-        stem: "imagenet" is 7x7/2 and a max-pool, made for about 224 px; "cifar" is 3x3/1 without a pool, for about 32
+        stem: "imagenet" is 7x7/2 and a max-pool, for about 224 px; "cifar" is 3x3/1 without a pool, for about 32
         px.
         shortcut: where the shape changes, "projection" (option B) or "pad" (option A); "none" makes a plain network.
         cbam: none, one after every "stage", or one inside every "block" before the addition.
@@ -195,9 +195,7 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         if shortcut == "none" and zero_init_residual:
-            raise UserError(
-                "A plain network (shortcut='none') cannot start with F(x) = 0: nothing would come out of it."
-            )
+            raise UserError("A plain network (shortcut='none') cannot start with F(x) = 0: its output would be zero.")
         channels = widths[0]
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)

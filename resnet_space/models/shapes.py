@@ -1,4 +1,4 @@
-"""What a network's shapes are, from a forward pass without memory or arithmetic (PyTorch's meta device)."""
+"""The shapes in a network, from a forward pass without memory or arithmetic (PyTorch's meta device)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Shape:
 
 
 def shape_of(architecture: str, options: Mapping[str, Any], image_size: int) -> Shape:
-    """Remembered, as a deep network takes some tenths of a second."""
+    """Cached, because a deep network takes some tenths of a second."""
     return _shape_of(architecture, tuple(sorted(options.items())), image_size)
 
 

@@ -1,8 +1,8 @@
-"""A CBAM after every stage, or after the last one, of any network that meets the contract, whoever wrote it.
+"""A CBAM after every stage, or after the last one, for any network that fulfils the contract.
 
-The network keeps its modules and the names of its parameters, so that its weights load as they are. Beside them come
-`cbam1`, `cbam2`, ..., by the number of the stage: a forward hook on the module that ends the stage puts the module's
-output through the CBAM. At first each is an identity (see `cbam`), so that the logits are those of before.
+The network keeps its modules and parameter names, so that its weights load as they are. Added are `cbam1`, `cbam2`,
+..., by the number of the stage: a forward hook on the module that ends the stage puts the module's output through the
+CBAM. A new CBAM is an identity (see `cbam`), so that the logits do not change.
 
 The spatial gate's kernel is at most half as wide as the map, and the border is continued instead of filled with zeros:
 a kernel of 7 on the 7 x 7 positions that a photograph leaves learns little but how far the border is.
@@ -28,7 +28,7 @@ B = TypeVar("B", bound=Backbone)
 
 
 def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] = "stage") -> B:
-    """Put a CBAM after every stage of a network, which is changed and returned.
+    """Insert a CBAM after every stage of a network, in place, and return it.
 
     Args:
         model: on any device; its random weights are drawn before those of the CBAMs, so they are those of a network
@@ -38,7 +38,7 @@ def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] 
             computed once.
 
     Raises:
-        UserError: for a network whose stages give no maps [N, C, h, w].
+        UserError: for a network whose stages do not output feature maps [N, C, h, w].
     """
     parts, stages = model.parts(), model.stages()
     ends = _ends(model, parts, stages)
@@ -63,7 +63,7 @@ def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] 
 
 
 class _Through:
-    """The hook. An object, and no function, so that a deep copy of the network goes through its own CBAM."""
+    """The hook. An object, not a function, so that a deep copy of the network uses its own CBAM."""
 
     def __init__(self, cbam: CBAM) -> None:
         self.cbam = cbam
@@ -147,7 +147,9 @@ def _shapes(model: Backbone, modules: Sequence[str], image_size: int) -> dict[st
         twin.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
     of_maps = {name: own[1:] for name, [(own, mapped)] in found.items() if len(own) == 4 and own == mapped}
     if not modules or len(of_maps) < len(modules):
-        raise UserError(f"This {type(model).__name__} takes no CBAM, as its stages give no maps.")
+        raise UserError(
+            f"This {type(model).__name__} does not support CBAM because its stages do not output feature maps."
+        )
     return {name: (channels, height, width) for name, (channels, height, width) in of_maps.items()}
 
 

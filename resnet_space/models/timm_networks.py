@@ -1,7 +1,8 @@
-"""Networks that timm builds: their entries, without importing timm, and what makes them meet the contract."""
+"""Networks built by timm: their entries, without importing timm, and the adapter to the contract."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.models.registry import HEAD, STEM, Entry
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
 
-def timm_entry(name: str, **known: Any) -> Entry:
-    """The entry of the network that timm has under this name; `known` is what `Entry` says of it beside."""
-    return Entry(name, build=partial(_build, name), source="timm", timm=True, **known)
+def timm_entry(name: str, arguments: Mapping[str, Any] = MappingProxyType({}), **known: Any) -> Entry:
+    """The entry of timm's network of this name; timm builds it with `arguments`, `known` has the other fields."""
+    return Entry(name, build=partial(_build, name, arguments), source="timm", timm=True, **known)
 
 
-def _build(name: str, num_classes: int) -> "nn.Module":
+def _build(name: str, arguments: Mapping[str, Any], num_classes: int) -> "nn.Module":
     import timm
 
-    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes))
+    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments))
 
 
 def adapted(model: "nn.Module") -> "nn.Module":
@@ -136,7 +137,7 @@ class _Timm:
         return str(known)
 
     def to_map(self, features: "Tensor") -> "Tensor":
-        """Tokens lie row by row after the class token and registers; some networks have channels last."""
+        """Tokens are in row order after the class token and registers; some networks have channels last."""
         model: Any = self
         if features.ndim == 3:
             tokens: Tensor = features[:, getattr(model, "num_prefix_tokens", 0) :]

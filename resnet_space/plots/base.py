@@ -1,4 +1,4 @@
-"""What all charts share: axes, the figure that Gradio draws, fewer points.
+"""Shared by all charts: axes, the figure that Gradio draws, thinning of points.
 
 A chart is what Plotly's library draws: {"data": [traces], "layout": {...}}. Plain dictionaries, because Plotly's own
 classes check every value, which takes longer than all the rest of an update.
@@ -20,7 +20,7 @@ MAX_POINTS = 300  # of one curve: what a plot of this width can show
 
 
 def short(value: float) -> float | None:
-    """Four digits, which is what a plot can show; JSON has no numbers that are not finite."""
+    """Round to four digits, enough for a plot; None for non-finite numbers, which JSON lacks."""
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 

@@ -1,5 +1,5 @@
-"""Runs: a run is a folder (`folder`, its `files`, `weights` and `turn`) with `metrics` (by their `schema`); a `library`
-of runs, and their `queue`.
+"""Runs: a run is a folder (`folder`, its `files`, `weights` and `turn`) with `metrics` (and their `schema`); a
+`library` holds many, and a `queue` trains them.
 """
 
 from resnet_space.common.files import discard as discard

@@ -1,4 +1,4 @@
-"""The names of a run's files live here and nowhere else.
+"""The names of a run's files, defined only here.
 
 checkpoints/<run>/
   config.json                     RunConfig: all that is needed to rebuild the model and to repeat the run
@@ -23,7 +23,7 @@ WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 EVALUATION = "test.safetensors"
 FEATURE_STATISTICS = "feature_statistics.safetensors"
-FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files that versions before wrote
+FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files of earlier versions
 CARD = "README.md"
 NOTICE = "NOTICE"
 FIGURES = "figures"
@@ -33,21 +33,21 @@ RESUME = "resume"
 START_WEIGHTS = f"{RESUME}/start.safetensors"
 STATE = f"{RESUME}/state.pt"
 DECODED = f"{RESUME}/images"
-MEMBERS = f"{RESUME}/members.npz"  # which pictures each set had when the training began
+MEMBERS = f"{RESUME}/members.npz"  # the pictures of each set at the start of the training
 LOG = f"{RESUME}/trainer.log"
 STOP = f"{RESUME}/stop"
-DOING = f"{RESUME}/doing.json"  # what its trainer does now
+DOING = f"{RESUME}/doing.json"  # the current activity of its trainer
 LOCK = f"{RESUME}/lock"
-TRAINER = f"{RESUME}/trainer"  # the number of the process that trains it
+TRAINER = f"{RESUME}/trainer"  # the id of the process that trains it
 QUEUED = f"{RESUME}/queued"
 OWNER = f"{RESUME}/owner"
-GUESTS = f"{RESUME}/guests"  # who may see it besides, as they pulled the same
-JOB = f"{RESUME}/job.json"  # of one that trains elsewhere
+GUESTS = f"{RESUME}/guests"  # other visitors who pulled the same model
+JOB = f"{RESUME}/job.json"  # for a run that trains as a job
 
-# What the Hub allows, so that any run can be pushed.
+# The names allowed on the Hub, so that any run can be pushed.
 NAME_PATTERN = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
-# Those that come with the app: the backbones to fine-tune from, for small images and for photographs, a model whose
+# Shipped with the app: the backbones to fine-tune from, for small images and for photographs, a model whose
 # classes everybody knows, and three of one recipe to compare in the Explore tab.
 PHOTO_BACKBONE = "efficientnet-lite0-imagenet"
 BACKBONE = "resnet20-cbam-imagenet32"
@@ -57,17 +57,17 @@ SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN, PHOTO_BACKBONE)
 
 
 def names_of(file: str) -> tuple[str, ...]:
-    """Of a run's file: its name, and the one that versions before gave it."""
+    """The names of a run's file: the current one, and that of earlier versions."""
     return (file, FORMER_NAMES[file]) if file in FORMER_NAMES else (file,)
 
 
 def present_name(file: str) -> str:
-    """Of a file that a version before may have named."""
+    """The current name of a file that may have a name of an earlier version."""
     return next((name for name, former in FORMER_NAMES.items() if former == file), file)
 
 
 class RunFolder:
-    """What all parts of `Run` know."""
+    """Shared by all parts of `Run`."""
 
     path: Path
     config: RunConfig
@@ -77,5 +77,5 @@ class RunFolder:
         return self.path.name
 
     def existing(self, file: str) -> Path | None:
-        """Where a file of the run is, by its name or the one of before; None where there is none."""
+        """The path of a file of the run, by its current or earlier name; None if it is missing."""
         return next((self.path / name for name in names_of(file) if (self.path / name).exists()), None)

@@ -1,4 +1,4 @@
-"""A run is a folder, and the folder is the repo: see `files` for what is in it."""
+"""A run is a folder, and the folder is the Hub repository: see `files` for its content."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ from resnet_space.runs.weights import Weights, without_head
 
 @dataclass(frozen=True)
 class Source:
-    """Where a run came from: a repository of the Hub, and the commit's 40 digits."""
+    """The origin of a run: a Hub repository and the full commit hash."""
 
     repo_id: str
     revision: str
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Run(Weights, Turn):
-    """A run's folder. Make one with `open` or `create`."""
+    """A run's folder. Use `open` or `create`."""
 
     path: Path
     config: RunConfig
@@ -63,16 +63,16 @@ class Run(Weights, Turn):
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: RunConfig, *, start: "Run | None" = None) -> "Run":
-        """Make a new run's folder, ready to train.
+        """Create a new run's folder, ready to train.
 
         Args:
             path: the folder; it must not exist yet.
-            config: what to train, and how; a temperature in it is another's, and forgotten.
-            start: the run whose weights to start from; they are copied, so that the new run stands on its own,
-                without its head where the classes differ.
+            config: what to train, and how; its temperature is reset.
+            start: the run whose weights to start from; they are copied, so that the new run stands on its own, without
+                its head where the classes differ.
 
         Raises:
-            UserError: if the name cannot be used or is taken, or `start` has no weights.
+            UserError: if the name is invalid or taken, or `start` has no weights.
         """
         path = Path(path).absolute()
         require_name("" if ".." in path.parts else path.name)
@@ -89,19 +89,19 @@ class Run(Weights, Turn):
         return run
 
     def take_notice(self, start: "Run") -> None:
-        """Say of weights from elsewhere what the run says that they were taken from, if it says anything."""
+        """Copy the notice about third-party weights from the run that they come from, if it has one."""
         if (start.path / NOTICE).is_file():
             with replaced_atomically(self.path / NOTICE) as file:
                 shutil.copyfile(start.path / NOTICE, file)
 
     @contextmanager
     def made_whole(self) -> Iterator[None]:
-        """Make the folder, and what belongs into it, or leave nothing. Raises UserError."""
-        with in_a_sentence(f"{self.name} cannot be made"):
+        """Create the folder with its content, or leave nothing. Raises UserError."""
+        with in_a_sentence(f"{self.name} cannot be created"):
             try:
                 self.path.mkdir(parents=True)
             except FileExistsError:
-                raise UserError(f"There is a run named {self.name} already: choose another name.") from None
+                raise UserError(f"A run named {self.name} already exists: choose another name.") from None
             try:
                 yield
             except BaseException:
@@ -112,7 +112,7 @@ class Run(Weights, Turn):
         """A new run from this one's start, ready to train: a repetition, or one with other settings of the same model.
 
         Raises:
-            UserError: as `create`, or where the weights that this one started from are not here.
+            UserError: as `create`, or if the weights that this run started from are missing.
         """
         config = config or self.config
         if config.training.start is None:
@@ -121,7 +121,7 @@ class Run(Weights, Turn):
             return Run.create(path, config, start=Run.open(self.path.parent / config.training.start))
         made = Run.create(path, config)
         try:
-            with in_a_sentence(f"{made.name} cannot be made"):
+            with in_a_sentence(f"{made.name} cannot be created"):
                 made.take_notice(self)
                 with replaced_atomically(made.path / START_WEIGHTS) as file:
                     shutil.copyfile(self.path / START_WEIGHTS, file)
@@ -131,7 +131,7 @@ class Run(Weights, Turn):
         return made
 
     def with_more_epochs(self, epochs: int) -> "Run":
-        """This run, to be trained on for longer when it is resumed. Raises UserError for no whole number above 0."""
+        """This run with more epochs, to be resumed. Raises UserError unless it is a whole number above 0."""
         training = replace(self.config.training, more_epochs=(*self.config.training.more_epochs, epochs))
         changed = replace(self, config=replace(self.config, training=training))
         changed.write_config()
@@ -139,7 +139,7 @@ class Run(Weights, Turn):
 
     @contextmanager
     def unchanged_if_refused(self) -> Iterator[None]:
-        """What fails within it leaves the configuration as it was, also on a disk that is full."""
+        """Restore the configuration if the block fails, even on a full disk."""
         before = self.path / f".{CONFIG}.before.{os.getpid()}.tmp"
         try:
             shutil.copyfile(self.path / CONFIG, before)
@@ -159,7 +159,7 @@ class Run(Weights, Turn):
 
     @property
     def source(self) -> Source | None:
-        """Which commit of the Hub it was pulled from, None if it was made on this machine."""
+        """The Hub commit that it was pulled from; None if it was created on this machine."""
         try:
             found = json.loads((self.path / SOURCE).read_text(encoding="utf-8"))
             source = Source(found["repo_id"], found["revision"])
@@ -172,7 +172,7 @@ class Run(Weights, Turn):
             file.write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
 
     def model_written(self) -> tuple[float, ...]:
-        """When the files that a model is loaded from were replaced last (seconds since 1970), 0 for one that is not."""
+        """When the files of the model were last replaced (seconds since 1970); 0 for missing ones."""
         return tuple(_written(self.existing(name)) for name in (WEIGHTS, CONFIG, FEATURE_STATISTICS))
 
     # Metrics
@@ -181,7 +181,7 @@ class Run(Weights, Turn):
         """Append a line in a single write, so that a reader sees all of it or an unfinished last line.
 
         Raises:
-            OSError: where it cannot be written; then the file ends with the last complete line.
+            OSError: if it cannot be written; then the file ends with the last complete line.
         """
         line = json.dumps(metric, ensure_ascii=False).encode() + b"\n"
         file = os.open(self.path / METRICS, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
@@ -201,10 +201,10 @@ class Run(Weights, Turn):
             os.close(file)
 
     def metrics(self) -> list[Metric]:
-        """All metrics written so far, but lines that cannot be read, and a last one that is still being written.
+        """All metrics written so far, without unreadable lines and an unfinished last one.
 
         Raises:
-            UserError: where the file itself cannot be read.
+            UserError: if the file itself cannot be read.
         """
         with in_a_sentence(f"The {METRICS} of {self.name} cannot be read"):
             try:
@@ -214,7 +214,7 @@ class Run(Weights, Turn):
                 return []
 
     def forget_metrics_after(self, size: int) -> None:
-        """Forget what was written after so many bytes, and what is left of a line that was broken off there."""
+        """Truncate the metrics after this many bytes, and remove an incomplete last line."""
         with in_a_sentence(f"The {METRICS} of {self.name} cannot be written"):
             if (self.path / METRICS).exists():
                 with (self.path / METRICS).open("r+b") as file:
@@ -252,4 +252,4 @@ def _written(file: Path | None) -> float:
 
 def require_name(name: object) -> None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise UserError(f"{name!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 96.")
+        raise UserError(f"{name!r} is not a valid run name: use at most 96 letters, digits, '.', '_' and '-'.")

@@ -33,12 +33,12 @@ class _Read:
     wrong: tuple[str, ...] = ()
 
 
-METRICS_BYTES = 100_000_000  # of the files whose content is kept in memory; one of a training here has 1 MB
-MOST_TOLD = 1_000  # lines of one run that cannot be read, of which it is remembered what is wrong
+METRICS_BYTES = 100_000_000  # of metrics files kept in memory; one has about 1 MB
+MOST_TOLD = 1_000  # recorded problems with the lines of one run
 
 
 def free_name(root: Path, kind: str, *, secret: bool = False) -> str:
-    """The first of kind-1, kind-2, ... that no folder below `root` has; a secret one ends in what nobody can guess."""
+    """The first free name of kind-1, kind-2, ... below `root`; a secret one ends in an unguessable suffix."""
     if secret:
         return f"{kind}-{secrets.token_hex(5)}"
     return next(name for name in (f"{kind}-{i}" for i in itertools.count(1)) if not (root / name).exists())
@@ -55,10 +55,10 @@ class Library:
         self._metrics: OrderedDict[Path, _Read] = OrderedDict()  # the last read is last
 
     def runs(self) -> list[Run]:
-        """The valid runs, newest first. One that cannot be used is left out, and said so once where the app runs.
+        """The valid runs, newest first. Invalid ones are skipped, with one line in the app's log.
 
         Raises:
-            UserError: where the machine cannot read the folder now.
+            UserError: if the folder cannot be read at the moment.
         """
         with in_a_sentence("The runs cannot be read"):
             paths = list(self.root.iterdir()) if self.root.is_dir() else []
@@ -75,7 +75,7 @@ class Library:
             except UserError as error:
                 if not error.passing:
                     found[path] = written, None
-                    tell_once(f"Left out: {error}")
+                    tell_once(f"Skipped: {error}")
                 elif known:
                     found[path] = known
         self._opened = found
@@ -83,15 +83,15 @@ class Library:
         return [run for _, (_, run) in newest_first if run is not None]
 
     def open(self, name: str) -> Run:
-        """Raises UserError if there is no such run, or it is broken."""
+        """The run of this name. Raises UserError if it does not exist or is broken."""
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
             raise UserError("Choose a run first.")
         if not (self.root / name).is_dir():
-            raise UserError(f"There is no run named {name} any more: choose another.")
+            raise UserError(f"There is no run named {name}, or it has been deleted: choose another one.")
         return Run.open(self.root / name)
 
     def delete(self, run: Run) -> None:
-        """Delete a run's folder for good. Raises UserError while it trains or waits."""
+        """Delete a run's folder permanently. Raises UserError while it is training or queued."""
         self._require_idle(run, "deleted")
         with in_a_sentence(f"{run.name} cannot be deleted"):
             # At once, so that nobody meets half a run.
@@ -99,20 +99,20 @@ class Library:
         shutil.rmtree(gone, ignore_errors=True)
 
     def rename(self, run: Run, name: str) -> Run:
-        """Give a run's folder another name. Raises UserError where that cannot be, or while it trains or waits."""
+        """Rename a run's folder. Raises UserError if that is not possible, or while it is training or queued."""
         require_name(name)
         self._require_idle(run, "renamed")
         if (self.root / name).exists():
-            raise UserError(f"There is a run named {name} already: choose another name.")
+            raise UserError(f"A run named {name} already exists: choose another name.")
         with in_a_sentence(f"{run.name} cannot be renamed"):
             run.path.rename(self.root / name)
         self._renamed[run.name] = name
         return Run.open(self.root / name)
 
     def names_now(self, names: Sequence[str], runs: Sequence[Run] | None = None) -> list[str]:
-        """The same runs by the names that they have now, each once, without those that are gone.
+        """The current names of the given runs, each once, without deleted ones.
 
-        `runs`: those that there are, where that is known already.
+        `runs`: all existing runs, if already known.
         """
         here = {run.name for run in (self.runs() if runs is None else runs)}
         found = []
@@ -127,27 +127,27 @@ class Library:
     @staticmethod
     def _require_idle(run: Run, done: str) -> None:
         if run.is_training or run.is_queued:
-            raise UserError(f"{run.name} is training or waiting: stop it before it is {done}.")
+            raise UserError(f"{run.name} is training or queued and cannot be {done}: stop it first.")
 
     def free_name(self, kind: str, *, secret: bool = False) -> str:
-        """Of a new run, see the function of this name."""
+        """A name for a new run; see the function of the same name."""
         return free_name(self.root, kind, secret=secret)
 
     def metrics(self, run: Run) -> list[Metric]:
-        """As `run.metrics()`, but only what is new is read, and of many steps every other. Do not change the list.
+        """As `run.metrics()`, but reads only new lines and thins out many steps. Do not change the list.
 
-        Never fails: what cannot be read is left out, and told by `unreadable`.
+        Never fails: unreadable lines are skipped and reported by `unreadable`.
         """
         return self._read(run).metrics
 
     def shown_metrics(self, run: Run) -> list[Metric]:
-        """Those of `metrics` that have all that a page of several runs reads of them."""
+        """The entries of `metrics` that have all fields needed by pages with several runs."""
         return self._read(run).shown
 
     def unreadable(self, run: Run) -> str:
-        """What of a run's metrics cannot be read, in a sentence; nothing where all can be."""
+        """One sentence on the unreadable part of a run's metrics; empty if there is none."""
         wrong = self._read(run).wrong
-        more = f" So are {len(wrong) - 1} more." if len(wrong) > 1 else ""
+        more = f" {len(wrong) - 1} more lines are skipped too." if len(wrong) > 1 else ""
         return f"{wrong[0]}{more}" if wrong else ""
 
     def _read(self, run: Run) -> _Read:
@@ -157,7 +157,7 @@ class Library:
             try:
                 with path.open("rb") as file:
                     file.seek(known.offset - len(known.tail))
-                    # Not what was there: a resumed training went back to its saved state, and perhaps on from there.
+                    # The file has changed: a resumed training went back to its saved state, and perhaps on from there.
                     if file.read(len(known.tail)) != known.tail:
                         known = _Read()
                     file.seek(known.offset)
@@ -166,7 +166,7 @@ class Library:
                     begin = max(end - 256, 0)
                     file.seek(begin)
                     metrics, shown = known.metrics, known.shown
-                    if new.metrics:  # new lists, so that nobody's iteration meets a growing one
+                    if new.metrics:  # new lists, because others may be iterating the old ones
                         metrics = fewer_steps(metrics + new.metrics)
                         shown = metrics if all(map(is_shown, metrics)) else list(filter(is_shown, metrics))
                     self._metrics[path] = _Read(

@@ -1,4 +1,4 @@
-"""What a run appends while it trains: one JSON object a line, and how it is read back."""
+"""The metrics that a run appends while it trains: one JSON object per line, and how to read them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ _SHOWN: Mapping[str, tuple[str, ...]] = {
 
 
 class MetricError(ValueError):
-    """What is wrong with a line, as the end of a sentence that begins with the line."""
+    """The problem with a line, as the end of a sentence whose subject is the line."""
 
 
 def metric_of(line: bytes, *, whole: bool = False) -> Metric:
-    """What a line says: an object with an event, whose values are what they may be.
+    """Parse a line: an object with an event and valid values.
 
     Args:
         line: with or without its end.
-        whole: whether it must be one that this version's trainer writes, and have all that is read of its event.
+        whole: whether it must be complete, as this version's trainer writes it.
 
     Raises:
-        MetricError: for any other.
+        MetricError: for an invalid line.
     """
-    from resnet_space.runs.schema import EVENTS, problem_of  # late: pydantic takes as long to import as this room
+    from resnet_space.runs.schema import EVENTS, problem_of  # late: pydantic takes as long to import as this package
 
     try:
         metric = json.loads(line)
@@ -43,7 +43,7 @@ def metric_of(line: bytes, *, whole: bool = False) -> Metric:
         raise MetricError("is not JSON") from None
     named = isinstance(metric, dict) and isinstance(metric.get("event"), str)
     if not named or (whole and metric["event"] not in EVENTS):
-        raise MetricError(f"is none of the events {', '.join(EVENTS)}")
+        raise MetricError(f"is not one of the events {', '.join(EVENTS)}")
     if "looks" in metric:  # as versions before called them
         metric["test_evaluations"] = metric.pop("looks")
     if problem := problem_of(metric, whole=whole):
@@ -51,19 +51,19 @@ def metric_of(line: bytes, *, whole: bool = False) -> Metric:
     try:  # whatever else it has, a page can be sent it
         json.dumps(metric, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise MetricError("has a number or a text that is none") from None
+        raise MetricError("contains an invalid number or text") from None
     checked: Metric = metric
     return checked
 
 
 def is_shown(metric: Metric) -> bool:
-    """Whether it has all that the pages of several runs read of its event."""
+    """Whether it has all fields of its event needed by pages with several runs."""
     return all(name in metric for name in _SHOWN.get(metric["event"], ()))
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Complete lines of metrics: what could be read, how many lines there were, and what is wrong with the others."""
+    """The result of reading complete lines: the metrics, the number of lines, and the problems of invalid lines."""
 
     metrics: list[Metric]
     count: int
@@ -84,17 +84,17 @@ def read_lines(file: IO[bytes], first: int = 1) -> Lines:
         try:
             metrics += [metric_of(line)] if line.strip() else []
         except MetricError as error:
-            wrong.append(f"Line {number} of its metrics cannot be read and is left out: it {error}.")
+            wrong.append(f"Line {number} of its metrics cannot be read and is skipped: it {error}.")
     return Lines(metrics, len(lines), tuple(wrong))
 
 
 def read_metrics(file: IO[bytes]) -> list[Metric]:
-    """The metrics of `read_lines`: a line that cannot be read is left out."""
+    """The metrics of `read_lines`, without unreadable lines."""
     return read_lines(file).metrics
 
 
 def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
-    """The last one of a kind; None before there is one.
+    """The last metric of a kind; None if there is none yet.
 
     The kinds: "start", "step", "epoch", "calibration", "sanity", "test" and "end".
     """
@@ -102,7 +102,7 @@ def last_metric(metrics: Sequence[Metric], event: str) -> Metric | None:
 
 
 def count_test_evaluations(metrics: Sequence[Metric]) -> int:
-    """How often the test images were evaluated already: each time that a training ended which later went on."""
+    """How often the test images were evaluated: once each time a training finished that was later continued."""
     before: int = (last_metric(metrics, "start") or {}).get("test_evaluations", 0)
     return before + any(metric["event"] == "test" for metric in metrics)
 
@@ -118,7 +118,7 @@ def _after_last_epoch(metrics: Sequence[Metric]) -> Sequence[Metric]:
 
 
 def fewer_steps(metrics: list[Metric]) -> list[Metric]:
-    """The metrics, of whose steps every other is left out where they are too many to keep. The last one stays."""
+    """The metrics with every other step removed if there are too many. The last one stays."""
     steps = [i for i, metric in enumerate(metrics) if metric.get("event") == "step"]
     if len(steps) <= MOST_STEPS:
         return metrics
@@ -127,5 +127,5 @@ def fewer_steps(metrics: list[Metric]) -> list[Metric]:
 
 
 def split_words(split: str) -> str:
-    """What the images are called that a run was judged by: its "test" metric names the data set's split."""
+    """The name of the images that a run was tested on: its "test" metric names the dataset's split."""
     return {"test": "test", "train": "held-out training"}.get(split, "held-out validation")

@@ -1,4 +1,4 @@
-"""Start, queue, stop and watch trainer processes: one trains at a time, the others wait their turn."""
+"""Start, queue, stop and watch trainer processes: one trains at a time, the others wait."""
 
 import fcntl
 import os
@@ -36,19 +36,19 @@ from resnet_space.runs import (
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
-LAPSE_SECONDS = 1_800.0  # after which a run is not waited for by a page that was to host it: it was closed
+LAPSE_SECONDS = 1_800.0  # after which a queued run is dropped because the page that would host it was closed
 LOG_LINES = 20  # of a failed training, for the page
-TURN_SECONDS = 10.0  # for which another app is waited for that starts, queues or takes a run of the same folder
+TURN_SECONDS = 10.0  # to wait for another app that uses the same folder
 
-# After Stop was pressed. A trainer obeys it at its next step, so one that does not was halted, or hangs.
+# After Stop was pressed. A trainer stops at its next step, so one that does not was halted or hangs.
 WAKE_SECONDS = 30.0  # until it is sent SIGCONT and SIGTERM
 KILL_SECONDS = 300.0  # until it is killed; a long validation on a slow machine may take minutes
 MODULE = "resnet_space.train"
 
-# Fewer images of a batch are not worth a GPU more; Goyal et al. 2017 (arXiv:1706.02677) have 32 on each, too.
+# Fewer images per GPU are not worth another GPU; Goyal et al. 2017 (arXiv:1706.02677) use 32 on each, too.
 IMAGES_OF_A_GPU = 32
 
-# What torchrun says when one of its processes fails: its first line, and last of all how the first one ended.
+# torchrun's output when one of its processes fails: the first line, and the exit code of the first failure.
 _TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
 _TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
@@ -59,15 +59,15 @@ class BusyError(UserError):
 
 @dataclass(frozen=True)
 class Status:
-    """How a run's training stands.
+    """The state of a run's training.
 
     Attributes:
-        reason: one sentence, for one that failed, or that was stopped by a limit.
-        cause: what a failed one's new try should change: "memory", "loss"; "job" for one that may still train
-            elsewhere, but is not followed here; or nothing.
-        place: in the queue, 1 is the next; 0 for one that does not wait.
-        note: what of the run's files cannot be read, and is left out; mostly nothing.
-        doing: of one that is active, what it does now.
+        reason: one sentence, for a training that failed or was stopped by a limit.
+        cause: what a retry should change: "memory", "loss"; "job" for a training that may continue elsewhere but is not
+            followed here; or empty.
+        place: in the queue, 1 is the next; 0 if it is not queued.
+        note: unreadable parts of the run's files; mostly empty.
+        doing: the current activity of an active training.
     """
 
     state: State
@@ -85,14 +85,14 @@ class Status:
 def status_of(
     metrics: list[Metric], *, alive: bool, stopping: bool, exit_code: int | None, last_log_line: str, place: int = 0
 ) -> Status:
-    """How a training stands, from what it wrote and from its process.
+    """Derive the state of a training from its metrics and its process.
 
     Args:
-        metrics: all that the run has written so far.
+        metrics: of the run so far.
         alive: whether its process runs.
         stopping: whether it was asked to stop.
-        exit_code: of its process, where that was a child of ours and has ended; -9 is "killed by signal 9".
-        last_log_line: what its process said last.
+        exit_code: of its process, if it was our child and has ended; -9 is "killed by signal 9".
+        last_log_line: of its process.
         place: in the queue.
     """
     if alive:
@@ -108,24 +108,26 @@ def status_of(
     if exit_code is not None and exit_code < 0:
         named = {number.value: number.name for number in signal.Signals}
         name = named.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no names
-        hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-        return Status("failed", f"The trainer was ended from outside by {name}{hint}{kept}.")
+        hint = ", possibly because memory ran out" if name == "SIGKILL" else ""
+        return Status("failed", f"The training process was killed by {name}{hint}{kept}.")
     if exit_code is not None:
-        return Status("failed", f"The trainer ended with exit status {exit_code}: {last_log_line or 'it said nothing'}")
+        return Status(
+            "failed", f"The training process failed with exit status {exit_code}: {last_log_line or 'no message'}"
+        )
     if metrics:
-        return Status("failed", f"The trainer was ended from outside{kept}.")
+        return Status("failed", f"The training process was killed{kept}.")
     return Status("new")
 
 
 class Trainer:
-    """The trainer processes of a library of runs, whoever started them, and the queue before them.
+    """The trainer processes of a library of runs, whoever started them, and their queue.
 
-    What waits is written in the runs' folders, so that a restarted app goes on with the same queue.
+    The queue is stored in the runs' folders, so that a restarted app continues with it.
 
     Args:
         library: whose runs are trained.
         longest_queue: how many runs may wait; None is any number.
-        spawns: whether it makes processes; else what is started waits until another host takes it, see `take`.
+        spawns: whether it starts processes; otherwise trainings wait until another host takes them, see `take`.
     """
 
     def __init__(self, library: Library, *, longest_queue: int | None = None, spawns: bool = True) -> None:
@@ -137,25 +139,25 @@ class Trainer:
         self._stopping: dict[Path, _Stopping] = {}
 
     def start(self, run: Run, *, resume: bool = False, more_epochs: int = 0) -> None:
-        """Train a run in a process that outlives this one: now, or when those that wait already have trained.
+        """Train a run in a process that outlives this one: now, or after the queued trainings.
 
         Args:
             run: what to train.
-            resume: go on where an earlier training of it ended.
-            more_epochs: than its configuration has; they are added to it.
+            resume: continue an interrupted training.
+            more_epochs: added to its configuration.
 
         Raises:
-            BusyError: if it trains or waits already, too many wait, or the system refuses; then nothing has changed.
+            BusyError: if it is training or queued, the queue is full, or the system refuses; then nothing has changed.
         """
         with self._alone(f"{run.name} cannot be started"):
             if self._is_alive(run) or run.is_queued:
-                raise BusyError(f"{run.name} is training or waiting already.")
+                raise BusyError(f"{run.name} is already training or queued.")
             self._check_room()
             with run.unchanged_if_refused():
                 self._start_or_enqueue(run.with_more_epochs(more_epochs) if more_epochs else run, resume)
 
     def start_new(self, create: Callable[[], Run]) -> Run:
-        """Create a run and start it, as one step: a refused start leaves no run behind. Raises as `start`, `create`."""
+        """Create and start a run in one step: a refused start leaves no run behind. Raises as `start`, `create`."""
         with self._alone("The training cannot be started"):
             self._check_room()
             run = create()
@@ -167,38 +169,38 @@ class Trainer:
             return run
 
     def queue(self, runs: Sequence[Run] | None = None) -> list[Run]:
-        """The runs that wait, the next one first. `runs`: all that there are, where that is known already."""
+        """The queued runs, the next one first. `runs`: all existing runs, if already known."""
         return [run for _, run in self._tickets(runs)]
 
     def advance(self) -> None:
-        """Start the run that has waited longest, unless one trains; end a trainer that does not answer Stop."""
+        """Start the run that has waited longest, unless one trains; kill a trainer that does not respond to Stop."""
         self._press_stops()
         if self.spawns and self._tickets():
             with self._alone("The next training cannot be started"):
                 self._advance()
 
     def keep_advancing(self, seconds: float = 0.5) -> None:
-        """`advance` now and then, for ever, whatever goes wrong: a thread's work."""
-        keep_doing("The queue of trainings", self.advance, seconds)
+        """Call `advance` repeatedly, forever, despite errors: the target of a thread."""
+        keep_doing("The training queue", self.advance, seconds)
 
     def take(self, run: Run) -> bool | None:
-        """Take a run from the queue to host it elsewhere: whether it resumes; None if it does not wait (any more).
+        """Take a run from the queue to host it elsewhere. Returns whether it resumes; None if it is not queued.
 
         Raises:
-            BusyError: where the system refuses.
+            BusyError: if the system refuses.
         """
-        with self._alone(f"{run.name} cannot be taken from the queue"):
+        with self._alone(f"{run.name} cannot be removed from the queue"):
             resumes = next((ticket.resume for ticket, other in self._tickets() if other.path == run.path), None)
             run.withdraw_ticket()
             return resumes
 
     def stop(self, run: Run) -> None:
-        """Take a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
+        """Remove a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
 
-        A trainer that has not answered after `WAKE_SECONDS` is woken and ended by `advance`, whoever started it.
+        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it. it.
 
         Raises:
-            BusyError: where the system refuses.
+            BusyError: if the system refuses.
         """
         with self._alone(f"{run.name} cannot be stopped"):
             run.withdraw_ticket()
@@ -211,17 +213,17 @@ class Trainer:
                         raise
 
     def active(self, runs: Sequence[Run] | None = None) -> str | None:
-        """The name of the run that trains on this machine now, if any; `runs` as in `queue`."""
+        """The name of the run that is training on this machine, if any; `runs` as in `queue`."""
         runs = self.library.runs() if runs is None else runs
         return next((run.name for run in runs if self._is_alive(run) and not run.is_job), None)
 
     def status(self, run: Run) -> Status:
-        """How a run's training stands. Raises UserError where the machine cannot see it now."""
+        """The state of a run's training. Raises UserError if it cannot be determined at the moment."""
         return self.status_in(self.queue(), run)
 
     def status_in(self, queue: Sequence[Run], run: Run) -> Status:
-        """As `status`, where it is known who waits."""
-        # In this order: a trainer that ends in between has then written how.
+        """As `status`, with a known queue."""
+        # In this order: a trainer that ends in between has recorded how by then.
         place = next((i for i, other in enumerate(queue, 1) if other.path == run.path), 0)
         alive = self._is_alive(run)
         child = self._children.get(run.name)
@@ -231,9 +233,9 @@ class Trainer:
         metrics = self.library.metrics(run)
         note = self.library.unreadable(run)
         if not place and not alive and (run.path / QUEUED).exists() and not run.is_queued:
-            note = f"{note} Its place in the queue cannot be read: start it again.".strip()
+            note = f"{note} Its queue entry cannot be read: start the training again.".strip()
         if run.is_job and not alive and not (metrics and metrics[-1]["event"] == "end"):
-            reason = "It trains as a job of the Hub, which is not followed here any more."
+            reason = "It trains as a Hugging Face job that this app no longer follows."
             return Status("failed", reason, "job", note=note)
         status = status_of(
             metrics,
@@ -247,10 +249,10 @@ class Trainer:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
-        """Within it no other thread, and no other app that uses this folder, starts, queues or takes a run.
+        """In this block, no other thread and no other app with this folder starts, queues or takes a run.
 
         Raises:
-            BusyError: "`what`: ...", for what the system refuses in it, and where another app does not come to its end.
+            BusyError: "`what`: ...", for system errors in the block, or if another app does not finish.
         """
         with self._lock, in_a_sentence(what, BusyError):
             self.library.root.mkdir(parents=True, exist_ok=True)
@@ -260,7 +262,7 @@ class Trainer:
                 until = time.monotonic() + TURN_SECONDS
                 while not _has_locked(folder):
                     if time.monotonic() > until:
-                        raise BusyError(f"{what}: another app that uses this folder is at it: try again in a moment.")
+                        raise BusyError(f"{what} because another app is using this folder: try again in a moment.")
                     time.sleep(0.02)
                 yield
             finally:
@@ -271,10 +273,10 @@ class Trainer:
     def _check_room(self) -> None:
         waiting = len(self._tickets())
         if self.longest_queue is not None and waiting >= self.longest_queue and self.active() is not None:
-            raise BusyError(f"{waiting} trainings wait already, which is as many as may: try again later.")
+            raise BusyError(f"The queue is full ({waiting} trainings): try again later.")
 
     def _tickets(self, runs: Sequence[Run] | None = None) -> list[tuple[Ticket, Run]]:
-        """Who waits, the next one first."""
+        """The queue, the next one first."""
         tickets = []
         for run in self.library.runs() if runs is None else runs:
             ticket = run.ticket()
@@ -299,7 +301,7 @@ class Trainer:
     def _advance(self) -> None:
         waiting = []
         for ticket, run in self._tickets():
-            if self._is_alive(run):  # an app was ended after it had started it
+            if self._is_alive(run):  # an app was killed after it had started it
                 run.withdraw_ticket()
             else:
                 waiting.append((ticket, run))
@@ -346,7 +348,7 @@ class Trainer:
         return (child is not None and child.poll() is None) or run.is_training or trainer_process(run) is not None
 
     def _press_stops(self) -> None:
-        """Wake, and later kill, trainers that do not answer Stop: a halted one would keep its place for ever."""
+        """Wake, and later kill, trainers that do not respond to Stop: a halted one would block the queue forever."""
         for run in self.library.runs():
             if not run.stop_requested() or run.is_job or not self._is_alive(run):
                 self._stopping.pop(run.path, None)
@@ -359,12 +361,12 @@ class Trainer:
                 stopping.woken = _signal(run, signal.SIGTERM)
 
     def _note_end(self, run: Run) -> None:
-        """Say in the metrics why they end here, as the trainer cannot any more."""
+        """Record the end in the metrics in place of the killed trainer."""
         child = self._children.get(run.name)
         if child is not None:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(5)
-        reason = f"It did not answer Stop for {KILL_SECONDS:.0f} seconds, and was killed."
+        reason = f"It did not respond to Stop within {KILL_SECONDS:.0f} seconds and was killed."
         with run.training_lock():
             run.append_metric({"event": "end", "status": "stopped", "reason": reason, "time": round(time.time(), 1)})
             run.withdraw_stop()
@@ -372,7 +374,7 @@ class Trainer:
 
 @dataclass
 class _Stopping:
-    """A trainer that was asked to stop: since when, by the monotonic clock, and whether it was woken."""
+    """A trainer that was asked to stop: the time (monotonic clock), and whether it was woken."""
 
     since: float
     woken: bool = False
@@ -389,7 +391,7 @@ def _has_locked(folder: int) -> bool:
 
 
 def trainer_process(run: Run) -> psutil.Process | None:
-    """The process that trains a run, whoever started it; None where there is none, or it is not known for sure."""
+    """The process that trains a run, whoever started it; None if there is none or it is uncertain."""
     try:
         process = psutil.Process(int((run.path / TRAINER).read_text(encoding="ascii")))
         words, folder = process.cmdline(), process.cwd()
@@ -403,7 +405,7 @@ def trainer_process(run: Run) -> psutil.Process | None:
 
 
 def _signal(run: Run, number: signal.Signals) -> bool:
-    """Send a signal to a run's trainer and the processes that it started, and wake them. Whether there was one."""
+    """Send a signal to a run's trainer and its child processes, and wake them. Returns whether there was one."""
     process = trainer_process(run)
     if process is None:
         return False
@@ -416,7 +418,7 @@ def _signal(run: Run, number: signal.Signals) -> bool:
 
 
 def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> list[str]:
-    """The arguments that train a run, in so many processes."""
+    """The command that trains a run in this many processes."""
     module = ["-m", MODULE, str(run.path), *(["--resume"] if resume else [])]
     if processes == 1:
         return [sys.executable, *module]
@@ -425,7 +427,7 @@ def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> l
 
 
 def gpus_for(batch_size: int) -> int:
-    """How many of this machine's CUDA GPUs to train on with batches of this size; 1 also where there is none."""
+    """The number of this machine's CUDA GPUs to use for batches of this size; 1 if there is none."""
     most = batch_size // IMAGES_OF_A_GPU
     if most < 2 or (sys.platform == "linux" and nvidia_gpus() < 2):
         return 1
@@ -435,7 +437,7 @@ def gpus_for(batch_size: int) -> int:
 
 
 def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
-    """The end of what a run's trainer said, without anything that looks like a token, or torchrun's own part."""
+    """The last lines of a run's log, without tokens and torchrun's own output."""
     lines = _log_lines(run)
     end = next((i for i, line in enumerate(lines) if _TORCHRUN_FAILED.match(line)), len(lines))
     return [masked(line) for line in lines[:end][-most:]]
@@ -449,6 +451,6 @@ def _log_lines(run: Run) -> list[str]:
 
 
 def _first_exit_code(run: Run) -> int | None:
-    """How the first of several processes ended, where torchrun says that one failed."""
+    """The exit code of the first of several processes that failed, according to torchrun."""
     found = [match for line in _log_lines(run) if (match := _TORCHRUN_EXIT.match(line))]
     return int(found[-1].group(1)) if found else None

@@ -1,4 +1,4 @@
-"""What a line of `metrics.jsonl` may say, whoever wrote it: one model an event. `metrics.metric_of` reads by them."""
+"""The schema of the lines of `metrics.jsonl`: one model per event, used by `metrics.metric_of`."""
 
 from typing import Annotated, Any, Literal, Self, TypeGuard
 
@@ -41,12 +41,12 @@ class Residuals(_Strict):
     @model_validator(mode="after")
     def _of_every_block(self) -> Self:
         if len(self.blocks) != len(self.ratio):
-            raise ValueError("there must be three ratios of every block")
+            raise ValueError("every block must have three ratios")
         return self
 
 
 class Line(BaseModel):
-    """What a line of any event may have, beside plain values that another version of this app writes."""
+    """Fields of any event; plain values of other versions of this app are allowed too."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[str, bool | Text | Number | None] = Field(init=False)
@@ -132,9 +132,9 @@ EVENTS: dict[str, type[Line]] = {
 
 
 def problem_of(metric: dict[str, Any], *, whole: bool) -> str | None:
-    """What is wrong with a line of metrics, as the end of a sentence; None where nothing is.
+    """The problem with a line of metrics, as the end of a sentence; None if it is valid.
 
-    Unless it is to be `whole` it may lack what its event has, and have long texts, and more of any kind.
+    Unless it must be `whole`, it may lack fields of its event and have long texts and additional fields.
     """
     model = EVENTS.get(metric["event"], Line)
     try:

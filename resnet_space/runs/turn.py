@@ -1,4 +1,4 @@
-"""Who trains a run, which one waits for its turn, and which one is to stop: small files that any process can read."""
+"""Coordination of trainings through small files that any process can read: lock, queue ticket, stop request."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ class Ticket:
         number: one more than the highest of those that waited; 0 in tickets of earlier versions. Not a time: clocks are
             set back.
         time: when it began to wait, in seconds since 1970.
-        resume: whether it goes on where an earlier training ended.
+        resume: whether it continues an interrupted training.
     """
 
     number: int
@@ -32,12 +32,12 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Doing:
-    """What a run's trainer does now.
+    """The current activity of a run's trainer.
 
     Attributes:
         phase: "decoding", "features", "solving", "training", "testing", "calibrating" or "checking"; "" is unknown.
         done, total: images of the phase; 0 of 0 where they are not counted.
-        seconds_left: of the phase, where that can be told.
+        seconds_left: of the phase, if known.
     """
 
     phase: str = ""
@@ -47,11 +47,11 @@ class Doing:
 
 
 class Turn(RunFolder):
-    """What of a run is about its training; its lock, its ticket and its stop are files."""
+    """The part of a run about its training; its lock, ticket and stop request are files."""
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:
-        """Held by whoever trains this run. The system frees it however that process ends.
+        """Lock held by the process that trains this run. The system frees it however that process ends.
 
         Raises:
             UserError: if another process trains this run, or the lock cannot be written.
@@ -64,7 +64,7 @@ class Turn(RunFolder):
                 # Not at once: `is_training` holds the lock for a moment when it looks.
                 lock.acquire(timeout=1, poll_interval=0.02)
             except Timeout:
-                raise UserError(f"{self.name} is being trained already, by another process.") from None
+                raise UserError(f"{self.name} is already being trained by another process.") from None
         try:
             with suppress(OSError):  # else it trains all the same
                 self.note_trainer(os.getpid())
@@ -76,8 +76,8 @@ class Turn(RunFolder):
 
     @property
     def is_training(self) -> bool:
-        """Whether some process, ours or not, trains this run now. Raises UserError where that cannot be seen now."""
-        with unless_passing(f"Whether {self.name} trains cannot be seen"):
+        """Whether any process is training this run. Raises UserError if that cannot be determined at the moment."""
+        with unless_passing(f"The training state of {self.name} cannot be read"):
             lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
@@ -92,16 +92,16 @@ class Turn(RunFolder):
         return False
 
     def note_trainer(self, pid: int) -> None:
-        """Write down which process trains it, for whoever may have to end it."""
+        """Record the process that trains it, so that it can be killed if necessary."""
         (self.path / TRAINER).write_text(f"{pid}\n", encoding="ascii")
 
     def note_doing(self, doing: Doing) -> None:
-        """Write down what its trainer does now, for whoever looks: of no use to anybody once it has ended."""
+        """Record the trainer's current activity, for display while it runs."""
         with suppress(OSError), replaced_atomically(self.path / DOING) as file:  # else nobody knows
             file.write_text(json.dumps(asdict(doing)), encoding="ascii")
 
     def doing(self) -> Doing:
-        """What its trainer noted last; nothing where it did not."""
+        """The trainer's last recorded activity; empty if there is none."""
         try:
             noted = json.loads((self.path / DOING).read_bytes())
             left = noted["seconds_left"]
@@ -112,7 +112,7 @@ class Turn(RunFolder):
 
     @property
     def is_job(self) -> bool:
-        """Whether it trains, or trained, on another machine, by a job of the Hub."""
+        """Whether it is or was trained as a Hugging Face job on another machine."""
         return (self.path / JOB).exists()
 
     def ticket(self) -> Ticket | None:
@@ -120,10 +120,10 @@ class Turn(RunFolder):
         nobody can read.
 
         Raises:
-            UserError: where the machine cannot read anything now.
+            UserError: if it cannot be read at the moment.
         """
         found = None
-        with unless_passing(f"Whether {self.name} waits cannot be seen"), suppress(ValueError, RecursionError):
+        with unless_passing(f"The queue state of {self.name} cannot be read"), suppress(ValueError, RecursionError):
             found = json.loads((self.path / QUEUED).read_bytes())
         if not isinstance(found, dict):
             return None

@@ -1,4 +1,4 @@
-"""The safetensors files of a run: its weights, and arrays that were measured with them."""
+"""The safetensors files of a run: its weights, and arrays measured with them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ W = TypeVar("W")  # a tensor of any library
 
 
 class Weights(RunFolder):
-    """What of a run lies in safetensors files."""
+    """The part of a run stored in safetensors files."""
 
     @property
     def has_weights(self) -> bool:
         return (self.path / WEIGHTS).is_file()
 
     def save_weights(self, state_dict: "Mapping[str, Tensor]") -> None:
-        """Replace the weights; float32 and contiguous, whatever the training's memory format."""
+        """Replace the weights; stored as contiguous float32, whatever the training's memory format."""
         import safetensors.torch
         import torch
 
@@ -48,7 +48,7 @@ class Weights(RunFolder):
         """The tensors of a safetensors file of this run, on the CPU: float32, and the norm layers' counters.
 
         Raises:
-            UserError: if it is missing or damaged, or has numbers of a kind that weights are not.
+            UserError: if it is missing or damaged, or has an unsupported number type.
         """
         import safetensors.torch
 
@@ -66,9 +66,9 @@ class Weights(RunFolder):
             return load_file(path)
 
     def start_arrays(self) -> "dict[str, NDArray[Any]]":
-        """The weights for another run to start from, without torch where numpy has their types. Raises UserError."""
+        """The weights for another run to start from, without torch if numpy supports their types. Raises UserError."""
         if not self.has_weights:
-            raise UserError(f"{self.name} has no weights to start from: it was not trained to the end of an epoch.")
+            raise UserError(f"{self.name} has no weights to start from: train it for at least one epoch first.")
         with self._readable(WEIGHTS):
             if "BF16" not in weight_types(self.path / WEIGHTS, self.name):
                 return load_file(self.path / WEIGHTS)
@@ -79,18 +79,18 @@ class Weights(RunFolder):
         try:
             yield
         except FileNotFoundError:
-            raise UserError(f"{self.name} has no {file} yet: train it to the end of an epoch first.") from None
+            raise UserError(f"{self.name} has no {file} yet: train it for at least one epoch first.") from None
         # The last two: of types that numpy lacks.
         except (SafetensorError, OSError, TypeError, AttributeError) as error:
             raise UserError(f"The {file} of {self.name} cannot be read: {error}.") from None
 
     def load_model(self) -> "Backbone":
-        """The trained model in eval mode on the CPU. The weights must fit exactly; UserError says what does not."""
+        """The trained model in eval mode on the CPU. Raises UserError unless the weights fit exactly."""
         model = self.config.model.build()
         weights = self.load_weights()
         expected = model.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in weights]
-        problems += [f"{name} does not belong there" for name in weights if name not in expected]
+        problems += [f"{name} is unexpected" for name in weights if name not in expected]
         problems += [
             f"{name} has the shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
             for name, value in expected.items()
@@ -110,7 +110,7 @@ def weight_types(file: Path, whose: str) -> set[str]:
     """The types of numbers in a safetensors file of weights, by safetensors' names; nothing of it is loaded.
 
     Raises:
-        UserError: for others than weights have.
+        UserError: for unsupported types.
         SafetensorError, OSError: for a file that cannot be read.
     """
     with safe_open(file, "numpy") as opened:
@@ -118,19 +118,19 @@ def weight_types(file: Path, whose: str) -> set[str]:
     for name, kind in types.items():
         if kind not in FLOATS and not (name.endswith(COUNTER) and kind in INTEGERS):
             raise UserError(
-                f"The {WEIGHTS} of {whose} cannot be used, as its {name} is {kind}: weights have to be "
-                f"{', '.join(FLOATS)}, and not quantised."
+                f"The {WEIGHTS} of {whose} cannot be used because its {name} is {kind}: weights must be "
+                f"{', '.join(FLOATS)}, not quantised."
             )
     return set(types.values())
 
 
 def without_head(weights: dict[str, W], head: str) -> dict[str, W]:
-    """All but the last, linear layer, which other classes need anew."""
+    """The weights without the head, which must be new for other classes."""
     return {name: value for name, value in weights.items() if not name.startswith(f"{head}.")}
 
 
 def array_problem(arrays: "Mapping[str, NDArray[Any]]", expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """Why arrays, which may come from anyone, are not those of the expected types and shapes; nothing if they are."""
+    """How untrusted arrays differ from the expected types and shapes; empty if they match."""
     if set(arrays) != set(expected):
         return f"it has {', '.join(sorted(arrays))[:100] or 'nothing'} instead of {', '.join(expected)}"
     for name, (dtype, shape) in expected.items():

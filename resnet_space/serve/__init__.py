@@ -1,9 +1,8 @@
-"""What a page for strangers needs.
+"""Everything a public page needs: limits, visitors, storage, sign-in.
 
-`launch` reads the command line. `connections` and `guard` stand before the app (`answers` is what it changes in those),
-`handlers` around every handler, and `slots` before the memory is taken; `limits`, `rates` and `sessions` say how much
-one may have. `visitors` knows whose things are whose; `inventory`, `storage` and `temporary` for how long they are
-kept; `datasets` who may use which; `uploads` takes what is sent; `identity` says in whose name the Hub is asked;
-`refusals` is how a visitor is told no. `zero/` hosts trainings on ZeroGPU.
-Import from the modules.
+`launch` reads the command line. `connections` and `guard` protect the app (`answers` changes its responses), `handlers`
+wraps every handler, and `slots` limits heavy work; `limits`, `rates` and `sessions` define how much a visitor may use.
+`visitors` manages ownership; `inventory`, `storage` and `temporary` manage disk space and expiry; `datasets` manages
+access to datasets; `uploads` receives files; `identity` selects the Hub account; `refusals` formats messages. `zero/`
+hosts trainings on ZeroGPU. Import from the modules.
 """

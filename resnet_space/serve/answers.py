@@ -1,4 +1,4 @@
-"""What is changed in the answers of the app: headers that protect the page, and what a page for anybody leaves out."""
+"""Changes to the app's responses: security headers, and removal of private data from the login page."""
 
 import re
 
@@ -33,7 +33,7 @@ HEADERS = {
 
 
 def with_headers(send: Send, *, framed: bool) -> Send:
-    """Cookies are sent to the app's own pages only, unless it is shown in a frame of another server's page."""
+    """Add security headers. Cookies are restricted to the app's own pages, unless it is shown in a frame elsewhere."""
 
     async def adding(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -50,7 +50,7 @@ def with_headers(send: Send, *, framed: bool) -> Send:
 
 
 def without_api_info(send: Send) -> Send:
-    """For the page that asks for the password: gradio writes the names of runs into it, as choices of endpoints."""
+    """Remove the API description from the login page: gradio writes run names into it, as choices of endpoints."""
     start: Message = {}
     parts: list[bytes] = []
 

@@ -1,7 +1,7 @@
-"""Connections to the server: an address has so many, and one that asks for nothing is closed after a while.
+"""Limit the connections to the server per address, and close idle new ones.
 
-uvicorn has no such limit, and each connection takes one of the files that a process may have open: where they are all
-taken, nobody else gets in.
+uvicorn has no such limit, and each connection takes one of the process's file handles: when all are taken, nobody else
+can connect.
 """
 
 import sys
@@ -11,13 +11,13 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-SHARE = 1 / 3  # of the files that the process may have open, for the connections of one address
-MOST = 500  # connections of one address; a page has some six
-ASK_SECONDS = 20.0  # in which a new connection has to ask for something
+SHARE = 1 / 3  # of the process's file handles, for the connections of one address
+MOST = 500  # connections per address; a page has about six
+ASK_SECONDS = 20.0  # in which a new connection must send a request
 
 
 def allowed_of_one() -> int:
-    """How many connections one address may have here."""
+    """Maximum number of connections per address."""
     if sys.platform == "win32":
         return MOST
     import resource
@@ -26,16 +26,16 @@ def allowed_of_one() -> int:
 
 
 def limit_connections(most: int, protocol: type[Any] = H11Protocol) -> Callable[[], None]:
-    """From now on close what is more than an address may have, and what asks for nothing.
+    """Close connections beyond the limit of an address, and those without a request.
 
-    Not for an app behind a proxy, whose connections are all the proxy's.
+    Not for an app behind a proxy, because all its connections come from the proxy.
 
     Args:
         most: connections of one address.
         protocol: uvicorn's.
 
     Returns:
-        What takes the limit back.
+        A function that removes the limit.
     """
     made, lost = protocol.connection_made, protocol.connection_lost
     open_now: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What all visitors share on the server: the runs, the trainer, and models that are loaded already."""
+"""State shared by all visitors: the runs, the trainer, and loaded models."""
 
 import hashlib
 import os
@@ -34,9 +34,9 @@ from resnet_space.training.speeds import SpeedFile
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
-MAX_USERS = 1_000  # whose names are remembered
-PRICES_SECONDS = 600.0  # for which the Hub's prices are believed
-AGAIN_SECONDS = 5.0  # after which what went wrong at the start of the app is tried again
+MAX_USERS = 1_000  # whose names are cached
+PRICES_SECONDS = 600.0  # for which the Hub's prices are cached
+AGAIN_SECONDS = 5.0  # until a failed step of the app's start is retried
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
 
@@ -46,8 +46,8 @@ class AppContext:
 
     Args:
         root: the folder of the runs.
-        public: whether others than the machine's owner use the app.
-        readonly: whether its visitors may only look: at all runs, as that is what they came for.
+        public: whether anyone except the machine's owner uses the app.
+        readonly: whether visitors may only view; they then see all runs.
         limits: of every training and visitor.
     """
 
@@ -70,21 +70,21 @@ class AppContext:
         self._training_addresses: dict[Path, str] = {}  # of runs: the address that started them
 
     def require_writable(self) -> None:
-        """Raises UserError in read-only mode. Everything that changes or starts something asks first."""
+        """Raises UserError in read-only mode. Called before anything is changed or started."""
         if self.readonly:
             raise UserError(
-                "This app is read-only: its runs can be looked at and tried, but nothing can be trained, brought here, "
-                "pushed, renamed or deleted."
+                "This app is read-only: you can view and try its runs, but not train, upload, push, rename or delete "
+                "anything."
             )
 
     def classifier(self, name: str) -> "Classifier":
-        """The run's model, loaded once while its files stay the same. Raises UserError if it cannot be."""
+        """The run's model, loaded again only if its files change. Raises UserError if it cannot be loaded."""
         return self.models.get(self.library.open(name))
 
-    # Whose runs
+    # Ownership of runs
 
     def runs(self, key: str | None = None) -> list[Run]:
-        """The runs that a visitor sees, the newest first: on a public app what came with it and their own."""
+        """The runs visible to a visitor, newest first: on a public app the shipped ones and their own."""
         return [
             run
             for run in self.library.runs()
@@ -92,36 +92,36 @@ class AppContext:
         ]
 
     def trained_names(self, key: str | None = None) -> list[str]:
-        """Those that can predict."""
+        """The names of runs with weights."""
         return [run.name for run in self.runs(key) if run.has_weights]
 
     def finetuned_names(self, key: str | None = None) -> list[str]:
-        """Those that were made here."""
+        """The names of runs created here."""
         return [run.name for run in self.runs(key) if run.name not in NOT_MADE_HERE]
 
     def own_run(self, name: str, key: str | None) -> Run:
-        """A run to be changed. Raises UserError where it is not there, or not the visitor's to change."""
+        """A run to be changed. Raises UserError if it does not exist or the visitor may not change it."""
         self.require_writable()
         run = self.library.open(name)
         if name in NOT_MADE_HERE:
-            raise UserError(f"{name} came with the app: it is not to be changed.")
+            raise UserError(f"{name} comes with the app and cannot be changed.")
         if self.public and not visitors.owns(run.path / OWNER, key):
-            raise UserError(f"{name} is not yours: only who started it can stop, rename or delete it, or train it on.")
+            raise UserError(f"{name} is not yours: only its owner can stop, rename, delete or continue it.")
         return run
 
     def claim(self, owners: Path, key: str) -> None:
-        """Make something the visitor's, in the file that names its owners. On a public app it is not kept for ever."""
+        """Record the visitor as an owner in the owners file. On a public app, the item then expires."""
         visitors.claim(owners, key)
         if self.public and not visitors.is_owner_of_all(key):
             owners.with_name(EXPIRES).touch()
 
     def new_path(self, kind: str) -> Path:
-        """For a new run. On a public app its address is for those only to whom it is given."""
+        """The path of a new run. On a public app, its name is unguessable."""
         return self.library.root / self.library.free_name(kind, secret=self.public)
 
     def delete_run(self, name: str, key: str | None) -> None:
-        """Delete a visitor's run; one that is another's too goes from their sight only. One that waits for its turn
-        waits no more. Raises UserError.
+        """Delete a visitor's run; a shared one is only removed from their view. A queued run is removed from the queue
+        first. Raises UserError.
         """
         run = self.own_run(name, key)
         if self.public and key and visitors.release(run.path / OWNER, key):
@@ -131,25 +131,25 @@ class AppContext:
         self.library.delete(run)
 
     def rename_run(self, name: str, key: str | None, new_name: str) -> Run:
-        """Rename a visitor's run. Raises UserError; also for a name of something that came with the app."""
+        """Rename a visitor's run. Raises UserError, also for a name of something that comes with the app."""
         run = self.own_run(name, key)
         if new_name in NOT_MADE_HERE:
-            raise UserError(f"{new_name} is the name of weights that come with the app: choose another name.")
+            raise UserError(f"{new_name} is the name of a run or weights that come with the app: choose another name.")
         return self.library.rename(run, new_name)
 
     def _is_for_all(self, run: Run) -> bool:
         return not self.public or self.readonly or run.name in NOT_MADE_HERE
 
-    # Places for trainings
+    # Training slots
 
     def count_training(self, run: Run | None = None) -> None:
-        """Count a training for the address that asks, of which one may have a third of all places.
+        """Count a training for the requesting address, which may have a third of all slots.
 
         Args:
-            run: that trains or waits from now on; None only asks whether one more may.
+            run: that is now training or queued; None only checks whether one more is allowed.
 
         Raises:
-            UserError: where it has as many as may be.
+            UserError: if the limit is reached.
         """
         address, longest = visitors.asking(), self.limits.queue
         if longest is None or not address:
@@ -162,7 +162,9 @@ class AppContext:
         self._training_addresses = {path: whose for path, whose in self._training_addresses.items() if path.exists()}
         most = max((longest + 1) // 3, 1)
         if len(busy) >= most:
-            raise UserError(f"{len(busy)} trainings from your address train or wait: wait until one has ended.")
+            raise UserError(
+                f"{len(busy)} trainings from your address are running or queued: wait until one has finished."
+            )
 
     # The Hub
 
@@ -175,7 +177,7 @@ class AppContext:
         token: str | None = None,
         progress: Progress | None = None,
     ) -> Run:
-        """A model of the Hub as a run of the visitor's. Raises HubError, UserError."""
+        """Pull a Hub model as a run of the visitor. Raises HubError, UserError."""
         self.require_writable()
         key = visitors.require_key(key, public=self.public)
         before = {run.path for run in self.library.runs()}
@@ -184,7 +186,9 @@ class AppContext:
         )
         marked = (run.path / OWNER).with_name(EXPIRES).exists()
         if key and self.public and run.path in before and not marked:
-            visitors.claim(run.path / GUESTS, key)  # whose it was before: the visitor sees it, and it stays
+            visitors.claim(
+                run.path / GUESTS, key
+            )  # the run already existed: the visitor becomes a guest, and its owner stays
         elif key:
             self.claim(run.path / OWNER, key)
         return run
@@ -199,13 +203,13 @@ class AppContext:
         private: bool = False,
         progress: Progress | None = None,
     ) -> str:
-        """Push a visitor's run; returns the commit's address. Raises HubError, UserError."""
+        """Push a visitor's run; returns the commit's URL. Raises HubError, UserError."""
         run = self.own_run(name, key)
         space = os.environ.get("SPACE_ID") or jobs_space()
         return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
 
     def user_name(self, token: str | None) -> str | None:
-        """Who the token is of on the Hub, which allows few such questions. Raises HubError."""
+        """The Hub user of the token, cached because the Hub allows few such requests. Raises HubError."""
         known = hashlib.sha256((token or "").encode()).hexdigest()  # not the token itself: this is kept
         name = self._user_names.get(known) or who_am_i(token)
         if name is not None:
@@ -215,18 +219,18 @@ class AppContext:
         return name
 
     def flavours(self, token: str | None = None) -> list[Flavour]:
-        """The machines for jobs and their prices, asked for once in a while. Raises HubError."""
+        """The machines for jobs and their prices, refreshed from time to time. Raises HubError."""
         if not self._flavours or time.monotonic() - self._flavours_asked > PRICES_SECONDS:
             self._flavours, self._flavours_asked = list_flavours(token), time.monotonic()
         return self._flavours
 
     def start_job(self, run: Run, repo_id: str, flavour: str, minutes: int, *, token: str | None) -> None:
-        """Train a run elsewhere, at the expense of whom the token is of, and follow it here. Raises HubError."""
+        """Train a run as a job at the expense of the token's owner, and follow it here. Raises HubError."""
         start_job(run, repo_id, flavour, minutes, token=token)
         self.follow_job(run, token)
 
     def follow_job(self, run: Run, token: str | None) -> None:
-        """Follow a run's job. The token is kept in memory for as long, and nowhere else."""
+        """Follow a run's job. Meanwhile the token is kept in memory only."""
         job = job_of(run)
         if job is not None:
             follower = Follower(run, job, token)
@@ -236,18 +240,18 @@ class AppContext:
     # Starts
 
     def start_names(self, key: str | None = None) -> list[str]:
-        """What a training can start from, but random initialisation: trained runs, and weights of the Hub."""
+        """The trained runs and Hub weights that a training can start from."""
         trained = self.trained_names(key)
         return [*trained, *(pretrained.name for pretrained in PRETRAINED if pretrained.name not in trained)]
 
     def start_model(self, name: str) -> ModelConfig:
-        """The model of a start, before its weights are here. Raises UserError if there is no such start."""
+        """The model of a start, before its weights are downloaded. Raises UserError if there is no such start."""
         if not (self.library.root / str(name)).is_dir() and is_pretrained(name):
             return pretrained_model(name)
         return self.library.open(name).config.model
 
     def start_run(self, name: str, progress: Callable[[int, int], None] | None = None) -> Run:
-        """A start with its weights, which are downloaded where they are not here. Raises UserError."""
+        """A start with its weights, downloaded if missing. Raises UserError."""
         if is_pretrained(name):
             self.require_writable()
             try:
@@ -257,13 +261,13 @@ class AppContext:
         return self.library.open(name)
 
     def start_background_work(self) -> None:
-        """From now on start what waits when its turn comes."""
+        """Start the background threads that advance the queue and follow jobs."""
         if self.trainer.spawns:
             threading.Thread(target=self.trainer.keep_advancing, name="queue", daemon=True).start()
-        else:  # the pages that were to host what waited are gone
-            in_background("Emptying the queue", self._empty_queue, AGAIN_SECONDS)
+        else:  # the pages that would have hosted the queued runs are gone
+            in_background("Advancing the queue", self._empty_queue, AGAIN_SECONDS)
         if not self.public:  # with the login that is saved on this machine
-            in_background("Following the jobs of the Hub", self._follow_jobs, AGAIN_SECONDS)
+            in_background("Following Hugging Face jobs", self._follow_jobs, AGAIN_SECONDS)
 
     def _empty_queue(self) -> bool:
         for run in self.trainer.queue():
@@ -290,8 +294,8 @@ class AppContext:
         return None
 
     def warm_up(self) -> bool:
-        """Load what the first visitor will need, so that they do not wait for torch."""
+        """Load the default model and torch in advance, so that the first visitor does not wait."""
         for name in filter(None, (self.default_name(), self.photo_name())):
-            with suppress(UserError):  # whoever chooses a broken run is told
+            with suppress(UserError):  # a visitor who chooses a broken run gets the message
                 self.classifier(name)
         return True

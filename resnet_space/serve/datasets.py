@@ -1,4 +1,4 @@
-"""The data sets on this machine: who sees which, what is in each, and those of the Hub that were brought here."""
+"""The datasets on this machine: their visibility, their summaries, and downloaded Hub datasets."""
 
 import json
 import threading
@@ -17,8 +17,8 @@ from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.runs import replaced_atomically
 from resnet_space.serve import visitors
 
-MAX_SUMMARIES = 16  # of data sets that are kept, at most 10 MB each
-MOST_NAMED = 8  # data sets, in a refusal
+MAX_SUMMARIES = 16  # of datasets that are kept, at most 10 MB each
+MOST_NAMED = 8  # datasets, in a refusal
 HUB_DATASETS = "hub-datasets.json"  # the references of those that were downloaded
 
 
@@ -26,7 +26,7 @@ class Datasets:
     """One per app. Its methods may be called from any thread.
 
     Args:
-        root: the folder of the runs, beside which the data sets are where nothing else is said.
+        root: the folder of the runs, beside which the datasets are where nothing else is said.
         public: whether visitors see only their own, and what came with the app.
         readonly: whether none may be downloaded.
     """
@@ -41,28 +41,28 @@ class Datasets:
 
     @property
     def folder(self) -> Path:
-        """The folder of the data sets that are brought here; the trainer finds it in its environment too."""
+        """The folder of imported datasets; the trainer finds it in its environment too."""
         return data_folder() or self._root.parent / "data"
 
     def choices(self, key: str | None = None) -> list[tuple[str, str]]:
-        """(label, reference) of the data sets on this machine that a visitor sees: on a public app not others' own."""
+        """(label, reference) of the datasets visible to a visitor: on a public app without those of others."""
         own = [name for name in dataset_folders() if self._may_see(name, key)]
         refs = [*map(DatasetRef, own), *self._hub_datasets()]
         several = {name for name, count in Counter(ref.name for ref in refs).items() if count > 1}
         return [(ref.words if ref.name in several else ref.name, str(ref)) for ref in refs]
 
     def named(self, text: object, key: str | None) -> DatasetRef:
-        """The data set that a visitor names, with the Hub's commit; every use of one asks here whose it is.
+        """The dataset that a visitor names, with the Hub's commit; every use of a dataset checks access here.
 
         Raises:
-            UserError: for one that is not there, or is another visitor's: a refusal does not tell which.
+            UserError: if it does not exist or belongs to another visitor; the message is the same for both.
         """
         ref = DatasetRef.parse(text if isinstance(text, str) else "")
         if not ref.is_on_hub and (ref.config or ref.revision or not self._may_see(ref.name, key)):
             seen = [label for label, _ in self.choices(key)]
             more = f" and {len(seen) - MOST_NAMED} others" if len(seen) > MOST_NAMED else ""
             names = f"{', '.join(seen[:MOST_NAMED])}{more}"
-            raise UserError(f"There is no data set named {str(ref)[:100]!r}: choose one of {names}, or bring it.")
+            raise UserError(f"There is no dataset named {str(ref)[:100]!r}: choose one of {names}, or import it.")
         return self.pinned(ref)
 
     def _may_see(self, name: str, key: str | None) -> bool:
@@ -72,7 +72,7 @@ class Datasets:
         return folder.parent == BUNDLED or not self.public or visitors.owns(folder / DATASET_OWNER, key)
 
     def summary(self, ref: DatasetRef) -> DatasetSummary:
-        """What a data set has, read once. Raises UserError."""
+        """A dataset's summary, cached. Raises UserError."""
         with self._summary_lock:
             if ref not in self._summaries:
                 self._summaries[ref] = summarise(ref)
@@ -82,12 +82,12 @@ class Datasets:
             return self._summaries[ref]
 
     def forget_summary(self, ref: DatasetRef) -> None:
-        """Of a data set that has changed."""
+        """Drop the cached summary of a dataset that has changed."""
         with self._summary_lock:
             self._summaries.pop(ref, None)
 
     def pinned(self, ref: DatasetRef) -> DatasetRef:
-        """The reference with the Hub's commit, which is asked for where it is missing. Raises UserError."""
+        """The reference with the Hub's commit, requested if missing. Raises UserError."""
         if not ref.is_on_hub:
             return ref
         known = [
@@ -100,7 +100,9 @@ class Datasets:
         if ref.revision is None and known:
             return known[-1]
         if self.readonly and ref not in known:  # to look at it would be to download it
-            raise UserError(f"The data set {ref.name} is not here, and this app is read-only: choose another.")
+            raise UserError(
+                f"The dataset {ref.name} is not on this machine, and this app is read-only: choose another one."
+            )
         if ref.revision is not None:
             return ref
         chosen = {"label_column": ref.label, "image_column": ref.image}
@@ -108,10 +110,10 @@ class Datasets:
         return DatasetRef(dataset.repo_id, dataset.config, dataset.revision, ref.label, ref.image)
 
     def remember(self, ref: DatasetRef) -> None:
-        """Offer a downloaded data set of the Hub from now on, in the place of an earlier revision.
+        """List a downloaded Hub dataset from now on, replacing an earlier revision.
 
         Raises:
-            UserError: where that cannot be written down.
+            UserError: if that cannot be saved.
         """
         with self._remember_lock:
             same = replace(ref, revision=None)
@@ -121,21 +123,21 @@ class Datasets:
                 with replaced_atomically(self.folder / HUB_DATASETS) as file:
                     file.write_text(text, encoding="utf-8")
             except OSError as error:
-                raise UserError(f"The data set {ref.name} cannot be kept: {words_of(error)}") from None
+                raise UserError(f"The dataset {ref.name} cannot be saved: {words_of(error)}") from None
 
     def _hub_datasets(self) -> list[DatasetRef]:
-        """Those that are remembered; an entry that is none is left out, and gone when the next one is remembered."""
+        """The remembered datasets; invalid entries are skipped, and removed with the next write."""
         try:
             entries = json.loads((self.folder / HUB_DATASETS).read_text("utf-8"))
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError) as error:
-            tell_once(f"Left out: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
+            tell_once(f"Skipped: {HUB_DATASETS} cannot be read ({type(error).__name__}).")
             return []
         entries = entries if isinstance(entries, list) else [entries]
         refs = [ref for text in entries if isinstance(text, str) and _is_on_hub(ref := DatasetRef.parse(text))]
         if len(refs) < len(entries):
-            tell_once(f"Left out: {len(entries) - len(refs)} entries of {HUB_DATASETS} are no data sets of the Hub.")
+            tell_once(f"Skipped: {len(entries) - len(refs)} entries of {HUB_DATASETS} are not Hub datasets.")
         return list(dict.fromkeys(refs))
 
 

@@ -1,7 +1,7 @@
-"""What stands between a public page and the app: the password, limits of what an address may ask for, headers.
+"""Middleware that protects a public app: the password, request limits per address, headers.
 
-Gradio protects most of its own addresses with the password, but neither those that an app adds nor the description of
-its endpoints in the page; and it has no limits but that of a file's size.
+Gradio protects most of its own routes with the password, but neither those that an app adds nor the description of its
+endpoints in the page; and it limits only the size of a file.
 """
 
 import asyncio
@@ -40,28 +40,28 @@ if TYPE_CHECKING:
     from resnet_space.serve.launch import Options
 
 MAX_BODY = 20_000_000  # bytes of a request that is not an upload; a picture in a tool call is the largest
-STRANGERS_BODY = 8_000_000  # the same, of a stranger: larger pictures are uploaded
-MEGABYTES = 60.0  # of a stranger's requests a minute: Gradio copies what comes as text several times
-MCP_STREAMS = 8  # that are open at once from one address; a client has one or two
-MAX_VALUES = 30_000  # in one request of a stranger: about as many as its commas
-MAX_FILES = 2_000  # the same: Gradio looks at each on the one thread that answers everybody
-SILENCE_SECONDS = 30.0  # in the middle of a request
-CLICKS = 20  # requests of any kind for one that takes the machine's time; a page makes about one a click
-SIGN_INS = 10  # tries of a password a minute
+STRANGERS_BODY = 8_000_000  # on a public app: larger pictures are uploaded
+MEGABYTES = 60.0  # per minute and address on a public app: Gradio copies text several times
+MCP_STREAMS = 8  # open at once per address; a client has one or two
+MAX_VALUES = 30_000  # in one request on a public app, estimated by its commas
+MAX_FILES = 2_000  # likewise: Gradio checks each file on its event loop
+SILENCE_SECONDS = 30.0  # without data in the middle of a request
+CLICKS = 20  # requests of any kind per costly one; a page makes about one per click
+SIGN_INS = 10  # password attempts per minute
 VISITOR = b"x-resnet-space-visitor"
 
-# What a browser needs to show the page that asks for the password, and gradio to see that the app is up.
+# Needed to show the login page, and for gradio's own start-up check.
 WITHOUT_PASSWORD = re.compile(
     r"/|/login/?|/(gradio_api/)?theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.*"
     r"|/gradio_api/(startup-events|app_id|user|login_check)/?"
 )
-# Gradio's tools of development, its two ways to fetch an address for whoever asks, and what no page of this app uses.
+# Gradio's development tools, its two proxies for arbitrary URLs, and routes that this app does not use.
 CLOSED = re.compile(
     r"/gradio_api/(file[=/]\s*[a-z][a-z0-9+.-]*:|proxy=|vibe-|dev/|profiling/|deep_link|process_recording"
     r"|component_server|stream/|run-history).*|/monitoring.*",
     re.I,
 )
-# Raised by Gradio's routes for a request of another form than a page's.
+# Raised by Gradio's routes for malformed requests.
 UNFIT_ERRORS = (
     KeyError,
     IndexError,
@@ -72,15 +72,15 @@ UNFIT_ERRORS = (
     FnIndexInferError,
     RequestValidationError,
 )
-# All that may be open for long.
+# Routes with long-lived connections.
 STREAMS = re.compile(r"/live|/gradio_api/((heartbeat|mcp)/.*|queue/data|call/(v2/)?[^/]+/[^/]+|upload(_progress)?)/?")
-# In JSON: an escaped backslash, a letter in two halves, or, as group 1, a half alone.
+# In JSON: an escaped backslash, a surrogate pair, or, as group 1, a lone surrogate.
 ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 MCP = "/gradio_api/mcp"
 
 
 def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]:
-    """The arguments of `launch` that protect the app; `routes` are served with it, behind the same password."""
+    """The arguments of `launch` that protect the app; `routes` are served behind the same password."""
     close_other_ways()
     keep_little_of_sessions()
     guard = Middleware(
@@ -103,17 +103,17 @@ def protection(options: "Options", *, routes: Sequence[Route]) -> dict[str, Any]
 
 
 def blocked_paths(checkpoints: Path, data: Path) -> list[str]:
-    """What is never to be copied into gradio's cache, even if a handler gave it out: runs, data, hidden files."""
+    """Paths that must never be copied into gradio's cache, even if a handler returns them: runs, data, hidden files."""
     shown = (".gradio", ".venv")  # gradio's cache, and its own icons where it is installed
     hidden = [path for path in Path.cwd().glob(".*") if path.name not in shown]
     return [str(path.absolute()) for path in (checkpoints, data, *hidden)]
 
 
 def address_of(scope: Scope, *, proxied: bool) -> str:
-    """Whom to count a request for: the client's address, or what the proxy before the app says that it is.
+    """The address to count a request for: the client's, or the one reported by the proxy in front of the app.
 
-    Anybody may send the header with addresses of their invention, to which proxies append: the last public one is what
-    the outermost proxy saw. Of IPv6 it is the network, of which one visitor has 2^64 addresses.
+    Anybody can send the header with made-up addresses, to which proxies append: the last public one is what the
+    outermost proxy saw. For IPv6 it is the network, because one visitor has 2^64 addresses.
     """
     address = str((scope.get("client") or ("",))[0])
     if proxied:
@@ -183,7 +183,7 @@ class Guard:
                 await answer(scope, receive, send)
 
     def _check(self, scope: Scope, address: str) -> None:
-        """Raises HTTPException for what is not answered, whatever its body is."""
+        """Raises HTTPException for requests that are refused whatever their body."""
         path, limit = scope["path"], self._body_limit(scope["path"])
         if refused := self._stranger(scope):
             raise HTTPException(403, refused)
@@ -193,7 +193,7 @@ class Guard:
             raise HTTPException(403, "This address is closed.")
         if scope["method"] == "POST":
             rate = self.sign_ins if path.startswith("/login") else self.posts
-            _count(rate, address, "Too many requests came from your address")
+            _count(rate, address, "Too many requests from your address")
         if limit is not None and int(Headers(scope=scope).get("content-length") or 0) > limit:
             raise HTTPException(413, _too_large_words(limit))
 
@@ -211,7 +211,7 @@ class Guard:
             await self.app(scope, receive, send)
 
     def _visitor(self, scope: Scope) -> str:
-        """Whom the request is from; from here on it is what handlers find as the client's address.
+        """The address of the request; handlers then see it as the client's address.
 
         Gradio answers a tool call of MCP by a request to itself, with the headers of the first: so these say whose.
         """
@@ -228,21 +228,21 @@ class Guard:
         return address
 
     def _stranger(self, scope: Scope) -> str | None:
-        """Why the request is not answered whatever it asks for, in a sentence, where another server's page made it."""
+        """Why a request from another site's page is refused, in one sentence."""
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self.hosts and _without_port(host) not in self.hosts:
-            return f"Nothing is served by the name {host[:100]!r}: open http://127.0.0.1 and the port, or set {HOSTS}."
+            return f"The host name {host[:100]!r} is not allowed: open http://127.0.0.1 and the port, or set {HOSTS}."
         if not self.hosts and cast(Any, scope["app"]).auth is None:
             return None  # a page for everybody, on which a visitor's key is kept from other pages by the browser
         origin = headers.get("origin")
         own = origin is None or _without_port(urlsplit(origin).netloc.lower()) in (self.hosts or {_without_port(host)})
-        # Whoever follows a link, or comes back from signing in at the Hub; but no link signs anybody out.
+        # Following a link, or returning from the Hub's sign-in, is allowed; signing out by a link is not.
         opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["path"].rstrip("/") != "/logout"
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page
         if own and not foreign:
             return None
-        return "A page of another server asked for this, and that is not allowed: open the app's own page."
+        return "Requests from other sites are not allowed: open the app's own page."
 
     def _body_limit(self, path: str) -> int | None:
         if path.rstrip("/") != UPLOAD:
@@ -254,18 +254,20 @@ class Guard:
         """Read the body whole and look at it before gradio spends time on it: many values cost far more than bytes."""
         limited = self.limits.requests is not None
         length = int(Headers(scope=scope).get("content-length") or self.max_body)
-        _count(self.megabytes, address, "More came from your address than is read in a minute", length / 1e6)
+        _count(self.megabytes, address, "Your address has sent more data than is allowed per minute", length / 1e6)
         if limited and self.bodies[address] and self.bodies[address] + length > self.max_body:
-            raise HTTPException(429, "Another large request from your address is being read: wait for it.")
+            raise HTTPException(429, "Another large request from your address is in progress: wait until it is done.")
         with held(self.bodies, address, length):
             try:
                 body = await _whole(receive, self.max_body)
             except TimeoutError:
-                raise HTTPException(408, f"Nothing of the request came for {SILENCE_SECONDS:.0f} s.") from None
-            if body is None:  # whoever asked has left
+                raise HTTPException(
+                    408, f"The request timed out: no data arrived for {SILENCE_SECONDS:.0f} s."
+                ) from None
+            if body is None:  # the client has disconnected
                 return
             if limited and (body.count(b",") > MAX_VALUES or body.count(b'"path"') > MAX_FILES):
-                words = f"That is too much at once: at most {MAX_VALUES:,} values, and {MAX_FILES:,} files, are read."
+                words = f"The request is too large: at most {MAX_VALUES:,} values and {MAX_FILES:,} files are allowed."
                 raise HTTPException(413, words)
             await self.app(scope, _replayed(_whole_letters(body), receive), send)
 
@@ -282,13 +284,13 @@ class Guard:
             try:
                 await self.app(scope, receive, send)
             except RuntimeError as error:
-                # Gradio ends a stream so whose page was closed a moment before: that nobody waits for it is no error.
+                # Gradio ends the stream of a page that was just closed this way, which is not an error.
                 if not isinstance(error.__cause__, HTTPException):
                     raise
 
 
 def _count(rate: RateLimit, address: str, words: str, cost: float = 1.0) -> None:
-    """Raises HTTPException where that is too often."""
+    """Raises HTTPException if the rate limit is exceeded."""
     if wait := rate.seconds_to_wait(address, cost):
         raise HTTPException(429, f"{words}: try again in {wait} s.", {"Retry-After": str(wait)})
 
@@ -304,11 +306,11 @@ def is_signed_in(scope: Scope) -> bool:
 
 
 def _too_large_words(limit: int) -> str:
-    return f"That is too large: here at most {limit // 1_000_000} MB can be sent."
+    return f"The request is too large: at most {limit // 1_000_000} MB are allowed."
 
 
 async def _whole(receive: Receive, limit: int) -> bytes | None:
-    """The body; None where whoever sent it has left. Raises HTTPException for too large a one, TimeoutError."""
+    """The body; None if the client disconnected. Raises HTTPException if it is too large, TimeoutError."""
     parts = []
     receive = _limited(receive, limit)
     while True:
@@ -321,7 +323,7 @@ async def _whole(receive: Receive, limit: int) -> bytes | None:
 
 
 def _whole_letters(body: bytes) -> bytes:
-    """JSON in which no escape is half a letter: such text can be neither written nor sent on."""
+    """Replace escaped lone surrogates in JSON, which can be neither written nor sent."""
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
     return ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
@@ -353,7 +355,7 @@ def _without_port(host: str) -> str:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """For a body that did not say how long it is."""
+    """Limit a body of unknown length."""
     taken = 0
 
     async def counting() -> Message:

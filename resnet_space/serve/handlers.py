@@ -1,7 +1,7 @@
-"""The one place through which every handler runs, whatever the route: the queue, `/run`, `/call`, MCP.
+"""Wraps every handler, whatever the route: the queue, `/run`, `/call`, MCP.
 
-It knows who asks, what that costs, how much at once there may be of it, and how a visitor is told what went wrong. A
-handler says by `costly` that it takes the machine's time. Without limits, on one's own machine, nobody is held up.
+It determines the address and the cost of a call, limits concurrency, and turns errors into messages. A handler is
+marked with `costly` if it uses much compute. Without limits, on one's own machine, no call is held up.
 """
 
 import asyncio
@@ -30,28 +30,26 @@ from resnet_space.serve.visitors import asked_by
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What a person may cause: each says in one sentence what was wrong and what is allowed.
+# Errors that a user can cause: each says in one sentence what was wrong and what is allowed.
 
-COSTLY_AT_ONCE = 6  # calls that run at the same time; of Gradio's 40 threads the others are kept for what is quick
-COSTLY_OF_ONE = 2  # of them, of one address, and no two of a kind: it may predict while it downloads
-COSTLY_CALLS_OF_ONE = 6  # that an address may have waiting or running
-CALLS_OF_ONE = 60  # the same of any kind: a page that opens makes some twenty
+COSTLY_AT_ONCE = 6  # running at once; the rest of Gradio's 40 threads stay free for quick calls
+COSTLY_OF_ONE = 2  # of these per address, no two of a kind: it can predict while it downloads
+COSTLY_CALLS_OF_ONE = 6  # waiting or running per address
+CALLS_OF_ONE = 60  # of any kind per address: opening the page makes some twenty
 CALLS = 1_000  # of all addresses
 
-UNFIT = "The values of this request do not fit the endpoint: its description is on the app's API page."
-UNFORESEEN = "Something went wrong in the app, and is written in its log: try again, or tell whoever runs it."
+UNFIT = "The values of this request do not match the endpoint: see the app's API page."
+UNFORESEEN = "Something went wrong in the app (see its log): try again, or tell whoever runs it."
 
 
 def costly(handler: F) -> F:
-    """Mark a handler that takes the machine's time: predictions, measurements, trainings, imports, exports, the Hub."""
+    """Mark a handler as costly: predictions, measurements, trainings, imports, exports, the Hub."""
     vars(handler)["costly"] = True
     return handler
 
 
 def costs(share: float) -> Callable[[F], F]:
-    """Mark a costly handler that takes so much less than others that an address may call it more often: a share of 0.1
-    counts as a tenth of a call.
-    """
+    """Mark a cheaper costly handler, which may be called more often: a share of 0.1 counts as a tenth of a call."""
 
     def mark(handler: F) -> F:
         vars(handler)["cost"] = share
@@ -61,7 +59,7 @@ def costs(share: float) -> Callable[[F], F]:
 
 
 def cost_of(block_fn: Any) -> float:
-    """How many calls one of a costly handler counts as."""
+    """The number of calls that one call of a costly handler counts as."""
     return float(getattr(block_fn.fn, "cost", 1.0))
 
 
@@ -70,7 +68,7 @@ def is_costly(block_fn: Any) -> bool:
 
 
 def visitors_error(error: Exception) -> gr.Error:
-    """What a visitor is told of it, whatever it is; an unforeseen one is printed in full."""
+    """The message for a visitor about any error; unexpected errors are printed in full."""
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):
@@ -83,7 +81,7 @@ def visitors_error(error: Exception) -> gr.Error:
 
 @dataclass(frozen=True)
 class Job:
-    """A call of a handler that waits or runs, and for whom."""
+    """A waiting or running call of a handler, with its address."""
 
     address: str
     costly: bool
@@ -99,10 +97,10 @@ def _job(event: Event) -> Job:
 
 
 class FairQueue(Queue):
-    """Gradio's queue, in which nobody stands in everybody's way.
+    """Gradio's queue, made fair between addresses.
 
-    What an address may not have is refused before it waits. What is quick never waits for what is costly, and the next
-    one of a kind is of the address of which least runs.
+    Calls beyond an address's limits are refused before they wait. Quick calls never wait for costly ones, and the next
+    call belongs to the address with the fewest running calls.
     """
 
     blocks: "Guarded"
@@ -114,7 +112,7 @@ class FairQueue(Queue):
         self._running_beside: list[Job] = []
 
     def jobs(self) -> Iterator[Job]:
-        """All that waits or runs."""
+        """All waiting and running calls."""
         yield from self._beside
         for queue in self.event_queue_per_concurrency_id.values():
             yield from map(_job, queue.queue)
@@ -131,7 +129,7 @@ class FairQueue(Queue):
         event = Event(body.session_hash, block_fn, request, username)
         async with self.pending_message_lock:
             unread = self.pending_event_ids_session.setdefault(event.session_hash, set())
-            if len(unread) >= CALLS_OF_ONE:  # nobody reads them
+            if len(unread) >= CALLS_OF_ONE:  # they are never read
                 return False, reason, "error"
             unread.add(event._id)
             if event.session_hash not in self.pending_messages_per_session:
@@ -155,7 +153,7 @@ class FairQueue(Queue):
 
     @asynccontextmanager
     async def place(self, block_fn: BlockFunction, address: str) -> AsyncIterator[None]:
-        """For a call that passes the queue by: wait for room as if it had not. Raises gr.Error."""
+        """A slot for a call that bypasses the queue: wait as if it were queued. Raises gr.Error."""
         reason = self.blocks.reason_against(block_fn, address)
         if reason is not None:
             raise refusal(reason)
@@ -181,7 +179,7 @@ class FairQueue(Queue):
         yield from (_job(event) for events in self.active_jobs for event in events or ())
 
     def _has_room(self, queue: EventQueue, job: Job, running: Sequence[Job]) -> bool:
-        """Whether it may begin beside what runs."""
+        """Whether it may start beside the running calls."""
         if queue.concurrency_limit is not None and queue.current_concurrency >= queue.concurrency_limit:
             return False
         if not job.costly or not self.blocks.is_limited:
@@ -221,26 +219,30 @@ class Guarded(gr.Blocks):
 
     @property
     def is_limited(self) -> bool:
-        """Whether strangers ask, of whom none may take everything."""
+        """Whether limits apply, because the app is public."""
         return self._often.per_minute is not None
 
     def reason_against(self, block_fn: BlockFunction, address: str) -> str | None:
-        """Why an address may not call this handler now, in one sentence; None where it may, and the call is counted."""
+        """Why an address may not call this handler now, in one sentence; None if it may, and the call is counted."""
         if not self.is_limited:
             return None
         jobs = list(self._queue.jobs())
         own = [job for job in jobs if job.address == address]
         if len(own) >= CALLS_OF_ONE or len(jobs) >= CALLS:
-            return "Too much is asked for at once: wait until some of it is done."
+            return "Too many requests at once: wait until some are done."
         if not is_costly(block_fn):
             return None
         if sum(job.costly for job in own) >= COSTLY_CALLS_OF_ONE:
-            return f"{COSTLY_CALLS_OF_ONE} requests from your address wait or run already: wait until one is done."
+            return (
+                f"{COSTLY_CALLS_OF_ONE} requests from your address are already "
+                "running or queued: wait until one is "
+                "done."
+            )
         wait = self._often.seconds_to_wait(address, cost_of(block_fn))
         if not wait:
             return None
-        often = f"here one may ask {self._often.per_minute} times a minute"
-        return f"That was often in a short time: {often}; try again in {wait} s."
+        limit = f"the limit is {self._often.per_minute} per minute"
+        return f"Too many requests from your address ({limit}): try again in {wait} s."
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **options: Any
@@ -269,6 +271,6 @@ class Guarded(gr.Blocks):
 
 
 def address_of_request(request: Any) -> str:
-    """Whom a call is counted for: what the guard found out about the HTTP request that it came with."""
+    """The address to count a call for, as the guard determined it."""
     client = getattr(request, "client", None)
     return str(client.host) if client is not None else ""

@@ -1,4 +1,4 @@
-"""In whose name the Hub is asked: a visitor's own, or nobody's; never in that of who runs the app for others."""
+"""The Hub account for requests: the visitor's own or none; never that of the owner of a public app."""
 
 import os
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ def has_sign_in() -> bool:
 
 
 def sign_in_button(app: gr.Blocks) -> None:
-    """Place the button, where there is a sign-in. Elsewhere Gradio would ask for the machine's own token."""
+    """Place the sign-in button if sign-in is available. Elsewhere Gradio would require the machine's own token."""
     if not has_sign_in():
         return
     button = gr.LoginButton("Sign in with Hugging Face", size="sm", elem_id="sign-in", min_width=190)
@@ -32,13 +32,13 @@ def sign_in_button(app: gr.Blocks) -> None:
 def token_of(
     context: "AppContext", key: str | None, signed_in: gr.OAuthToken | None, header: str | None = None
 ) -> str | None:
-    """The token with which to ask the Hub for a visitor.
+    """The token for a visitor's requests to the Hub.
 
     Args:
-        context: what all share.
+        context: the shared state.
         key: the visitor's.
-        signed_in: what Gradio gives for who is signed in.
-        header: what a program sent as `X-HF-Token`.
+        signed_in: Gradio's token of the signed-in user.
+        header: the `X-HF-Token` header of a program.
 
     Returns:
         None for the login that is saved on this machine where the app is its owner's alone (`hf auth login`), and for
@@ -54,9 +54,9 @@ def token_of(
 
 
 def how_to_sign_in(context: "AppContext") -> str:
-    """What somebody without an account at hand can do about it, in a sentence."""
+    """One sentence on how to sign in."""
     if has_sign_in():
-        return "Sign in with Hugging Face, at the top of the page, to push with your own account."
+        return "Sign in with Hugging Face at the top of the page to push with your own account."
     if context.public:
-        return "Nobody can sign in here: run the app on your own machine or as a Space to push with your account."
+        return "Sign-in is not available here: run the app on your own machine or as a Space to push with your account."
     return "Run `hf auth login` on this machine to push with your account."

@@ -1,8 +1,8 @@
-"""What visitors cause on the disk: what it is, how large it is, when it was used last, and how it goes.
+"""Inventory of visitors' data on disk: kind, size, last use, and how to delete it.
 
-Of runs and data sets only what a visitor of a public app made or brought is found: it is marked when it is made.
-What was made while the app was its owner's alone is never touched, also when the app is shared later. What trains or
-waits stays, and its data.
+Only runs and datasets created by visitors of a public app are listed: they are marked when they are created. Data
+created while the app was private is never touched, even if the app is shared later. Runs that are training or queued
+stay, with their data.
 """
 
 import math
@@ -27,31 +27,31 @@ from resnet_space.training.feature_store import FOLDER
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
 
-EXPIRES = "expires"  # a file beside the owner's of what a visitor made or brought
+EXPIRES = "expires"  # marks visitors' items, next to the owners file
 DAY = 24 * 3600.0
 HOUR = 3600.0
-LEFT_BEHIND = HOUR  # without a change, after which what is nobody's is that of a killed process, and goes
-UNUSED_UPLOAD = HOUR  # after which uploads and exports go; on one's own machine after a day
-IN_USE = 600.0  # seconds since it was used last, in which an upload or export is not deleted to make room
-LEAST_FILE = 64_000  # bytes that each upload or export counts at least: many small files are slow, too
+LEFT_BEHIND = HOUR  # without a change, after which ownerless files count as left by a killed process
+UNUSED_UPLOAD = HOUR  # after which uploads and exports are deleted; on a private app after a day
+IN_USE = 600.0  # seconds since the last use in which an upload or export is not deleted to make room
+LEAST_FILE = 64_000  # minimum bytes counted per upload or export, because many small files are slow too
 SECRET_NAME = re.compile(r"-[0-9a-f]{10}$")  # as `free_name` ends it on a public app
-# What is renamed when it is whole, or before it is deleted; and what `replaced_atomically` writes to.
+# Temporary names: before a rename into place, before a deletion, and those of `replaced_atomically`.
 HIDDEN = re.compile(r"\.(deleted|import|pull|shipped)-.*|\..+\.tmp")
 
 
 @dataclass(frozen=True)
 class StoredItem:
-    """Something that is counted, and may go.
+    """An item that is counted and can be deleted.
 
     Attributes:
         name: of it.
-        used: when it was changed or used last (seconds since 1970).
-        bytes: that it takes.
-        delete: does it.
+        used: time of the last change or use (seconds since 1970).
+        bytes: its size.
+        delete: deletes it.
         kind: "runs", "datasets", "temporary", "left" or "hub".
-        lasts: seconds after which it goes where it was not used; None: as the limits say.
-        stays: whether it is in use now; then it does not go.
-        whose: the address that uploaded or exported it, where that is known.
+        lasts: seconds without use after which it is deleted; None: as the limits say.
+        stays: whether it is in use; then it is not deleted.
+        whose: the address that uploaded or exported it, if known.
     """
 
     name: str
@@ -65,7 +65,7 @@ class StoredItem:
 
 
 def to_delete(items: list[StoredItem], limits: Limits, now: float) -> list[StoredItem]:
-    """What has not been used for too long, and of the rest the longest unused, until it all fits."""
+    """The items to delete: expired ones, then the longest unused until the rest fits."""
     room = None if limits.gigabytes is None else limits.gigabytes * 1e9
     left = sum(thing.bytes for thing in items)
     gone = []
@@ -83,7 +83,7 @@ def oldest_first(items: Iterable[StoredItem]) -> list[StoredItem]:
 
 
 class Inventory:
-    """Looks at all of it. What cannot be looked at is told, and left out.
+    """Lists all items. Unreadable ones are reported and skipped.
 
     Args:
         context: whose.
@@ -93,7 +93,7 @@ class Inventory:
         self.context = context
 
     def everything(self, whose: Mapping[str, str]) -> Iterator[StoredItem]:
-        """All that is counted; `whose` has the addresses of uploads and exports by their names."""
+        """All items; `whose` has the addresses of uploads and exports by name."""
         sources: list[Callable[[], Iterator[StoredItem]]] = [lambda: self._temporary(whose)]
         if not self.context.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
@@ -105,14 +105,14 @@ class Inventory:
                 yield from source()
             except Exception as error:
                 tell_once(f"Not measured: {error!r}")
-                if source in sources[2:]:  # what comes next may be in use by runs that were not looked at
+                if source in sources[2:]:  # the following items may be in use by the unchecked runs
                     return
 
     def _each(self, folders: Iterable[Path], look: Callable[[Path], Iterator[StoredItem]]) -> Iterator[StoredItem]:
         for folder in folders:
             try:
                 yield from look(folder)
-            except (OSError, UserError) as error:  # it went meanwhile, or is broken: the rest goes on
+            except (OSError, UserError) as error:  # deleted in the meantime, or broken: continue with the rest
                 tell_once(f"Not measured: {folder.name!r} ({error!r})")
 
     def _runs(self, busy_data: set[str]) -> Iterator[StoredItem]:
@@ -136,7 +136,7 @@ class Inventory:
         try:
             return run.is_training or run.is_queued
         except OSError as error:  # nobody knows
-            tell_once(f"Not looked at: {run.name!r} ({error!r})")
+            tell_once(f"Not checked: {run.name!r} ({error!r})")
             return True
 
     def _run_deletion(self, run: Run) -> Callable[[], None]:
@@ -154,7 +154,7 @@ class Inventory:
         yield from self._each(_shown_folders(self.context.datasets.folder), look)
 
     def _left(self) -> Iterator[StoredItem]:
-        """What killed processes left beside runs and data sets."""
+        """Leftovers of killed processes beside runs and datasets."""
 
         def look(path: Path) -> Iterator[StoredItem]:
             if HIDDEN.fullmatch(path.name):
@@ -169,7 +169,7 @@ class Inventory:
             yield StoredItem(FOLDER, used, size, lambda: _remove(features), "left", math.inf)
 
     def _left_in(self, run: Path) -> Iterator[StoredItem]:
-        """And within a run that does not train; its bytes are the run's."""
+        """Leftovers within a run that is not training; their bytes count for the run."""
         for folder in (run, run / RESUME, run / FIGURES):
             for path in folder.glob(".*.tmp"):
                 yield StoredItem(path.name, tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
@@ -192,7 +192,7 @@ class Inventory:
 
 
 def _cached(busy_data: set[str]) -> Iterator[StoredItem]:
-    """The repositories in the Hub client's cache, and downloads that were broken off."""
+    """The repositories in the Hub client's cache, and interrupted downloads."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -243,7 +243,7 @@ def _deletion(path: Path) -> Callable[[], None]:
 
 
 def _delete_whole(folder: Path) -> None:
-    """At once, so that nobody meets half of it."""
+    """Delete a folder atomically, so that nobody sees half of it."""
     gone = folder.with_name(f".deleted-{uuid.uuid4().hex}")
     folder.rename(gone)
     shutil.rmtree(gone)

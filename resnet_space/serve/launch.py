@@ -1,4 +1,4 @@
-"""What the app's command line asks for, and what it says when the app is up."""
+"""The app's command line, and the lines it prints when it is running."""
 
 import argparse
 import os
@@ -28,18 +28,18 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class Options:
-    """How the app is to be served.
+    """The options for serving the app.
 
     Attributes:
-        host: address to listen on; None is gradio's choice: this machine only, and on a Space all.
+        host: address to listen on; None is gradio's default: this machine only, or all addresses on a Space.
         port: of it.
         share: whether a public link is wanted.
-        accounts: (user, password) pairs, one of which a visitor has to know; none: everybody may come in. Left out of
-            the representation, so that no log shows it.
+        accounts: (user, password) pairs that may sign in; empty: no password is needed. Excluded from the
+            representation, so that no log shows it.
         readonly: whether visitors may only look.
         checkpoints: the folder of runs.
-        data: the folder of data sets that are brought here.
-        limits: of what visitors may ask for.
+        data: the folder of imported datasets.
+        limits: for visitors.
     """
 
     host: str | None
@@ -53,7 +53,7 @@ class Options:
 
     @property
     def public(self) -> bool:
-        """Whether others than the machine's owner can reach the app."""
+        """Whether anyone except the machine's owner can reach the app."""
         return self.share or self.host not in LOCAL_HOSTS or self.on_space
 
     @property
@@ -62,12 +62,12 @@ class Options:
 
     @property
     def proxied(self) -> bool:
-        """Whether a proxy stands before the app, which says whom requests are from."""
+        """Whether the app is behind a proxy that reports the addresses of requests."""
         return self.share or self.on_space or bool(os.environ.get(TRUSTED_PROXIES))
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names by which the app may be asked; empty where it is public: any."""
+        """The allowed host names; empty for a public app: any."""
         if self.public:
             return frozenset()
         others = os.environ.get(HOSTS, "").lower().replace(",", " ").split()
@@ -77,7 +77,7 @@ class Options:
 def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     """The options of a command line (sys.argv's by default) and of the environment.
 
-    A value that is not allowed ends the program with one sentence, which never has a password in it.
+    An invalid value ends the program with one sentence, which never contains a password.
     """
     parser = argparse.ArgumentParser(prog="app.py", description="Fine-tune a ResNet in the browser.")
     parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1; on a Space, all)")
@@ -85,25 +85,25 @@ def parsed_options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--share",
         action="store_true",
-        help="make a public link that works for a week; it is printed last. Without --auth or --readonly, anybody who "
-        "has the link can train here",
+        help="create a public link, valid for a week, and print it last. Without --auth or --readonly, anyone with the "
+        "link can train here",
     )
     parser.add_argument(
         "--auth",
         action="append",
         metavar="USER:PASSWORD",
-        help="ask every visitor for a user name and a password; give it several times for several users. Other users "
-        f"of this machine can see it in the list of processes: there, set {AUTH_VARIABLE} instead, a USER:PASSWORD a "
-        "line. Programs sign in with gradio_client's auth=(USER, PASSWORD); there is no MCP server then",
+        help="ask visitors for a user name and a password; repeat it for more users. Other users "
+        f"of this machine can read it in the process list: set {AUTH_VARIABLE} instead, one USER:PASSWORD per "
+        "line. Programs sign in with gradio_client's auth=(USER, PASSWORD). Disables the MCP server",
     )
     parser.add_argument(
         "--readonly",
         action="store_true",
-        help="for reviewers: every run is shown, and Predict, Explore, results and exports work, but nothing can be "
-        "trained, uploaded to the data sets, pushed, renamed or deleted",
+        help="for reviewers: visitors see every run and can use Predict, Explore, results and exports, but cannot "
+        "train, upload datasets, push, rename or delete",
     )
-    parser.add_argument("--checkpoints", type=Path, default=None, help="the folder of runs (default: checkpoints)")
-    parser.add_argument("--data", type=Path, default=None, help="the folder of data sets brought here (default: data)")
+    parser.add_argument("--checkpoints", type=Path, default=None, help="folder of the runs (default: checkpoints)")
+    parser.add_argument("--data", type=Path, default=None, help="folder of imported datasets (default: data)")
     given = parser.parse_args(arguments)
     # Not handed on: the trainer, a process of its own, has no use for it.
     from_environment = os.environ.pop(AUTH_VARIABLE, "")
@@ -156,7 +156,7 @@ def bring_shipped(checkpoints: Path) -> None:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise UserError(f"GRADIO_SERVER_PORT is {text!r}, but must be a port, 1 to 65535.")
+        raise UserError(f"GRADIO_SERVER_PORT must be a port from 1 to 65535, not {text!r}.")
     return int(text)
 
 
@@ -164,21 +164,21 @@ def accounts(texts: Sequence[str] | None, what: str) -> tuple[tuple[str, str], .
     """(user, password) of each "user:password"; empty lines are left out.
 
     Raises:
-        UserError: for another form. The message does not repeat what was given, as it may have a password.
+        UserError: for another form. The message does not repeat the value because it may contain a password.
     """
     passwords: dict[str, str] = {}
     for text in filter(None, map(str.strip, texts or ())):
         user, colon, password = text.partition(":")
         if not (colon and user.strip() and password):
-            raise UserError(f"{what} has a value that is not of the form user:password, with neither of them empty.")
+            raise UserError(f"{what} has a value that is not of the form user:password, with both parts non-empty.")
         if user in passwords:
-            raise UserError(f"{what} names the user {user} twice: give each a name of their own.")
+            raise UserError(f"{what} contains the user {user} twice: use unique user names.")
         passwords[user] = password
     return tuple(passwords.items())
 
 
 def prepare(options: Options) -> None:
-    """Set what the server, and the trainer, a process of its own, find in their environment."""
+    """Set the environment variables for the server and for trainer processes."""
     os.environ[DATA_FOLDER_VARIABLE] = str(options.data)
     if not options.proxied:  # or uvicorn believes whoever asks from this machine where they ask from
         os.environ[TRUSTED_PROXIES] = ""
@@ -189,39 +189,47 @@ def prepare(options: Options) -> None:
 
 
 def addresses(options: Options, local: str, shared: str | None, printed: str, *, mcp: bool) -> list[str]:
-    """What to print when the app is up; the address to give away is the last line.
+    """The lines to print when the app is running; the last one is the address to share.
 
     Args:
         options: how it is served.
         local: its address on this machine.
-        shared: the public link, None where there is none.
-        printed: what gradio printed while it started, for the reason why there is no link.
-        mcp: whether it is an MCP server too.
+        shared: the public link; None if there is none.
+        printed: gradio's output during start, which says why there is no link.
+        mcp: whether it also runs an MCP server.
     """
     address = (shared or local).rstrip("/")
     lines = []
     if mcp:
         lines.append(f"For MCP clients: {address}/gradio_api/mcp/")
     if options.share and not shared:
-        lines.append(f"There is no public link, as {_why_no_link(printed)}: the app is served on this machine only.")
+        lines.append(
+            f"There is no public link because {_why_no_link(printed)}: the app is available on this machine only."
+        )
     if shared:
         lines.append(f"On this machine: {local}")
         if not options.accounts and not options.readonly:
-            lines.append("Anybody who has the link can train here: --auth asks for a password, --readonly only shows.")
+            lines.append(
+                "Anyone with the link can train here: use --auth to ask for a password, or --readonly to "
+                "forbid changes."
+            )
     return [*lines, f"Open {address}"]
 
 
 def _why_no_link(printed: str) -> str:
     if "Missing file" in printed:
         match = re.search(r"Download this file: https?://([^/\s]+)", printed)
-        return f"the tunnel's program could not be downloaded from {match[1] if match else 'its server'}"
+        return f"the tunnel program could not be downloaded from {match[1] if match else 'its server'}"
     if "Checksum mismatch" in printed:
-        return "the tunnel's program that was downloaded is not the one that gradio knows"
+        return "the checksum of the downloaded tunnel program is wrong"
     if "not supported on Hugging Face Spaces" in printed or "SPACE_ID" in os.environ:
-        return "a Space has a public address of its own"
+        return "a Space already has a public address"
     return "gradio's tunnel server could not be reached"
 
 
 def refuse(error: OSError) -> None:
-    """End the program with a sentence where the address cannot be listened on."""
-    sys.exit(f"The app cannot listen there: {str(error).splitlines()[0].rstrip('.')}; choose another --host or --port.")
+    """End the program with one sentence if the app cannot listen on the address."""
+    sys.exit(
+        f"The app cannot listen on this address: {str(error).splitlines()[0].rstrip('.')}; choose another "
+        "--host or --port."
+    )

@@ -1,4 +1,4 @@
-"""What a training, and a visitor, may ask for on a machine shared with others, and how long things are kept there."""
+"""Limits for trainings and visitors on a shared machine, and retention times."""
 
 import os
 from dataclasses import dataclass, fields
@@ -25,20 +25,20 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one training, or one visitor, may have, and all visitors' things together; None is no limit.
+    """Limits for one training, one visitor, and all visitors together; None is no limit.
 
     Attributes:
         epochs: passes over the training images.
         minutes: of training; then it stops and keeps its best weights.
-        images: training images of the data set.
-        batch_mb: megabytes that a batch takes while the model learns from it, as `footprint.batch_bytes` tells; without
-            it what this machine's memory allows.
-        queue: how many trainings may wait.
-        days: since its last change, after which a visitor's run or data set is deleted.
-        gigabytes: of all that visitors made or brought; where it is more, the oldest go.
+        images: training images of the dataset.
+        batch_mb: megabytes of memory for training on one batch, as `footprint.batch_bytes` estimates; without it, this
+            machine's memory is the limit.
+        queue: maximum number of queued trainings.
+        days: until a visitor's run or dataset is deleted, counted from its last change.
+        gigabytes: of all visitors' data; beyond it, the oldest is deleted.
         upload_mb: megabytes of an uploaded file.
-        requests: a minute from one address that take the machine's time: predictions, measurements, trainings, exports.
-        streams: event streams that are open at once from one address; a page has one or two.
+        requests: costly requests per minute and address: predictions, measurements, trainings, exports.
+        streams: open event streams per address; a page has one or two.
     """
 
     epochs: int | None = None
@@ -54,10 +54,10 @@ class Limits:
 
     @classmethod
     def from_environment(cls, *, public: bool) -> Self:
-        """What the environment variables say; without them a public app has modest limits, one's own none.
+        """Read the limits from the environment; by default a public app has modest limits, a private one none.
 
         Raises:
-            UserError: for a variable that is no whole number above 0.
+            UserError: for a variable that is not a whole number above 0.
         """
         defaults = PUBLIC if public else Limits()
         limits = {}
@@ -65,17 +65,17 @@ class Limits:
             name = VARIABLES[field.name]
             text = os.environ.get(name, "")
             if text and not (text.isascii() and text.isdigit() and int(text) > 0):
-                raise UserError(f"{name} is {text!r}, but must be a whole number above 0.")
+                raise UserError(f"{name} must be a whole number above 0, not {text!r}.")
             limits[field.name] = int(text) if text else getattr(defaults, field.name)
         return cls(**limits)
 
     def check(self, training: TrainConfig, images: int, model: ModelConfig | None = None) -> None:
-        """Raises UserError if a training of so many images is too much, or a batch of it for this model."""
+        """Raises UserError if a training with this many images, or a batch of it for this model, exceeds a limit."""
         if self.epochs is not None and training.total_epochs > self.epochs:
-            raise UserError(f"{training.total_epochs} epochs are asked for, but here at most {self.epochs} may be.")
+            raise UserError(f"{training.total_epochs} epochs exceed the limit of {self.epochs} on this app.")
         if self.images is not None and images > self.images:
             raise UserError(
-                f"The data set has {images:,} training images, but here at most {self.images:,} may be: "
+                f"The dataset has {images:,} training images, above this app's limit of {self.images:,}: "
                 "choose a smaller one, or run the app on your own machine."
             )
         if model is not None:
@@ -83,19 +83,19 @@ class Limits:
 
     def _check_batch(self, training: TrainConfig, model: ModelConfig) -> None:
         if self.batch_mb is not None:
-            most, where = self.batch_mb * 1_000_000, "here"
+            most, where = self.batch_mb * 1_000_000, "this app allows"
         elif nvidia_gpus():
             return  # whose memory nobody knows before PyTorch is there; it says itself when it is too little
         else:
-            most, where = memory_bytes(), "on this machine"
+            most, where = memory_bytes(), "this machine has"
         needed = batch_bytes(model, training)
         if needed > most:
             fits = most // batch_bytes(model, training, 1)
             smaller = f"a batch size of at most {fits:,}, or a smaller" if fits >= 2 else "a smaller"
             asked = f"A batch of {training.batch_size:,} images at {model.image_size} px"
             raise UserError(
-                f"{asked} takes about {needed / 1e9:,.1f} GB with {model.architecture}, but {where} at most "
-                f"{most / 1e9:,.1f} GB may be: choose {smaller} image size or network."
+                f"{asked} needs about {needed / 1e9:,.1f} GB with {model.architecture}, but {where} only "
+                f"{most / 1e9:,.1f} GB: choose {smaller} image size or network."
             )
 
 

@@ -1,4 +1,4 @@
-"""Models in memory: each is loaded once, and those that were not asked for longest go where it gets too much."""
+"""A cache of loaded models: each is loaded once, and the least recently used are dropped."""
 
 import threading
 from collections import OrderedDict
@@ -19,7 +19,7 @@ class LoadedModels:
     """One per app. Its methods may be called from any thread: while one loads a model, others use theirs.
 
     Args:
-        most_bytes: that all models together may take. One that is larger is kept alone.
+        most_bytes: maximum size of all models together. A larger one is kept alone.
     """
 
     def __init__(self, most_bytes: int = MODEL_BYTES) -> None:
@@ -28,7 +28,7 @@ class LoadedModels:
         self._lock = threading.Lock()
 
     def get(self, run: Run) -> "Classifier":
-        """The run's model, loaded anew where its files changed. Raises UserError if it cannot be."""
+        """The run's model, loaded again if its files changed. Raises UserError if it cannot be loaded."""
         from resnet_space.inference import Classifier  # brings torch
 
         path, version = str(run.path), run.model_written()
@@ -52,12 +52,12 @@ class LoadedModels:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the loaded models take."""
+        """Size of the loaded models in bytes."""
         with self._lock:
             return sum(self._sizes().values())
 
     def names(self) -> list[str]:
-        """Of the runs whose models are loaded, the last used at the end."""
+        """The runs whose models are loaded, the last used at the end."""
         with self._lock:
             return [path.rpartition("/")[2] for path in self._sizes()]
 
@@ -69,7 +69,7 @@ class LoadedModels:
                     del sizes[path], self._loaded[path]
 
     def _sizes(self) -> dict[str, int]:
-        """Of those that are loaded and not just being so."""
+        """The sizes of models that are completely loaded."""
         return {
             path: future.result().nbytes
             for path, (_, future) in self._loaded.items()

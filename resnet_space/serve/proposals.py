@@ -1,4 +1,4 @@
-"""What is proposed to a visitor for their data: what weights are at hand here, and how fast this machine is."""
+"""Proposals for a visitor's data, from the available weights and this machine's speed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ NEWEST_RUNS = 20  # that tell how fast this machine is
 
 
 def proposed(context: AppContext, summary: DatasetSummary, chosen: Mapping[str, Any] | None = None) -> Proposal:
-    """A training for some data; what is `chosen` already stays, see `training.proposal.propose`.
+    """Propose a training for some data; `chosen` values are kept, see `training.proposal.propose`.
 
     Raises:
-        UserError: for a start or a strategy that there is not, or choices that do not go together.
+        UserError: for an unknown start or strategy, or incompatible choices.
     """
     starts = weights_at_hand(context)
     start = (chosen or {}).get("start")
@@ -34,13 +34,13 @@ def proposed(context: AppContext, summary: DatasetSummary, chosen: Mapping[str, 
 
 
 def weights_at_hand(context: AppContext) -> dict[str, ModelConfig]:
-    """The networks to start from without a download, by their runs' names, the best first."""
+    """The networks to start from without a download, by run name, the best first."""
     here = {run.name: run for run in context.library.runs() if run.name in AT_HAND and run.has_weights}
     return {name: here[name].config.model for name in AT_HAND if name in here}
 
 
 def speeds_of(context: AppContext) -> Speeds:
-    """What was measured on this machine, at the app's start and by the trainings since."""
+    """The speeds measured on this machine, at the app's start and by later trainings."""
     known = context.speeds.known()
     speeds = known or Speeds(GPU if nvidia_gpus() or is_zero_gpu() else CPU)
     made_here = (run for run in context.library.runs() if run.name not in NOT_MADE_HERE)
@@ -51,7 +51,7 @@ def speeds_of(context: AppContext) -> Speeds:
 
 
 def measure_speeds(context: AppContext) -> bool:
-    """Time this machine, unless that was done lately. Returns whether there is nothing left to do."""
+    """Measure this machine's speed, unless that was done recently. Returns whether nothing is left to do."""
     if context.speeds.are_fresh():
         return True
     if context.trainer.active() is not None:  # both would be slow
@@ -61,5 +61,5 @@ def measure_speeds(context: AppContext) -> bool:
         try:
             context.speeds.remember(measured(sorted(networks, key=lambda run: TIMED.index(run.name))))
         except (OSError, RuntimeError) as error:  # once is enough: then no page says how long anything takes
-            tell_once(f"This machine's speed was not measured: {error}")
+            tell_once(f"This machine's speed could not be measured: {error}")
     return True

@@ -1,4 +1,4 @@
-"""How often one address may ask for something, and how much it has under way."""
+"""Rate limits per address, and counts of its work in progress."""
 
 import math
 import threading
@@ -11,7 +11,7 @@ REMEMBERED = 10_000  # addresses; a new one more forgets the one that was silent
 
 
 class RateLimit:
-    """A token bucket for every address: so many requests at once, and again as many in the minute after.
+    """A token bucket per address: `per_minute` requests at once, and as many again in the following minute.
 
     Args:
         per_minute: None is no limit.
@@ -23,7 +23,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def seconds_to_wait(self, address: str, cost: float = 1.0) -> int:
-        """0 where the request may go on, which is then counted for so many; else when to come again."""
+        """0 if the request is allowed, which is then counted with its cost; otherwise the seconds to wait."""
         if self.per_minute is None:
             return 0
         a_second = self.per_minute / 60
@@ -40,7 +40,7 @@ class RateLimit:
 
 @contextmanager
 def held(counter: Counter[str], address: str, amount: int = 1) -> Iterator[None]:
-    """Count so much for an address while it lasts; who has nothing is not remembered."""
+    """Add an amount to an address's count within the block; addresses without any are forgotten."""
     counter[address] += amount
     try:
         yield

@@ -1,7 +1,7 @@
-"""How a visitor is told something: one sentence, in the page's corner or as an endpoint's error.
+"""Messages to visitors: one sentence, as a toast on the page or as an endpoint's error.
 
-All text that comes to the page as a message goes through here, and nothing else makes one: the page shows it as HTML,
-and what it says often repeats what was asked, which may be markup, a token in the wrong field, or twenty megabytes.
+All messages pass through here because the page shows them as HTML, and they often repeat the visitor's input, which may
+be markup, a token in the wrong field, or twenty megabytes.
 """
 
 import gradio as gr
@@ -16,7 +16,7 @@ _NO_TAGS = {ord("<"): "\u2039", ord(">"): "\u203a"}  # single angle quotation ma
 
 
 def plain(reason: object) -> str:
-    """The reason as it may be shown: short, without tokens, tags, or letters that cannot be sent."""
+    """The reason in a displayable form: short, without tokens, tags, or characters that cannot be sent."""
     words = str(reason)
     if len(words) > LONGEST:
         words = f"{words[:LONGEST]} ..."
@@ -24,11 +24,11 @@ def plain(reason: object) -> str:
 
 
 def refusal(reason: object) -> gr.Error:
-    """To be raised."""
+    """The exception to raise."""
     return gr.Error(plain(reason), print_exception=False)
 
 
 def warn(sentence: object) -> None:
-    """Show a sentence in the page's corner; what is under way goes on."""
+    """Show a warning on the page; the handler continues."""
     if LocalContext.event_id.get(None) is not None:  # a call beside the queue has no page to show it on
         gr.Warning(plain(sentence))

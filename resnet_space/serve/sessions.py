@@ -1,4 +1,4 @@
-"""What Gradio keeps of every page, and of every call by a program: little of each, and so many of one address."""
+"""Smaller Gradio sessions for pages and API calls, limited per address."""
 
 import datetime
 from collections import OrderedDict
@@ -16,7 +16,7 @@ SESSIONS_OF_ONE = 100  # of one address: then its own longest unused goes, and n
 
 
 class Session(SessionState):
-    """Gradio's, without the copy of the page's configuration and of all values that were sent.
+    """Gradio's session, without copies of the page's configuration and of all sent values.
 
     Gradio keeps it for links to a page's state, which there are none of here: 0.8 MB of each session, some milliseconds
     of each call by a program, and pictures of 20 MB that came as text for as long as the session lives.
@@ -46,7 +46,7 @@ class Session(SessionState):
 
 
 class Sessions(StateHolder):
-    """Gradio's, with a share for each address: that of the request under way, which the guard has named."""
+    """Gradio's sessions, with a share for each address; the guard has determined the current request's address."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -75,6 +75,6 @@ class Sessions(StateHolder):
 
 
 def keep_little_of_sessions() -> None:
-    """Have Gradio use these in the place of its own."""
+    """Replace Gradio's sessions by these."""
     vars(routes)["StateHolder"] = Sessions
     vars(route_utils)["SessionState"] = Session  # of calls without a session

@@ -1,7 +1,7 @@
-"""How much of each kind of heavy work the app's process does at once, whichever way it was asked for.
+"""Limit how much of each kind of heavy work the app's process does at once, whatever the route of the request.
 
-Gradio's own limits hold in its queue only, and each for one handler; a plain POST passes by all of them. Here is the
-last place before the memory is taken.
+Gradio's own limits apply only in its queue, and each to one handler; a plain POST bypasses all of them. This is the
+last check before memory is allocated.
 """
 
 import threading
@@ -24,11 +24,11 @@ Kind = Literal[
 ]
 
 WAIT_SECONDS = 30.0
-BUSY = "As many {} are under way here as can be at once: try again soon."
+BUSY = "Too many {} are running at once: try again in a moment."
 
 
 class Width(NamedTuple):
-    """How many run at once, and how many more may wait; whoever waits holds one of gradio's 40 threads."""
+    """How many run at once, and how many more may wait; each waiting call holds one of gradio's 40 threads."""
 
     at_once: int
     waiting: int
@@ -59,12 +59,12 @@ class Slots:
 
     @contextmanager
     def taken(self, kind: Kind) -> Iterator[None]:
-        """Hold one of a kind's slots; where all are taken, wait for one a while, if not too many wait already.
+        """Hold a slot of a kind; if all are taken, wait for one, unless too many already wait.
 
-        Within it take no other of the same kind: two that did would wait for one another.
+        Do not take another slot of the same kind within it: two callers could deadlock.
 
         Raises:
-            UserError: one sentence, where there is none to be had.
+            UserError: one sentence, if no slot is available.
         """
         at_once, waiting = self.widths[kind]
         with self._changed:

@@ -1,8 +1,8 @@
-"""What visitors' things may take of a shared machine, and for how long they are kept.
+"""Disk space and retention of visitors' data on a shared machine.
 
-All that visitors cause on the disk is counted here, has one limit, and is tidied here: runs with what training them
-takes, data sets, uploads and exports (`temporary`), what killed processes have left, and on a Space, whose disk is the
-app's, the Hub client's cache, from which all can be had again. `kept` finds it.
+All visitors' data on disk is counted here, has one limit, and is cleaned up here: runs with their training files,
+datasets, uploads and exports (`temporary`), leftovers of killed processes, and on a Space, whose disk belongs to the
+app, the Hub client's cache, which can be downloaded again. `inventory` lists it.
 """
 
 import math
@@ -28,11 +28,11 @@ from resnet_space.serve.limits import Limits
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
 
-TIDY_SECONDS = 600.0  # between two looks
-MEASURED_SECONDS = 10.0  # for which what was measured is believed
-TEMPORARY_SHARE = 0.25  # of the limit that uploads and exports may take together; never less than the largest upload
-ADDRESS_SHARE = 0.5  # of this what one address may, on the same condition
-SPARE = 50_000_000  # bytes that are left free on the disk, for what is small: metrics, settings, logs
+TIDY_SECONDS = 600.0  # between two clean-ups
+MEASURED_SECONDS = 10.0  # for which a measurement is cached
+TEMPORARY_SHARE = 0.25  # of the limit, for all uploads and exports together; at least the largest upload
+ADDRESS_SHARE = 0.5  # of this share, for one address; at least the largest upload
+SPARE = 50_000_000  # bytes kept free on the disk for small files: metrics, settings, logs
 
 
 def _is_temporary(thing: StoredItem, whose: str | None) -> bool:
@@ -40,7 +40,7 @@ def _is_temporary(thing: StoredItem, whose: str | None) -> bool:
 
 
 class Storage:
-    """What all visitors' things take, and room for more. Its methods may be called from any thread."""
+    """The disk usage of all visitors, and reservations of space. Its methods may be called from any thread."""
 
     def __init__(self, context: "AppContext") -> None:
         self.context = context
@@ -51,10 +51,10 @@ class Storage:
         self._reserved: dict[str, tuple[str, int]] = {}  # (address, bytes) of uploads on their way, by their names
         self._inventory = Inventory(context)
 
-    # What there is
+    # Usage
 
     def usage(self) -> dict[str, int]:
-        """Bytes by kind ("runs", "datasets", "temporary", "left", "hub"), in all ("total"), and free on the disk."""
+        """Bytes by kind ("runs", "datasets", "temporary", "left", "hub"), in total ("total"), and free on the disk."""
         sizes: Counter[str] = Counter()
         for thing in self._measure(0.0):
             sizes[thing.kind] += thing.bytes
@@ -72,18 +72,18 @@ class Storage:
                 self._whose = {name: address for name, address in self._whose.items() if name in names}
             return self._items
 
-    # Room for more
+    # Reservations
 
     def room_for(self, needed: int, what: str = "This", where: Path | None = None) -> None:
-        """Make room for so many bytes: of what may go, the longest unused goes.
+        """Make room for `needed` bytes by deleting the longest unused items that may be deleted.
 
         Args:
-            needed: bytes that are about to be written.
+            needed: bytes to be written.
             what: begins the sentence.
-            where: the folder on whose disk; that of the runs where it is left out.
+            where: the folder whose disk is meant; by default that of the runs.
 
         Raises:
-            UserError: one sentence, where they would not fit beside what is in use. Then nothing was deleted.
+            UserError: one sentence, if they do not fit beside the items in use. Then nothing was deleted.
         """
         with self._lock:
             left = self._left_of(where or self.context.library.root)
@@ -94,7 +94,7 @@ class Storage:
             raise _no_room(what, needed, left)
 
     def room_for_upload(self, needed: int, address: str) -> None:
-        """The same for an upload or export, which besides must fit into their share of the limit, and the address's."""
+        """As `room_for` for an upload or export, which must also fit into the shares of uploads and of the address."""
         with self._lock:
             share = self._temporary_share()
             for whose, most in ((address, max(share * ADDRESS_SHARE, self._largest_upload())), (None, share)):
@@ -104,44 +104,44 @@ class Storage:
                     too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
                     raise UserError(
-                        "There is no room for more uploads and downloads now: try again in "
-                        f"{IN_USE / 60:.0f} minutes, or with less."
+                        "The space for uploads and downloads is full: try again in "
+                        f"{IN_USE / 60:.0f} minutes, or with smaller files."
                     )
             self.room_for(needed, "This file", temporary.folder())
 
     def reserve(self, name: str, address: str, more: int) -> None:
-        """Keep room for more bytes of an upload that is on its way. Raises UserError as `room_for_upload`."""
+        """Reserve more bytes for an upload in progress. Raises UserError as `room_for_upload`."""
         with self._lock:
             self.room_for_upload(more, address)
             self._reserved[name] = (address, self._reserved.get(name, ("", 0))[1] + more)
 
     def release(self, name: str) -> None:
-        """The upload has ended, one way or the other."""
+        """Release the reservation of an upload that has ended."""
         with self._lock:
             self._reserved.pop(name, None)
 
     def keep(self, source: Path, path: Path, address: str) -> None:
-        """Move an upload that is complete to its place, in a folder of the temporary one, and count it."""
+        """Move a complete upload into a subfolder of the temporary folder, and count it."""
         with self._lock:  # or the folder might be tidied away at this moment
             path.parent.mkdir(exist_ok=True)
             source.replace(path)
             self.note(path, address)
 
     def note(self, path: Path, address: str) -> None:
-        """Count a new file, in a folder of the temporary one, for an address."""
+        """Count a new file in the temporary folder for an address."""
         with self._lock:
             name, size = path.parent.name, max(path.stat().st_size, LEAST_FILE)
             self._whose[name] = address
-            # Until all is measured anew.
+            # Until the next measurement.
             item = StoredItem(name, time.time(), size, lambda: None, "temporary", stays=True, whose=address)
             self._items.append(item)
 
     def room_for_training(self, config: RunConfig) -> None:
-        """Room for the decoded images of a training: those of splits that are too large for memory.
+        """Make room for the decoded images of a training, for splits that are too large for memory.
 
         Raises:
             UserError: as `room_for`.
-            UserError: for a data set that cannot be read.
+            UserError: for a dataset that cannot be read.
         """
         if self.context.limits.gigabytes is None:
             return  # the trainer asks the disk itself
@@ -152,10 +152,10 @@ class Storage:
         counts = map(sum, self.context.datasets.summary(ref).counts.values())
         # On ZeroGPU they are handed on in files.
         if needed := decoded_bytes(counts, config.model.stored_size, handed_on=is_zero_gpu()):
-            self.room_for(needed, f"The data set {training.dataset}, decoded at {config.model.stored_size} pixels,")
+            self.room_for(needed, f"The dataset {training.dataset}, decoded at {config.model.stored_size} pixels,")
 
     def room_for_download(self, ref: DatasetRef, size: int) -> None:
-        """Room in the Hub client's cache for a data set that is not there yet; on a Space under the limit too.
+        """Make room in the Hub client's cache for a missing dataset; on a Space this counts towards the limit.
 
         Raises:
             UserError: as `room_for`.
@@ -164,19 +164,19 @@ class Storage:
 
         if any(str(ref) == here for _, here in self.context.datasets.choices()):
             return
-        cache, what = Path(constants.HF_HUB_CACHE), f"The data set {ref.name}"
+        cache, what = Path(constants.HF_HUB_CACHE), f"The dataset {ref.name}"
         if "SPACE_ID" in os.environ:
             self.room_for(size, what, cache)
         elif size > _free(cache) - SPARE:
             raise _no_room(what, size, _free(cache) - SPARE)
 
     def import_limits(self, archive: Path) -> ImportLimits:
-        """What may come out of an archive, which is written twice before the import is done.
+        """The limits for importing an archive, which is written twice before the import is done.
 
         Raises:
             UserError: as `room_for`.
         """
-        self.room_for(4 * archive.stat().st_size, "To import this archive", self.context.datasets.folder)
+        self.room_for(4 * archive.stat().st_size, "Importing this archive", self.context.datasets.folder)
         left = self._left_of(self.context.datasets.folder) / 2
         return ImportLimits(total_bytes=max(min(ImportLimits().total_bytes, int(min(left, 1e15))), 1))
 
@@ -192,7 +192,7 @@ class Storage:
         return ((self.context.limits.upload_mb or 0) + 1) * 1e6
 
     def _left_of(self, folder: Path) -> float:
-        """Bytes that may still be written."""
+        """The bytes that may still be written."""
         gigabytes = self.context.limits.gigabytes
         reserved = sum(size for _, size in self._reserved.values())
         free = _free(folder) - SPARE - reserved
@@ -201,7 +201,7 @@ class Storage:
         return min(gigabytes * 1e9 - sum(thing.bytes for thing in self._measure()) - reserved, free)
 
     def _make_room(self, needed: float, among: Callable[[StoredItem], bool] = lambda _thing: True) -> None:
-        """Delete what is longest unused, if that is enough."""
+        """Delete the longest unused items, if that is enough."""
         if self.context.limits.gigabytes is None:
             return
         for believed in (MEASURED_SECONDS, 0.0):  # nothing is deleted by an old look
@@ -214,10 +214,10 @@ class Storage:
                 return
         self._delete(gone)
 
-    # What goes
+    # Deletion
 
     def tidy(self) -> list[str]:
-        """Delete what is to go by the app's limits. Returns the names of what went."""
+        """Delete expired and excess items. Returns their names."""
         with self._lock:
             if temporary.is_own():  # of apps that ended a moment before this one began
                 temporary.remove_left(temporary.folder().parent)
@@ -225,7 +225,7 @@ class Storage:
             return self._delete(to_delete(items, self.context.limits, time.time()))
 
     def keep_tidy(self) -> None:
-        """From now on tidy every ten minutes, and count what the app's handlers export."""
+        """Start tidying every ten minutes, and counting the exports of the app's handlers."""
         temporary.storage = self
         in_background("Tidying up", self._tidy, TIDY_SECONDS)
 
@@ -239,25 +239,26 @@ class Storage:
                 thing.delete()
                 gone.append(thing.name)
             except FileNotFoundError:
-                pass  # it went meanwhile
-            except (UserError, OSError) as error:  # it began to train meanwhile, or is not to be deleted
+                pass  # it was deleted in the meantime
+            except (UserError, OSError) as error:  # it started training in the meantime, or cannot be deleted
                 tell_once(f"Not deleted: {thing.name!r} ({error!r})")
         self._measured = -MEASURED_SECONDS
         return gone
 
 
 def retention_words(limits: Limits) -> str:
-    """What visitors are told of it, or nothing where everything is kept."""
+    """A note for visitors about retention; empty if everything is kept."""
     if limits.days is None and limits.gigabytes is None:
         return ""
     days = "" if limits.days is None else f" {limits.days} days after their last change"
-    room = "" if limits.gigabytes is None else f"the oldest go first where all take more than {limits.gigabytes} GB"
-    joined = f"{days}, and {room}" if days and room else days or f" while there is room: {room}"
-    return f"Runs are kept here{joined}. Push what you want to keep to the Hub."
+    room = "" if limits.gigabytes is None else f" when the limit of {limits.gigabytes} GB is exceeded, oldest first"
+    return (
+        f"Runs are deleted{days}{' or earlier' if days and room else ''}{room}. Push what you want to keep to the Hub."
+    )
 
 
 def _free(folder: Path) -> int:
-    """Bytes on the disk of a folder, which may not exist yet."""
+    """Free bytes on the disk of a folder, which may not exist yet."""
     for path in (folder.absolute(), *folder.absolute().parents):
         try:
             return shutil.disk_usage(path).free
@@ -268,8 +269,8 @@ def _free(folder: Path) -> int:
 
 def _no_room(what: str, needed: int, left: float) -> UserError:
     return UserError(
-        f"{what} takes {_size_words(needed)} of the disk, and there is room for {_size_words(max(left, 0))} here: "
-        "bring or ask for less, or try again later."
+        f"{what} needs {_size_words(needed)} of disk space, but only {_size_words(max(left, 0))} are available: "
+        "use less data, or try again later."
     )
 
 

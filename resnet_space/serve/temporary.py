@@ -1,7 +1,7 @@
-"""The folder for what is written on behalf of visitors and not kept: uploads, exports, tables, gradio's own copies.
+"""The folder for temporary files of visitors: uploads, exports, tables, gradio's own copies.
 
-Each app has one, below the system's folder for temporary files or the folder that GRADIO_TEMP_DIR names, and holds a
-lock in it for as long as it lives: so the next one to start knows what a dead one has left, and removes it.
+Each app has one, below the system's temporary folder or the folder named by GRADIO_TEMP_DIR, and holds a lock in it as
+long as it runs: so the next app to start recognises and removes the leftovers of a dead one.
 """
 
 import atexit
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "GRADIO_TEMP_DIR"  # gradio's: of the parent before `take_folder`, of the folder afterwards
 PREFIX = "resnet_space-app-"
 LOCK = "lock"
-UNFINISHED = "unfinished"  # the folder of uploads that are on their way
+UNFINISHED = "unfinished"  # the folder of uploads in progress
 NEW = 60.0  # seconds in which another app that starts may not hold its lock yet
 
 storage: "Storage | None" = None  # of the app in this process, which counts what is put there
@@ -30,9 +30,9 @@ _locks: list[FileLock] = []  # held until the process ends
 
 
 def take_folder() -> Path:
-    """Make the app's own folder, and have gradio and Python's `tempfile` use it. Call it before gradio is imported.
+    """Create the app's folder, and make gradio and Python's `tempfile` use it. Call it before gradio is imported.
 
-    A parent that cannot be written to ends the program with a sentence.
+    If the parent is not writable, the program ends with one sentence.
     """
     parent = Path(os.environ.get(FOLDER_VARIABLE) or tempfile.gettempdir()).absolute()
     try:
@@ -43,7 +43,7 @@ def take_folder() -> Path:
         lock.acquire(timeout=0)
     except OSError as error:
         sys.exit(
-            f"The app cannot write below {parent} ({error.strerror or error}): make room there, or name another folder "
+            f"The app cannot write to {parent} ({error.strerror or error}): free space there, or set another folder "
             f"in {FOLDER_VARIABLE}."
         )
     _locks.append(lock)
@@ -66,22 +66,22 @@ def remove_left(parent: Path) -> None:
 
 
 def folder() -> Path:
-    """As gradio has it: the app's own, or in a process that has not taken one, one for all."""
+    """The temporary folder: the app's own, or the shared one in a process without its own."""
     return Path(os.environ.get(FOLDER_VARIABLE) or Path(tempfile.gettempdir()) / "gradio")
 
 
 def is_own() -> bool:
-    """Whether nobody else uses the folder, so that what lies there may be deleted."""
+    """Whether the folder is used only by this app, so that its content may be deleted."""
     return (folder() / LOCK).exists()
 
 
 def new_folder(prefix: str) -> Path:
-    """A new one within, for a file that nobody else's has to be told from. Nobody can guess its name."""
+    """A new subfolder with an unguessable name, so that files of different visitors cannot collide."""
     folder().mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=folder()))
 
 
 def used(file: Path, seconds_ago: float = 0.0) -> None:
-    """Say when an upload was used: what is in use is not deleted."""
+    """Record the use of an upload: items in use are not deleted."""
     with suppress(OSError):
         os.utime(file, (time.time() - seconds_ago,) * 2)

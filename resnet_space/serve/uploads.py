@@ -1,8 +1,7 @@
-"""Files that visitors send: how much is taken from whom, and that only what was uploaded is ever opened, whatever path
-or address a request names.
+"""Uploads of visitors: limit them, and open only uploaded files, whatever path or URL a request names.
 
-`Uploads` takes what is uploaded in gradio's place, whose own route has no limit but that of a file's size: it leaves
-what was broken off, and holds form fields in memory.
+`Uploads` replaces gradio's upload route, which limits only the size of a file, leaves interrupted uploads on disk, and
+holds form fields in memory.
 """
 
 import asyncio
@@ -40,21 +39,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_UPLOADED = "This file was not uploaded here: upload it first."
+NOT_UPLOADED = "This file has not been uploaded: upload it first."
 UPLOAD = "/gradio_api/upload"
-FIELD_BYTES = 65_536  # of all fields of a form that are no files; they are held in memory
-MOST_FILES = 1_000  # in one form, as gradio has it
-UNFINISHED = 24  # uploads on their way at once
-UNFINISHED_OF_ONE = 6  # from one address; a browser opens as many connections
-SILENCE = 30.0  # seconds in which nothing arrives, after which an upload is broken off
-LONGEST_ID = 64  # characters by which a page asks how far its upload is
-LONGEST = 3600.0  # seconds that an upload may take
-REMEMBERED = 60.0  # seconds after its end for which a page may ask how far an upload is
-UNKNOWN = 16_000_000  # bytes for which room is kept at a time, for a body that does not say how long it is
+FIELD_BYTES = 65_536  # of all non-file fields of a form, which are held in memory
+MOST_FILES = 1_000  # in one form, as in gradio
+UNFINISHED = 24  # uploads in progress
+UNFINISHED_OF_ONE = 6  # per address; a browser opens as many connections
+SILENCE = 30.0  # seconds without data after which an upload is aborted
+LONGEST_ID = 64  # characters of the id with which a page requests the progress of its upload
+LONGEST = 3600.0  # maximum seconds of an upload
+REMEMBERED = 60.0  # seconds after its end for which the progress of an upload is available
+UNKNOWN = 16_000_000  # bytes reserved at a time for a body of unknown length
 
 
 class UploadError(UserError):
-    """An upload that is not taken: an HTTP status, and one sentence."""
+    """A refused upload: an HTTP status and one sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
         super().__init__(sentence)
@@ -62,13 +61,13 @@ class UploadError(UserError):
 
 
 def uploaded_file(payload: dict[str, Any]) -> Path:
-    """The file of a component's payload, which is taken as it came (`preprocess=False`).
+    """The file in a component's raw payload (`preprocess=False`).
 
     Gradio checks only payloads that call themselves its files; one of the same form without that mark reaches the
     handler with any path in it.
 
     Raises:
-        UserError: for a path that is not in the folder of uploads.
+        UserError: for a path outside the upload folder.
     """
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
@@ -78,7 +77,7 @@ def uploaded_file(payload: dict[str, Any]) -> Path:
 
 
 class Form(route_utils.GradioMultiPartParser):
-    """Gradio's parser of forms, with bounded fields. Whoever uses it removes its files where it fails."""
+    """Gradio's form parser, with bounded fields. If it fails, the caller removes its files."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -110,7 +109,7 @@ class Form(route_utils.GradioMultiPartParser):
 
 
 class _Received(route_utils.GradioUploadFile):
-    """Closed as soon as it is whole: a form may have more files than a process may have open."""
+    """A received file, closed as soon as it is complete: a form may have more files than a process may open."""
 
     async def seek(self, offset: int) -> None:
         await self.close()
@@ -124,7 +123,7 @@ class _UploadForm(Form):
 
 
 class Uploads:
-    """The address that files are sent to. What is broken off or refused leaves nothing.
+    """The upload route. Interrupted or refused uploads leave nothing behind.
 
     Args:
         context: whose limits and storage it is.
@@ -140,9 +139,9 @@ class Uploads:
         address = request.client.host if request.client else ""
         status, sentence = HTTPStatus.TOO_MANY_REQUESTS, ""
         if self.unfinished[address] >= UNFINISHED_OF_ONE:
-            sentence = f"{UNFINISHED_OF_ONE} uploads from your address are on their way: wait until one is done."
+            sentence = f"{UNFINISHED_OF_ONE} uploads from your address are in progress: wait until one is done."
         elif self.unfinished.total() >= UNFINISHED:
-            sentence = "Many files are being uploaded at this moment: try again in a minute."
+            sentence = "Too many files are being uploaded at the moment: try again in a minute."
         if sentence:
             return _refused(status, sentence)
         with held(self.unfinished, address):
@@ -160,7 +159,7 @@ class Uploads:
                 return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     async def _upload(self, request: Request, address: str) -> list[str]:
-        """The paths of the files of a form, as gradio gives them."""
+        """The paths of the files in a form, as gradio returns them."""
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UploadError(
@@ -207,7 +206,7 @@ class Uploads:
                 await self._in_thread(self._end, folder)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What waits for the disk must not hold up other requests."""
+        """Run disk operations in a thread, so that they do not block other requests."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._threads)
 
     def _end(self, folder: Path) -> None:
@@ -215,7 +214,7 @@ class Uploads:
         self.context.storage.release(folder.name)
 
     async def _received(self, request: Request, name: str, address: str, length: int) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, while there is room for it and it keeps coming."""
+        """The chunks of the body as they arrive, while there is space and data keeps arriving."""
         deadline = time.monotonic() + LONGEST
         reserved, taken = length, 0
         megabytes = self.context.limits.upload_mb
@@ -228,7 +227,7 @@ class Uploads:
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                words = "The upload took too long, or nothing arrived for a while: send it again."
+                words = "The upload timed out: send it again."
                 raise UploadError(HTTPStatus.REQUEST_TIMEOUT, words) from None
             taken += len(chunk)
             if megabytes is not None and taken > (megabytes + 1) * 1_000_000:  # beside the file there is its form
@@ -239,7 +238,7 @@ class Uploads:
             yield chunk
 
     def _keep(self, files: list[route_utils.GradioUploadFile], address: str) -> list[str]:
-        """Move files to where gradio has them, by the hash of their content."""
+        """Move files to gradio's location, by the hash of their content."""
         paths = []
         for file in files:
             name = strip_invalid_filename_characters(Path(file.filename or "").name).replace("..", "")
@@ -251,14 +250,14 @@ class Uploads:
 
 
 def _forget(upload_id: str) -> None:
-    """How far the upload is: gradio remembers it for ever where no page asks."""
+    """Forget the progress of the upload, which gradio would otherwise keep forever if no page asks for it."""
     statuses = routes.file_upload_statuses
     statuses.stop_tracking(upload_id)
     statuses._signals.pop(upload_id, None)
 
 
 def _too_large(megabytes: int | None) -> UploadError:
-    sentence = f"That is too large: here at most {megabytes} MB can be sent."
+    sentence = f"The file is too large: at most {megabytes} MB are allowed."
     return UploadError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
 
 
@@ -282,7 +281,7 @@ def close_other_ways() -> None:
     check = functions["_check_allowed"]
 
     async def fetch(url: str, cache_dir: str) -> str:
-        raise refusal("A file is uploaded, not fetched from an address: upload it.")
+        raise refusal("Files are not downloaded from a URL: upload the file instead.")
 
     def checked(path: str | Path, check_in_upload_folder: bool) -> None:
         try:

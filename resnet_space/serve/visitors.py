@@ -1,8 +1,8 @@
-"""Whose runs and data sets they are: on a public app a visitor sees, stops, renames and deletes only their own.
+"""Ownership of runs and datasets: on a public app, visitors see, stop, rename and delete only their own.
 
-A visitor is whoever knows a key: a random one that their browser keeps, or, for the owner of the machine, the one that
-`RESNET_SPACE_OWNER_KEY` sets. A file beside what is theirs has the key only as a hash, and stays on this machine. A
-model of the Hub may be several visitors': each has a line in it.
+A visitor is identified by a key: a random one stored in their browser or, for the owner of the machine, the one that
+`RESNET_SPACE_OWNER_KEY` sets. An owners file beside each item contains only the key's hash and stays on this machine. A
+pulled Hub model can have several owners: each has a line in it.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _trying = threading.Lock()
 
 @contextmanager
 def asked_by(address: str) -> Iterator[None]:
-    """What is called within is called for whoever asks from this address."""
+    """Calls in this block are made for this address."""
     token = _address.set(address)
     try:
         yield
@@ -47,17 +47,17 @@ def asked_by(address: str) -> Iterator[None]:
 
 
 def asking() -> str:
-    """The address that the call under way comes from; empty where no visitor asks."""
+    """The address of the current call; empty outside a visitor's call."""
     return _address.get()
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """A new unguessable key."""
     return secrets.token_urlsafe(24)
 
 
 def is_key(key: object) -> bool:
-    """Whether somebody could be known by it."""
+    """Whether it is a valid key."""
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
         return False
     # Halves of letters, which no file can have, and what the guard puts in their place.
@@ -65,29 +65,29 @@ def is_key(key: object) -> bool:
 
 
 def require_key(key: object, *, public: bool) -> str | None:
-    """The key of somebody who is about to make something. Raises UserError before it is made."""
+    """The key of a visitor who is about to create something. Raises UserError for an invalid key."""
     if not key and isinstance(key, str | None):
         if public:
-            raise UserError("The page does not know you yet: try again in a moment.")
+            raise UserError("The page has not identified you yet: try again in a moment.")
         return None
     if not is_key(key):
-        raise UserError(f"The key must be a text of 1 to {LONGEST_KEY} letters: leave it out, and one is made.")
+        raise UserError(f"The key must be a text of 1 to {LONGEST_KEY} characters: leave it out to have one created.")
     return str(key)
 
 
 def weak_owner_key() -> str | None:
-    """A sentence on an owner's key that strangers could guess; None for a good one, and where there is none."""
+    """One sentence on a guessable owner key; None if the key is good or not set."""
     length = len(os.environ.get(OWNER_KEY_VARIABLE, ""))
     if not 0 < length < OWNER_KEY_LENGTH:
         return None
     return (
-        f"{OWNER_KEY_VARIABLE} has {length} characters, so strangers could guess it: use at least {OWNER_KEY_LENGTH}, "
+        f"{OWNER_KEY_VARIABLE} has only {length} characters and could be guessed: use at least {OWNER_KEY_LENGTH}, "
         f"such as {new_key()}"
     )
 
 
 def is_owner_of_all(key: object) -> bool:
-    """Whether it is the key of the machine's owner. An address that tries many keys is told that none is."""
+    """Whether it is the key of the machine's owner. For an address that tries many keys, always False."""
     owner = os.environ.get(OWNER_KEY_VARIABLE)
     if not owner or not is_key(key) or _guesses(str(key)):
         return False
@@ -95,7 +95,7 @@ def is_owner_of_all(key: object) -> bool:
 
 
 def _guesses(key: str) -> bool:
-    """Whether so many keys come from the address that asks that somebody seems to be guessing."""
+    """Whether the current address has sent so many keys that it seems to be guessing."""
     address, now = asking(), time.monotonic()
     if not address:
         return False
@@ -112,7 +112,7 @@ def _guesses(key: str) -> bool:
 
 
 def claim(file: Path, key: str) -> None:
-    """Make the visitor one of the owners that this file names."""
+    """Add the visitor to the owners in this file."""
     if not any(hmac.compare_digest(_hash(key), owner) for owner in _owners(file)):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as owners:
@@ -120,7 +120,7 @@ def claim(file: Path, key: str) -> None:
 
 
 def owns(file: Path, key: object) -> bool:
-    """Whether the visitor is one of the owners that this file names, or owns the machine."""
+    """Whether the visitor is one of the owners in this file, or owns the machine."""
     if not is_key(key):
         return False
     assert isinstance(key, str)
@@ -128,7 +128,7 @@ def owns(file: Path, key: object) -> bool:
 
 
 def release(file: Path, key: str) -> bool:
-    """Give up what this file says is the visitor's. Returns whether it is still another's."""
+    """Remove the visitor from the owners in this file. Returns whether others remain."""
     others = [owner for owner in _owners(file) if not hmac.compare_digest(_hash(key), owner)]
     if is_owner_of_all(key) or not others:
         return False

@@ -1,4 +1,4 @@
-"""The batches that an objective learns from: this process's part of each, mixed, and of a second stream beside it."""
+"""The batches for an objective: this process's part of each, mixed, and those of a second stream."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ from resnet_space.training.objectives import Batch, Objective
 def first_stream(
     objective: Objective, data: ImageSet, epoch: int, first_step: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of the data set's training images, from a step on: (images, targets) as `Batch` has them."""
+    """One epoch of the training images, from a step on: (images, targets) as in `Batch`."""
     model, training = objective.config.model, objective.config.training
     rows = distributed.own_rows(min(training.batch_size, len(data)), with_neighbour=objective.mixes)
     batches = training_batches(data, model, training, epoch, first_step, device, rows)
@@ -28,10 +28,10 @@ def first_stream(
 def second_stream(
     objective: Objective, data: ImageSet | None, first_step: int, device: torch.device
 ) -> Iterator[Batch | None]:
-    """Endless batches of the objective's second set, from this step of the whole training on; of None without one.
+    """Endless batches of the objective's second set, from this step of the whole training on; None without one.
 
-    Its epochs are its own, however long those of the first stream are. A batch depends on its step alone, so that a
-    training that goes on sees those that it would have seen.
+    Its epochs are independent of those of the first stream. A batch depends only on its step, so that a resumed
+    training sees the same batches.
     """
     while data is None:
         yield None

@@ -1,10 +1,10 @@
-"""How sure a model may be, as a training's end fits it; `resnet_space.calibrate` does so anew.
+"""Calibration at the end of a training; `resnet_space.calibrate` repeats it.
 
-On the validation images, which the weights were not trained with, are fitted
+Fitted on the validation images, which were not used to train the weights:
 
 - a temperature (Guo et al. 2017, arXiv:1706.04599), in `config.json`: logits are divided by it before the softmax,
-  so that of the pictures of which the model is 80 % sure about 80 % are right;
-- the limit of the out-of-distribution score, stored with the feature statistics: see `explain.ood`.
+  so that about 80 % of the predictions with 80 % confidence are right;
+- the threshold of the out-of-distribution score, stored with the feature statistics: see `explain.ood`.
 
 The sanity check of the model's maps (see `sanity`) is made with them. All shown probabilities are calibrated, those of
 the test in `test.safetensors` too; a run from before there was a temperature has that of 1.
@@ -58,12 +58,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metric]]:
-    """Fit what this module is about, and write it to the run's folder.
+    """Calibrate a run, and write the result to its folder.
 
     Args:
         run: whose folder and configuration are changed.
         model: the run's, in eval mode, on any device.
-        splits: of its data set; the test images are not looked at.
+        splits: of its dataset; the test images are not used.
 
     Returns:
         The run with its new configuration, and the metrics to write: "calibration", and a "sanity" of each method.
@@ -75,7 +75,7 @@ def calibrate(run: Run, model: Backbone, splits: Splits) -> tuple[Run, list[Metr
 
 
 def calibrate_confidence(run: Run, validation: "Passed") -> tuple[Run, Metric]:
-    """Fit the temperature, and write it to the run's configuration; the changed run, and the metric to write."""
+    """Fit the temperature and write it to the run's configuration. Returns the changed run and the metric to write."""
     logits, _, labels = validation
     temperature = fit_temperature(logits, labels)
     run = replace(run, config=replace(run.config, model=replace(run.config.model, temperature=temperature)))
@@ -89,19 +89,19 @@ def calibrate_confidence(run: Run, validation: "Passed") -> tuple[Run, Metric]:
 
 
 def fit_statistics(run: Run, training: "Passed", validation: "Passed") -> None:
-    """Write what training images are like to the run's folder; nothing of too few."""
+    """Fit the feature statistics and write them to the run's folder; skipped for too few images."""
     statistics = fit_feature_statistics(training.means, validation.means)
     if statistics is not None:
         save_feature_statistics(statistics, run)
 
 
 def fit_images(data: ImageSet) -> ImageSet:
-    """Those that the statistics are fitted on: all, or evenly chosen ones."""
+    """The images to fit the statistics on: all, or evenly spaced ones."""
     return data.subset(torch.linspace(0, len(data) - 1, min(FIT_IMAGES, len(data))).long())
 
 
 class Passed(NamedTuple):
-    """What a model makes of N images, on the CPU: logits float32 [N, C], channel means [N, D], labels int64 [N]."""
+    """Outputs of a model for N images, on the CPU: logits float32 [N, C], channel means [N, D], labels int64 [N]."""
 
     logits: Tensor
     means: NDArray[np.float32]
@@ -109,7 +109,7 @@ class Passed(NamedTuple):
 
 
 def passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> Passed:
-    """From one pass over all images."""
+    """Compute the outputs in one pass over all images."""
     logits, labels = [], []
     device = next(model.parameters()).device
     with torch.inference_mode(), recorded_means(model) as means:
@@ -122,7 +122,7 @@ def passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> Passed:
 def sanity_metrics(
     model: Backbone, data: ImageSet, config: "ModelConfig", checked: Collection[str] = ()
 ) -> Iterator[Metric]:
-    """A "sanity" of each method but those that are `checked` already, by a few of these images."""
+    """A "sanity" metric of each method that is not yet `checked`, from a few of these images."""
     large = config.image_size > SMALL_IMAGE
     count = min(SANITY_IMAGES // 2 if large else SANITY_IMAGES, len(data))  # of photographs each takes seconds
     if count < 2:  # of one image, norm layers have no statistics

@@ -1,4 +1,4 @@
-"""What a training computes on, in which precision, and the memory that it takes there."""
+"""The device and precision of a training, and its memory use."""
 
 import psutil
 import torch
@@ -10,7 +10,7 @@ from resnet_space.config import TrainConfig
 def choose_device() -> torch.device:
     """A CUDA GPU, an Apple GPU, or the CPU, in this order.
 
-    On a ZeroGPU Space it is the CPU, although PyTorch says otherwise there: the GPU is for slices of training only.
+    On a ZeroGPU Space it is the CPU, although PyTorch reports a GPU: that is only for slices of training.
     """
     if is_zero_gpu():
         return torch.device("cpu")
@@ -22,7 +22,7 @@ def choose_device() -> torch.device:
 
 
 def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None for plain float32. "auto" takes bfloat16 where the hardware computes faster in it."""
+    """bfloat16, or None for plain float32. "auto" uses bfloat16 if the hardware is faster in it."""
     if training.precision != "auto":
         return torch.bfloat16 if training.precision == "bfloat16" else None
     if device.type == "cuda":
@@ -35,7 +35,7 @@ def autocast_dtype(training: TrainConfig, device: torch.device) -> torch.dtype |
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes that this process holds: of the GPU where it computes on one, else of the machine."""
+    """Bytes of memory used by this process: on the GPU if it computes on one, else on the machine."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     if device.type == "mps":

@@ -1,4 +1,4 @@
-"""Several processes that train one run together, by Hugging Face Accelerate: each on a GPU of its own, or on the CPU.
+"""Train one run in several processes with Hugging Face Accelerate: each on its own GPU, or on the CPU.
 
 `torchrun --nproc-per-node N -m resnet_space.train RUN_DIR` or `accelerate launch --multi_gpu -m ...` starts them.
 Every process has the whole model and computes its part of each batch; gradients and metrics are those of the whole
@@ -32,7 +32,7 @@ from resnet_space.runs import DECODED, Run
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# What one may wait for another: the first decodes the data set, and perhaps downloads it, while the others wait. That
+# What one may wait for another: the first decodes the dataset, and perhaps downloads it, while the others wait. That
 # another has ended is noticed at once.
 LONGEST_WAIT = timedelta(hours=6)
 
@@ -44,10 +44,10 @@ _store: Any = None  # the launcher's, a TCPStore
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it, this process belongs to those that were launched with it, if any were, until they `leave`.
+    """In this block, the process belongs to the group of processes launched together, if any, until they `leave`.
 
     Raises:
-        UserError: for more processes than there are GPUs.
+        UserError: for more processes than GPUs.
     """
     global _accelerator, _store
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -60,7 +60,7 @@ def joined() -> Iterator[None]:
     if on_gpus:
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if here > gpus:
-            raise UserError(f"{here} processes were started for {gpus} GPUs: start one for each GPU.")
+            raise UserError(f"{here} processes were started for {gpus} GPUs: start one process per GPU.")
     # With gloo beside nccl, to agree on a flag waits for no GPU.
     backend = {"backend": "cpu:gloo,cuda:nccl"} if on_gpus else {}
     group = InitProcessGroupKwargs(timeout=LONGEST_WAIT, **backend)
@@ -73,7 +73,7 @@ def joined() -> Iterator[None]:
 
 
 def leave() -> None:
-    """End what the processes have in common, after the last thing that they do together: from now on each is alone."""
+    """Leave the process group after the last joint operation: from now on each process is alone."""
     global _accelerator
     if _accelerator is not None:
         _accelerator.wait_for_everyone()
@@ -83,7 +83,7 @@ def leave() -> None:
 
 
 def exit_if_joined(status: int) -> None:
-    """End this process now, where it failed and has not left the others, so that its threads wait for nobody."""
+    """End this process immediately if it failed and has not left the group, so that its threads do not wait forever."""
     if count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -104,12 +104,12 @@ def is_first() -> bool:
 
 
 def device_for_all(device: torch.device) -> torch.device:
-    """The device that was chosen, or where several processes cannot compute on it, the CPU."""
+    """The chosen device, or the CPU if several processes cannot compute on it."""
     return torch.device("cpu") if count() > 1 and device.type == "mps" else device
 
 
 def own_part(images: int) -> slice:
-    """This process's part of so many images; the parts differ by one at most."""
+    """This process's part of the images; the parts differ by at most one."""
     return slice(rank() * images // count(), (rank() + 1) * images // count())
 
 
@@ -138,12 +138,12 @@ def summed(tensor: Tensor) -> Tensor:
 
 
 def agreed(flag: bool) -> bool:
-    """What the first process says; the others wait for it."""
+    """The first process's value; the others wait for it."""
     return bool(of_first(torch.tensor([flag], dtype=torch.uint8)))
 
 
 def of_first(tensor: Tensor) -> Tensor:
-    """The first process's tensor, for each."""
+    """The first process's tensor, for all processes."""
     if _accelerator is None:
         return tensor
     from accelerate.utils import broadcast
@@ -153,7 +153,7 @@ def of_first(tensor: Tensor) -> Tensor:
 
 
 def gathered(part: Tensor, images: int) -> Tensor:
-    """Every process's `own_part` of a batch of so many images, put together: the same [images, ...] for each."""
+    """All processes' parts of a batch, concatenated: the same [images, ...] for each."""
     if count() == 1:
         return part
     whole = part.new_zeros(images, *part.shape[1:])
@@ -214,18 +214,18 @@ def with_first_statistics(*models: nn.Module) -> None:
         broadcast([buffer for model in models for buffer in model.buffers()])
 
 
-# How it fails
+# Failures
 
 
 def leave_reason(end: dict[str, str]) -> None:
-    """Tell the first process what "end" should say of this one's failure: by itself it only notices that it is gone."""
+    """Tell the first process the reason for this one's failure: otherwise it only notices that the process is gone."""
     if _store is not None:
         with suppress(RuntimeError):  # the store has gone too
             _store.set(REASON, json.dumps(end))
 
 
 def reason_of_others(error: Exception) -> dict[str, str] | None:
-    """What "end" should say where this error is that another process has ended; None where it is one of our own."""
+    """The reason to report if this error means that another process has ended; None for an error of our own."""
     talking = isinstance(error, dist.DistError) or "gloo" in str(error)
     if count() == 1 or not (isinstance(error, RuntimeError) and talking):
         return None
@@ -233,4 +233,4 @@ def reason_of_others(error: Exception) -> dict[str, str] | None:
         if _store is not None and _store.check([REASON]):
             left: dict[str, str] = json.loads(_store.get(REASON))
             return left
-    return {"reason": f"One of the {count()} processes that train it was ended from outside: Resume goes on."}
+    return {"reason": f"One of the {count()} training processes was killed: Resume continues the training."}

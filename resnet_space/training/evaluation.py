@@ -1,7 +1,7 @@
-"""How well a model does on test images it has never seen: one pass over them, stored in the run's folder.
+"""Evaluation on the test images: one pass over them, stored in the run's folder.
 
-Stored of every image are its label, the most probable classes and its loss: enough for every number and picture of
-errors, in 52 bytes an image, however many classes there are.
+Stored for every image are its label, the most probable classes and its loss: enough for all metrics and error views, in
+52 bytes per image, whatever the number of classes.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Evaluation:
     Attributes:
         labels: int32 [N], the true classes.
         top: int32 [N, k], the most probable classes, best first: the first is the prediction.
-        probabilities: float32 [N, k], theirs: the first is the confidence.
+        probabilities: float32 [N, k], of these classes: the first is the confidence.
         losses: float32 [N], the cross-entropy in nats.
         rows: int32 [N], the images' rows in the files of the split that was evaluated.
         classes: the C names.
@@ -70,13 +70,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class against all others; a share is 0 where there is nothing to take it of.
+    """Scores of one class against all others; 0 if the denominator is 0.
 
     Attributes:
         name: of the class.
         images: how many test images belong to it.
-        precision: the share of the images predicted to be it that are.
-        recall: the share of its images that are predicted to be it.
+        precision: fraction of the images predicted as this class that belong to it.
+        recall: fraction of its images that are predicted as this class.
         f1: the harmonic mean of the two.
     """
 
@@ -97,7 +97,7 @@ def evaluate_test(
     dtype: "torch.dtype | None" = None,
     logits: "torch.Tensor | None" = None,
 ) -> tuple[Evaluation, dict[str, float]]:
-    """Judge a model, which is left in eval mode, by all images of a set, in one pass in batches.
+    """Evaluate a model, which is left in eval mode, on all images of a set.
 
     Args:
         model: gives logits [n, C] for images [n, 3, H, W].
@@ -157,7 +157,7 @@ def _judged(logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tens
 
 
 def summary(evaluation: Evaluation) -> dict[str, float]:
-    """The numbers that stand for all images.
+    """Summary metrics over all images.
 
     `loss` is the mean cross-entropy in nats; `accuracy` and `top5_accuracy` are shares of the images; `ece` is the
     expected calibration error, the mean distance of confidence from accuracy over `BINS` bins of equal width, weighted
@@ -198,7 +198,7 @@ def load_evaluation(run: Run) -> Evaluation | None:
         return None
     problem = _problem(arrays, len(run.config.model.classes))
     if problem:
-        raise UserError(f"The {EVALUATION} of {run.name} is not an evaluation of its classes: {problem}.")
+        raise UserError(f"The {EVALUATION} of {run.name} does not match its classes: {problem}.")
     return Evaluation(**arrays, classes=run.config.model.classes)
 
 
@@ -224,14 +224,14 @@ def _problem(arrays: dict[str, NDArray[Any]], classes: int) -> str:
     return ""
 
 
-# What it tells
+# Metrics and views
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Between which shares the true accuracy lies, with this confidence, if `correct` of `n` images are right.
+    """The Wilson confidence interval for the accuracy, if `correct` of `n` images are right.
 
     It stays within 0..1 and is wide enough for few images (Wilson 1927, doi:10.1080/01621459.1927.10502953). No images
-    tell nothing: (0, 1).
+    give (0, 1).
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = correct + z**2 / 2
@@ -240,7 +240,7 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
 
 
 def confusion_matrix(evaluation: Evaluation) -> NDArray[np.int64]:
-    """How many images of each true class (row) were predicted as each class (column): [C, C]."""
+    """Counts of images by true class (row) and predicted class (column): [C, C]."""
     c = len(evaluation.classes)
     return np.bincount(_cells(evaluation), minlength=c * c).reshape(c, c)
 
@@ -281,18 +281,18 @@ def most_mistaken(matrix: NDArray[np.int64], most: int) -> list[int]:
 
 
 def images_behind(evaluation: Evaluation, true: int, predicted: int) -> NDArray[np.intp]:
-    """Which images of class `true` were predicted as `predicted`: positions [n], the most confident first."""
+    """The images of class `true` predicted as `predicted`: positions [n], the most confident first."""
     members = np.flatnonzero((evaluation.labels == true) & (evaluation.predicted == predicted))
     return members[np.argsort(-evaluation.confidence[members], kind="stable")]
 
 
 def highest_losses(evaluation: Evaluation, most: int = 24) -> NDArray[np.intp]:
-    """The images that surprised the model most: positions [n], the highest loss first."""
+    """The images with the highest losses: positions [n], the highest first."""
     return np.argsort(-evaluation.losses, kind="stable")[:most]
 
 
 def reliability(evaluation: Evaluation, bins: int = BINS) -> list[tuple[float, float, int]]:
-    """Is a model right in 80% of the cases where it is 80% sure? (mean confidence, accuracy, images) of each bin.
+    """The reliability diagram: (mean confidence, accuracy, images) of each bin.
 
     The bins have equal width in 0..1, each with its lower edge and the last with both; empty ones are left out. `ece`
     is the mean distance of the first two, weighted by the third.

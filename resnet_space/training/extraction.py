@@ -1,9 +1,9 @@
-"""What a frozen network makes of pictures, once: what its classifier sees, and the channel means that tell what a
-picture is like.
+"""Compute features of pictures with a frozen network once: the classifier's input, and the channel means for the
+out-of-distribution score.
 
-The forward pass takes the fastest exact route that this machine has: PyTorch, or on a CPU ONNX Runtime where it is
-faster and its numbers agree. Which that is, is measured on the first pictures and remembered. What a `FeatureStore`
-knows is not computed.
+The forward pass uses the fastest exact backend on this machine: PyTorch, or on a CPU ONNX Runtime if it is faster and
+its results agree. This is measured on the first pictures and stored. Features in a `FeatureStore` are not computed
+again.
 """
 
 import hashlib
@@ -43,10 +43,10 @@ Progress = Callable[[int, int], None]  # (pictures done, all)
 
 @dataclass(frozen=True)
 class Extracted:
-    """Of n pictures, in their order, on the CPU.
+    """Features of n pictures, in order, on the CPU.
 
     Attributes:
-        features: float32 [n, D], what the classifier sees.
+        features: float32 [n, D], the classifier's input.
         means: float32 [n, M], as `explain.ood.recorded_means` gives them.
     """
 
@@ -74,12 +74,12 @@ class _Both(nn.Module):
 
 
 class Extractor:
-    """Features of pictures by one network; of several threads one at a time may use it.
+    """Computes features with one network; only one thread at a time may use it.
 
     Args:
         model: in eval mode, on the device that computes; its weights must not change from now on, but for the head's.
         config: how pictures are prepared.
-        store: where features are kept.
+        store: the cache of features.
         exports: whether the network may be exported here, beside which no other thread may use torch; else another
             route is taken where a training has made it ready.
     """
@@ -98,7 +98,7 @@ class Extractor:
 
     @cached_property
     def key(self) -> bytes:
-        """Of everything that features depend on besides the picture."""
+        """A digest of everything that features depend on except the picture."""
         digest = hashlib.blake2b(digest_size=16)
         config = self.config
         prepared = (config.architecture, sorted(config.options.items()), config.image_size, config.stored_size)
@@ -149,7 +149,7 @@ class Extractor:
             self._route = self._chosen(images, WORTH_A_CHOICE)
         return len(images) / _seconds(self._route, images)
 
-    # The route
+    # The backend
 
     def _chosen(self, images: Tensor, count: int) -> _Route:
         """The fastest route that there is, by `images`, for so many of them."""

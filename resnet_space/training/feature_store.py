@@ -1,8 +1,8 @@
-"""Features of pictures on disk, so that what was computed once costs no forward pass again.
+"""A disk cache of features, so that no forward pass is repeated.
 
-One SQLite file beside the runs. A row is found by what computed it (the weights before the head, and how pictures are
-prepared) and by the picture's own pixels, so that another head, a second training or the same picture uploaded again
-finds it, in whatever data set it is. At most `MAX_BYTES` are kept; the oldest rows go first.
+One SQLite file beside the runs. The key of a row is its extractor (the weights before the head, and the preprocessing)
+and the picture's pixels, so that another head, a second training or the same picture uploaded again finds it, in
+whatever dataset it is. At most `MAX_BYTES` are kept; the oldest rows go first.
 """
 
 import sqlite3
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class FeatureStore:
-    """Rows of numbers by (extractor, picture), both of them digests. Where the disk fails it has nothing, and says so.
+    """Feature vectors by (extractor, picture), both digests. If the disk fails, it is empty and prints a message.
 
     Args:
-        folder: is made with the first row that is kept.
+        folder: created with the first row.
         max_bytes: of the file.
     """
 
@@ -49,11 +49,11 @@ class FeatureStore:
 
     @classmethod
     def beside(cls, runs: Path) -> "FeatureStore":
-        """The one of all runs below a folder."""
+        """The shared store of all runs below a folder."""
         return cls(runs / FOLDER)
 
     def get(self, extractor: bytes, pictures: Sequence[bytes]) -> dict[bytes, Floats]:
-        """What is known of these pictures: picture -> float32 [D]."""
+        """The stored features of these pictures: picture -> float32 [D]."""
 
         def read(database: sqlite3.Connection) -> dict[bytes, Floats]:
             found: dict[bytes, Floats] = {}
@@ -70,7 +70,7 @@ class FeatureStore:
         return self._done(read, {}) if (self.folder / FILE).exists() else {}
 
     def put(self, extractor: bytes, features: Mapping[bytes, Floats]) -> None:
-        """Keep float32 [D] of each picture."""
+        """Store float32 [D] for each picture."""
 
         def write(database: sqlite3.Connection) -> None:
             with database:  # a transaction
@@ -93,7 +93,7 @@ class FeatureStore:
                 database.executescript(_TABLE)
                 return work(database)
         except (OSError, sqlite3.Error) as error:
-            tell_once(f"Features are not kept on disk: {type(error).__name__}: {error}")
+            tell_once(f"Features are not cached on disk: {type(error).__name__}: {error}")
             if type(error) is sqlite3.DatabaseError:  # the file is none, or damaged; the next use makes a new one
                 with suppress(OSError):
                     file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a phase freezes: the beginning of a network, whose output for an image is the same throughout the phase."""
+"""Cached outputs of the frozen beginning of a network, which stay the same throughout a phase."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ MEMORY_SHARE = 0.125  # of the machine's or the GPU's memory, that the features 
 
 
 def frozen_segments(model: Backbone) -> int:
-    """How many of the forward pass's first segments have no parameter that trains."""
+    """The number of leading segments of the forward pass without trainable parameters."""
     return next(i for i, segment in enumerate(model.segments()) if any(p.requires_grad for p in parameters(segment)))
 
 
@@ -45,7 +45,7 @@ class CutModel(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """images [n, 3, H, W] -> what comes before the cut: [n, C, h, w], or [n, C] right before the head."""
+        """images [n, 3, H, W] -> features before the cut: [n, C, h, w], or [n, C] right before the head."""
         return self._run_before(images)
 
     def forward(self, features: Tensor) -> Tensor:

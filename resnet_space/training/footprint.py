@@ -1,4 +1,4 @@
-"""What a batch of a training takes in memory, estimated from its configuration alone, before anything is loaded.
+"""Estimate the memory of a training batch from the configuration alone, before anything is loaded.
 
 What the backward pass needs grows with the numbers that the convolutions give: of each, its output and that of
 the norm layer after it, and on the way back as much again. Measured on a CPU in float32, the peak of two steps above
@@ -17,7 +17,7 @@ BYTES = 16  # of a number that a convolution gives: in float32, twice, and on th
 
 
 def batch_bytes(model: ModelConfig, training: TrainConfig, images: int | None = None) -> int:
-    """About the bytes that a batch takes while the model learns from it in float32, at most twice too few or too many.
+    """Estimated bytes for training on a batch in float32, accurate to within a factor of two.
 
     Args:
         model: what learns.

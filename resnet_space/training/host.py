@@ -1,4 +1,4 @@
-"""What every host of a training does around it: the run's lock, when to stop, and how it ended.
+"""Common duties of every host of a training: hold the run's lock, decide when to stop, record how it ended.
 
 `host(run)` is the one of a process of its own, of the app, a shell or a remote job; slices of GPU time have theirs in
 `serve.zero`.
@@ -27,13 +27,13 @@ WriteCard = Callable[[Run], None]  # `hub.card.write_card`, which is above this 
 
 @contextmanager
 def hosting(run: Run, write_card: WriteCard) -> Iterator[Metric]:
-    """What every host does around a training: hold the run's lock; at the end write its card, and how it ended.
+    """Host a training: hold the run's lock; at the end write its card and how it ended.
 
     Gives the "end" metric, "finished", for the host to note in it where it ends otherwise. An error within the `with`
     makes it "failed", and goes no further.
 
     Raises:
-        UserError: if the run is being trained already.
+        UserError: if the run is already being trained.
     """
     end: Metric = {"event": "end", "status": "finished"}
     with run.training_lock():
@@ -50,7 +50,7 @@ def hosting(run: Run, write_card: WriteCard) -> Iterator[Metric]:
 
 
 def _try_to(write_card: WriteCard, run: Run) -> None:
-    """A card that cannot be written ends no training, which would then be tested once more: a push makes its own."""
+    """Write the card, but do not fail the training if that is not possible: a push writes its own."""
     try:
         write_card(run)
     except (OSError, MemoryError) as error:
@@ -71,19 +71,19 @@ def _hosting_worker() -> Iterator[Metric]:
 
 
 def how_to_stop(run: Run, metric: Metric, minutes: int | None) -> Metric | None:
-    """What the "end" metric says if the training stops at this metric: it was asked to, or its time is over; or None.
+    """The "end" metric's fields if the training must stop at this metric, by request or by time limit; else None.
 
     Args:
         run: that trains.
         metric: that `train` gave.
-        minutes: of training that a run may have; None is any number.
+        minutes: time limit of the training; None is no limit.
     """
     if metric["event"] in ("calibration", "sanity", "test"):
         return None  # after the last step nothing is left to stop
     if run.stop_requested():
         return {"status": "stopped"}
     if minutes is not None and metric.get("seconds", 0) >= 60 * minutes:
-        return {"status": "stopped", "reason": f"It reached the limit of {minutes} minutes here."}
+        return {"status": "stopped", "reason": f"It reached this app's limit of {minutes} minutes."}
     return None
 
 
@@ -100,8 +100,8 @@ def host(
     Args:
         run: what to train.
         write_card: of a run, at the end.
-        resume: go on where an earlier training of it ended.
-        minutes: of training that the run may have; None is any number.
+        resume: continue an interrupted training.
+        minutes: time limit of the training; None is no limit.
         report: called with each metric that was written; without it all but those of single steps are printed.
 
     Returns:
@@ -142,14 +142,14 @@ def _print(metric: Metric) -> None:
 
 
 def failure(error: Exception) -> Metric:
-    """What the "end" metric says of a training that an error has ended; an unforeseen one is printed in full."""
+    """The "end" metric's fields for a training that failed; an unexpected error is printed in full."""
     if distributed.reason_of_others(error) is None and not isinstance(error, UserError):
         traceback.print_exception(error)
     return {"status": "failed", **_reason_of(error)}
 
 
 def _reason_of(error: Exception) -> dict[str, str]:
-    """Why a training failed, in one sentence, and where it helps, what a new try should change."""
+    """Why a training failed, in one sentence, and if it helps, what a retry should change."""
     others = distributed.reason_of_others(error)
     if others is not None:
         return others
@@ -163,4 +163,4 @@ def _reason_of(error: Exception) -> dict[str, str]:
         return {"reason": f"The {device} ran out of memory: halve the batch size.", "cause": "memory"}
     if isinstance(error, OSError):
         return {"reason": words_of(error)}
-    return {"reason": f"Something unforeseen happened: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}
+    return {"reason": f"An unexpected error occurred: {type(error).__name__}: {error}"[:MOST_OF_A_REASON]}

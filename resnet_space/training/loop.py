@@ -51,7 +51,7 @@ MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the step
 
 
 class TrainingError(UserError):
-    """Why a training cannot go on, in one sentence; by its `cause` the page proposes settings for a new try."""
+    """Why a training cannot continue, in one sentence; the page proposes settings for a retry from its `cause`."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -61,27 +61,27 @@ class TrainingError(UserError):
 def train(
     run: Run, *, resume: bool = False, device: torch.device | None = None, splits: Splits | None = None
 ) -> Generator[Metric, None, None]:
-    """Train what the run's configuration says; yield each metric after it was written to `metrics.jsonl`.
+    """Train a run as configured; yield each metric after it was written to `metrics.jsonl`.
 
     Between them come unwritten `{"event": "tick"}`s, one a step. Closing the generator at any of them keeps what is
-    needed to go on from that very step with `resume=True`. After the last epoch the best epoch's weights are judged on
-    the test images, once; a training that was made longer after that says how often they were looked at.
+    needed to continue from exactly that step with `resume=True`. After the last epoch, the best epoch's weights are
+    evaluated on the test images, once; a training that was extended afterwards records the number of test evaluations.
 
-    Where a phase solves the head, the features of all images are computed once, in the loop; where nothing but the head
-    is learned, they also serve to test and to calibrate.
+    If a phase solves the head, the features of all images are computed once, in the loop; if only the head is trained,
+    they also serve to test and to calibrate.
 
     Several processes (see `distributed`) iterate it together and stop at the same metric; only the first writes, and
     tests.
 
     Args:
         run: what to train.
-        resume: go on where an earlier training of it ended.
-        device: to train on; the best of this machine where it is left out.
-        splits: the run's images, as `splits_of` gives them, where they are decoded already.
+        resume: continue an interrupted training.
+        device: to train on; by default the best of this machine.
+        splits: the run's images from `splits_of`, if already decoded.
 
     Raises:
         UserError: the run or its data cannot be used.
-        TrainingError: the training cannot go on, for instance because the loss is no longer finite.
+        TrainingError: the training cannot continue, for instance because the loss is no longer finite.
     """
     config, model_config = run.config.training, run.config.model
     device = distributed.device_for_all(device or choose_device())
@@ -97,9 +97,7 @@ def train(
     train_set = splits.train.to(device)
     validation_set = distributed.own_images(splits.validation).to(device)
     if min(config.batch_size, len(train_set)) < distributed.count():
-        raise UserError(
-            f"A batch has fewer images than there are processes, {distributed.count()}: make the batch size larger."
-        )
+        raise UserError(f"The batch size is smaller than the number of processes, {distributed.count()}: increase it.")
 
     training = Training(run, device, len(train_set))
     second_set = training.objective.second_set()
@@ -152,7 +150,7 @@ def train(
             training.save()
             yield metric
         except GeneratorExit:
-            if not solved:  # which begins anew
+            if not solved:  # which starts from the beginning
                 training.save()
             if distributed.is_first() and not run.has_weights:  # stopped in the first epoch: better than nothing
                 run.save_weights(training.evaluated_model.state_dict())
@@ -288,10 +286,9 @@ def _batches(training: Training, data: ImageSet, second: ImageSet | None, dtype:
 
 
 def _require_finite(loss: float, epoch: int) -> None:
-    """Raises TrainingError for a loss that is no number any more: nothing is learned from there on."""
+    """Raises TrainingError for a loss that is NaN or infinite."""
     if not math.isfinite(loss):
         raise TrainingError(
-            f"The loss is no longer a number in epoch {epoch + 1}: the learning rates are too high, "
-            "try a tenth of them.",
+            f"The loss became NaN or infinite in epoch {epoch + 1}: the learning rates are too high, try a tenth.",
             cause="loss",
         )

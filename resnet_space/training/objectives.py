@@ -1,7 +1,7 @@
-"""What is learned: an objective gets the model and a batch, and gives the loss in named parts.
+"""Objectives: an objective receives the model and a batch, and returns the loss in named parts.
 
 Each registers itself by its id, which `TrainConfig.objective` names. To add one, write a subclass of `Objective` with
-`@register_objective`. The loop knows no loss: it adds up the parts, and where there are several, logs each by its name.
+`@register_objective`. The loop sums the parts, and if there are several, logs each by its name.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a configuration is checked without torch, which takes secon
 
 
 class Batch(NamedTuple):
-    """What one step learns from.
+    """The data of one training step.
 
     Attributes:
         inputs: images [n, 3, H, W], or where a phase freezes the model's beginning, the features it makes of them.
@@ -37,7 +37,7 @@ class Losses(NamedTuple):
 
     @property
     def total(self) -> "Tensor":
-        """What is minimised: the sum of the parts."""
+        """The minimised loss: the sum of the parts."""
         first, *others = self.parts.values()
         return sum(others, first)
 
@@ -59,7 +59,7 @@ class Objective:
         self.config = config
 
     def second_set(self) -> "ImageSet | None":
-        """Images to learn from beside those of the data set, for instance unlabelled ones of another; None without.
+        """Additional images to learn from, for instance unlabelled ones of another dataset; None without.
 
         They are batched, shuffled and augmented as the first, around and around, however many there are.
         """
@@ -78,15 +78,15 @@ O = TypeVar("O", bound=type[Objective])  # noqa: E741
 
 
 def register_objective(objective: O) -> O:
-    """Make an objective known by its id. Raises ValueError where another one has it."""
+    """Register an objective by its id. Raises ValueError if the id is taken."""
     if objective.id in OBJECTIVES:
-        raise ValueError(f"There is an objective {objective.id!r} already.")
+        raise ValueError(f"An objective {objective.id!r} already exists.")
     OBJECTIVES[objective.id] = objective
     return objective
 
 
 def objective_of(config: RunConfig) -> Objective:
-    """What the configuration's training learns."""
+    """The objective of a configuration's training."""
     kind: type[Objective] = OBJECTIVES[config.training.objective]
     return kind(config)
 

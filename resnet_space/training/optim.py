@@ -1,4 +1,4 @@
-"""A phase made real: what is frozen, the optimizer's groups, the schedule, the moving average."""
+"""Implements a phase: freezing, the optimizer's groups, the schedule, the moving average."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ _PLATEAU = {"factor": 0.5, "patience": 2}
 
 
 def trained_at(model: Backbone, parts: Iterable[str]) -> dict[str, str]:
-    """Parameter -> which of the `parts` it trains with: its own, else its stage. What is in none is left out."""
+    """Parameter -> the one of `parts` it trains with: its own, else its stage. Other parameters are left out."""
     parts = set(parts)
     return {
         name: part.name if part.name in parts else part.stage
@@ -30,7 +30,7 @@ def trained_at(model: Backbone, parts: Iterable[str]) -> dict[str, str]:
 
 
 def freeze_all_but(model: Backbone, parts: Iterable[str]) -> None:
-    """Only the parameters of these parts get gradients from now on."""
+    """Let only the parameters of these parts receive gradients from now on."""
     trained = trained_at(model, parts)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
@@ -47,7 +47,7 @@ def set_training_mode(model: nn.Module, around: bool = True) -> None:
 
 
 def parameter_groups(model: Backbone, phase: Phase, weight_decay: float) -> list[dict[str, Any]]:
-    """The phase's parts, each at its own rate; no weight decay on what the network excepts."""
+    """The phase's parts, each at its own rate; no weight decay on the network's exceptions."""
     groups: Groups = {(part, decay): [] for part in phase.rates for decay in (True, False)}
     trained, without_decay = trained_at(model, phase.rates), model.no_weight_decay()
     for name, parameter in model.named_parameters():
@@ -66,7 +66,7 @@ def parameter_groups(model: Backbone, phase: Phase, weight_decay: float) -> list
 
 
 def create_optimizer(model: Backbone, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
-    """What the configuration says, over the phase's parts; "fused" goes over every parameter once."""
+    """The configured optimizer over the phase's parts; "fused" updates every parameter in one pass."""
     groups = parameter_groups(model, phase, training.weight_decay)
     if training.optimizer != "sgd":
         return torch.optim.AdamW(groups, fused=True)
@@ -74,7 +74,7 @@ def create_optimizer(model: Backbone, phase: Phase, training: TrainConfig) -> to
 
 
 def create_schedule(optimizer: torch.optim.Optimizer, training: TrainConfig, steps: int) -> Schedule:
-    """The learning rates over the `steps` of one phase; "plateau" is to be stepped once an epoch, the rest each step.
+    """The learning-rate schedule over the `steps` of one phase; step "plateau" once per epoch, the others each step.
 
     "one-cycle" has fastai's numbers: from 1/25 of the peak to 1/100,000 of that, momentum between 0.95 and 0.85.
     """
@@ -96,7 +96,7 @@ def create_schedule(optimizer: torch.optim.Optimizer, training: TrainConfig, ste
 
 
 def current_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The learning rate of each part now; of a stage that learns block by block, its last block's."""
+    """The current learning rate of each part; for a stage with rates per block, that of its last block."""
     return {group["name"].split(".")[0]: group["lr"] for group in optimizer.param_groups}
 
 

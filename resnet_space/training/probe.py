@@ -1,4 +1,4 @@
-"""The features of a training's images by its frozen network, computed once, and the head that is solved on them."""
+"""The features of a training's images, computed once with its frozen network, and the head solved on them."""
 
 from collections.abc import Generator, Iterator
 
@@ -18,10 +18,10 @@ WORSE = 2  # heads in a row
 
 
 class Probe:
-    """Of one training.
+    """The probe of one training.
 
     Args:
-        model: frozen but for its head.
+        model: frozen except for its head.
         config: how images are prepared.
         splits: the training's images.
         store: where features are kept.
@@ -38,7 +38,7 @@ class Probe:
         return self.splits.train, self.splits.validation, self.splits.test
 
     def compute(self) -> Iterator[int]:
-        """All features; yields now and then how many of all images are done."""
+        """Compute all features; yields the progress from time to time."""
         before = 0
         for data in self._sets():
             steps = Steps(self.extractor.steps(len(data), data.pixels))
@@ -48,7 +48,7 @@ class Probe:
             before += len(data)
 
     def solve(self, smoothing: float) -> Generator[tuple[float, SolvedHead], None, SolvedHead]:
-        """The head of the penalty that the validation images choose; yields (share done, head) of each.
+        """Solve the head for each penalty and keep the best on the validation images; yields (fraction done, head).
 
         The path ends where weaker penalties no longer help: after two heads in a row that are worse than the best.
         """
@@ -64,13 +64,13 @@ class Probe:
 
     @torch.inference_mode()
     def passed(self, data: ImageSet) -> Passed:
-        """What the model with its head as it is now makes of one of the sets."""
+        """The outputs of the model with its current head for one of the sets."""
         known = self.known[id(data)]
         classifier = self.model.get_classifier()
         device = next(classifier.parameters()).device
         return Passed(classifier(known.features.to(device)).cpu(), known.means.numpy(), data.labels.cpu())
 
     def judge(self, data: ImageSet) -> tuple[float, float]:
-        """(mean cross-entropy in nats, share of right predictions) of one of the sets."""
+        """(mean cross-entropy in nats, accuracy) on one of the sets."""
         logits, _, labels = self.passed(data)
         return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())

@@ -1,4 +1,4 @@
-"""Where a training stands, what it does now, and the means over its last steps."""
+"""The progress of a training, its current activity, and the means over its last steps."""
 
 import math
 import time
@@ -19,7 +19,7 @@ WORTH_SECONDS = 1.5  # of a phase, after which its pace tells when it ends
 
 @dataclass
 class Progress:
-    """Where a training stands; saved and restored with the weights."""
+    """The progress of a training; saved and restored with the weights."""
 
     epoch: int = 0  # complete epochs
     step: int = 0  # complete steps of the current epoch
@@ -59,7 +59,7 @@ class Window:
         self.sums += torch.stack([first, correct, correct.new_tensor(len(labels)), *parts]).to(self.sums)
 
     def flush_into(self, progress: Progress) -> Means:
-        """Add the sums to the epoch's and start anew."""
+        """Add the sums to those of the epoch, and reset them."""
         loss_sum, correct, images, *part_sums = distributed.summed(self.sums).tolist()
         parts = dict(zip(self.parts, part_sums, strict=True))
         progress.loss_sum += loss_sum
@@ -75,14 +75,14 @@ class Window:
 
 
 class Teller:
-    """Tells whoever looks what a run's trainer does now, and how much of it is done."""
+    """Publishes the current activity of a run's trainer and its progress."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.writes = distributed.is_first()
 
     def tell(self, phase: str) -> Callable[[int, int], None]:
-        """A new phase begins; what is returned is told (done, all) now and then."""
+        """Begin a new phase; call the returned function with (done, total) from time to time."""
         if self.writes:
             self.run.note_doing(Doing(phase))
         begun: tuple[float, int] | None = None  # when the first was told, and how many were done by then

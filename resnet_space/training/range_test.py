@@ -1,4 +1,4 @@
-"""The learning rate range test (Smith 2017, arXiv:1506.01186, section 3.3): which rates a network can learn at.
+"""The learning rate range test (Smith 2017, arXiv:1506.01186, section 3.3).
 
 `python -m resnet_space.training.range_test [RUN_DIR] --steps N` tests the configuration that it reads as JSON, from
 the weights of that run or from random ones, and prints a JSON object a line: the points, or at last why there are no
@@ -47,10 +47,10 @@ from resnet_space.training.strategies import plan
 STEPS = 80
 LOWEST, HIGHEST = {"sgd": 1e-4, "adamw": 1e-6}, {"sgd": 3.0, "adamw": 0.3}  # of the head's rate
 SMOOTHING = 0.9  # of the exponential moving average over the steps
-MAX_RATE = 10.0  # that a configuration allows
-LEARNING_SPAN = 15  # times, from the least rate that may be suggested to that of nearly the lowest loss
-DIVERGED = 3  # times the lowest loss: what comes after shows nothing
-POLL_SECONDS = 0.5  # until it is noticed that nobody waits for a point any more
+MAX_RATE = 10.0  # maximum in a configuration
+LEARNING_SPAN = 15  # ratio between the rate of nearly the lowest loss and the lowest rate that may be suggested
+DIVERGED = 3  # times the lowest loss: later points are meaningless
+POLL_SECONDS = 0.5  # between checks whether the caller is still waiting
 
 
 class Point(NamedTuple):
@@ -78,11 +78,12 @@ def range_test(
     What trains is what the strategy's last phase trains, in the proportion of its rates. Nothing is stored.
 
     Raises:
-        UserError: for data that is too little, or where nothing is trained by steps.
+        UserError: for too little data, or if nothing is trained in steps.
     """
     if plan(config.training, config.model)[-1].solved:
         raise UserError(
-            "The head is solved, so it has no learning rate: choose another strategy, or another optimizer than l-bfgs."
+            "The head is solved, so it has no learning rate: choose another strategy, or an optimizer other "
+            "than l-bfgs."
         )
     require_enough(config, len(data))
     steps = steps or STEPS
@@ -123,7 +124,7 @@ def range_test(
 
 
 def suggested_rate(points: Sequence[Point]) -> float | None:
-    """The rate at which the loss falls fastest, on its logarithmic axis; None where it never falls.
+    """The rate at which the loss falls fastest, on a logarithmic axis; None if it never falls.
 
     Only rates down to 1/15 of where it is nearly lowest count: further below, a random head's first steps fall at any.
     """
@@ -140,7 +141,7 @@ def suggested_rate(points: Sequence[Point]) -> float | None:
 
 
 def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
-    """What to set the rates to, to two digits, so that the last phase has the suggested one at the head."""
+    """The rates to set, to two digits, so that the last phase uses the suggested rate for the head."""
     rate = suggested_rate(points)
     if rate is None:
         return None
@@ -153,13 +154,13 @@ def suggestion(config: RunConfig, points: Sequence[Point]) -> Suggestion | None:
 def points_apart(
     config: RunConfig, start: Path | None, *, seconds: float, steps: int | None = None
 ) -> Generator[Point | None, None, None]:
-    """`range_test` in a process of its own, whose memory is not this one's; closed, it ends that process.
+    """`range_test` in a separate process with its own memory; closing the generator ends that process.
 
     Args:
         config: what to test.
         start: the folder of the run whose weights to start from; None for random ones.
-        seconds: after which it is ended.
-        steps: at most; `STEPS` where they are left out.
+        seconds: time limit.
+        steps: maximum number; by default `STEPS`.
 
     Yields:
         Each point when it is there, and None at least every `POLL_SECONDS` meanwhile.
@@ -201,7 +202,7 @@ def _command(start: Path | None, steps: int) -> list[str]:
 
 
 def _forward_lines(output: IO[str], lines: "SimpleQueue[str | None]") -> None:
-    """What a process says, and None at its end; a thread's work, as a pipe can only be waited for."""
+    """Forward the output lines of a process, then None; the target of a thread, because reading a pipe blocks."""
     with output:
         for line in output:
             lines.put(line)
@@ -215,7 +216,7 @@ def _points(
     while True:
         if time.monotonic() > deadline:
             raise UserError(
-                f"The range test was ended after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
+                f"The range test timed out after {seconds:,.0f} s, at step {done} of {steps}: choose a smaller batch "
                 "size, image size or network."
             )
         try:
@@ -233,12 +234,12 @@ def _points(
 
 
 def _reason(status: int, last: Sequence[str]) -> str:
-    """Why a range test's process ended with this status; `last` is the last line that it wrote, if any."""
+    """Why a range test's process failed with this status; `last` is its last output line, if any."""
     if status < 0:
         killed = status == -signal.SIGKILL
-        hint = ", perhaps because memory ran out: halve the batch size" if killed else ""
-        return f"The range test was ended from outside by signal {-status}{hint}."
-    return last[0] if last else f"The range test ended with the status {status}."
+        hint = ", possibly because memory ran out: halve the batch size" if killed else ""
+        return f"The range test was killed by signal {-status}{hint}."
+    return last[0] if last else f"The range test failed with exit status {status}."
 
 
 def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[Point]:
@@ -256,16 +257,16 @@ def points_here(config: RunConfig, start: Path | None, steps: int) -> Iterator[P
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.training.range_test",
-        description="Test at which rates what is described on stdin learns.",
+        description="Run a learning-rate range test for the configuration on stdin.",
     )
-    parser.add_argument("start", metavar="RUN_DIR", nargs="?", type=Path, help="the run whose weights to start from")
-    parser.add_argument("--steps", type=int, default=STEPS, help="at most so many (default: %(default)s)")
+    parser.add_argument("start", metavar="RUN_DIR", nargs="?", type=Path, help="run whose weights to start from")
+    parser.add_argument("--steps", type=int, default=STEPS, help="maximum number of steps (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         config = RunConfig.from_json(json.load(sys.stdin))
         for point in points_here(config, arguments.start, arguments.steps):
             print(json.dumps(point._asdict()), flush=True)
-    except BrokenPipeError:  # nobody waits for it any more
+    except BrokenPipeError:  # the reader has gone
         return 1
     except Exception as error:
         print(failure(error)["reason"], file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Which images a run is trained with, and whether it may be trained at all."""
+"""The images of a run's training, and checks before it."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ from resnet_space.runs import MEMBERS, RESUME, STATE, Run, replaced_atomically
 
 
 def splits_of(run: Run, *, record: bool = False, progress: Callable[[int, int], None] | None = None) -> Splits:
-    """The decoded images that a run is trained with; of one that goes on, those that it began with.
+    """The decoded images of a run's training; for a resumed one, the same as at its start.
 
     Args:
-        run: to be trained, or trained.
-        record: note which pictures these are, where that was not done before, for when it goes on.
-        progress: is told (decoded, all) of each split.
+        run: trained or untrained.
+        record: store the list of these pictures for resuming, if that was not done before.
+        progress: called with (decoded, total) for each split.
 
     Raises:
-        UserError: for data that cannot be read, has other classes, or lacks a picture that the training began with.
+        UserError: for data that cannot be read, has other classes, or lacks a picture from the start of the training.
     """
     model = run.config.model
     members = SplitMembers.load(run.path / MEMBERS) if (run.path / STATE).exists() else None
@@ -29,7 +29,7 @@ def splits_of(run: Run, *, record: bool = False, progress: Callable[[int, int], 
         folder=run.path / RESUME,
     )
     if splits.train.classes != model.classes:
-        raise UserError(f"The classes of {run.name} are not those of the data set {run.config.training.dataset}.")
+        raise UserError(f"The classes of {run.name} differ from those of the dataset {run.config.training.dataset}.")
     if record and members is None and (members := SplitMembers.of(splits)) is not None:
         with replaced_atomically(run.path / MEMBERS) as file:
             members.save(file)
@@ -37,9 +37,9 @@ def splits_of(run: Run, *, record: bool = False, progress: Callable[[int, int], 
 
 
 def check_untrained(run: Run, resume: bool) -> None:
-    """Refuse to train over what is there already. Raises UserError."""
+    """Refuse to overwrite an existing training. Raises UserError."""
     has_state = (run.path / STATE).exists()
     if resume and run.has_weights and not has_state:
-        raise UserError(f"{run.name} cannot go on: its {STATE} is not on this machine.")
+        raise UserError(f"{run.name} cannot be resumed: its {STATE} is not on this machine.")
     if not resume and (run.has_weights or has_state or run.metrics()):
-        raise UserError(f"{run.name} has been trained already: go on with --resume, or make a new run.")
+        raise UserError(f"{run.name} has already been trained: continue with --resume, or create a new run.")

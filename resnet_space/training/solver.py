@@ -1,7 +1,8 @@
-"""A linear classifier solved on features, not stepped towards: multinomial logistic regression by L-BFGS.
+"""A linear classifier solved on features instead of trained in steps: multinomial logistic regression by L-BFGS.
 
-The loss is convex, so that there is one best head for every strength of the l2 penalty. A path of them is solved from
-the strongest on, each from the one before it (Friedman et al. 2010, section 2.5), and the validation images choose.
+The loss is convex, so there is one best head for every strength of the l2 penalty. A path of heads is solved from the
+strongest penalty on, each initialised from the previous one (Friedman et al. 2010, section 2.5); the validation images
+choose the best.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,6 @@ def _parts(flat: Tensor, classes: int, d: int) -> tuple[Tensor, Tensor]:
 
 
 def best_head(heads: Sequence[SolvedHead], features: Tensor, labels: Tensor) -> SolvedHead:
-    """The one with the least cross-entropy on other images: features [m, D], labels int64 [m]."""
+    """The head with the lowest cross-entropy on other images: features [m, D], labels int64 [m]."""
     loss: Callable[[SolvedHead], float] = lambda head: float(F.cross_entropy(head.logits(features), labels))  # noqa: E731
     return min(heads, key=loss)

@@ -1,7 +1,7 @@
-"""How fast this machine is: measured, never guessed, and kept in a small file beside the runs.
+"""This machine's speed: measured, never guessed, and stored in a small file beside the runs.
 
-The first measurement is a process that starts as a trainer does, see `python -m resnet_space.training.timing`. What
-trainings of this machine tell later takes its place.
+The first measurement is a process that starts like a trainer, see `python -m resnet_space.training.timing`. The speeds
+of later trainings on this machine replace it.
 """
 
 import json
@@ -35,11 +35,11 @@ _RATES = ("features", "steps", "solving")
 
 @dataclass(frozen=True)
 class Speeds:
-    """What was measured on a device of this machine; what is not there was not measured yet.
+    """Speeds measured on a device of this machine; missing ones have not been measured yet.
 
     Attributes:
         device: PyTorch's name of what trainings compute on.
-        launch: seconds from the start of a trainer's process until it begins to decode.
+        launch: seconds from the start of a trainer process until it begins to decode.
         features: images a second through a network without gradients, by architecture and image size.
         steps: images a second of training steps in which everything trains, likewise.
         solving: images x classes a second while a head is solved on such features, likewise.
@@ -52,7 +52,7 @@ class Speeds:
     solving: Mapping[Network, float] = field(default_factory=dict)
 
     def with_run(self, config: RunConfig, metrics: Sequence[Metric]) -> Self:
-        """With what a run of this machine that has ended tells: its steps' pace where everything trained."""
+        """Updated with a finished run of this machine: its pace in steps that train everything."""
         start, end = last_metric(metrics, "start"), last_metric(metrics, "end")
         pace = steps_of(config, metrics)
         if start is None or end is None or start["device"] != self.device or pace is None:
@@ -68,24 +68,24 @@ class Speeds:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Raises ValueError for anything else than `to_json` gives."""
+        """The inverse of `to_json`. Raises ValueError for anything else."""
         try:
             launch = content["launch"]
             rates = ({(str(name), int(size)): _positive(rate) for name, size, rate in content[kind]} for kind in _RATES)
             return cls(str(content["device"]), None if launch is None else _positive(launch), *rates)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("these are no speeds") from error
+            raise ValueError("these are not speeds") from error
 
 
 def _positive(value: Any) -> float:
     number = float(value)
     if not 0 < number < 1e15:
-        raise ValueError(f"{value!r} is no speed")
+        raise ValueError(f"{value!r} is not a speed")
     return number
 
 
 def steps_of(config: RunConfig, metrics: Sequence[Metric]) -> float | None:
-    """Images a second of the steps of a run in which everything trained; None where there were none."""
+    """Images per second in the steps of a run that train everything; None if there were none."""
     start = last_metric(metrics, "start")
     if start is None:
         return None
@@ -104,7 +104,7 @@ def steps_of(config: RunConfig, metrics: Sequence[Metric]) -> float | None:
 
 
 def this_machine() -> dict[str, Any]:
-    """What has to be the same for a measurement to count: Spaces start on another machine each time."""
+    """Identifies the machine that a measurement is valid for: Spaces start on a different machine each time."""
     processor = platform.processor()
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -127,7 +127,7 @@ class SpeedFile:
         self._is_read = False
 
     def known(self) -> Speeds | None:
-        """What was measured on this machine; None where nothing was."""
+        """The speeds measured on this machine; None if there are none."""
         with self._lock:
             if not self._is_read:
                 self._known, self._is_read = self._read(), True
@@ -140,18 +140,18 @@ class SpeedFile:
         return False
 
     def remember(self, speeds: Speeds) -> None:
-        """Also in the file, where that can be written."""
+        """Store the speeds, also in the file if possible."""
         with self._lock:
             self._known, self._is_read = speeds, True
             try:
                 with replaced_atomically(self._path) as file:
                     file.write_text(json.dumps({"machine": this_machine(), **speeds.to_json()}), encoding="utf-8")
             except OSError as error:
-                tell_once(f"This machine's speeds cannot be kept: {error}")
+                tell_once(f"This machine's speeds cannot be saved: {error}")
 
     def _read(self) -> Speeds | None:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             return Speeds.from_json(content) if content["machine"] == this_machine() else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or damaged: it is measured anew
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or damaged: it is measured again
             return None

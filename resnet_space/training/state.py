@@ -1,4 +1,4 @@
-"""Everything of a training that changes, and one step of it."""
+"""The mutable state of a training, and one step of it."""
 
 import pickle
 import time
@@ -47,7 +47,7 @@ class Learner(nn.Module):
 
 
 def require_enough(config: RunConfig, images: int) -> None:
-    """Refuse a training in which some BatchNorm would see one value a channel: one image, of which one pixel is left.
+    """Refuse a training in which a BatchNorm would see one value per channel: one image reduced to one position.
 
     Raises:
         UserError: saying what to change.
@@ -58,8 +58,8 @@ def require_enough(config: RunConfig, images: int) -> None:
     trains = any(set(phase.rates) - alone for phase in plan(config.training, model))
     if min(images, config.training.batch_size) < 2 and model.image_size <= reduction and trains:
         raise UserError(
-            f"There is only one image to train with, of which {model.architecture} leaves one pixel at "
-            f"{model.image_size} px, too little for batch normalisation: bring more images, or choose an image size "
+            f"There is only one training image, which {model.architecture} reduces to a single position at "
+            f"{model.image_size} px, too little for batch normalisation: add more images, or choose an image size "
             f"above {reduction} px."
         )
 
@@ -132,7 +132,7 @@ def _means(
 
 
 class Training:
-    """Everything of a training that changes, so that it can be saved at any step and taken up again."""
+    """The mutable state of a training, which can be saved and resumed at any step."""
 
     def __init__(self, run: Run, device: torch.device, train_images: int) -> None:
         self.run = run
@@ -153,7 +153,7 @@ class Training:
         self.enter_phase()
 
     def enter_phase(self) -> None:
-        """Freeze what the current epoch's phase freezes; a new optimizer and schedule for the rest."""
+        """Freeze the parts that the current phase freezes; create a new optimizer and schedule for the rest."""
         self.phase, self.phase_start = phase_at(self.plan, self.progress.epoch)
         phase = self.plan[self.phase]
         freeze_all_but(self.model, phase.rates)
@@ -167,25 +167,25 @@ class Training:
 
     @property
     def evaluated_model(self) -> Backbone:
-        """Whose weights are judged and saved."""
+        """The model whose weights are evaluated and saved."""
         if self.average is None:
             return self.model
         assert isinstance(self.average.module, Backbone)
         return self.average.module
 
     def features(self, images: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """What the phase's frozen beginning makes of images, for `step`."""
+        """The features of images from the phase's frozen beginning, for `step`."""
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self.cut.features(images)
 
     def known_features(self, data: ImageSet, dtype: torch.dtype | None) -> KnownFeatures | None:
-        """The features of the training images, where the phase has some that stay the same; else None."""
+        """The cached features of the training images, if they are constant in this phase; else None."""
         if self._train_features is None and self.cut.frozen and is_unaugmented(self.config):
             self._train_features = KnownFeatures(self.cut, data, self.run.config.model, dtype)
         return self._train_features
 
     def step(self, batch: Batch, dtype: torch.dtype | None) -> dict[str, float]:
-        """Learn from one batch, or this process's part of it, whose inputs are `features`. Returns the rates used."""
+        """Train on one batch, or this process's part of it, whose inputs are `features`. Returns the rates used."""
         assert self.learner is not None
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             losses: Losses = self.learner(batch)
@@ -313,7 +313,7 @@ class Training:
         training that is over.
 
         Raises:
-            UserError: where it cannot be read, or the metrics cannot be cut.
+            UserError: if it cannot be read, or the metrics cannot be truncated.
         """
         if not (self.run.path / STATE).exists():
             if distributed.is_first():
@@ -323,7 +323,7 @@ class Training:
             try:
                 state = torch.load(self.run.path / STATE, map_location=self.device, weights_only=True)
             except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                raise UserError(f"The {STATE} of {self.run.name} is damaged: train it anew.") from error
+                raise UserError(f"The {STATE} of {self.run.name} is damaged: train the run again.") from error
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:

@@ -1,6 +1,6 @@
-"""How a network is fine-tuned: a strategy is a list of phases, each with the parts that train and at which rates.
+"""Fine-tuning strategies: a strategy is a list of phases, each with the parts that train and their learning rates.
 
-A strategy registers itself: to add one, write the function that gives its phases under `@register_strategy(...)`.
+To add a strategy, write a function that returns its phases and decorate it with `@register_strategy(...)`.
 """
 
 import math
@@ -21,7 +21,7 @@ CBAM_RATES = {CHANNEL_ATTENTION: 0.1, SPATIAL_ATTENTION: 0.01}
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with one set of trainable parts.
+    """Consecutive epochs with the same trainable parts.
 
     `rates` has the peak learning rate of every part that trains, by its name: "stem", "layer1" or a single block as
     "layer1.0", "channel attention", "spatial attention", "head". What is not there is frozen, BatchNorm's running
@@ -44,13 +44,13 @@ Phases = Callable[[TrainConfig, ModelConfig, bool], list[Phase]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to fine-tune.
+    """A fine-tuning strategy.
 
     Attributes:
         id: what `TrainConfig.strategy` says.
-        label: what the page calls it.
+        label: display name.
         summary: what trains when, in a clause.
-        source: whose idea it is.
+        source: its origin.
         phases: gives the phases for (training, model, whether CBAM has random weights in a trained network); those
             without epochs are left out.
         start: whether it is meant for trained weights ("needed"), for random ones ("none") or for both ("optional").
@@ -81,11 +81,11 @@ def register_strategy(
     settings: Mapping[str, Any] | None = None,
     own_fields: Mapping[str, str] | None = None,
 ) -> Callable[[Phases], Phases]:
-    """Make the decorated function the phases of a new `Strategy`. Raises ValueError where another one has its id."""
+    """Register the decorated function as the phases of a new `Strategy`. Raises ValueError if the id is taken."""
 
     def register(phases: Phases) -> Phases:
         if id in STRATEGIES:
-            raise ValueError(f"There is a strategy {id!r} already.")
+            raise ValueError(f"A strategy {id!r} already exists.")
         STRATEGIES[id] = Strategy(id, label or id, summary, source, phases, start, settings or {}, own_fields or {})
         return phases
 
@@ -98,13 +98,13 @@ def from_random_weights() -> Strategy:
 
 
 def own_field_hint(field: str) -> str:
-    """What to say beside a field of TrainConfig that only some strategies read."""
+    """A hint for a field of TrainConfig that only some strategies use."""
     readers = [strategy for strategy in STRATEGIES.values() if field in strategy.own_fields]
     return f"{', '.join(reader.label for reader in readers)} only; {readers[0].own_fields[field]}"
 
 
 def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
-    """A strategy's own settings, with others given. Raises UserError for what is not allowed."""
+    """A strategy's default settings, with overrides. Raises UserError for invalid values."""
     own = STRATEGIES[strategy].settings if strategy in STRATEGIES else {}
     return TrainConfig(**{"dataset": dataset, "strategy": strategy} | dict(own) | settings)
 
@@ -155,9 +155,9 @@ _TUTORIAL = _ADAMW | {"head_lr": 1e-3, "backbone_lr": 1e-4}
 
 
 # Decorators are called from the last to the first.
-@register_strategy("scratch", "the same from random initialisation", "tutorials", start="none")
+@register_strategy("scratch", "trains everything at once, from random initialisation", "tutorials", start="none")
 @register_strategy(
-    "full", "everything trains at once, at high rates", "the ImageNet recipe, shortened", start="optional"
+    "full", "trains everything at once, at high learning rates", "the ImageNet recipe, shortened", start="optional"
 )
 def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     return [Phase(training.epochs, _everything(model, training.backbone_lr, training.head_lr))]
@@ -165,7 +165,7 @@ def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phas
 
 @register_strategy(
     "linear-probe",
-    "the head alone, solved by L-BFGS on features that are computed once (a new CBAM trains beside it, by steps)",
+    "trains only the head, solved by L-BFGS on features computed once (a new CBAM is trained by gradient steps)",
     "Alain & Bengio 2016",
     # Images that are the same in every epoch need the frozen layers once only, and the test accuracy is the same:
     # 70.4 ± 0.5 % instead of 70.3 ± 0.6 % on cifar10-mini (10 epochs of AdamW, 3 seeds).
@@ -187,7 +187,7 @@ def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> l
 
 @register_strategy(
     "probe-then-fine-tune",
-    "the head solved first, then everything; the best epoch is kept",
+    "solves the head first, then trains everything; keeps the best epoch",
     "Kumar et al. 2022, arXiv:2202.10054",
     # With the moving average 75.0 instead of 74.4 % on cifar10-mini (2 seeds).
     settings={"epochs": 10, "ema": 0.98},
@@ -199,13 +199,13 @@ def probe_then_fine_tune(training: TrainConfig, model: ModelConfig, new_cbam: bo
     return [Phase(1, {HEAD: training.head_lr}, solved=True), Phase(training.epochs - 1, later)]
 
 
-@register_strategy("last-stage", "the last stage and the head train", "tutorials", settings=_TUTORIAL)
+@register_strategy("last-stage", "trains the last stage and the head", "tutorials", settings=_TUTORIAL)
 def last_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     last = dict.fromkeys(stage_names(model)[-1:], training.backbone_lr)
     return [Phase(training.epochs, last | _only_head(training, model, new_cbam))]
 
 
-@register_strategy("freeze-unfreeze", "the head for 5 epochs, then everything", "tutorials", settings=_TUTORIAL)
+@register_strategy("freeze-unfreeze", "trains the head for 5 epochs, then everything", "tutorials", settings=_TUTORIAL)
 def freeze_unfreeze(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     frozen = min(5, training.epochs // 2)
     later = _everything(model, training.backbone_lr, training.backbone_lr)
@@ -214,7 +214,7 @@ def freeze_unfreeze(training: TrainConfig, model: ModelConfig, new_cbam: bool) -
 
 @register_strategy(
     "three-stage",
-    "head and CBAM, then the last two stages too, then everything at a tenth",
+    "trains head and CBAM, then also the last two stages, then everything at a tenth of the rate",
     "tutorials",
     settings=_TUTORIAL,
 )
@@ -234,10 +234,10 @@ def three_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> li
 
 @register_strategy(
     "discriminative",
-    "everything at once, the backbone at 1/100 of the head's rate",
+    "trains everything at once, the backbone at 1/100 of the head's rate",
     "tutorials",
     settings=_TUTORIAL | {"backbone_lr": 1e-5},
-    own_fields={"layer_decay": "1 is none"},
+    own_fields={"layer_decay": "1 disables it"},
 )
 def discriminative(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if training.layer_decay == 1:
@@ -249,7 +249,7 @@ def discriminative(training: TrainConfig, model: ModelConfig, new_cbam: bool) ->
 
 @register_strategy(
     "one-cycle",
-    "one frozen epoch, then one cycle of rates that grow from the stem to the head",
+    "trains the head for one epoch, then everything in one cycle, with rates that increase from stem to head",
     "fastai's fine_tune",
     settings=_ADAMW | {"head_lr": 2e-3, "backbone_lr": 1e-5, "schedule": "one-cycle", "warmup": 0.25},
 )
@@ -263,7 +263,7 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
 
 @register_strategy(
     "attention",
-    "CBAM and the head train, everything else stays frozen",
+    "trains CBAM and the head, everything else stays frozen",
     "Woo et al. 2018, on trained weights",
     label="Attention only",
     # Where CBAM follows the last stage only, all before it runs once for images that are the same in every epoch.
@@ -272,7 +272,7 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
 def attention(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if not model.added_parts:
         raise UserError(
-            "The strategy 'attention' trains CBAM, and this model has none: choose a place for it, or another strategy."
+            "The strategy 'attention' trains CBAM, which this model lacks: add CBAM, or choose another strategy."
         )
     return [Phase(training.epochs, _cbam(model, training.head_lr) | {HEAD: training.head_lr})]
 

@@ -1,7 +1,7 @@
-"""What is learned from pictures that a visitor shows, and how well: a head on the features of a frozen network.
+"""Train and evaluate a head on features of a frozen network from pictures that a visitor shows.
 
-The head is the solved one (see `solver`), from all pictures. How good it is cannot be told from the pictures that it
-learned from, of which there may be ten a class and which it always knows. So every picture is left out once: up to
+The head is solved (see `solver`) on all pictures. Its accuracy cannot be measured on the pictures that it was trained
+on, of which there may be ten per class and which it always recognises. So every picture is held out once: up to
 `LEAVE_ONE_OUT` of them one at a time, more in `FOLDS` parts (Stone 1974). What heads that have not seen a picture make
 of it gives the accuracy, the strength of the penalty and the temperature (see `calibration`).
 
@@ -41,7 +41,7 @@ NEAR = 0.3  # a distance that is never unlike: of one recording alone the limit 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What is made of one picture.
+    """The prediction for one picture.
 
     Attributes:
         probabilities: of every class.
@@ -56,7 +56,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What was learned from n pictures.
+    """The result of training on n pictures.
 
     Attributes:
         head: of all pictures.
@@ -83,18 +83,18 @@ class Lesson:
 
     @property
     def right(self) -> int:
-        """How many of the pictures that were left out were recognised."""
+        """Number of held-out pictures that were classified correctly."""
         return int(self.held_out.correct.sum())
 
     def look(self, features: Tensor) -> Look:
-        """At the features [1, D] of a picture."""
+        """Classify the features [1, D] of a picture."""
         probabilities = (self.head.logits(features) / self.temperature).softmax(1)
         distance, nearest = (1 - F.normalize(features, dim=1) @ self.directions.T)[0].min(0)
         return Look(probabilities[0].tolist(), int(nearest), float(distance) / self.limit)
 
 
 def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | None], classes: Sequence[str]) -> Lesson:
-    """Learn from n pictures.
+    """Train on n pictures.
 
     Args:
         known: their features and channel means.
@@ -158,7 +158,7 @@ def folds_of(labels: Sequence[int], recordings: Sequence[int | None]) -> tuple[N
 
 
 def _each(folds: NDArray[np.int64]) -> Iterator[Tensor]:
-    """Masks [n] of what is left out."""
+    """Masks [n] of the held-out pictures."""
     for fold in range(folds.max() + 1):
         yield torch.from_numpy(folds == fold)
 

@@ -1,8 +1,8 @@
-"""A run of what was learned from shown pictures, so that all that works with runs works with it.
+"""Write the result of teaching by showing as a run, so that everything that works with runs works with it.
 
 It is written from the solved head, not by `train(run)`. A training holds out a validation and a test set: of ten
 pictures a class it would learn from seven and be judged by two. This head has learned from all, and its test is what
-heads that had not seen a picture made of it, of every picture: see `taught`. A training of the same data set from the
+heads that had not seen a picture made of it, of every picture: see `taught`. A training of the same dataset from the
 form is the usual one.
 
 All of it is written beside the run, which then changes at once: nobody meets a configuration of three classes with the
@@ -32,11 +32,11 @@ from resnet_space.training.strategies import plan, recipe
 from resnet_space.training.taught import Lesson
 
 STRATEGY = "linear-probe"
-LEFT_OUT = "Taught by showing: each picture was left out once, and judged by heads that had not seen it."
+LEFT_OUT = "Taught by showing: each picture was held out once and classified by heads that had not seen it."
 
 
 def config_of(backbone: Run, dataset: str, classes: tuple[str, ...]) -> RunConfig:
-    """Of a run that is taught with a data set, on a frozen backbone."""
+    """The configuration of a run taught with a dataset, on a frozen backbone."""
     model = replace(backbone.config.model, classes=classes, temperature=1.0)
     return RunConfig(model, recipe(STRATEGY, dataset, start=backbone.name, epochs=1))
 
@@ -51,7 +51,7 @@ def write_taught_run(
     seconds: float,
     claim: Callable[[Run], None],
 ) -> Run:
-    """Write a run, or replace one that was written so.
+    """Write a run, or replace one that was written this way.
 
     Args:
         path: of the run's folder.
@@ -63,7 +63,7 @@ def write_taught_run(
         claim: makes a new run somebody's; one that is replaced stays whose it was.
 
     Raises:
-        UserError: where it cannot be written; then what was there is there.
+        UserError: if it cannot be written; then the old run stays.
     """
     made = Run(path.with_name(f".{path.name}.{os.getpid()}.tmp"), config)
     discard(made.path)  # of a process that was killed

@@ -1,6 +1,6 @@
-"""How fast this machine trains: `python -m resnet_space.training.timing RUN_DIR ...` times it as a trainer computes.
+"""Measure this machine's training speed: `python -m resnet_space.training.timing RUN_DIR ...` computes like a trainer.
 
-It says "ready" when a trainer would begin to decode, and at the end the `Speeds` as JSON. `measured` has it run.
+It prints "ready" when a trainer would begin to decode, and at the end the `Speeds` as JSON. `measured` runs it.
 """
 
 import json
@@ -32,11 +32,11 @@ SOLVED_IMAGES, SOLVED_CLASSES = 2_000, 10
 
 
 def measured(runs: Sequence[Run]) -> Speeds:
-    """The speeds of this machine with these trained networks, by a process that starts as a trainer does.
+    """The speeds of this machine with these trained networks, measured in a process that starts like a trainer.
 
     Raises:
-        OSError: where it cannot be started.
-        RuntimeError: where it failed, or took too long.
+        OSError: if it cannot be started.
+        RuntimeError: if it failed or took too long.
     """
     command = [sys.executable, "-m", "resnet_space.training.timing", *(str(run.path) for run in runs)]
     root = Path(__file__).parents[2]
@@ -48,18 +48,18 @@ def measured(runs: Sequence[Run]) -> Speeds:
         assert process.stdout is not None
         try:
             if process.stdout.readline().strip() != READY:
-                raise RuntimeError("the process that was to time this machine did not begin")
+                raise RuntimeError("the timing process did not start")
             launch = time.monotonic() - started
             said, _ = process.communicate(timeout=MOST_SECONDS)
             return replace(Speeds.from_json(json.loads(said)), launch=round(launch, 2))
         except (ValueError, subprocess.TimeoutExpired) as error:
-            raise RuntimeError("the process that was to time this machine told nothing") from error
+            raise RuntimeError("the timing process reported nothing") from error
         finally:
             process.kill()
 
 
 def time_here(runs: Sequence[Run]) -> Speeds:
-    """In this process, but for the launch: says "ready" when the first network is loaded."""
+    """Measure in this process, except the launch: prints "ready" when the first network is loaded."""
     import torch
 
     from resnet_space.data.batches import evaluation_batch
@@ -124,7 +124,7 @@ def _steps_per_second(run: Run, device: "torch.device") -> float:
 
 
 def _solved_per_second(width: int) -> float:
-    """Images x classes a second while a head is solved on features [n, width] of classes that overlap."""
+    """Images x classes per second while a head is solved on features [n, width] of overlapping classes."""
     import torch
 
     from resnet_space.training.solver import solve

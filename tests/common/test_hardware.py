@@ -43,7 +43,9 @@ def test_decoded_images_may_take_what_is_set_or_a_share_of_the_memory(monkeypatc
         monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, text)
         assert (load_splits(TrainConfig(dataset="cifar10-mini"), 32).train.rows is not None) == on_disk
     monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "much")
-    with pytest.raises(UserError, match=r"^RESNET_SPACE_IMAGE_MEMORY_MB is 'much', but must be a whole number of mega"):
+    with pytest.raises(
+        UserError, match=r"^RESNET_SPACE_IMAGE_MEMORY_MB must be a whole number of megabytes, not 'much'"
+    ):
         load_splits(TrainConfig(dataset="cifar10-mini"), 32)
 
 

@@ -11,14 +11,14 @@ from resnet_space.common.faults import system_words
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "/secret/place"),
-            "The disk is full: delete runs or data sets that nobody needs",
+            "The disk is full: delete runs or datasets you no longer need",
         ),
         (OSError(errno.EMFILE, "Too many open files"), "Too many files are open: try again"),
-        (OSError(errno.EROFS, "Read-only file system"), "The folder cannot be written to: make it writable"),
+        (OSError(errno.EROFS, "Read-only file system"), "The folder is not writable: change its permissions"),
         (MemoryError(), "The machine ran out of memory: try again"),
         (
             OSError("300 requested and 100 written"),
-            "The disk is full: delete runs or data sets that nobody needs",
+            "The disk is full: delete runs or datasets you no longer need",
         ),  # numpy's
         (SafetensorError("I/O error: No space left on device (os error 28)"), "The disk is full: delete runs or data"),
     ],

@@ -51,7 +51,7 @@ def write(folder: Path, split: str, columns: Mapping[str, Any], features: Mappin
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of the data set "set"."""
+    """That of the dataset "set"."""
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
     return tmp_path / "set"
 
@@ -78,7 +78,7 @@ def write_named(folder: Path, split: str, classes: Sequence[str], colours: Seque
         (
             ("Blue", "RED", "green"),
             "red green blue",
-            "The classes 'Blue', 'RED' of the test split were taken for 'blue', 'red'.",
+            "The classes 'Blue', 'RED' of the test split were matched to 'blue', 'red'.",
         ),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_class_that_is_not_learned_is_left_out_of_the_test_and_told(folder: Pa
     write_named(folder, "test", ("blue", "green", "red"), ["red", "blue", "blue", "green"])
     splits = load_splits(TrainConfig(dataset="set"), 8)
     assert splits.test.labels.tolist() == [0, 1]
-    told = "2 images of the test split were left out, as there are no training images of 'blue'."
+    told = "2 images of the test split were left out because there are no training images of 'blue'."
     assert splits.warnings == summarise(DatasetRef("set")).warnings == (told,)
 
 
@@ -163,8 +163,8 @@ def test_texts_and_whole_numbers_become_classes(folder: Path, values: Any, class
     ("column", "reason"),
     [
         ([f"a caption of its own {i}" for i in range(12)], "the column 'label' has 12 different values in 12 rows"),
-        ([0.5] * 6 + [1.5] * 6, "the column 'label' has numbers that are not whole"),
-        (["long" * 60, "x"] * 6, "the column 'label' has long texts"),
+        ([0.5] * 6 + [1.5] * 6, "the column 'label' contains fractional numbers"),
+        (["long" * 60, "x"] * 6, "the column 'label' contains long texts"),
         (["same"] * 12, "the column 'label' has only one value"),
         ([None] * 12, "no column of class labels"),
         ([[1]] * 12, "no column of class labels"),
@@ -181,7 +181,7 @@ def test_a_label_that_the_training_images_lack_is_told(folder: Path) -> None:
     write(folder, "test", {"img": images(["red", "blue", "red"]), "label": ["a", "new", None]})
     splits = load_splits(TrainConfig(dataset="set"), 8)
     assert splits.test.labels.tolist() == [0]
-    told = "1 image of the test split was left out, as there are no training images of 'new'."
+    told = "1 image of the test split was left out because there are no training images of 'new'."
     assert splits.warnings == (told,)
 
 

@@ -77,7 +77,7 @@ def distinct(images: Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
 
 
-# The bundled data set
+# The bundled dataset
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 2_000), ("test", 1_000)])
@@ -169,7 +169,7 @@ def test_stratified_indices_depends_on_the_seed_alone() -> None:
     assert not torch.equal(first, other)
 
 
-# Data sets from the folder that the environment names
+# Datasets from the folder that the environment names
 
 
 def test_a_data_set_without_test_split_is_tested_on_its_validation_split(
@@ -230,7 +230,9 @@ def test_a_data_folder_that_does_not_exist_hides_nothing(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["../datasets/cifar10-mini", "/etc", "a/b/c", "~/pictures"])
 def test_a_path_is_neither_read_nor_asked_of_the_hub(name: str) -> None:
-    with pytest.raises(UserError, match=r"cannot be a data set of the Hub: write owner/name, such as .*\.$"):
+    with pytest.raises(
+        UserError, match=r"is not a valid name of a Hub dataset: use the form owner/name, such as .*\.$"
+    ):
         dataset_classes(name)
 
 
@@ -239,11 +241,9 @@ def test_an_unknown_data_set_is_refused_without_the_names_of_others(
     data_folder: Path, write_split: WriteSplit, name: str
 ) -> None:
     write_split(data_folder / "of-mine" / "data", "train", [png((1, 2, 3))] * 2, [0, 1], ("a", "b"))
-    (data_folder / "other-files").mkdir()  # no data set, and not offered as one
+    (data_folder / "other-files").mkdir()  # no dataset, and not offered as one
     for use in (dataset_folder, dataset_classes, lambda name: load(name, "train")):
-        with pytest.raises(
-            UserError, match=r"^There is no data set named .* on this machine: choose another"
-        ) as caught:
+        with pytest.raises(UserError, match=r"^There is no dataset named .* on this machine: choose another") as caught:
             use(name)
         assert repr(name) in str(caught.value)
         assert "of-mine" not in str(caught.value)  # which may be another visitor's
@@ -265,7 +265,7 @@ def test_a_table_without_labels_is_refused_in_one_sentence(data_folder: Path, wr
         for use in (dataset_classes, lambda name: load(name, "train")):
             with pytest.raises(
                 UserError,
-                match=r"^The data set is not one for image classification, as it has no .*\.$",
+                match=r"^The dataset is not an image classification dataset because it has no .*\.$",
             ):
                 use("captions")
 
@@ -274,9 +274,9 @@ def test_a_data_set_without_training_images_is_refused(data_folder: Path, write_
     write_split(data_folder / "only-train", "train", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
     write_split(data_folder / "only-test", "test", [png((1, 2, 3))] * 4, [0, 1] * 2, ("a", "b"))
     assert list(split_files("only-train")) == ["train"]
-    with pytest.raises(UserError, match=r"^The data set 'only-test' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The dataset 'only-test' has no training images\.$"):
         load_splits(TrainConfig(dataset="only-test"), 32)
-    with pytest.raises(UserError, match=r"^The data set 'only-test' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The dataset 'only-test' has no training images\.$"):
         dataset_classes("only-test")
 
 
@@ -310,7 +310,7 @@ def test_a_test_split_without_labels_is_none(data_folder: Path, write_split: Wri
 
 def test_a_data_set_none_of_whose_images_can_be_decoded_is_refused(data_folder: Path, write_split: WriteSplit) -> None:
     write_split(data_folder / "broken", "train", [b"no image"] * 4, [0, 1] * 2, ("a", "b"))
-    with pytest.raises(UserError, match=r"^None of the data set's images can be decoded, or none has a label\.$"):
+    with pytest.raises(UserError, match=r"^No image in the dataset can be decoded, or none has a label\.$"):
         load_splits(TrainConfig(dataset="broken"), 8)
 
 
@@ -353,7 +353,7 @@ def test_a_disk_without_room_for_decoded_images_is_told_and_nothing_is_left(
     else:
         monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        UserError, match=r"^The data set's 2,000 images take 0\.0 GB at 32 x 32 pixels, and the disk has no"
+        UserError, match=r"^The dataset's 2,000 images take 0\.0 GB at 32 x 32 pixels and do not fit on the"
     ):
         load_splits(TRAINING, 32, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

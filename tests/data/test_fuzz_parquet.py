@@ -33,7 +33,7 @@ MOST_MEMORY = 1_000  # MB more than before, of a file of some 5 kB
 
 
 def good_files() -> list[bytes]:
-    """Small data sets of every schema that is read, by several compressions."""
+    """Small datasets of every schema that is read, by several compressions."""
     encoded = []
     for i in range(12):
         file = io.BytesIO()
@@ -91,7 +91,7 @@ def picture() -> bytes:
 
 
 def read_everything(folder: Path) -> int:
-    """Do all that is done with a data set; how much of it was refused."""
+    """Do all that is done with a dataset; how much of it was refused."""
     refused = 0
 
     def some_images() -> None:

@@ -35,7 +35,7 @@ TOKEN = "hf_reader0123456789"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = "plain_text/train-00000-of-00001.parquet"
 TEST = "plain_text/test-00000-of-00001.parquet"
-INSTEAD = "choose a data set that is on this machine"
+INSTEAD = "choose a dataset on this machine"
 
 
 def parquet(images: int = 6, *, features: Mapping[str, Any] | None = None, seed: int = 0) -> bytes:
@@ -175,7 +175,7 @@ def test_every_configuration_can_be_chosen(stub: HubStub) -> None:
     assert describe_dataset("a/b").config == "full"
     assert describe_dataset("a/b", config="small").files == {"train": ("small/train-00000-of-00001.parquet",)}
     assert refusal(describe_dataset, "a/b", config="large") == (
-        "The data set a/b has no configuration 'large' with training images: choose one of full, small."
+        "The dataset a/b has no configuration 'large' with training images: choose one of full, small."
     )
 
 
@@ -326,7 +326,7 @@ def test_a_reset_connection_is_tried_again(stub: HubStub, monkeypatch: pytest.Mo
     assert fetch_dataset(dataset)["train"][0].read_bytes() == parquet()
     resets += [1, 1, 1]
     assert refusal(fetch_dataset, replace(dataset, revision=stub.add_dataset("a/b", {"train.parquet": b"1"}))) == (
-        "The data set a/b cannot be fetched, as the connection to the Hub was lost: try again."
+        "The dataset a/b cannot be fetched because the connection to the Hub was lost: try again."
     )
 
 
@@ -349,13 +349,13 @@ def test_a_gated_data_set_needs_its_conditions_accepted(stub: HubStub) -> None:
     stub.tokens = {TOKEN: {"ILSVRC/imagenet-1k"}, "hf_other0123456789": set()}
     page = f"{stub.url}/datasets/ILSVRC/imagenet-1k"
     assert refusal(describe_dataset, "ILSVRC/imagenet-1k") == (
-        f"The data set ILSVRC/imagenet-1k is gated: sign in and accept its conditions at {page}, then try again."
+        f"The dataset ILSVRC/imagenet-1k is gated: sign in and accept its conditions at {page}, then try again."
     )
     assert refusal(describe_dataset, "ILSVRC/imagenet-1k", token="hf_other0123456789") == (
-        f"The data set ILSVRC/imagenet-1k is gated: accept its conditions at {page}, then try again."
+        f"The dataset ILSVRC/imagenet-1k is gated: accept its conditions at {page}, then try again."
     )
     dataset = describe_dataset("ILSVRC/imagenet-1k", token=TOKEN)
-    assert refusal(fetch_dataset, dataset).startswith("The data set ILSVRC/imagenet-1k is gated: sign in")
+    assert refusal(fetch_dataset, dataset).startswith("The dataset ILSVRC/imagenet-1k is gated: sign in")
     assert fetch_dataset(dataset, token=TOKEN)["train"][0].read_bytes() == parquet()
     assert {asked.token for asked in stub.asked("GET", "/storage/")} == {None}  # another host
 
@@ -365,12 +365,12 @@ def test_a_private_data_set_reads_like_a_missing_one(stub: HubStub) -> None:
     stub.tokens = {TOKEN: {"me/mine"}, "hf_other0123456789": set()}
     for repo_id in ("me/mine", "me/none"):
         assert refusal(describe_dataset, repo_id) == (
-            f"The data set {repo_id} is not on the Hub, or it is private: check the spelling, or sign in with an "
-            "account that may read it."
+            f"The dataset {repo_id} does not exist on the Hub, or is private: check the spelling, or sign in with an "
+            "account that can read it."
         )
         assert refusal(describe_dataset, repo_id, token="hf_other0123456789") == (
-            f"The data set {repo_id} is not on the Hub, or it is private: check the spelling, or use an account "
-            "that may read it."
+            f"The dataset {repo_id} does not exist on the Hub, or is private: check the spelling, or use an account "
+            "that can read it."
         )
     assert describe_dataset("me/mine", token=TOKEN).files == {"train": ("train.parquet",)}
 
@@ -380,7 +380,7 @@ def test_an_expired_token_is_not_taken_for_a_missing_data_set(stub: HubStub) -> 
     dataset = describe_dataset("a/b")
     for action, what in ((describe_dataset, "a/b"), (fetch_dataset, dataset)):
         assert refusal(action, what, token="hf_expired0123456789") == (
-            "The data set a/b cannot be fetched, as the Hub does not accept the token any more: sign in again."
+            "The dataset a/b cannot be fetched because the Hub rejected the token: sign in again."
         )
 
 
@@ -390,13 +390,15 @@ def test_in_a_space_visitors_do_not_read_with_the_owners_token(stub: HubStub, mo
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert describe_dataset("me/mine").repo_id == "me/mine"  # at home, whoever runs the app is who asks
     monkeypatch.setenv("SYSTEM", "spaces")
-    assert "or it is private" in refusal(describe_dataset, "me/mine")
+    assert "or is private" in refusal(describe_dataset, "me/mine")
     assert describe_dataset("me/mine", token=TOKEN).repo_id == "me/mine"
 
 
 def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
-    assert refusal(describe_dataset, "hf_abcdefghijklmnop").startswith("'hf_***' cannot be a data set of the Hub")
-    assert refusal(describe_dataset, "a/hf_abcdefghijklmnop").startswith("The data set a/hf_*** is not on the Hub")
+    assert refusal(describe_dataset, "hf_abcdefghijklmnop").startswith("'hf_***' is not a valid name of a Hub dataset")
+    assert refusal(describe_dataset, "a/hf_abcdefghijklmnop").startswith(
+        "The dataset a/hf_*** does not exist on the Hub"
+    )
     stub.add_dataset("a/b", {"train.parquet": parquet()})
     for field in ("config", "revision"):
         assert "'hf_***'" in refusal(describe_dataset, "a/b", **{field: "hf_abcdefghijklmnop"})
@@ -425,7 +427,7 @@ def test_a_token_in_the_wrong_field_is_not_repeated(stub: HubStub) -> None:
     ],
 )
 def test_a_malformed_id_is_refused_before_any_request(stub: HubStub, repo_id: str) -> None:
-    sentence = f"{repo_id!r} cannot be a data set of the Hub: write owner/name, such as uoft-cs/cifar10."
+    sentence = f"{repo_id!r} is not a valid name of a Hub dataset: use the form owner/name, such as uoft-cs/cifar10."
     assert refusal(describe_dataset, repo_id) == sentence
     assert refusal(dataset_files, repo_id, None, "0" * 40) == sentence
     assert stub.requests == []
@@ -434,10 +436,10 @@ def test_a_malformed_id_is_refused_before_any_request(stub: HubStub, repo_id: st
 def test_a_malformed_revision_is_refused_before_any_request(stub: HubStub) -> None:
     for revision in ("a b", "../main", "/main", "a..b", "main?x"):
         assert refusal(describe_dataset, "a/b", revision=revision) == (
-            f"{revision!r} cannot be a revision: use a branch, a tag or a commit's 40 digits."
+            f"{revision!r} is not a valid revision: use a branch, a tag or a full commit hash of 40 digits."
         )
     assert refusal(dataset_files, "a/b", None, "main") == (
-        "The revision 'main' of a/b is not pinned: use a commit's 40 digits."
+        "The revision 'main' of a/b is not pinned: use a full commit hash of 40 digits."
     )
     assert stub.requests == []
 
@@ -445,7 +447,7 @@ def test_a_malformed_revision_is_refused_before_any_request(stub: HubStub) -> No
 def test_a_missing_revision_is_named(stub: HubStub) -> None:
     stub.add_dataset("a/b", {"train.parquet": parquet()})
     assert refusal(describe_dataset, "a/b", revision="v2") == (
-        f"The data set a/b has no revision 'v2': leave it empty, or use one of {stub.url}/datasets/a/b/commits/main."
+        f"The dataset a/b has no revision 'v2': leave it empty, or use one of {stub.url}/datasets/a/b/commits/main."
     )
 
 
@@ -454,16 +456,16 @@ def test_a_missing_revision_is_named(stub: HubStub) -> None:
     [
         (
             {"text": {"_type": "Value"}, "label": {"_type": "ClassLabel", "names": ["a", "b"]}},
-            "as it has no image column",
+            "it has no image column",
         ),
         (
             {"img": {"_type": "Image"}, "label": {"_type": "Value", "dtype": "string"}},
-            "as it has no column of class labels (the column 'label' has 6 different values in 6 rows)",
+            "it has no column of class labels (the column 'label' has 6 different values in 6 rows)",
         ),
     ],
 )
 def test_a_data_set_for_something_else_is_refused(stub: HubStub, features: dict[str, Any], reason: str) -> None:
-    sentence = f"The data set a/b is not one for image classification, {reason}: choose another."
+    sentence = f"The dataset a/b is not an image classification dataset because {reason}: choose another one."
     stub.add_dataset("a/b", {"train.parquet": parquet(features=features)})
     assert refusal(describe_dataset, "a/b") == sentence
     stub.add_dataset("a/b", {"default/train/0000.parquet": parquet(features=features)}, CONVERTED)
@@ -475,11 +477,11 @@ def test_a_data_set_for_something_else_is_refused(stub: HubStub, features: dict[
 def test_a_data_set_without_parquet_or_conversion_is_refused(stub: HubStub) -> None:
     commit = stub.add_dataset("a/b", {"images.tar": b"tar", "test.parquet": parquet(), "validation.parquet": b""})
     assert refusal(describe_dataset, "a/b") == (
-        "The data set a/b has no parquet files with training images and the Hub has not converted it to any, "
-        "as it does not for unusual or very large ones: choose another."
+        "The dataset a/b has no parquet files with training images and the Hub has not converted it to parquet, "
+        "as is the case for unusual or very large datasets: choose another one."
     )
     assert refusal(describe_dataset, "a/b", revision=commit) == (
-        f"The data set a/b has no parquet files with training images at the revision {commit!r}: choose another."
+        f"The dataset a/b has no parquet files with training images at the revision {commit!r}: choose another one."
     )
 
 
@@ -488,7 +490,9 @@ def test_a_data_set_without_parquet_or_conversion_is_refused(stub: HubStub) -> N
 )
 def test_a_file_that_is_not_parquet_is_refused(stub: HubStub, content: bytes) -> None:
     stub.add_dataset("a/b", {"train.parquet": content})
-    assert refusal(describe_dataset, "a/b") == ("The file train.parquet of a/b is not a parquet file: choose another.")
+    assert refusal(describe_dataset, "a/b") == (
+        "The file train.parquet of a/b is not a parquet file: choose another one."
+    )
 
 
 def test_a_data_set_above_the_limit_is_refused_before_anything_of_it_is_read(
@@ -498,14 +502,14 @@ def test_a_data_set_above_the_limit_is_refused_before_anything_of_it_is_read(
     stub.add_dataset("a/b", {"train.parquet": content, "extra.bin": b"0" * 2_000_000})
     monkeypatch.setenv(MAX_GB_VARIABLE, "0.001")
     assert refusal(describe_dataset, "a/b") == (
-        f"The data set a/b has {len(content) / 1e9:.3g} GB, but at most 0.001 GB are allowed: "
+        f"The dataset a/b has {len(content) / 1e9:.3g} GB, above the limit of 0.001 GB: "
         "choose a smaller one, or set RESNET_SPACE_MAX_DATASET_GB."
     )
     assert bodies(stub) == []
     monkeypatch.setenv(MAX_GB_VARIABLE, "0.002")  # the file that is not read does not count
     assert describe_dataset("a/b").bytes == len(content)
     monkeypatch.setenv(MAX_GB_VARIABLE, "ten")
-    assert refusal(describe_dataset, "a/b") == "RESNET_SPACE_MAX_DATASET_GB is 'ten', but must be a number."
+    assert refusal(describe_dataset, "a/b") == "RESNET_SPACE_MAX_DATASET_GB is 'ten', but it must be a number."
     monkeypatch.delenv(MAX_GB_VARIABLE)
     assert hub.max_bytes() == 10e9
 
@@ -516,16 +520,19 @@ def test_a_data_set_above_the_limit_is_refused_before_anything_of_it_is_read(
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (429, "as the Hub had too many requests from here: wait some minutes, or sign in, which allows more."),
-        (503, f"as the Hub has trouble at the moment (error 503): try again later, or {INSTEAD}."),
-        (500, f"as the Hub has trouble at the moment (error 500): try again later, or {INSTEAD}."),
-        (418, "as the Hub refused the request (error 418): try again later."),
+        (
+            429,
+            "because the Hub received too many requests from here: wait a few minutes, or sign in for a higher limit.",
+        ),
+        (503, f"because the Hub is having problems (error 503): try again later, or {INSTEAD}."),
+        (500, f"because the Hub is having problems (error 500): try again later, or {INSTEAD}."),
+        (418, "because the Hub refused the request (error 418): try again later."),
     ],
 )
 def test_an_error_of_the_hub_is_told_at_once(stub: HubStub, status: int, sentence: str) -> None:
     stub.add_dataset("a/b", {"train.parquet": parquet()})
     dataset = describe_dataset("a/b")
-    sentence = f"The data set a/b cannot be fetched, {sentence}"
+    sentence = f"The dataset a/b cannot be fetched {sentence}"
     stub.fail("/resolve/", status)
     stub.requests.clear()
     assert refusal(describe_dataset, "a/b") == sentence
@@ -538,7 +545,7 @@ def test_an_error_of_the_hub_is_told_at_once(stub: HubStub, status: int, sentenc
 def test_a_forbidden_request_is_told(stub: HubStub) -> None:
     stub.fail("/api/", 403)
     assert refusal(describe_dataset, "a/b") == (
-        "The data set a/b may not be read with this account: check the token's permissions."
+        "The dataset a/b cannot be read with this account: check the token's permissions."
     )
 
 
@@ -549,14 +556,16 @@ def test_without_a_network_the_sentence_says_what_still_works(
     dataset = describe_dataset("uoft-cs/cifar10")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     sentence = (
-        "The data set uoft-cs/cifar10 cannot be fetched, as the Hub cannot be reached: "
-        f"check the network, or {INSTEAD}."
+        "The dataset uoft-cs/cifar10 cannot be fetched because the Hub is unreachable: check your network, or "
+        f"{INSTEAD}."
     )
     assert refusal(describe_dataset, "uoft-cs/cifar10") == sentence
     assert refusal(fetch_dataset, dataset) == sentence
     assert refusal(dataset_files, "uoft-cs/cifar10", None, dataset.revision) == sentence
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    sentence = "The data set uoft-cs/cifar10 cannot be fetched, as HF_HUB_OFFLINE is set: unset it, or " + INSTEAD + "."
+    sentence = (
+        "The dataset uoft-cs/cifar10 cannot be fetched because HF_HUB_OFFLINE is set: unset it, or " + INSTEAD + "."
+    )
     assert refusal(describe_dataset, "uoft-cs/cifar10") == sentence
     assert refusal(fetch_dataset, dataset) == sentence
 
@@ -576,15 +585,15 @@ def test_a_hub_that_does_not_answer_is_not_waited_for_long(stub: HubStub, monkey
     stub.slow("/api/", 0.5, times=1)
     monkeypatch.setattr(hub, "TIMEOUT", 0.05)
     assert refusal(describe_dataset, "a/b") == (
-        f"The data set a/b cannot be fetched, as the Hub does not answer in time: try again later, or {INSTEAD}."
+        f"The dataset a/b cannot be fetched because the Hub did not answer in time: try again later, or {INSTEAD}."
     )
 
 
 def test_an_answer_that_is_not_the_hubs_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{stub.url}/docs#")  # some page, as a hotel's network shows one
     assert refusal(describe_dataset, "a/b") == (
-        f"The data set a/b cannot be fetched, as the answer of {stub.url}/docs# is not the Hub's: "
-        "check HF_ENDPOINT and the network's proxy."
+        f"The dataset a/b cannot be fetched because {stub.url}/docs# did not answer like the Hub: "
+        "check HF_ENDPOINT and your network's proxy."
     )
 
 
@@ -598,10 +607,10 @@ def test_a_full_disk_is_told(stub: HubStub, monkeypatch: pytest.MonkeyPatch, own
     with monkeypatch.context() as patch:
         patch.setattr(client, "hf_hub_download", full)
         assert refusal(fetch_dataset, dataset) == (
-            "The data set a/b does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
+            "The dataset a/b does not fit on the disk: free some space, or set HF_HOME to a folder on a larger one."
         )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/none")
-    assert refusal(fetch_dataset, dataset).startswith("The data set a/b cannot be stored in /proc/none (")
+    assert refusal(fetch_dataset, dataset).startswith("The dataset a/b cannot be stored in /proc/none (")
 
 
 # Search
@@ -630,7 +639,9 @@ def test_a_search_without_the_hub_offers_what_is_well_known(stub: HubStub) -> No
     stub.fail("/api/datasets", 503)
     assert search_datasets("CIFAR") == ["uoft-cs/cifar10", "uoft-cs/cifar100"]
     assert len(stub.requests) == 1
-    assert refusal(search_datasets, "flowers").startswith("The list of data sets cannot be fetched, as the Hub has")
+    assert refusal(search_datasets, "flowers").startswith(
+        "The list of datasets cannot be fetched because the Hub is having"
+    )
 
 
 # Any schema: see also test_columns
@@ -682,17 +693,19 @@ def test_a_configuration_that_can_be_used_is_found_and_the_others_are_listed(stu
     dataset = describe_dataset("u/cfg")
     assert (dataset.config, dataset.configs) == ("classes", ("bbox", "classes", "more"))
     assert decided(dataset, "configuration") == (
-        "The configuration is 'classes', as bbox cannot be used; there are also bbox, more."
+        "The configuration is 'classes', because bbox cannot be used; other configurations: bbox, more."
     )
     stub.requests.clear()
     assert describe_dataset("u/cfg", "more").config == "more"
     assert len(stub.requests) == 3  # it is described directly
-    assert refusal(describe_dataset, "u/cfg", config="bbox").endswith("choose another, or one of classes, more.")
+    assert refusal(describe_dataset, "u/cfg", config="bbox").endswith(
+        "choose another one; other configurations: classes, more."
+    )
     fetch_dataset(dataset)
     assert known_dataset(DatasetRef("u/cfg", None, dataset.revision)) == dataset  # the one that one gets without asking
     stub.add_dataset("u/none", {"a/train.parquet": captions, "b/train.parquet": captions})
     assert refusal(describe_dataset, "u/none").startswith(
-        "None of the configurations a, b of the data set u/none can be used for image classification; the first: "
+        "None of the configurations a, b of the dataset u/none can be used for image classification; the first: "
     )
 
 
@@ -702,8 +715,8 @@ def test_the_label_and_the_image_column_can_be_chosen_and_are_remembered(stub: H
     first = describe_dataset("u/faces")
     assert (first.image_column, first.label_column) == ("image", "age")
     assert (first.image_columns, first.label_columns) == (("image", "mask"), ("age", "gender"))
-    assert decided(first, "label column") == "The labels are those of the column 'age'; 'gender' could be taken too."
-    assert decided(first, "image column") == "The images are those of the column 'image'; 'mask' could be taken too."
+    assert decided(first, "label column") == "The labels come from the column 'age'; 'gender' could be used instead."
+    assert decided(first, "image column") == "The images come from the column 'image'; 'mask' could be used instead."
     other = describe_dataset("u/faces", None, "gender", "mask")
     assert (other.image_column, other.label_column, other.classes) == ("mask", "gender", ("f", "m"))
     assert str(other.reference) == f"u/faces@{other.revision}#default?label=gender&image=mask"
@@ -717,7 +730,7 @@ def test_the_label_and_the_image_column_can_be_chosen_and_are_remembered(stub: H
         assert labels == [i % len(dataset.classes) for i in range(12)]
     assert stub.requests == []
     assert refusal(describe_dataset, "u/faces", label_column="race") == (
-        "The data set u/faces has no label column 'race': choose one of age, gender."
+        "The dataset u/faces has no label column 'race': choose one of age, gender."
     )
 
 
@@ -736,7 +749,7 @@ def test_labels_without_names_become_classes_before_a_download(stub: HubStub, va
     stub.add_dataset("a/b", {"train-00000-of-00002.parquet": content, "train-00001-of-00002.parquet": content})
     dataset = describe_dataset("a/b")
     assert dataset.classes == tuple(map(str, sorted(set(values))))
-    assert "its 2 values, sorted, are the classes" in decided(dataset, "classes")
+    assert "its 2 sorted values are the classes" in decided(dataset, "classes")
     files = fetch_dataset(dataset)
     assert open_dataset(dataset.reference).columns == dataset.columns
     data = load_split(files["train"], 8, dataset.columns)
@@ -748,7 +761,7 @@ def test_types_that_only_the_readme_has_are_read(stub: HubStub) -> None:
     stub.add_dataset("a/b", {"train.parquet": content, "README.md": README})
     dataset = describe_dataset("a/b")
     assert dataset.classes == ("cat", "cow", "dog")  # in the order of their numbers
-    assert "the types are the README's" in decided(dataset, "classes")
+    assert "the types come from the README" in decided(dataset, "classes")
     fetch_dataset(dataset)
     assert open_dataset(dataset.reference).columns.classes == ("cat", "cow", "dog")
     bomb = b"".join(b"%c: &%c [%s]\n" % (c + 1, c + 1, b", ".join([b"*%c" % c] * 9)) for c in range(97, 107))
@@ -776,7 +789,7 @@ def test_a_data_set_with_one_part_is_split_here(stub: HubStub, path: str, tmp_pa
     dataset = describe_dataset("a/b")
     assert (dataset.files, dataset.config) == ({"train": (path,)}, "default")
     part = "test" if "test" in path else "full"
-    assert decided(dataset, "splits").startswith(f"There is one part only, {part!r}: its images are split here")
+    assert decided(dataset, "splits").startswith(f"There is only one split, {part!r}: its images are divided")
     fetch_dataset(dataset)
     splits = load_splits(TrainConfig("a/b", "default", dataset.revision), 8)
     assert splits.test_name == "train"

@@ -1,4 +1,4 @@
-"""A training that goes on has the pictures that it began with, whatever became of the data set since."""
+"""A training that goes on has the pictures that it began with, whatever became of the dataset since."""
 
 from contextlib import closing
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_pictures_that_were_added_or_moved_change_no_set(
     splits = splits_of(run)
     assert pixels(splits) == before
     added = len(change(old)) - len(old)
-    told = f"{added} pictures were added to the data set since the training began: it goes on without."
+    told = f"{added} images were added to the dataset after the training started and are not used."
     assert splits.warnings == ((told,) if added else ())
 
 
@@ -117,7 +117,7 @@ def test_a_training_that_goes_on_without_new_pictures_says_so(
     assert next(metric["event"] for metric in metrics if metric["event"] != "tick") == "start"
     (test,) = (metric for metric in metrics if metric["event"] == "test")
     assert test["images"] == 8
-    told = "1 picture was added to the data set since the training began: it goes on without."
+    told = "1 image was added to the dataset after the training started and is not used."
     assert last_metric(run.metrics(), "start")["warning"] == told
     assert told in status_html(run, Status("training"), run.metrics())
 
@@ -147,7 +147,7 @@ def test_a_class_that_came_later_or_another_order_of_them_changes_nothing(
     write(write_split, data_folder, [*renumbered, (png(255), 1)], other, test=tests)
     splits = splits_of(run)
     assert (pixels(splits), splits.train.labels.tolist(), splits.train.classes) == (before, labels, CLASSES)
-    with pytest.raises(UserError, match="The classes of new are not those of the data set greys"):
+    with pytest.raises(UserError, match="The classes of new differ from those of the dataset greys"):
         splits_of(Run.create(tmp_path / "runs" / "new", CONFIG))
 
 
@@ -168,7 +168,7 @@ def test_a_picture_that_is_gone_ends_it_in_a_sentence(
     run = begun_run(tmp_path)
     before = pixels(splits_of(run))
     write(write_split, data_folder, change(old))
-    with pytest.raises(UserError, match=r"^The data set 'greys' has changed since the training began: \d+ of its pic"):
+    with pytest.raises(UserError, match=r"^The dataset 'greys' has changed since the training started: \d+ of its ima"):
         go_on(run)
     write(write_split, data_folder, old)
     assert pixels(splits_of(run)) == before  # nothing is lost
@@ -209,7 +209,7 @@ def test_one_picture_of_which_one_pixel_is_left_is_refused_before_the_training(
         require_enough(config, len(splits_of(run).train))
         return
     with pytest.raises(
-        UserError, match=r"^There is only one image to train with, of which resnet18 leaves one pixel at"
+        UserError, match=r"^There is only one training image, which resnet18 reduces to a single position at"
     ):
         list(train(run))
     assert run.metrics() == []

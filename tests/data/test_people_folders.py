@@ -155,8 +155,8 @@ def test_classes_of_other_splits_are_matched_without_case_where_that_is_unambigu
     contents = pictures("train/Cat", "train/dog", "train/DOG", "test/cat", "test/dog", "test/Dog")
     report = imported(tmp_path, contents)
     assert report.counts["test"] == {"Cat": 2, "dog": 2}
-    assert decided(report, "class names") == ["The class 'cat' of the test split was taken for 'Cat'."]
-    assert "2 images of the test split were left out, as there are no training images of 'Dog'." in report.warnings
+    assert decided(report, "class names") == ["The class 'cat' of the test split was matched to 'Cat'."]
+    assert "2 images of the test split were left out because there are no training images of 'Dog'." in report.warnings
 
 
 # Labels in the files' names
@@ -180,7 +180,7 @@ def test_labels_in_the_files_names_are_read(tmp_path: Path, names: dict[str, str
             contents[f"{folder}/{path.split('/')[1]}".removeprefix("./").removeprefix("/")] = data
     report = imported(tmp_path, contents)
     assert report.counts == counts
-    assert decided(report, "file names")[0].startswith("The labels are the beginnings of the files' names: ")
+    assert decided(report, "file names")[0].startswith("The labels come from the beginnings of the file names: ")
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_the_columns_are_told_and_can_be_changed_and_what_is_missing_is_counted(
     report = imported(tmp_path, contents)
     assert report.counts == {"train": {"mel": 2, "nv": 2}}
     assert decided(report, "table") == [
-        "The labels are those of the column 'dx' of 'about.csv', whose column 'image' names the files; rows without a "
-        "picture: 1, pictures without a row: 2."
+        "The labels come from the column 'dx' of 'about.csv', whose column 'image' names the files; rows without an "
+        "image: 1, images without a row: 2."
     ]
     assert report.choices == {"label_column": ["dx", "sex"]}
     assert {skipped.name: skipped.reason for skipped in report.skipped} == dict.fromkeys(
@@ -283,7 +283,7 @@ def test_the_columns_are_told_and_can_be_changed_and_what_is_missing_is_counted(
     assert other.classes == ("f", "m")
     for wish, reason in (
         ({"label_column": "lesion"}, "The tables have no label column 'lesion': choose one of dx, sex."),
-        ({"image_column": "sex"}, "No table has a column 'sex' that names the images: leave it out."),
+        ({"image_column": "sex"}, "No table has a column 'sex' with image names: leave it empty."),
     ):
         with pytest.raises(UserError) as refused:
             import_archive(tmp_path / "archive.zip", tmp_path / "no", **wish)
@@ -299,7 +299,7 @@ def test_class_folders_come_before_a_table_unless_its_column_is_asked_for(tmp_pa
     report = imported(tmp_path, {name: data for name, data in contents.items() if "/" in name or name == "notes.csv"})
     assert report.classes == ("cat", "dog")
     assert report.skipped[0].name == "notes.csv"
-    assert "could be taken instead" in decided(report, "table")[0]
+    assert "could be used instead" in decided(report, "table")[0]
     assert report.choices == {"label_column": ["label"]}
     assert import_archive(tmp_path / "archive.zip", tmp_path / "x", label_column="label").classes == ("bad", "good")
 

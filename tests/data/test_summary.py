@@ -39,7 +39,7 @@ DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of the data set `pets`."""
+    """That of the dataset `pets`."""
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
     return tmp_path / "pets"
 
@@ -70,7 +70,7 @@ def seen(samples: Sequence[Sample]) -> list[tuple[Any, str]]:
     return [(sample.image.getpixel((0, 0)), sample.label) for sample in samples]
 
 
-# What a data set has
+# What a dataset has
 
 
 def test_the_bundled_data_set_is_counted_and_shown_with_all_its_classes() -> None:
@@ -191,22 +191,22 @@ def test_without_one_image_that_can_be_decoded_the_data_set_is_refused(
     folder: Path, write_split: WriteSplit, images: list[bytes]
 ) -> None:
     write_split(folder, "train", images, [0] * len(images), named(2))
-    with pytest.raises(UserError, match=r"^None of the first images of 'pets' can be decoded\.$"):
+    with pytest.raises(UserError, match=r"^None of the first images in 'pets' can be decoded\.$"):
         summarise(DatasetRef("pets"))
 
 
 def test_without_training_images_or_labels_or_at_all_a_data_set_is_refused(
     folder: Path, write_split: WriteSplit
 ) -> None:
-    with pytest.raises(UserError, match=r"^There is no data set named 'pets' on this machine: choose another"):
+    with pytest.raises(UserError, match=r"^There is no dataset named 'pets' on this machine: choose another"):
         summarise(DatasetRef("pets"))
     write_split(folder, "test", [png(0)], [0], named(2))
-    with pytest.raises(UserError, match=r"^The data set 'pets' has no training images\.$"):
+    with pytest.raises(UserError, match=r"^The dataset 'pets' has no training images\.$"):
         summarise(DatasetRef("pets"))
     write_split(folder, "train", [png(0)], [0], named(2))
     (file,) = folder.glob("train-*.parquet")
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
-    with pytest.raises(UserError, match="not one for image classification"):
+    with pytest.raises(UserError, match="not an image classification dataset"):
         summarise(DatasetRef("pets"))
 
 
@@ -253,7 +253,7 @@ def test_large_images_are_cropped_from_an_eighth_more_as_torchvision_evaluates(s
 
 @pytest.mark.parametrize("size", [7, 1025])
 def test_a_size_that_no_model_may_have_is_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"^The image size is {size}, "):
+    with pytest.raises(UserError, match=f"^The image size must be .*, not {size}\\.$"):
         sized(SMALL, size)
 
 
@@ -348,26 +348,28 @@ def pixels_left(size: int) -> int:
 def test_the_large_stem_on_small_images_is_told_with_what_it_leaves_of_them(size: int) -> None:
     (sentence,) = cautions(GOOD, replace(LARGE, image_size=size, resize=None), STARTED)[:1]
     left = pixels_left(size)
-    assert sentence.startswith(f"resnet18 is made for 224 px, and leaves {left} x {left} pixels of a {size} px image: ")
-    assert not any("is made for" in sentence for sentence in cautions(GOOD, sized(LARGE, 96), STARTED))
+    assert sentence.startswith(
+        f"resnet18 is designed for 224 px and reduces a {size} px image to {left} x {left} positions: "
+    )
+    assert not any("is designed for" in sentence for sentence in cautions(GOOD, sized(LARGE, 96), STARTED))
 
 
 def test_what_the_large_stem_leaves_of_an_odd_size_is_rounded_up_as_convolutions_do() -> None:
     sentence = cautions(GOOD, replace(LARGE, image_size=48, resize=None), STARTED)[0]
-    assert f"leaves {pixels_left(48)} x {pixels_left(48)} pixels" in sentence
+    assert f"to {pixels_left(48)} x {pixels_left(48)} positions" in sentence
 
 
 @pytest.mark.parametrize(("side", "size", "times"), [(32, 64, 4), (32, 224, 49), (100, 200, 4)])
 def test_enlarged_images_are_told_with_what_that_costs(side: int, size: int, times: int) -> None:
     summary = of({"train": [500, 500], "test": [1, 1]}, side)
     (sentence,) = cautions(summary, sized(SMALL, size), STARTED)
-    assert f"have {side} px and are enlarged to {size} px: that costs {times} times" in sentence
+    assert f"are enlarged from {side} to {size} px: that takes {times} times" in sentence
     assert cautions(summary, sized(SMALL, 2 * side - 1), STARTED) == []
 
 
 def test_a_network_with_random_weights_is_not_said_to_have_learned_at_some_size() -> None:
     (sentence,) = cautions(GOOD, sized(SMALL, 224), TrainConfig(dataset="pets", strategy="scratch"))
-    assert "learned" not in sentence
+    assert "trained at" not in sentence
 
 
 @pytest.mark.parametrize("strategy", ["linear-probe", "last-stage", "three-stage", "discriminative", "one-cycle"])
@@ -397,7 +399,7 @@ def test_several_cautions_come_together_each_a_sentence() -> None:
     assert all(sentence.endswith(".") and "\n" not in sentence for sentence in found)
 
 
-# Which data set
+# Which dataset
 
 
 @pytest.mark.parametrize(
@@ -451,7 +453,7 @@ def test_a_data_set_that_is_still_being_written_is_not_offered(folder: Path, wri
     assert list(dataset_folders()) == ["cifar10-mini"]
 
 
-# What is kept of many data sets
+# What is kept of many datasets
 
 
 def test_the_summaries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

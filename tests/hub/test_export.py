@@ -262,7 +262,7 @@ def test_another_process_writes_the_same_file_without_a_warning(
     ("code", "sentence"),
     [
         ("import sys; sys.exit('Traceback\\nMemoryError: none left')", r"^MemoryError: none left$"),
-        ("import os; os.kill(os.getpid(), 9)", r"^The export of a-run was ended with the status -9\.$"),
+        ("import os; os.kill(os.getpid(), 9)", r"^The export of a-run failed with exit status -9\.$"),
     ],
 )
 def test_how_that_process_failed_is_said(

@@ -144,7 +144,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log(hub: HubStub, tmp_path:
     following.join(60)
     end = run.metrics()[-1]
     assert end["status"] == "failed"
-    assert end["reason"] == "The job on the Hub ended before the training did: Exit code -9."
+    assert end["reason"] == "The Hugging Face job ended before the training finished: Exit code -9."
 
 
 @pytest.mark.long
@@ -206,18 +206,18 @@ def test_a_metric_is_heard_as_it_was_said() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"token": None}, "A job needs an account of the Hub that pays for it: sign in first."),
+        ({"token": None}, "A job needs a Hugging Face account to pay for it: sign in first."),
         (
             {"token": "hf_reads_only_0123456789"},
-            "The job for a-run may not be started with this account: check the token's permissions.",
+            "The job for a-run cannot be started with this account: check the token's permissions.",
         ),
-        ({"repo_id": "a-run"}, "'a-run' cannot be a repository: use the form user/name."),
+        ({"repo_id": "a-run"}, "'a-run' is not a valid repository name: use the form user/name."),
         (
             {"repo_id": "bob/a-run"},
-            "The job for a-run may not be started with this account: check the token's permissions.",
+            "The job for a-run cannot be started with this account: check the token's permissions.",
         ),
-        ({"minutes": 0}, "The time limit is 0 minutes, but must be from 5 to 480."),
-        ({"minutes": 10_000}, "The time limit is 10000 minutes, but must be from 5 to 480."),
+        ({"minutes": 0}, "The time limit must be 5 to 480 minutes, not 0."),
+        ({"minutes": 10_000}, "The time limit must be 5 to 480 minutes, not 10000."),
     ],
 )
 def test_what_cannot_be_started_is_refused_in_one_sentence(
@@ -254,7 +254,7 @@ def test_without_a_space_whose_image_has_the_app_there_are_no_jobs(
 
 def test_a_repository_that_is_there_is_refused(hub: HubStub, run: Run) -> None:
     hub.add_model("ann/a-run", {"config.json": b"somebody's"})
-    with pytest.raises(HubError, match=r"^ann/a-run is on the Hub already: a job needs a new repository\.$"):
+    with pytest.raises(HubError, match=r"^ann/a-run already exists on the Hub: a job needs a new repository\.$"):
         start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
     assert hub.files("ann/a-run") == {"config.json": b"somebody's"}
 
@@ -262,7 +262,7 @@ def test_a_repository_that_is_there_is_refused(hub: HubStub, run: Run) -> None:
 def test_images_that_are_only_here_are_refused(hub: HubStub, tmp_path: Path) -> None:
     training = dataclasses.replace(CONFIG.training, dataset="my-pets")
     run = Run.create(tmp_path / "runs" / "mine", dataclasses.replace(CONFIG, training=training))
-    with pytest.raises(HubError, match="my-pets is only on this machine"):
+    with pytest.raises(HubError, match="my-pets exists only on this machine"):
         start_job(run, "ann/a-run", "t4-small", 20, token=TOKEN)
 
 

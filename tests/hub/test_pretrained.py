@@ -174,7 +174,7 @@ def test_weights_without_batch_counters_are_complete(
     ("change", "problem"),
     [
         (lambda tensors: tensors.pop("layer3.0.conv1.weight"), "layer3.0.conv1.weight is missing"),
-        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra does not belong there"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra is unexpected"),
         (
             lambda tensors: tensors.update({"fc.weight": torch.ones(10, 512)}),
             "fc.weight has the shape (10, 512) instead of (1000, 512)",
@@ -194,13 +194,13 @@ def test_damaged_weights_are_refused(stub: HubStub, root: Path) -> None:
     stub.add_model(REPO, {WEIGHTS: b"not safetensors at all"})
     sentence = refusal(NAME, root)
     assert sentence.startswith(f"The {WEIGHTS} of {REPO} is damaged (")
-    assert sentence.endswith("choose another, or try again.")
+    assert sentence.endswith("choose another model, or try again.")
 
 
 def test_a_pickle_is_never_read(stub: HubStub, root: Path) -> None:
     stub.add_model(REPO, {"pytorch_model.bin": pickle.dumps(print)})
     assert refusal(NAME, root) == (
-        f"The model {REPO} has no model.safetensors, and other formats are not read, as they can run code."
+        f"The model {REPO} has no model.safetensors, and other formats are not loaded because they can run code."
     )
     assert not stub.asked("HEAD", "bin")
     assert not stub.asked("GET", "bin")
@@ -211,14 +211,14 @@ def test_weights_of_an_unlikely_size_are_not_downloaded(
 ) -> None:
     monkeypatch.setattr(install, "MAX_BYTES", 40_000_000)
     stub.add_model(REPO, {WEIGHTS: weights})
-    assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which cannot be right."
+    assert refusal(NAME, root) == f"The {WEIGHTS} of {REPO} has 0.0468 GB, which is not plausible."
     assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "../resnet18.tv_in1k", "", "timm/resnet18.tv_in1k"])
 def test_unknown_weights_are_refused_with_the_known_ones(stub: HubStub, root: Path, name: str) -> None:
     sentence = refusal(name, root)
-    assert sentence.startswith(f"There are no weights {name!r}: choose one of resnet18.tv_in1k, ")
+    assert sentence.startswith(f"There are no pretrained weights named {name!r}: choose one of resnet18.tv_in1k, ")
     assert stub.requests == []
 
 
@@ -231,7 +231,7 @@ def test_a_revision_can_be_pinned(stub: HubStub, root: Path, weights: Path) -> N
     assert refusal(NAME, other, revision="v9") == (
         f"The model {REPO} has no revision 'v9': leave it empty, or use one of {stub.url}/{REPO}/commits/main."
     )
-    assert refusal(NAME, other, revision="a b").startswith("'a b' cannot be a revision")
+    assert refusal(NAME, other, revision="a b").startswith("'a b' is not a valid revision")
 
 
 def test_without_a_network_the_sentence_names_what_works(
@@ -242,15 +242,16 @@ def test_without_a_network_the_sentence_names_what_works(
     assert (Path(pretrained.__file__).parents[2] / "checkpoints" / BACKBONE / WEIGHTS).is_file()
     stub.fail("/api/models", 503)
     assert refusal(NAME, root) == (
-        f"The model {REPO} cannot be fetched, as the Hub has trouble at the moment (error 503): try again later, "
-        f"{instead}"
+        f"The model {REPO} cannot be fetched because the Hub is having problems (error 503): try again later, {instead}"
     )
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert refusal(NAME, root) == (
-        f"The model {REPO} cannot be fetched, as the Hub cannot be reached: check the network, {instead}"
+        f"The model {REPO} cannot be fetched because the Hub is unreachable: check your network, {instead}"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal(NAME, root) == f"The model {REPO} cannot be fetched, as HF_HUB_OFFLINE is set: unset it, {instead}"
+    assert (
+        refusal(NAME, root) == f"The model {REPO} cannot be fetched because HF_HUB_OFFLINE is set: unset it, {instead}"
+    )
 
 
 def test_what_the_progress_raises_leaves_no_run(stub: HubStub, root: Path, weights: Path) -> None:

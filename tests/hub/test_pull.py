@@ -213,7 +213,7 @@ def test_models_are_searched_by_the_apps_tag(stub: HubStub, monkeypatch: pytest.
     assert search_models("bees", token=TOKEN) == ["ann/bees", "ann/secret-bees"]
     assert search_models("", limit=1) == ["ann/bees"]
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match=r"^The list of models cannot be fetched, as the Hub cannot be reached"):
+    with pytest.raises(HubError, match=r"^The list of models cannot be fetched because the Hub is unreachable"):
         search_models("bees")
 
 
@@ -251,10 +251,10 @@ def test_what_is_there_already_is_given_only_to_who_may_read_it(
     pulled = pull_run(REPO, root=root, token=TOKEN)
     for token in (STRANGER, None):
         sentence = refusal(root, token=token)
-        assert ("is gated" if trait == "gated" else "is not on the Hub, or it is private") in sentence
+        assert ("is gated" if trait == "gated" else "does not exist on the Hub, or is private") in sentence
         with pytest.raises(HubError):
             describe_model(REPO, token=token)
-    assert refusal(root, token="hf_expiredtoken").endswith("does not accept the token any more: sign in again.")
+    assert refusal(root, token="hf_expiredtoken").endswith("the Hub rejected the token: sign in again.")
     assert pull_run(REPO, root=root, token=TOKEN) == pulled
     stub.tokens[STRANGER].add(REPO)
     assert pull_run(REPO, root=root, token=STRANGER) == pulled
@@ -304,7 +304,7 @@ def test_a_revision_is_pulled_as_asked_for(stub: HubStub, files: dict[str, bytes
     assert refusal(root, revision="v9") == (
         f"The model {REPO} has no revision 'v9': leave it empty, or use one of {stub.url}/{REPO}/commits/main."
     )
-    assert refusal(root, revision="../main").startswith("'../main' cannot be a revision")
+    assert refusal(root, revision="../main").startswith("'../main' is not a valid revision")
 
 
 def test_what_the_progress_raises_leaves_no_run(stub: HubStub, files: dict[str, bytes], root: Path) -> None:
@@ -374,7 +374,9 @@ def test_quantised_weights_are_refused_in_one_sentence_and_nothing_is_left(stub:
     _, files = timm_repository(None, 3)
     whole = {name: value.to(torch.int8) for name, value in safetensors.torch.load(files[WEIGHTS]).items()}
     stub.add_model(REPO, files | {WEIGHTS: safetensors.torch.save(whole)})
-    with pytest.raises(HubError, match=rf"^The model\.safetensors of {REPO} cannot be used, as its \S+ is I8: weights"):
+    with pytest.raises(
+        HubError, match=rf"^The model\.safetensors of {REPO} cannot be used because its \S+ is I8: weights"
+    ):
         pull_run(REPO, root=root)
     assert list(root.iterdir()) == []
 
@@ -396,20 +398,20 @@ def test_the_known_weights_own_configuration_is_understood_as_it_is_listed() -> 
 
 @pytest.mark.parametrize("repo_id", ["", "../x", "a/b/c", "ann/a--b", "/ann/bees", "ann\\bees", "ann/bees\n", None, 7])
 def test_what_cannot_be_a_repository_is_refused_before_any_request(stub: HubStub, root: Path, repo_id: Any) -> None:
-    assert refusal(root, repo_id) == f"{repo_id!r} cannot be a model of the Hub: write owner/name."
+    assert refusal(root, repo_id) == f"{repo_id!r} is not a valid name of a Hub model: use the form owner/name."
     assert not stub.requests
 
 
 def test_an_absent_repository_is_refused(stub: HubStub, root: Path) -> None:
     assert refusal(root, "ann/nothing") == (
-        "The model ann/nothing is not on the Hub, or it is private: check the spelling, "
-        "or sign in with an account that may read it."
+        "The model ann/nothing does not exist on the Hub, or is private: check the spelling, "
+        "or sign in with an account that can read it."
     )
 
 
 def test_a_pickle_is_never_read(stub: HubStub, root: Path, files: dict[str, bytes]) -> None:
     stub.add_model(REPO, {CONFIG: files[CONFIG], "pytorch_model.bin": pickle.dumps(print)})
-    sentence = f"The model {REPO} has no model.safetensors, and other formats are not read, as they can run code."
+    sentence = f"The model {REPO} has no model.safetensors, and other formats are not loaded because they can run code."
     assert refusal(root) == sentence
     assert len(stub.requests) == 1
 
@@ -420,7 +422,7 @@ def test_a_pickle_is_never_read(stub: HubStub, root: Path, files: dict[str, byte
 )
 def test_a_file_name_that_leads_out_is_refused(stub: HubStub, root: Path, files: dict[str, bytes], name: str) -> None:
     stub.add_model(REPO, files | {name: b"harm"})
-    sentence = f"The model {REPO} cannot be used, as a file's name leads out of its folder ({name!r})."
+    sentence = f"The model {REPO} cannot be used because a file name points outside its folder ({name!r})."
     assert refusal(root) == sentence
     assert len(stub.requests) == 1
 
@@ -428,12 +430,12 @@ def test_a_file_name_that_leads_out_is_refused(stub: HubStub, root: Path, files:
 @pytest.mark.parametrize(
     ("path", "size", "said"),
     [
-        (WEIGHTS, 10_000_000_000, f"The {WEIGHTS} of {REPO} has 10 GB, which cannot be right."),
-        (METRICS, 300_000_000, f"The model {REPO} cannot be used, as its {METRICS} has 300 MB, more than 20."),
-        (CONFIG, 6_000_000, f"The model {REPO} cannot be used, as its {CONFIG} has 6 MB, more than 5."),
-        (EVALUATION, 10**9, f"The model {REPO} cannot be used, as its {EVALUATION} has 1,000 MB, more than 200."),
-        (CARD, 10**8, f"The model {REPO} cannot be used, as its {CARD} has 100 MB, more than 1."),
-        ("figures/a.png", 10**8, f"The model {REPO} cannot be used, as its figures/a.png has 100 MB, more than 5."),
+        (WEIGHTS, 10_000_000_000, f"The {WEIGHTS} of {REPO} has 10 GB, which is not plausible."),
+        (METRICS, 300_000_000, f"The model {REPO} cannot be used because its {METRICS} has 300 MB, more than 20."),
+        (CONFIG, 6_000_000, f"The model {REPO} cannot be used because its {CONFIG} has 6 MB, more than 5."),
+        (EVALUATION, 10**9, f"The model {REPO} cannot be used because its {EVALUATION} has 1,000 MB, more than 200."),
+        (CARD, 10**8, f"The model {REPO} cannot be used because its {CARD} has 100 MB, more than 1."),
+        ("figures/a.png", 10**8, f"The model {REPO} cannot be used because its figures/a.png has 100 MB, more than 5."),
     ],
 )
 def test_what_is_too_large_is_not_downloaded(
@@ -449,7 +451,7 @@ def test_what_is_too_large_is_not_downloaded(
 
 def test_too_many_figures_are_refused(stub: HubStub, root: Path, files: dict[str, bytes]) -> None:
     stub.add_model(REPO, files | {f"figures/{i}.png": b"" for i in range(21)})
-    assert refusal(root) == f"The model {REPO} cannot be used, as it has 21 figures, more than 20."
+    assert refusal(root) == f"The model {REPO} cannot be used because it has 21 figures, more than 20."
 
 
 def ours(**changes: Any) -> bytes:
@@ -469,46 +471,55 @@ def theirs(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (None, "as it has no config.json that says what it is."),
-        (b"", "as its config.json is not JSON."),
-        (b"\xff\xfe", "as its config.json is not JSON."),
-        (b"[" * 100_000, "as its config.json is not JSON."),
-        (b'{"x": ' + b"9" * 10_000 + b"}", "as its config.json is not JSON."),
-        (b"[]", "as its config.json is not an object."),
-        (b'{"model_type": "resnet"}', "as its config.json is neither a run's nor timm's."),
-        (ours(model__auto_map={"AutoModel": "harm.Model"}), "as its config.json asks for code to be run (auto_map)"),
-        (b'{"auto_map": {"AutoModel": "harm--harm.Model"}}', "as its config.json asks for code to be run (auto_map)"),
-        (theirs(trust_remote_code=True), "asks for code to be run (trust_remote_code), which is never done."),
-        (theirs(x=[{"custom_pipelines": {"a": {}}}]), "asks for code to be run (custom_pipelines), which"),
-        (ours(model__architecture="resnet18d"), "The architecture is 'resnet18d', but must be one of resnet20"),
-        (ours(model__architecture=["resnet18"]), "The architecture is ('resnet18',), but must be one of resnet20"),
-        (ours(model__extra=1), 'The part "model" has the unknown entries extra.'),
-        (ours(model__mean=[float("nan")] * 3), "The mean is"),
-        (ours(model__image_size=10**6), "The image size is 1000000, but must be"),
+        (None, "because it has no config.json that describes it."),
+        (b"", "because its config.json is not JSON."),
+        (b"\xff\xfe", "because its config.json is not JSON."),
+        (b"[" * 100_000, "because its config.json is not JSON."),
+        (b'{"x": ' + b"9" * 10_000 + b"}", "because its config.json is not JSON."),
+        (b"[]", "because its config.json is not an object."),
+        (b'{"model_type": "resnet"}', "because its config.json is in neither this app's nor timm's format."),
+        (ours(model__auto_map={"AutoModel": "harm.Model"}), "because its config.json asks to run code (auto_map)"),
+        (b'{"auto_map": {"AutoModel": "harm--harm.Model"}}', "because its config.json asks to run code (auto_map)"),
+        (theirs(trust_remote_code=True), "asks to run code (trust_remote_code), which is never allowed."),
+        (theirs(x=[{"custom_pipelines": {"a": {}}}]), "asks to run code (custom_pipelines), which"),
+        (ours(model__architecture="resnet18d"), "The architecture must be one of resnet20"),
+        (ours(model__architecture=["resnet18"]), "not ('resnet18',)."),
+        (ours(model__extra=1), 'The part "model" has unknown entries: extra.'),
+        (ours(model__mean=[float("nan")] * 3), "The mean must be"),
+        (ours(model__image_size=10**6), "not 1000000."),
         (ours(model__classes=["a"]), "A model needs at least two classes"),
         (ours(model__classes=["a", 1]), "A model needs at least two classes"),
-        (ours(model__classes=[str(i) for i in range(30_000)]), "as it has 30,000 classes, and at most 25,000 are"),
-        (ours(model__classes=["a", "b" * 201]), "as a name in its config.json is too long or unreadable"),
-        (ours(model__classes=["a", "b\n# c"]), "as a name in its config.json is too long or unreadable ('b\\n# c')."),
-        (ours(model__classes=["a", "\ud800"]), "The class '\\ud800' has half a character in its name: rename it."),
-        (ours(training__dataset="x" * 10_000), "as a name in its config.json is too long or unreadable"),
-        (ours(training__start="../../secret"), "as its start '../../secret' cannot name a run."),
-        (ours(training__epochs=10**9), "The number of epochs is 1000000000, but must be"),
-        (theirs(architecture="vit_base_patch16_224"), "as its architecture is 'vit_base_patch16_224', and not one of"),
-        (theirs(architecture="resnet20"), "as its architecture is 'resnet20', and not one of resnet18, resnet34,"),
-        (theirs(architecture={"a": 1}), "as its architecture is {'a': 1}, and not one of"),
-        (theirs(model_args={"output_stride": 8}), "is built with arguments of timm's own (model_args)."),
-        (theirs(num_classes=10**9), "does not say which classes it has, 2 to 25,000."),
-        (theirs(num_classes=2.5), "does not say which classes it has, 2 to 25,000."),
-        (theirs(label_names=["a", "b"]), "does not say which classes it has, 2 to 25,000."),
-        (theirs(label_names={"a": 1}), "does not say which classes it has, 2 to 25,000."),
+        (
+            ours(model__classes=[str(i) for i in range(30_000)]),
+            "because it has 30,000 classes, more than the maximum of 25,000.",
+        ),
+        (ours(model__classes=["a", "b" * 201]), "because a name in its config.json is too long or unreadable"),
+        (
+            ours(model__classes=["a", "b\n# c"]),
+            "because a name in its config.json is too long or unreadable ('b\\n# c').",
+        ),
+        (
+            ours(model__classes=["a", "\ud800"]),
+            "The class name '\\ud800' contains an invalid character: rename the class.",
+        ),
+        (ours(training__dataset="x" * 10_000), "because a name in its config.json is too long or unreadable"),
+        (ours(training__start="../../secret"), "because its start '../../secret' is not a valid run name."),
+        (ours(training__epochs=10**9), "not 1000000000."),
+        (theirs(architecture="vit_base_patch16_224"), "because its architecture 'vit_base_patch16_224' is not one of"),
+        (theirs(architecture="resnet20"), "because its architecture 'resnet20' is not one of resnet18, resnet34,"),
+        (theirs(architecture={"a": 1}), "because its architecture {'a': 1} is not one of"),
+        (theirs(model_args={"output_stride": 8}), "is built with timm-specific arguments (model_args)."),
+        (theirs(num_classes=10**9), "does not list its 2 to 25,000 classes."),
+        (theirs(num_classes=2.5), "does not list its 2 to 25,000 classes."),
+        (theirs(label_names=["a", "b"]), "does not list its 2 to 25,000 classes."),
+        (theirs(label_names={"a": 1}), "does not list its 2 to 25,000 classes."),
         (theirs(pretrained_cfg=[]), "has a pretrained_cfg that is not an object."),
-        (theirs(pretrained_cfg={"input_size": [1, 28, 28]}), "as its images are [1, 28, 28], and not square"),
-        (theirs(pretrained_cfg={"input_size": [3, 1e99, 1e99]}), "and not square with 3 channels."),
-        (theirs(pretrained_cfg={"input_size": [3, 10**6, 10**6]}), "The image size is 1000000, but must be"),
-        (theirs(pretrained_cfg={"crop_pct": 0}), "as its crop_pct is 0, and not from 0.2 to 1."),
-        (theirs(pretrained_cfg={"mean": "grey"}), "The mean is"),
-        (theirs(pretrained_cfg={"std": [0, 0, 0]}), "The standard deviation is"),
+        (theirs(pretrained_cfg={"input_size": [1, 28, 28]}), "because its input size [1, 28, 28] is not square"),
+        (theirs(pretrained_cfg={"input_size": [3, 1e99, 1e99]}), "is not square with 3 channels."),
+        (theirs(pretrained_cfg={"input_size": [3, 10**6, 10**6]}), "not 1000000."),
+        (theirs(pretrained_cfg={"crop_pct": 0}), "because its crop_pct 0 is not from 0.2 to 1."),
+        (theirs(pretrained_cfg={"mean": "grey"}), "The mean must be"),
+        (theirs(pretrained_cfg={"std": [0, 0, 0]}), "The standard deviation must be"),
     ],
 )
 def test_a_configuration_that_is_not_a_runs_nor_timms_is_refused(
@@ -529,13 +540,13 @@ Change = Callable[[dict[str, Tensor]], Any]
     ("change", "said"),
     [
         (lambda tensors: tensors.pop("conv1.weight"), "conv1.weight is missing"),
-        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra does not belong there"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "extra is unexpected"),
         (
             lambda tensors: tensors.update({"fc.weight": torch.ones(9, 64)}),
             "fc.weight has the shape (9, 64) instead of (2, 64)",
         ),
-        (lambda tensors: tensors["fc.bias"].fill_(torch.nan), "has values that are not finite numbers"),
-        (lambda tensors: tensors["bn1.running_var"].fill_(torch.inf), "has values that are not finite numbers"),
+        (lambda tensors: tensors["fc.bias"].fill_(torch.nan), "contains values that are not finite"),
+        (lambda tensors: tensors["bn1.running_var"].fill_(torch.inf), "contains values that are not finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
@@ -569,9 +580,9 @@ def lines(*metrics: Mapping[str, Any]) -> bytes:
         (lines(START)[:-9], "line 1 of its metrics.jsonl is not JSON"),
         (b"\n", "line 1 of its metrics.jsonl is not JSON"),
         (b"[" * 100_000 + b"\n", "line 1 of its metrics.jsonl is not JSON"),
-        (b"[]\n", "is none of the events start, step, epoch, test, calibration, sanity, end"),
-        (lines({"event": "harm"}), "is none of the events"),
-        (lines({"event": ["step"]}), "is none of the events"),
+        (b"[]\n", "is not one of the events start, step, epoch, test, calibration, sanity, end"),
+        (lines({"event": "harm"}), "is not one of the events"),
+        (lines({"event": ["step"]}), "is not one of the events"),
         (lines({"event": "step"}), "has no 'step'"),
         (lines({**STEP, "loss": "NaN"}), "has 'NaN' as 'loss'"),
         (lines({**STEP, "loss": float("nan")}), "has nan as 'loss'"),
@@ -597,8 +608,8 @@ def lines(*metrics: Mapping[str, Any]) -> bytes:
         (lines(SANITY | {"correlations": [0.5, 7]}), "as 'correlations'"),
         (lines(SANITY | {"parts": "head"}), "as 'parts'"),
         (lines(SANITY | {"parts": ["head"] * 101}), "as 'parts'"),
-        (lines(START, {k: v for k, v in TEST.items() if k != "ece"}), "lacks the scores of its test"),
-        (lines(START), "lacks the scores of its test"),
+        (lines(START, {k: v for k, v in TEST.items() if k != "ece"}), "lacks test scores"),
+        (lines(START), "lacks test scores"),
     ],
 )
 def test_metrics_that_a_page_could_not_show_are_refused(
@@ -606,7 +617,7 @@ def test_metrics_that_a_page_could_not_show_are_refused(
 ) -> None:
     stub.add_model(REPO, files | {METRICS: content})
     sentence = refusal(root)
-    assert sentence.startswith(f"The model {REPO} cannot be used, as ")
+    assert sentence.startswith(f"The model {REPO} cannot be used because ")
     assert said in sentence
 
 
@@ -638,7 +649,7 @@ def test_what_is_usual_for_another_model_is_refused(
     ("content", "said"),
     [
         (b"harm", "The test.safetensors of ann.bees cannot be read"),
-        (safetensors.numpy.save({"labels": np.zeros(1, np.int32)}), "is not an evaluation of its classes"),
+        (safetensors.numpy.save({"labels": np.zeros(1, np.int32)}), "does not match its classes"),
     ],
 )
 def test_an_evaluation_that_is_none_is_refused(
@@ -651,8 +662,8 @@ def test_an_evaluation_that_is_none_is_refused(
 @pytest.mark.parametrize(
     ("path", "content", "said"),
     [
-        ("figures/a.png", b"<svg onload=alert(1)>", "as its figures/a.png is not a PNG."),
-        (CARD, b"\xff\xfe", "as its README.md is not UTF-8 text."),
+        ("figures/a.png", b"<svg onload=alert(1)>", "because its figures/a.png is not a PNG."),
+        (CARD, b"\xff\xfe", "because its README.md is not UTF-8 text."),
     ],
 )
 def test_what_is_not_what_its_name_says_is_refused(
@@ -673,12 +684,10 @@ def test_a_hub_in_trouble_or_out_of_reach_is_told(
 ) -> None:
     stub.add_model(REPO, files)
     stub.fail("/api/models", 503, times=1)
-    trouble = (
-        "as the Hub has trouble at the moment (error 503): try again later, or use a model that is on this machine."
-    )
-    assert refusal(root) == f"The model {REPO} cannot be fetched, {trouble}"
+    trouble = "because the Hub is having problems (error 503): try again later, or use a model on this machine."
+    assert refusal(root) == f"The model {REPO} cannot be fetched {trouble}"
     stub.fail("/api/models", 429, times=1)
-    assert refusal(root).endswith("wait some minutes, or sign in, which allows more.")
+    assert refusal(root).endswith("wait a few minutes, or sign in for a higher limit.")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refusal(root)
 

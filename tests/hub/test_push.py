@@ -144,7 +144,7 @@ def test_a_repository_that_is_not_a_runs_is_not_overwritten(
     stub: HubStub, run: Run, files: dict[str, bytes], named: str
 ) -> None:
     stub.add_model(REPO, files)
-    assert refusal(run) == f"{REPO} has something else in it already ({named}): choose another name."
+    assert refusal(run) == f"{REPO} already contains something else ({named}): choose another name."
     assert stub.files(REPO) == files
 
 
@@ -193,7 +193,7 @@ def test_with_xet_the_weights_go_by_their_path(run: Run, monkeypatch: pytest.Mon
 def test_a_malformed_name_is_refused_before_any_request(stub: HubStub, run: Run, repo_id: Any) -> None:
     assert (
         refusal(run, repo_id)
-        == f"{repo_id!r} cannot name a repository of the Hub: write owner/name, such as ann/birds."
+        == f"{repo_id!r} is not a valid repository name: use the form owner/name, such as ann/birds."
     )
     assert not stub.requests
 
@@ -204,17 +204,17 @@ def test_a_token_in_the_names_place_is_not_repeated(run: Run) -> None:
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
     untrained = Run.create(tmp_path / "new", RUN_CONFIG)
-    assert refusal(untrained) == "new has no weights to push: train it to the end of an epoch first."
+    assert refusal(untrained) == "new has no weights to push: train it for at least one epoch first."
 
 
 def test_a_run_in_training_is_refused(run: Run, stub: HubStub) -> None:
     with run.training_lock():
-        assert refusal(run) == "bees is being trained: push it when that has ended, or stop it."
+        assert refusal(run) == "bees is training: stop it, or push it when the training has finished."
     assert not stub.requests
 
 
 def test_nobody_can_push_without_signing_in(stub: HubStub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    sentence = "The run bees cannot be pushed, as nobody is signed in: sign in first."
+    sentence = "The run bees cannot be pushed because nobody is signed in: sign in first."
     assert refusal(run, token=None) == sentence
     # On a Space the token of its owner is nobody's.
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -231,7 +231,7 @@ def test_at_home_the_token_of_the_machine_pushes(stub: HubStub, run: Run, monkey
 
 def test_an_expired_token_is_told_from_a_missing_repository(stub: HubStub, run: Run) -> None:
     stub.add_model(REPO, {})
-    sentence = "The run bees cannot be pushed, as the Hub does not accept the token any more: sign in again."
+    sentence = "The run bees cannot be pushed because the Hub rejected the token: sign in again."
     assert refusal(run, token="hf_expiredtoken") == sentence
 
 
@@ -241,22 +241,23 @@ def test_who_may_not_write_is_told_so(stub: HubStub, run: Run, token: str, there
     if there:
         stub.add_model(REPO, {})
     assert refusal(run, token=token) == (
-        "The run bees cannot be pushed, as this account or token may not write to ann/bees: "
-        "use a token that may write, or a repository of your own."
+        "The run bees cannot be pushed because this account or token has no write access to ann/bees: "
+        "use a token with write access, or a repository of your own."
     )
 
 
 def test_a_repository_that_vanishes_is_told(stub: HubStub, run: Run) -> None:
     stub.first("/preupload/", lambda: stub.repositories.clear())
     assert refusal(run) == (
-        "The run bees cannot be pushed, as there is no ann/bees that this account may see: check the spelling."
+        "The run bees cannot be pushed because ann/bees does not exist or is not visible to this account: "
+        "check the spelling."
     )
 
 
 def test_a_repository_that_changed_meanwhile_is_not_overwritten(stub: HubStub, run: Run) -> None:
     theirs = {"README.md": b"written by ann in her browser"}
     stub.first("/commit/", lambda: stub.add_model(REPO, theirs))
-    sentence = "The run bees cannot be pushed, as ann/bees was changed in the meantime: look at it, then push again."
+    sentence = "The run bees cannot be pushed because ann/bees has changed in the meantime: review it, then push again."
     assert refusal(run) == sentence
     assert stub.files(REPO) == theirs
     stub.requests.clear()
@@ -275,7 +276,8 @@ def test_an_upload_that_breaks_once_goes_on_by_itself(stub: HubStub, run: Run) -
 def test_after_a_lost_connection_the_second_try_goes_on_without_duplicates(stub: HubStub, run: Run) -> None:
     stub.drop("^/upload/", 100_000, method="PUT", times=6)
     lost = (
-        "The run bees cannot be pushed, as the connection was lost: push again, and what has arrived is not sent twice."
+        "The run bees cannot be pushed because the connection was lost: push again; files that have already arrived "
+        "are not sent twice."
     )
     assert refusal(run) == lost
     assert set(stub.files(REPO)) == {".gitattributes"}
@@ -294,23 +296,23 @@ def test_after_a_lost_connection_the_second_try_goes_on_without_duplicates(stub:
 @pytest.mark.parametrize(
     ("status", "because"),
     [
-        (429, "as the Hub had too many requests from here: wait some minutes"),
-        (503, "as the Hub has trouble at the moment (error 503): try again later, or keep it on this machine."),
+        (429, "because the Hub received too many requests from here: wait a few minutes"),
+        (503, "because the Hub is having problems (error 503): try again later, or keep it on this machine."),
     ],
 )
 def test_a_hub_in_trouble_is_told_at_every_step(stub: HubStub, run: Run, path: str, status: int, because: str) -> None:
     stub.fail(path, status)
-    assert refusal(run).startswith(f"The run bees cannot be pushed, {because}")
+    assert refusal(run).startswith(f"The run bees cannot be pushed {because}")
 
 
 def test_a_hub_that_cannot_be_reached_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     sentence = (
-        "The run bees cannot be pushed, as the Hub cannot be reached: check the network, or keep it on this machine."
+        "The run bees cannot be pushed because the Hub is unreachable: check your network, or keep it on this machine."
     )
     assert refusal(run) == sentence
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    sentence = "The run bees cannot be pushed, as HF_HUB_OFFLINE is set: unset it, or keep it on this machine."
+    sentence = "The run bees cannot be pushed because HF_HUB_OFFLINE is set: unset it, or keep it on this machine."
     assert refusal(run) == sentence
 
 
@@ -318,7 +320,9 @@ def test_a_card_that_the_hub_does_not_accept_is_told(stub: HubStub, run: Run, mo
     card = b"---\nlicense: none-that-exists\n---\n"
     monkeypatch.setattr(push, "card_files", lambda *_args, **_options: {CARD: card})
     sentence = refusal(run)
-    assert sentence.startswith('The run bees cannot be pushed, as the Hub does not accept its card: "license" must be ')
+    assert sentence.startswith(
+        'The run bees cannot be pushed because the Hub rejected its model card: "license" must be '
+    )
     assert set(stub.files(REPO)) == {".gitattributes"}
 
 
@@ -332,7 +336,7 @@ def test_the_users_name_is_asked_for_by_their_token(stub: HubStub, monkeypatch: 
     assert who_am_i(None) == "bob"
     monkeypatch.setenv("SYSTEM", "spaces")
     assert who_am_i(None) is None
-    with pytest.raises(HubError, match=r"does not accept the token any more: sign in again\.$"):
+    with pytest.raises(HubError, match=r"the Hub rejected the token: sign in again\.$"):
         who_am_i("hf_expiredtoken")
 
 

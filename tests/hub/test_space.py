@@ -124,7 +124,7 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 @pytest.mark.parametrize("name", ["learns", "ann/", "/x", "ann/../x", "ann/x/y", "a b/c", f"ann/{TOKEN}--x"])
 def test_a_malformed_name_is_refused_before_any_request(name: str, stub: HubStub, folder: Path) -> None:
-    assert "cannot name a Space: write owner/name" in refusal(name, folder, token=TOKEN)
+    assert "is not a valid Space name: use the form owner/name" in refusal(name, folder, token=TOKEN)
     assert stub.requests == []
 
 
@@ -132,9 +132,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     stub: HubStub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "Nobody is signed in on this machine: run `hf auth login` first." in refusal(SPACE, folder)
-    assert "does not accept the token any more: sign in again" in refusal(SPACE, folder, token="hf_expiredtoken")
-    assert "may not write there" in refusal(SPACE, folder, token=READER)
-    assert "may not write there" in refusal("bob/learns", folder, token=TOKEN)
+    assert "the Hub rejected the token: sign in again" in refusal(SPACE, folder, token="hf_expiredtoken")
+    assert "has no write access there" in refusal(SPACE, folder, token=READER)
+    assert "has no write access there" in refusal("bob/learns", folder, token=TOKEN)
     (tmp_path / "plain").mkdir()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert "is not a git repository" in refusal(SPACE, tmp_path / "plain", token=TOKEN)
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 
 def test_a_space_of_another_sdk_is_left_alone(stub: HubStub, folder: Path) -> None:
     stub._add("spaces", SPACE, {"Dockerfile": b"FROM scratch"}, "main", {"sdk": "docker"})
-    assert "is a Space of another kind (docker)" in refusal(SPACE, folder, token=TOKEN)
+    assert "is not a Gradio Space (docker)" in refusal(SPACE, folder, token=TOKEN)
     assert set(files_there(stub)) == {"Dockerfile"}
 
 
@@ -151,13 +151,13 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(stub: HubStub, fold
     deploy(SPACE, folder, token=TOKEN)
     (folder / "app.py").write_text("print()\n")
     stub.fail(r"/commit/main", 412, method="POST")
-    assert "it has changed meanwhile: try again" in refusal(SPACE, folder, token=TOKEN)
+    assert "it has changed in the meantime: try again" in refusal(SPACE, folder, token=TOKEN)
     assert files_there(stub)["app.py"] == b"pass\n"
 
 
 def test_no_file_with_a_token_leaves_the_machine(stub: HubStub, folder: Path) -> None:
     (folder / "app.py").write_text(f"TOKEN = 'hf_{'Ab3' * 11}x'\n")
-    assert "app.py has a token of the Hub in it" in refusal(SPACE, folder, token=TOKEN)
+    assert "app.py contains a Hugging Face token" in refusal(SPACE, folder, token=TOKEN)
     assert stub.requests == []
 
 
@@ -172,7 +172,7 @@ def test_the_settings_that_are_there_are_told_and_no_value_of_them(stub: HubStub
     assert re.search(r"RESNET_SPACE_MAX_EPOCHS +variable +set +epochs", text)
     assert re.search(r"RESNET_SPACE_OWNER_KEY +secret +set +the owner", text)
     assert re.search(r"RESNET_SPACE_X +variable +not set +x", text)
-    assert "It has others too: OTHER." in text
+    assert "Others that are set: OTHER." in text
     assert not re.search("7777|8888|9999", text)
 
 
@@ -213,6 +213,6 @@ def test_the_front_matter_is_a_spaces_configuration() -> None:
 
 
 def test_the_command_says_its_refusal_and_ends_with_an_error(stub: HubStub, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="cannot name a Space"):
+    with pytest.raises(SystemExit, match="is not a valid Space name"):
         space.main(["nonsense"])
     assert isinstance(report(Deployed("a", "b", 1, (), ()), {}, ""), list)

@@ -212,5 +212,5 @@ def test_a_shape_is_that_of_a_real_forward_pass() -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    with pytest.raises(ValueError, match="There is a network 'own-mixer' already"):
+    with pytest.raises(ValueError, match="A network named 'own-mixer' already exists"):
         register(own_networks.OwnEntry(**{**vars(own_networks.OWN[0]), "year": 1999}))

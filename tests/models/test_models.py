@@ -363,11 +363,11 @@ def test_unless_told_otherwise_only_the_cifar_family_has_the_small_stem_and_padd
     [
         ("resnet19", {}, "'resnet19'", ", ".join(list_models())),
         ("", {}, "''", ", ".join(list_models())),
-        ("resnet20", {"stem": "imagenet"}, "stem is 'imagenet'", "resnet20 has cifar only"),
-        ("resnet18", {"stem": "large"}, "stem is 'large'", "imagenet, cifar"),
-        ("resnet18", {"shortcut": "skip"}, "shortcut is 'skip'", "pad, projection"),
-        ("resnet18", {"cbam": "everywhere"}, "CBAM's place is 'everywhere'", "None, stage, block"),
-        ("resnet18", {"kaiming_mode": "fan"}, "kaiming_mode is 'fan'", "fan_in, fan_out"),
+        ("resnet20", {"stem": "imagenet"}, "not 'imagenet'", "stem must be cifar for resnet20"),
+        ("resnet18", {"stem": "large"}, "not 'large'", "stem must be one of imagenet, cifar"),
+        ("resnet18", {"shortcut": "skip"}, "not 'skip'", "shortcut must be one of pad, projection"),
+        ("resnet18", {"cbam": "everywhere"}, "not 'everywhere'", "CBAM option must be one of None, stage, block"),
+        ("resnet18", {"kaiming_mode": "fan"}, "not 'fan'", "kaiming_mode must be one of fan_in, fan_out"),
     ],
 )
 def test_an_unknown_name_or_option_is_refused_in_one_sentence(

@@ -147,18 +147,20 @@ def test_more_gpus_than_one_take_the_gates_along(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_network_without_maps_says_why_it_takes_none() -> None:
-    why = r"^own-mixer takes no CBAM, as its stages give tokens and no maps: choose none.$"
+    why = r"^own-mixer does not support CBAM because its stages output tokens, not feature maps: choose no CBAM.$"
     for cbam in (None, "stage"):
         with pytest.raises(UserError, match=why):
             create_model("own-mixer", 5, cbam=cbam)
     with pytest.raises(UserError, match=why):
         ModelConfig("own-mixer", ("a", "b"), {"cbam": "stage"})
-    with pytest.raises(UserError, match="alexnet takes no CBAM, as it is here to be explored"):
+    with pytest.raises(UserError, match="alexnet does not support CBAM because it can only be explored"):
         ModelConfig("alexnet", ("a", "b"), {"cbam": "stage"})
     mixer = create_model("own-mixer", 5)
-    with pytest.raises(UserError, match=r"^This MlpMixer takes no CBAM, as its stages give no maps.$"):
+    with pytest.raises(
+        UserError, match=r"^This MlpMixer does not support CBAM because its stages do not output feature maps.$"
+    ):
         with_stage_cbams(mixer, own_networks.SIZE)
-    with pytest.raises(UserError, match="CBAM's place is 'block', but must be one of None, stage, last"):
+    with pytest.raises(UserError, match="The CBAM option must be one of None, stage, last, not 'block'"):
         create_model("tf_efficientnet_lite0", 5, cbam="block")
 
 

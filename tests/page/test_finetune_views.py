@@ -119,7 +119,7 @@ def test_every_strategys_plan_shows_each_phase_of_each_part_with_its_rate(
 ) -> None:
     training = recipe(strategy, "cifar10-mini", epochs=epochs)
     if strategy == "attention" and not model.added_parts:
-        with pytest.raises(UserError, match="trains CBAM, and this model has none"):
+        with pytest.raises(UserError, match="trains CBAM, which this model lacks"):
             plan(training, model)
         return
     found = plan(training, model, new_cbam=True)

@@ -116,8 +116,8 @@ def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) ->
     html = answers_html([strange], one, None)
     assert "No answer to rely on" in html
     assert "doubtful" in html
-    assert "unlike the pictures that the model was trained with" in html
-    assert "unlike the pictures that the model was trained with" in program_html(strange)
+    assert "unlike the training images" in html
+    assert "unlike the training images" in program_html(strange)
 
 
 def test_every_warning_is_told_to_readers_and_programs(look: Look) -> None:
@@ -479,9 +479,9 @@ def test_mistakes_are_a_data_set_that_a_training_reads(tmp_path: Path, monkeypat
     assert [CLASSES[i] for i in loaded.labels] == [HOSTILE, "fox"]
     assert np.array_equal(loaded.images[1].numpy(), np.asarray(Image.open(io.BytesIO(first))))
     assert [path.name for path in folder.iterdir()] == [mistakes_file(folder).name]
-    with pytest.raises(UserError, match="'cow' is none of the run's 6 classes"):
+    with pytest.raises(UserError, match="'cow' is not one of the run's 6 classes"):
         add_mistake(folder, CLASSES, first, "a.png", "cow")
-    with pytest.raises(UserError, match="has other classes"):
+    with pytest.raises(UserError, match="has different classes"):
         add_mistake(folder, ("fox", "ant"), first, "a.png", "ant")
     assert pq.read_table(mistakes_file(folder)).num_rows == 2
 

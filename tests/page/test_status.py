@@ -390,8 +390,8 @@ def test_a_failed_run_has_the_end_of_its_log_a_click_away() -> None:
 
 
 def test_a_run_that_a_limit_stopped_tells_which() -> None:
-    text = shown(Status("stopped", "It reached the limit of 30 minutes here."), [START, epoch(1)]).text
-    assert "It reached the limit of 30 minutes here. Its best weights are kept." in text
+    text = shown(Status("stopped", "It reached this app's limit of 30 minutes."), [START, epoch(1)]).text
+    assert "It reached this app's limit of 30 minutes. Its best weights are kept." in text
 
 
 def test_a_finished_run_tells_what_it_cost_where_the_price_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,12 +108,12 @@ def test_a_file_that_is_no_picture_is_left_out_and_named_and_the_others_are_kept
 def test_a_large_file_is_not_read(uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests_module, "MOST_FILE_MB", 0)
     read = read_changes([{"do": "add", "class": 1, "files": [uploaded(uploads, "a.png", picture(1))]}])
-    assert [file.reason for file in read.left_out] == ["It has more than 0 MB: make it smaller first."]
+    assert [file.reason for file in read.left_out] == ["It has more than 0 MB: reduce its size first."]
 
 
 def test_a_file_that_was_not_uploaded_is_refused() -> None:
     for file in ({"path": "/etc/passwd", "name": "x.jpg"}, {"name": "x.jpg"}):
-        with pytest.raises(UserError, match="not uploaded here"):
+        with pytest.raises(UserError, match="has not been uploaded"):
             read_changes([{"do": "add", "class": 1, "files": [file]}])
 
 

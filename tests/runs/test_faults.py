@@ -399,8 +399,8 @@ def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_ru
     (run.path / METRICS).unlink()
     (run.path / METRICS).mkdir()
     assert curves(context, "odd", "sound") == ["sound"]
-    assert "there is a folder in the place of a file" in training_status(context, "odd")["reason"]
-    with pytest.raises(UserError, match=r"^The metrics.jsonl of odd cannot be read: there is a folder"):
+    assert "a folder is in the way of a file" in training_status(context, "odd")["reason"]
+    with pytest.raises(UserError, match=r"^The metrics.jsonl of odd cannot be read: a folder is in the way"):
         run.metrics()
 
 
@@ -441,7 +441,7 @@ def test_a_place_in_the_queue_that_cannot_be_read_is_told_and_taken_anew(
         (run.path / QUEUED).write_bytes(content)
         (run.path / OWNER).write_bytes(content)
     assert context.trainer.queue() == []
-    assert "Its place in the queue cannot be read: start it again." in training_status(context, "odd")["reason"]
+    assert "Its queue entry cannot be read: start the training again." in training_status(context, "odd")["reason"]
     assert not visitors.owns(run.path / OWNER, "key")
     with context.library.open("sound").training_lock():
         context.trainer.start(run)
@@ -469,7 +469,7 @@ def test_names_that_nobody_can_read_and_nonsense_in_lists_are_left_out(
     for _ in range(3):
         assert [run.name for run in context.library.runs()] == ["sound"]
     said = capsys.readouterr().out
-    assert said.count("Left out: The config.json of odd cannot be read") == 1
+    assert said.count("Skipped: The config.json of odd cannot be read") == 1
     assert said.count("has a name that is not UTF-8") == 1
 
 
@@ -480,7 +480,7 @@ def test_a_lock_that_was_left_on_a_disk_that_is_read_only_stops_nothing(context:
         assert not run.is_training
         assert training_status(context, "odd")["state"]
         assert context.trainer.active() is None
-        assert "cannot be trained: the folder cannot be written to" in sentence(lambda: run.training_lock().__enter__())
+        assert "cannot be trained: the folder is not writable" in sentence(lambda: run.training_lock().__enter__())
 
 
 # Writing metrics
@@ -580,7 +580,7 @@ def test_work_in_the_background_outlives_what_goes_wrong_and_tells_it_once(
     assert len(done) == 6
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2  # it went well in between
-    assert all(line.startswith(f"Some work failed and will be tried again: {type(error).__name__}") for line in said)
+    assert all(line.startswith(f"Some work failed and will be retried: {type(error).__name__}") for line in said)
 
 
 def test_a_job_is_followed_on_after_the_machine_lacked_something(
@@ -641,9 +641,7 @@ def test_another_app_that_hangs_at_a_start_is_told_and_one_that_was_killed_is_no
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert sentence(lambda: start(world)).endswith(
-            "another app that uses this folder is at it: try again in a moment."
-        )
+        assert sentence(lambda: start(world)).endswith("another app is using this folder: try again in a moment.")
         other.kill()
     start(world)
     assert world.context.trainer.active() == "new"
@@ -691,7 +689,7 @@ def test_a_halted_trainer_that_another_app_has_started_does_not_hold_the_queue_a
         time.sleep(0.02)
     assert child.wait() == -(signal.SIGKILL if ignores else signal.SIGTERM)
     if ignores:
-        assert "did not answer Stop" in trainer.status(run).reason
+        assert "did not respond to Stop" in trainer.status(run).reason
         assert trainer.status(run).state == "stopped"
 
 

@@ -121,7 +121,7 @@ def test_a_trainer_that_said_nothing_at_all_failed_with_its_exit_status() -> Non
 def test_an_interrupted_training_whose_process_is_not_known_failed() -> None:
     status = judged([START, STEP, EPOCH])
     assert status.state == "failed"
-    assert status.reason == "The trainer was ended from outside; its best weights are kept."
+    assert status.reason == "The training process was killed; its best weights are kept."
     assert not status.is_active
 
 
@@ -212,7 +212,7 @@ def test_a_run_that_trains_or_waits_is_not_started_again(library: Library, train
     with run.training_lock():
         trainer.start(other)
         for one in (run, other):
-            with pytest.raises(BusyError, match=rf"^{one.name} is training or waiting already\.$"):
+            with pytest.raises(BusyError, match=rf"^{one.name} is already training or queued\.$"):
                 trainer.start(one)
     assert [one.name for one in trainer.queue()] == ["another"]
 
@@ -223,7 +223,7 @@ def test_when_as_many_wait_as_may_the_next_is_not_even_created(library: Library)
     with run.training_lock():
         for name in ("second", "third"):
             trainer.start(created(library, name))
-        with pytest.raises(BusyError, match=r"^2 trainings wait already, which is as many as may: try again later\.$"):
+        with pytest.raises(BusyError, match=r"^The queue is full \(2 trainings\): try again later\.$"):
             trainer.start_new(lambda: created(library, "fourth"))
     assert sorted(run.name for run in library.runs()) == ["a-run", "second", "third"]
 

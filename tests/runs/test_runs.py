@@ -107,7 +107,7 @@ def test_the_path_of_a_run_does_not_depend_on_the_current_folder(run: Run, monke
         (b"[" * 100_000, "The config.json of a-run cannot be read: "),
         (b"[]", "The config.json of a-run is not valid: A configuration must be a JSON object."),
         (b"null", "The config.json of a-run is not valid: A configuration must be a JSON object."),
-        (b"{}", "The config.json of a-run is not valid: A configuration has exactly the parts"),
+        (b"{}", "The config.json of a-run is not valid: A configuration must have exactly two parts"),
         (b'{"model": 1, "training": {}}', 'The config.json of a-run is not valid: The part "model" must be'),
     ],
     ids=["missing", "empty", "broken", "not UTF-8", "nested without end", "a list", "null", "no parts", "a bad part"],
@@ -123,9 +123,9 @@ def test_a_bad_configuration_is_refused_with_its_reason(run: Run, content: bytes
 @pytest.mark.parametrize(
     ("entry", "value", "named"),
     [
-        ("epochs", 0, "number of epochs is 0"),
-        ("head_lr", float("nan"), "learning rate is nan"),
-        ("head_lr", 10**400, "head's learning rate is 1"),
+        ("epochs", 0, "from 1 to 1,000, not 0."),
+        ("head_lr", float("nan"), "not nan."),
+        ("head_lr", 10**400, "and at most 10, not 1000"),
     ],
     ids=["0 epochs", "NaN", "10 to the 400"],
 )
@@ -151,7 +151,7 @@ def test_a_folder_that_is_missing_or_a_file_is_no_run(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_used_is_refused_and_nothing_is_made(tmp_path: Path, name: str) -> None:
     root = tmp_path / "checkpoints"
     root.mkdir()
-    assert "cannot name a run" in refusal(Run.create, root / name, CONFIG_A)
+    assert "is not a valid run name" in refusal(Run.create, root / name, CONFIG_A)
     assert list(tmp_path.rglob("*")) == [root]
 
 
@@ -159,7 +159,7 @@ def test_a_name_that_cannot_be_used_is_refused_and_nothing_is_made(tmp_path: Pat
 def test_a_name_that_the_hub_would_refuse_is_refused_from_the_start(tmp_path: Path, name: str) -> None:
     with pytest.raises(HFValidationError):
         validate_repo_id(f"someone/{name}")
-    assert "cannot name a run" in refusal(Run.create, tmp_path / name, CONFIG_A)
+    assert "is not a valid run name" in refusal(Run.create, tmp_path / name, CONFIG_A)
 
 
 def test_an_empty_name_is_refused(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_any_name_that_the_hub_allows_can_be_used(tmp_path: Path, name: str) -> 
 def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(run: Run) -> None:
     before = (run.path / CONFIG).read_bytes()
     other = RunConfig(ModelConfig("resnet56", ("a", "b")))
-    assert refusal(Run.create, run.path, other) == "There is a run named a-run already: choose another name."
+    assert refusal(Run.create, run.path, other) == "A run named a-run already exists: choose another name."
     assert (run.path / CONFIG).read_bytes() == before
 
 
@@ -223,13 +223,13 @@ def change(weights: dict[str, Tensor], *, missing: tuple[str, ...] = (), **added
     ("missing", "added", "named"),
     [
         (("layer2.0.conv1.weight",), {}, ["layer2.0.conv1.weight is missing"]),
-        ((), {"layer9.weight": torch.ones(1)}, ["layer9.weight does not belong there"]),
+        ((), {"layer9.weight": torch.ones(1)}, ["layer9.weight is unexpected"]),
         ((), {"fc.weight": torch.ones(10, 64)}, ["fc.weight has the shape (10, 64) instead of (3, 64)"]),
         ((), {"fc.bias": torch.ones(())}, ["fc.bias has the shape () instead of (3,)"]),
         (
             ("fc.bias",),
             {"extra": torch.ones(1), "bn1.bias": torch.ones(5)},
-            ["fc.bias is missing", "extra does not belong there", "bn1.bias has the shape (5,) instead of (16,)"],
+            ["fc.bias is missing", "extra is unexpected", "bn1.bias has the shape (5,) instead of (16,)"],
         ),
         (
             ("fc.bias", "fc.weight", "bn1.bias", "bn1.weight", "conv1.weight"),
@@ -304,8 +304,8 @@ def test_weights_of_a_type_that_weights_do_not_have_are_refused_by_name(run: Run
     of_type(run, kind)
     for use in (run.load_model, run.load_weights, lambda: Run.create(run.path.with_name("new"), run.config, start=run)):
         said = refusal(use)
-        assert said.startswith("The model.safetensors of a-run cannot be used, as its ")
-        assert said.endswith(": weights have to be F32, F16, BF16, F64, and not quantised.")
+        assert said.startswith("The model.safetensors of a-run cannot be used because its ")
+        assert said.endswith(": weights must be F32, F16, BF16, F64, not quantised.")
     assert not run.path.with_name("new").exists()
 
 
@@ -452,7 +452,7 @@ def test_a_run_is_training_while_another_process_holds_it_and_free_once_that_was
     run: Run, other_trainer: "subprocess.Popen[str]"
 ) -> None:
     assert run.is_training
-    with pytest.raises(UserError, match=r"^a-run is being trained already, by another process\.$"), run.training_lock():
+    with pytest.raises(UserError, match=r"^a-run is already being trained by another process\.$"), run.training_lock():
         pass
     assert run.is_training  # being refused freed nothing
     assert run.metrics() == []
@@ -466,7 +466,7 @@ def test_a_run_is_training_while_another_process_holds_it_and_free_once_that_was
 
 def test_a_second_holder_in_the_same_process_is_refused_too(run: Run) -> None:
     with run.training_lock():
-        with pytest.raises(UserError, match="is being trained already"), run.training_lock():
+        with pytest.raises(UserError, match="is already being trained"), run.training_lock():
             pass
         assert run.is_training
     assert not run.is_training
@@ -539,7 +539,7 @@ def test_a_library_sees_runs_that_come_go_and_change(tmp_path: Path) -> None:
 def test_a_library_opens_by_name_and_by_nothing_else(run: Run) -> None:
     library = Library(run.path.parent)
     assert library.open("a-run") == run
-    assert refusal(library.open, "gone") == "There is no run named gone any more: choose another."
+    assert refusal(library.open, "gone") == "There is no run named gone, or it has been deleted: choose another one."
     nothing: Any
     for nothing in ("", None, "../a-run", "a-run/../a-run", "..", ["a-run"], "a-run/"):
         assert refusal(library.open, nothing) == "Choose a run first."
@@ -672,9 +672,9 @@ def test_whoever_knows_a_run_by_an_earlier_name_finds_it_by_its_present_one(run:
 def test_a_run_is_renamed_only_to_a_free_name_that_the_hub_allows_too(run: Run) -> None:
     library = Library(run.path.parent)
     Run.create(run.path.parent / "taken", CONFIG_A)
-    assert refusal(library.rename, run, "taken") == "There is a run named taken already: choose another name."
+    assert refusal(library.rename, run, "taken") == "A run named taken already exists: choose another name."
     for name in ("", "../up", "a b", ".hidden", "a--b", None):
-        assert "cannot name a run" in refusal(library.rename, run, name)
+        assert "is not a valid run name" in refusal(library.rename, run, name)
     assert {one.name for one in library.runs()} == {"a-run", "taken"}
 
 
@@ -694,8 +694,8 @@ def test_a_run_that_trains_or_waits_is_neither_deleted_nor_renamed(run: Run) -> 
     library = Library(run.path.parent)
     for action in (library.delete, lambda run: library.rename(run, "other")):
         with run.training_lock():
-            assert refusal(action, run).startswith("a-run is training or waiting: stop it before it is ")
+            assert refusal(action, run).startswith("a-run is training or queued and cannot be ")
         (run.path / QUEUED).write_text("{}", encoding="utf-8")
-        assert refusal(action, run).startswith("a-run is training or waiting: stop it before it is ")
+        assert refusal(action, run).startswith("a-run is training or queued and cannot be ")
         (run.path / QUEUED).unlink()
     assert [one.name for one in library.runs()] == ["a-run"]

@@ -108,7 +108,7 @@ def test_every_route_tells_the_handler_who_asks(served: Served) -> None:
         ("fail", ["os"], handlers.UNFORESEEN),
         ("fail", ["odd"], handlers.UNFORESEEN),
         ("quick", [], handlers.UNFIT),
-        ("files", [[FILE | {"path": "/etc/passwd"}]], "This file was not uploaded here: upload it first."),
+        ("files", [[FILE | {"path": "/etc/passwd"}]], "This file has not been uploaded: upload it first."),
         ("files", [[{"meta": FILE["meta"]}]], handlers.UNFIT),
     ],
 )
@@ -145,7 +145,11 @@ def test_an_address_that_asks_for_much_at_once_is_refused_before_it_waits_and_ot
         served.begin(attacker, "slow", "x")
     served.until(lambda state: state["running"] == [attacker])  # one of a kind
     assert served.state()["jobs"] == handlers.COSTLY_CALLS_OF_ONE
-    refused = f"{handlers.COSTLY_CALLS_OF_ONE} requests from your address wait or run already: wait until one is done."
+    refused = (
+        f"{handlers.COSTLY_CALLS_OF_ONE} requests from your address are "
+        "already running or queued: wait until one "
+        "is done."
+    )
     assert served.call(attacker, "slow", "x") == refused
     assert served.run(attacker, "slow", "x") == refused
     served.begin(other, "slow", "x")
@@ -182,7 +186,7 @@ def test_what_takes_the_machines_time_is_limited_by_the_minute_on_every_route(se
     for _ in range(A_MINUTE // 2):
         assert served.call(one, "slow", "x") == ["x"]
         assert served.run(one, "slow", "x") == ["x"]
-    often = f"That was often in a short time: here one may ask {A_MINUTE} times a minute; try again in"
+    often = f"Too many requests from your address (the limit is {A_MINUTE} per minute): try again in"
     refused = [served.call(one, "slow", "x"), served.run(one, "slow", "x")]
     assert any(str(answer).startswith(often) for answer in refused)  # meanwhile one may be allowed again
     assert served.call(served.new_address(), "slow", "x") == ["x"]
@@ -204,7 +208,7 @@ def test_invented_sessions_take_the_place_of_the_inventors_own(served: Served) -
 def test_many_values_and_many_files_are_refused_before_they_are_looked_at(served: Served, data: Any) -> None:
     answer = served.ask(served.new_address(), "run/files", {"data": data})
     assert answer.status_code == 413
-    assert "at most 30,000 values, and 2,000 files" in answer.json()["detail"]
+    assert "at most 30,000 values and 2,000 files" in answer.json()["detail"]
 
 
 def test_a_refusal_of_a_handler_stays_as_it_is() -> None:

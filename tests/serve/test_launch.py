@@ -100,7 +100,7 @@ def test_an_account_of_another_form_is_refused_without_a_word_of_it(
 
 
 def test_a_user_cannot_have_two_passwords() -> None:
-    with pytest.raises(UserError, match="names the user ann twice"):
+    with pytest.raises(UserError, match="contains the user ann twice"):
         accounts(["ann:one", "ann:two"], "--auth")
 
 
@@ -115,7 +115,7 @@ def test_a_port_that_is_none_is_refused(
     monkeypatch.setenv("GRADIO_SERVER_PORT", port)
     with pytest.raises(SystemExit):
         parsed_options([])
-    assert f"GRADIO_SERVER_PORT is '{port}', but must be a port" in capsys.readouterr().err
+    assert f"GRADIO_SERVER_PORT must be a port from 1 to 65535, not '{port}'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_the_address_is_the_last_line(options: Options) -> None:
 
 def test_whoever_shares_without_a_password_is_told_what_that_means(options: Options) -> None:
     shared = replace(options, share=True)
-    hint = "Anybody who has the link can train here"
+    hint = "Anyone with the link can train here"
     for other, told in (
         (shared, True),
         (replace(shared, readonly=True), False),
@@ -146,15 +146,18 @@ def test_whoever_shares_without_a_password_is_told_what_that_means(options: Opti
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (OFFLINE, "the tunnel's program could not be downloaded from cdn-media.huggingface.co"),
-        ("Could not create share link. Checksum mismatch for file: x.", "is not the one that gradio knows"),
+        (OFFLINE, "the tunnel program could not be downloaded from cdn-media.huggingface.co"),
+        (
+            "Could not create share link. Checksum mismatch for file: x.",
+            "the checksum of the downloaded tunnel program is wrong",
+        ),
         ("Could not create share link. Please check your internet", "gradio's tunnel server could not be reached"),
     ],
 )
 def test_without_a_tunnel_one_sentence_says_why(options: Options, said: str, reason: str) -> None:
     why, last = addresses(replace(options, share=True), LOCAL, None, said, mcp=False)
     assert reason in why
-    assert why.endswith("the app is served on this machine only.")
+    assert why.endswith("the app is available on this machine only.")
     assert last == "Open http://127.0.0.1:7860"
 
 

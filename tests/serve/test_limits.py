@@ -41,7 +41,7 @@ def test_what_is_no_whole_number_above_zero_is_refused_by_the_variables_name(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLES["minutes"], text)
-    with pytest.raises(UserError, match=rf"^{VARIABLES['minutes']} is '{text}', but must be a whole number above 0"):
+    with pytest.raises(UserError, match=rf"^{VARIABLES['minutes']} must be a whole number above 0, not '{text}'"):
         Limits.from_environment(public=True)
 
 
@@ -61,7 +61,7 @@ RESNET18 = ModelConfig("resnet18", ("a", "b"), image_size=224)
 
 def test_a_batch_that_takes_too_much_memory_is_refused_with_the_largest_that_fits() -> None:
     for limits in (Limits(batch_mb=1_000), Limits(batch_mb=1)):
-        with pytest.raises(UserError, match=r"^A batch of 1,024 images at 224 px takes about 40\.7 GB with ") as caught:
+        with pytest.raises(UserError, match=r"^A batch of 1,024 images at 224 px needs about 40\.7 GB with ") as caught:
             limits.check(replace(TRAINING, batch_size=1_024), 1, RESNET18)
         fits = re.search(r"a batch size of at most (\d+)", str(caught.value))
         if limits.batch_mb == 1:
@@ -80,7 +80,7 @@ def test_on_ones_own_machine_a_batch_may_take_what_the_memory_holds(
     monkeypatch.setattr(limits_module, "memory_bytes", lambda: 4_000_000_000)
     monkeypatch.setattr(limits_module, "nvidia_gpus", lambda: gpus)
     Limits().check(replace(TRAINING, batch_size=100), 1, RESNET18)  # 3.97 GB
-    with pytest.raises(UserError, match=r"on this machine at most 4\.0 GB") if refused else nullcontext():
+    with pytest.raises(UserError, match=r"this machine has only 4\.0 GB") if refused else nullcontext():
         Limits().check(replace(TRAINING, batch_size=101), 1, RESNET18)
 
 
@@ -95,9 +95,9 @@ def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str,
 
 
 def test_too_many_epochs_or_images_are_refused_with_what_is_allowed() -> None:
-    with pytest.raises(UserError, match=r"^10 epochs are asked for, but here at most 9 may be\.$"):
+    with pytest.raises(UserError, match=r"^10 epochs exceed the limit of 9 on this app\.$"):
         Limits(epochs=9).check(TRAINING, 1)
     with pytest.raises(UserError, match=r"^12 epochs"):
         Limits(epochs=10).check(replace(TRAINING, more_epochs=(2,)), 1)
-    with pytest.raises(UserError, match=r"^The data set has 2,001 training images, but here at most 2,000 may be"):
+    with pytest.raises(UserError, match=r"^The dataset has 2,001 training images, above this app's limit of 2,000"):
         Limits(images=2_000).check(TRAINING, 2_001)

@@ -53,7 +53,7 @@ def test_as_many_run_and_wait_as_may_and_the_others_are_refused_at_once() -> Non
     for thread in work.threads:
         thread.join(30)
     assert (work.most, work.running, len(work.refused)) == (2, 0, 4)
-    assert set(work.refused) == {"As many exports are under way here as can be at once: try again soon."}
+    assert set(work.refused) == {"Too many exports are running at once: try again in a moment."}
 
 
 def test_who_waits_too_long_is_refused_and_takes_no_place() -> None:
@@ -84,7 +84,7 @@ def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> Non
         ("predictions", lambda: looks(context, None, "a-run")),
         ("measurements", lambda: next(measure_network(context, Network("a-run"), Images(), threading.Event()))),
     ):
-        with pytest.raises(UserError, match=f"As many {kind} are under way here as can be at once: try again soon"):
+        with pytest.raises(UserError, match=f"Too many {kind} are running at once: try again in a moment"):
             work()
 
 

@@ -54,9 +54,9 @@ def test_what_was_not_used_for_longest_goes_until_the_rest_fits() -> None:
 
 def test_visitors_are_told_how_long_their_runs_are_kept() -> None:
     assert retention_words(Limits()) == ""
-    assert retention_words(Limits(days=7)).startswith("Runs are kept here 7 days after their last change. Push")
-    assert "more than 5 GB" in retention_words(Limits(days=7, gigabytes=5))
-    assert "while there is room: the oldest go first" in retention_words(Limits(gigabytes=5))
+    assert retention_words(Limits(days=7)).startswith("Runs are deleted 7 days after their last change. Push")
+    assert "or earlier when the limit of 5 GB is exceeded" in retention_words(Limits(days=7, gigabytes=5))
+    assert "deleted when the limit of 5 GB is exceeded, oldest first" in retention_words(Limits(gigabytes=5))
 
 
 @pytest.fixture
@@ -241,9 +241,7 @@ def test_the_folders_of_dead_apps_are_removed_and_no_others(tmp_path: Path) -> N
 def test_an_app_that_can_write_nowhere_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(temporary.FOLDER_VARIABLE, str(tmp_path / "file"))
-    with pytest.raises(
-        SystemExit, match=r"^The app cannot write below .*/file \(File exists\): make room there, or name"
-    ):
+    with pytest.raises(SystemExit, match=r"^The app cannot write to .*/file \(File exists\): free space there, or set"):
         temporary.take_folder()
 
 
@@ -264,7 +262,7 @@ def test_an_export_is_counted_and_refused_where_there_is_no_room(
     csv_file("table", ["a"], [[1]])
     assert context.storage.usage()["temporary"] == LEAST_FILE
     context.limits = replace(LIMITED, upload_mb=None)
-    with pytest.raises(UserError, match="There is no room for more uploads and downloads now: try again in 10 minutes"):
+    with pytest.raises(UserError, match="The space for uploads and downloads is full: try again in 10 minutes"):
         csv_file("table", ["a"], [[1]])
 
 
@@ -292,7 +290,7 @@ def test_the_oldest_go_for_what_needs_room_but_not_in_vain(limited: AppContext, 
     waits = grow(make("waits", 5, queued=True), 50_000, 5)
     make("of-nobody", 9, owned=False)
     limited.storage.room_for(40_000)
-    with pytest.raises(UserError, match=r"^This takes 1 MB of the disk, and there is room for 0 MB here: bring or ask"):
+    with pytest.raises(UserError, match=r"^This needs 1 MB of disk space, but only 0 MB are available: use less data"):
         limited.storage.room_for(960_000)
     names = {"old", "older", "new", "waits", "of-nobody"}
     assert {path.name for path in limited.library.root.iterdir()} == names
@@ -308,7 +306,7 @@ def test_what_a_training_takes_counts_while_it_trains(limited: AppContext, make:
         (run.path / DECODED).mkdir()
         (run.path / DECODED / "train-images.npy").write_bytes(bytes(900_000))
         assert limited.storage.usage()["runs"] > 900_000
-        with pytest.raises(UserError, match="there is room for 0 MB here"):
+        with pytest.raises(UserError, match="only 0 MB are available"):
             limited.storage.room_for(200_000)
         age(run.path, 100)
         assert limited.storage.tidy() == []
@@ -319,7 +317,7 @@ def test_ones_own_machine_is_asked_for_free_disk_only(tmp_path: Path, monkeypatc
     own = AppContext(tmp_path / "runs")
     own.storage.room_for(10_000_000)
     monkeypatch.setattr(storage, "_free", lambda _folder: 5_000_000)
-    with pytest.raises(UserError, match=r"^This takes 10 MB of the disk, and there is room for 0 MB here"):
+    with pytest.raises(UserError, match=r"^This needs 10 MB of disk space, but only 0 MB are available"):
         own.storage.room_for(10_000_000)
 
 
@@ -329,7 +327,7 @@ def test_decoded_images_that_go_to_the_disk_are_thought_of_before_a_training_sta
     config = RunConfig(ModelConfig("resnet20", ("a", "b")), TrainConfig(dataset="cifar10-mini"))
     limited.storage.room_for_training(config)  # in memory
     monkeypatch.setenv(IMAGE_MEMORY_VARIABLE, "1")
-    words = r"^The data set cifar10-mini, decoded at 32 pixels, takes 9 MB of the disk, and there is room for 1 MB here"
+    words = r"^The dataset cifar10-mini, decoded at 32 pixels, needs 9 MB of disk space, but only 1 MB are available"
     with pytest.raises(UserError, match=words):
         limited.storage.room_for_training(config)
 
@@ -339,7 +337,7 @@ def test_an_import_may_not_unpack_more_than_there_is_room_for(limited: AppContex
     archive.write_bytes(bytes(1_000))
     assert limited.storage.import_limits(archive).total_bytes == 500_000  # it is written twice
     archive.write_bytes(bytes(300_000))
-    with pytest.raises(UserError, match=r"^To import this archive takes 1 MB of the disk, and there is room for 1 MB"):
+    with pytest.raises(UserError, match=r"^Importing this archive needs 1 MB of disk space, but only 1 MB are"):
         limited.storage.import_limits(archive)
 
 
@@ -353,9 +351,7 @@ def test_a_download_needs_room_unless_it_is_here_already(
     else:
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
         monkeypatch.setattr(storage, "_free", lambda _folder: 1_000_000)
-    with pytest.raises(
-        UserError, match=r"^The data set ann/pets takes 2 MB of the disk, and there is room for 1 MB here"
-    ):
+    with pytest.raises(UserError, match=r"^The dataset ann/pets needs 2 MB of disk space, but only 1 MB are available"):
         limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)
     limited.datasets.remember(DatasetRef("ann/pets"))
     limited.storage.room_for_download(DatasetRef("ann/pets"), 2_000_000)

@@ -160,7 +160,7 @@ def test_one_that_falls_silent_is_broken_off_with_a_sentence(served: Served, mon
     monkeypatch.setattr(uploads, "SILENCE", 0.1)
     with closing(served.begin(900_000)) as sending:
         status, sentence = told(sending)
-    assert (status, sentence) == (408, "The upload took too long, or nothing arrived for a while: send it again.")
+    assert (status, sentence) == (408, "The upload timed out: send it again.")
     served.leave_nothing()
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_is_too_large_is_refused_in_a_sentence(served: Served, in_pi
 
     headers = {"Content-Type": form.headers["content-type"]}
     answer = httpx.post(served.url + uploads.UPLOAD, content=pieces() if in_pieces else body, headers=headers)
-    assert (answer.status_code, answer.json()) == (413, {"detail": "That is too large: here at most 1 MB can be sent."})
+    assert (answer.status_code, answer.json()) == (413, {"detail": "The file is too large: at most 1 MB are allowed."})
     served.leave_nothing()
 
 
@@ -219,7 +219,7 @@ def test_only_so_many_are_on_their_way_from_one_address(served: Served) -> None:
     _wait_for(lambda: served.uploads.unfinished.total() == len(sending))
     refused = served.send(b"one more")
     assert refused.status_code == 429
-    assert "uploads from your address are on their way: wait until" in refused.json()["detail"]
+    assert "uploads from your address are in progress: wait until" in refused.json()["detail"]
     for one in sending:
         one.close()
     served.leave_nothing()
@@ -232,14 +232,14 @@ def test_and_in_all(served: Served) -> None:
         refused = served.send(b"one more")
     finally:
         served.uploads.unfinished.clear()
-    assert (refused.status_code, refused.json()["detail"][:40]) == (429, "Many files are being uploaded at this mo")
+    assert (refused.status_code, refused.json()["detail"][:40]) == (429, "Too many files are being uploaded at the")
 
 
 def test_there_is_no_room_for_more_than_an_addresss_share_until_its_own_are_out_of_use(served: Served) -> None:
     share = int(LIMIT * storage.TEMPORARY_SHARE * storage.ADDRESS_SHARE)
     answers = [served.send(bytes([i]) + bytes(900_000)) for i in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 507]
-    assert "There is no room for more uploads and downloads now: try again in" in answers[2].json()["detail"]
+    assert "The space for uploads and downloads is full: try again in" in answers[2].json()["detail"]
     with closing(served.begin(900_000)) as sending:  # told before it is sent
         assert told(sending)[0] == 507
     first, second = (Path(answer.json()[0]) for answer in answers[:2])
@@ -296,7 +296,7 @@ def test_uploads_without_pause_stay_within_their_share(served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("number", "sentence"),
-    [(errno.ENOSPC, "The disk is full: delete"), (errno.EROFS, "The folder cannot be written to")],
+    [(errno.ENOSPC, "The disk is full: delete"), (errno.EROFS, "The folder is not writable")],
 )
 def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
     served: Served, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str
@@ -316,7 +316,7 @@ def test_a_disk_with_little_left_takes_no_upload(served: Served, monkeypatch: py
     assert served.send(bytes(100_000)).status_code == 200
     answer = served.send(bytes(500_000))
     assert answer.status_code == 507
-    assert "This file takes 1 MB of the disk, and there is room for 0 MB here" in answer.json()["detail"]
+    assert "This file needs 1 MB of disk space, but only 0 MB are available" in answer.json()["detail"]
 
 
 def test_a_form_has_no_more_files_open_than_the_one_that_comes(tmp_path: Path) -> None:

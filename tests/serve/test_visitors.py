@@ -62,9 +62,9 @@ def test_on_a_public_app_visitors_see_and_change_only_their_own_runs_besides_tho
     assert {run.name for run in context.runs(None)} == {BACKBONE}
     assert context.own_run("of-0", keys[0]).name == "of-0"
     for name in ("of-1", "of-nobody"):
-        with pytest.raises(UserError, match=f"^{name} is not yours: only who started it can"):
+        with pytest.raises(UserError, match=f"^{name} is not yours: only its owner can"):
             context.own_run(name, keys[0])
-    with pytest.raises(UserError, match="came with the app"):
+    with pytest.raises(UserError, match="comes with the app"):
         context.own_run(BACKBONE, keys[0])
 
 
@@ -74,7 +74,7 @@ def test_on_ones_own_machine_every_run_is_ones_own_but_what_came_with_the_app(tm
     Run.create(tmp_path / BACKBONE, CONFIG)
     assert {run.name for run in context.runs(None)} == {"claimed", BACKBONE}
     assert context.own_run("claimed", None).name == "claimed"
-    with pytest.raises(UserError, match="came with the app"):
+    with pytest.raises(UserError, match="comes with the app"):
         context.own_run(BACKBONE, None)
 
 
@@ -120,7 +120,7 @@ def test_no_visitors_run_takes_the_name_of_what_came_with_the_app(name: str, tmp
     context = AppContext(tmp_path, public=True)
     key = visitors.new_key()
     context.claim(Run.create(tmp_path / "mine", CONFIG).path / OWNER, key)
-    with pytest.raises(UserError, match=f"^{name} is the name of weights that come with the app"):
+    with pytest.raises(UserError, match=f"^{name} is the name of a run or weights that come with the app"):
         context.rename_run("mine", key, name)
     assert context.rename_run("mine", key, "ours").name == "ours"
 
@@ -140,7 +140,7 @@ def test_what_the_owner_pulled_stays_theirs_when_a_visitor_pulls_the_same(
         hub.add_model("ann/bees", files | {"README.md": b"newer"})
         newer = public.pull("ann/bees", one)
         assert public.pull("ann/bees", other) == newer
-        with pytest.raises(UserError, match="does not know you yet"):
+        with pytest.raises(UserError, match="has not identified you yet"):
             public.pull("ann/bees", None)
     assert {run.name for run in public.runs(one)} == {owners.name, newer.name}
     assert not (owners.path / OWNER).with_name(EXPIRES).exists()
@@ -168,7 +168,7 @@ def test_a_run_that_waits_for_its_turn_is_deleted_and_one_that_trains_is_not(tmp
         context.delete_run("waiting", None)
         assert not waiting.path.exists()
         assert context.trainer.queue() == []
-        with pytest.raises(UserError, match="stop it before it is deleted"):
+        with pytest.raises(UserError, match="cannot be deleted: stop it first"):
             context.delete_run("training", None)
 
 
@@ -194,7 +194,7 @@ def test_an_owners_key_that_could_be_guessed_is_told_with_a_good_one(
     said = visitors.weak_owner_key()
     assert (said is not None) == weak
     if said is not None:
-        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has {length} characters")
+        assert said.startswith(f"RESNET_SPACE_OWNER_KEY has only {length} characters")
         assert "kk" not in said
         monkeypatch.setenv(visitors.OWNER_KEY_VARIABLE, said.split()[-1])
         assert visitors.weak_owner_key() is None

@@ -143,7 +143,7 @@ def test_slices_in_this_process_write_what_one_training_writes(run: Run, in_one_
 
 
 def test_a_run_that_trains_is_refused_and_left_alone(run: Run) -> None:
-    with run.training_lock(), pytest.raises(UserError, match="being trained already"):
+    with run.training_lock(), pytest.raises(UserError, match="already being trained"):
         next(train_in_slices(run))
     assert run.metrics() == []
 
@@ -183,8 +183,7 @@ def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_i
     end = Page(zero, run, "--most=3").end()
     assert end["status"] == "stopped"
     assert end["reason"] == (
-        "Only 2 s are left of the GPU time that ZeroGPU gives you, too few to go on: there is more in 3 h 0 min; "
-        "resume it then."
+        "Only 2 s of your ZeroGPU quota are left, too few to continue: resume in 3 h 0 min, when it is renewed."
     )
     assert len(zero.asked) == 2
     list(train_in_slices(run, resume=True))
@@ -245,7 +244,7 @@ def test_an_error_within_a_slice_is_told_as_any_host_tells_it(zero: ZeroGPUStub,
     training = replace(CONFIG.training, start="start")
     end = Page(zero, Run.create(tmp_path / "run", replace(CONFIG, training=training), start=start)).end()
     assert end["status"] == "failed"
-    assert end["reason"].startswith("The loss is no longer a number in epoch 1")
+    assert end["reason"].startswith("The loss became NaN or infinite in epoch 1")
     assert end["cause"] == "loss"
     assert zero.released == [False]
 
@@ -260,7 +259,7 @@ def test_the_limit_of_minutes_ends_it(zero: ZeroGPUStub, run: Run) -> None:
     state["progress"]["seconds"] = 60.0
     torch.save(state, run.path / "resume" / "state.pt")
     end = Page(zero, run, "--resume", **{VARIABLES["minutes"]: "1"}).end()
-    assert end == {"event": "end", "status": "stopped", "reason": "It reached the limit of 1 minutes here."}
+    assert end == {"event": "end", "status": "stopped", "reason": "It reached this app's limit of 1 minutes."}
 
 
 # How much is asked for
@@ -308,22 +307,21 @@ def test_each_refusal_of_the_package_is_understood(zero: ZeroGPUStub, asking: Ca
         return understood
 
     assert answer(zero.refuse, 12, 26 * 3600) == Refusal(
-        "Only 12 s are left of the GPU time that ZeroGPU gives you, too few to go on: there is more in 26 h 0 min; "
-        "resume it then.",
+        "Only 12 s of your ZeroGPU quota are left, too few to continue: resume in 26 h 0 min, when it is renewed.",
         12,
     )
     assert answer(zero.refuse, 0, 3600) == Refusal(
-        "The GPU time that ZeroGPU gives you is used up: there is more in 1 h 0 min; resume it then.", 0
+        "Your ZeroGPU quota is used up: resume in 1 h 0 min, when it is renewed.", 0
     )
     assert answer(zero.refuse, 30, -1).left == 30  # longer than is allowed: half of the 60 s
-    assert answer(zero.no_gpu) == Refusal("No GPU was free: resume it later.")
+    assert answer(zero.no_gpu) == Refusal("No GPU was available: resume later.")
     assert refusal(ValueError("no answer of the package")) is None
 
 
 def test_the_quota_is_told_in_words_without_a_number_that_nobody_knows() -> None:
     assert quota_words(31) == (
-        "It will ask for about 40 s of GPU time. ZeroGPU gives each visitor some minutes a day: "
+        "It will need about 40 s of GPU time. ZeroGPU gives each visitor a few minutes per day: "
         "2 without an account, 5 with a free account, 40 with PRO."
     )
-    assert quota_words(181).startswith("It will ask for about 4 min of GPU time.")
-    assert quota_words(181).endswith("When yours are used up it stops, and can be resumed later.")
+    assert quota_words(181).startswith("It will need about 4 min of GPU time.")
+    assert quota_words(181).endswith("When yours are used up, the training stops; you can resume it later.")

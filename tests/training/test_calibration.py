@@ -104,7 +104,7 @@ def test_the_shipped_runs_are_calibrated_and_their_maps_were_checked(name: str) 
     gates = ["gates"] if run.config.model.options["cbam"] else []
     assert [check.method for check in sanity_checks(metrics)] == ["grad-cam", *gates]
     assert (run.path / FEATURE_STATISTICS).exists()
-    assert "Confidence and maps" in (run.path / "README.md").read_text()
+    assert "Calibration and heatmaps" in (run.path / "README.md").read_text()
 
 
 def test_the_test_is_judged_by_the_probabilities_that_are_shown() -> None:

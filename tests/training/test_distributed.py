@@ -215,7 +215,7 @@ def test_what_trains_on_several_gpus_is_stopped_resumed_and_told_of_when_a_proce
     second.send_signal(signal.SIGKILL)
     wait_for(lambda: not trainer.status(run).is_active, run)
     assert trainer.status(run) == Status(
-        "failed", "One of the 2 processes that train it was ended from outside: Resume goes on."
+        "failed", "One of the 2 training processes was killed: Resume continues the training."
     )
     assert run.load_model()
 
@@ -244,8 +244,8 @@ Root Cause (first observed failure):
 @pytest.mark.parametrize(
     ("exit_code", "reason"),
     [
-        (-9, "The trainer was ended from outside by SIGKILL, perhaps because memory ran out."),
-        (3, "The trainer ended with exit status 3: no such module"),
+        (-9, "The training process was killed by SIGKILL, possibly because memory ran out."),
+        (3, "The training process failed with exit status 3: no such module"),
     ],
 )
 def test_how_the_first_process_ended_is_told_from_what_torchrun_says(

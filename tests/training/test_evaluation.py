@@ -514,7 +514,7 @@ def test_a_file_with_wrong_numbers_is_refused_with_what_is_wrong(run: Run, what:
     evaluation = evaluation_of([0, 1, 2], [0, 0, 0], classes=7)
     dtype = getattr(evaluation, name).dtype
     save(replace(evaluation, **{name: np.array(values, dtype=dtype)}), run.path / EVALUATION)
-    assert refusal(run).endswith(f" is not an evaluation of its classes: {problem}.")
+    assert refusal(run).endswith(f" does not match its classes: {problem}.")
 
 
 def test_a_foreign_file_is_refused_with_what_is_wrong(planted: Evaluation, run: Run) -> None:

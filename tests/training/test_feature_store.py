@@ -57,7 +57,7 @@ def test_where_the_disk_fails_nothing_is_kept_and_nothing_fails(
     store = FeatureStore(tmp_path / "store")
     store.put(ONE, rows(0, 3))
     assert store.get(ONE, list(rows(0, 3))) == {}
-    assert "Features are not kept on disk" in capsys.readouterr().out
+    assert "Features are not cached on disk" in capsys.readouterr().out
     store.put(ONE, rows(0, 3))  # a damaged file was removed
     assert len(store.get(ONE, list(rows(0, 3)))) == (3 if broken == "a damaged file" else 0)
 

@@ -432,14 +432,14 @@ def test_the_points_come_one_by_one_whatever_else_is_printed(monkeypatch: pytest
     [
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            r"^The range test was ended .* signal 9, perhaps because memory ran out:",
+            r"^The range test was killed by signal 9, possibly because memory ran out:",
         ),
-        ("os.kill(os.getpid(), signal.SIGTERM)", r"^The range test was ended from outside by signal 15\.$"),
-        ("sys.exit(3)", r"^The range test ended with the status 3\.$"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", r"^The range test was killed by signal 15\.$"),
+        ("sys.exit(3)", r"^The range test failed with exit status 3\.$"),
         ("print('A long story', file=sys.stderr); sys.exit('The disk is full.')", r"^The disk is full\.$"),
         (
             "say(1); time.sleep(600)",
-            r"^The range test was ended after 1 s, at step 1 of 80: choose a smaller batch size, ",
+            r"^The range test timed out after 1 s, at step 1 of 80: choose a smaller batch size, ",
         ),
     ],
 )

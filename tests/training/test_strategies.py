@@ -59,7 +59,7 @@ def test_every_strategy_is_described_and_says_which_fields_of_a_configuration_it
         recipe(name, "-")
         assert {field.name for field in fields(TrainConfig)} >= {*strategy.settings, *strategy.own_fields}
     assert [strategy.id for strategy in STRATEGIES.values() if strategy.start == "none"] == ["scratch"]
-    assert own_field_hint("layer_decay") == "discriminative only; 1 is none"
+    assert own_field_hint("layer_decay") == "discriminative only; 1 disables it"
 
 
 def test_a_strategy_from_outside_is_registered_and_trains(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_strategy_from_outside_is_registered_and_trains(tmp_path: Path) -> Non
         return [Phase(1, head), Phase(training.epochs - 1, head | {"layer3": training.backbone_lr})]
 
     try:
-        with pytest.raises(ValueError, match="There is a strategy 'two-rates' already"):
+        with pytest.raises(ValueError, match="A strategy 'two-rates' already exists"):
             register_strategy("two-rates", "", "")(two_rates)
         config = RunConfig(
             ModelConfig("resnet20", ("a", "b"), image_size=8),
@@ -192,7 +192,7 @@ def test_the_phases_of_every_strategy_fill_the_epochs_and_train_the_head(
     strategy: str, model: ModelConfig, epochs: int
 ) -> None:
     if strategy == "attention" and model is RESNET20:
-        with pytest.raises(UserError, match=r"^The strategy 'attention' trains CBAM, and this model has none: .*\.$"):
+        with pytest.raises(UserError, match=r"^The strategy 'attention' trains CBAM, which this model lacks: .*\.$"):
             phases(strategy, epochs, model)
         return
     found = phases(strategy, epochs, model)
@@ -216,12 +216,12 @@ def test_a_recipes_settings_can_be_overridden() -> None:
 
 
 def test_an_unknown_strategy_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ValueError, match=r"^The strategy is 'magic', but must be one of full, scratch, .*\.$"):
+    with pytest.raises(ValueError, match=r"^The strategy must be one of full, scratch, .*, not 'magic'\.$"):
         recipe("magic", "cifar10-mini")
 
 
 def test_scratch_has_no_start() -> None:
-    with pytest.raises(ValueError, match=r"^The strategy is 'scratch', but the start is a-run: .*\.$"):
+    with pytest.raises(ValueError, match=r"^The strategy 'scratch' trains from random weights, not from a-run: .*\.$"):
         TrainConfig(dataset="cifar10-mini", strategy="scratch", start="a-run")
 
 

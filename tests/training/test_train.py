@@ -246,7 +246,7 @@ def test_after_its_training_a_run_knows_how_sure_it_may_be_and_what_is_usual(lea
     assert calibration["loss_after"] <= calibration["loss_before"] + 1e-4
     assert load_feature_statistics(learned.run) is not None
     assert [check.method for check in sanity_checks(learned.metrics)] == [m["method"] for m in learned.events("sanity")]
-    assert "Confidence and maps" in card_text(learned.run, learned.metrics)
+    assert "Calibration and heatmaps" in card_text(learned.run, learned.metrics)
 
 
 def test_an_epoch_that_is_not_the_best_leaves_the_weights_alone(tmp_path: Path) -> None:
@@ -613,7 +613,9 @@ def test_a_start_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
 
 def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
     before = {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()}
-    with pytest.raises(UserError, match=r"^short has been trained already: go on with --resume, or make a new run\.$"):
+    with pytest.raises(
+        UserError, match=r"^short has already been trained: continue with --resume, or create a new run\.$"
+    ):
         next(train(short.run))
     assert {file: digest(file) for file in short.run.path.rglob("*") if file.is_file()} == before
 
@@ -621,13 +623,13 @@ def test_a_trained_run_is_not_trained_over(short: Trained) -> None:
 def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", SHORT)
     run.save_weights(short.run.load_weights())
-    with pytest.raises(UserError, match=r"^run cannot go on: .* is not on this machine\.$"):
+    with pytest.raises(UserError, match=r"^run cannot be resumed: .* is not on this machine\.$"):
         next(train(run, resume=True))
 
 
 def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
     config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
-    with pytest.raises(UserError, match=r"^The classes of run are not those of the data set slice\.$"):
+    with pytest.raises(UserError, match=r"^The classes of run differ from those of the dataset slice\.$"):
         next(train(Run.create(tmp_path / "run", config)))
 
 
@@ -642,7 +644,7 @@ def poisoned(tmp_path: Path) -> Run:
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(poisoned: Run) -> None:
-    with pytest.raises(TrainingError, match=r"^The loss is no longer a number in epoch 1: .*try a tenth of them\.$"):
+    with pytest.raises(TrainingError, match=r"^The loss became NaN or infinite in epoch 1: .*try a tenth\.$"):
         list(train(poisoned))
     assert not poisoned.has_weights
     assert [metric["event"] for metric in poisoned.metrics()] == ["start"]
@@ -653,7 +655,7 @@ def test_the_host_writes_why_a_training_failed(poisoned: Run, capsys: pytest.Cap
     assert host(poisoned, write_card) == 1
     end = poisoned.metrics()[-1]
     assert (end["event"], end["status"]) == ("end", "failed")
-    assert end["reason"].startswith("The loss is no longer a number in epoch 1")
+    assert end["reason"].startswith("The loss became NaN or infinite in epoch 1")
     assert end["reason"] in capsys.readouterr().err
     assert not poisoned.is_training
     assert json.loads(json.dumps(poisoned.metrics(), allow_nan=False)) == poisoned.metrics()
@@ -665,7 +667,7 @@ def test_the_host_writes_that_a_data_set_is_unknown(tmp_path: Path) -> None:
     assert host(run, write_card) == 1
     (end,) = run.metrics()
     assert end["status"] == "failed"
-    assert end["reason"].startswith("There is no data set named 'cifar1000'")
+    assert end["reason"].startswith("There is no dataset named 'cifar1000'")
 
 
 @pytest.mark.usefixtures("signals")
@@ -770,7 +772,7 @@ def test_the_command_refuses_what_it_cannot_train_in_one_sentence(
         before = short.run.metrics()
         monkeypatch.setattr(sys, "argv", ["train", str(short.run.path), "--resume"])
         assert main() == 1
-    assert capsys.readouterr().err == "short is being trained already, by another process.\n"
+    assert capsys.readouterr().err == "short is already being trained by another process.\n"
     assert short.run.metrics() == before  # the other trainer's metrics are left alone
 
 
@@ -885,7 +887,7 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
     monkeypatch.setattr(sys, "argv", ["train", str(run.path)])
     assert main() == 0
     end = run.metrics()[-1]
-    assert (end["status"], end["reason"]) == ("stopped", "It reached the limit of 1 minutes here.")
+    assert (end["status"], end["reason"]) == ("stopped", "It reached this app's limit of 1 minutes.")
     steps = [metric for metric in run.metrics() if metric["event"] == "step"]
     assert len(steps) == 9  # 63 seconds
     assert run.load_model()
@@ -903,8 +905,8 @@ def test_a_training_stops_at_the_limit_of_its_minutes_and_keeps_its_best_weights
             "The machine ran out of memory: halve the batch size.",
             "memory",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or data sets", None),
-        (IndexError("row 7"), "Something unforeseen happened: IndexError: row 7", None),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full: delete runs or datasets", None),
+        (IndexError("row 7"), "An unexpected error occurred: IndexError: row 7", None),
     ],
 )
 @pytest.mark.usefixtures("signals")

@@ -145,7 +145,7 @@ def test_a_run_is_renamed_and_deleted_after_a_second_question(page: Page, app: A
     page.get_by_role("button", name="Rename", exact=True).click()
     page.get_by_label("New name").fill("fine-tune-1")
     page.get_by_label("New name").press("Enter")
-    toast = page.get_by_test_id("toast-body").filter(has_text="There is a run named fine-tune-1 already")
+    toast = page.get_by_test_id("toast-body").filter(has_text="A run named fine-tune-1 already exists")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
     page.get_by_label("New name").fill("only-the-head")
     page.get_by_label("New name").press("Enter")
@@ -167,6 +167,6 @@ def test_what_came_with_the_app_is_not_deleted(page: Page, app: App) -> None:
     choose(page, "resnet20-cbam-cifar10")
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete it for good").click()
-    toast = page.get_by_test_id("toast-body").filter(has_text="came with the app")
+    toast = page.get_by_test_id("toast-body").filter(has_text="comes with the app")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
     assert app.run("resnet20-cbam-cifar10").has_weights

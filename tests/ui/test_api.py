@@ -110,19 +110,19 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"backbone_lr": 0}, "The backbone's learning rate is 0, but must be above 0 and at most 10."),
-        ({"head_lr": -1}, "The head's learning rate is -1, but must be above 0 and at most 10."),
-        ({"epochs": 0}, "The number of epochs is 0, but must be a whole number from 1 to 1,000."),
-        ({"epochs": 1.5}, "The number of epochs is 1.5, but must be a whole number from 1 to 1,000."),
-        ({"batch_size": 1}, "The batch size is 1, but must be a whole number from 2 to 4,096."),
-        ({"start": "random initialisation", "architecture": "resnet19"}, "The architecture is 'resnet19', but must be"),
+        ({"backbone_lr": 0}, "The backbone's learning rate must be above 0 and at most 10, not 0."),
+        ({"head_lr": -1}, "The head's learning rate must be above 0 and at most 10, not -1."),
+        ({"epochs": 0}, "The number of epochs must be a whole number from 1 to 1,000, not 0."),
+        ({"epochs": 1.5}, "The number of epochs must be a whole number from 1 to 1,000, not 1.5."),
+        ({"batch_size": 1}, "The batch size must be a whole number from 2 to 4,096, not 1."),
+        ({"start": "random initialisation", "architecture": "resnet19"}, "The architecture must be one of resnet20"),
         ({"start": "../../etc"}, "Choose a run first."),
         ({"start": "gone"}, "There is no run named gone any more"),
-        ({"dataset": "mnist"}, "There is no data set named 'mnist'"),
-        ({"dataset": "no/such"}, "The data set no/such is not on the Hub"),
-        ({"strategy": "magic"}, "The strategy is 'magic', but must be one of full, scratch"),
+        ({"dataset": "mnist"}, "There is no dataset named 'mnist'"),
+        ({"dataset": "no/such"}, "The dataset no/such does not exist on the Hub"),
+        ({"strategy": "magic"}, "The strategy must be one of full, scratch"),
         ({"more": {"rocket": 1}}, "There is no setting named rocket."),
-        ({"more": {"image_size": 7}}, "The image size is 7, but must be a whole number from 8 to 1,024."),
+        ({"more": {"image_size": 7}}, "The image size must be a whole number from 8 to 1,024, not 7."),
         ({"cbam": "none"}, "has CBAM already"),
     ],
 )
@@ -172,8 +172,8 @@ def test_the_answer_names_the_run_and_carries_what_the_page_warns_of(client: Cli
     ramp = np.arange(256, dtype=np.uint16)[None].repeat(32, axis=0) * 16
     Image.fromarray(ramp).save(tmp_path / "twelve-bits.png")
     scaled, unlike = answered(tmp_path / "twelve-bits.png", SHOWPIECE)["warnings"]
-    assert scaled == "The picture uses 12 of its 16 bits, and was scaled by those."
-    assert unlike.startswith("This picture is unlike the pictures that the model was trained with")
+    assert scaled == "The picture uses 12 of its 16 bits and was scaled accordingly."
+    assert unlike.startswith("This picture is unlike the training images")
 
     name = "never-calibrated"
     shutil.copytree(app.checkpoints / SHOWPIECE, app.checkpoints / name, ignore=shutil.ignore_patterns(RESUME))
@@ -195,7 +195,7 @@ def test_unusable_pictures_get_a_sentence(client: Client, tmp_path: Path) -> Non
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     for name, sentence in {
         "text.png": "This file is not an image",
-        "empty.png": "This file is not an image, or it is empty",
+        "empty.png": "This file is not an image, or is empty",
         "cut.jpg": "The image is damaged",
         "huge.png": "million",
     }.items():
@@ -217,7 +217,7 @@ def test_a_picture_comes_as_a_data_url_by_plain_http(app: App) -> None:
         assert '"label": "horse"' in asked({name: f"data:image/jpeg;base64,{encoded}"})
     for wrong in ("data:image/jpeg;base64,&&&", "data:image/jpeg,plain", "data:"):
         assert "The data: URL cannot be read" in asked({"url": wrong})
-    assert "This file was not uploaded here" in asked({"path": "/etc/passwd"})
+    assert "This file has not been uploaded" in asked({"path": "/etc/passwd"})
 
 
 def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -> None:
@@ -233,7 +233,7 @@ def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -
     with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 1,000"):
         client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
     for source, sentence in {
-        "train images of mnist": "There is no data set named 'mnist': choose one of cifar10-mini, ",
+        "train images of mnist": "There is no dataset named 'mnist': choose one of cifar10-mini, ",
         "train images of owner/name": "There is no data set 'owner/name' here",  # and none is downloaded
         "validation images of cifar10-mini": "The split is 'validation', but must be one of train, test.",
         "some images": "The source is 'some images', but must be 'one picture of your own', or such as",
@@ -258,7 +258,7 @@ def test_a_broken_run_is_left_out_or_refused_with_the_reason(client: Client, app
     weights = load_file(source.path / "model.safetensors")
     cases = {
         "missing": ({k: v for k, v in weights.items() if k != "fc.bias"}, "fc.bias is missing"),
-        "extra": (weights | {"rogue": weights["fc.bias"].clone()}, "rogue does not belong there"),
+        "extra": (weights | {"rogue": weights["fc.bias"].clone()}, "rogue is unexpected"),
         "misshaped": (weights | {"fc.bias": weights["fc.bias"][:3].clone()}, "instead of (10,)"),
     }
     for name, (tensors, reason) in cases.items():
@@ -296,9 +296,9 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
     assert (kept["dataset"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
     for wrong, sentence in (
         ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
-        ({"archive": None, "repo_id": "no/such"}, "The data set no/such is not on the Hub"),
+        ({"archive": None, "repo_id": "no/such"}, "The dataset no/such does not exist on the Hub"),
         ({"archive": archive, "folders": "burn"}, "folders is 'burn', but must be 'merge' or 'keep'."),
-        ({"archive": archive, "label_column": "x"}, "There is no table that names the images: leave the columns out."),
+        ({"archive": archive, "label_column": "x"}, "No table lists the images: leave the columns empty."),
     ):
         with pytest.raises(AppError) as refused:
             client.predict(**wrong, api_name="/add_data")
@@ -321,7 +321,7 @@ def test_a_hub_set_is_brought_with_the_columns_that_were_asked_for(client: Clien
     assert added["classes"] == FACES["gender"]
     assert added["counts"] == {"train": {"f": 20, "m": 20}}
     assert added["dataset"].endswith("#default?label=gender")
-    assert "'age' could be taken too" in json.dumps(added["decisions"])
+    assert "'age' could be used instead" in json.dumps(added["decisions"])
     started = client.predict(dataset=added["dataset"], epochs=1, api_name="/start_training")
     assert wait_until_ended(client, started["run"])["state"] == "finished"
     config = app.run(started["run"]).config

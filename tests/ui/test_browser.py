@@ -290,7 +290,7 @@ def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
 
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(page: Page, tmp_path: Path) -> None:
     start(page, epochs=0)
-    expect_toast(page, "The number of epochs is 0, but must be a whole number from 1 to 1,000.")
+    expect_toast(page, "The number of epochs must be a whole number from 1 to 1,000, not 0.")
 
     open_tab(page, "Predict")
     expect(page.locator("#answer .said")).to_have_text("cat")  # an example, without a click on anything

@@ -94,10 +94,10 @@ def test_a_page_comes_back_to_the_truth_when_app_and_trainer_are_killed_and_star
         kill_trainer()
     else:
         kill_trainer()
-        expect(page.locator(".status.failed")).to_contain_text("ended from outside", timeout=SHOWN_MS)
+        expect(page.locator(".status.failed")).to_contain_text("was killed", timeout=SHOWN_MS)
         lonely.kill()
         lonely.start()
-    expect(page.locator(".status.failed")).to_contain_text("The trainer was ended from outside", timeout=SHOWN_MS)
+    expect(page.locator(".status.failed")).to_contain_text("The training process was killed", timeout=SHOWN_MS)
     done = sum(metric["event"] == "epoch" for metric in lonely.run("fine-tune-1").metrics())
 
     while not lonely.trainer_pids("fine-tune-1"):
@@ -191,6 +191,6 @@ def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -
 
 def test_limits_are_told_in_one_sentence(public: App) -> None:
     client = Client(public.url, verbose=False)
-    with pytest.raises(AppError, match="301 epochs are asked for, but here at most 300 may be"):
+    with pytest.raises(AppError, match="301 epochs exceed the limit of 300 on this app"):
         client.predict(epochs=301, api_name="/start_training")
     client.close()

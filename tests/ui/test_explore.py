@@ -164,7 +164,7 @@ def test_networks_are_compared_and_one_without_residual_blocks_gets_a_sentence(p
     view(page, "Norms")
     choose(page, "Run", "torchvision vgg16 (random weights)")
     page.get_by_role("button", name="Measure", exact=True).click()
-    expect_toast(page, "This VGG has no residual blocks of a kind that is known here.")
+    expect_toast(page, "This VGG has no residual blocks of a supported type.")
     choose(page, "Run", f"{SHOWPIECE} (untrained)")
     measure_now(page, f"{SHOWPIECE} (untrained) on 64 test images")
 

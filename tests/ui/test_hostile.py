@@ -184,8 +184,8 @@ def test_no_path_and_no_address_in_a_request_is_opened(served: App, endpoint: st
         assert code == 500, path
         sentence = json.loads(said)["error"]
         assert sentence in (
-            "This file was not uploaded here: upload it first.",
-            "A file is uploaded, not fetched from an address: upload it.",
+            "This file has not been uploaded: upload it first.",
+            "Files are not downloaded from a URL: upload the file instead.",
             UNFIT,
         ), path
         assert (sentence == UNFIT) is (endpoint == "on_upload" and not mark)  # what is no file for the component

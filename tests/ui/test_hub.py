@@ -133,7 +133,7 @@ def test_a_model_that_cannot_be_had_is_told_in_one_sentence_on_the_page(anns: Ap
     wanted = page.get_by_label("Model").locator("visible=true")
     wanted.fill("nobody/nothing")
     wanted.press("Enter")
-    expect(page.locator(".caution").filter(has_text="nobody/nothing is not on the Hub")).to_be_visible(
+    expect(page.locator(".caution").filter(has_text="nobody/nothing does not exist on the Hub")).to_be_visible(
         timeout=TRAINED_MS
     )
 
@@ -144,14 +144,14 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
     page.goto(f"{space.url}/?key=the+key+that+bob%27s+browser+keeps&run=bobs-run")
     expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
     before = len(people.requests)
-    push(page, "Sign in with Hugging Face, at the top of the page", "bob/shared")
+    push(page, "Sign in with Hugging Face at the top of the page", "bob/shared")
     toast = page.get_by_test_id("toast-body")
     expect(toast.filter(has_text="nobody is signed in").first).to_be_visible(timeout=TRAINED_MS)
     page.get_by_text("On a rented GPU: Hugging Face Jobs").click()
     expect(page.locator(".report").filter(has_text="at the time limit")).to_be_visible(timeout=TRAINED_MS)
     page.get_by_label("Repository").locator("visible=true").first.fill("ann/rented")
     page.get_by_role("button", name="Start the job").click()
-    expect(toast.filter(has_text="needs an account of the Hub that pays").first).to_be_visible(timeout=TRAINED_MS)
+    expect(toast.filter(has_text="needs a Hugging Face account to pay").first).to_be_visible(timeout=TRAINED_MS)
     assert not people.jobs
     assert all(asked.token is None for asked in people.requests[before:])
 
@@ -179,7 +179,7 @@ def test_a_visitor_cannot_push_what_is_not_theirs_nor_with_the_spaces_token(spac
     with pytest.raises(AppError, match="nobody is signed in"):
         client.predict("bobs-run", "ann/taken", key="the key that bob's browser keeps", api_name="/push")
     people.add_model("ann/private", {"config.json": b"{}"}, private=True)
-    with pytest.raises(AppError, match="is not on the Hub, or it is private"):
+    with pytest.raises(AppError, match="does not exist on the Hub, or is private"):
         client.predict("ann/private", api_name="/pull")
     assert all(asked.token is None for asked in people.requests[before:])
     client.close()

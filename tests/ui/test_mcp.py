@@ -85,11 +85,11 @@ def test_a_tool_call_is_refused_in_a_sentence_and_fetches_no_address(app: App) -
     asked_before = len(app.hub.requests)
     refused = called(app, "predict", image=f"{app.hub.url}/picture.png", run=SHOWPIECE)
     assert refused.isError
-    assert "A file is uploaded, not fetched from an address: upload it." in text(refused)
+    assert "Files are not downloaded from a URL: upload the file instead." in text(refused)
     assert len(app.hub.requests) == asked_before
     unknown = called(app, "training_status", run="gone")
     assert unknown.isError
-    assert "There is no run named gone any more: choose another." in text(unknown)
+    assert "There is no run named gone, or it has been deleted: choose another one." in text(unknown)
 
 
 def test_the_readmes_example_runs_as_it_is_written_but_for_the_address(app: App) -> None:

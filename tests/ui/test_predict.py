@@ -326,8 +326,8 @@ def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App
             ("on_keep", [picture, SHOWPIECE, "cat", "key"]),
             ("on_classify", [[{**picture, "meta": {"_type": "gradio.FileData"}}], "", SHOWPIECE]),
         ):
-            assert post(served, name, data, click) == "This file was not uploaded here: upload it first.", (name, path)
+            assert post(served, name, data, click) == "This file has not been uploaded: upload it first.", (name, path)
     assert post(served, "on_classify", [None, "/etc", SHOWPIECE]) == "A folder can be read only by the app's owner."
     assert post(served, "on_keep", [None, SHOWPIECE, "cat", ""]) == (
-        "The page does not know you yet: try again in a moment."
+        "The page has not identified you yet: try again in a moment."
     )

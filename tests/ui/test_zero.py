@@ -70,7 +70,7 @@ def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
     page = context.new_page()
     page.goto(space.url)
     page.get_by_role("button", name="The plan").click()
-    expect(page.get_by_text("of GPU time. ZeroGPU gives each visitor some minutes a day")).to_be_visible()
+    expect(page.get_by_text("of GPU time. ZeroGPU gives each visitor a few minutes per day")).to_be_visible()
     page.get_by_label("Epochs", exact=True).fill("40")
     known = {run.name for run in Library(space.checkpoints).runs()}
     page.get_by_role("button", name="Start", exact=True).click()
@@ -85,7 +85,7 @@ def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
 
     page = context.new_page()
     page.goto(space.url)
-    expect(page.locator(".status")).to_contain_text("was stopped. The page that it trained for was closed.")
+    expect(page.locator(".status")).to_contain_text("was stopped. The page that started the training was closed.")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator(".status")).to_contain_text("is training on the", timeout=1000 * END_SECONDS)
     page.get_by_role("button", name="Stop").click()

@@ -1,13 +1,13 @@
-"""A visitor's zip or tar of class folders, or a folder on this machine, becomes a data set in the Hub's layout.
+"""Import a zip or tar of class folders, or a folder on this machine, as a dataset in the Hub's layout.
 
 Files: `members` (one file of an untrusted source at a time, and the limits), `zips` and `tars` (their readers),
 `layout` (from folders to splits and classes), `tables` (labels from a table, or from the files' names), `selection`
-(what of it all is used), `writing` (images and parquet files), `report`.
+(which images are used), `writing` (images and parquet files), `report`.
 
 Everything is read once, from front to back, and never extracted: usable images go to one spool file and, when all names
 are known, in order to the parquet files. Memory stays within 1 KB for each file in the archive, four row groups (130
 MB) and one image: twice its file (100 MB), and its pixels while it is decoded (see `images`). On disk an import takes
-twice the size of the data set while it is written; pictures of 16 bits wait there as they came.
+twice the size of the dataset while it is written; pictures of 16 bits wait there as they came.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 TEMPORARY = ".import-"
-ABANDONED = 24 * 3600  # seconds without a change after which a temporary folder is that of a killed import
+ABANDONED = 24 * 3600  # seconds without a change after which a temporary folder counts as left by a killed import
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how they begin; the last when split, even into one part
 OTHER_ARCHIVES = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"\x28\xb5\x2f\xfd": "Zstandard data"}
 
@@ -77,18 +77,18 @@ def import_archive(
     limits: ImportLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make a data set of a zip or a tar (plain, gzip, bzip2, xz), told apart by their content, not by their name.
+    """Import a zip or a tar (plain, gzip, bzip2, xz), recognised by its content, not by its name.
 
     Args:
         archive: with the layout class/x.jpg, split/class/x.jpg or class/split/x.jpg; see `layout.locate`.
-        folder: of the data set; it appears when all is done, and not at all if anything fails.
+        folder: of the dataset; it appears when the import is complete, and not at all if it fails.
         label_column: of a table beside the images, such as metadata.csv, to take the labels from.
         image_column: of the table, which names the files.
-        folders: "keep" makes classes of folders that all hold the same folders, such as cameras; else these are merged.
+        folders: "keep" treats folders that all contain the same folders, such as cameras, as classes; else merges them.
         progress: is told (done, all) of the reading, in members of a zip or in bytes of a tar.
 
     Raises:
-        UserError: for what cannot be made a data set of. Single unusable files are skipped and reported.
+        UserError: for an archive that cannot become a dataset. Single unusable files are skipped and reported.
     """
     choices_made, decisions = ImportChoices(label_column, image_column, folders), list[Decision]()
     members = _archive_members(Path(archive), limits, decisions)
@@ -105,13 +105,13 @@ def import_folder(
     limits: ImportLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """The same for a folder on this machine. No link that leads out of it is followed. Progress counts files."""
+    """As `import_archive`, for a folder on this machine; links out of it are not followed. Progress counts files."""
     choices_made = ImportChoices(label_column, image_column, folders)
     return _build(folder_members(Path(source), limits), Path(folder), limits, progress, choices_made, [])
 
 
 def is_archive(file: Path) -> bool:
-    """Whether it begins as an archive does; of those that cannot be read here too, so that `read_files` says why."""
+    """Whether the file begins like an archive, supported or not: `read_files` then says why it cannot be read."""
     with file.open("rb") as start:
         head = start.read(262)
     begins = (*ZIPS, b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", *OTHER_ARCHIVES)
@@ -127,7 +127,7 @@ def _archive_members(archive: Path, limits: ImportLimits, decisions: list[Decisi
         raise UserError(f"The file {archive.name!r} is empty.")
     if start in OTHER_ARCHIVES:
         raise UserError(
-            f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which cannot be read here: bring a .zip, .tar, "
+            f"The file {archive.name!r} is {OTHER_ARCHIVES[start]}, which is not supported: use a .zip, .tar, "
             ".tar.gz, .tar.bz2 or .tar.xz."
         )
     # By its start: a zip is known by its end too, but so would be a tar whose last member is a zip.
@@ -142,7 +142,7 @@ def _build(
     choices_made: ImportChoices,
     decisions: list[Decision],
 ) -> ImportReport:
-    taken = UserError(f"There is already a data set named {folder.name!r}: choose another name.")
+    taken = UserError(f"A dataset named {folder.name!r} already exists: choose another name.")
     if folder.exists() or folder.is_symlink():
         raise taken
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
@@ -184,7 +184,7 @@ def _build(
         temporary.rename(folder)
         return report
     except OSError as error:
-        raise UserError(f"The data set cannot be imported ({error.strerror or error}).") from error
+        raise UserError(f"The dataset cannot be imported ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -198,7 +198,7 @@ def _collect(
     progress: Progress | None,
     encoder: ImageEncoder,
 ) -> list[SpooledImage]:
-    """Put the usable images into the spool, and set tables aside; they are judged when all are known."""
+    """Write the usable images to the spool, and set tables aside until all files are known."""
     found: list[SpooledImage] = []
     folders: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by their images, to save memory
     for file in _read(members, limits):
@@ -209,7 +209,7 @@ def _collect(
                 digest = hashlib.sha256(file.data).digest()
                 kept = encoder.encode(file.data)
                 if len(found) >= limits.images:
-                    raise UserError(f"There are more than the {limits.images:,} images that are allowed: bring fewer.")
+                    raise UserError(f"There are more than {limits.images:,} images, the maximum: import fewer.")
                 above = folders.setdefault(file.parts[:-1], file.parts[:-1])
                 found.append(SpooledImage(above, file.parts[-1], digest, spool.tell(), len(kept)))
                 spool.write(kept)
@@ -241,10 +241,10 @@ class File:
 
 
 def read_files(source: Path, *, limits: ImportLimits = DEFAULT_LIMITS) -> Iterator[File]:
-    """The files of an archive, or of a folder on this machine, one at a time: only one is ever in memory.
+    """Iterate the files of an archive, or of a folder on this machine; only one is in memory at a time.
 
     Raises:
-        UserError: for what is no archive, a damaged one, or one that holds more than is allowed.
+        UserError: for a file that is not an archive, is damaged, or exceeds a limit.
     """
     members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits, [])
     with closing(members):
@@ -261,7 +261,7 @@ def _read(members: Members, limits: ImportLimits) -> Iterator[File]:
             data += chunk
             total += len(chunk)
             if total > limits.total_bytes:
-                raise UserError(f"There are more than the {limits.total_bytes:,} bytes that are allowed: bring less.")
+                raise UserError(f"The files have more than {limits.total_bytes:,} bytes, the maximum: import less.")
             if len(data) > limits.bytes_per_image:
                 raise _too_large(limits)
         return bytes(data)
@@ -283,7 +283,7 @@ def _read(members: Members, limits: ImportLimits) -> Iterator[File]:
 
 
 def _too_large(limits: ImportLimits) -> UnusableError:
-    return UnusableError(f"It has more than the {limits.bytes_per_image:,} bytes that an image may have.")
+    return UnusableError(f"It has more than {limits.bytes_per_image:,} bytes, the maximum for an image.")
 
 
 def _nothing_found(skipped: SkippedFiles) -> UserError:

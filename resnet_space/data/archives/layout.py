@@ -1,4 +1,4 @@
-"""From the folders that images lie in to splits and classes.
+"""Derive splits and classes from the folders of the images.
 
 A split is called as in the imagefolder of the `datasets` library (its `data_files.py`): by one of the words in
 `SPLIT_NAMES`, in any case, which begins the folder's name or follows one of "-", ".", "_", a space or a digit there,
@@ -37,7 +37,7 @@ class Placed:
 
 
 def locate(folders: Sequence[tuple[str, ...]]) -> tuple[list[Placed], list[Decision]]:
-    """Where each image is by the folders that it is in, and what was decided about the splits.
+    """Locate each image by its folders, and report the decisions about the splits.
 
     Layouts are class, split/class and class/split, within any number of folders that wrap it all, or all of a split.
     Folders deeper down count to the class that they are in. A folder "train" with images, beside others and with no
@@ -77,7 +77,7 @@ def locate(folders: Sequence[tuple[str, ...]]) -> tuple[list[Placed], list[Decis
 
 
 def split_and_class(placed: Sequence[Placed]) -> list[tuple[str, str] | None]:
-    """Of each image, or None. Images in no split's folder are for training, unless there is a folder for that."""
+    """Split and class of each image, or None. Images outside split folders train, unless there is a training folder."""
     has_train = any(where.split == "train" for where in placed)
 
     def class_of(where: Placed) -> tuple[str, str] | None:
@@ -88,7 +88,7 @@ def split_and_class(placed: Sequence[Placed]) -> list[tuple[str, str] | None]:
 
 
 def keyword_split(name: str) -> str | None:
-    """The split that a folder's or file's name has a word for, where it has one for one only."""
+    """The split that a folder or file name contains a word for, if there is exactly one."""
     found = {SPLIT_NAMES[word.lower()] for word in KEYWORD.findall(name)}
     return found.pop() if len(found) == 1 else None
 
@@ -134,23 +134,23 @@ def _unwrapped_inside(placed: Sequence[Placed]) -> list[Placed]:
 
 
 def merge_repeated(placed: list[Placed], wish: str | None) -> tuple[list[Placed], Decision | None]:
-    """Cameras, folds or patients with the same classes in each are no classes: theirs are merged, unless kept."""
+    """Merge folders (cameras, folds, patients) that all contain the same class folders, unless they are to be kept."""
     outer: list[str] = []
     result = placed
     while shared := _same_inside(result):
         outer.append(named(shared))
         if wish == "keep":
-            said = f"The folders {outer[0]} are the classes, although all of them hold the same folders."
+            said = f"The folders {outer[0]} are the classes, although they all contain the same folders."
             return placed, Decision("merged", said)
         result = [Placed(where.split, where.names[1:]) for where in result]
     if not outer:
         return placed, None
-    said = f"The folders {' and '.join(outer)} all hold the same folders, which are the classes: they were merged."
+    said = f"The folders {' and '.join(outer)} all contain the same folders, which are the classes: they were merged."
     return result, Decision("merged", said)
 
 
 def _same_inside(placed: Sequence[Placed]) -> list[str]:
-    """The classes' names where all of them hold the same two or more folders, and no image beside these; else none."""
+    """The names of the inner folders if all folders contain the same two or more and no other images; else none."""
     has_train = any(where.split == "train" for where in placed)
     inside: dict[str, set[str]] = defaultdict(set)
     for where in placed:

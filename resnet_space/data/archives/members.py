@@ -1,4 +1,4 @@
-"""The files in what a visitor brings, one at a time and without trust: what an archive's readers have in common.
+"""Shared by the archive readers: the files of an untrusted archive, one at a time.
 
 A name from an archive never becomes a path on this machine: members are read as streams, nothing is extracted.
 """
@@ -23,29 +23,29 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class ImportLimits:
-    """What an import may cost. Beyond `bytes_per_image` a file is skipped, beyond the others nothing is imported."""
+    """Limits of an import. A file beyond `bytes_per_image` is skipped; beyond the other limits nothing is imported."""
 
     images: int = 100_000
-    members: int = 250_000  # images and all else
+    members: int = 250_000  # images and other files
     classes: int = 1_000
-    bytes_per_image: int = 50_000_000  # of its file; its pixels are limited by `open_image`
+    bytes_per_image: int = 50_000_000  # file size; the pixels are limited by `open_image`
     total_bytes: int = 5_000_000_000  # decompressed, counted as they are read
-    compression_ratio: int = 200  # pictures are compressed already; a bomb reaches 1,000 and far more
-    pixels: int = 1_000_000_000  # to decode, and as many again as the files' bytes allow: some 10 s
-    pixels_per_byte: int = 500  # of a file: scanned text has 300, photographs have 5
+    compression_ratio: int = 200  # pictures are already compressed; bombs reach 1,000 and more
+    pixels: int = 1_000_000_000  # to decode, plus the budget from the files' sizes: about 10 s
+    pixels_per_byte: int = 500  # scanned text has 300, photographs have 5
     seconds: int = 3_600  # of reading and decoding
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} is {getattr(self, field.name)}, but it must be at least 1.")
+                raise ValueError(f"{field.name} must be at least 1, not {getattr(self, field.name)}.")
 
 
 DEFAULT_LIMITS = ImportLimits()
 
 
 class Budget:
-    """What is left of the pixels and the time that an import may take."""
+    """The remaining budget of pixels and time of an import."""
 
     def __init__(self, limits: ImportLimits) -> None:
         self._limits = limits
@@ -53,22 +53,22 @@ class Budget:
         self._end = time.monotonic() + limits.seconds
 
     def spend(self, pixels: int, size: int) -> None:
-        """On a picture, before it is decoded, of a file of so many bytes. Raises UserError where nothing is left."""
+        """Charge a picture before it is decoded; `size`: bytes of its file. Raises UserError if nothing is left."""
         self._pixels += size * self._limits.pixels_per_byte - pixels
         if self._pixels < 0:
             raise UserError(
-                f"The pictures have more than the {self._limits.pixels / 1e6:,.0f} million pixels that are allowed for "
-                "files as small as theirs: make the pictures smaller."
+                f"The images have more than {self._limits.pixels / 1e6:,.0f} million pixels, the maximum for "
+                "files this small: reduce their resolution."
             )
         if time.monotonic() > self._end:
             minutes = self._limits.seconds / 60
             raise UserError(
-                f"The pictures take longer than {minutes:,.0f} minutes to read: bring fewer, or smaller ones."
+                f"Reading the images takes longer than {minutes:,.0f} minutes: import fewer or smaller ones."
             )
 
 
 class UnusableError(ValueError):
-    """A member that is skipped; the message says why, in one sentence."""
+    """A member that is skipped; the message says why in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -98,26 +98,26 @@ def decode_name(raw: bytes) -> str:
 
 
 def path_parts(name: str) -> tuple[str, ...]:
-    """A member's folders and its file name, in NFC; nothing for folders and for hidden and system files.
+    """A member's folders and file name, in NFC; empty for folders and for hidden and system files.
 
     Raises:
-        UnusableError: for a name that leads out of the archive or cannot be shown.
+        UnusableError: for a name that points outside the archive or cannot be displayed.
     """
     name = unicodedata.normalize("NFC", name).replace("\\", "/")  # the separator of some zips made on Windows
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or DRIVE.match(name) or ".." in parts:
-        raise UnusableError("Its name leads out of the archive.")
+        raise UnusableError("Its path points outside the archive.")
     if any(part.startswith(".") or part.lower() in SYSTEM_FILES for part in parts) or name.endswith("/"):
         return ()
     if len(name) > MAX_NAME or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise UnusableError(f"Its name has control characters or more than {MAX_NAME:,} characters.")
+        raise UnusableError(f"Its name contains control characters or has more than {MAX_NAME:,} characters.")
     if name.lower().endswith(NESTED):
-        raise UnusableError("Archives inside are not opened: put their folders in the archive itself.")
+        raise UnusableError("Nested archives are not opened: put their folders in the archive itself.")
     return parts
 
 
 def too_many_members(limits: ImportLimits) -> UserError:
-    return UserError(f"There are more than the {limits.members:,} files that are allowed: use fewer.")
+    return UserError(f"There are more than {limits.members:,} files, the maximum: use fewer.")
 
 
 def folder_members(source: Path, limits: ImportLimits) -> Members:
@@ -145,8 +145,8 @@ def folder_members(source: Path, limits: ImportLimits) -> Members:
 
 def _file_problem(path: Path, root: Path) -> str | None:
     if not Path(os.path.realpath(path)).is_relative_to(root):  # unlike Path.resolve, it takes links in circles
-        return "The link leads out of the folder."
-    return None if path.is_file() else "It is a broken link or no regular file."
+        return "The link points outside the folder."
+    return None if path.is_file() else "It is a broken link or not a regular file."
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

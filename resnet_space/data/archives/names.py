@@ -1,9 +1,9 @@
-"""In which encoding the names in an old zip are written, which the zip does not say.
+"""Detect the encoding of the file names in an old zip, which does not specify it.
 
 One encoding is chosen for all names together, as one machine wrote them. Where they are no UTF-8, each candidate is a
 small model of how its readers write: how common its letters are, and how many ASCII letters stand among them. The most
 likely one wins (the "code scheme" and "character distribution" methods of Li & Momoi 2001, for texts of a few letters).
-A narrow win is a guess, and is said to be one.
+A narrow win is reported as a guess.
 """
 
 import math
@@ -83,7 +83,7 @@ ENCODINGS = (
 
 
 def encoding_of(names: Iterable[bytes]) -> tuple[str, Decision | None]:
-    """The codec for all unmarked names of an archive, and what to say of it: nothing of ASCII and UTF-8."""
+    """The codec for all unmarked names of an archive, and a note about it; no note for ASCII and UTF-8."""
     words = {ENDING.sub(b"", word) for name in names for word in name.split(b"/")}
     words = {re.sub(rb"[0-9]+", b"", word) for word in words if not word.isascii()}
     if all(_decoded(word, "utf-8") is not None for word in words):
@@ -98,9 +98,9 @@ def encoding_of(names: Iterable[bytes]) -> tuple[str, Decision | None]:
     best, encoding, texts = max(scored, key=lambda one: one[0] + one[1].prior)  # cp437 can read everything
     others = max((score for score, _, other in scored if other != texts), default=-math.inf)
     odd = any(_share(character, encoding) == UNLIKELY for text in texts for character in text)
-    said = f"The archive does not say in which encoding its names are: they were read as {encoding.title}"
+    said = f"The archive does not specify the encoding of its file names: they were read as {encoding.title}"
     if odd or best - others < SURE:
-        said += ", which is a guess, so look whether the classes have their right names"
+        said += ", which is a guess, so check the class names"
     return encoding.codec, Decision("encoding", f"{said}.")
 
 
@@ -116,7 +116,7 @@ def _likelihood(text: str, encoding: Encoding) -> float:
 
 
 def _share(character: str, encoding: Encoding) -> float:
-    """How common a character is where this encoding is used."""
+    """Relative frequency of a character in texts in this encoding."""
     if character.isascii():
         if character.isalpha():
             return encoding.ascii / 52

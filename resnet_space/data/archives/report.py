@@ -1,4 +1,4 @@
-"""What an import found, left out and warns of; kept beside the data set."""
+"""The report of an import: images found, files skipped, warnings. Stored beside the dataset."""
 
 import json
 import unicodedata
@@ -16,7 +16,7 @@ MAX_KINDS = 10_000  # of folders and endings that are counted
 DOCUMENTS = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".yaml", ".yml", ".py", ".log")
 FORMATS = {
     "camera RAW": (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".raw", ".pef", ".srw"),
-    "damaged, or not what they are called": (
+    "damaged, or not of the type their names say": (
         *(".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"),
         *(".ppm", ".pgm", ".pbm", ".jp2"),
     ),
@@ -29,7 +29,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is no part of the data set, and why, in one sentence."""
+    """A file that is not part of the dataset, and the reason in one sentence."""
 
     name: str
     reason: str
@@ -37,7 +37,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about an import, and is shown: `what` it is about, and one sentence."""
+    """A decision of an import, to be shown: `what` it is about, and one sentence."""
 
     what: str
     sentence: str
@@ -45,10 +45,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """A data set as it was made: `counts` is split -> class -> images, without the splits that it does not have.
+    """The result of an import: `counts` is split -> class -> images, without missing splits.
 
-    `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only.
-    `choices` has what can be decided otherwise, by the name of `import_archive`'s parameter.
+    `skipped` lists the first hundred of `skipped_count` files; exact copies are told of in the warnings only. `choices`
+    lists the alternatives, by the name of `import_archive`'s parameter.
     """
 
     classes: tuple[str, ...]
@@ -62,7 +62,7 @@ class ImportReport:
 
 @dataclass
 class SkippedFiles:
-    """Counts all of them and lists the first."""
+    """Counts all skipped files and lists the first ones."""
 
     listed: list[Skipped] = field(default_factory=list)
     count: int = 0
@@ -79,7 +79,7 @@ class SkippedFiles:
 
 
 def lost_folders(skipped: SkippedFiles, found: Iterable[tuple[str, ...]]) -> list[str]:
-    """A sentence for every folder, such as that of a class, from which not one image could be read.
+    """One sentence for every folder, such as a class folder, of which no image could be read.
 
     Args:
         skipped: what was left out.
@@ -91,18 +91,19 @@ def lost_folders(skipped: SkippedFiles, found: Iterable[tuple[str, ...]]) -> lis
         if folders and folders not in with_images and ending not in DOCUMENTS:
             kind = next((kind for kind, endings in FORMATS.items() if ending in endings), ending.strip(".").upper())
             files = f"{count:,} {ending} file".replace("  ", " ") + "s" * (count > 1)
-            lost.setdefault(folders, []).append(f"{files} ({kind or 'of no known format'})")
+            lost.setdefault(folders, []).append(f"{files} ({kind or 'in an unknown format'})")
     said = [
-        f"No image of the folder {folders[-1]!r} can be read: it has {' and '.join(files[:MAX_NAMED])}; save them as "
+        f"None of the images in the folder {folders[-1]!r} can be read: it has "
+        f"{' and '.join(files[:MAX_NAMED])}; save them as "
         "JPEG or PNG."
         for folders, files in sorted(lost.items())
     ]
     more = len(said) - MAX_NAMED
-    return said[:MAX_NAMED] + ([f"Nor can any image of {more:,} more folders be read."] if more > 0 else [])
+    return said[:MAX_NAMED] + ([f"None of the images in {more:,} more folders can be read either."] if more > 0 else [])
 
 
 def path_of(name: str) -> list[str]:
-    """A member's folders and its own name."""
+    """A member's folders and file name."""
     return unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
 
 
@@ -111,7 +112,7 @@ def write_report(report: ImportReport, folder: Path) -> None:
 
 
 def read_report(folder: Path) -> ImportReport | None:
-    """The report of the import that made a data set; None where there is none that can be read."""
+    """The report of a dataset's import; None if there is no readable one."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         return ImportReport(

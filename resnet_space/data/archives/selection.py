@@ -1,4 +1,4 @@
-"""Which of the images that were found a training may use in good faith, in which split and class."""
+"""Select the images that can be used for training and testing, with their splits and classes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class ImportChoices:
-    """What is to be decided otherwise than it would be: see `import_archive`."""
+    """Overrides of automatic decisions: see `import_archive`."""
 
     label_column: str | None = None
     image_column: str | None = None
@@ -30,7 +30,7 @@ class ImportChoices:
 
 @dataclass(frozen=True)
 class Selection:
-    """The data set to be written: images by split and class, in the order of both and of their names."""
+    """The dataset to be written: images by split and class, in the order of both and of their names."""
 
     classes: tuple[str, ...]
     images: dict[str, dict[str, list[SpooledImage]]]
@@ -46,14 +46,14 @@ def select(
     tables: Sequence[Table] = (),
     choices_made: ImportChoices = ImportChoices(),
 ) -> Selection:
-    """Sort images into splits and classes, and leave out those that would make a test worthless.
+    """Sort images into splits and classes, and leave out those that would invalidate a test.
 
-    Without split folders all images are for training. A class is one that can be learned, so that it is in the training
-    split. Of exact copies in several splits the training's stays, and the test's rather than the validation's: a model
-    must not be judged by what it has seen.
+    Without split folders, all images are for training. A class must occur in the training split. Of exact copies in
+    several splits, the training copy stays, then the test copy before the validation copy: a model must not be tested
+    on images it has seen.
 
     Raises:
-        UserError: where the folders do not make a data set.
+        UserError: if the folders do not form a dataset.
     """
     placed, decisions = locate([image.folders for image in found])
     choices: dict[str, list[str]] = {}
@@ -68,9 +68,12 @@ def select(
     else:
         if labelled is not None:
             columns = labelled.choices.get("label_column", [])
-            said = f"The folders are the classes, and not the table {named(table.name for table in labelled.tables)}"
+            said = (
+                "The classes come from the folders, not from the table "
+                f"{named(table.name for table in labelled.tables)}"
+            )
             choices["label_column"] = columns or [labelled.label]
-            decisions.append(Decision("table", f"{said}, whose column {labelled.label!r} could be taken instead."))
+            decisions.append(Decision("table", f"{said}, whose column {labelled.label!r} could be used instead."))
         placed, merge = merge_repeated(placed, choices_made.folders)
         if merge is not None:
             decisions.append(merge)
@@ -83,7 +86,7 @@ def select(
     aside: Counter[str] = Counter()
     for image, place_of in zip(found, where, strict=True):
         if place_of is None:
-            reason = "It is in no class folder, or beside the folders of the splits."
+            reason = "It is not in a class folder, or lies next to the split folders."
             if labelled is not None and labelled.wanted:
                 reason = "It has no label."
             skipped.add("/".join((*image.folders, image.name)), reason)
@@ -91,7 +94,7 @@ def select(
         else:
             sets[place_of[0]][place_of[1]].append(image)
     if aside and any(sets.values()):
-        folders = named(folder or "the outermost folder" for folder in aside)
+        folders = named(folder or "the top-level folder" for folder in aside)
         were = "was" if sum(aside.values()) == 1 else "were"
         decisions.append(
             Decision("set aside", f"{images(sum(aside.values()))} without a class {were} set aside: in {folders}.")
@@ -99,13 +102,13 @@ def select(
     if not any(sets.values()):
         raise UserError(f"The images are not in class folders: {EXPECTED}.")
     if not sets["train"]:
-        raise UserError(f"There are only images to test with, none to learn from: {EXPECTED}.")
+        raise UserError(f"There are only test images and no training images: {EXPECTED}.")
     decisions += _match_case(sets)
     classes = tuple(sorted(sets["train"], key=natural_order))
     if len(classes) < 2:
-        raise UserError(f"There is only one class to learn, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
+        raise UserError(f"There is only one class, {classes[0]!r}, but at least two are needed: {EXPECTED}.")
     if len(classes) > limits.classes:
-        raise UserError(f"There are {len(classes):,} classes, but at most {limits.classes:,} are allowed.")
+        raise UserError(f"There are {len(classes):,} classes, more than the maximum of {limits.classes:,}.")
 
     warnings = _drop_unlearned(sets, classes, skipped)
     for split in SPLITS:
@@ -125,7 +128,7 @@ def _labelled(labelled: Labels, placed: Sequence[Placed]) -> list[tuple[str, str
 
 
 def _match_case(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[Decision]:
-    """Take a class of another split for the training's that differs in case only, in place, where there is one."""
+    """Match classes of other splits to training classes that differ only in case, in place."""
     learned: dict[str, list[str]] = defaultdict(list)
     for name in sets["train"]:
         learned[name.casefold()].append(name)
@@ -135,7 +138,7 @@ def _match_case(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[Decision
             alike = learned.get(name.casefold(), [])
             if len(alike) == 1:
                 sets[split][alike[0]] = [*sets[split].get(alike[0], ()), *sets[split].pop(name)]
-                said = f"The class {name!r} of the {split} split was taken for {alike[0]!r}."
+                said = f"The class {name!r} of the {split} split was matched to {alike[0]!r}."
                 decisions.append(Decision("class names", said))
     return decisions
 
@@ -154,7 +157,9 @@ def _drop_unlearned(
             dropped = [image for name in unlearned for image in sets[split].pop(name)]
             for image in dropped:
                 skipped.add("/".join((*image.folders, image.name)), "Its class has no training images.")
-            warnings.append(f"{left_out(len(dropped), split)}, as there are no training images of {named(unlearned)}.")
+            warnings.append(
+                f"{left_out(len(dropped), split)} because there are no training images of {named(unlearned)}."
+            )
     return warnings
 
 
@@ -181,11 +186,11 @@ def _drop_copies(sets: dict[str, dict[str, list[SpooledImage]]]) -> list[str]:
         contradicting = sum(len(names) > 1 for names in classes_of.values())
         if leaked:
             warnings.append(
-                f"{left_out(leaked, split)}, as exact copies are in another split: a model "
-                "must not be judged by what it has learned."
+                f"{left_out(leaked, split)} because another split contains exact copies: a model "
+                "must not be tested on its training images."
             )
         if repeated:
-            warnings.append(f"{left_out(repeated, split)}, as exact copies are in the same class.")
+            warnings.append(f"{left_out(repeated, split)} because the same class contains exact copies.")
         if contradicting:
             warnings.append(
                 f"Several classes of the {split} split share {images(contradicting)}, whose labels contradict each "
@@ -199,7 +204,8 @@ def _class_warnings(sets: dict[str, dict[str, list[SpooledImage]]], classes: tup
     single = [name for name in classes if sum(len(members.get(name, ())) for members in sets.values()) == 1]
     if single:
         warnings.append(
-            f"There is only one image of {named(single)}: a class cannot be both learned and tested with one image."
+            f"There is only one image of {named(single)}: a single image cannot serve both to train and to test "
+            "a class."
         )
     for split in SPLITS[1:]:
         missing = [name for name in classes if name not in sets.get(split, ())]
@@ -208,5 +214,5 @@ def _class_warnings(sets: dict[str, dict[str, list[SpooledImage]]], classes: tup
     folded = Counter(name.casefold() for name in classes)
     colliding = [name for name in classes if folded[name.casefold()] > 1]
     if colliding:
-        warnings.append(f"Some class names differ in upper and lower case only: {named(colliding)}.")
+        warnings.append(f"Some class names differ only in case: {named(colliding)}.")
     return warnings

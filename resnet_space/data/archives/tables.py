@@ -1,7 +1,7 @@
-"""Labels that stand in a table beside the pictures: the Hub's metadata.csv, Kaggle's train.csv, and their like.
+"""Labels from a table beside the images, such as the Hub's metadata.csv or Kaggle's train.csv.
 
 A table is a CSV (comma, semicolon or tab) or JSON lines with a header. One of its columns names files, with or without
-folders and endings, and another one has the labels. Tables of a competition's answers ("submission") are no labels.
+folders and extensions, and another one has the labels. Submission tables of competitions are not labels.
 """
 
 import csv
@@ -33,7 +33,7 @@ PARTS = re.compile(r"part|batch|fold|chunk|shard|images", re.I)
 
 @dataclass(frozen=True)
 class Table:
-    """A file that may hold labels: where it was found, its bytes, and why it is no picture."""
+    """A file that may contain labels: its location, its bytes, and why it is not a picture."""
 
     folders: tuple[str, ...]
     name: str
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a table, or the files' names, say of the images: a label or None of each, and its split where it is said."""
+    """Labels from a table or from the file names: a label or None for each image, and its split if specified."""
 
     labels: list[str | None]
     splits: list[str | None]
@@ -56,7 +56,7 @@ class Labels:
 
 @dataclass
 class _Read:
-    """A table's columns, and which images its rows are about by the column that names the files."""
+    """A table's columns, and the images of its rows by the column with the file names."""
 
     table: Table
     columns: dict[str, list[str | None]]
@@ -64,7 +64,7 @@ class _Read:
 
 
 def read_table(table: Table) -> dict[str, list[str | None]]:
-    """The columns of a table as texts, in its order; none for what is not a table."""
+    """The columns of a table as texts, in its order; empty if the file is not a table."""
     text = _decoded(table.data)
     try:
         if table.name.lower().endswith(".jsonl"):
@@ -113,7 +113,7 @@ def labels_from_tables(
     label_column: str | None = None,
     image_column: str | None = None,
 ) -> Labels | None:
-    """The labels in the table that names the most images; None where no table has any.
+    """The labels from the table that lists the most images; None if no table has labels.
 
     Args:
         found: the images.
@@ -123,7 +123,7 @@ def labels_from_tables(
         image_column: that names the files; by default the one whose values are files' names.
 
     Raises:
-        UserError: for a column that was asked for and is not there.
+        UserError: if a requested column does not exist.
     """
     lookup = _Lookup(found, placed)
     reads = []
@@ -134,13 +134,13 @@ def labels_from_tables(
         if files:
             reads.append(_Read(table, columns, files))
     if not reads and (label_column or image_column):
-        raise UserError("There is no table that names the images: leave the columns out.")
+        raise UserError("No table lists the images: leave the columns empty.")
     if image_column is not None:
         for read in reads:
             read.files = {name: rows for name, rows in read.files.items() if name == image_column}
         reads = [read for read in reads if read.files]
         if not reads:
-            raise UserError(f"No table has a column {image_column!r} that names the images: leave it out.")
+            raise UserError(f"No table has a column {image_column!r} with image names: leave it empty.")
     return _best(reads, found, placed, label_column) if reads else None
 
 
@@ -164,7 +164,7 @@ def _best(
     if label_column is not None:
         there = list(dict.fromkeys(name for read in reads for name in able[id(read)]))
         if label_column not in there:
-            choose = f"choose one of {', '.join(there)}" if there else "leave it out, as none has labels"
+            choose = f"choose one of {', '.join(there)}" if there else "leave it empty, because no column has labels"
             raise UserError(f"The tables have no label column {label_column!r}: {choose}.")
         for read in reads:
             able[id(read)] = [name for name in able[id(read)] if name == label_column]
@@ -193,15 +193,15 @@ def _best(
     all_labels = candidates(main)
     others = [name for name in all_labels if name != label]
     sentence = (
-        f"The labels are those of the column {label!r} of {named(read.table.name for read in used)}, whose column "
-        f"{files!r} names the files; rows without a picture: {missing:,}, pictures without a row: {without:,}."
+        f"The labels come from the column {label!r} of {named(read.table.name for read in used)}, whose column "
+        f"{files!r} names the files; rows without an image: {missing:,}, images without a row: {without:,}."
     )
     decisions = [Decision("table", sentence)]
     if others:
-        said = f"The column {label!r} was taken; {named(others)} could be taken too."
+        said = f"The column {label!r} was used; {named(others)} could be used instead."
         decisions.append(Decision("label column", said))
     if contradicting:
-        said = f"{contradicting:,} rows give a picture another label: its first one counts."
+        said = f"{contradicting:,} rows give an image a second, different label: the first one was kept."
         decisions.append(Decision("table", said))
     choices = {"label_column": all_labels, "image_column": [name for name in main.files if name not in all_labels]}
     usual = label.lower() in USUAL_LABELS
@@ -219,7 +219,7 @@ def _best(
 
 
 def labels_from_names(found: Sequence[SpooledImage], placed: Sequence[Placed]) -> Labels | None:
-    """The labels in names such as "cat.0.jpg", "dog.1.jpg"; None where the training images' names have none."""
+    """The labels in names such as "cat.0.jpg", "dog.1.jpg"; None if the names of the training images have none."""
     words = [NUMBERED.fullmatch(image.name.rsplit(".", 1)[0]) for image in found]
     labels = [word[1].strip(" ._-") if word else None for word in words]
     has_train = any(where.split == "train" for where in placed)
@@ -230,12 +230,12 @@ def labels_from_names(found: Sequence[SpooledImage], placed: Sequence[Placed]) -
     if None in counts or numbered or not 2 <= len(names) <= MAX_CLASSES or min(counts.values()) < 2:
         return None
     labels = [label if label in counts else None for label in labels]
-    sentence = f"The labels are the beginnings of the files' names: {named(sorted(names))}."
+    sentence = f"The labels come from the beginnings of the file names: {named(sorted(names))}."
     return Labels(labels, [where.split for where in placed], "names", [Decision("file names", sentence)], {})
 
 
 class _Lookup:
-    """Finds images by what a table calls them."""
+    """Finds images by their names in a table."""
 
     def __init__(self, found: Sequence[SpooledImage], placed: Sequence[Placed]) -> None:
         self._found, self._placed = found, placed
@@ -313,7 +313,7 @@ def _are_parts(placed: Sequence[Placed]) -> bool:
 
 
 def _cross(labels: Sequence[str | None], placed: Sequence[Placed]) -> bool:
-    """Whether some label is in more than one folder, or the folders are called parts."""
+    """Whether some label occurs in more than one folder, or the folders are numbered parts."""
     if all(PARTS.search(where.names[0]) for where in placed if where.names):
         return True
     folders: Mapping[str, set[str]] = defaultdict(set)

@@ -35,13 +35,13 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
     """The files in a tar, in its order.
 
     Raises:
-        UserError: for a tar that is damaged or incomplete anywhere, as nothing can be read after that, and for a bomb.
+        UserError: for a tar that is damaged or incomplete anywhere, because nothing after that can be read; for a bomb.
     """
     total = path.stat().st_size
     with path.open("rb") as raw, closing(_decompressed(raw)) as stream:
         guard = _Guard(raw, stream, limits)
         guard.allow(HEADER_BYTES)
-        with _damage("The file is no archive, or a damaged one"):
+        with _damage("The file is not an archive, or is damaged"):
             file = cast(IO[bytes], guard)
             archive = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
         with archive:
@@ -49,7 +49,7 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
             absolute: bool | None = None  # by the first name: `tar -P` writes all paths as they were on its machine
             while True:
                 guard.allow(HEADER_BYTES)
-                with _damage("The tar is damaged or incomplete"):
+                with _damage("The tar file is damaged or incomplete"):
                     info = archive.next()
                 if info is None:
                     break
@@ -65,17 +65,17 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
                     chunks = lambda info=info: _chunks(archive, guard, info)  # noqa: E731
                     yield Member(name, _problem(info), info.size, chunks, raw.tell(), total)
         if guard.last != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
-            raise UserError("The tar is damaged or incomplete (no end mark): make or upload it anew.")
+            raise UserError("The tar file is damaged or incomplete (no end mark): create or upload it again.")
 
 
 def _problem(info: tarfile.TarInfo) -> str | None:
     if info.issym() or info.islnk():
         return "It is a link, and links are not followed."
-    return None if info.isreg() and not info.issparse() else "It is no regular file."
+    return None if info.isreg() and not info.issparse() else "It is not a regular file."
 
 
 def _chunks(archive: tarfile.TarFile, guard: "_Guard", info: tarfile.TarInfo) -> Iterator[bytes]:
-    with _damage("The tar is damaged or incomplete"):
+    with _damage("The tar file is damaged or incomplete"):
         guard.allow(info.size)
         file = cast(IO[bytes], archive.extractfile(info))
         yield from iter(lambda: file.read(CHUNK), b"")
@@ -88,7 +88,7 @@ def _damage(what: str) -> Iterator[None]:
     except UserError:
         raise
     except DAMAGE as error:
-        raise UserError(f"{what} ({error}): bring a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.") from None
+        raise UserError(f"{what} ({error}): use a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.") from None
 
 
 class _Stream(Protocol):
@@ -134,7 +134,7 @@ class _XzReader:
         return result
 
     def close(self) -> None:
-        """The file belongs to the caller."""
+        """Do nothing: the file belongs to the caller."""
 
 
 class _Guard:
@@ -158,7 +158,7 @@ class _Guard:
 
     def seek(self, position: int) -> None:
         if position < self._position:  # a negative size would lead tarfile in circles
-            raise tarfile.ReadError("a member has a false size")
+            raise tarfile.ReadError("an entry has an invalid size")
         while self._position < position and self._take(min(CHUNK, position - self._position)):
             pass
 
@@ -169,8 +169,11 @@ class _Guard:
         data = self._stream.read(size)
         self._position += len(data)
         if self._position > self._limits.total_bytes:
-            raise UserError(f"The archive holds more than the {self._limits.total_bytes:,} bytes that are allowed.")
+            raise UserError(f"The archive contains more than {self._limits.total_bytes:,} bytes, the maximum.")
         if self._position > max(UNSUSPECTED_BYTES, self._limits.compression_ratio * self._raw.tell()):
             ratio = self._limits.compression_ratio
-            raise UserError(f"The archive is compressed more than {ratio} times, as bombs are and pictures are not.")
+            raise UserError(
+                f"The archive is compressed by a factor above {ratio}, which is typical of a decompression "
+                "bomb, not of pictures."
+            )
         return data

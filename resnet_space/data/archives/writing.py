@@ -1,4 +1,4 @@
-"""The files of a data set: an image as it is kept, and parquet in the Hub's layout, with bounded memory."""
+"""Write the files of a dataset: stored images, and parquet in the Hub's layout, with bounded memory."""
 
 import io
 import json
@@ -24,16 +24,16 @@ ENOUGH = 2 * MAX_SHORT_SIDE  # pixels that a large picture is decoded to before 
 MAX_JPEG_SIDE = 65_500  # pixels, of the format
 ROW_GROUP_BYTES = 32_000_000
 SHARD_BYTES = 500_000_000  # as on the Hub; Arrow cannot read more than 2 GB of nested bytes at once
-UNFINISHED = ".partial"  # no data set yet to those who look for *.parquet
+UNFINISHED = ".partial"  # no dataset yet to those who look for *.parquet
 
 
 def stored_bytes(data: bytes) -> bytes:
-    """An image's own bytes, or an upright JPEG of quality 90 where its short side has more than 512 pixels.
+    """The bytes of an image as stored: its own, or an upright JPEG of quality 90 if its short side exceeds 512 pixels.
 
-    A small one that not everybody sees as it is meant, of 16 bits or in HEIC, becomes a PNG.
+    A small image in a format that many programs misread (16 bits, HEIC) becomes a PNG.
 
     Raises:
-        ImageError: for what cannot be decoded.
+        ImageError: for an image that cannot be decoded.
     """
     with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
         usual = picture.is_usual
@@ -41,7 +41,7 @@ def stored_bytes(data: bytes) -> bytes:
 
 
 class ImageEncoder:
-    """Keeps the images of one data set as `stored_bytes` does, but with one scale for all that have more than 8 bits.
+    """Keeps the images of one dataset as `stored_bytes` does, but with one scale for all that have more than 8 bits.
 
     So `encode` gives those as they came, and `finish` scales them when all are known.
     """
@@ -53,7 +53,7 @@ class ImageEncoder:
         self._bands = 0
 
     def encode(self, data: bytes) -> bytes:
-        """Raises ImageError for what cannot be decoded, UserError where that is too much in all."""
+        """Raises ImageError for an image that cannot be decoded, UserError if the import exceeds its budget."""
         with Picture(io.BytesIO(data), short_side=ENOUGH) as picture:
             self._budget.spend(picture.cost, len(data))
             deep, usual = picture.is_deep, picture.is_usual
@@ -71,7 +71,7 @@ class ImageEncoder:
         return data
 
     def finish(self, kept: bytes) -> bytes:
-        """What `encode` gave, ready to be written."""
+        """Turn a result of `encode` into the bytes to write."""
         if not self._deep:
             return kept
         with Picture(io.BytesIO(kept), short_side=ENOUGH) as picture:
@@ -82,20 +82,22 @@ class ImageEncoder:
 
     @property
     def decisions(self) -> list[Decision]:
-        """What was decided about scales and bands."""
+        """The decisions about scales and bands."""
         said = []
         for of_16_bits, count in self._deep.items():
             scale = self._scales.get(of_16_bits, Scale.of_bits(16))
             if of_16_bits:
                 said.append(
-                    f"{images(count)} of 16 bits a channel, at most {scale.bits} in use: scaled by {scale.bits}."
+                    f"{images(count)} with 16 bits per channel, of which at most {scale.bits} are used: scaled "
+                    f"from {scale.bits} bits."
                 )
             else:
                 values = f"{scale.low:g} (black) to {scale.high:g} (white)"
-                said.append(f"{images(count)} of 32 bits a value: scaled from {values}.")
+                said.append(f"{images(count)} with 32 bits per value: scaled from {values}.")
         if self._bands:
             said.append(
-                f"{images(self._bands)} of several bands: the first three are seen, or of two the first as grey."
+                f"{images(self._bands)} with several bands: the first three are used as RGB, or the first of "
+                "two as grey."
             )
         return [Decision("scale", sentence) for sentence in said]
 

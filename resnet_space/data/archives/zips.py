@@ -49,7 +49,7 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
     """The files in a zip, in its order; how their names were read is added to `decisions`.
 
     Raises:
-        UserError: for a zip that is damaged, encrypted or a bomb as a whole. One bad member is only marked as such.
+        UserError: for a zip that is damaged, encrypted or a bomb as a whole. A single bad member is only marked.
     """
     with _ZipReader(path, limits) as file:
         try:
@@ -59,16 +59,16 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
         except UserError:
             raise
         except DAMAGE as error:
-            raise UserError(f"The zip is damaged or incomplete ({error}): make or upload it anew.") from None
+            raise UserError(f"The zip file is damaged or incomplete ({error}): create or upload it again.") from None
         with archive:
             infos = archive.infolist()
             if len(infos) > limits.members:
                 raise too_many_members(limits)
-            # Honest members lie side by side. This also makes compress_size, which bounds what is read, believable.
+            # Regular members do not overlap. This also validates compress_size, which bounds the bytes read.
             if sum(info.compress_size for info in infos) > path.stat().st_size:
-                raise UserError("The zip's entries overlap, as only those of a zip bomb do: make it anew.")
+                raise UserError("The entries of the zip file overlap, as in a zip bomb: create it again.")
             if any(info.flag_bits & ENCRYPTED for info in infos):
-                raise UserError("The zip is protected by a password: make one without.")
+                raise UserError("The zip file is password-protected: create one without a password.")
             names = _names(infos, decisions)
             absolute = bool(names) and names[0].startswith("/")  # all are, as the paths of one machine
             for i, (info, name) in enumerate(zip(infos, names, strict=True)):
@@ -85,16 +85,20 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
 def _problem(info: zipfile.ZipInfo, limits: ImportLimits) -> str | None:
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "It is a link or no regular file."
+        return "It is a link or not a regular file."
     if info.compress_type not in METHODS:
-        return f"It is compressed by method {info.compress_type}, which is not read here: use deflate, bzip2 or LZMA."
+        return f"It uses compression method {info.compress_type}, which is not supported: use deflate, bzip2 or LZMA."
     if info.file_size > max(UNSUSPECTED_BYTES, limits.compression_ratio * info.compress_size):
-        return f"It is compressed more than {limits.compression_ratio} times, as bombs are and pictures are not."
+        return (
+            f"It is compressed by a factor above {limits.compression_ratio}, "
+            "which is typical of a zip bomb, not of "
+            "pictures."
+        )
     return None
 
 
 def _names(infos: Sequence[zipfile.ZipInfo], decisions: list[Decision]) -> list[str]:
-    """In UTF-8 where they are marked so, or stand in an extra field besides; the others all in one encoding."""
+    """Names in UTF-8 if marked so or stored in an extra field; all others in one detected encoding."""
     names: dict[int, str] = {}
     unmarked: dict[int, bytes] = {}
     for i, info in enumerate(infos):
@@ -134,7 +138,7 @@ def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
         with archive.open(info) as file:  # ends after info.file_size bytes, whatever is in there
             yield from iter(lambda: file.read(CHUNK), b"")
     except DAMAGE as error:
-        raise UnusableError(f"It is damaged inside the zip ({error}).") from None
+        raise UnusableError(f"It is damaged inside the zip file ({error}).") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
@@ -161,7 +165,7 @@ def _lzma_decoder(file: IO[bytes]) -> lzma.LZMADecompressor:
     size = struct.unpack("<xxH", file.read(4))[0]
     kind, dictionary = struct.unpack("<BL", file.read(size)[:5])
     if dictionary > XZ_MEMORY:
-        raise ValueError(f"it asks for {dictionary:,} bytes of memory")
+        raise ValueError(f"it requires {dictionary:,} bytes of memory")
     options = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": kind % 9, "lp": kind // 9 % 5, "pb": kind // 45}
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options])
 

@@ -1,1 +1,1 @@
-"""The networks that come with the app: every module here registers some, without importing torch."""
+"""The networks of the app: every module here registers some, without importing torch."""

@@ -5,6 +5,8 @@ those of timm's own list; accuracies are torchvision's where the weights are (.t
 weights, else unknown.
 """
 
+from typing import Any
+
 from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.models.registry import Pretrained, register
 from resnet_space.models.timm_networks import timm_entry
@@ -12,7 +14,7 @@ from resnet_space.models.timm_networks import timm_entry
 HALF = (0.5, 0.5, 0.5)  # the mean and standard deviation that some weights take
 VGG, INCEPTION, INCEPTION_RESNET = "1409.1556", "1512.00567", "1602.07261"
 DENSENET, MOBILENET2, MOBILENET3, EFFICIENTNET = "1608.06993", "1801.04381", "1905.02244", "1905.11946"
-SWIN, BEIT = "2103.14030", "2106.08254"
+SWIN = "2103.14030"
 
 
 def _register(
@@ -35,14 +37,18 @@ def _register(
     licence: str = "apache-2.0",
     trained_on: str = "imagenet-1k",
     maps: bool = True,
+    **arguments: Any,
 ) -> None:
-    """`crop`: the share of the resized image's side that the network sees; `half`: whether mean and deviation are."""
+    """`crop`: the share of the resized image's side that the network sees; `half`: whether mean and
+    deviation are; `arguments`: of timm's, beside the name.
+    """
     mean, std = (HALF, HALF) if half else (IMAGENET_MEAN, IMAGENET_STD)
     tagged = f"{name}.{weights}"
     found = Pretrained(tagged, f"timm/{tagged}", int(pixels / crop), licence, trained_on, accuracy, mean, std)
     register(
         timm_entry(
             name,
+            arguments,
             family=family,
             year=year,
             paper=f"https://arxiv.org/abs/{paper}",
@@ -108,13 +114,9 @@ _register(  # its weights come with the app
 )  # fmt: skip
 _register(
     "swin_tiny_patch4_window7_224", "Swin-Tiny", "swin", 2021, SWIN, 53, 28_288_354, 4_490_566_656, (2, 2, 6, 2, 1),
-    "ms_in1k", head="head.fc", crop=0.9, accuracy=0.813, licence="mit", maps=False,
+    "ms_in1k", head="head.fc", crop=0.9, accuracy=0.813, licence="mit", maps=False, dynamic_img_size=True,
 )  # fmt: skip
 _register(
     "swin_base_patch4_window7_224", "Swin-Base", "swin", 2021, SWIN, 101, 87_768_224, 15_430_946_816, (2, 2, 18, 2, 1),
-    "ms_in1k", head="head.fc", crop=0.9, accuracy=0.835, licence="mit", maps=False,
-)  # fmt: skip
-_register(
-    "beit_base_patch16_224", "BEiT-Base", "beit", 2021, BEIT, 50, 86_530_984, 16_848_500_736, (1,) * 13,
-    "in22k_ft_in22k_in1k", head="head", crop=0.9, half=True, trained_on="imagenet-22k, then imagenet-1k", maps=False,
+    "ms_in1k", head="head.fc", crop=0.9, accuracy=0.835, licence="mit", maps=False, dynamic_img_size=True,
 )  # fmt: skip

@@ -13,11 +13,11 @@ Block = Literal["basic", "bottleneck"]
 _CIFAR_WIDTHS, _IMAGENET_WIDTHS = (16, 32, 64), (64, 128, 256, 512)
 
 _CBAM = Option(
-    "CBAM's place",
+    "The CBAM option",
     None,
     {None: "no CBAM", "stage": "CBAM after every stage", "block": "CBAM inside every block"},
 )
-_SHORTCUTS = {"pad": "", "projection": "", "none": "no shortcuts, which makes it a plain network"}
+_SHORTCUTS = {"pad": "", "projection": "", "none": "no shortcuts (a plain network)"}
 _INITIAL = {
     "zero_init_residual": Option("zero_init_residual", False, {False: "", True: ""}, initial=True),
     "kaiming_mode": Option("kaiming_mode", "fan_out", {"fan_in": "", "fan_out": ""}, initial=True),

@@ -1,5 +1,5 @@
-"""Networks of torchvision that can be explored with random weights, beside this package's own: one of each kind of
-residual network, and two in which nothing is added to its input.
+"""Networks of torchvision that can be explored with random weights: one of each type of residual network, and two
+without residual additions.
 """
 
 from functools import partial

@@ -1,13 +1,13 @@
-"""Teaching by showing: a visitor's pictures, class by class, and the model that is taught again after each change.
+"""Teaching by showing: a visitor's pictures, class by class, and the model that is trained again after each change.
 
-A change is on the disk before anything is computed, so neither a crash nor a reload loses a picture. Then only new
-pictures cost a forward pass, and a moment later the head is solved, a run written, and any picture can be looked at.
-`Teaching.change` is a generator of the steps, so that whoever iterates it can tell how far it is.
+A change is saved before anything is computed, so neither a crash nor a reload loses a picture. Then only new pictures
+need a forward pass, and a moment later the head is solved, a run is written, and any picture can be classified.
+`Teaching.change` is a generator of the steps, so that its caller can report progress.
 
-The features of the sets that were used last are in memory, all others on disk (`training.feature_store`). The pictures
-themselves never are in memory, but 64 at a time.
+The features of recently used sets are in memory, all others on disk (`training.feature_store`). The pictures themselves
+are never in memory, except 64 at a time.
 
-Files: `network` (the frozen network), `memory` (what is known of each set), `cards` (the runs' model cards).
+Files: `network` (the frozen network), `memory` (the cached state of each set), `cards` (the runs' model cards).
 """
 
 import itertools
@@ -45,28 +45,28 @@ if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
     from resnet_space.training.taught import Lesson, Look
 
-KIND = "taught"  # how the names of sets and runs begin
+KIND = "taught"  # prefix of the names of sets and runs
 FIRST_CLASSES = ("Class 1", "Class 2")
-LEAST = 2  # pictures of a class, and classes that have them
+LEAST = 2  # pictures per class, and classes with that many
 MOST_CLASSES, MOST_PICTURES = 100, 2_000  # of one set
-PUBLIC_CLASSES, PUBLIC_PICTURES = 20, 500  # the same on a public page
-MOST_BYTES = 200_000_000  # of one set's pictures; its file is written anew at each change
-AT_ONCE = 64  # pictures that are decoded before they are looked at
+PUBLIC_CLASSES, PUBLIC_PICTURES = 20, 500  # on a public app
+MOST_BYTES = 200_000_000  # of one set; its file is rewritten at each change
+AT_ONCE = 64  # pictures decoded per batch
 
 Change = Callable[[TaughtSet], TaughtSet]
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a change is.
+    """The progress of a change.
 
     Attributes:
-        taught: the set as it is now.
-        phase: what is being done: "loading" the network, computing "features", "solving", "keeping" the run, or "done".
-        done: of `total` pictures, of which features are computed.
+        taught: the current set.
+        phase: "loading" the network, computing "features", "solving", "keeping" the run, or "done".
+        done: number of the `total` pictures with features.
         total: see above.
-        lesson: what was learned of this very set; None where that is not known yet, or too little was shown.
-        seconds: since the change came.
+        lesson: the result for exactly this set; None if it is not known yet, or too little was shown.
+        seconds: since the change arrived.
     """
 
     taught: TaughtSet
@@ -98,16 +98,16 @@ class Teaching:
         return PUBLIC_PICTURES if self.context.public else MOST_PICTURES
 
     def names(self, key: str | None) -> list[str]:
-        """Of the visitor's sets, the one that was changed last first."""
+        """The names of the visitor's sets, the last changed first."""
         root = self.context.datasets.folder
         found = [folder for folder in (root.iterdir() if root.is_dir() else ()) if self._is_own(folder, key)]
         return [folder.name for folder in sorted(found, key=lambda folder: -(folder / ABOUT).stat().st_mtime)]
 
     def open(self, name: str, key: str | None) -> TaughtSet:
-        """Raises UserError for a set that is not there, or another visitor's: the refusal does not tell which."""
+        """Open a set. Raises UserError if it is missing or another visitor's; the message is the same for both."""
         folder = self.context.datasets.folder / str(name)
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}", str(name)) or not self._is_own(folder, key):
-            raise UserError("There is no such set of pictures any more: begin a new one.")
+            raise UserError("This set of pictures no longer exists: start a new one.")
         with self._changes_of(folder):
             return self._memories.opened(folder)
 
@@ -116,7 +116,7 @@ class Teaching:
         return own and not folder.name.startswith(".") and is_taught(folder)
 
     def _changes_of(self, folder: Path) -> threading.RLock:
-        """Held while its files are read or written; never while something is computed."""
+        """Lock for reading or writing a set's files; never held during computations."""
         return self._changing[hash(folder) % len(self._changing)]
 
     # Changes
@@ -124,19 +124,19 @@ class Teaching:
     def change(
         self, name: str | None, key: str | None, changes: Sequence[Change], new: Sequence[NewPicture] = ()
     ) -> Generator[Step, None, None]:
-        """Change a set, and teach it.
+        """Change a set, and train on it.
 
         Args:
-            name: of the set; None makes a new one with `FIRST_CLASSES`.
+            name: of the set; None creates a new one with `FIRST_CLASSES`.
             key: the visitor's.
             changes: one after the other.
-            new: pictures that they add.
+            new: the pictures that they add.
 
         Yields:
-            The steps; with the first of them the change is on the disk.
+            The steps; when the first one is yielded, the change is saved.
 
         Raises:
-            UserError: for a change that cannot be; then nothing has changed.
+            UserError: for an invalid change; then nothing has changed.
         """
         started = time.monotonic()
         changed = self._changed(name, key, changes, new)
@@ -144,13 +144,13 @@ class Teaching:
             yield replace(step, seconds=time.monotonic() - started)
 
     def known(self, name: str, key: str | None) -> Step:
-        """A set with what was learned of it, where that is in memory. Raises UserError as `open`."""
+        """A set with its lesson, if that is in memory. Raises UserError as `open`."""
         now = self.open(name, key)
         memory = self._memories.of(now.folder)
         return Step(now, "done", lesson=memory.lesson if memory.learned == now.version else None)
 
     def teach(self, name: str, key: str | None) -> Generator[Step, None, None]:
-        """The steps of a set as it is: nothing is computed that is known."""
+        """The steps for a set as it is; known results are not computed again."""
         yield from self._teach(self.open(name, key), key)
 
     def _changed(
@@ -176,8 +176,8 @@ class Teaching:
             file = changed.folder / FILE
             size = file.stat().st_size if file.exists() else 0
             if size + needed > MOST_BYTES:
-                raise UserError(f"The pictures of one set may take {MOST_BYTES // 10**6} MB: begin a new one.")
-            context.storage.room_for(size + 2 * needed, "To keep these pictures", context.datasets.folder)
+                raise UserError(f"A set can have at most {MOST_BYTES // 10**6} MB of pictures: start a new one.")
+            context.storage.room_for(size + 2 * needed, "Saving these pictures", context.datasets.folder)
             write_set(changed, before, new)
             if key:
                 context.claim(changed.folder / DATASET_OWNER, key)
@@ -187,12 +187,12 @@ class Teaching:
 
     def _check(self, changed: TaughtSet) -> None:
         if len(changed.classes) > self.most_classes:
-            raise UserError(f"A set may have {self.most_classes} classes here: remove one first.")
+            raise UserError(f"A set can have at most {self.most_classes} classes: remove one first.")
         if len(changed.pictures) > self.most_pictures:
-            raise UserError(f"A set may have {self.most_pictures:,} pictures here: remove some first.")
+            raise UserError(f"A set can have at most {self.most_pictures:,} pictures: remove some first.")
 
     def delete(self, name: str, key: str | None) -> None:
-        """Delete a set and the run that was taught with it. Raises UserError."""
+        """Delete a set and its run. Raises UserError."""
         self.context.require_writable()
         gone = self.open(name, key)
         if run := self._run_of(gone):
@@ -221,7 +221,7 @@ class Teaching:
             yield Step(now, "keeping", lesson=lesson)
             memory.lesson, memory.learned = lesson, now.version
             kept = self._keep(now, lesson, key, time.monotonic() - started)
-            if kept.version != now.version:  # the lesson is of pictures that are not these any more
+            if kept.version != now.version:  # the pictures have changed since the lesson
                 yield Step(kept, "done")
                 return
             now = kept
@@ -240,7 +240,7 @@ class Teaching:
             done += len(batch)
 
     def look(self, name: str, key: str | None, picture: "Image") -> "tuple[TaughtSet, Look]":
-        """What the set's model makes of a picture, and the set that it was taught with. Raises UserError."""
+        """The prediction of the set's model for a picture, and the set that it was trained on. Raises UserError."""
         now = self.open(name, key)
         memory = self._memories.of(now.folder)
         if reason := missing(now):
@@ -250,13 +250,13 @@ class Teaching:
                 pass
         lesson = memory.lesson
         if lesson is None:
-            raise UserError("The model is being taught: try again in a moment.")
+            raise UserError("The model is still learning: try again in a moment.")
         return now, lesson.look(self.network.features(picture))
 
     # The run
 
     def _run_of(self, taught: TaughtSet) -> Run | None:
-        """The set's run, whatever it is called by now."""
+        """The set's run, even if it was renamed."""
         for name in self.context.library.names_now([taught.run] if taught.run else []):
             run = self.context.library.open(name)
             if run.config.training.dataset == taught.name:
@@ -270,11 +270,11 @@ class Teaching:
         with self._changes_of(taught.folder):
             now = self._memories.opened(taught.folder)
             if now.version != taught.version:
-                return now  # the next lesson is under way
+                return now  # the next lesson is in progress
             run, (backbone, model) = self._run_of(now), self.network.loaded()
             path = run.path if run else self.context.new_path(KIND)
             size = 3 * (backbone.path / WEIGHTS).stat().st_size
-            self.context.storage.room_for(size, "To keep what was learned")
+            self.context.storage.room_for(size, "Saving the model")
 
             def claim(made: Run) -> None:
                 if key:
@@ -291,14 +291,14 @@ class Teaching:
 
 
 def missing(taught: TaughtSet) -> str:
-    """What has to be shown before anything can be learned, in a sentence; nothing where enough was."""
+    """One sentence on the pictures that are still missing for training; empty if there are enough."""
     counts = {own: len(taught.of(own.id)) for own in taught.used_classes}
     enough = [own for own, count in counts.items() if count >= LEAST]
     if len(enough) >= LEAST:
         return ""
     short = [own.name for own, count in counts.items() if count < LEAST]
     if len(enough) + len(short) < LEAST:
-        return f"Add pictures to at least {LEAST} classes, {LEAST} or more to each: ten a class are a good start."
+        return f"Add at least {LEAST} pictures to each of at least {LEAST} classes; ten per class are a good start."
     return (
         f"Add one more picture to {' and to '.join(short[: LEAST - len(enough)])}: each class needs at least {LEAST}."
     )

@@ -1,5 +1,5 @@
-"""The model cards of runs that are taught: a second of drawing each, so not at every change, but when there was none
-for a while. A push writes its own, so that nothing is lost where the app ends before.
+"""The model cards of taught runs: each takes a second, so they are written not at every change, but after a pause
+without changes. A push writes its own, so nothing is lost if the app ends before.
 """
 
 import threading
@@ -14,7 +14,7 @@ QUIET_SECONDS = 10.0
 
 
 class Cards:
-    """One per app. Its thread ends when there is nothing to write; an app that ends waits for a card half made."""
+    """One per app. Its thread ends when there is nothing to write; a closing app waits for an unfinished card."""
 
     def __init__(self, quiet_seconds: float = QUIET_SECONDS) -> None:
         self.quiet_seconds = quiet_seconds
@@ -23,7 +23,7 @@ class Cards:
         self._thread: threading.Thread | None = None
 
     def write_later(self, run: Path) -> None:
-        """When this was not asked for again for a while."""
+        """Write the card once this has not been called again for a while."""
         with self._lock:
             self._due[run] = time.monotonic() + self.quiet_seconds
             if self._thread is None:
@@ -48,4 +48,4 @@ class Cards:
 
                 write_card(Run.open(run))
             except (UserError, OSError, MemoryError) as error:  # it changed, or went, meanwhile
-                tell_once(f"No card was written: {error}")
+                tell_once(f"The model card was not written: {error}")

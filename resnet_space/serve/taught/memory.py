@@ -1,4 +1,4 @@
-"""What is in memory of the sets used last: their files' content, the pictures' features, and what was learned."""
+"""The cached state of recently used sets: file contents, features of the pictures, and lessons."""
 
 import threading
 from collections import OrderedDict
@@ -19,7 +19,7 @@ MOST_SETS = 1_000
 
 @dataclass
 class Memory:
-    """Of one set."""
+    """The cached state of one set."""
 
     taught: TaughtSet | None = None
     stamp: tuple[int, ...] = ()  # of the files that it was read from
@@ -28,16 +28,16 @@ class Memory:
     learned: str = ""  # the version of the set that the lesson is of
 
     def now_has(self, changed: TaughtSet) -> None:
-        """The files were just written so."""
+        """Record the state of the files that were just written."""
         self.taught, self.stamp = changed, _stamp(changed.folder)
 
     def forget_all_but(self, ids: set[str]) -> None:
-        """Of the features."""
+        """Drop the features of all other pictures."""
         for gone in [id_ for id_ in self.known if id_ not in ids]:
             del self.known[gone]
 
     def learn(self, now: TaughtSet) -> "Lesson":
-        """From the features, which are all there."""
+        """Compute the lesson from the features, which must be complete."""
         import torch
 
         from resnet_space.training.extraction import Extracted
@@ -58,7 +58,7 @@ class Memories:
         self._lock = threading.Lock()
 
     def of(self, folder: Path) -> Memory:
-        """Where it gets too much, those that were not asked for longest go."""
+        """The memory of a set; the least recently used ones are dropped if they take too much."""
         with self._lock:
             memory = self._all.setdefault(folder, Memory())
             self._all.move_to_end(folder)
@@ -69,7 +69,7 @@ class Memories:
             return memory
 
     def opened(self, folder: Path) -> TaughtSet:
-        """What a set's files have, read anew where they changed. Raises UserError."""
+        """The content of a set's files, read again if they changed. Raises UserError."""
         memory = self.of(folder)
         if memory.taught is None or memory.stamp != _stamp(folder):
             memory.now_has(open_set(folder))
@@ -82,5 +82,5 @@ class Memories:
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
-    """Another when a set's files were written anew."""
+    """A stamp that changes when a set's files are rewritten."""
     return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in (folder / ABOUT, folder / FILE))

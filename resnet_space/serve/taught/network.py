@@ -1,4 +1,4 @@
-"""The frozen network that visitors' pictures are shown to, loaded once for all of them."""
+"""The frozen network for visitors' pictures, loaded once for all visitors."""
 
 import copy
 import io
@@ -26,7 +26,7 @@ class Network:
     """One per app. Its methods may be called from any thread.
 
     Args:
-        library: of the runs, among which it is.
+        library: of the runs; the network is one of them.
     """
 
     def __init__(self, library: Library) -> None:
@@ -40,12 +40,12 @@ class Network:
         return self._loaded is not None
 
     def loaded(self) -> "tuple[Run, Backbone]":
-        """The run and its model, whose weights are not to be changed. Raises UserError where it is not there."""
+        """The run and its model, whose weights must not be changed. Raises UserError if it is missing."""
         run, extractor, _ = self._extractors()
         return run, extractor.model
 
     def load_soon(self) -> None:
-        """Load it in the background, for somebody who is about to need it."""
+        """Load it in the background, before it is needed."""
 
         def load() -> None:
             with suppress(UserError):  # whoever needs it is told
@@ -59,9 +59,7 @@ class Network:
             if self._loaded is None:
                 if PHOTO_BACKBONE not in self.library.names_now([PHOTO_BACKBONE]):
                     where = self.library.root.name
-                    raise UserError(
-                        f"Nothing can be taught here, as {PHOTO_BACKBONE} is not among the runs in {where}."
-                    )
+                    raise UserError(f"Teach by showing needs the run {PHOTO_BACKBONE}, which is not in {where}.")
                 from resnet_space.training.extraction import Extractor  # brings torch
                 from resnet_space.training.feature_store import FeatureStore
 
@@ -74,7 +72,7 @@ class Network:
             return self._loaded
 
     def steps(self, pictures: Sequence[bytes]) -> "Iterator[tuple[int, Extracted | None]]":
-        """(how many are done, None), and at last all of them and their features. Raises ImageError, UserError."""
+        """Yields (number done, None), and finally the total with the features. Raises ImageError, UserError."""
         import numpy as np
         import torch
 
@@ -98,7 +96,7 @@ class Network:
             yield done, None
 
     def features(self, picture: "Image") -> "Tensor":
-        """[1, D] of one picture, which is not kept."""
+        """Features [1, D] of one picture, which are not cached."""
         import numpy as np
         import torch
 

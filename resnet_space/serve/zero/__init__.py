@@ -1,5 +1,5 @@
-"""ZeroGPU, the free GPU host of Hugging Face Spaces: a GPU for seconds at a time, in a forked process.
+"""ZeroGPU, the free GPU hardware of Hugging Face Spaces: a GPU for seconds at a time, in a forked process.
 
-Training goes there in slices, see `host.py`; what may be asked for, and what refusals mean, is in `quota.py`. All else,
-predictions too, stays on the Space's CPU: it takes less time than to ask for a GPU.
+Training runs there in slices, see `host.py`; the requested times and the meaning of refusals are in `quota.py`.
+Everything else, including predictions, stays on the Space's CPU, which is faster than requesting a GPU.
 """

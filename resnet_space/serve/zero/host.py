@@ -1,8 +1,8 @@
-"""Trains a run in slices of ZeroGPU's time, each of which saves where it stands, so that the next goes on from there.
+"""Trains a run in slices of ZeroGPU time; each slice saves its state, and the next one continues from it.
 
-The main process has no GPU: it prepares all that needs none, asks for slices, and writes how the run ended. A slice
-runs in a forked process, which may serve several: nothing that is set there stays, signals cannot be handled,
-DataLoader workers cannot start, and what it yields is pickled. The run's folder is all that the two share.
+The main process has no GPU: it prepares everything that needs none, requests slices, and records how the run ended. A
+slice runs in a forked process, which may serve several: state set there is lost, signals cannot be handled, DataLoader
+workers cannot start, and yielded values are pickled. The two processes share only the run's folder.
 """
 
 import math
@@ -31,20 +31,20 @@ from resnet_space.serve.zero.quota import (
 TELL_EVERY = 0.5  # seconds
 
 ABORTED = (
-    "The process on the GPU was ended from outside, perhaps because memory or its time ran out: "
-    "Resume goes on from the last complete epoch."
+    "The process on the GPU was killed, possibly because memory or time ran out: "
+    "Resume continues from the last complete epoch."
 )
-LEFT = "The page that it trained for was closed."
+LEFT = "The page that started the training was closed."
 
 S = TypeVar("S", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a slice tells of itself.
+    """A report of a slice.
 
     Attributes:
-        step: of the whole training.
+        step: in the whole training.
         setup: seconds until its first step.
         end: how the training ended, as the "end" metric has it; None while it goes on, perhaps in another slice.
     """
@@ -56,7 +56,7 @@ class Report:
 
 @dataclass(frozen=True)
 class SliceProgress:
-    """Where a training in slices stands: its `number`th slice, for which `asked` seconds were given, at `step`."""
+    """The progress of a training in slices: the slice's `number`, its `asked` seconds, and the current `step`."""
 
     number: int
     asked: int
@@ -78,7 +78,7 @@ def _on_gpu(function: S) -> S:
 
 @_on_gpu
 def train_slice(run_path: str, resume: bool, seconds: float) -> Generator[Report, None, None]:
-    """Train a prepared run for so many seconds, or to its end; at least until it has reported a step.
+    """Train a prepared run for the given seconds or to its end; at least until it has reported a step.
 
     It leaves off only where the run's metrics are complete, so that slices write the same ones as a training in one go.
     A stop request is obeyed at once. The last report is yielded when everything is saved; an error is in its `end`.
@@ -129,18 +129,18 @@ def _slice(run: Run, resume: bool, begun: float, seconds: float) -> Iterator[Rep
 def train_in_slices(
     run: Run, *, resume: bool = False, most: int = MOST_SECONDS
 ) -> Generator[SliceProgress, None, None]:
-    """Train a run, slice after slice, until it has finished, or is stopped by a request, a limit or the quota.
+    """Train a run slice by slice until it has finished or is stopped by a request, a limit or the quota.
 
-    Each slice asks for the seconds that it is expected to need, from the run's pace so far. As any host it holds the
+    Each slice requests the seconds that it is expected to need, from the run's pace so far. Like any host, it holds the
     run's lock and writes how it ended. Closing the generator saves the state, and the run is stopped.
 
     Args:
         run: what to train.
-        resume: go on where an earlier training of it ended.
-        most: seconds of a slice.
+        resume: continue an interrupted training.
+        most: maximum seconds of a slice.
 
     Raises:
-        UserError: if the run is being trained already.
+        UserError: if the run is already being trained.
     """
     from resnet_space.hub.card import write_card
     from resnet_space.training.host import hosting
@@ -157,7 +157,7 @@ def train_in_slices(
 
 
 def _prepare(run: Run, resume: bool) -> tuple[int, float]:
-    """Do all that needs no GPU, and find what cannot be, before one is asked for.
+    """Do everything that needs no GPU, and detect errors, before a GPU is requested.
 
     Returns:
         The steps of the whole training, and as how many of them its test counts, which has no backward pass.

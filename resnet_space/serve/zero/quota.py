@@ -1,4 +1,4 @@
-"""How many seconds of GPU time to ask for, and what it means when they are refused."""
+"""How many seconds of GPU time to request, and the meaning of refusals."""
 
 import math
 import re
@@ -23,70 +23,68 @@ DAILY_MINUTES = {"without an account": 2, "with a free account": 5, "with PRO": 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why no GPU was given, in a sentence or two, and how many seconds are left where that was told."""
+    """Why no GPU was granted, in one or two sentences, and the remaining seconds if reported."""
 
     reason: str
     left: int | None = None
 
 
 def expected_steps_per_second(config: RunConfig) -> float:
-    """A rough guess, for a run that was not measured yet."""
+    """A rough guess for a run that has not been measured yet."""
     return LAYERS_PER_SECOND / config.model.entry.depth
 
 
 def steps_per_second(metrics: Sequence[Metric]) -> float | None:
-    """The pace of a run so far, its validations included; None before the first reported step."""
+    """The pace of a run so far, including validation; None before the first reported step."""
     last = last_metric(metrics, "step")
     return last["step"] / last["seconds"] if last and last["seconds"] > 0 else None
 
 
 def needed_seconds(steps: float, pace: float, setup: float = SETUP_SECONDS) -> float:
-    """For so many more steps at so many a second, in one slice."""
+    """Seconds needed for `steps` more steps at this pace, in one slice."""
     return setup + RESERVE * steps / pace + LEAVING_SECONDS
 
 
 def seconds_to_ask(needed: float, *, measured: bool, most: int = MOST_SECONDS) -> int:
-    """For the next slice: no more than is needed, nor than a slice may have, and little before the pace is known."""
+    """Seconds to request for the next slice: limited by the need and the maximum, and few before the pace is known."""
     return math.ceil(min(needed, most if measured else min(most, FIRST_SECONDS)))
 
 
 def refusal(error: Exception) -> Refusal | None:
-    """What an error of the package `spaces` means; None for any other, and for one from within a slice."""
+    """The meaning of an error of the package `spaces`; None for other errors, and for errors from within a slice."""
     title, message = str(getattr(error, "title", "")), str(error)
     if title == "ZeroGPU quota exceeded":
         left = re.search(r"requested vs\. (-?\d+)s left", message)
         wait = re.search(r"Try again in (?:(\d+) days?, )?(\d+):(\d\d):\d\d", message)
-        when = "resume it later"
+        when = "resume later"
         if wait:
             days, hours, minutes = (int(part or 0) for part in wait.groups())
             hours += 24 * days
-            when = f"there is more in {f'{hours} h ' * (hours > 0)}{minutes} min; resume it then"
+            when = f"resume in {f'{hours} h ' * (hours > 0)}{minutes} min, when it is renewed"
         seconds = int(left[1]) if left else None
         if seconds is not None and seconds > 0:
-            return Refusal(
-                f"Only {seconds} s are left of the GPU time that ZeroGPU gives you, too few to go on: {when}.", seconds
-            )
-        return Refusal(f"The GPU time that ZeroGPU gives you is used up: {when}.", seconds)
+            return Refusal(f"Only {seconds} s of your ZeroGPU quota are left, too few to continue: {when}.", seconds)
+        return Refusal(f"Your ZeroGPU quota is used up: {when}.", seconds)
     if title == "ZeroGPU illegal duration":
         asked = re.search(r"\((\d+)s\)", message)
-        return Refusal("ZeroGPU does not give a GPU for so long at a time.", int(asked[1]) // 2 if asked else None)
+        return Refusal("ZeroGPU does not lend a GPU for that long at a time.", int(asked[1]) // 2 if asked else None)
     if title == "ZeroGPU pending credits exceeded":
-        return Refusal("Others of your ZeroGPU tasks hold all of your GPU time: resume it when they are done.")
+        return Refusal("Your other ZeroGPU tasks are using all of your quota: resume when they are done.")
     if title in ("ZeroGPU queue timeout", "ZeroGPU client error") or message.startswith("Connection closed by visitor"):
-        return Refusal("No GPU was free: resume it later.")
+        return Refusal("No GPU was available: resume later.")
     return None
 
 
 def quota_words(seconds: float) -> str:
-    """What a training will ask for, beside what visitors have; how much of theirs is left is told only in a refusal."""
+    """The GPU time a training needs, and the daily quotas; the remaining quota is only reported in a refusal."""
     minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
     least = min(DAILY_MINUTES.values())
     words = (
-        f"It will ask for about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor some minutes a day: "
+        f"It will need about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor a few minutes per day: "
         f"{', '.join(minutes)}."
     )
     if seconds > 60 * least:
-        words += " When yours are used up it stops, and can be resumed later."
+        words += " When yours are used up, the training stops; you can resume it later."
     return words
 
 
