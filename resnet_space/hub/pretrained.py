@@ -12,10 +12,7 @@ from resnet_space.hub.install import install, model_request, sizes_at
 from resnet_space.models.registry import Pretrained, entries
 from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
 
-# The first versions of all networks first, which see a larger part of the image.
-PRETRAINED = sorted(
-    (known for entry in entries().values() for known in entry.pretrained), key=lambda known: -known.resize
-)
+PRETRAINED = [known for entry in entries().values() for known in entry.pretrained]
 
 
 def pull_pretrained(

@@ -98,6 +98,8 @@ class Entry:
             family's own or that of `stage_cbams`.
         label: display name, if it differs from its name.
         pixels: input size for which it was designed, if no option changes it.
+        activations: numbers that its layers output for one image of that size, which training keeps; 0 for fewer than
+            in a ResNet-152.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Entry:
     maps: bool = True
     label: str = ""
     pixels: int = 224
+    activations: int = 0
 
     def __post_init__(self) -> None:
         """Add the option "cbam" to networks with feature maps whose family has none."""
