@@ -95,14 +95,14 @@ _register(
     "mobilenetv3_small_100", "MobileNetV3-Small", "mobilenet", 2019, MOBILENET3, 54, 2_542_856, 56_510_400,
     (1, 2, 3, 2, 3, 1, 1), "lamb_in1k",
 )  # fmt: skip
-for _name, _weights, _depth, _parameters, _multiply_adds, _blocks, _pixels, _crop, _activations in (
+for _name, _weights, _depth, _parameters, _multiply_adds, _blocks, _pixels, _crop, _millions in (
     ("efficientnet_b0", "ra_in1k", 82, 5_288_548, 385_814_752, (1, 2, 2, 3, 3, 4, 1), 224, 0.875, 0),
     ("efficientnet_b1", "ft_in1k", 116, 7_794_184, 686_802_832, (2, 3, 3, 4, 4, 5, 2), 224, 0.875, 0),
-    ("efficientnet_b2", "ra_in1k", 116, 9_109_994, 859_853_760, (2, 3, 3, 4, 4, 5, 2), 256, 0.875, 25_600_000),
-    ("efficientnet_b3", "ra2_in1k", 131, 12_233_232, 1_589_198_096, (2, 3, 3, 5, 5, 6, 2), 288, 0.875, 43_000_000),
-    ("efficientnet_b4", "ra2_in1k", 161, 19_341_616, 3_063_687_008, (2, 4, 4, 6, 6, 8, 2), 320, 0.875, 69_500_000),
-    ("tf_efficientnet_b5", "ra_in1k", 195, 30_389_784, 10_266_384_752, (3, 5, 5, 7, 7, 9, 3), 456, 0.934, 197_700_000),
-    ("tf_efficientnet_b6", "aa_in1k", 225, 43_040_704, 19_067_593_536, (3, 6, 6, 8, 8, 11, 3), 528, 0.942, 334_800_000),
+    ("efficientnet_b2", "ra_in1k", 116, 9_109_994, 859_853_760, (2, 3, 3, 4, 4, 5, 2), 256, 0.875, 25.6),
+    ("efficientnet_b3", "ra2_in1k", 131, 12_233_232, 1_589_198_096, (2, 3, 3, 5, 5, 6, 2), 288, 0.875, 43.0),
+    ("efficientnet_b4", "ra2_in1k", 161, 19_341_616, 3_063_687_008, (2, 4, 4, 6, 6, 8, 2), 320, 0.875, 69.5),
+    ("tf_efficientnet_b5", "ra_in1k", 195, 30_389_784, 10_266_384_752, (3, 5, 5, 7, 7, 9, 3), 456, 0.934, 197.7),
+    ("tf_efficientnet_b6", "aa_in1k", 225, 43_040_704, 19_067_593_536, (3, 6, 6, 8, 8, 11, 3), 528, 0.942, 334.8),
     (
         "tf_efficientnet_b7",
         "ra_in1k",
@@ -118,7 +118,7 @@ for _name, _weights, _depth, _parameters, _multiply_adds, _blocks, _pixels, _cro
     _label = f"EfficientNet-{_name[-2:].upper()}"
     _register(
         _name, _label, "efficientnet", 2019, EFFICIENTNET, _depth, _parameters, _multiply_adds, _blocks, _weights,
-        pixels=_pixels, crop=_crop, activations=_activations,
+        pixels=_pixels, crop=_crop, activations=int(_millions * 1e6),
     )  # fmt: skip
 _register(  # its weights come with the app
     "tf_efficientnet_lite0", "EfficientNet-Lite0", "efficientnet", 2020, EFFICIENTNET, 50, 4_652_008, 385_187_552,
