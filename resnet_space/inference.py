@@ -158,12 +158,12 @@ class Classifier:
     def evidence(
         self,
         image: Image.Image,
-        class_index: int,
+        class_index: int | Mapping[str, int],
         maps: Mapping[str, NDArray[np.float32]],
         *,
         progress: Callable[[float], None] | None = None,
     ) -> dict[str, Evidence]:
-        """How far maps [h, w] of an RGB image can be trusted, by name, for one class; see `faithfulness.evidence`."""
+        """Whether maps [h, w] of an RGB image are faithful, by name; see `faithfulness.evidence`."""
         with self.lock:
             own = copy.deepcopy(self.model)  # so that others need not wait for some hundred forward passes
         settings = {"temperature": self.config.temperature, "dtype": self._dtype, "progress": progress}

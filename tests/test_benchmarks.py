@@ -39,6 +39,7 @@ def test_the_functions_that_a_profile_watches_are_there_and_are_left_as_they_wer
     assert [getattr(owner, name) for owner, name, _ in FUNCTIONS] == before
 
 
+@pytest.mark.long
 def test_the_gpu_benchmark_runs_to_its_end_here(tmp_path: Path, write_split) -> None:
     for split, count in (("train", 24), ("test", 4)):
         write_split(tmp_path / "tiny", split, [png(i) for i in range(count)], [i % 2 for i in range(count)], ("a", "b"))

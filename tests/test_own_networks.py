@@ -193,5 +193,5 @@ def test_the_pages_lists_have_it(start: Run, name: str) -> None:
     assert name in list_models()
     context = AppContext(start.path.parent)
     assert "start" in context.trained_names()
-    chosen = next(identifier for _, identifier in network_choices(["start"]) if name in identifier)
+    chosen = next(identifier for _, identifier in network_choices() if name in identifier)
     assert load_network(context, Network.parse(chosen)).config.architecture == name

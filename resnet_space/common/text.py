@@ -35,3 +35,11 @@ def quoted(value: object) -> str:
 def file_name(text: str) -> str:
     """A file name that is valid on any system: letters, digits and a few signs."""
     return _UNSAFE.sub("-", text).strip("-.")[:120] or "file"
+
+
+NO_BREAK = "\u00a0"  # a space at which no line breaks
+
+
+def percent(share: float, digits: int = 1, space: str = " ") -> str:
+    """ "61.9 %" of 0.619."""
+    return f"{100 * share:.{digits}f}{space}%"

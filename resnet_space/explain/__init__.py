@@ -1,4 +1,4 @@
-"""What a network looks at, whether its maps are faithful, and what is unlike all that it learned."""
+"""Attention gates, heatmaps, whether heatmaps are faithful, and out-of-distribution detection."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Where and which channels a CBAM model attends to (Woo et al. 2018, arXiv:1807.06521)."""
+"""Which positions and channels a CBAM model attends to (Woo et al. 2018, arXiv:1807.06521)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ from resnet_space.models.hooks import eval_mode, recorded
 class AttentionMaps:
     """The gates of every CBAM by its module name, in forward order; empty for a model without CBAM.
 
-    A CBAM multiplies its input by `gain * gate`; with the gain of 2 that models here have, 0.5 leaves a place or
-    channel as it is, above it is turned up, below it down.
+    A CBAM multiplies its input by `gain * gate`. With the gain of 2 that models here have, a gate of 0.5 leaves a
+    position or channel unchanged; higher gates amplify, lower gates damp.
 
     Attributes:
         spatial: [N, h, w] in 0..1, at the resolution of the features.

@@ -1,19 +1,19 @@
-"""Does a map show what the model looks at? Three measures for one image and class, beside maps that know nothing.
+"""Is a heatmap faithful to the model? Three measures for one image and class, compared with uninformative baselines.
 
-- Insertion (Petsiuk et al. 2018, arXiv:1806.07421): the image starts blurred, and its pixels come back in the map's
-  order; the mean probability of the class on the way. Higher is better.
-- Deletion (the same): pixels are replaced by the mean colour in the map's order. Lower is better.
-- ROAD (Rong et al. 2022, arXiv:2202.00449): the most, and the least important pixels are replaced by what their
-  neighbours suggest; half of the difference in probability between the two. Higher is better.
+- Insertion (Petsiuk et al. 2018, arXiv:1806.07421): the image starts blurred, and its pixels are restored in the map's
+  order; the mean probability of the class along the way. Higher is better.
+- Deletion (the same paper): pixels are replaced by the mean colour in the map's order. Lower is better.
+- ROAD (Rong et al. 2022, arXiv:2202.00449): the most important and the least important pixels are imputed from their
+  neighbours; half of the difference in probability between the two. Higher is better.
 
-Each number means nothing alone, as it depends on the image and class. So the same is measured for random maps as coarse
-as the one that is judged, and for a bright blob in the centre, where photographs have their subject. A map that knows
-nothing is as good as any random one, so it beats all 19 of them once in 20 times.
+A number alone means nothing, as it depends on the image and the class. So random maps of the same resolution are
+measured in the same way, and a bright blob in the centre, where photographs usually have their subject. A map without
+information is as good as any random one, so it beats all 19 of them once in 20 times.
 """
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -41,7 +41,7 @@ Order = NDArray[np.intp]  # the pixels' positions, the most important first
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of one map, beside the same of maps that know nothing.
+    """One measure of one map, and of its baselines.
 
     Attributes:
         name: of `MEASURES`.
@@ -92,21 +92,22 @@ class Measure:
     def words(self) -> str:
         """What the number means, in plain sentences."""
         meaning = {
-            "insertion": "the class's mean probability while a blurred image's pixels come back in the map's order",
-            "deletion": "the class's mean probability while the pixels are taken away in the map's order",
-            "road": "half of what the class's probability falls by more when the most important pixels are replaced "
-            "than when the least important are",
+            "insertion": "mean probability of the class while the pixels of a blurred image are restored in the map's "
+            "order",
+            "deletion": "mean probability of the class while pixels are removed in the map's order",
+            "road": "half of the difference in the class's probability between imputing the least and the most "
+            "important pixels",
         }[self.name]
         better = "higher" if self.higher_is_better else "lower"
         count = len(self.random)
         ending = {
-            "better": f"better than all {count} random maps, which chance does once in {count + 1} times",
+            "better": f"better than all {count} random maps (by chance: 1 in {count + 1})",
             "worse": f"worse than all {count} random maps",
-            "chance": f"no better than chance: it beats {self.beaten} of {count} random maps",
+            "chance": f"no better than chance: beats {self.beaten} of {count} random maps",
         }[self.verdict]
         return (
-            f"{self.label} {self.value:.2f}: {meaning} ({better} is better). Random maps have {self.random_mean:.2f} ± "
-            f"{self.random_spread:.2f}, a blob in the centre {self.centre:.2f}: {ending}."
+            f"{self.label} {self.value:.2f}: {meaning} ({better} is better). Random maps: {self.random_mean:.2f} ± "
+            f"{self.random_spread:.2f}; centre blob: {self.centre:.2f}. Result: {ending}."
         )
 
     def _better(self, value: float, than: float) -> bool:
@@ -115,7 +116,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for and against one map of one image and class.
+    """The measures of one map of one image and class.
 
     Attributes:
         class_index: whose probability was measured.
@@ -144,22 +145,22 @@ class Evidence:
         count = {v: sum(m.verdict == v for m in self.measures.values()) for v in ("better", "worse")}
         of = len(self.measures)
         words = {
-            "better": f"Better than chance for this picture: {count['better']} of {of} measures say that what the map "
-            "marks matters for this class.",
-            "worse": f"Misleading for this picture: {count['worse']} of {of} measures say that what the map marks "
-            "matters less for this class than any random places.",
-            "chance": f"No better than chance for this picture: {count['better']} of {of} measures say that what the "
-            "map marks matters for this class. Read no reason into it.",
+            "better": f"Faithful for this picture: the heatmap beats all random maps in {count['better']} of {of} "
+            "measures.",
+            "worse": f"Misleading for this picture: the heatmap is worse than all random maps in {count['worse']} of "
+            f"{of} measures.",
+            "chance": f"No better than chance for this picture: the heatmap beats all random maps in "
+            f"{count['better']} of {of} measures. Do not read it as an explanation.",
         }[self.verdict]
         if self.verdict == "better" and not any(measure.beats_centre for measure in self.measures.values()):
-            words += " But a plain blob in the centre does as well."
+            words += " However, a blob in the centre does equally well."
         return words
 
 
 def evidence(
     model: "nn.Module",
     image: "Tensor",
-    class_index: int,
+    class_index: int | Mapping[str, int],
     maps: Mapping[str, FloatMap],
     *,
     temperature: float = 1.0,
@@ -169,14 +170,14 @@ def evidence(
     dtype: "torch.dtype | None" = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Evidence]:
-    """Judge maps of one image float [1, 3, H, W], already normalised, for one class.
+    """Judge maps of one image float [1, 3, H, W], already normalised.
 
     `Classifier.evidence` is this for a model that others use at the same time.
 
     Args:
         model: gives logits [N, C]; it must be in eval mode.
         image: as the model expects it.
-        class_index: whose probability is measured.
+        class_index: whose probability is measured; of each map by its name where they are of several classes.
         maps: name -> [h, w] at its own resolution, not enlarged: random maps are as coarse, and made once for all maps
             of one resolution. A class's map (`ClassMaps.raw[k]`) or a CBAM's spatial gate.
         temperature: of the softmax.
@@ -191,23 +192,26 @@ def evidence(
     """
     generator = np.random.default_rng(seed)
     height, width = image.shape[-2:]
-    judge = _Judge(model, image, class_index, temperature, steps, dtype, generator)
+    class_of = class_index if isinstance(class_index, Mapping) else dict.fromkeys(maps, class_index)
+    judge = _Judge(model, image, list(dict.fromkeys(class_of.values())), temperature, steps, dtype, generator)
     shapes = list(dict.fromkeys(values.shape for values in maps.values()))
     jobs: list[tuple[str, object, FloatMap]] = [("map", name, values) for name, values in maps.items()]
     jobs += [("random", shape, generator.random(shape, np.float32)) for shape in shapes for _ in range(random_maps)]
     jobs.append(("centre", None, _blob(height, width)))
-    scores: dict[tuple[str, object], list[_Scores]] = {}
+    scores: dict[tuple[str, object], list[dict[int, _Scores]]] = {}
     for done, (kind, key, values) in enumerate(jobs, 1):
         scores.setdefault((kind, key), []).append(judge.scores(values))
         if progress:
             progress(done / len(jobs))
-    (centre,) = scores["centre", None]
     found = {}
     for name, values in maps.items():
-        (own,), random = scores["map", name], scores["random", values.shape]
+        index = class_of[name]
+        own, centre, *random = (
+            of[index] for of in scores["map", name] + scores["centre", None] + scores["random", values.shape]
+        )
         found[name] = Evidence(
-            class_index,
-            judge.whole,
+            index,
+            judge.whole[index],
             {
                 measure: Measure(
                     measure, own.values[measure], tuple(r.values[measure] for r in random), centre.values[measure]
@@ -229,13 +233,13 @@ class _Scores:
 
 
 class _Judge:
-    """One image and class: what a map's order of the pixels does to the class's probability."""
+    """One image: what a map's order of the pixels does to the probabilities of some classes, by their indices."""
 
     def __init__(
         self,
         model: "nn.Module",
         image: "Tensor",
-        class_index: int,
+        classes: Sequence[int],
         temperature: float,
         steps: int,
         dtype: "torch.dtype | None",
@@ -244,16 +248,17 @@ class _Judge:
         import torch
         from scipy.ndimage import gaussian_filter
 
-        self.model, self.class_index, self.temperature, self.dtype = model, class_index, temperature, dtype
+        self.model, self.classes, self.temperature, self.dtype = model, classes, temperature, dtype
         self.steps, self.generator = steps, generator
         self.image = image[0].float().contiguous()
         sigma = max(image.shape[-2:]) * BLUR
         self.blurred = torch.from_numpy(gaussian_filter(self.image.numpy(), (0, sigma, sigma), mode="reflect"))
         self.grey = self.image.new_zeros(()).expand_as(self.image)  # the mean colour, normalised
-        self.whole, self.start, self.end = self._probabilities(iter([self.image, self.blurred, self.grey]))
+        found = self._probabilities(iter([self.image, self.blurred, self.grey]))
+        self.whole, self.start, self.end = ({c: found[c][i] for c in classes} for i in range(3))
 
-    def scores(self, values: FloatMap) -> _Scores:
-        """Of a map [h, w]."""
+    def scores(self, values: FloatMap) -> dict[int, _Scores]:
+        """Of a map [h, w], for each class."""
         order = self.order(values)
         n = len(order)
         cuts = [round(n * step / self.steps) for step in range(1, self.steps)]
@@ -268,10 +273,13 @@ class _Judge:
                 for cut in removed:
                     yield imputed(self.image, chosen[:cut], self.generator)
 
-        found = self._probabilities(images())
-        insertion = (self.start, *found[: len(cuts)], self.whole)
-        deletion = (self.whole, *found[len(cuts) : 2 * len(cuts)], self.end)
-        most, least = np.split(np.array(found[2 * len(cuts) :]), 2)
+        return {index: self._scores(index, found, len(cuts)) for index, found in self._probabilities(images()).items()}
+
+    def _scores(self, index: int, found: Sequence[float], cuts: int) -> _Scores:
+        """From the class's probabilities for the images of `scores`."""
+        insertion = (self.start[index], *found[:cuts], self.whole[index])
+        deletion = (self.whole[index], *found[cuts : 2 * cuts], self.end[index])
+        most, least = np.split(np.array(found[2 * cuts :]), 2)
         return _Scores(
             {
                 "insertion": float(np.trapezoid(insertion) / self.steps),
@@ -298,17 +306,19 @@ class _Judge:
         swapped[:, chosen] = other.reshape(len(swapped), -1)[:, chosen]
         return swapped.view_as(image)
 
-    def _probabilities(self, images: "Iterator[Tensor]") -> tuple[float, ...]:
-        """Of the class, for each image [3, H, W]; at most `BATCH` are in memory."""
+    def _probabilities(self, images: "Iterator[Tensor]") -> dict[int, list[float]]:
+        """Of each class, for each image [3, H, W]; at most `BATCH` are in memory."""
         import torch
 
-        found: list[float] = []
+        found: dict[int, list[float]] = {index: [] for index in self.classes}
         with torch.inference_mode(), torch.autocast(self.image.device.type, self.dtype, enabled=self.dtype is not None):
             while batch := list(itertools.islice(images, BATCH)):
                 stacked = torch.stack(batch).to(memory_format=torch.channels_last)
                 logits = self.model(stacked).float() / self.temperature
-                found += logits.softmax(1)[:, self.class_index].tolist()
-        return tuple(found)
+                probabilities = logits.softmax(1)
+                for index in self.classes:
+                    found[index] += probabilities[:, index].tolist()
+        return found
 
 
 def _blob(height: int, width: int) -> FloatMap:

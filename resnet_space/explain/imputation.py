@@ -1,4 +1,4 @@
-"""Replace pixels by what their neighbours suggest: the noisy linear imputation of ROAD (Rong et al. 2022, section 4).
+"""Impute pixels from their neighbours: the noisy linear imputation of ROAD (Rong et al. 2022, section 4).
 
 Each missing pixel is the weighted mean of its neighbours, missing ones included, which is a system of linear equations.
 The library grad-cam has it too, with a general sparse solver that takes 10 ms for 32 x 32 pixels and up to seconds for

@@ -1,4 +1,4 @@
-"""Is an image unlike those that a model was trained with? A distance in what its stages see.
+"""Is an image unlike the training images? A distance between channel means of the stages.
 
 For each image: the mean of every channel after the stem and after each stage. How these vary together over training
 images is kept as a Gaussian with k free directions and one variance for all others (probabilistic PCA, Tipping & Bishop
@@ -6,8 +6,8 @@ images is kept as a Gaussian with k free directions and one variance for all oth
 limit within which 95 % of the validation images lie.
 
 Chosen by measurement on the shipped CIFAR-10 model (`benchmarks/novelty.py`): the energy score (Liu et al. 2020,
-arXiv:2010.03759) finds photographs of other things, but not noise and blank images, as the logits of this network do
-not tell them from photographs; the early stages do.
+arXiv:2010.03759) detects photographs of other things, but neither noise nor blank images: the logits of this network do
+not separate them from photographs, but its early stages do.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """What training images look like to a model, by D channel means.
+    """Statistics of D channel means over training images.
 
     Attributes:
         mean: [D].
@@ -55,7 +55,7 @@ class FeatureStatistics:
     limit: Floats
 
     def ood_score(self, means: Floats) -> Floats:
-        """Channel means [N, D] -> [N], from 0; above 1 is stranger than 95 % of the validation images."""
+        """Channel means [N, D] -> [N], from 0; above 1: farther away than 95 % of the validation images."""
         return self._distances(means) / self.limit
 
     def _distances(self, means: Floats) -> Floats:
@@ -70,11 +70,10 @@ class FeatureStatistics:
 def fit_feature_statistics(
     training: Floats, validation: Floats, directions: int = DIRECTIONS
 ) -> FeatureStatistics | None:
-    """Learn from the channel means [n, D] of training images, and where the limit is from those of validation images.
+    """Fit to the channel means [n, D] of training images, and set the limit by those of validation images.
 
-    The limit is that of split conformal prediction (Vovk et al. 2005); of fewer than 19 validation images the
-    strangest.
-    None where there are too few images to tell anything.
+    The limit is that of split conformal prediction (Vovk et al. 2005); of fewer than 19 validation images the largest.
+    None if there are too few images.
     """
     n, d = training.shape
     k = min(directions, n // 3, d - 1)
@@ -100,7 +99,7 @@ def conformal_limit(values: Floats) -> float:
     return float(np.sort(values)[position])
 
 
-# What a model sees
+# Channel means
 
 
 @contextmanager
@@ -133,7 +132,7 @@ def save_feature_statistics(statistics: FeatureStatistics, run: Run) -> None:
 
 
 def load_feature_statistics(run: Run) -> FeatureStatistics | None:
-    """What was kept with the run, None for one from before there was anything, or with too few images.
+    """The statistics in the run's folder; None for an older run, or one with too few images.
 
     Raises:
         UserError: if the file is damaged, or does not fit the run's model.

@@ -1,11 +1,11 @@
-"""Where in an image a model finds a class: one map a class.
+"""Heatmaps of the evidence for a class: one map for each class.
 
 `grad-cam` is Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): channels weighted by the mean gradient of the class's
-logit. `ablation-cam` is Ablation-CAM (Desai & Ramaswamy 2020): channels weighted by how far the logit falls without
-them; it takes no gradient.
+logit. `ablation-cam` is Ablation-CAM (Desai & Ramaswamy 2020): channels weighted by the drop of the logit when they are
+removed; it needs no gradient.
 
-Both need a stage's features and what follows the stage, never a hook on the model or a gradient of its weights: a model
-that others use at the same time stays as it is, and the maps belong to the forward pass that gave the features.
+Both need only a stage's features and what follows the stage, no hook on the model and no gradient of its weights. So a
+model can be shared, and the maps belong to the forward pass that gave the features.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resnet_space.models import Backbone
 
 After = Callable[["Tensor"], "Tensor"]  # from a stage's features to logits
-METHODS = {"grad-cam": "Grad-CAM", "ablation-cam": "Ablation-CAM (no gradient)"}  # name -> label
+METHODS = {"grad-cam": "Grad-CAM", "ablation-cam": "Ablation-CAM"}  # name -> label
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class ClassMaps:
         method: of `METHODS`.
         stage: whose output was looked at, such as "layer3"; its CBAM, if it has one, is part of it.
         classes: their K indices.
-        raw: float32 [K, h, w] at the resolution of the features, not below 0. All classes share its scale, so that they
-            can be compared: in Grad-CAM of the last stage it is what each position adds to the class's logit.
+        raw: float32 [K, h, w] at the resolution of the features, not negative. All classes share one scale, so they can
+            be compared: in Grad-CAM of the last stage it is what each position adds to the class's logit.
         size: height and width in pixels of the image that the model saw.
     """
 

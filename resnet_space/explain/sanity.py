@@ -1,7 +1,7 @@
 """Do a model's maps depend on what it has learned? (Adebayo et al. 2018, arXiv:1810.03292)
 
-The weights are made random, from the head down to the stem, one part more each time. Maps that stay as they were show
-the picture's edges rather than what the model knows.
+The weights are randomised in steps, from the head down to the stem. Maps that stay the same show edges of the picture
+rather than what the model learned.
 """
 
 import copy
@@ -27,14 +27,14 @@ MOST_LEFT = 0.5  # of the rank correlation, once all weights are random, for map
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """How like the maps of a model with more and more random weights are to its own.
+    """How similar the maps of a model with more and more random weights are to the original ones.
 
     Attributes:
         method: of `saliency.METHODS`, or `GATES`.
-        parts: what was made random one after the other: "head", "layer3", "layer2", "layer1", "stem".
-        correlations: the mean rank correlation (Spearman) of the maps over the images after each of them, -1..1. A map
-            without any contrast is like none: 0.
-        images: how many.
+        parts: what was randomised, in this order: "head", "layer3", "layer2", "layer1", "stem".
+        correlations: the mean rank correlation (Spearman) of the maps over the images after each part, -1..1; 0 for a
+            map without contrast.
+        images: their number.
     """
 
     method: str
@@ -49,27 +49,27 @@ class SanityCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether little is left of the maps once all weights are random."""
+        """Whether the maps change enough once all weights are random."""
         return abs(self.correlations[-1]) < MOST_LEFT
 
     @property
     def words(self) -> str:
-        """What the numbers mean, in plain sentences."""
+        """The result in plain sentences."""
         head, everything = self.correlations[0], self.correlations[-1]
         ending = (
-            "so the maps depend on what was learned" if self.passed else "so they show the picture more than the model"
+            "so they depend on what the model learned" if self.passed else "so they show the picture, not the model"
         )
         words = (
-            f"{self.label}: with all weights random, the maps keep a rank correlation of {everything:.2f} with the "
-            f"model's own (1 is the same, 0 nothing alike; {self.images} images), {ending}."
+            f"{self.label}: after all weights are randomised, the maps have a rank correlation of {everything:.2f} "
+            f"with the original ones (1: identical, 0: unrelated; {self.images} images), {ending}."
         )
         if self.method == GATES:
-            return f"{words} A gate comes before the head, so it is the same for every class."
-        return f"{words} With only the head random it is {head:.2f}."
+            return f"{words} Gates precede the head, so they are the same for every class."
+        return f"{words} After only the head is randomised: {head:.2f}."
 
 
 def sanity_check(model: "Backbone", images: "Tensor", method: str = "grad-cam", *, seed: int = 0) -> SanityCheck:
-    """The check for the predicted class's maps of the last stage; the model is left as it is.
+    """Check the maps of the predicted classes at the last stage. The model is not changed.
 
     Args:
         model: in eval mode.

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from resnet_space.common.text import shortened
 from resnet_space.plots import palette
+from resnet_space.plots.export import LETTER, POINTS, Size
 from resnet_space.runs import Metric
 
+MOST_ROWS = 60  # of a table without a height of its own
 # Matplotlib reads this where it draws, so it cannot be set for one figure alone.
 matplotlib.rcParams["svg.fonttype"] = "none"
 
@@ -84,6 +86,31 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
             axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
     return figure
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], size: Size) -> Figure:
+    """A table as a figure, as many of its first rows as there is room for."""
+    line = 1.9 * size.text / POINTS
+    texts = [
+        [shortened(_cell_words(cell)) for cell in row] for row in rows[: int((size.height or 60 * line) / line) - 1]
+    ]
+    figure = Figure(figsize=(size.width, size.height or line * (len(texts) + 1)))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axes.set_axis_off()
+    drawn = axes.table(texts, colLabels=list(columns), loc="upper left", cellLoc="left", edges="horizontal")
+    drawn.auto_set_font_size(False)
+    drawn.auto_set_column_width(list(range(len(columns))))
+    letters = sum(max(map(len, column)) + 3 for column in zip(columns, *texts, strict=True))
+    for (row, _), cell in drawn.get_celld().items():
+        cell.set_height(line / figure.get_figheight())
+        cell.get_text().set_parse_math(False)
+        cell.get_text().set_fontweight("bold" if row == 0 else "normal")
+        cell.get_text().set_fontsize(min(size.text, 0.8 * size.width * POINTS / (letters * LETTER)))
+    return figure
+
+
+def _cell_words(cell: object) -> str:
+    return f"{cell:.3g}" if isinstance(cell, float) else "" if cell is None else str(cell)
 
 
 def residual_profile(

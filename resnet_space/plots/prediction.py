@@ -1,16 +1,25 @@
-"""Whether a map of one picture can be trusted."""
+"""One picture: whether its heatmaps are faithful, and the answer as a figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from resnet_space.common.text import plotly_text
+from resnet_space.common.text import plotly_text, shortened
 from resnet_space.plots import palette
 from resnet_space.plots.base import Chart, chart, cloud, curve
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure, SubFigure
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from resnet_space.plots.export import Size
 
 
 @dataclass(frozen=True)
 class MeasuredMap:
-    """One measure of a map, beside the same of maps that know nothing; `label` says which way is better."""
+    """One measure of a map and of its baselines; `label` says which way is better."""
 
     label: str
     value: float
@@ -52,12 +61,12 @@ def evidence_chart(title: str, measures: Sequence[MeasuredMap]) -> Chart:
 
 
 def curves_chart(fractions: Sequence[float], insertion: Sequence[float], deletion: Sequence[float]) -> Chart:
-    """The class's probability while the map's brightest pixels are put in first, or taken away first."""
+    """The class's probability while pixels are inserted or deleted, the map's brightest first."""
     traces = [
         curve(name, fractions, values, colour, "%{x:.0%} of the pixels: %{y:.2f}", width=2, dash=dash)
         for name, values, colour, dash in (
-            ("put in", insertion, palette.category(0), "solid"),
-            ("taken away", deletion, palette.category(1), "dot"),
+            ("insertion", insertion, palette.category(0), "solid"),
+            ("deletion", deletion, palette.category(1), "dot"),
         )
     ]
     return chart(
@@ -68,3 +77,65 @@ def curves_chart(fractions: Sequence[float], insertion: Sequence[float], deletio
         height=250,
         margin={"l": 52, "r": 16, "t": 64, "b": 44},
     )
+
+
+@dataclass(frozen=True)
+class PredictedSide:
+    """What a run makes of a picture.
+
+    Attributes:
+        run: its name.
+        image: the picture as the run sees it.
+        classes: the top ones with their probabilities, best first.
+        maps: the heatmaps [h, w] of some of them, on one scale.
+    """
+
+    run: str
+    image: "Image"
+    classes: Sequence[tuple[str, float]]
+    maps: "Sequence[tuple[str, NDArray[np.float32]]]"
+
+
+def prediction_figure(sides: Sequence[PredictedSide], caption: str, size: "Size") -> "Figure":
+    """The picture, the heatmaps over it, and the classes as bars; a row a run.
+
+    In a paper's column the bars stand below the pictures.
+    """
+    from resnet_space.plots.export import captioned
+
+    is_wide = size.height is not None
+    figure, room = captioned((0.62 if not is_wide else 0.3) * size.width * len(sides), caption, size)
+    for panel, side in zip(room.subfigures(len(sides), 1, squeeze=False)[:, 0], sides, strict=True):
+        if len(sides) > 1:
+            panel.suptitle(side.run, fontsize=size.text, parse_math=False)
+        shape = (1, 2) if is_wide else (2, 1)
+        pictures, chart = panel.subfigures(*shape, **({"width_ratios": (7, 4)} if is_wide else {}))
+        _draw_maps(pictures, side, size)
+        _draw_classes(chart, side.classes, size)
+    return figure
+
+
+def _draw_maps(panel: "SubFigure", side: PredictedSide, size: "Size") -> None:
+    high = max((float(values.max()) for _, values in side.maps), default=0) or 1.0
+    edges = (0, side.image.width, side.image.height, 0)
+    several = panel.subplots(1, 1 + len(side.maps), squeeze=False)[0]
+    for axes, (name, values) in zip(several, [("picture", None), *side.maps], strict=True):
+        axes.imshow(side.image if values is None else side.image.convert("L"), cmap="gray", extent=edges)
+        if values is not None:
+            axes.imshow(values, cmap="viridis", vmin=0, vmax=high, alpha=0.6, extent=edges, interpolation="bilinear")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(shortened(name, 16), fontsize=size.text, parse_math=False)
+
+
+def _draw_classes(panel: "SubFigure", classes: Sequence[tuple[str, float]], size: "Size") -> None:
+    axes = panel.subplots()
+    places = range(len(classes))
+    bars = axes.barh(places, [100 * share for _, share in classes], color=palette.category(0))
+    axes.bar_label(bars, [f"{100 * share:.1f} %" for _, share in classes], padding=3, fontsize=0.9 * size.text)
+    axes.set_yticks(places, [shortened(name) for name, _ in classes], fontsize=size.text, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 118)  # room for the numbers
+    axes.set_xlabel("probability (%)", fontsize=size.text)
+    axes.set_xticks([0, 50, 100])
+    axes.tick_params(axis="x", labelsize=0.9 * size.text)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -84,7 +84,7 @@ def memory_chart(histories: dict[str, list[Metric]]) -> Chart:
 
 
 def rates_chart(metrics: Sequence[Metric]) -> Chart:
-    """The learning rate of every part of one run by iteration; a gap where a part is frozen."""
+    """The learning rate of every part of one run by iteration; a gap where a part is frozen. All lines differ."""
     steps = [m for m in metrics if m["event"] == "step" and "rates" in m]  # older runs have none
     phases = (last_metric(metrics, "start") or {}).get("phases", [])
     whole = sorted((phase["rates"] for phase in phases), key=len, reverse=True)  # all parts, from the stem to the head
@@ -96,8 +96,9 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
             part,
             [m["step"] for m in few],
             [m["rates"].get(part) or None for m in few],
-            palette.in_order(i, len(parts)),
+            palette.category(i),
             f"{part}<br>iteration %{{x}}<br>rate %{{y:.2g}}",
+            dash=(("solid", *DASHES)[i // len(palette.CATEGORIES) % (1 + len(DASHES))]),
         )
         for i, part in enumerate(parts)
     ]
@@ -109,6 +110,13 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
         shapes=_phase_lines({"": list(metrics)}, by_epoch=False),
         legend={"font": {"size": 11}, "y": 1, "yanchor": "top"},  # beside the plot: there are too many for a line
     )
+
+
+def kept_epoch(epochs: Sequence[Metric]) -> int:
+    """The epoch whose weights are kept, of a run's "epoch" metrics; 0 where there are none."""
+    said = [m["epoch"] for m in epochs if m.get("best")]  # which older runs do not say
+    first_best = max(epochs, key=lambda m: (m["validation_accuracy"], -m["epoch"]), default={"epoch": 0})
+    return int(said[-1] if said else first_best["epoch"])
 
 
 def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
@@ -131,10 +139,10 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
             traces.append(curve(xs=xs, ys=[m[key] for m in epochs], colour=colour, hover=hover, **options))
         if test:
             star = {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}}
-            what, kept = f"{name}, test", max((m["epoch"] for m in epochs if m.get("best")), default=max(xs, default=0))
+            what, kept = f"{name}, test", kept_epoch(epochs)
             traces.append(cloud(what, [kept], [test[-1]["accuracy"]], f"{what}<br>%{{y:.1%}}", marker=star, **one))
     return chart(
-        "Accuracy: — validation, ⋯ training, ★ test",
+        "Accuracy: — validation, ⋯ training, ★ test (epoch kept)",
         traces,
         {
             "title": "epoch",

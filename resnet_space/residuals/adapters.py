@@ -27,9 +27,7 @@ def additions(model: nn.Module, *, plain: bool = False) -> list[Addition]:
     """
     found = model.additions() if isinstance(model, Backbone) else foreign_additions(model)
     if found[0].plain and not plain:
-        raise NoResidualBlocksError(
-            "This is a plain network: its blocks have no shortcuts, so that F(x) is added to nothing."
-        )
+        raise NoResidualBlocksError("This is a plain network: its blocks have no shortcuts to add F(x) to.")
     return found
 
 

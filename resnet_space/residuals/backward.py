@@ -42,20 +42,21 @@ class Gradients:
 
 
 def gradients(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, contrast: bool = True
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, contrast: bool = True, plain: bool = False
 ) -> Iterator[Gradients]:
     """Measure batch by batch; each yield has all images so far. Stop whenever you like.
 
     Args:
         model: left as it was.
         batches: (images float [n, 3, H, W] already normalised, labels int64 [n]).
-        contrast: measure `branches` and `plain` too, at three times the cost; without it both are not numbers.
+        contrast: measure `branches` and `plain` too, at three times the cost; without it both are NaN.
+        plain: accept a plain network, which has no shortcuts to leave out: `contrast` must be false.
 
     Raises:
         NoResidualBlocksError: see `additions`.
         UserError: for no images, or labels that the model does not know.
     """
-    found = additions(model)
+    found = additions(model, plain=plain)
     measured: list[Tensor] = []  # of each batch: [4, B, n]
     for images, labels in labelled(batches):
         norm, alignment = _of_batch(model, found, images, labels, "whole")

@@ -155,7 +155,7 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 def _require_possible(model: nn.Module, lesion: Lesion) -> None:
     if lesion.kind == "swap":
         if len(lesion.blocks) != 2:
-            raise ValueError(f"A swap is of two blocks, and not of {len(lesion.blocks)}.")
+            raise ValueError(f"A swap needs two blocks, but {len(lesion.blocks)} are named.")
         known = [addition.block for addition in additions(model, plain=True)]
     else:
         known = _droppable(model)

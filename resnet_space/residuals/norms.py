@@ -60,7 +60,7 @@ class LayerResponses:
 
     Attributes:
         layers: L module names of the convolutions ("conv1", "layer1.0.conv1", ...), in forward order.
-        std: float64 [L], the standard deviation over all images, channels and places.
+        std: float64 [L], the standard deviation over all images, channels and positions.
     """
 
     layers: list[str]

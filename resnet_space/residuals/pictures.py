@@ -63,7 +63,7 @@ def block_pictures(model: nn.Module, image: Tensor, block: str, channel: int | N
     if block not in found:
         raise UserError(f"There is no block {block!r}: choose one of {', '.join(found)}.")
     if not found[block].maps:
-        raise UserError(f"{block} works on tokens, which are no pictures.")
+        raise UserError(f"{block} works on tokens, so it has no feature maps.")
     if len(image) != 1:
         raise ValueError(f"There are {len(image)} images, but only one has pictures.")
     seen: list[BlockPictures] = []

@@ -103,7 +103,7 @@ def labelled(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
         if not len(images):
             continue
         if bool((labels < 0).any()):
-            raise UserError("The model does not know the classes of these images: take images of its own classes.")
+            raise UserError("The network does not know the classes of these images: choose images of its classes.")
         any_images = True
         yield images, labels
     if not any_images:

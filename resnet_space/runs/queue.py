@@ -197,7 +197,7 @@ class Trainer:
     def stop(self, run: Run) -> None:
         """Remove a run from the queue, or ask its trainer to stop at its next step; its best weights are kept.
 
-        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it. it.
+        `advance` wakes and later kills a trainer that does not respond within `WAKE_SECONDS`, whoever started it.
 
         Raises:
             BusyError: if the system refuses.
@@ -230,6 +230,7 @@ class Trainer:
         exit_code = child.poll() if child else None
         if exit_code:
             exit_code = _first_exit_code(run) or exit_code
+        stopping = run.stop_requested()
         metrics = self.library.metrics(run)
         note = self.library.unreadable(run)
         if not place and not alive and (run.path / QUEUED).exists() and not run.is_queued:
@@ -240,7 +241,7 @@ class Trainer:
         status = status_of(
             metrics,
             alive=alive,
-            stopping=run.stop_requested(),
+            stopping=stopping or _has_stopped(run, metrics),
             exit_code=exit_code,
             last_log_line="" if exit_code is None else "".join(last_log_lines(run, 1)),
             place=place,
@@ -388,6 +389,17 @@ def _has_locked(folder: int) -> bool:
     except OSError:  # a file system without locks, such as some of networks: then one app alone is to use it
         pass
     return True
+
+
+def _has_stopped(run: Run, metrics: Sequence[Metric]) -> bool:
+    """Whether the trainer that was started last has written that it stopped: its process takes a while to end."""
+    last = metrics[-1] if metrics else {}
+    if last.get("status") != "stopped":
+        return False
+    try:
+        return float(last.get("time", 0)) + 0.1 >= (run.path / TRAINER).stat().st_mtime
+    except OSError:  # it has let the run go; the next one is noted as soon as it starts
+        return True
 
 
 def trainer_process(run: Run) -> psutil.Process | None:

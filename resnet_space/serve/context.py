@@ -21,6 +21,7 @@ from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_mo
 from resnet_space.hub.pull import pull_run
 from resnet_space.hub.push import push_run, who_am_i
 from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
+from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.datasets import Datasets
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_USERS = 1_000  # whose names are cached
 PRICES_SECONDS = 600.0  # for which the Hub's prices are cached
+LONGEST_NAME = 80  # letters of the name that a visitor of a public app gives a run
 AGAIN_SECONDS = 5.0  # until a failed step of the app's start is retried
 
 NOT_MADE_HERE = {*SHIPPED, *(pretrained.name for pretrained in PRETRAINED)}
@@ -118,6 +120,15 @@ class AppContext:
     def new_path(self, kind: str) -> Path:
         """The path of a new run. On a public app, its name is unguessable."""
         return self.library.root / self.library.free_name(kind, secret=self.public)
+
+    def named_path(self, name: str) -> Path:
+        """For a new run of this name; on a public app nobody can guess the rest of it. Raises UserError."""
+        require_name(name)
+        if self.public:
+            return self.new_path(name[:LONGEST_NAME])
+        if name in NOT_MADE_HERE or (self.library.root / name).exists():
+            raise UserError(f"A run named {name} already exists: choose another name.")
+        return self.library.root / name
 
     def delete_run(self, name: str, key: str | None) -> None:
         """Delete a visitor's run; a shared one is only removed from their view. A queued run is removed from the queue

@@ -24,8 +24,8 @@ def plain(reason: object) -> str:
 
 
 def refusal(reason: object) -> gr.Error:
-    """The exception to raise."""
-    return gr.Error(plain(reason), print_exception=False)
+    """The exception to raise. It says what to do, so the page shows it until it is closed."""
+    return gr.Error(plain(reason), duration=None, print_exception=False)
 
 
 def warn(sentence: object) -> None:

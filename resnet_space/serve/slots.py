@@ -25,6 +25,8 @@ Kind = Literal[
 
 WAIT_SECONDS = 30.0
 BUSY = "Too many {} are running at once: try again in a moment."
+# For display, where the id of a kind does not serve.
+_WORDS: Mapping[Kind, str] = {"pictures of blocks": "feature map views", "tests of maps": "heatmap tests"}
 
 
 class Width(NamedTuple):
@@ -70,11 +72,11 @@ class Slots:
         with self._changed:
             if self._running[kind] >= at_once:
                 if self._waiting[kind] >= waiting:
-                    raise UserError(BUSY.format(kind))
+                    raise _busy(kind)
                 self._waiting[kind] += 1
                 try:
                     if not self._changed.wait_for(lambda: self._running[kind] < at_once, self.wait_seconds):
-                        raise UserError(BUSY.format(kind))
+                        raise _busy(kind)
                 finally:
                     self._waiting[kind] -= 1
             self._running[kind] += 1
@@ -84,3 +86,7 @@ class Slots:
             with self._changed:
                 self._running[kind] -= 1
                 self._changed.notify_all()
+
+
+def _busy(kind: Kind) -> UserError:
+    return UserError(BUSY.format(_WORDS.get(kind, kind)))

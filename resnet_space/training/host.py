@@ -43,10 +43,11 @@ def hosting(run: Run, write_card: WriteCard) -> Iterator[Metric]:
                 _try_to(write_card, run)
         except Exception as error:
             end |= failure(error)
-        with suppress(OSError):  # only now: one that came while this host was starting counts too
-            run.withdraw_stop()
         with suppress(OSError):  # a full disk: the exit status and the log still tell
             run.append_metric(end | {"time": round(time.time(), 1)})
+        # Only now: one that came while this host was starting counts too, and whoever looks sees a stop or the end.
+        with suppress(OSError):
+            run.withdraw_stop()
 
 
 def _try_to(write_card: WriteCard, run: Run) -> None:

@@ -14,7 +14,7 @@ from resnet_space.training import distributed
 from resnet_space.training.objectives import Losses
 
 TELL_SECONDS = 0.5  # between two words on how much of a phase is done
-WORTH_SECONDS = 1.5  # of a phase, after which its pace tells when it ends
+WORTH_SECONDS = 4.0  # of a phase, after which its pace tells when it ends
 
 
 @dataclass

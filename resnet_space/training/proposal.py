@@ -45,6 +45,7 @@ class Proposal:
         seconds: until the test accuracy is there; None where this machine's speed was not measured yet.
         reason: the data, the training and its time, in a sentence.
         more: what a longer training would do, or where the time goes, in a sentence; "" where there is nothing to say.
+        time: how long it takes, in a clause.
     """
 
     start: str | None
@@ -55,6 +56,7 @@ class Proposal:
     seconds: float | None
     reason: str
     more: str = ""
+    time: str = ""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def propose(
         data: what it has.
         starts: the weights at hand, by the names of their runs, the best first.
         speeds: of this machine.
-        chosen: what is settled already, of `CHOICES`; a start of it has to be among `starts`.
+        chosen: what is settled already, of `CHOICES` and "epochs"; a start of it has to be among `starts`.
         most_epochs: that a training may have here.
 
     Raises:
@@ -96,11 +98,13 @@ def propose(
     work = _Work(data, model, speeds, new_cbam=new_cbam, most_epochs=most_epochs)
     strategy = chosen.get("strategy") or _best_strategy(work, start)
     settings = work.settings(strategy)
+    settings |= {"epochs": chosen["epochs"]} if "epochs" in chosen else {}
     seconds = work.seconds(strategy, settings["epochs"])
     training = _training_words(work.model, start, strategy, settings["epochs"])
-    reason = f"{_data_words(data)}: {training}; {_time_words(seconds, speeds)}."
+    time = _time_words(seconds, speeds)
+    reason = f"{_data_words(data)}: {training}. {time[0].upper()}{time[1:]}."
     more = _more_words(work, strategy, seconds)
-    return Proposal(start, work.model.architecture, cbam, strategy, settings, seconds, reason, more)
+    return Proposal(start, work.model.architecture, cbam, strategy, settings, seconds, reason, more, time)
 
 
 def settings_for(data: DatasetSummary, model: ModelConfig, strategy: str) -> dict[str, Any]:
@@ -213,15 +217,16 @@ def _training_words(model: ModelConfig, start: str | None, strategy: str, epochs
     if start is None:
         return f"{name} from random initialisation, {length}"
     if strategy == FROZEN:
-        return f"{name} frozen, a new head"
+        why = ", as its features already suit photographs" if model.input_size > SMALL_IMAGE else ""
+        return f"keep {name} frozen and fit a new head{why}"
     if strategy == SMALL:
-        return f"{name}, a new head first, then all of it for {epochs - 1} epochs"
-    return f"{name}, {STRATEGIES[strategy].summary}, {length}"
+        return f"fit a new head on {name}, then fine-tune all layers for {epochs - 1} epochs: small images train fast"
+    return f"{name} with the strategy {STRATEGIES[strategy].label}, {length}"
 
 
 def _time_words(seconds: float | None, speeds: Speeds) -> str:
     if seconds is None:
-        return "time not measured yet on this machine"
+        return "the speed of this machine is not measured yet"
     return f"about {rough_duration(seconds)} on this {'CPU' if speeds.device == CPU else 'GPU'}"
 
 
@@ -230,14 +235,16 @@ def _more_words(work: _Work, strategy: str, seconds: float | None) -> str:
         return ""
     words = []
     if seconds is not None and seconds > LONG_SECONDS:
-        words.append("Nearly all of it is one pass over the images, which is kept: a second training takes seconds.")
+        words.append(
+            "Most of this is one pass over the images. Its features are cached: a second training takes seconds."
+        )
     if work.model.input_size > SMALL_IMAGE:
         if sum(work.data.counts["train"]) < FEW_OF_A_CLASS * len(work.data.classes):
-            words.append("More photographs of each class gain more than more time.")
+            words.append("More photographs per class would help more than a longer training.")
     else:
         longer = work.seconds(SMALL, recipe(SMALL, "-").epochs)
         if longer is not None and longer > MOST_SECONDS:
-            words.append(f"About {rough_duration(longer)} would also fine-tune the network, which gains some points.")
+            words.append(f"Fine-tuning all layers would take about {rough_duration(longer)} and gain a few points.")
     return " ".join(words)
 
 

@@ -56,6 +56,7 @@ class Strategy:
         start: whether it is meant for trained weights ("needed"), for random ones ("none") or for both ("optional").
         settings: the values of TrainConfig's fields that it is meant to be used with.
         own_fields: the fields of TrainConfig that only it reads, each with a hint.
+        suits: what it is for, in a clause.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Strategy:
     start: Literal["needed", "optional", "none"]
     settings: Mapping[str, Any]
     own_fields: Mapping[str, str]
+    suits: str = ""
 
 
 STRATEGIES: dict[str, Strategy] = config.STRATEGIES
@@ -80,13 +82,16 @@ def register_strategy(
     start: Literal["needed", "optional", "none"] = "needed",
     settings: Mapping[str, Any] | None = None,
     own_fields: Mapping[str, str] | None = None,
+    suits: str = "",
 ) -> Callable[[Phases], Phases]:
     """Register the decorated function as the phases of a new `Strategy`. Raises ValueError if the id is taken."""
 
     def register(phases: Phases) -> Phases:
         if id in STRATEGIES:
             raise ValueError(f"A strategy {id!r} already exists.")
-        STRATEGIES[id] = Strategy(id, label or id, summary, source, phases, start, settings or {}, own_fields or {})
+        STRATEGIES[id] = Strategy(
+            id, label or id, summary, source, phases, start, settings or {}, own_fields or {}, suits
+        )
         return phases
 
     return register
@@ -157,7 +162,11 @@ _TUTORIAL = _ADAMW | {"head_lr": 1e-3, "backbone_lr": 1e-4}
 # Decorators are called from the last to the first.
 @register_strategy("scratch", "trains everything at once, from random initialisation", "tutorials", start="none")
 @register_strategy(
-    "full", "trains everything at once, at high learning rates", "the ImageNet recipe, shortened", start="optional"
+    "full",
+    "trains everything at once, at high learning rates",
+    "the ImageNet recipe, shortened",
+    start="optional",
+    suits="many images, or random initialisation",
 )
 def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     return [Phase(training.epochs, _everything(model, training.backbone_lr, training.head_lr))]
@@ -178,6 +187,7 @@ def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phas
         "crop_padding": 0,
         "flip": False,
     },
+    suits="photographs, few images, or little time",
 )
 def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     head = _only_head(training, model, new_cbam)
@@ -191,6 +201,7 @@ def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> l
     "Kumar et al. 2022, arXiv:2202.10054",
     # With the moving average 75.0 instead of 74.4 % on cifar10-mini (2 seeds).
     settings={"epochs": 10, "ema": 0.98},
+    suits="small images and a backbone that was pretrained on others",
 )
 def probe_then_fine_tune(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     later = _everything(model, training.backbone_lr, training.head_lr)
@@ -199,13 +210,25 @@ def probe_then_fine_tune(training: TrainConfig, model: ModelConfig, new_cbam: bo
     return [Phase(1, {HEAD: training.head_lr}, solved=True), Phase(training.epochs - 1, later)]
 
 
-@register_strategy("last-stage", "trains the last stage and the head", "tutorials", settings=_TUTORIAL)
+@register_strategy(
+    "last-stage",
+    "trains the last stage and the head",
+    "tutorials",
+    settings=_TUTORIAL,
+    suits="data that resembles what the backbone was pretrained on",
+)
 def last_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     last = dict.fromkeys(stage_names(model)[-1:], training.backbone_lr)
     return [Phase(training.epochs, last | _only_head(training, model, new_cbam))]
 
 
-@register_strategy("freeze-unfreeze", "trains the head for 5 epochs, then everything", "tutorials", settings=_TUTORIAL)
+@register_strategy(
+    "freeze-unfreeze",
+    "trains the head for 5 epochs, then everything",
+    "tutorials",
+    settings=_TUTORIAL,
+    suits="data that differs from what the backbone was pretrained on",
+)
 def freeze_unfreeze(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     frozen = min(5, training.epochs // 2)
     later = _everything(model, training.backbone_lr, training.backbone_lr)
@@ -217,6 +240,7 @@ def freeze_unfreeze(training: TrainConfig, model: ModelConfig, new_cbam: bool) -
     "trains head and CBAM, then also the last two stages, then everything at a tenth of the rate",
     "tutorials",
     settings=_TUTORIAL,
+    suits="long trainings of a network with CBAM",
 )
 def three_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     # Epochs 1-5, 6-20 and 21-50 in the tutorial.
@@ -238,6 +262,7 @@ def three_stage(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> li
     "tutorials",
     settings=_TUTORIAL | {"backbone_lr": 1e-5},
     own_fields={"layer_decay": "1 disables it"},
+    suits="few images: the backbone changes little",
 )
 def discriminative(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if training.layer_decay == 1:
@@ -252,6 +277,7 @@ def discriminative(training: TrainConfig, model: ModelConfig, new_cbam: bool) ->
     "trains the head for one epoch, then everything in one cycle, with rates that increase from stem to head",
     "fastai's fine_tune",
     settings=_ADAMW | {"head_lr": 2e-3, "backbone_lr": 1e-5, "schedule": "one-cycle", "warmup": 0.25},
+    suits="short trainings of all layers",
 )
 def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     frozen, head = int(training.epochs > 1), training.head_lr
@@ -268,6 +294,7 @@ def one_cycle(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list
     label="Attention only",
     # Where CBAM follows the last stage only, all before it runs once for images that are the same in every epoch.
     settings=_ADAMW | {"head_lr": 1e-2, "backbone_lr": 1e-4, "crop": "padded", "crop_padding": 0, "flip": False},
+    suits="measuring what CBAM adds to a fixed backbone",
 )
 def attention(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     if not model.added_parts:

@@ -37,20 +37,16 @@ def build_app(context: AppContext) -> gr.Blocks:
         names = gr.State(context.trained_names())  # of the runs that can predict
         known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
         settled = wire_subject(context, subject, visitor, names, known)
-        with gr.Tabs() as tabs:
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
                 finetune = build_finetune(context, app, subject, visitor, names, settled)
             with gr.Tab("Predict", id="predict") as predict_tab:
                 predict = build_predict(context, subject, predict_tab, visitor, names, settled)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
-                explore = build_explore(context, subject, visitor, names, settled)
+                explore = build_explore(context, subject, explore_tab, visitor, names, settled)
 
         def show(tab: str) -> Any:
             return lambda name, known: {tabs: gr.Tabs(selected=tab)} | subject.become(name, known)
-
-        def open_tab(request: gr.Request) -> Any:
-            asked = request.query_params.get("tab")
-            return gr.Tabs(selected=asked) if asked in opened else gr.skip()
 
         def learn_from(name: str, key: str | None) -> tuple[Any, Any, str]:
             choices = context.datasets.choices(key)
@@ -78,6 +74,5 @@ def build_app(context: AppContext) -> gr.Blocks:
         for name, event in (("predict", tried), ("predict", shown), ("explore", explored), ("finetune", learned)):
             event.then(None, js=f"() => resnetSpace.open('{name}')", **QUIET)
         # Not before: a tab that is opened without a picture chooses one.
-        arrived = predict.opened.then(open_tab, None, tabs, **QUIET)
-        arrived.then(None, js="resnetSpace.arrive", **QUIET)
+        predict.opened.then(None, js="resnetSpace.arrive", **QUIET)
     return app

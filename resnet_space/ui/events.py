@@ -4,7 +4,8 @@ Errors, rates and who asks are settled for all handlers at once (`serve.handlers
 says by `costly` that it takes the machine's time. It returns a dict by component; what is not in it stays as it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,30 @@ QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
 LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 # Each click counts: "always_last" would give the handler the first of several once more.
 EACH: dict[str, Any] = PRIVATE | {"trigger_mode": "multiple"}
+
+
+def cumulative(updates: Iterable[dict[Any, Any] | None], nothing: Any) -> Iterator[dict[Any, Any]]:
+    """What a generator yields, each time with all that it yielded before.
+
+    Gradio sends what has changed since the last yield. In the browser an update that is followed at once by one without
+    it is undone before it is shown: charts then do not appear. When the generator ends, Gradio sends the last one once
+    more.
+
+    Args:
+        updates: of components; None: what was yielded is outdated, and not to be sent once more.
+        nothing: an output that stays as it is where there are no updates: without any, Gradio would empty all outputs.
+    """
+    so_far: dict[Any, Any] = {}
+    for update in updates:
+        if update is None:
+            so_far = {}
+            continue
+        so_far |= update
+        # Copies, as Gradio takes values out of what it is given.
+        yield {component: copy(value) for component, value in so_far.items()}
+    if not so_far:
+        yield {nothing: gr.skip()}
+
 
 PROGRESS = gr.Progress()  # the default of a handler's argument: by it Gradio sees that the handler reports progress
 

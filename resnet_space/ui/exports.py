@@ -107,15 +107,12 @@ class Exports:
     file: gr.File
 
 
-def place_exports(
-    inputs: Sequence[Component], export: Callable[..., Export], *, figures: bool = True, visible: bool = True
-) -> Exports:
+def place_exports(inputs: Sequence[Component], export: Callable[..., Export], *, visible: bool = True) -> Exports:
     """Place the buttons; code is shown when it is asked for.
 
     Args:
         inputs: what says what is on the page.
         export: gives what there is for the inputs' values; it raises UserError where there is nothing yet.
-        figures: whether there are any, or a table alone.
         visible: whether there is something to export from the start.
     """
 
@@ -130,12 +127,11 @@ def place_exports(
 
     file = gr.File(visible="hidden", show_label=False)
     with gr.Row(elem_classes="exports", visible=visible) as row:
-        if figures:
-            sizes = [("Slide, 16:9", "slide"), ("Paper, one column", "paper")]
-            size = gr.Dropdown(sizes, value="slide", label="Figure for", min_width=150, scale=0)
-            for kind in FORMATS:
-                button = gr.Button(kind.upper(), size="sm", min_width=70, scale=0)
-                wire_download(button, partial(figure, kind), [size, *inputs], file)
+        sizes = [("Slide, 16:9", "slide"), ("Paper, one column", "paper")]
+        size = gr.Dropdown(sizes, value="slide", label="Figure for", min_width=150, scale=0)
+        for kind in FORMATS:
+            button = gr.Button(kind.upper(), size="sm", min_width=70, scale=0)
+            wire_download(button, partial(figure, kind), [size, *inputs], file)
         wire_download(gr.Button("Table as CSV", size="sm", min_width=110, scale=0), table, inputs, file)
         copy = gr.Button("Copy as Python", size="sm", min_width=130, scale=0)
     code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)

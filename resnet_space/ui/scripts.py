@@ -12,10 +12,11 @@ from starlette.routing import Route
 
 STATIC = Path(__file__).parent / "static"
 SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
-# Of components that need them: Gradio waits for these before it runs what a component has to run.
-SCRIPTS = "".join(f'<script src="{name}"></script>' for name in ("plotly.min.js", *SERVED))
+# Of components that need them: Gradio waits for these before it runs what a component has to run. Plotly's library is
+# not among them: page.js fetches it with the first chart.
+SCRIPTS = "".join(f'<script src="{name}"></script>' for name in SERVED)
 # Of the page: it is there before any component.
-HEAD = f"<script>{(STATIC / 'state.js').read_text(encoding='utf-8')}</script>"
+HEAD = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in ("state.js", "explore.js"))
 
 
 async def _script(request: Request) -> Response:

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
+from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
@@ -65,11 +66,14 @@ def wire_subject(
 
     def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
         linked = linked_run(context, request.query_params.get("run"))
-        trained = context.trained_names(key)
-        name = linked or next((name for name in context.finetuned_names(key) if name in trained), None)
-        if name is None:
-            return {subject.run: gr.update(choices=trained)}
-        return subject.become(name, trained)
+        made = context.finetuned_names(key)
+        runs = [run for run in context.runs(key) if run.has_weights]
+        own = [run for run in runs if run.name in made]
+        # A training from scratch that another one was compared with is not what the visitor is after.
+        after = [run for run in own if run.config.training.start or counterpart(run, own) is None]
+        name = linked or next((run.name for run in after), None)
+        trained = [run.name for run in runs]
+        return subject.become(name, trained) if name else {subject.run: gr.update(choices=trained)}
 
     def on_names(known: Sequence[str], name: str | None) -> Any:
         return gr.update(choices=[*dict.fromkeys([*known, *([name] if name else [])])])
@@ -80,6 +84,21 @@ def wire_subject(
     for event in (opened.then, subject.run.change):
         event(None, subject.run, None, js=SHOW, **QUIET)
     return opened
+
+
+def counterpart(run: Run, others: Sequence[Run]) -> Run | None:
+    """The first of the others that was trained as this one, but for its start: from random weights, or from trained."""
+    scratch = run.config.training.start is None
+    return next((o for o in others if (o.config.training.start is None) != scratch and _same_but_start(run, o)), None)
+
+
+def _same_but_start(run: Run, other: Run) -> bool:
+    return run.config.model == other.config.model and _budget(run) == _budget(other)
+
+
+def _budget(run: Run) -> tuple[object, ...]:
+    training = run.config.training
+    return training.dataset, training.total_epochs, training.batch_size
 
 
 def linked_run(context: AppContext, asked: str | None) -> str | None:

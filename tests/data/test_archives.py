@@ -1306,8 +1306,8 @@ def test_links_that_leave_the_folder_are_not_followed(workplace: Workplace, sour
 def test_a_folder_has_the_same_limits(workplace: Workplace, source: Path) -> None:
     for limits, message in (
         (ImportLimits(members=3), "more than 3 files"),
-        (ImportLimits(images=3), "more than the 3 images"),
-        (ImportLimits(total_bytes=100), "more than the 100 bytes"),
+        (ImportLimits(images=3), "more than 3 images, the maximum"),
+        (ImportLimits(total_bytes=100), "more than 100 bytes, the maximum"),
     ):
         with pytest.raises(UserError, match=message):
             workplace.run_folder(source, limits=limits)

@@ -79,7 +79,7 @@ def test_the_true_map_scores_almost_the_best_that_is_possible(planted: dict[str,
 
 def test_the_words_say_when_a_map_is_no_better_than_chance(planted: dict[str, Evidence]) -> None:
     assert planted["true"].verdict == "better"
-    assert planted["true"].words.startswith("Better than chance")
+    assert planted["true"].words.startswith("Faithful for this picture")
     assert "3 of 3" in planted["true"].words
     assert planted["inverted"].words.startswith("Misleading")
     unknowing = next(found for name, found in planted.items() if " " in name and found.verdict == "chance")
@@ -89,12 +89,24 @@ def test_the_words_say_when_a_map_is_no_better_than_chance(planted: dict[str, Ev
     assert f"{road.value:.2f}" in road.words
 
 
+def test_maps_of_two_classes_are_judged_together_as_each_alone() -> None:
+    maps = {"patch": true_map(), "rest": 1 - true_map()}
+    together = evidence(Planted(), planted_image(), {"patch": 0, "rest": 1}, maps)
+    for name, index in (("patch", 0), ("rest", 1)):
+        alone = evidence(Planted(), planted_image(), index, maps)[name]
+        assert together[name].class_index == index
+        assert together[name].start == pytest.approx(alone.start)
+        for measure in MEASURES:
+            assert together[name].measures[measure].value == pytest.approx(alone.measures[measure].value)
+            assert together[name].measures[measure].random == pytest.approx(alone.measures[measure].random)
+
+
 def test_a_blob_in_the_centre_that_does_as_well_is_mentioned() -> None:
     random = tuple(i / 100 for i in range(19))
     measures = {name: Measure(name, 0.5, random, 0.6) for name in ("insertion", "road")}
     measures["deletion"] = Measure("deletion", 0.5, tuple(0.6 + r for r in random), 0.4)
     found = Evidence(0, 0.9, measures, (0, 1), (0, 1), (1, 0))
-    assert found.words.endswith("But a plain blob in the centre does as well.")
+    assert found.words.endswith("However, a blob in the centre does equally well.")
 
 
 def small_network() -> nn.Module:

@@ -73,10 +73,10 @@ def test_the_words_say_what_the_number_means() -> None:
     learned = SanityCheck("grad-cam", PARTS, (0.4, 0.3, 0.2, 0.1, 0.08), 16)
     assert learned.passed
     assert "0.08" in learned.words
-    assert "depend on what was learned" in learned.words
+    assert "depend on what the model learned" in learned.words
     edges = SanityCheck(GATES, PARTS, (1.0, 0.9, 0.9, 0.8, 0.71), 16)
     assert not edges.passed
-    assert "show the picture more than the model" in edges.words
+    assert "show the picture, not the model" in edges.words
     assert "the same for every class" in edges.words
 
 

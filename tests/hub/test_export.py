@@ -106,7 +106,12 @@ def pytorchs(run: Run, batch: np.ndarray) -> np.ndarray:
 # What the file computes
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = ("CIFAR stem", "ImageNet stem", "bottlenecks")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in MODELS]
+)
 def test_it_gives_pytorchs_logits_for_any_number_of_images(exported, name: str) -> None:
     run, export = exported(name)
     runtime = session(export.path)

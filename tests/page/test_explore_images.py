@@ -13,7 +13,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, open_dat
 from resnet_space.residuals import balanced
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore import images as images_module
-from resnet_space.ui.explore.images import Images, image_set, images_from
+from resnet_space.ui.explore.images import Images, dataset_images, image_set, images_from
 from tests.conftest import WriteSplit
 from tests.trainings import png
 
@@ -82,3 +82,10 @@ def test_pictures_are_kept_at_the_size_that_is_used(damaged: list[int], tmp_path
 @pytest.mark.parametrize("source", ["test images of grey", "test:grey"])
 def test_a_program_names_the_images_in_words_or_by_ids(source: str, damaged: list[int], tmp_path: Path) -> None:
     assert images_from(AppContext(tmp_path / "runs"), source, 2, None) == Images("grey", "test", 2)
+
+
+def test_of_a_split_with_fewer_images_all_are_measured(damaged: list[int], tmp_path: Path) -> None:
+    context = AppContext(tmp_path / "runs")
+    assert dataset_images(context, None, "grey", "train", 64) == Images("grey", "train", 2)
+    with pytest.raises(UserError, match=r"must be a whole number from 1 to 10,000\.$"):
+        dataset_images(context, None, "grey", "train", 10_001)

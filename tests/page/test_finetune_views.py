@@ -247,7 +247,7 @@ def test_of_more_classes_than_fit_the_largest_and_the_smallest_are_shown() -> No
     half = MOST_CLASSES // 2
     largest = [f"class {i}" for i in range(MOST_CLASSES + 11, MOST_CLASSES + 11 - half, -1)]
     assert names == largest + [f"class {i}" for i in range(half - 1, -1, -1)]
-    assert "; 12 between them are not shown." in page.root.text
+    assert "; the 12 in between are not shown." in page.root.text
     page = shown(MOST_CLASSES)
     assert len(bars(page)) == MOST_CLASSES
     assert "not shown" not in page.root.text
@@ -256,24 +256,27 @@ def test_of_more_classes_than_fit_the_largest_and_the_smallest_are_shown() -> No
 @pytest.mark.parametrize(
     ("others", "said", "unsaid"),
     [
-        ({}, ["40 train images", "fifth", "25% of the training images choose", "the test images judge"], []),
-        ({"test": [5, 6]}, ["40 train, 11 test images", "25%", "the test images judge"], ["fifth"]),
-        ({"validation": [5, 6]}, ["25%", "the validation images judge"], ["fifth"]),
-        ({"validation": [1, 2], "test": [3, 4]}, ["3 validation, 7 test", "the test images judge"], ["fifth", "%"]),
+        ({}, ["40 training images", "fifth", "25 % of the training images are held out", "The test images are"], []),
+        ({"test": [5, 6]}, ["40 training + 11 test images", "25 %", "The test images are"], ["fifth"]),
+        ({"validation": [5, 6]}, ["25 %", "The validation images are evaluated once"], ["fifth"]),
+        ({"validation": [1, 2], "test": [3, 4]}, ["3 validation + 7 test", "The test images are"], ["fifth", "%"]),
     ],
 )
 def test_it_is_told_what_learns_what_chooses_and_what_judges(
     others: dict[str, list[int]], said: list[str], unsaid: list[str]
 ) -> None:
-    text = Page(data_html(a_summary(**others), AS_THEY_ARE)).of("p")[0].text
-    text = text.replace("The ", "the ")
-    assert text.startswith("pets: 2 classes; ")
-    assert all(words in text for words in (*said, "about 20 pixels"))
+    page = Page(data_html(a_summary(**others), AS_THEY_ARE))
+    text = page.root.text
+    assert page.of("p")[0].text.startswith("pets: 2 classes, 40 training")
+    assert all(words in text for words in (*said, "20 pixels on their short side"))
+    assert "random" not in text  # neither cropped nor flipped
     assert not any(words in text for words in unsaid)
 
 
 def test_the_share_without_a_configuration_is_a_configurations_default() -> None:
-    assert f"{TrainConfig(dataset='-').validation_fraction:.0%} of" in Page(data_html(a_summary(), None)).root.text
+    assert (
+        f"{100 * TrainConfig(dataset='-').validation_fraction:.0f} % of" in Page(data_html(a_summary(), None)).root.text
+    )
 
 
 def test_the_samples_are_shown_as_they_are_with_their_classes() -> None:
@@ -331,7 +334,8 @@ def test_names_are_never_markup() -> None:
     summary = a_summary(classes, [3] + [2] * 41, name=EVIL)
     config = RunConfig(replace(RESNET20, classes=classes, image_size=8), TrainConfig(dataset=EVIL))
     page = Page(data_html(summary, config))
-    assert {element.tag for element in page.elements} == {"div", "p", "b", "figure", "img", "figcaption"}
+    used = {"div", "p", "b", "figure", "img", "figcaption", "details", "summary"}
+    assert {element.tag for element in page.elements} == used
     assert all(set(element.attributes) == {"src", "alt"} for element in page.of("img"))
     assert page.of("p")[0].text.startswith(f"{EVIL}: 42 classes")
     assert bars(page)[0][0] == EVIL
@@ -402,7 +406,7 @@ def a_report(**changed: Any) -> ImportReport:
 
 def test_an_imports_report_tells_how_many_images_of_which_classes() -> None:
     page = Page(report_html("pets", a_report()))
-    assert page.root.text == "pets is ready: 1,245 images of 2 classes (1,234 train, 11 test)."
+    assert page.root.text == "pets is ready: 1,245 images in 2 classes (1,234 train, 11 test)."
 
 
 @pytest.mark.parametrize(
@@ -441,7 +445,11 @@ def test_only_what_was_offered_can_be_chosen_otherwise() -> None:
     assert other_choices(a_report()) == []
     report = a_report(choices={"folders": ["merge", "keep"], "label_column": [EVIL]})
     offered = other_choices(report)
-    assert [words for words, _ in offered] == ["equal folders: merge", "equal folders: keep", f"label column: {EVIL}"]
+    assert [words for words, _ in offered] == [
+        "repeated folders: merge",
+        "repeated folders: keep",
+        f"label column: {EVIL}",
+    ]
     assert [chosen_otherwise(value) for _, value in offered] == [
         {"folders": "merge"},
         {"folders": "keep"},
@@ -449,7 +457,7 @@ def test_only_what_was_offered_can_be_chosen_otherwise() -> None:
     ]
     assert chosen_otherwise(None) == {}
     for wrong in ("{", "[1]", '{"limits": 1}', '{"folders": ["keep"]}'):
-        with pytest.raises(UserError, match="cannot be chosen: take one of the list"):
+        with pytest.raises(UserError, match="is not an option: choose one from the list"):
             chosen_otherwise(wrong)
 
 

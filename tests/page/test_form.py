@@ -150,9 +150,10 @@ def ask(
     architecture: str = "resnet20",
     cbam: str = "",
     key: Any = None,
+    name: str = "",
     **settings: Any,
 ):
-    return Request(start, dataset, architecture, cbam, settings, key)
+    return Request(start, dataset, architecture, cbam, settings, key, name)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -161,6 +162,27 @@ def digests(folder: Path) -> dict[str, str]:
         for file in folder.rglob("*")
         if file.is_file()
     }
+
+
+# The name
+
+
+def test_a_run_has_the_name_that_was_asked_for_or_the_next_of_its_kind(context: AppContext) -> None:
+    assert [create_run(context, ask(name=name)).name for name in ("", "my-cats", "")] == [
+        "fine-tune-1",
+        "my-cats",
+        "fine-tune-2",
+    ]
+    for name, why in (
+        ("my-cats", "^A run named my-cats already exists: choose another name"),
+        (BACKBONE, "already"),
+        ("../up", "is not a valid run name"),
+        ("two words", "is not a valid run name: use"),
+    ):
+        with pytest.raises(UserError, match=why):
+            create_run(context, ask(name=name))
+    public = AppContext(context.library.root, public=True)
+    assert re.fullmatch(r"my-cats-[0-9a-f]{10}", public.named_path("my-cats").name)  # nobody can guess it
 
 
 # The model
@@ -249,7 +271,7 @@ def test_a_starts_own_cbam_stays_and_is_not_new(context: AppContext) -> None:
 
 @pytest.mark.parametrize("cbam", ["none", "block"])
 def test_the_cbam_that_a_start_was_trained_with_cannot_be_changed(context: AppContext, cbam: str) -> None:
-    with pytest.raises(UserError, match=f"^gated has CBAM already, .*'{AS_IT_IS}'\\.$"):
+    with pytest.raises(UserError, match=f"^gated already has CBAM .*'{AS_IT_IS}'\\.$"):
         requested_config(context, ask("gated", cbam=cbam))
 
 
@@ -333,18 +355,18 @@ def test_whole_numbers_may_come_as_floats(context: AppContext) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"epochs": 2.5}, "The number of epochs is 2.5, "),
-        ({"epochs": math.nan}, "The number of epochs is nan, "),
-        ({"epochs": None}, "The number of epochs is None, "),
-        ({"batch_size": math.inf}, "The batch size is inf, "),
-        ({"head_lr": "high"}, "The head's learning rate is 'high', "),
-        ({"image_size": 4}, "The image size is 4, "),
-        ({"image_size": 32.5}, "The image size is 32.5, "),
-        ({"image_size": None}, "The image size is None, "),
-        ({"image_size": "large"}, "The image size is 'large', "),
+        ({"epochs": 2.5}, "The number of epochs must be … not 2.5."),
+        ({"epochs": math.nan}, "The number of epochs must be … not nan."),
+        ({"epochs": None}, "The number of epochs must be … not None."),
+        ({"batch_size": math.inf}, "The batch size must be … not inf."),
+        ({"head_lr": "high"}, "The head's learning rate must be … not 'high'."),
+        ({"image_size": 4}, "The image size must be … not 4."),
+        ({"image_size": 32.5}, "The image size must be … not 32.5."),
+        ({"image_size": None}, "The image size must be … not None."),
+        ({"image_size": "large"}, "The image size must be … not 'large'."),
         ({"strategy": "magic"}, "The strategy must be one of "),
         ({"strategy": "scratch"}, "The strategy 'scratch' trains from random weights, not from plain: "),
-        ({"flip": 1.0}, "Flip is 1, "),
+        ({"flip": 1.0}, "Flip must be … not 1."),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(
@@ -352,7 +374,9 @@ def test_a_value_that_is_not_allowed_is_refused_with_what_is(
 ) -> None:
     with pytest.raises(UserError) as caught:
         requested_config(context, ask("plain", **settings))
-    assert str(caught.value).startswith(words)
+    start, _, end = words.partition("…")
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith(end)
 
 
 @pytest.mark.parametrize("name", ["magic", "dataset", "dataset_revision", "start", "precision", "stem", "classes"])
@@ -364,15 +388,15 @@ def test_a_setting_that_the_form_does_not_have_is_refused_by_its_name(context: A
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
-        (ask("gone"), UserError, "There is no run named gone any more: "),
+        (ask("gone"), UserError, "There is no run named gone, or it has been deleted: "),
         (ask(""), UserError, "Choose a run first."),
-        (ask(None), UserError, "There is no run named None any more: "),
+        (ask(None), UserError, "There is no run named None, or it has been deleted: "),
         (ask("../plain"), UserError, "Choose a run first."),
         (ask(dataset="gone"), UserError, "There is no dataset named 'gone': "),
         (ask(dataset=""), UserError, "There is no dataset named '': "),
         (ask(dataset=None), UserError, "There is no dataset named '': "),
         (ask(RANDOM, architecture="vgg"), UserError, "The architecture must be one of "),
-        (ask(RANDOM, cbam="everywhere"), UserError, "CBAM's place is 'everywhere', "),
+        (ask(RANDOM, cbam="everywhere"), UserError, "The CBAM option must be one of "),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_sentence(
@@ -685,7 +709,7 @@ def ended(run: Run, status: str, **more: str) -> Run:
     [
         (Status("new"), "Train it", None, False),
         (Status("stopped"), "Resume", None, True),
-        (Status("finished"), "Train on", None, True),
+        (Status("finished"), "Train longer", None, True),
         (Status("failed", "Killed."), "Resume", None, False),
         (Status("failed", "", "memory"), "Retry with batch size 32", {"batch_size": 32}, False),
         (
@@ -736,9 +760,9 @@ def test_a_stopped_run_goes_on_as_it_was_or_for_longer(context: AppContext, star
 def test_a_finished_run_goes_on_only_for_longer(context: AppContext, started: list[tuple[str, bool]]) -> None:
     run = ended(create_run(context, ask(epochs=4)), "finished")
     for epochs in (0, None, "many", -1):
-        with pytest.raises(UserError, match="say how many more, at least 1"):
+        with pytest.raises(UserError, match="enter how many more to train, at least 1"):
             go_on(context, run.name, None, epochs)
-    with pytest.raises(UserError, match=r"^The number of added epochs must be .*, not 5000\\."):
+    with pytest.raises(UserError, match=r"^The number of added epochs must be .*, not 5000\."):
         go_on(context, run.name, None, 5000)
     assert context.library.open(run.name).config == run.config
     assert started == []
@@ -812,7 +836,7 @@ def test_a_stranger_neither_sees_nor_learns_from_anothers_pictures_nor_is_told_t
 @pytest.mark.parametrize("key", [5, "\ud800", "half \ufffd", ["key"], "k" * 201, {"key": 1}])
 def test_a_key_by_which_nobody_could_be_known_is_refused_before_anything_is_made(public: AppContext, key: Any) -> None:
     before = sorted(public.library.root.iterdir())
-    with pytest.raises(UserError, match="The key must be a text of 1 to 200 letters"):
+    with pytest.raises(UserError, match="The key must be a text of 1 to 200 characters"):
         start_training(public, lambda: create_run(public, ask(epochs=2, dataset="cifar10-mini")), key)
     assert sorted(public.library.root.iterdir()) == before
 

@@ -29,6 +29,7 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_split
 from resnet_space.data.summary import summarise
+from resnet_space.explain.saliency import METHODS
 from resnet_space.inference import Classifier, Prediction
 from resnet_space.runs import PHOTO_BACKBONE, Run
 from resnet_space.training.evaluation import confusion_matrix, summary
@@ -44,17 +45,17 @@ from resnet_space.ui.predict.batch import (
     table_rows,
 )
 from resnet_space.ui.predict.choice import Choice, choose
-from resnet_space.ui.predict.evidence import evidence_value
+from resnet_space.ui.predict.evidence import Judged, evidence_value
 from resnet_space.ui.predict.examples import (
     PHOTOGRAPHS,
-    example_file,
-    example_of,
     examples,
     examples_html,
     photo_credits,
 )
+from resnet_space.ui.predict.gates import HEIGHT, bars, channel_html, gates_html, program_html
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import HEIGHT, bars, channel_html, class_maps_html, gates_html, program_html
+from resnet_space.ui.predict.maps import by_magnitude, class_maps_html
+from resnet_space.ui.predict.wanted import Wanted
 from tests.networks import alive
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
@@ -95,26 +96,27 @@ def test_nothing_is_certain_by_rounding(probability: float, words: str) -> None:
 
 
 def test_every_top_class_is_a_button_and_names_stay_text(look: Look) -> None:
-    html = answers_html([look], Choice("a-run", is_visitors=True), "cat")
+    html = answers_html([look], Choice("a-run", is_visitors=True), Wanted(example="cat"))
     assert [int(i) for i in re.findall(r'<button type="button" data-class="(\d)"', html)] == look.prediction.indices
     assert html.count('aria-pressed="true"') == 1
     assert 'data-run="a-run"' in html
     assert 'data-example="cat"' in html
     assert 'data-with=""' in html
     assert "<img" not in html
-    assert "short side resized to 32 px, centre cropped to 24 x 24" in html.replace("Short", "short")
+    assert "short side resized to 32 px, centre cropped to 24 x 24" in html
+    assert "labelled" not in html  # nobody knows its label
 
 
 def test_an_unusual_picture_gets_no_confident_label_but_a_warning(look: Look) -> None:
     known = vars(look.prediction) | {"calibrated": True}
     one = Choice("a-run", is_visitors=False)
-    usual = answers_html([replace(look, prediction=Prediction(**known))], one, None)
+    usual = answers_html([replace(look, prediction=Prediction(**known))], one, Wanted())
     assert "caution" not in usual
     assert "doubtful" not in usual
     assert 'data-run=""' in usual  # it was not chosen
     strange = replace(look, prediction=Prediction(**known | {"ood_score": 2.5}))
-    html = answers_html([strange], one, None)
-    assert "No answer to rely on" in html
+    html = answers_html([strange], one, Wanted())
+    assert "No reliable answer" in html
     assert "doubtful" in html
     assert "unlike the training images" in html
     assert "unlike the training images" in program_html(strange)
@@ -124,18 +126,30 @@ def test_every_warning_is_told_to_readers_and_programs(look: Look) -> None:
     told = vars(look.prediction) | {"calibrated": False, "ood_score": 1.2, "note": "Of its 5 bands <b>"}
     warned = replace(look, prediction=Prediction(**told))
     assert len(warned.prediction.warnings) == 3
-    for html in (answers_html([warned], Choice("a-run", is_visitors=False), None), program_html(warned)):
+    for html in (answers_html([warned], Choice("a-run", is_visitors=False), Wanted()), program_html(warned)):
         assert re.findall(r'<p class="caution">(.*?)</p>', html) == [escape(w) for w in warned.prediction.warnings]
 
 
-def test_the_run_that_is_one_click_away_is_the_choice_of_the_size_or_a_choice_of_its_own(look: Look) -> None:
+def test_another_run_is_one_click_away_and_the_answer_says_why_this_one_answers(look: Look) -> None:
     def offered(choice: Choice) -> list[tuple[str, str]]:
-        html = answers_html([look, look], choice, None)
-        return re.findall(r'data-choose="([^"]*)">Ask <b>([^<]+)</b> instead', html)
+        html = answers_html([look, look], choice, Wanted())
+        assert ("unless you choose a run" in html) == (not choice.is_visitors)
+        return re.findall(r'data-choose="([^"]*)">Answer with <b>([^<]+)</b> instead', html)
 
-    assert offered(Choice("a-run", False, "cbam", instead_is_fitting=False)) == [("cbam", "cbam")]
-    assert offered(Choice("a-run", True, "photos", instead_is_fitting=True)) == [("", "photos")]
+    assert offered(Choice("a-run", False, "cbam")) == [("cbam", "cbam")]
+    assert offered(Choice("a-run", True, "photos")) == [("photos", "photos")]
     assert offered(Choice("a-run", True)) == []
+
+
+def test_where_the_label_is_known_it_stands_beside_the_prediction(look: Look) -> None:
+    said, other = look.prediction.classes[0], look.prediction.classes[1]
+    choice = Choice("a-run", is_visitors=False)
+    right, wrong, unknown = (answers_html([look], choice, Wanted(), label) for label in (said, other, "<cow>"))
+    assert f"labelled <b>{escape(said)}</b> · model says <b>{escape(said)}</b>" in right
+    assert 'class="truth right"' in right
+    assert f"labelled <b>{escape(other)}</b> · model says <b>{escape(said)}</b>" in wrong
+    assert 'class="truth wrong"' in wrong
+    assert "Labelled <b>&lt;cow&gt;</b>, which is not a class of this run" in unknown
 
 
 # Who answers
@@ -161,8 +175,7 @@ def test_a_photograph_is_answered_by_the_photograph_model_unless_a_run_was_chose
     found = choose(short_side, chosen, "small", "photo")
     assert (found.name, found.is_visitors, found.instead) == (name, bool(chosen), instead)
     if found.instead:
-        back = choose(short_side, None if found.instead_is_fitting else found.instead, "small", "photo")
-        assert back.name == found.instead  # the click leads there
+        assert choose(short_side, found.instead, "small", "photo").name == found.instead  # the click leads there
 
 
 def test_without_the_photograph_model_the_default_answers_and_without_any_run_a_sentence() -> None:
@@ -170,7 +183,7 @@ def test_without_the_photograph_model_the_default_answers_and_without_any_run_a_
     assert choose(32, None, None, "photo").name == "photo"
     with pytest.raises(UserError, match="There is no trained run here yet"):
         choose(32, None, None, None)
-    assert choose(32, "mine", None, None) == Choice("mine", is_visitors=True, instead_is_fitting=True)
+    assert choose(32, "mine", None, None) == Choice("mine", is_visitors=True, is_small=True)
 
 
 # Maps
@@ -189,7 +202,9 @@ def test_each_top_class_has_a_map_of_each_method_and_both_files(look: Look) -> N
     html = class_maps_html([look])
     rows = html.split('<div class="why"')[1:]
     assert [int(re.search(r'data-class="(\d)"', row)[1]) for row in rows] == look.prediction.indices  # type: ignore[index]
-    assert [" hidden>" in row for row in rows] == [False, False, True, True, True]
+    assert [bool(re.match(r"[^>]* hidden>", row)) for row in rows] == [False, False, True, True, True]
+    assert re.findall(r'<input type="radio" name="method" value="([^"]+)"', html) == list(METHODS)
+    assert html.count("Test whether these heatmaps are faithful") == 1
     for row in rows:
         assert row.count("<figure>") == 2 == row.count('.npy"') == row.count('class="png"')
     assert HOSTILE not in html
@@ -231,17 +246,22 @@ def test_a_channel_is_shown_as_its_feature_map(with_cbam: Look) -> None:
 
 def test_the_class_maps_of_two_runs_have_a_scale_each(with_cbam: Look, look: Look) -> None:
     scales = re.findall(
-        r"<span>Grad-CAM</span><span>0.00</span>.*?<span>([\d.]+)</span>", class_maps_html([with_cbam, look])
+        r"<span>Grad-CAM</span><span>0</span>.*?<span>([\d.e-]+)</span></div>", class_maps_html([with_cbam, look])
     )
-    assert scales == [f"{one.class_maps['grad-cam'].raw.max():.2f}" for one in (with_cbam, look)]
+    assert scales == [f"{one.class_maps['grad-cam'].raw.max():.3g}" for one in (with_cbam, look)]
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "0"), (0.00341, "0.00341"), (0.4426, "0.443"), (52.61, "52.6")])
+def test_a_scale_is_written_by_its_magnitude(value: float, words: str) -> None:
+    assert by_magnitude(value) == words
 
 
 def test_two_runs_share_the_scale_of_their_gates(with_cbam: Look, look: Look) -> None:
     html = gates_html([with_cbam, look])
     gates = [g for one in (with_cbam, look) for g in one.prediction.attention.spatial.values()]
     low, high = min(float(g.min()) for g in gates), max(float(g.max()) for g in gates)
-    scale = re.findall(r'class="scale"><span>gate</span><span>([\d.]+)</span>.*?<span>([\d.]+)</span>', html)
-    assert scale == [(f"{low:.2f}", f"{high:.2f}")]
+    scale = re.findall(r'class="scale"><span>gate</span><span>([\d.e-]+)</span>.*?<span>([\d.]+)</span>', html)
+    assert scale == [(f"{low:.3g}", f"{high:.3g}")]
     assert ("a-run has no CBAM" in html) == (not look.prediction.attention.spatial)
 
 
@@ -273,15 +293,10 @@ def test_the_chart_of_evidence_has_each_measure_with_what_knows_nothing() -> Non
 # Examples
 
 
-def test_an_example_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+def test_the_examples_have_a_name_each() -> None:
     names = list(examples())
     assert names[3] == "cat"
     assert len(names) == 10 + len(list(PHOTOGRAPHS.glob("*.jpg"))) >= 15  # no two of a name
-    assert Path(example_file("../../etc/passwd")).stem == "cat"
-    assert [example_of({"path": example_file(name)}) for name in ("dog", "espresso")] == ["dog", "espresso"]
-    (tmp_path / "dog.jpg").write_bytes(b"somebody's own")
-    assert example_of({"path": str(tmp_path / "dog.jpg")}) is None
-    assert example_of(None) is None
 
 
 def test_every_example_photograph_has_its_credit_and_is_large_enough_for_the_photograph_model() -> None:
@@ -323,7 +338,7 @@ def test_the_photograph_model_knows_the_example_photographs_and_has_class_maps_b
     assert f"{PHOTO_BACKBONE} has no CBAM, so it has no gates." in gates_html([seen])
     assert "<figure" not in gates_html([seen])
     with pytest.raises(UserError, match="has no CBAM, so it has no gates to test"):
-        evidence_value(seen, "gates", seen.prediction.indices[0], lambda _: None)
+        evidence_value(seen, Judged("gates", (seen.prediction.indices[0],)), lambda _: None)
 
 
 # Many pictures
@@ -386,6 +401,7 @@ def test_a_table_of_hostile_names_is_harmless_as_csv_and_has_all_that_was_said(t
     assert row[3::2][:5] == list(rows[0].classes)
     assert row[4::2][:5] == pytest.approx([100 * p for p in rows[0].probabilities], abs=0.01)
     text = Path(csv_file("a run/predictions", table_columns(5), table_rows(rows))).read_text(encoding="utf-8")
+    assert text.startswith("file,label,correct,predicted,probability %,predicted 2,probability % 2,")
     assert len(text.splitlines()[0].split(",")) == len(row)
     assert "'=1+1.png" in text
     assert not re.search(r"(^|,)=", text)

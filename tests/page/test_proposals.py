@@ -128,5 +128,5 @@ def test_what_a_visitor_has_set_is_what_is_not_as_it_was_proposed_last() -> None
 def test_the_recommendation_is_text() -> None:
     proposal = Proposal(None, "resnet20", "", "full", {}, None, "<b>2</b> classes.", "More & more.")
     assert recommendation_html(proposal) == (
-        '<p class="recommended"><b>Recommended:</b> &lt;b&gt;2&lt;/b&gt; classes. More &amp; more.</p>'
+        '<p class="recommended">&lt;b&gt;2&lt;/b&gt; classes. <span class="subdued">More &amp; more.</span></p>'
     )

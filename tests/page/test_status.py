@@ -12,14 +12,18 @@ from resnet_space.plots import palette
 from resnet_space.runs import Doing, Metric, Run
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import plan, recipe
+from resnet_space.ui import reports
+from resnet_space.ui.finetune import comparison
 from resnet_space.ui.finetune import status as page
 
 CONFIG = RunConfig(
     ModelConfig("resnet20", ("cat", "dog"), options={"cbam": "stage"}),
     TrainConfig(dataset="cifar10-mini", start="a-start", epochs=10),
 )
+Row = tuple[Run, Status, list[Metric]]
 SCRATCH = replace(CONFIG, training=replace(CONFIG.training, start=None))
 START: Metric = {"event": "start", "device": "cpu", "epochs": 10, "steps_per_epoch": 20, "seconds": 0.0}
+START |= {"validation_images": 200}
 
 
 def a_run(name: str = "a-run", config: RunConfig = CONFIG) -> Run:
@@ -115,7 +119,7 @@ def test_beside_its_steps_a_training_names_what_it_does_and_how_much_of_it_is_do
     text = shown(status, metrics).text
     assert "3 of 40 images · about 12 s left" in text
     assert "images/s" not in text
-    assert ("Meanwhile the heatmaps are checked" in text) == ("50.0%" in text) == tested
+    assert ("Now checking heatmaps." in text) == ("50.0 %" in text) == tested
 
 
 def test_a_solved_head_says_nothing_of_the_pace_of_what_follows() -> None:
@@ -173,9 +177,7 @@ def test_a_finished_run_tells_its_accuracy_and_how_long_it_took(split: str, word
     metrics = [START, step(200, 40.0), *(epoch(i) for i in range(1, 11)), judged(0.7654, split), end("finished")]
     result = shown(Status("finished"), metrics)
     assert "a-run has finished" in result.text
-    assert "76.5%" in result.text
-    assert "1,000" in result.text
-    assert words in result.text
+    assert f"765 of 1,000 {'held-out ' if split != 'test' else ''}{words} correct, 76.5 %" in result.text
     assert "10 epochs in 42 s" in result.text
     assert progress(result) == "100"
 
@@ -226,7 +228,7 @@ def rows(html: str) -> list[list[str]]:
 
 def test_every_run_has_a_row_with_what_it_reached() -> None:
     finished = [START, epoch(1, 0.61), epoch(2, 0.72), epoch(3, 0.7), judged(0.7, seconds=185), end("finished")]
-    html = page.runs_html(
+    html = comparison.runs_html(
         [
             (a_run("one"), Status("finished"), finished),
             (a_run("two", SCRATCH), Status("training"), [START, step(3, 1.0), epoch(1, 0.25)]),
@@ -234,8 +236,8 @@ def test_every_run_has_a_row_with_what_it_reached() -> None:
         ]
     )
     assert rows(html) == [
-        ["one", "70.0% (67.1 to 72.8%)", "72.0%", "a-start", "cifar10-mini", "10", "3 min 5 s"],
-        ["two", "training", "25.0%", "random initialisation", "cifar10-mini", "10", ""],
+        ["one", "70.0 % (67.1 to 72.8 %)", "72.0 % of 200", "a-start", "cifar10-mini", "10", "3 min 5 s"],
+        ["two", "training", "25.0 % of 200", "random initialisation", "cifar10-mini", "10", ""],
         ["three", "failed", "", "a-start", "cifar10-mini", "10", ""],
     ]
     whole = Page(html)
@@ -247,20 +249,30 @@ def test_every_run_has_a_row_with_what_it_reached() -> None:
 
 
 def test_the_meter_is_as_long_as_the_accuracy() -> None:
-    html = page.runs_html([(a_run(), Status("finished"), [START, judged(0.7654)])])
+    html = comparison.runs_html([(a_run(), Status("finished"), [START, judged(0.7654)])])
     assert any("width: 76.5%" in (tag.get("style") or "") for tag in Page(html).named("span"))
 
 
 def test_without_runs_it_says_what_will_be_there() -> None:
-    result = Page(page.runs_html([]))
-    assert "train" in result.text
+    result = Page(comparison.runs_html([]))
+    assert result.text == "Your runs are compared here."
     assert result.named("table") == []
+
+
+def test_runs_of_other_data_or_classes_are_not_to_be_compared() -> None:
+    def told(other: RunConfig) -> bool:
+        both: list[Row] = [(a_run("one"), Status("finished"), []), (a_run("two", other), Status("finished"), [])]
+        return "do not compare their accuracies" in Page(comparison.runs_html(both)).text
+
+    assert not told(SCRATCH)
+    assert told(replace(CONFIG, training=replace(CONFIG.training, dataset="pond")))
+    assert told(replace(CONFIG, model=replace(CONFIG.model, classes=("cat", "frog"))))
 
 
 def test_nothing_in_the_table_is_ever_markup() -> None:
     evil = "<script>1</script>"
     config = replace(CONFIG, training=TrainConfig(dataset="<i>data</i>", start=evil))
-    html = page.runs_html([(a_run("<b>name<b>", config), Status("finished"), [START, judged(0.5)])])
+    html = comparison.runs_html([(a_run("<b>name<b>", config), Status("finished"), [START, judged(0.5)])])
     assert [rows(html)[0][i] for i in (0, 3, 4)] == ["<b>name<b>", evil, "<i>data</i>"]
     assert Page(html).named("script") == []
 
@@ -268,15 +280,12 @@ def test_nothing_in_the_table_is_ever_markup() -> None:
 # What a comparison says
 
 
-Row = tuple[Run, Status, list[Metric]]
-
-
 def row(name: str, config: RunConfig, accuracy: float | None) -> Row:
     return a_run(name, config), Status("finished"), [START, *([] if accuracy is None else [judged(accuracy)])]
 
 
-def finding(*compared: Row) -> str:
-    return Page(page.finding_html(compared)).text
+def told(*compared: Row) -> str:
+    return Page(comparison.result_html(compared)).text
 
 
 @pytest.mark.parametrize(
@@ -288,11 +297,12 @@ def test_equal_budgets_from_both_starts_are_compared_with_their_sign(
     pretrained: float, scratch: float, points: str, scratch_first: bool
 ) -> None:
     both = [row("one", CONFIG, pretrained), row("two", SCRATCH, scratch)]
-    words = finding(*(both[::-1] if scratch_first else both))
-    assert points in words
-    assert f"a-start it reaches {pretrained:.1%}" in words
-    assert f"random initialisation {scratch:.1%}" in words
-    assert "10 epochs" in words
+    words = told(*(both[::-1] if scratch_first else both))
+    first, second = (scratch, pretrained) if scratch_first else (pretrained, scratch)
+    assert words.startswith(f"{100 * first:.1f} %")  # the subject's, in large
+    start = "a-start" if scratch_first else "scratch"
+    assert f"From {start}: {100 * second:.1f} % , so pretraining is worth {points}" in words
+    assert "(same model, data, 10 epochs)" in words
 
 
 @pytest.mark.parametrize(
@@ -308,32 +318,44 @@ def test_equal_budgets_from_both_starts_are_compared_with_their_sign(
     ids=["CBAM", "architecture", "epochs", "batch size", "data", "the same start"],
 )
 def test_runs_that_differ_in_more_than_their_start_are_not_compared(other: RunConfig) -> None:
-    assert finding(row("one", CONFIG, 0.7), row("two", SCRATCH, 0.5)) != ""  # it would say something
-    assert page.finding_html([row("one", CONFIG, 0.7), row("two", other, 0.5)]) == ""
+    assert "worth" in told(row("one", CONFIG, 0.7), row("two", SCRATCH, 0.5))
+    assert "worth" not in told(row("one", CONFIG, 0.7), row("two", other, 0.5))
 
 
 def test_a_seed_and_learning_rates_of_their_own_do_not_keep_runs_from_being_compared() -> None:
     other = replace(SCRATCH, training=replace(SCRATCH.training, seed=5, backbone_lr=0.2, head_lr=0.3))
-    assert "+20.0 points" in finding(row("one", CONFIG, 0.7), row("two", other, 0.5))
+    assert "+20.0 points" in told(row("one", CONFIG, 0.7), row("two", other, 0.5))
 
 
 def test_runs_that_were_not_tested_are_not_compared() -> None:
-    assert page.finding_html([]) == ""
-    assert page.finding_html([row("one", CONFIG, 0.7), row("two", SCRATCH, None)]) == ""
-    assert page.finding_html([row("one", CONFIG, None), row("two", SCRATCH, 0.5)]) == ""
+    assert told() == "— No run is chosen."
+    assert "worth" not in told(row("one", CONFIG, 0.7), row("two", SCRATCH, None))
+    assert "worth" not in told(row("one", CONFIG, None), row("two", SCRATCH, 0.5))
 
 
-def test_of_several_runs_the_latest_are_compared() -> None:
-    rows = [row("1", CONFIG, 0.1), row("2", SCRATCH, 0.2), row("3", CONFIG, 0.8), row("4", SCRATCH, 0.5)]
-    assert "+30.0 points" in finding(*rows)
+def test_of_several_runs_the_subject_is_compared() -> None:
+    rows = [row("3", CONFIG, 0.8), row("1", CONFIG, 0.1), row("4", SCRATCH, 0.5), row("2", SCRATCH, 0.2)]
+    assert "+30.0 points" in told(*rows)
 
 
-def test_a_finding_stands_below_the_table_with_its_start_escaped() -> None:
-    config = replace(CONFIG, training=replace(CONFIG.training, start="<script>"))
-    html = page.runs_html([row("one", config, 0.7), row("two", SCRATCH, 0.5)])
-    result = Page(html)
-    assert html.index("</table>") < html.index("+20.0 points")
-    assert "from <script> it reaches 70.0%" in result.text
+def test_a_result_has_its_counts_and_interval_and_before_the_test_the_best_validation() -> None:
+    tested = [START, epoch(1, 0.61), judged(0.7), end("finished")]
+    words = Page(comparison.result_html([(a_run(), Status("finished"), tested)])).text
+    assert words == "70.0 % a-run on cifar10-mini 700 of 1,000 test images correct 95 % interval 67.1 to 72.8 %"
+    for state, then in (("training", "follows after the last epoch"), ("stopped", "not tested")):
+        status: Any = Status(state)  # type: ignore[arg-type]
+        words = Page(comparison.result_html([(a_run(), status, [START, epoch(1, 0.61), epoch(2, 0.5)])])).text
+        assert words.startswith("61.0 % a-run on cifar10-mini Best validation accuracy so far of 200 images")
+        assert then in words
+    assert "after the first epoch" in Page(comparison.result_html([(a_run(), Status("starting"), [])])).text
+
+
+def test_a_result_has_no_markup_of_its_names() -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, start="<script>", dataset="<i>"))
+    scratch = replace(config, training=replace(config.training, start=None))
+    result = Page(comparison.result_html([row("<b>", scratch, 0.5), row("two", config, 0.7)]))
+    assert "From <script>: 70.0 %" in result.text
+    assert "<b> on <i>" in result.text
     assert result.named("script") == []
 
 
@@ -376,8 +398,8 @@ def test_a_run_that_trains_tells_its_phase_and_what_learns_in_it(strategy: str, 
 
 def test_that_the_test_images_were_looked_at_before_is_told_beside_the_accuracy() -> None:
     metrics = [START, epoch(1), judged(0.7) | {"test_evaluations": 2}, end("finished")]
-    assert "The test images were looked at 2 times" in shown(Status("finished"), metrics).text
-    assert "looked at" not in shown(Status("finished"), [START, epoch(1), judged(0.7), end("finished")]).text
+    assert "The test set was evaluated 2 times" in shown(Status("finished"), metrics).text
+    assert "evaluated" not in shown(Status("finished"), [START, epoch(1), judged(0.7), end("finished")]).text
 
 
 def test_a_failed_run_has_the_end_of_its_log_a_click_away() -> None:
@@ -407,19 +429,28 @@ def test_a_finished_run_tells_what_it_cost_where_the_price_is_known(monkeypatch:
 
 def test_the_interval_stands_beside_the_accuracy() -> None:
     # By hand, Wilson 1927: n = 1000, p = 0.7, z = 1.96 gives 0.6708 to 0.7276.
-    assert page.accuracy_words(judged(0.7)) == "70.0% (67.1 to 72.8%)"
+    assert reports.accuracy_words(judged(0.7)) == "70.0 % (67.1 to 72.8 %)"
 
 
 def test_of_two_runs_the_settings_that_differ_are_listed_and_no_others() -> None:
     changes = {"batch_size": 7, "start": None, "strategy": "scratch", "more_epochs": (2,)}
     # The temperature is what a training found, not what was set.
     other = RunConfig(replace(CONFIG.model, temperature=1.5), replace(CONFIG.training, **changes))
-    found = rows(page.difference_html([a_run("one"), a_run("two", other)]))
+    other = replace(other, model=other.model.with_options(cbam=None))
+    labels = {"batch_size": "Batch size", "start": "Backbone", "flip": "Random horizontal flip", "cbam": "CBAM"}
+    flipped = replace(other, training=replace(other.training, flip=False))
+    found = rows(comparison.difference_html([a_run("one"), a_run("two", flipped)], labels))
     assert sorted(found) == [
-        ["batch_size", "64", "7"],
-        ["more_epochs", "none", "2"],
-        ["start", "a-start", "none"],
-        ["strategy", CONFIG.training.strategy, "scratch"],
+        ["Backbone", "a-start", "random initialisation"],
+        ["Batch size", "64", "7"],
+        ["CBAM", "stage", "none"],
+        ["More epochs", "none", "2"],
+        ["Random horizontal flip", "yes", "no"],
+        ["Strategy", CONFIG.training.strategy, "scratch"],
     ]
-    assert "are the same" in page.difference_html([a_run("one"), a_run("two")])
-    assert page.difference_html([a_run("one")]) == page.difference_html([a_run(str(i)) for i in range(3)]) == ""
+    assert "are the same" in comparison.difference_html([a_run("one"), a_run("two")])
+    assert (
+        comparison.difference_html([a_run("one")])
+        == comparison.difference_html([a_run(str(i)) for i in range(3)])
+        == ""
+    )

@@ -194,8 +194,8 @@ def test_a_lesson_is_told_with_its_interval_and_the_pictures_that_were_not_recog
     value = step_value(lesson_step(taught, features, seconds=1.24), Asked.of({"number": 5}))
     assert value["number"] == 5
     assert value["taught"]
-    assert value["said"].startswith("19 of 20 pictures are recognised when each is left out of the lesson: 95% (95 % ")
-    assert value["said"].endswith("interval 76 to 99%). Taught in 1.2 s.")
+    assert value["said"].startswith("19 of 20 pictures correct when each is held out in turn: 95 % (95 % ")
+    assert value["said"].endswith("interval 76 to 99 %). Trained in 1.2 s.")
     assert value["wrong"] == {taught.pictures[4].id: "class 2"}
     assert value["caution"] == ""
 
@@ -208,14 +208,18 @@ def test_pictures_of_one_recording_and_single_pictures_are_cautioned_of(tmp_path
     taught = taught.with_pictures(frames, 1).with_pictures(others, 2).with_pictures(single, 3)
     features = torch.eye(3)[torch.tensor(taught.labels())] + 0.01 * torch.randn(13, 3)
     caution = step_value(lesson_step(taught, features), Asked.of({}))["caution"]
-    assert "All pictures of cup are of one recording" in caution
-    assert "book has one picture only" in caution
+    assert "All pictures of cup come from one recording" in caution
+    assert "book has only one picture" in caution
 
 
 def test_a_step_on_the_way_says_what_is_done(tmp_path: Path) -> None:
     taught = taught_set(tmp_path, (2, 2))
     value = step_value(Step(taught, "features", 16, 40), Asked.of({"number": 2}))
-    assert (value["phase"], value["done"], value["taught"]) == ("Looking at the new pictures: 16 of 40", False, False)
+    assert (value["phase"], value["done"], value["taught"]) == (
+        "Computing features of the new pictures: 16 of 40",
+        False,
+        False,
+    )
     assert "said" not in value
 
 

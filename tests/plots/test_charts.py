@@ -178,6 +178,25 @@ def test_every_part_has_a_curve_of_its_rate_with_gaps_where_it_is_frozen() -> No
     rates = curves(rates_chart(metrics))
     assert rates["head"]["y"] == [0.1, 0.1, 0.1, 0.05]
     assert rates["stem"]["y"] == [None, None, 0.01, None]  # a logarithmic axis has no zero
+
+
+def test_no_two_parts_have_lines_that_look_alike() -> None:
+    metrics = steps(2)
+    metrics[1]["rates"] = {f"layer{i}": 0.1 for i in range(20)}
+    lines = [trace["line"] for trace in as_json(rates_chart(metrics))["data"]]
+    assert len({(line["color"], line["dash"]) for line in lines}) == len(lines) == 21
+
+
+def test_the_test_stands_at_the_epoch_whose_weights_are_kept_also_where_an_older_run_does_not_say_which() -> None:
+    epochs: list[Metric] = [
+        {"event": "epoch", "epoch": i, "train_accuracy": 0.5, "validation_accuracy": share}
+        for i, share in enumerate((0.2, 0.6, 0.6, 0.4), 1)
+    ]
+    tested: Metric = {"event": "test", "accuracy": 0.55}
+    said = [metric | {"best": metric["epoch"] in (1, 3)} for metric in epochs]
+    for metrics, kept in ((epochs, 2), (said, 3)):
+        star = as_json(accuracy_chart({"a run": [*metrics, tested]}))["data"][-1]
+        assert (star["x"], star["y"]) == ([kept], [0.55])
     assert as_json(rates_chart(metrics))["layout"]["yaxis"]["type"] == "log"
     assert curves(rates_chart([])) == {}
 
@@ -204,6 +223,7 @@ def test_the_confusion_chart_has_shares_of_the_true_class_as_colours_and_counts_
     assert cells["text"] == [["6", "2"], ["", ""]]
     assert cells["customdata"] == [[[6, 0.75], [2, 0.25]], [[0, 0], [0, 0]]]
     assert chart["layout"]["yaxis"]["autorange"] == "reversed"  # the first class at the top, as in a table
+    assert chart["layout"]["yaxis"]["scaleanchor"] == "x"  # square
     long = as_json(confusion_chart([[1, 0], [0, 1]], ["a" * 180, "<b>"]))
     assert long["data"][0]["x"] == ["a" * 180, "&lt;b&gt;"]  # a click tells the whole name
     for axis in ("xaxis", "yaxis"):

@@ -193,7 +193,7 @@ def test_a_transformers_blocks_can_be_dropped_swapped_and_read_but_not_drawn() -
         assert torch.equal(readings.top[-1], model(images).argmax(1))
     torch.testing.assert_close(found.loss, torch.stack(by_hand), rtol=1e-5, atol=0)
     assert readings.blocks == [f"blocks.{i}" for i in range(6)]
-    with pytest.raises(ValueError, match=r"^blocks\.0\.attn works on tokens, which are no pictures\.$"):
+    with pytest.raises(ValueError, match=r"^blocks\.0\.attn works on tokens, so it has no feature maps\.$"):
         block_pictures(model, images[:1], "blocks.0.attn")
 
 

@@ -213,7 +213,7 @@ def test_random_drops_are_different_blocks_in_each_draw_and_the_same_for_the_sam
         (Lesion("drop", ("layer9.0",)), r"^There is no block 'layer9\.0' to drop: choose among layer1\.0, .*\.$"),
         (Lesion("swap", ("layer2.0", "layer2.1")), r"^layer2\.0 and layer2\.1 cannot be swapped: .*\.$"),
         (Lesion("swap", ("layer1.0", "layer2.1")), r"^layer1\.0 and layer2\.1 cannot be swapped: .*\.$"),
-        (Lesion("swap", ("layer1.0",)), r"^A swap is of two blocks, and not of 1\.$"),
+        (Lesion("swap", ("layer1.0",)), r"^A swap needs two blocks, but 1 are named\.$"),
     ],
 )
 def test_an_impossible_lesion_is_refused_in_a_sentence(lesion: Lesion, why: str) -> None:
@@ -223,7 +223,7 @@ def test_an_impossible_lesion_is_refused_in_a_sentence(lesion: Lesion, why: str)
 
 def test_images_of_classes_that_the_model_does_not_know_are_refused_in_a_sentence() -> None:
     for measured in (gradients(tiny(), [(IMAGES, -LABELS)]), early_readings(tiny(), [(IMAGES, -LABELS)])):
-        with pytest.raises(ValueError, match=r"^The model does not know the classes of these images: .*\.$"):
+        with pytest.raises(ValueError, match=r"^The network does not know the classes of these images: .*\.$"):
             next(measured)
 
 

@@ -381,7 +381,7 @@ def test_an_odd_line_is_left_out_and_named_and_everything_else_is_shown(line: by
     with (run.path / METRICS).open("ab") as file:
         file.write(line + b"\n" + json.dumps({**STEP, "step": 3}).encode() + b"\n")
     assert curves(context, "sound", "odd") == ["sound", "odd"]
-    assert "Line 2 of its metrics cannot be read" in message(context, "sound", "odd")["status"]
+    assert "Line 2 of its metrics cannot be read" in message(context, "odd", "sound")["status"]
     assert "Line 2 of its metrics cannot be read" in training_status(context, "odd")["reason"]
     assert "metrics" not in training_status(context, "sound")["reason"]
     assert [row[0] for row in run_rows(context, None)] != []
@@ -394,7 +394,7 @@ def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_ru
     run.append_metric({"event": "epoch"})
     run.append_metric({"event": "start"})
     assert curves(context, "odd", "sound") == ["odd", "sound"]
-    assert "2 of its metrics lack what is shown here" in message(context, "odd")["status"]
+    assert "2 of its metrics are incomplete and not shown" in message(context, "odd")["status"]
     assert len(run_rows(context, None)) == 2
     (run.path / METRICS).unlink()
     (run.path / METRICS).mkdir()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.runs import CONFIG, LOG, QUEUED, Library, Metric, Run
+from resnet_space.runs import CONFIG, LOG, QUEUED, RESUME, TRAINER, Library, Metric, Run
 from resnet_space.runs.queue import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
 from tests.conftest import WriteSplit
 
@@ -176,6 +176,23 @@ def test_a_run_that_some_process_trains_is_seen_by_its_lock(library: Library, tr
         run.append_metric(ended("stopped"))
     assert trainer.status(run) == Status("stopped")
     assert trainer.active() is None
+
+
+def test_a_trainer_that_has_written_its_stop_is_stopping_until_its_process_has_ended(
+    library: Library, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(library.root / "a-run", LONG)
+    (run.path / RESUME).mkdir(exist_ok=True)
+    run.note_trainer(1)
+    monkeypatch.setattr(Trainer, "_is_alive", lambda *_: True)
+    written = (run.path / TRAINER).stat().st_mtime
+    for metric in (START, STEP, ended("stopped") | {"time": round(written, 1)}):
+        run.append_metric(metric | {"seconds": 1.0})
+    assert trainer.status(run).state == "stopping"
+    os.utime(run.path / TRAINER, (written + 5, written + 5))  # it was resumed since
+    assert trainer.status(run).state == "training"
+    (run.path / TRAINER).unlink()  # it has let the run go
+    assert trainer.status(run).state == "stopping"
 
 
 def test_a_stop_reaches_only_a_run_that_trains(library: Library, trainer: Trainer) -> None:

@@ -13,6 +13,10 @@ def test_a_refusal_has_no_token_and_no_tag() -> None:
     assert "hf_aToken" not in said
 
 
+def test_a_refusal_stays_until_it_is_closed() -> None:
+    assert refusal("Choose a run first.").duration is None
+
+
 def test_what_is_said_is_short_and_can_be_sent_whatever_was_asked() -> None:
     said = plain(f"There is no run {'x' * 20_000_000!r} with \ud800.")
     assert len(said) < 700

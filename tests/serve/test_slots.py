@@ -12,6 +12,7 @@ from resnet_space.ui.explore.images import Images
 from resnet_space.ui.explore.measuring import measure_network
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.predict.looks import looks
+from resnet_space.ui.predict.wanted import Wanted
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -81,11 +82,16 @@ def test_a_slot_is_free_again_however_its_work_ended_and_each_kind_has_its_own()
 def test_pictures_and_measurements_are_read_and_computed_in_a_slot_only() -> None:
     context: Any = SimpleNamespace(slots=Slots(dict.fromkeys(WIDTHS, Width(0, 0))), public=True)
     for kind, work in (
-        ("predictions", lambda: looks(context, None, "a-run")),
+        ("predictions", lambda: looks(context, Wanted(), None)),
         ("measurements", lambda: next(measure_network(context, Network("a-run"), Images(), threading.Event()))),
     ):
         with pytest.raises(UserError, match=f"Too many {kind} are running at once: try again in a moment"):
             work()
+
+
+def test_a_kind_whose_id_says_little_has_words_of_its_own() -> None:
+    with pytest.raises(UserError, match="Too many heatmap tests are running"):
+        Slots({"tests of maps": Width(0, 0)}).taken("tests of maps").__enter__()
 
 
 def test_all_that_run_and_wait_leave_some_of_gradios_forty_threads() -> None:

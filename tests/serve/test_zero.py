@@ -159,6 +159,7 @@ def test_what_cannot_be_trained_is_refused_before_a_gpu_is_asked_for(run: Run, t
 # On a Space
 
 
+@pytest.mark.long
 def test_slices_in_forked_processes_end_with_the_same_bits_as_one_training(
     zero: ZeroGPUStub, run: Run, in_one_go: Run
 ) -> None:
@@ -175,6 +176,7 @@ def test_slices_in_forked_processes_end_with_the_same_bits_as_one_training(
     assert (run.path / CARD).exists()
 
 
+@pytest.mark.long
 def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_it(
     zero: ZeroGPUStub, run: Run, in_one_go: Run
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_quota_that_ends_in_the_middle_stops_the_run_and_another_day_resumes_i
     assert_same_training(run, in_one_go)
 
 
+@pytest.mark.long
 def test_what_is_left_of_a_quota_is_asked_for_where_it_is_of_use(zero: ZeroGPUStub, run: Run) -> None:
     zero.refuse(left=16)
     assert Page(zero, run).end()["status"] == "finished"
@@ -209,6 +212,7 @@ def test_a_training_that_is_stopped_goes_on_from_the_same_step(zero: ZeroGPUStub
     assert_same_training(run, in_one_go)
 
 
+@pytest.mark.long
 def test_a_page_that_is_closed_stops_its_run_which_can_be_resumed(zero: ZeroGPUStub, run: Run, in_one_go: Run) -> None:
     end = Page(zero, run, "--leave-at=12").end()
     assert end == {"event": "end", "status": "stopped", "reason": LEFT}

@@ -100,7 +100,7 @@ def test_two_processes_give_the_loss_curve_of_one_and_go_on_where_one_was_stoppe
 @pytest.mark.parametrize(
     "launcher",
     [
-        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        pytest.param(["torch.distributed.run", "--standalone", "--nproc-per-node", "2"], marks=pytest.mark.long),
         ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
     ],
     ids=["torchrun", "accelerate launch"],
@@ -196,6 +196,7 @@ def epochs(run: Run) -> list[int]:
     return [metric["epoch"] for metric in run.metrics() if metric["event"] == "epoch"]
 
 
+@pytest.mark.long
 def test_what_trains_on_several_gpus_is_stopped_resumed_and_told_of_when_a_process_dies(trainer: Trainer) -> None:
     run = trainer.start_new(lambda: Run.create(trainer.library.root / "a-run", LONG))
     wait_for(lambda: epochs(run) or not trainer.status(run).is_active, run)

@@ -60,7 +60,8 @@ def test_photographs_go_through_the_frozen_photograph_network_and_get_a_solved_h
     # 6 s until it decodes, 396 images at 5 ms and at 90 a second, 219 images of 2 classes at 50,000.
     assert proposal.seconds == pytest.approx(6 + 396 * 0.005 + 396 / 90 + 218 * 2 / 50_000, abs=0.01)
     assert proposal.reason == (
-        "243 photographs, 2 classes: EfficientNet-Lite0 frozen, a new head; about 10 s on this CPU."
+        "243 photographs, 2 classes: keep EfficientNet-Lite0 frozen and fit a new head, as its features already suit "
+        "photographs. About 10 s on this CPU."
     )
     # Nothing may be drawn anew each epoch, or no feature could be kept.
     settings = proposal.settings
@@ -78,8 +79,8 @@ def test_small_images_go_to_the_backbone_for_them_which_is_fine_tuned_where_ther
     seconds = 6 + 3_000 * (0.0002 + 1 / 1_500) + 1_800 * 10 / 500_000 + fine_tuning
     assert proposal.seconds == pytest.approx(seconds, abs=0.05)
     assert proposal.reason == (
-        f"2,000 images of 32 pixels, 10 classes: ResNet-20, a new head first, then all of it for {epochs - 1} epochs; "
-        f"about {rough_duration(seconds)} on this CPU."
+        f"2,000 images of 32 pixels, 10 classes: fit a new head on ResNet-20, then fine-tune all layers for "
+        f"{epochs - 1} epochs: small images train fast. About {rough_duration(seconds)} on this CPU."
     )
     assert proposal.more == ""
 
@@ -93,16 +94,16 @@ def test_on_a_slower_machine_it_is_fine_tuned_for_fewer_epochs_and_still_says_ho
     assert BUDGET_SECONDS - 11 < proposal.seconds <= BUDGET_SECONDS
     slowest = propose(MINI, STARTS, replace(CPU, steps={TWENTY: 60.0}))
     assert (slowest.strategy, slowest.settings["epochs"]) == ("probe-then-fine-tune", LEAST_EPOCHS)
-    assert "about 2 min" in slowest.reason  # honest, though it is more than a minute
+    assert "About 2 min" in slowest.reason  # honest, though it is more than a minute
 
 
 def test_where_fine_tuning_takes_too_long_the_head_alone_is_solved_and_it_is_said_what_more_time_would_buy() -> None:
     cifar = data(32, [5_000] * 10, test=[1_000] * 10, decoding=0.0002)
     proposal = propose(cifar, STARTS, CPU)
     assert (proposal.start, proposal.strategy) == (SMALL, "linear-probe")
-    assert "about 60 s" in proposal.reason
+    assert "About 60 s" in proposal.reason
     minutes = round((60 + (recipe("probe-then-fine-tune", "-").epochs - 1) * (45_000 / 450 + 5_000 / 1_500)) / 60)
-    assert proposal.more == f"About {minutes} min would also fine-tune the network, which gains some points."
+    assert proposal.more == f"Fine-tuning all layers would take about {minutes} min and gain a few points."
 
 
 def test_ten_photographs_a_class_have_a_batch_that_they_fill() -> None:
@@ -111,7 +112,7 @@ def test_ten_photographs_a_class_have_a_batch_that_they_fill() -> None:
     assert (proposal.start, proposal.strategy) == (PHOTO, "linear-probe")
     # 4 of the 20 are kept to test with, and 1.6 of the rest to choose by.
     assert proposal.settings["batch_size"] == 8
-    assert proposal.more == "More photographs of each class gain more than more time."
+    assert proposal.more == "More photographs per class would help more than a longer training."
     assert propose(data(500, [20, 20]), STARTS, CPU).more == ""  # 92.7 % with 10 of each, 93.5 % with 20 and with 40
     training = TrainConfig("mine", start=PHOTO, **{k: v for k, v in proposal.settings.items() if k != "image_size"})
     assert not any("A batch of" in sentence for sentence in cautions(few, LITE0, training))
@@ -122,7 +123,7 @@ def test_twenty_thousand_photographs_are_told_to_take_minutes_and_where_they_go(
     proposal = propose(many, STARTS, replace(CPU, features=CPU.features | {LITE: 45.0}))
     assert proposal.strategy == "linear-probe"
     assert proposal.seconds == pytest.approx(6 + 20_000 * (0.005 + 1 / 45) + 14_400 * 10 / 50_000, rel=0.01)
-    assert proposal.reason.endswith("; about 9 min on this CPU.")
+    assert proposal.reason.endswith(". About 9 min on this CPU.")
     assert "one pass over the images" in proposal.more
 
 
@@ -137,14 +138,14 @@ def test_before_this_machine_was_timed_no_time_is_told() -> None:
     for summary, strategy in ((INSECTS, "linear-probe"), (MINI, "probe-then-fine-tune")):
         proposal = propose(summary, STARTS, Speeds())
         assert (proposal.strategy, proposal.seconds) == (strategy, None)
-        assert proposal.reason.endswith("; time not measured yet on this machine.")
+        assert proposal.reason.endswith(". The speed of this machine is not measured yet.")
     cifar = data(32, [5_000] * 10, test=[1_000] * 10)  # perhaps ten minutes an epoch
     assert propose(cifar, STARTS, Speeds()).strategy == "linear-probe"
 
 
 def test_on_a_gpu_it_says_so() -> None:
     gpu = replace(CPU, device="cuda", features={LITE: 5_000.0, TWENTY: 50_000.0}, steps={TWENTY: 20_000.0})
-    assert propose(INSECTS, STARTS, gpu).reason.endswith("; about 10 s on this GPU.")
+    assert propose(INSECTS, STARTS, gpu).reason.endswith(". About 10 s on this GPU.")
     cifar = data(32, [5_000] * 10, test=[1_000] * 10, decoding=0.0001)
     proposal = propose(cifar, STARTS, gpu)
     usual = recipe("probe-then-fine-tune", "-").epochs

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
 from resnet_space.training.speeds import SpeedFile, Speeds
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch
+from tests.ui.quality import watched
 
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = (BACKBONE, SHOWPIECE)  # of them, what the tests' apps have
@@ -145,7 +146,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def visit(browser: Browser, url: str) -> Iterator[Page]:
     """A new visitor's page at the size of a laptop, on which no script fails and nothing is kept from loading."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    context = watched(browser, 1440, 1000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -155,3 +156,10 @@ def visit(browser: Browser, url: str) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

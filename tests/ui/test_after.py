@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from resnet_space.runs import WEIGHTS, Run
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
-from tests.ui.test_browser import TRAINED_MS, choose_data, choose_strategy, keep, learn
+from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, keep, learn, subject, unfold
 
 pytestmark = pytest.mark.ui
 
@@ -25,8 +25,7 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
         choose_strategy(visitor, "full")  # so many steps
         visitor.get_by_label("Batch size").fill("16")
         learn(visitor, app, epochs=2)
-        visitor.get_by_role("button", name="What it gets right and wrong").click()
-        visitor.get_by_role("button", name="All runs").click()
+        unfold(visitor, "All runs")
         yield visitor
 
 
@@ -59,7 +58,8 @@ def click_cell(page: Page, true: int, predicted: int) -> None:
 def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Page, run: Run) -> None:
     evaluation = load_evaluation(run)
     assert evaluation is not None
-    expect(page.locator(".scores")).to_contain_text(f"{evaluation.correct.mean():.1%}", timeout=SHOWN_MS)
+    expect(page.locator(".scores")).to_contain_text(f"{100 * evaluation.correct.mean():.1f} %", timeout=SHOWN_MS)
+    expect(page.locator(".scores")).to_contain_text("Showing: fine-tune-1")
     expect(page.locator(".scores")).to_contain_text("expected calibration error")
     matrix = confusion_matrix(evaluation)
     drawn = page.locator("#confusion .js-plotly-plot")
@@ -70,13 +70,21 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     true, predicted = (int(i) for i in np.unravel_index(errors.argmax(), errors.shape))
     click_cell(page, true, predicted)
     names, count = run.config.model.classes, errors[true, predicted]
-    expect(page.get_by_label("Images of")).to_have_value(f"{names[true]}, taken for {names[predicted]}: {count}")
+    title = f"{names[true]}, predicted as {names[predicted]}: {count}"
+    expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
+    expect(page.locator("#tiles .note")).to_contain_text(title)
+    expect(page).to_have_url(re.compile(f"cell={names[true]}%2C{names[predicted]}"))
     pictures = page.locator(".data .tiles figure").filter(has_text=f"{names[true]} → {names[predicted]}")
     expect(pictures).to_have_count(min(int(count), 24))
     keep(page, "13-errors")
 
     click_cell(page, 0, 0)
-    expect(page.get_by_label("Images of")).to_have_value(f"{names[0]}, recognised: {matrix[0, 0]}")
+    title = f"{names[0]}, predicted correctly: {matrix[0, 0]}"
+    expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
+    expect(page).to_have_url(re.compile(f"cell={names[0]}%2C{names[0]}"))
+    page.reload()
+    expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
+    unfold(page, "All runs")
 
 
 def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
@@ -98,7 +106,7 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     assert 0 < zoomed[0] < zoomed[1] < points
 
     page.get_by_label("More epochs").fill("2")
-    page.get_by_role("button", name="Train on").click()
+    page.get_by_role("button", name="Train longer").click()
     expect(page.locator(".status.training")).to_contain_text(re.compile("epoch [34] of 4"), timeout=TRAINED_MS)
     expect(page.locator(".status.finished")).to_contain_text("4 epochs in", timeout=TRAINED_MS)
     page.wait_for_function(has_points, arg=[plot.element_handle(), 2 * points])
@@ -111,10 +119,11 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
 
 
 def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_one(page: Page, app: App) -> None:
+    unfold(page, SETUP)
     page.get_by_label("Batch size").fill("32")
     choose_strategy(page, "linear-probe")
     other = learn(page, app, epochs=1)
-    expect(page.locator(".runs tbody tr").filter(has_text="batch_size")).to_have_text(re.compile("16.*32"))
+    expect(page.locator(".runs tbody tr").filter(has_text="Batch size")).to_have_text(re.compile("32.*16"))
     assert chart(page, "Accuracy:").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
     page.get_by_text("Learning rates, speed and memory").click()
     rates = chart(page, "Learning rate of every part")
@@ -126,14 +135,18 @@ def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_o
 
 
 def choose(page: Page, name: str) -> None:
+    """A click on a run makes it what the page is about."""
     page.locator("#run-list").get_by_text(name, exact=True).first.click()
-    expect(page.locator("strong").filter(has_text=name)).to_be_visible()
+    expect(subject(page)).to_have_value(name)
+    expect(page.locator("#result")).to_contain_text(name)
 
 
+@pytest.mark.long
 def test_a_run_is_exported_as_what_can_be_used_elsewhere(page: Page, run: Run) -> None:
     choose(page, run.name)
+    page.get_by_role("button", name="Take it with you").first.click()
     page.get_by_role("button", name="Export", exact=True).click()
-    expect(page.get_by_text("On random images the ONNX file's logits differ")).to_be_visible(timeout=TRAINED_MS)
+    expect(page.get_by_text("On random images, the logits of the ONNX file differ")).to_be_visible(timeout=TRAINED_MS)
     with page.expect_download() as download:
         page.get_by_role("link", name=re.compile("MB")).first.click()
     assert sorted(load_file(download.value.path())) == sorted(load_file(run.path / WEIGHTS))
@@ -142,22 +155,22 @@ def test_a_run_is_exported_as_what_can_be_used_elsewhere(page: Page, run: Run) -
 
 def test_a_run_is_renamed_and_deleted_after_a_second_question(page: Page, app: App) -> None:
     choose(page, "fine-tune-2")
-    page.get_by_role("button", name="Rename", exact=True).click()
-    page.get_by_label("New name").fill("fine-tune-1")
-    page.get_by_label("New name").press("Enter")
+    rename = page.get_by_label("Rename the shown run")
+    rename.fill("fine-tune-1")
+    rename.press("Enter")
     toast = page.get_by_test_id("toast-body").filter(has_text="A run named fine-tune-1 already exists")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
-    page.get_by_label("New name").fill("only-the-head")
-    page.get_by_label("New name").press("Enter")
+    rename.fill("only-the-head")
+    rename.press("Enter")
     expect(page.locator("#run-list")).to_contain_text("only-the-head", timeout=SHOWN_MS)
     assert app.run("only-the-head").config.training.strategy == "linear-probe"
     expect(page.locator("#live .runs")).to_contain_text("only-the-head", timeout=SHOWN_MS)
 
-    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the shown run").click()
     page.get_by_role("button", name="Keep it").click()
     assert (app.checkpoints / "only-the-head").is_dir()
-    page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete it for good").click()
+    page.get_by_role("button", name="Delete the shown run").click()
+    page.get_by_role("button", name="Delete it permanently").click()
     expect(page.locator("#run-list")).not_to_contain_text("only-the-head", timeout=SHOWN_MS)
     assert not list(Path(app.checkpoints).glob("*only-the-head*"))
     expect(page.locator("#live .runs")).not_to_contain_text("only-the-head", timeout=SHOWN_MS)
@@ -165,8 +178,8 @@ def test_a_run_is_renamed_and_deleted_after_a_second_question(page: Page, app: A
 
 def test_what_came_with_the_app_is_not_deleted(page: Page, app: App) -> None:
     choose(page, "resnet20-cbam-cifar10")
-    page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete it for good").click()
+    page.get_by_role("button", name="Delete the shown run").click()
+    page.get_by_role("button", name="Delete it permanently").click()
     toast = page.get_by_test_id("toast-body").filter(has_text="comes with the app")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
     assert app.run("resnet20-cbam-cifar10").has_weights

@@ -83,7 +83,9 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert run.config.training.start == started["proposal"]["start"] == BACKBONE
     assert run.config.training.strategy == started["proposal"]["strategy"] == "probe-then-fine-tune"
     assert 0 < started["proposal"]["seconds"] < 60
-    assert started["proposal"]["reason"].startswith("320 images of 32 pixels, 10 classes: ResNet-20, ")
+    assert started["proposal"]["reason"].startswith(
+        "320 images of 32 pixels, 10 classes: fit a new head on ResNet-20, "
+    )
     assert run.config.training.seed == 3
     assert status["test"] == last_metric(run.metrics(), "test")
 
@@ -117,13 +119,13 @@ def test_a_training_from_random_initialisation_is_stopped(client: Client, app: A
         ({"batch_size": 1}, "The batch size must be a whole number from 2 to 4,096, not 1."),
         ({"start": "random initialisation", "architecture": "resnet19"}, "The architecture must be one of resnet20"),
         ({"start": "../../etc"}, "Choose a run first."),
-        ({"start": "gone"}, "There is no run named gone any more"),
+        ({"start": "gone"}, "There is no run named gone, or it has been deleted"),
         ({"dataset": "mnist"}, "There is no dataset named 'mnist'"),
         ({"dataset": "no/such"}, "The dataset no/such does not exist on the Hub"),
         ({"strategy": "magic"}, "The strategy must be one of full, scratch"),
         ({"more": {"rocket": 1}}, "There is no setting named rocket."),
         ({"more": {"image_size": 7}}, "The image size must be a whole number from 8 to 1,024, not 7."),
-        ({"cbam": "none"}, "has CBAM already"),
+        ({"cbam": "none"}, "already has CBAM"),
     ],
 )
 def test_bad_training_values_are_refused_and_nothing_is_created(
@@ -230,11 +232,11 @@ def test_residuals_are_measured_on_test_images_and_on_ones_own(client: Client) -
         SHOWPIECE, "one picture of your own", 12, handle_file(EXAMPLE), api_name="/explore_residuals"
     )
     assert len(Path(values).read_text().splitlines()) == 1 + 9
-    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 1,000"):
+    with pytest.raises(AppError, match="The number of images is 0, but must be a whole number from 1 to 10,000"):
         client.predict(SHOWPIECE, "test images of cifar10-mini", 0, None, api_name="/explore_residuals")
     for source, sentence in {
         "train images of mnist": "There is no dataset named 'mnist': choose one of cifar10-mini, ",
-        "train images of owner/name": "There is no data set 'owner/name' here",  # and none is downloaded
+        "train images of owner/name": "There is no dataset 'owner/name' here",  # and none is downloaded
         "validation images of cifar10-mini": "The split is 'validation', but must be one of train, test.",
         "some images": "The source is 'some images', but must be 'one picture of your own', or such as",
     }.items():
@@ -295,7 +297,7 @@ def test_an_archive_is_brought_and_told_of_and_can_be_read_otherwise(client: Cli
     kept = client.predict(archive, folders="keep", api_name="/add_data")
     assert (kept["dataset"], kept["classes"]) == ("two-cameras-2", ["cam1", "cam2"])
     for wrong, sentence in (
-        ({"archive": None}, "Send either an archive or the id of a data set of the Hub."),
+        ({"archive": None}, "Send either an archive or the id of a dataset on the Hub."),
         ({"archive": None, "repo_id": "no/such"}, "The dataset no/such does not exist on the Hub"),
         ({"archive": archive, "folders": "burn"}, "folders is 'burn', but must be 'merge' or 'keep'."),
         ({"archive": archive, "label_column": "x"}, "No table lists the images: leave the columns empty."),

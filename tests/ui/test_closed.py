@@ -1,6 +1,7 @@
 """The app behind a password, and in read-only mode: by requests that no page would send."""
 
 import json
+import re
 import shutil
 import urllib.error
 import urllib.parse
@@ -17,7 +18,8 @@ from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App
-from tests.ui.test_browser import keep
+from tests.ui.quality import watched
+from tests.ui.test_browser import keep, subject, unfold
 
 pytestmark = pytest.mark.ui
 
@@ -180,10 +182,32 @@ def test_the_page_offers_only_what_it_may(readonly: App, browser: Browser) -> No
     page.set_default_timeout(SHOWN_MS)
     page.goto(readonly.url)
     expect(page.locator("#live .js-plotly-plot").first).to_be_visible()
-    page.get_by_role("button", name="All runs").click()
+    expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
+    expect(page.get_by_text("Read-only")).to_be_visible()
+    unfold(page, "All runs")
     page.locator("#run-list").get_by_text("mine", exact=True).first.click()
+    expect(subject(page)).to_have_value("mine")
+    page.get_by_role("button", name="Take it with you").first.click()
     expect(page.get_by_role("button", name="Export", exact=True)).to_be_visible()
-    for name in ("Start", "Stop", "Rename", "Delete", "Download"):
-        assert page.get_by_role("button", name=name, exact=True).filter(visible=True).count() == 0, name
+    for name in ("Start", "Stop", "Rename", "Delete", "Download", "Compare with random", "Train longer", "Publish"):
+        assert page.get_by_role("button", name=name).filter(visible=True).count() == 0, name
+    assert page.get_by_label("Rename").filter(visible=True).count() == 0
     keep(page, "41-readonly")
     page.close()
+
+
+def test_a_reviewer_on_a_phone_sees_results_an_answer_and_what_shortcuts_buy(readonly: App, browser: Browser) -> None:
+    context = watched(browser, 390, 844)
+    page = context.new_page()
+    page.set_default_timeout(SHOWN_MS)
+    page.goto(f"{readonly.url}/?run=mine")
+    expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
+    page.get_by_role("button", name="Try it in Predict").click()
+    expect(page.locator("#answer .said")).to_be_visible()
+    expect(page).to_have_url(re.compile("tab=predict.*run=mine"))
+    page.get_by_role("tab", name="Explore residuals").click()
+    expect(page.locator("#explore-status")).to_contain_text("mine on 64 test images from cifar10-mini")
+    expect(page.get_by_text("What did fine-tuning change?")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "42-reviewer")
+    context.close()

@@ -25,25 +25,25 @@ EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
 
 @pytest.fixture
 def page(app: App, browser: Browser) -> Iterator[Page]:
-    """Opened by an address that names the tab and a run."""
-    with visit(browser, f"{app.url}/?tab=explore&run={BACKBONE}&with={SHOWPIECE}") as visitor:
-        expect(visitor.get_by_role("button", name="Measure", exact=True)).to_be_visible(timeout=SHOWN_MS)
+    """Opened by an address that names the tab and a run, and measured by itself."""
+    with visit(browser, f"{app.url}/?tab=explore&run={BACKBONE}") as visitor:
+        expect_measured(visitor, f"{BACKBONE} on 64 test images from cifar10-mini")
         yield visitor
+
+
+def expect_measured(page: Page, what: str) -> None:
+    expect(page.locator("#explore-status")).to_contain_text(what, timeout=SHOWN_MS)
+    expect(page.locator("#explore-status .stale")).to_have_count(0)
 
 
 def view(page: Page, name: str) -> None:
     page.locator("#explore-views").get_by_role("tab", name=name, exact=True).first.click()
 
 
-def measure_now(page: Page, sentence: str) -> None:
-    page.get_by_role("button", name="Measure", exact=True).click()
-    expect(page.get_by_text(sentence).filter(visible=True).first).to_be_visible(timeout=SHOWN_MS)
-
-
 def measure_for_long(page: Page) -> None:
-    choose(page, "Run", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
+    choose(page, "Network", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
     choose(page, "Split", "train")
-    page.get_by_label("number input for How many").fill("2000")
+    page.get_by_label("How many").fill("2000")
     page.get_by_role("button", name="Measure", exact=True).click()
 
 
@@ -52,9 +52,9 @@ def choose(page: Page, label: str, value: str) -> None:
     page.get_by_role("option", name=value, exact=True).click()
 
 
-def kept(page: Page, button: str) -> Path:
+def kept(page: Page, button: str, place: str = "#explore-views") -> Path:
     with page.expect_download() as download:
-        page.get_by_role("button", name=button, exact=True).click()
+        page.locator(place).get_by_role("button", name=button, exact=True).filter(visible=True).click()
     path = Path(download.value.path())
     return path.rename(path.with_name(download.value.suggested_filename))
 
@@ -70,24 +70,18 @@ def printed(code: str) -> str:
     return said.getvalue()
 
 
-def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -> None:
-    expect(page.get_by_label("Run", exact=True).filter(visible=True)).to_have_value(BACKBONE)
-    view(page, "Lesion")
-    page.get_by_role("button", name="Drop each block").click()
-    expect_toast(page, "There is nothing measured yet: press Measure first.")
-    view(page, "Norms")
+def test_a_learner_sees_every_view_measured_by_itself_clicks_and_takes_it_away(page: Page) -> None:
+    expect(page.get_by_text("Of the 7 blocks with an identity shortcut").filter(visible=True)).to_be_visible()
     choose(page, "Run", SHOWPIECE)
-    measure_now(page, "Of the 7 blocks that keep x's shape")
-    expect(page.get_by_text(f"{SHOWPIECE} on 64 test images of cifar10-mini.").filter(visible=True)).to_be_visible()
+    expect_measured(page, f"{SHOWPIECE} on 64 test images from cifar10-mini")
 
-    # A click shows the image and the block's pictures.
+    # A click shows the image and the block's feature maps.
     points = chart(page, "norms-0").locator(".scatterlayer .points path")
     expect(points).to_have_count(64 * 9, timeout=SHOWN_MS)
     points.nth(64 * 4 + 7).click(force=True)
     expect(page.locator("#clicked img")).to_have_count(4, timeout=SHOWN_MS)
-    expect(page.locator("#clicked")).to_contain_text(
-        re.compile(r"In layer2\.\d, for image \d+, \w+: F\(x\) is \d+% as")
-    )
+    told = re.compile(r"In layer2\.\d, for image \d+, \w+: ‖F\(x\)‖ is \d+.%")
+    expect(page.locator("#clicked")).to_contain_text(told)
     keep(page, "50-explore-norms")
 
     # The table, and all values, are those that the library measures.
@@ -103,117 +97,154 @@ def test_a_learner_measures_clicks_asks_for_more_and_takes_it_away(page: Page) -
         ratios = [float(row["ratio"]) for row in csv.DictReader(file)]
     assert ratios == pytest.approx(norms.ratio.flatten().tolist(), rel=1e-4)
 
-    # A figure for a paper.
+    # A figure for a slide.
     with Image.open(kept(page, "PNG")) as figure:
         assert figure.width > 1_000
     svg = kept(page, "SVG")
-    assert svg.name == f"{SHOWPIECE}-residual-norms.svg"
+    assert svg.name == f"{SHOWPIECE}-residual-norms-slide.svg"
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
 
     # The lines of Python print the same numbers.
-    page.get_by_role("button", name="Copy as Python").click()
+    page.locator("#explore-views").get_by_role("button", name="Copy as Python").filter(visible=True).click()
     code = page.locator(".cm-content").filter(visible=True)
     expect(code).to_contain_text("print(found.norms.blocks")
     said = printed(code.inner_text())
     assert f"{medians[4]:.4f}" in said
 
-    # What costs more is measured when it is asked for.
-    view(page, "Lesion")
-    page.get_by_role("button", name="Drop each block").click()
-    expect(page.get_by_text("Whole, it is right for")).to_be_visible(timeout=SHOWN_MS)
-    page.get_by_role("button", name="Exchange two").click()
-    expect(page.get_by_text("Of 5 pairs, exchanging")).to_be_visible(timeout=SHOWN_MS)
-    view(page, "Early")
-    page.get_by_role("button", name="Read early").click()
-    expect(page.get_by_text("Read after layer3.0, the head is right for")).to_be_visible(timeout=SHOWN_MS)
-    view(page, "Gradient")
-    page.get_by_role("button", name="Measure the gradients").click()
-    expect(page.get_by_text("From the last block (layer3.2) to the first (layer1.0)")).to_be_visible(timeout=SHOWN_MS)
+    # What costs more than a pass is measured when its view is opened.
+    view(page, "Remove a block")
+    expect(page.get_by_text("matters most: without it")).to_be_visible(timeout=SHOWN_MS)
+    expect(page.get_by_text("Of 5 pairs, swapping")).to_be_visible(timeout=SHOWN_MS)
+    view(page, "Early answers")
+    expect(page.get_by_text("After layer3.0, the head classifies")).to_be_visible(timeout=SHOWN_MS)
+    view(page, "Gradient flow")
+    expect(page.get_by_text("At the first block (layer1.0), the gradient is")).to_be_visible(timeout=SHOWN_MS)
     view(page, "Direction")
     expect(chart(page, "direction-1")).to_be_visible()
-    view(page, "Responses")
-    expect(page.get_by_text("The 19 layers respond")).to_be_visible()
-    view(page, "Pictures")
+    view(page, "Layer outputs")
+    expect(page.get_by_text("The standard deviation over the 19 layers")).to_be_visible()
+    view(page, "One picture")
+    page.locator(".thumbnails button").nth(5).click()
+    expect(page.locator(".thumbnails button").nth(5)).to_have_attribute("aria-pressed", "true")
+    expect(page).to_have_url(re.compile(r"view=pictures.*&picture=5|picture=5.*&view=pictures"))
     page.get_by_label("Channel").fill("99")
     page.get_by_label("Channel").press("Enter")
     expect_toast(page, "99")
     page.get_by_label("Channel").fill("3")
     page.get_by_label("Channel").press("Enter")
     expect(page.locator("#pictures-shown")).to_contain_text("channel 3 of")
-    assert kept(page, "PNG").name.endswith("-pictures.png")
-    view(page, "Growth")
-    expect(page.get_by_text(f"Nothing was recorded for {SHOWPIECE}")).to_be_visible()
+    assert kept(page, "PNG").name.endswith("-pictures-slide.png")
+    view(page, "During training")
+    expect(page.get_by_text(f"No ratios were recorded for {SHOWPIECE}")).to_be_visible()
 
 
-def test_networks_are_compared_and_one_without_residual_blocks_gets_a_sentence(page: Page) -> None:
-    address = re.compile(rf"(?=.*tab=explore)(?=.*run={BACKBONE}(&|$))(?=.*with={SHOWPIECE}(&|$))")
-    expect(page).to_have_url(address, timeout=SHOWN_MS)  # kept, to be shared
-    view(page, "Compare")
-    page.locator("#compare-networks").click()
-    expect(page.get_by_text(f"From {BACKBONE} to {SHOWPIECE} these blocks changed most")).to_be_visible(
-        timeout=SHOWN_MS
-    )
-    expect(chart(page, "compare-0").locator(".scatterlayer .trace")).to_have_count(2, timeout=SHOWN_MS)
+def test_the_questions_are_answered_and_open_the_view_that_shows_more(page: Page) -> None:
+    question = page.locator("#question-fine-tuning")
+    expect(question).to_contain_text("Mostly the last stage:", timeout=SHOWN_MS)
+    expect(question.locator(".scatterlayer .trace")).to_have_count(2)
+    expect(page.locator("#question-blocks")).to_contain_text("without it, the accuracy falls", timeout=SHOWN_MS)
+    expect(page.locator("#question-shortcuts")).to_have_count(0)  # its runs are not here
+    keep(page, "52-explore-questions")
+    page.locator("#open-blocks").click()
+    expect(page.get_by_label("Run", exact=True).first).to_have_value(SHOWPIECE)
+    expect_measured(page, f"{SHOWPIECE} on 200 test images from cifar10-mini")
+    expect(chart(page, "lesion-0")).to_be_visible()
+    expect(page).to_have_url(re.compile("(?=.*view=lesion)(?=.*count=200)"))
+    page.get_by_role("button", name="Download").first.click()
+    assert kept(page, "SVG", "#questions").name == "question-fine-tuning-slide.svg"
+
+
+@pytest.mark.long
+def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_sentence(
+    page: Page, app: App, browser: Browser
+) -> None:
+    shared = f"{app.url}/?tab=explore&run={BACKBONE}&with={SHOWPIECE}"  # as it was written before views had addresses
+    for address in (shared, f"{shared}&view=compare"):
+        with visit(browser, address) as other:
+            expect(other.get_by_text(f"From {BACKBONE} to {SHOWPIECE}, the ratio")).to_be_visible(timeout=SHOWN_MS)
+            expect(chart(other, "compare-0").locator(".barlayer .point")).to_have_count(2, timeout=SHOWN_MS)
+            expect(chart(other, "compare-3").locator(".scatterlayer .trace")).to_have_count(2, timeout=SHOWN_MS)
+            named = re.compile(rf"(?=.*run={BACKBONE}(&|$))(?=.*with={SHOWPIECE}(&|$))(?=.*view=compare(&|$))")
+            expect(other).to_have_url(named)
+            expect(other.locator("#explore-views .overflow-menu")).to_have_count(0)
+            shown = other.locator("#explore-views > .tab-wrapper .tab-container:not(.visually-hidden) > button")
+            assert len(set(shown.all_inner_texts())) == 9
+    choose(page, "Run", SHOWPIECE)
+    view(page, "Compare")  # at once, with what is chosen already
+    expect(page.get_by_text(f"From {SHOWPIECE} to {SHOWPIECE} (untrained), the ratio")).to_be_visible(timeout=SHOWN_MS)
+    expect(page.get_by_text(f"{SHOWPIECE} classifies 8,864 of 10,000 test images from cifar10")).to_be_visible()
+    expect(chart(page, "compare-2").locator(".scatterlayer .trace")).to_have_count(4, timeout=SHOWN_MS)
     keep(page, "51-explore-compare")
     with kept(page, "Table as CSV").open(encoding="utf-8") as file:
-        assert {row["network"] for row in csv.DictReader(file)} == {BACKBONE, SHOWPIECE}
-    shown = page.locator("#explore-views .tab-container:not(.visually-hidden) > button").all_inner_texts()
-    assert len(shown) == len(set(shown)) == 9
-    page.get_by_role("button", name="Untrained and trained").click()  # at once, with nothing chosen
-    expect(page.get_by_text(f"From {SHOWPIECE} (untrained) to {SHOWPIECE} these blocks changed most")).to_be_visible()
-    view(page, "Norms")
-    choose(page, "Run", "torchvision vgg16 (random weights)")
+        assert {row["network"] for row in csv.DictReader(file)} == {SHOWPIECE, f"{SHOWPIECE} (untrained)"}
+    view(page, "Size of F(x)")
+    choose(page, "Network", "torchvision vgg16 (random weights)")
+    refused = "This VGG has no residual blocks of a supported type."
+    expect(page.locator("#explore-status")).to_contain_text("Press Measure.")  # it would take long
     page.get_by_role("button", name="Measure", exact=True).click()
-    expect_toast(page, "This VGG has no residual blocks of a supported type.")
-    choose(page, "Run", f"{SHOWPIECE} (untrained)")
-    measure_now(page, f"{SHOWPIECE} (untrained) on 64 test images")
+    expect_toast(page, refused)
+    choose(page, "Network", "The same network, untrained")
+    expect_measured(page, f"{SHOWPIECE} (untrained) on 64 test images")
+    expect(page).to_have_url(re.compile(f"network=untrained%3A{SHOWPIECE}"))
+
+
+def test_the_address_of_a_picture_and_of_other_images_rebuilds_them(app: App, browser: Browser) -> None:
+    address = f"{app.url}/?tab=explore&run={SHOWPIECE}&split=train&count=32&view=pictures&picture=7&block=layer3.1"
+    with visit(browser, address) as page:
+        expect_measured(page, f"{SHOWPIECE} on 32 train images from cifar10-mini")
+        expect(page.locator("#pictures-shown")).to_contain_text("In layer3.1, for image")
+        expect(page.locator(".thumbnails button[aria-pressed=true]")).to_have_attribute("data-index", "7")
+        for part in ("split=train", "count=32", "view=pictures", "picture=7", "block=layer3.1"):
+            expect(page).to_have_url(re.compile(part))
+        page.get_by_label("How many").fill("5000")
+        expect_measured(page, f"{SHOWPIECE} on 2,000 train images from cifar10-mini (all there are)")
 
 
 def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page) -> None:
-    page.get_by_label("pictures of your own").check()
-    page.get_by_role("button", name="Measure", exact=True).click()
-    expect_toast(page, "There is no image yet")
+    page.get_by_label("Your own pictures").check()
+    expect(page.locator("#explore-status .stale")).to_contain_text("No picture yet")
     files = [EXAMPLES / "cat.jpg", EXAMPLES / "horse.jpg"]
     page.locator("#own-pictures input[type=file]").first.set_input_files(files)
-    expect(page.locator("#own-pictures img").nth(1)).to_be_visible()
-    measure_now(page, f"{BACKBONE} on 2 pictures of your own.")
-    view(page, "Early")
-    page.get_by_role("button", name="Read early").click()
-    expect_toast(page, "This needs to know what is right")
+    expect_measured(page, f"{BACKBONE} on 2 of your own pictures")
+    view(page, "Early answers")
+    page.get_by_role("button", name="Apply the head early").click()
+    expect_toast(page, "This measurement needs labels")
     page.get_by_test_id("toast-close").click()
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
-    page.get_by_role("button", name="Copy as Python").filter(visible=True).click()
-    expect_toast(page, "This needs to know what is right")
-    view(page, "Norms")
-    page.get_by_role("button", name="Copy as Python").click()
+    view(page, "Size of F(x)")
+    page.locator("#explore-views").get_by_role("button", name="Copy as Python").filter(visible=True).click()
     code = page.locator(".cm-content").filter(visible=True)
     expect(code).to_contain_text("'cat.jpg', 'horse.jpg'")
     here = code.inner_text().replace("'cat.jpg', 'horse.jpg'", ", ".join(repr(str(file)) for file in files))
     assert "layer3.2" in printed(here)
 
 
-def test_a_long_measurement_is_stopped_and_keeps_what_it_has(page: Page) -> None:
+@pytest.mark.long
+def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Page) -> None:
+    choose(page, "Network", "torchvision mobilenet_v2 (random weights)")
+    expect_measured(page, "mobilenet_v2 (random weights) on 64 test images")
+    page.get_by_label("How many").fill("1000")
+    stale = page.locator("#explore-status .stale")
+    expect(stale).to_contain_text("1,000 images of 224 x 224 pixels takes more than a few seconds. Press Measure.")
+    expect(chart(page, "norms-0")).to_have_css("opacity", "0.35")
     measure_for_long(page)
-    expect(page.locator(".measuring")).to_be_visible()
+    expect(page.locator("#explore-status")).to_contain_text("of 2,000 images", timeout=SHOWN_MS)
     page.get_by_role("button", name="Stop measuring").click()
-    expect(page.locator(".measuring")).to_contain_text("were measured, and what they tell is kept", timeout=SHOWN_MS)
-    done = re.search(r"([\d,]+) of 2,000 images", page.locator(".measuring").inner_text())
+    expect(page.locator("#explore-status")).to_contain_text("Stopped. The results so far are of", timeout=SHOWN_MS)
+    done = re.search(r"on ([\d,]+) train images", page.locator("#explore-status").inner_text())
     assert done is not None
     assert 0 < int(done[1].replace(",", "")) < 2_000
-    kept = page.get_by_text(f"(random weights) on {done[1]} train images of cifar10-mini.").filter(visible=True)
-    expect(kept).to_be_visible()
     expect(page.get_by_role("button", name="Stop measuring")).to_be_hidden()
 
 
-def test_measuring_something_else_meanwhile_ends_what_goes_on_and_its_views_say_of_what_they_are(page: Page) -> None:
+@pytest.mark.long
+def test_measuring_something_else_meanwhile_ends_what_goes_on(page: Page) -> None:
     measure_for_long(page)
-    expect(page.locator(".measuring")).to_contain_text("of 2,000 images")
-    choose(page, "Run", SHOWPIECE)
-    page.get_by_label("number input for How many").fill("32")
-    measure_now(page, f"{SHOWPIECE} on 32 train images of cifar10-mini.")
+    expect(page.locator("#explore-status")).to_contain_text("of 2,000 images", timeout=SHOWN_MS)
+    choose(page, "Run", SHOWPIECE)  # which is looked at instead
+    page.get_by_label("How many").fill("32")
+    expect_measured(page, f"{SHOWPIECE} on 32 train images from cifar10-mini")
     expect(page.get_by_role("button", name="Stop measuring")).to_be_hidden()
-    choose(page, "Run", BACKBONE)  # and not measured
-    view(page, "Lesion")
-    page.get_by_role("button", name="Drop each block").click()
-    expect(page.locator(".prose.said:visible")).to_contain_text(f"{SHOWPIECE} on 32 train images of cifar10-mini.")
-    expect(page.locator(".prose.said:visible")).to_contain_text("right for")
+    view(page, "Remove a block")
+    expect(page.locator(".prose.said:visible")).to_contain_text("matters most")
+    expect_measured(page, f"{SHOWPIECE} on 32 train images from cifar10-mini")

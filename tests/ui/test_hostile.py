@@ -21,7 +21,7 @@ from resnet_space.runs import Run
 from resnet_space.serve.handlers import UNFIT
 from tests.hub_stub import HubStub
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
-from tests.ui.test_browser import TRAINED_MS, keep, open_tab, start
+from tests.ui.test_browser import OTHER_DATA, TRAINED_MS, keep, open_tab, start, unfold
 
 pytestmark = pytest.mark.ui
 
@@ -74,22 +74,20 @@ def unharmed(page: Page) -> bool:
 
 
 def test_an_archive_of_hostile_names_is_learned_from_and_harms_no_page(page: Page, served: App, archive: bytes) -> None:
-    page.get_by_role("button", name="Other images: your own, or the Hub's").click()
     page.locator("#archive input[type=file]").set_input_files(
         {"name": f"{IMAGE}.zip", "mimeType": "application/zip", "buffer": archive}
     )
-    expect(page.locator(".report")).to_contain_text("is ready: 60 images of 5 classes", timeout=SHOWN_MS)
+    expect(page.locator(".report")).to_contain_text("is ready: 60 images in 5 classes", timeout=SHOWN_MS)
     page.get_by_text("files were left out").click()
     expect(page.locator(".report")).to_contain_text(f"{IMAGE}.txt")
-    page.get_by_role("button", name="The data: how many, a few of them").click()
+    page.get_by_text("Images per class, splits").click()
     expect(page.locator(".data .bars")).to_contain_text(IMAGE)
     start(page, epochs=1)
     expect(page.locator(".status.finished")).to_contain_text("has finished", timeout=TRAINED_MS)
-    page.get_by_role("button", name="What it gets right and wrong").click()
-    page.get_by_role("button", name="All runs").click()
+    unfold(page, "All runs")
     expect(page.locator("#confusion .js-plotly-plot")).to_contain_text(IMAGE[:17])  # shortened
     assert page.locator("#confusion a").filter(has_text="click").count() == 0
-    page.get_by_label("Images of").click()
+    page.get_by_label("Pictures", exact=True).click()
     assert unharmed(page)
     page.keyboard.press("Escape")
     keep(page, "40-hostile-names")
@@ -107,16 +105,15 @@ def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> 
     expect(page.get_by_text(IMAGE).filter(visible=True).first).to_be_visible()
     assert unharmed(page)
     open_tab(page, "Explore residuals")
-    page.get_by_role("button", name="Measure").click()
     expect(page.locator("#norms-1")).to_contain_text("layer1.0")
     page.locator("#norms-0 .scatterlayer .points path").first.click(force=True)
     expect(page.locator("#clicked img")).to_have_count(4)
     assert unharmed(page)
     open_tab(page, "Fine-tune")
-    page.get_by_role("tab", name="Hugging Face Hub").click()
+    unfold(page, OTHER_DATA)
     page.get_by_label("Search").fill(f"{IMAGE}[x](javascript:window.pwned=1)")
     page.get_by_label("Search").press("Enter")
-    toast = page.get_by_test_id("toast-body").filter(has_text="The Hub knows no data set for")
+    toast = page.get_by_test_id("toast-body").filter(has_text="The Hub has no dataset for")
     expect(toast.first).to_contain_text(IMAGE.replace("<", "\u2039").replace(">", "\u203a"))
     assert toast.locator("a").count() == 0
     assert unharmed(page)
@@ -247,7 +244,7 @@ def test_a_token_in_the_environment_or_in_a_wrong_field_is_written_and_shown_now
     client.close()
     for name, data in (
         ("on_rename", [learned(served).name, TOKEN, [], "key", 0]),
-        ("on_show", [TOKEN, [], 0]),
+        ("on_delete", [TOKEN, [], "key", 0]),
         ("on_search", [TOKEN]),
         ("on_load", [f"user/{TOKEN}", None, None, None]),
         ("on_chosen", [f"user/{TOKEN}"]),

@@ -16,8 +16,8 @@ from resnet_space.serve import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
-from tests.ui.conftest import REPOSITORY, SHOWN_MS, App
-from tests.ui.test_browser import TRAINED_MS, keep
+from tests.ui.conftest import REPOSITORY, SHOWN_MS, App, wait_for
+from tests.ui.test_browser import SETUP, TRAINED_MS, keep, unfold
 from tests.ui.test_mcp import PUBLIC
 
 pytestmark = pytest.mark.ui
@@ -79,7 +79,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def push(page: Page, told: str, target: str | None = None) -> None:
     """Open the panel, which tells who one is on the Hub, and push to the target, or where it suggests."""
-    page.get_by_text("Push to the Hugging Face Hub").click()
+    page.get_by_text("Publish on the Hugging Face Hub").click()
     expect(page.get_by_text(told)).to_be_visible(timeout=TRAINED_MS)
     if target is not None:
         page.get_by_label("Repository").locator("visible=true").last.fill(target)
@@ -92,7 +92,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     page.goto(f"{anns.url}/?run=my-cifar")
     expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     people.slow("/preupload/", 2.0, times=1)
-    push(page, "You are ann there.")
+    push(page, "You are signed in as ann.")
     progress = page.locator(".progress-level").filter(has_text="Uploading")
     expect(progress).to_be_visible(timeout=TRAINED_MS)
     # What is below the panel's edge, where the answer is to come, is cut off.
@@ -101,7 +101,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(done).to_be_visible(timeout=TRAINED_MS)
     keep(page, "20-pushed")
     assert {"config.json", "model.safetensors", "metrics.jsonl", "README.md"} <= people.files("ann/my-cifar").keys()
-    assert not people.model("ann/my-cifar").private
+    assert people.model("ann/my-cifar").private  # unless one chooses otherwise
     assert b"https://huggingface.co/spaces/ann/resnet-space" in read(people.files("ann/my-cifar")["README.md"])
     commit = people.model("ann/my-cifar").refs["main"]
     assert f"/ann/my-cifar/commit/{commit}" in str(done.get_by_text("this commit").get_attribute("href"))
@@ -114,7 +114,9 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(page.locator(".report").filter(has_text=f"commit {commit[:7]}")).to_be_visible(timeout=TRAINED_MS)
     page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
     expect(page.get_by_label("Run").locator("visible=true")).to_have_value("ann.my-cifar", timeout=TRAINED_MS)
-    expect(page.get_by_text("ann.my-cifar says")).to_be_visible(timeout=TRAINED_MS)  # of the cat, the first example
+    expect(page.locator("#answer .of").filter(has_text="ann.my-cifar")).to_be_visible(
+        timeout=TRAINED_MS
+    )  # of the cat, the first example
     keep(page, "21-pulled")
     pulled = anns.run("ann.my-cifar")
     assert pulled.source is not None
@@ -159,8 +161,8 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
     expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible(timeout=TRAINED_MS)
     page.goto(f"{space.url}/?run=bobs-run")
     expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
-    push(page, "You are bob there.", "ann/stolen-name")
-    expect(toast.filter(has_text="may not").first).to_be_visible(timeout=TRAINED_MS)
+    push(page, "You are signed in as bob.", "ann/stolen-name")
+    expect(toast.filter(has_text="has no write access to ann/stolen-name").first).to_be_visible(timeout=TRAINED_MS)
     page.get_by_label("Repository").locator("visible=true").last.fill("bob/shared")
     page.get_by_role("button", name="Push", exact=True).click()
     expect(page.locator(".report").filter(has_text="is on the Hub")).to_be_visible(timeout=TRAINED_MS)
@@ -202,6 +204,7 @@ def test_a_program_pushes_and_pulls_with_a_token_in_a_header(space: App, people:
 
 def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub, page: Page) -> None:
     page.goto(anns.url)
+    unfold(page, SETUP)
     page.get_by_label("Epochs", exact=True).fill("1")
     page.get_by_text("On a rented GPU: Hugging Face Jobs").click()
     cost = page.locator(".report").filter(has_text="at most $0.13 at the time limit")
@@ -215,7 +218,7 @@ def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub
     expect(page.locator(".status.finished")).to_contain_text("has finished", timeout=2 * TRAINED_MS)
     keep(page, "24-job-finished")
     (job,) = people.jobs.values()
-    assert job.stage == "COMPLETED"
+    wait_for(lambda: job.stage == "COMPLETED")
     assert job.asked["secrets"] == {"HF_TOKEN": ANN}
     (made,) = [path for path in anns.checkpoints.iterdir() if path.name.startswith("fine-tune")]
     assert Run.open(made).has_weights

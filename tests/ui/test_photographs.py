@@ -18,7 +18,7 @@ from resnet_space.runs import PHOTO_BACKBONE
 from resnet_space.training.strategies import recipe
 from tests.hub_stub import HubStub
 from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App, visit
-from tests.ui.test_browser import TRAINED_MS, choose_data, choose_strategy, keep
+from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, dataset, keep, unfold, upload
 
 pytestmark = pytest.mark.ui
 
@@ -70,31 +70,33 @@ def value(page: Page, label: str) -> str:
 
 
 def bring(page: Page, path: Path) -> None:
-    page.get_by_role("button", name="Other images").click()
-    page.locator("#archive input[type=file]").set_input_files(path)
-    expect(page.locator(".report")).to_contain_text("is ready")
+    expect(upload(page, path)).to_be_visible()
+    unfold(page, SETUP)
 
 
 def test_dropped_photographs_are_learned_with_nothing_changed(photo_app: App, page: Page, tmp_path: Path) -> None:
     recommended = page.locator("#recommended")
-    expect(recommended).to_contain_text("Recommended: 2,000 images of 32 pixels, 10 classes: ResNet-20, a new head")
+    expect(recommended).to_contain_text("2,000 images of 32 pixels, 10 classes: fit a new head on ResNet-20")
     keep(page, "30-recommended")
     bring(page, archive(tmp_path / "shapes.zip", 20))
-    expect(recommended).to_contain_text("40 photographs, 2 classes: EfficientNet-Lite0 frozen, a new head; time not")
-    expect(page.get_by_label("Start from", exact=True)).to_have_value(PHOTO_BACKBONE)
+    expect(recommended).to_contain_text("40 photographs, 2 classes: keep EfficientNet-Lite0 frozen and fit a new head")
+    expect(page.get_by_label("Backbone", exact=True)).to_have_value(PHOTO_BACKBONE)
     assert (value(page, "Strategy"), value(page, "Epochs"), value(page, "Batch size")) == ("linear-probe", "1", "16")
     expect(page.get_by_role("button", name="Use the recommended setup")).to_be_hidden()
     keep(page, "31-photographs")
     page.get_by_role("button", name="Start", exact=True).click()
     finished = page.locator(".status.finished")
     expect(finished).to_contain_text("has finished", timeout=TRAINED_MS)
-    expect(finished).to_contain_text("100.0%")
+    expect(finished).to_contain_text("8 of 8 held-out training images correct, 100.0 %")
+    expect(page.locator(".scores")).not_to_contain_text("top-5")  # of two classes
     run = photo_app.run(finished.locator("b").first.inner_text())
-    assert run.config.training.strategy == "linear-probe"
+    assert (run.config.training.strategy, run.config.training.crop) == ("linear-probe", "padded")  # so it is cached
     assert (run.config.model.architecture, run.config.model.image_size) == ("tf_efficientnet_lite0", 224)
 
 
+@pytest.mark.long
 def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_reload(page: Page, tmp_path: Path) -> None:
+    unfold(page, SETUP)
     page.get_by_label("Batch size").fill("24")
     choose_strategy(page, "last-stage")
     expect(page.get_by_label("Head rate")).to_have_value("0.001")  # as the strategy has it
@@ -102,14 +104,15 @@ def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_relo
     button = page.get_by_role("button", name="Use the recommended setup")
     expect(button).to_be_visible()
     bring(page, archive(tmp_path / "more.zip", 8))
-    expect(page.get_by_label("Start from", exact=True)).to_have_value(PHOTO_BACKBONE)  # which nobody had set
+    expect(page.get_by_label("Backbone", exact=True)).to_have_value(PHOTO_BACKBONE)  # which nobody had set
     for label, own in {"Strategy": "last-stage", "Batch size": "24", "Head rate": "0.0042"}.items():
         assert value(page, label) == own, label
     page.reload()
+    unfold(page, SETUP)
     expect(page.get_by_label("Head rate")).to_have_value("0.0042")
-    expect(page.get_by_label("Start from", exact=True)).to_have_value(PHOTO_BACKBONE)
+    expect(page.get_by_label("Backbone", exact=True)).to_have_value(PHOTO_BACKBONE)
     choose_data(page, TINY)
-    expect(page.get_by_label("Start from", exact=True)).to_have_value(BACKBONE)
+    expect(page.get_by_label("Backbone", exact=True)).to_have_value(BACKBONE)
     assert (value(page, "Strategy"), value(page, "Head rate")) == ("last-stage", "0.0042")
     keep(page, "32-deviating")
 
@@ -118,12 +121,13 @@ def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_relo
     expect(page.get_by_label("Batch size")).to_have_value("64")
     expect(page.get_by_label("Head rate")).to_have_value(f"{recipe('probe-then-fine-tune', '-').head_lr:g}")
     expect(button).to_be_hidden()
-    assert value(page, "Data") == TINY
+    expect(dataset(page)).to_have_value(TINY)
 
 
 def test_random_initialisation_is_offered_an_architecture_that_suits_it(page: Page) -> None:
-    expect(page.locator("#recommended")).to_contain_text("Recommended", timeout=SHOWN_MS)
-    page.get_by_label("Start from", exact=True).click()
+    expect(page.locator("#recommended")).to_contain_text("ResNet-20", timeout=SHOWN_MS)
+    unfold(page, SETUP)
+    page.get_by_label("Backbone", exact=True).click()
     page.get_by_role("option", name="random initialisation").click()
     expect(page.get_by_label("Architecture")).to_have_value("resnet20")
     expect(page.get_by_label("CBAM attention")).to_have_value("after every stage")
@@ -136,6 +140,7 @@ def test_the_recommendation_is_whole_on_a_phone(photo_app: App, browser: Browser
     context = browser.new_context(viewport={"width": width, "height": 844})
     page = context.new_page()
     page.goto(f"{photo_app.url}/?__theme={scheme}")
+    unfold(page, SETUP)
     page.get_by_label("Epochs", exact=True).fill("3")
     expect(page.get_by_role("button", name="Use the recommended setup")).to_be_visible(timeout=SHOWN_MS)
     box = page.locator("#recommended p").bounding_box()
@@ -180,7 +185,7 @@ def test_a_program_goes_from_a_zip_to_a_prediction_by_plain_http(photo_app: App,
     started = http.call("start_training", dataset=added["dataset"])
     proposal = started["proposal"]
     assert (proposal["start"], proposal["strategy"]) == (PHOTO_BACKBONE, "linear-probe")
-    assert proposal["reason"].startswith("24 photographs, 2 classes: EfficientNet-Lite0 frozen, a new head; ")
+    assert proposal["reason"].startswith("24 photographs, 2 classes: keep EfficientNet-Lite0 frozen and fit a new head")
     assert proposal["seconds"] is None  # nobody has timed that network here
     deadline = time.monotonic() + TRAINED_MS / 1000
     while (status := http.call("training_status", run=started["run"]))["state"] != "finished":

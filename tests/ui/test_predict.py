@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from resnet_space.data.images import open_image
 from resnet_space.data.mistakes import FILE
 from resnet_space.inference import Classifier
 from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
+from tests.tested import with_test_pictures
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
-from tests.ui.test_browser import SLOW_NETWORK, expect_toast, keep
+from tests.ui.test_browser import SLOW_NETWORK, dataset, expect_toast, keep
 
 pytestmark = pytest.mark.ui
 
@@ -29,6 +31,7 @@ BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
 PHOTOGRAPHS = EXAMPLES.parent / "photographs"
 NAMES = ("cat", "dog", "ship")
+TESTED = "tested"  # a run whose test pictures are on the machine
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[A
         runs=(*SHIPPED, PHOTO_BACKBONE),
         RESNET_SPACE_MAX_REQUESTS="1000",
     )
+    with_test_pictures(running.checkpoints / TESTED)
     running.start()
     yield running
     running.close(after_nonsense=True)
@@ -53,13 +57,13 @@ def page(served: App, browser: Browser) -> Iterator[Page]:
 
 
 def shown_classes(page: Page, side: int) -> list[str]:
-    """Of the rows of maps that a reader sees."""
-    return page.locator(f"#why .why[data-side='{side}']:visible h4 b").all_inner_texts()
+    """Of the heatmaps that a reader sees."""
+    return page.locator(f"#why .why[data-side='{side}'] figcaption b").locator("visible=true").all_inner_texts()
 
 
 def downloaded(page: Page, link: str) -> bytes:
     with page.expect_download() as download:
-        page.locator(link).first.click()
+        page.locator(link).locator("visible=true").first.click()
     return Path(download.value.path()).read_bytes()
 
 
@@ -80,7 +84,8 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     page.get_by_role("button", name="Example: cat").focus()
     page.keyboard.press("Enter")
     expect(answers.locator(".said")).to_have_text("cat")
-    expect(page.locator("#why h4").first).to_contain_text("cat")
+    expect(page.locator("#why figcaption").first).to_contain_text("cat")
+    expect(page.locator("#answer .truth")).to_have_text("✓ labelled cat · model says cat")
     assert page.url.endswith("example=cat")
     assert page.evaluate("window.history.length") == history
 
@@ -93,11 +98,28 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     page.keyboard.press("Space")
     assert shown_classes(page, 0) == [prediction.classes[0], prediction.classes[3]]
     assert [b.get_attribute("aria-pressed") for b in buttons.all()] == ["false", "false", "false", "true", "false"]
+    assert page.url.endswith(f"&example=cat&class={prediction.classes[3]}")
 
     values = np.load(io.BytesIO(downloaded(page, "#why a[download$='grad-cam.npy']")))
     assert values == pytest.approx(classifier.class_maps(prediction, prediction.indices[:1]).raw[0], abs=1e-4)
     assert downloaded(page, "#why a.png").startswith(b"\x89PNG")
-    page.get_by_label("Opacity of the maps").fill("0")
+    exports = page.locator("#predict-answer .exports")
+    for kind, size in (("PNG", "Slide, 16:9"), ("SVG", "Paper, one column")):
+        exports.get_by_label("Figure for").click()
+        page.get_by_role("option", name=size).click()
+        with page.expect_download() as download:
+            exports.get_by_role("button", name=kind).click()
+        if kind == "PNG":
+            with Image.open(download.value.path()) as figure:
+                assert figure.width / figure.height == pytest.approx(16 / 9, abs=0.01)
+        else:
+            drawn = Path(download.value.path()).read_text(encoding="utf-8")
+            assert all(name in drawn for name in (*prediction.classes, "Label: cat."))  # text stays text
+    with page.expect_download() as download:
+        exports.get_by_role("button", name="Table as CSV").click()
+    told = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+    assert [row["class"] for row in told] == prediction.classes
+    page.get_by_label("Opacity of the heatmaps").fill("0")
     assert page.locator("#why .view img").first.evaluate("image => getComputedStyle(image).opacity") == "0"
 
     page.locator("#gates input.channel").nth(2).fill("7")
@@ -105,14 +127,77 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     expect(page.locator("#channel")).to_contain_text("channel 7 after stage 3")
     page.locator("#why .ask").first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#evidence .evidence")).to_have_count(2)
+    sections = page.locator("#evidence .evidence")
+    expect(sections).to_have_count(2)
+    assert sections.locator("h4 b").all_inner_texts() == [prediction.classes[0], prediction.classes[3]]
     expect(page.locator("#evidence .js-plotly-plot").first).to_contain_text("Deletion")
     keep(page, "50-predict")
+
+    page.get_by_text("Ablation-CAM").locator("visible=true").first.click()
+    expect(sections.first).to_be_hidden()  # it is about other heatmaps
+    values = np.load(io.BytesIO(downloaded(page, "#why a[download$='ablation-cam.npy']")))
+    maps = classifier.class_maps(prediction, prediction.indices[:1], "ablation-cam")
+    assert values == pytest.approx(maps.raw[0], abs=1e-4)
+    assert page.url.endswith(f"&class={prediction.classes[3]}&method=ablation-cam")
+    page.reload()
+    expect(page.locator("#why figcaption").locator("visible=true")).to_have_count(2)
+    assert shown_classes(page, 0) == [prediction.classes[0], prediction.classes[3]]
+    assert page.get_by_role("radio", name="Ablation-CAM").is_checked()
+
+
+def test_test_pictures_of_the_run_are_offered_with_their_labels_and_a_link_opens_one(
+    served: App, browser: Browser
+) -> None:
+    with visit(browser, f"{served.url}/?tab=predict&run={TESTED}") as page:
+        truth = page.locator("#answer .truth")
+        expect(truth).to_contain_text("✓")  # the first look is at one that the run knows
+        offered = page.locator("#tested button")
+        expect(offered).to_have_count(10)
+        offered.first.click()
+        expect(truth).to_contain_text("✗")
+        label, said = truth.locator("b").all_inner_texts()
+        assert offered.first.get_attribute("title") == f"labelled {label}, predicted {said}"
+        named = offered.first.get_attribute("data-picture")
+        address = f"/?tab=predict&run={TESTED}&picture={str(named).replace(':', '%3A')}"
+        assert page.url.endswith(address)
+        page.get_by_label("Run", exact=True).first.click()
+        page.get_by_role("option", name=SHOWPIECE).click()
+        expect(page.locator("#answer .of")).to_have_text(SHOWPIECE)
+        expect(truth).to_contain_text(f"labelled {label}")  # the picture stays
+        assert f"of={TESTED}" in page.url
+        expect(offered).to_have_count(0)  # those of this run are not here
+
+        page.goto(served.url + address)
+        expect(truth).to_have_text(f"✗ labelled {label} · model says {said}")
+        page.get_by_label("Wrong? Correct the label").click()
+        page.get_by_role("option", name=label, exact=True).click()
+        page.get_by_role("button", name="Save the correction").click()
+        expect(page.locator("#mistakes")).to_contain_text("(1 picture)")
+
+
+def test_on_a_phone_the_answer_is_in_sight_and_the_gates_are_folded(served: App, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.set_default_timeout(SHOWN_MS)
+    page.goto(f"{served.url}/?tab=predict")
+    expect(page.locator("#gates summary").first).to_be_visible()
+    said = page.locator("#answer .said").bounding_box()
+    assert said is not None
+    assert said["y"] < 844
+    expect(page.locator("#gates figure").first).to_be_hidden()
+    page.locator("#gates summary").first.click()
+    expect(page.locator("#gates figure").first).to_be_visible()
+    page.locator("#why .ask").click()
+    expect(page.locator("#evidence .evidence")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "54-phone")
+    context.close()
 
 
 def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(served: App, browser: Browser) -> None:
     with visit(browser, f"{served.url}/?tab=predict") as page:
         answer, run = page.locator("#answer .answer"), page.get_by_label("Run", exact=True).first
+        who = answer.locator(".of")
         expect(answer.locator(".said")).to_have_text("cat")  # the first look is that of a run with CBAM
         expect(run).to_have_value(SHOWPIECE)
         expect(page.locator("#gates figure")).to_have_count(4)
@@ -120,7 +205,9 @@ def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(
 
         page.get_by_role("button", name="Example: espresso").click()
         expect(answer.locator(".said")).to_have_text("espresso")
-        expect(run).to_have_value(PHOTO_BACKBONE)
+        expect(who).to_have_text(PHOTO_BACKBONE)
+        expect(answer).to_contain_text("Answers photographs unless you choose a run.")
+        expect(run).to_have_value(SHOWPIECE)  # nobody has chosen another
         expect(answer.locator(".caution")).to_contain_text("The probabilities are not calibrated")
         expect(answer.locator(".classes button")).to_have_count(5)
         expect(page.locator("#why .why:visible")).to_have_count(2)
@@ -128,37 +215,43 @@ def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(
         page.get_by_text("Photo credits").click()
         expect(page.locator("#examples li").filter(has_text="Rachel Michetti")).to_be_visible()
 
-        page.get_by_role("button", name=f"Ask {SHOWPIECE} instead").click()
-        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")
+        page.get_by_role("button", name=f"Answer with {SHOWPIECE} instead").click()
+        expect(answer.locator(".of")).to_have_text(SHOWPIECE)
         expect(run).to_have_value(SHOWPIECE)
         expect(page.locator("#gates figure")).to_have_count(4)
         assert page.url.endswith(f"/?tab=predict&run={SHOWPIECE}&example=espresso")
         page.reload()
-        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")  # what was chosen stays
+        expect(answer.locator(".of")).to_have_text(SHOWPIECE)  # what was chosen stays
         page.get_by_role("button", name="Example: tripod").click()
         expect(page.locator("#answer .answers[data-example='tripod']")).to_be_visible()
-        expect(answer.locator(".of")).to_have_text(f"{SHOWPIECE} says")
-        page.get_by_role("button", name=f"Ask {PHOTO_BACKBONE} instead").click()
+        expect(answer.locator(".of")).to_have_text(SHOWPIECE)
+        page.get_by_role("button", name=f"Answer with {PHOTO_BACKBONE} instead").click()
         expect(answer.locator(".said")).to_have_text("tripod")
-        assert page.url.endswith("/?tab=predict&example=tripod")
+        expect(run).to_have_value(PHOTO_BACKBONE)
+        assert page.url.endswith(f"/?tab=predict&run={PHOTO_BACKBONE}&example=tripod")
 
+        page.goto(f"{served.url}/?tab=predict")
+        expect(answer.locator(".said")).to_have_text("cat")
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
         page.locator("#picture input[type=file]").set_input_files(EXAMPLES / "horse.jpg")  # a small one
         expect(answer.locator(".said")).to_have_text("horse")
-        expect(run).to_have_value(SHOWPIECE)
+        expect(answer.locator(".truth")).to_have_count(0)  # nobody has labelled it
+        expect(who).to_have_text(SHOWPIECE)
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
         page.locator("#picture input[type=file]").set_input_files(
             {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": (PHOTOGRAPHS / "palace.jpg").read_bytes()}
         )
         expect(answer.locator(".said")).to_contain_text("palace")
-        expect(run).to_have_value(PHOTO_BACKBONE)
+        expect(who).to_have_text(PHOTO_BACKBONE)
         run.click()
         page.get_by_role("option", name=BACKBONE).click()
-        expect(answer.locator(".of")).to_have_text(f"{BACKBONE} says")
+        expect(answer.locator(".of")).to_have_text(BACKBONE)
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
         page.locator("#picture input[type=file]").set_input_files(PHOTOGRAPHS / "rocket.jpg")
-        expect(page.locator("#answer .answers[data-example='rocket']")).to_be_visible()
-        expect(answer.locator(".of")).to_have_text(f"{BACKBONE} says")
+        rocket = Classifier(served.run(BACKBONE)).predict(open_image(PHOTOGRAPHS / "rocket.jpg"))
+        expect(answer.locator(".name").first).to_have_text(rocket.classes[0])
+        assert "example=" not in page.url
+        expect(answer.locator(".of")).to_have_text(BACKBONE)
         expect(run).to_have_value(BACKBONE)
         keep(page, "52-chosen")
 
@@ -174,7 +267,7 @@ def test_a_test_of_a_photographs_maps_is_stopped_by_a_button_and_by_another_pict
         expect(ask).to_be_visible()
         expect(stop).to_be_hidden()
         ask.click()
-        expect(page.get_by_text("Testing the maps")).to_be_visible()
+        expect(page.get_by_text("Testing the heatmaps")).to_be_visible()
         stop.click()
         expect(stop).to_be_hidden()
         expect(evidence).to_have_count(0)
@@ -187,6 +280,7 @@ def test_a_test_of_a_photographs_maps_is_stopped_by_a_button_and_by_another_pict
         keep(page, "53-photograph")
 
 
+@pytest.mark.long
 def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, browser: Browser) -> None:
     with visit(browser, served.url) as page:
         page.evaluate(SLOW_NETWORK)
@@ -223,27 +317,27 @@ def test_over_a_slow_network_what_was_chosen_last_is_what_is_shown(served: App, 
 def test_a_mistake_is_kept_as_the_visitors_own_data_and_offered_to_a_training(
     page: Page, served: App, browser: Browser
 ) -> None:
-    page.get_by_role("button", name="Keep as a mistake").click()
-    expect_toast(page, "Choose first what the picture really shows.")
-    page.get_by_label("Wrong? It is really a").click()
+    page.get_by_role("button", name="Save the correction").click()
+    expect_toast(page, "Choose the correct label first.")
+    page.get_by_label("Wrong? Correct the label").click()
     page.get_by_role("option", name="deer").click()
-    page.get_by_role("button", name="Keep as a mistake").click()
-    expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
-    (folder,) = (served.checkpoints.parent / "data").glob("mistakes-*")
+    page.get_by_role("button", name="Save the correction").click()
+    expect(page.locator("#mistakes")).to_contain_text("(1 picture)")
+    folder = served.checkpoints.parent / "data" / page.locator("#mistakes .note b").last.inner_text()
     assert {path.name for path in folder.iterdir()} == {FILE, "owner", "expires"}
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export as parquet").click()
+        page.get_by_role("button", name="Download as Parquet").click()
     (row,) = pq.read_table(download.value.path()).to_pylist()
     assert (row["image"]["bytes"], row["label"]) == ((EXAMPLES / "cat.jpg").read_bytes(), 4)
-    page.get_by_role("button", name="Learn from them in Fine-tune").click()
-    expect(page.get_by_label("Data", exact=True)).to_have_value(folder.name)
+    page.get_by_role("button", name="Train on the corrections").click()
+    expect(dataset(page)).to_have_value(folder.name)
     assert "tab=" not in page.url
 
     other = browser.new_context()
     stranger = other.new_page()
     stranger.set_default_timeout(SHOWN_MS)
     stranger.goto(served.url)
-    stranger.get_by_label("Data", exact=True).click()
+    dataset(stranger).click()
     expect(stranger.get_by_role("option", name="cifar10-mini")).to_be_visible()
     assert stranger.get_by_role("option", name=folder.name).count() == 0
     other.close()
@@ -257,46 +351,56 @@ def test_many_pictures_are_classified_checked_by_their_folders_and_kept_as_csv(p
             archive.write(EXAMPLES / f"{name}.jpg", f"all/{name}/<b>=1.jpg")
         archive.write(EXAMPLES / "ship.jpg", "all/cat/really-a-ship.jpg")
         archive.writestr("all/cat/<img src=x>.txt", "no picture")
-    page.get_by_role("button", name="Many pictures at once").click()
+    page.get_by_role("tab", name="Many pictures").click()
     page.locator("#pictures input[type=file]").set_input_files(
         {"name": "all.zip", "mimeType": "application/zip", "buffer": packed.getvalue()}
     )
     expect(page.locator("#pictures")).to_contain_text("all")
     page.get_by_role("button", name="Classify all").click()
-    report = page.locator("#many .report")
+    report = page.locator("#many-pictures .report")
     expect(report).to_contain_text(f"4 pictures classified by {SHOWPIECE}")
-    expect(report).to_contain_text("Of 4 in a folder named after a class: 75.0% (30.1 to 95.4%) right")
+    expect(report).to_contain_text("3 of 4 correct (75.0 %); 95 % interval 30.1 to 95.4 %")
     expect(report).to_contain_text("1 file was left out")
     expect(page.locator("#many-confusion .js-plotly-plot")).to_contain_text("true class")
+    cards = page.locator("#many-grid li")
+    expect(cards).to_have_count(4)
+    expect(cards.first).to_contain_text("✗ labelled cat")  # the mistake is first
+    expect(cards.first).to_contain_text("really-a-ship.jpg")
+    assert "all/" not in cards.first.inner_text()
+    assert "view=many" in page.url
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1440, "height": 1000})
     with page.expect_download() as download:
-        page.locator("#many").get_by_role("button", name="Table as CSV").click()
+        page.locator("#many-pictures").get_by_role("button", name="Predictions as CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
-    assert [row["answer"] for row in rows] == [*NAMES, "ship"]
-    assert [row["right"] for row in rows] == ["yes", "yes", "yes", "no"]
+    assert [row["predicted"] for row in rows] == [*NAMES, "ship"]
+    assert [row["correct"] for row in rows] == ["yes", "yes", "yes", "no"]
     keep(page, "51-many")
 
 
 def test_many_photographs_and_a_mistake_among_a_thousand_classes(served: App, browser: Browser) -> None:
     with visit(browser, f"{served.url}/?tab=predict") as page:
         expect(page.locator("#answer .said")).to_have_text("cat")
-        page.get_by_role("button", name="Many pictures at once").click()
+        page.get_by_role("tab", name="Many pictures").click()
         files = [PHOTOGRAPHS / f"{name}.jpg" for name in ("espresso", "tripod")]
         page.locator("#pictures input[type=file]").set_input_files(files)
         expect(page.locator("#pictures")).to_contain_text("tripod")
         page.get_by_role("button", name="Classify all").click()
-        report = page.locator("#many .report")
+        report = page.locator("#many-pictures .report")
         expect(report).to_contain_text(f"2 pictures classified by {PHOTO_BACKBONE}")
         expect(report).to_contain_text("The probabilities are not calibrated")
-        expect(page.locator("#many-table")).to_contain_text("espresso")
+        expect(page.locator("#many-grid")).to_contain_text("espresso")
 
+        page.get_by_role("tab", name="One picture").click()
         page.get_by_role("button", name="Example: tabby").click()
         expect(page.locator("#answer .said")).to_contain_text("Egyptian cat")
-        label = page.get_by_label("Wrong? It is really a")
+        label = page.get_by_label("Wrong? Correct the label")
         label.click()
         label.press_sequentially("Siamese cat")
         page.get_by_role("option", name="Siamese cat").click()
-        page.get_by_role("button", name="Keep as a mistake").click()
-        expect(page.locator("#mistakes")).to_contain_text("which has 1 picture now")
+        page.get_by_role("button", name="Save the correction").click()
+        expect(page.locator("#mistakes")).to_contain_text("(1 picture)")
 
 
 def post(app: App, name: str, data: list[Any], event: dict[str, Any] | None = None) -> str | None:
@@ -319,15 +423,16 @@ def post(app: App, name: str, data: list[Any], event: dict[str, Any] | None = No
 def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App) -> None:
     for path in ("/etc/passwd", str(EXAMPLES / "cat.jpg")):
         picture = {"path": path}
-        click = {"side": 0, "index": 3, "kind": "class", "module": "cbam1", "channel": 0}
+        click = {"side": 0, "classes": [3], "method": "grad-cam", "module": "cbam1", "channel": 0}
+        wanted = json.dumps({"run": SHOWPIECE})
         for name, data in (
-            ("on_evidence", ["", picture, SHOWPIECE, None]),
-            ("on_channel", ["", picture, SHOWPIECE, None]),
-            ("on_keep", [picture, SHOWPIECE, "cat", "key"]),
+            ("on_evidence", [wanted, picture]),
+            ("on_channel", [wanted, picture]),
+            ("on_keep", [wanted, picture, SHOWPIECE, "cat", "key"]),
             ("on_classify", [[{**picture, "meta": {"_type": "gradio.FileData"}}], "", SHOWPIECE]),
         ):
             assert post(served, name, data, click) == "This file has not been uploaded: upload it first.", (name, path)
-    assert post(served, "on_classify", [None, "/etc", SHOWPIECE]) == "A folder can be read only by the app's owner."
-    assert post(served, "on_keep", [None, SHOWPIECE, "cat", ""]) == (
+    assert post(served, "on_classify", [None, "/etc", SHOWPIECE]) == "Only the owner of the app can read a folder."
+    assert post(served, "on_keep", ["", None, SHOWPIECE, "cat", ""]) == (
         "The page has not identified you yet: try again in a moment."
     )

@@ -81,7 +81,7 @@ def endpoints(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[str
 
 def sensible(config: dict[str, Any], inputs: list[int], files: dict[str, Any]) -> list[Any]:
     """What the page sends at first, or what lets a call get as far as it can at little cost; `files` by kind."""
-    few = {"Data": TINY, "2nd": TINY, "Which data": TINY, "Epochs": 1, "6th": 1, "How many": 4, "Count": 4}
+    few = {"Dataset": TINY, "2nd": TINY, "Epochs": 1, "6th": 1, "How many": 4, "Count": 4}
     given = files | {"browserstate": KEY}
     known = {component["id"]: component for component in config["components"]}
     return [

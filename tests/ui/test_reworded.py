@@ -10,7 +10,7 @@ from resnet_space.runs import SHOWPIECE
 from tests.hub_stub import HubStub
 from tests.reworded_app import MARK
 from tests.ui.conftest import TINY, App, visit
-from tests.ui.test_browser import TRAINED_MS
+from tests.ui.test_browser import TRAINED_MS, unfold
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,18 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=f"{name}{MARK}").first.click()
 
 
+@pytest.mark.long
 def test_a_page_in_other_words_trains_from_random_initialisation_predicts_and_compares(
     page: Page, reworded: App
 ) -> None:
     expect(field(page, "Architecture")).to_be_hidden()
-    choose(page, "Start from", "random initialisation")
+    unfold(page, "Change the setup")
+    choose(page, "Backbone", "random initialisation")
     expect(field(page, "Architecture")).to_be_visible()
     expect(field(page, "CBAM attention")).to_have_value(f"after every stage{MARK}")  # which it proposes
     choose(page, "Shortcuts", "none: a plain network")
-    choose(page, "Data", TINY)
+    unfold(page, "Other data")
+    choose(page, "Dataset", TINY)
     press(page, "Advanced")
     choose(page, "Strategy", "one-cycle")
     expect(field(page, "Schedule")).to_have_value(f"one-cycle{MARK}")
@@ -71,11 +74,10 @@ def test_a_page_in_other_words_trains_from_random_initialisation_predicts_and_co
     expect(answers).to_have_count(1)
 
     page.get_by_role("tab", name=f"Fine-tune{MARK}").click()
-    press(page, "What it gets right and wrong")
-    images = field(page, "Images of")
-    expect(images).to_have_value(f"The highest losses{MARK}")
-    expect(page.get_by_text("the highest losses:")).to_be_visible()
+    images = field(page, "Pictures")
+    expect(images).to_have_value(f"Highest losses{MARK}")
+    expect(page.get_by_text("Highest losses:")).to_be_visible()
     images.click()
     page.get_by_role("option").nth(1).click()
-    expect(page.get_by_text("the highest losses:")).to_be_hidden()
+    expect(page.get_by_text("Highest losses:")).to_be_hidden()
     expect(page.locator(".tiles figure").first).to_be_visible()

@@ -13,7 +13,7 @@ from resnet_space.runs import PHOTO_BACKBONE
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch_with
 from tests.ui.conftest import SHIPPED, App, visit
-from tests.ui.test_browser import expect_toast, keep, open_tab
+from tests.ui.test_browser import dataset, expect_toast, keep, open_tab
 
 pytestmark = pytest.mark.ui
 
@@ -75,7 +75,7 @@ def expect_count(page: Page, name: str, count: int) -> None:
 
 
 def expect_taught(page: Page, pictures: int) -> None:
-    expect(page.locator(".teach .said")).to_contain_text(f"of {pictures} pictures are recognised", timeout=TAUGHT_MS)
+    expect(page.locator(".teach .said")).to_contain_text(f"of {pictures} pictures correct", timeout=TAUGHT_MS)
 
 
 def open_section(page: Page) -> None:
@@ -143,9 +143,10 @@ def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: Ap
         expect(page.get_by_label("Run", exact=True)).to_have_value(run.name)
         open_tab(page, "Fine-tune")
         page.get_by_role("button", name="Fine-tune on these pictures").click()
-        expect(page.get_by_label("Data", exact=True)).to_have_value(name)
+        expect(dataset(page)).to_have_value(name)
 
 
+@pytest.mark.long
 def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: App, filming: Browser) -> None:
     with visit(filming, app.url) as page:
         open_section(page)
@@ -160,10 +161,10 @@ def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: A
         keep(page, "teach-7-recording")
         page.mouse.up()
         add(page, "Class 2", pictures("checks", 5))
-        expect(page.locator(".teach .said")).to_contain_text("pictures are recognised", timeout=TAUGHT_MS)
+        expect(page.locator(".teach .said")).to_contain_text("pictures correct", timeout=TAUGHT_MS)
         counted = card(page, "disc").locator(".count").inner_text()
         assert int(counted.split()[0]) >= 5
-        expect(page.locator(".teach .said")).to_contain_text("All pictures of disc are of one recording")
+        expect(page.locator(".teach .said")).to_contain_text("All pictures of disc come from one recording")
         page.locator(".try").get_by_role("button", name="Camera").click()
         expect(page.locator(".try .verdict")).to_have_text("disc")
         keep(page, "teach-8-live")

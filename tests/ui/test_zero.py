@@ -12,6 +12,7 @@ from resnet_space.runs import Library, Run, last_metric
 from resnet_space.serve.zero.host import LEFT
 from tests.hub_stub import HubStub
 from tests.ui.conftest import App
+from tests.ui.test_browser import SETUP, unfold
 from tests.zero_stub import HEADER, SPACE, ZeroGPUStub, visitor_token
 
 TOKEN = visitor_token("reader")
@@ -41,6 +42,7 @@ def wait_until_ended(run: Run) -> dict[str, Any]:
     return end
 
 
+@pytest.mark.long
 def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zero: ZeroGPUStub) -> None:
     assert zero.started  # the package found a GPU function, without which a ZeroGPU Space is ended
     client = Client(space.url, verbose=False, headers={HEADER: TOKEN})
@@ -61,6 +63,7 @@ def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zer
     client.close()
 
 
+@pytest.mark.long
 @pytest.mark.ui
 def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
     space: App, zero: ZeroGPUStub, browser: Browser
@@ -69,7 +72,8 @@ def test_a_page_tells_the_quota_trains_and_stops_when_it_is_closed(
     context = browser.new_context(extra_http_headers={HEADER: TOKEN})
     page = context.new_page()
     page.goto(space.url)
-    page.get_by_role("button", name="The plan").click()
+    unfold(page, SETUP)
+    unfold(page, "Plan")
     expect(page.get_by_text("of GPU time. ZeroGPU gives each visitor a few minutes per day")).to_be_visible()
     page.get_by_label("Epochs", exact=True).fill("40")
     known = {run.name for run in Library(space.checkpoints).runs()}

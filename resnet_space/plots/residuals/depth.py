@@ -51,11 +51,11 @@ def shown_images(images: int, blocks: int) -> list[int]:
 
 
 def fewer_points_words(images: int, blocks: int) -> str:
-    """What to say of images that have no points; nothing where all have."""
+    """A sentence on images that have no points; empty where all have."""
     shown = len(shown_images(images, blocks))
     if shown == images:
         return ""
-    return f"The points are {shown:,} of the {images:,} images, the same in every block; all numbers are of all images."
+    return f"The points show {shown:,} of the {images:,} images; all statistics use all of them."
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

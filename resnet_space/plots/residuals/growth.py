@@ -51,7 +51,7 @@ def growth_chart(names: Sequence[str], epochs: Sequence[int], ratios: Sequence[S
         "buttons": [{"label": "▶ Play", "method": "animate", "args": [None, playing]}],
     }
     made = chart(
-        "‖F(x)‖ / ‖x‖ by depth as training goes on",
+        "‖F(x)‖ / ‖x‖ by depth during training",
         [of(0, "#888888", opacity=0.7), of(-1, palette.category(0))] if epochs else [],
         depth_axis(names),
         {"title": "median ‖F(x)‖ / ‖x‖", "range": [0, 1.08 * max(highest, 1e-6)]},

@@ -60,10 +60,10 @@ def norms_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
         )
         named.add(stage)
     return chart(
-        "‖F(x)‖ against ‖x‖: every image in every block",
+        "‖F(x)‖ against ‖x‖, per image and block",
         [diagonal, *clouds],
-        {"title": "‖x‖ on the shortcut"} | _log_axis(low, high),
-        {"title": "‖F(x)‖ of the residual branch"} | _log_axis(low, high),
+        {"title": "‖x‖ (shortcut)"} | _log_axis(low, high),
+        {"title": "‖F(x)‖ (residual branch)"} | _log_axis(low, high),
         height=520,
         margin={"l": 56, "r": 16, "t": 48, "b": 48},
         # Below the plot, where any number of blocks has room.
@@ -84,7 +84,7 @@ def _log_axis(low: float, high: float) -> dict[str, Any]:
 def ratio_chart(blocks: Sequence[BlockNorms], images: Sequence[str]) -> Chart:
     """||F(x)|| / ||x|| by depth: median and quartiles a block, all images behind, lines between stages."""
     return spread_chart(
-        "‖F(x)‖ / ‖x‖ by depth: median, quartiles, every image",
+        "‖F(x)‖ / ‖x‖ by depth: median, quartiles, images",
         blocks,
         [block.ratios for block in blocks],
         images,

@@ -1,7 +1,8 @@
-"""A few numbers a block or layer, by depth: responses, lesions, early readings, gradients, and runs side by side."""
+"""A few numbers per block or layer, by depth: layer outputs, removed blocks, early answers, gradients, comparisons."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from resnet_space.plots import palette
 from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, level, short
@@ -11,22 +12,44 @@ LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "fon
 PERCENT = {"tickformat": ".0%", "rangemode": "tozero"}
 
 
-def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False) -> Chart:
+def _colours(labels: Iterable[str], order: Sequence[str]) -> dict[str, str]:
+    """A colour a label, by its place in `order`, so that a network keeps its colour in charts that lack others."""
+    labels = list(labels)
+    return {label: palette.category((order or labels).index(label)) for label in labels}
+
+
+def _error_bars(spread: Iterable[tuple[float, float, float]], *, thickness: float, width: float) -> dict[str, Any]:
+    """Around the middle ones of (low, middle, high)."""
+    spread = list(spread)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [short(high - middle) for _, middle, high in spread],
+        "arrayminus": [short(middle - low) for low, middle, _ in spread],
+        "thickness": thickness,
+        "width": width,
+    }
+
+
+def responses_chart(
+    layers: Mapping[str, Sequence[tuple[str, float]]], *, ordered: bool = False, order: Sequence[str] = ()
+) -> Chart:
     """The spread of each layer's responses, a curve a run: in layer order, or sorted from the largest down.
 
     Args:
         layers: run -> (layer, standard deviation) in layer order.
         ordered: sorted by magnitude, as in the lower half of He et al. 2015, figure 7.
+        order: all labels, by which the colours go.
     """
-    traces = []
-    for i, (run, responses) in enumerate(layers.items()):
+    traces, colours = [], _colours(layers, order)
+    for run, responses in layers.items():
         shown = sorted(responses, key=lambda layer: -layer[1]) if ordered else responses
         traces.append(
             curve(
                 run,
                 range(1, len(shown) + 1),
                 [value for _, value in shown],
-                palette.category(i),
+                colours[run],
                 "%{text}<br>std %{y:.3g}",
                 points=5,
                 extra=run,
@@ -34,9 +57,9 @@ def responses_chart(layers: Mapping[str, Sequence[tuple[str, float]]], *, ordere
                 showlegend=len(layers) > 1,
             )
         )
-    what = "sorted from the largest down" if ordered else "in layer order"
+    what = "sorted" if ordered else "in layer order"
     return chart(
-        f"Responses of the layers, {what}",
+        f"Standard deviation of the layer outputs, {what}",
         traces,
         {"title": "layer, " + what, "showgrid": False, "rangemode": "tozero"},
         {"title": "standard deviation", "rangemode": "tozero"},
@@ -51,14 +74,14 @@ def lesion_chart(
     accuracy: Sequence[float],
     intact: float,
     *,
-    title: str = "Accuracy with one block's F(x) set to zero",
-    x: str = "dropped block, by depth",
-    hover: str = "without F of <b>%{text}</b>",
+    title: str = "Accuracy with one block removed",
+    x: str = "removed block, by depth",
+    hover: str = "without <b>%{text}</b>",
 ) -> Chart:
     """The accuracy with each lesion, by default of one block, as bars, with the whole network's as a line."""
     bars = {
         "type": "bar",
-        "name": "one block dropped",
+        "name": "one block removed",
         "x": list(range(len(names))),
         "y": [short(value) for value in accuracy],
         "text": list(names),
@@ -69,7 +92,7 @@ def lesion_chart(
         "showlegend": False,
     }
     across = [-0.5, len(names) - 0.5]
-    whole = curve(f"nothing dropped: {intact:.1%}", across, [intact] * 2, "#888", width=1.4, dash="dash")
+    whole = curve(f"intact network: {100 * intact:.1f} %", across, [intact] * 2, "#888", width=1.4, dash="dash")
     return chart(
         title,
         [bars, whole],
@@ -110,10 +133,10 @@ def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> 
         for i, (label, values) in enumerate(curves.items())
     ]
     return chart(
-        "The head applied early: how the answer forms",
+        "Answers of the head applied early",
         traces,
-        depth_axis(names, "read after this block"),
-        {"title": "share of the images", "tickformat": ".0%", "range": [0, 1.02]},
+        depth_axis(names, "head applied after this block"),
+        {"title": "share of images", "tickformat": ".0%", "range": [0, 1.02]},
         height=360,
         legend=LEGEND_ABOVE,
     )
@@ -159,49 +182,97 @@ def gradient_chart(
     )
 
 
-def compare_chart(runs: Mapping[str, tuple[Sequence[Block], Sequence[Sequence[float]]]]) -> Chart:
-    """||F(x)|| / ||x|| by depth of several runs: a curve through the medians, quartiles as bars.
+Quartiles = tuple[float, float, float]
+
+
+def compare_chart(
+    runs: Mapping[str, tuple[Sequence[Block], Sequence[Quartiles | float]]],
+    title: str = "‖F(x)‖ / ‖x‖ by depth: median and quartiles",
+    y: str | dict[str, Any] = "‖F(x)‖ / ‖x‖",
+    *,
+    at: Mapping[str, float] | None = None,
+    value: str = "median %{y:.3f}",
+    order: Sequence[str] = (),
+) -> Chart:
+    """A value of each block of several networks by depth, a curve each.
 
     Networks of another depth are laid over one another from the first block to the last.
 
     Args:
-        runs: run -> (B blocks, [B] of (lower quartile, median, upper quartile)); at least one.
+        runs: label -> (B blocks, [B] of a value, or of (lower quartile, median, upper quartile)); at least one.
+        title: of the chart.
+        y: the axis, or its title.
+        at: labels with a dashed line each across, such as the accuracy of the intact network; None: one line at 1.
+        value: how the hover writes a value.
+        order: all labels, by which the colours go.
     """
     first, *_ = (blocks for blocks, _ in runs.values())
     names = [block.name for block in first]
     alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
-    traces = []
-    for i, (run, (blocks, ratios)) in enumerate(runs.items()):
+    traces, colours = [], _colours(runs, order)
+    for run, (blocks, values) in runs.items():
         last = max(len(blocks) - 1, 1)
         xs = [float(n) if alike else n / last for n in range(len(blocks))]
-        spread = {
-            "type": "data",
-            "symmetric": False,
-            "array": [short(high - middle) for _, middle, high in ratios],
-            "arrayminus": [short(middle - low) for low, middle, _ in ratios],
-            "thickness": 1,
-            "width": 2,
-        }
+        spread = [v if isinstance(v, tuple) else (v, v, v) for v in values]
+        colour = colours[run]
+        if at is not None and run in at:
+            ends = [-0.5, len(names) - 0.5] if alike else [0.0, 1.0]
+            traces.append(curve(run, ends, [at[run]] * 2, colour, width=1.2, dash="dash", showlegend=False))
+        bars = _error_bars(spread, thickness=1, width=2)
         traces.append(
             curve(
                 run,
                 xs,
-                [middle for _, middle, _ in ratios],
-                palette.category(i),
-                "<b>%{text}</b><br>median %{y:.3f}",
+                [middle for _, middle, _ in spread],
+                colour,
+                f"<b>%{{text}}</b><br>{value}",
                 points=5,
                 extra=run,
                 text=[block.name for block in blocks],
-                error_y=spread,
             )
+            | ({"error_y": bars} if any(isinstance(v, tuple) for v in values) else {})
         )
     x = depth_axis(names) if alike else {"title": "depth: first block 0, last block 1", "showgrid": False}
     return chart(
-        "‖F(x)‖ / ‖x‖ by depth, run by run: median and quartiles",
+        title,
         traces,
         x,
-        {"title": "‖F(x)‖ / ‖x‖", "rangemode": "tozero"},
+        {"title": y, "rangemode": "tozero"} if isinstance(y, str) else y,
         height=400,
-        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), level(1)],
+        shapes=[*(stage_lines([block.stage for block in first]) if alike else []), *([level(1)] if at is None else [])],
         legend=LEGEND_ABOVE,
+    )
+
+
+def accuracy_bars(
+    results: Mapping[str, tuple[float, float, float]], title: str, *, order: Sequence[str] = (), height: int = 300
+) -> Chart:
+    """An accuracy a network, with its interval.
+
+    Args:
+        results: label -> (lower end of the interval, accuracy, upper end).
+        title: of the chart, which says what was tested.
+        order: all labels, by which the colours go.
+        height: in pixels.
+    """
+    names, values = list(results), list(results.values())
+    bars = {
+        "type": "bar",
+        "name": "accuracy",
+        "x": list(range(len(names))),
+        "y": [short(middle) for _, middle, _ in values],
+        "customdata": [[i] for i in range(len(names))],
+        "marker": {"color": [*_colours(names, order).values()]},
+        "width": 0.6,
+        "hovertemplate": "%{y:.1%}<extra></extra>",
+        "showlegend": False,
+    }
+    spread = _error_bars(values, thickness=1.6, width=7)
+    middles = [middle for _, middle, _ in values]
+    intervals = curve("interval", range(len(names)), middles, "#777", width=0, points=1, error_y=spread)
+    told = [f"{name}: {100 * middle:.1f} %" for name, (_, middle, _) in results.items()]
+    x = {"title": "", "showgrid": False, "tickvals": list(range(len(names))), "ticktext": told}
+    axis = {"title": "accuracy", **PERCENT}
+    return chart(
+        title, [bars, intervals], x | {"range": [-0.6, len(names) - 0.4]}, axis, height=height, showlegend=False
     )

@@ -1,41 +1,43 @@
 """The explore tab: what the residual blocks of a network do to their input, measured on images."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 from gradio.events import Dependency
 
 from resnet_space.serve.context import AppContext
-from resnet_space.serve.handlers import costly
-from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.address import wire_address
+from resnet_space.serve.handlers import costly, costs
+from resnet_space.ui.events import LATEST, QUIET, cumulative
+from resnet_space.ui.explore.address import Link, link_of
 from resnet_space.ui.explore.api import build_api
 from resnet_space.ui.explore.compare import build_compare
-from resnet_space.ui.explore.controls import Controls, chosen_images, place_controls, wire_controls
+from resnet_space.ui.explore.controls import place_controls, wire_controls
 from resnet_space.ui.explore.growth import build_growth
-from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of, measure_network, measure_on_demand
+from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of
 from resnet_space.ui.explore.memory import MEMORY, Handle
-from resnet_space.ui.explore.networks import Network
-from resnet_space.ui.explore.pictures import PicturesTab, build_pictures
-from resnet_space.ui.explore.view_tab import ViewTab, place_variant, place_view
+from resnet_space.ui.explore.networks import Network, other_choices
+from resnet_space.ui.explore.pictures import build_pictures
+from resnet_space.ui.explore.questions import Card, card_value, place_questions
+from resnet_space.ui.explore.running import Page, status_html
+from resnet_space.ui.explore.view_tab import place_variant, place_view
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.pull import wire_pull
-from resnet_space.ui.stops import Stops
 from resnet_space.ui.subject import Subject
 
 FINDINGS_SECONDS = 1_800  # that a page's findings stay after its last event
-ABOUT = """
-**What is a residual?** The adjustment that a block makes to its input **x**: it gives **x + F(x)**. To make F(x) small
-is easy to learn, and leaves x as it is: that is why very deep residual networks can be trained. Here it is measured.
-"""
-
-READING = '<div class="status measuring"><div class="line">Reading the images ...</div></div>'
+ABOUT = (
+    "A **residual block** adds **F(x)** to its input **x**. A block that should do nothing only has to make F(x) "
+    "small, which is why very deep networks can be trained. Here F(x) is measured in your run, or in any network."
+)
+INPUTS = "(...values) => resnetSpace.explore.inputs(...values)"
+ASK = "() => resnetSpace.explore.ask('{}')"
 
 # So many measure at once, others wait.
 LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "explore"}
+# Of several the last one counts: it ends those before.
+ANEW: Any = QUIET | LIMITS | {"trigger_mode": "multiple"}
 
 
 @dataclass(frozen=True)
@@ -45,131 +47,209 @@ class ExploreTab:
     with_own_data: Callable[..., Dependency]  # `(listen, run)`: after an event, the images are those of the run's data
 
 
-@dataclass(frozen=True)
-class _Page:
-    """What the tab's handlers share.
-
-    Attributes:
-        findings: a handle of those of the last press of Measure.
-        emptied: the components that a new measurement empties.
-    """
-
-    context: AppContext
-    stops: Stops
-    controls: Controls
-    findings: gr.State
-    progress: gr.HTML
-    stop: gr.Button
-    tabs: list[ViewTab]
-    pictures: PicturesTab
-    emptied: list[Component]
-
-
 def build_explore(
-    context: AppContext, subject: Subject, visitor: gr.BrowserState, names: gr.State, settled: Dependency
+    context: AppContext, subject: Subject, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State, settled: Dependency
 ) -> ExploreTab:
     """Place the tab's components and wire its events.
 
     Args:
         context: what all share.
         subject: the run that is measured, if nothing else is chosen here.
+        tab: the explore tab itself.
         visitor: the key that a browser is known by.
         names: the runs that can be measured.
         settled: the event after which the subject is that of the page's address.
     """
-    stops = Stops()
     findings = gr.State(None, time_to_live=FINDINGS_SECONDS)
-    gr.Markdown(ABOUT)
+    gr.Markdown(ABOUT, elem_id="explore-about")
+    cards = place_questions(context)
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            controls = place_controls(context, subject, visitor)
-            measure = gr.Button("Measure", variant="primary", elem_id="measure")
+        with gr.Column(scale=1, min_width=240):
+            controls = place_controls(context, visitor)
             variants = [place_variant(view) for view in VIEWS]
-            progress = gr.HTML("", apply_default_css=False)
-            stop = gr.Button("Stop measuring", size="sm", visible=False)
-        with gr.Column(scale=2, min_width=320), gr.Tabs(elem_id="explore-views"):
-            tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
-            pictures = build_pictures(context, findings)
-            build_growth(context, controls.network)
-            compared = build_compare(context, visitor, names, controls.images, stops, LIMITS)
+            measure = gr.Button("Measure", variant="primary", elem_id="measure")
+        with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
+            view, address = gr.Textbox("0", visible="hidden"), gr.Textbox("", visible="hidden")
+            with gr.Row(elem_id="explore-status"):
+                status = gr.HTML(status_html("Not measured yet."), apply_default_css=False)
+                stop = gr.Button("Stop measuring", size="sm", visible=False, scale=0, min_width=140)
+            # Gradio would put those that do not fit into a menu; the style sheet lets the row scroll instead.
+            with gr.Tabs(elem_id="explore-views", overflow_behavior="wrap") as views:
+                tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
+                pictures = build_pictures(context, findings)
+                growth = build_growth(context, controls.network, subject.run)
+                compared = build_compare(context, names)
     emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
+    page = Page(
+        context, subject, visitor, controls, view, findings, status, stop, address, tabs, pictures, compared, emptied
+    )
+    chosen = wire_controls(context, visitor, controls, names, subject)
 
-    page = _Page(context, stops, controls, findings, progress, stop, tabs, pictures, emptied)
-    with_own_data = wire_controls(context, visitor, controls, names, subject)
-    _wire_measure(page, measure, visitor)
-    for tab in tabs:
-        for wanted, button in zip(tab.view.on_demand, tab.buttons, strict=True):
-            _wire_on_demand(page, wanted, button)
-    wire_pull(controls.pulled, names, subject)
-    build_api(context, LIMITS)
-    wire_address(context, settled, controls.network, compared)
-    return ExploreTab(with_own_data)
-
-
-def _wire_measure(page: _Page, measure: gr.Button, visitor: gr.BrowserState) -> None:
-    first = page.tabs[0]
-    radios = [tab for tab in page.tabs if tab.view.variants]
+    @costs(0.2)  # nothing of it takes long, and most of it finds that all is there
+    def on_change(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield from cumulative(page.measured(str(request.session_hash), page.asked(values)), stop)
 
     @costly
-    def on_measure(request: gr.Request, network: str | None, key: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
-        variants, chosen = values[: len(page.tabs)], values[len(page.tabs) :]
-        images = chosen_images(page.context, key, chosen)
-        findings = None
-        with page.stops.asked(str(request.session_hash), instead=True) as event:
-            yield {page.stop: gr.update(visible=True), page.progress: READING}
-            for progress, findings, draws in measure_network(page.context, Network.parse(network), images, event):
-                if event.replaced:
-                    return
-                # Stop each time: another press of Measure that is refused takes it away.
-                shown = {page.stop: gr.update(visible=True), page.progress: progress.html}
-                yield shown | (first.update(findings, "") if draws else {})
-        assert findings is not None  # without images it would have been refused
-        update: dict[Any, Any] = {page.findings: MEMORY.count(Handle(findings)), page.stop: gr.update(visible=False)}
-        update |= dict.fromkeys(page.emptied, "")
-        for tab, variant in zip(page.tabs, variants, strict=True):
-            update |= tab.update(findings, variant)
-        for tab in radios:
-            assert tab.view.variants is not None
-            update[tab.variant] = gr.update(visible=tab.view.variants.apply(findings))
-        yield update | page.pictures.update(findings)
+    def on_measure(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield from cumulative(page.measured(str(request.session_hash), page.asked(values), pressed=True), stop)
 
     def on_stop(request: gr.Request) -> None:
         page.stops.stop(str(request.session_hash))
 
-    outputs = [page.findings, page.progress, page.stop, *(tab.variant for tab in radios), *page.emptied]
-    outputs += [*page.pictures.outputs, *(component for tab in page.tabs for component in tab.outputs)]
-    inputs = [page.controls.network, visitor, *(tab.variant for tab in page.tabs), *page.controls.images]
-    # Of several presses the last one counts: it ends those before.
-    pressed = measure.click(on_measure, inputs, outputs, trigger_mode="multiple", **QUIET, **LIMITS)
-    _clear_where_refused(page, pressed)
-    page.stop.click(on_stop, None, None, queue=False, **QUIET)
+    def measured(listen: Callable[..., Dependency], opened: str = "") -> Dependency:
+        """After an event, measure what the open view needs; `opened`: the view that the event opens."""
+        return listen(None, None, view, js=ASK.format(opened), **QUIET)
+
+    view.change(on_change, page.inputs, page.outputs, js=INPUTS, **ANEW)
+    changes: list[Any] = [event.then for event in chosen.chosen]
+    changes += [control.input for control in (controls.split, controls.count, compared.others)]
+    changes += [controls.network.change, controls.pictures.change, subject.run.change, tab.select]
+    for listen in changes:
+        measured(listen)
+    for placed in (*(shown.tab for shown in tabs), pictures.tab, growth, compared.tab):
+        measured(placed.select, str(placed.id))
+    for button in (measure, compared.button):
+        _clear_where_refused(page, button.click(on_measure, page.inputs, page.outputs, js=INPUTS, **ANEW))
+    for shown in tabs:
+        for wanted, button in zip(shown.view.on_demand, shown.buttons, strict=True):
+            _wire_on_demand(page, wanted, button)
+    stop.click(on_stop, None, None, queue=False, **QUIET)
+    address.change(None, address, None, js="(text) => resnetSpace.explore.shows('all', text)", **QUIET)
+
+    wire_pull(controls.pulled, names, subject)
+    build_api(context, LIMITS)
+    _wire_link(page, views, names, settled)
+    _wire_cards(page, cards, views, names, settled, measured)
+
+    def with_own_data(listen: Callable[..., Dependency], run: gr.Dropdown) -> Dependency:
+        return measured(chosen.with_own_data(listen, run).then)
+
+    return ExploreTab(with_own_data)
 
 
-def _wire_on_demand(page: _Page, wanted: OnDemand[Any], button: gr.Button) -> None:
-    """A button that measures more, of the same network and images."""
-    shown_by = [tab for tab in page.tabs if wanted in tab.view.on_demand]
+def _wire_on_demand(page: Page, wanted: OnDemand[Any], button: gr.Button) -> None:
+    """A button that measures more, of the network and images on the page."""
 
     @costly
-    def on_press(request: gr.Request, handle: Handle[Findings] | None, *variants: Any) -> Iterator[dict[Any, Any]]:
+    def on_press(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        handle: Handle[Findings] | None = values[1]
         findings = findings_of(handle)
-        with page.stops.asked(str(request.session_hash)) as event:
-            yield {page.stop: gr.update(visible=True)}
-            for progress, result, draws in measure_on_demand(page.context, findings, wanted, event):
-                if event.replaced:
-                    return
-                findings.on_demand[wanted.id] = result
-                update = {page.progress: progress.html}
-                for tab, variant in zip(shown_by, variants, strict=True) if draws else ():
-                    update |= tab.update(findings, variant)
-                yield update
         assert handle is not None
+
+        def updates() -> Iterator[dict[Any, Any]]:
+            with page.stops.asked(str(request.session_hash)) as stop:
+                yield from page.more(page.asked(values), findings, wanted, stop)
+            yield {page.stop: gr.update(visible=False)}
+
+        yield from cumulative(updates(), page.stop)
         MEMORY.count(handle)  # it has grown
-        yield {page.stop: gr.update(visible=False)}
 
-    outputs = [page.progress, page.stop, *(component for tab in shown_by for component in tab.outputs)]
-    inputs = [page.findings, *(tab.variant for tab in shown_by)]
-    _clear_where_refused(page, button.click(on_press, inputs, outputs, **QUIET, **LIMITS))
+    outputs = [page.status, page.stop]
+    outputs += [part for tab in page.tabs if wanted in tab.view.on_demand for part in tab.outputs]
+    _clear_where_refused(page, button.click(on_press, page.inputs, outputs, js=INPUTS, **QUIET, **LIMITS))
 
 
-def _clear_where_refused(page: _Page, started: Any) -> None:
-    started.failure(lambda: ("", gr.update(visible=False)), None, [page.progress, page.stop], **QUIET)
+def _clear_where_refused(page: Page, started: Any) -> None:
+    refused = status_html("Not measured.", stale=True)
+    started.failure(lambda: (refused, gr.update(visible=False)), None, [page.status, page.stop], **QUIET)
+
+
+def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency) -> None:
+    """Choose what the address names when the page opens, and measure it in the same event."""
+    context, controls, compared, subject = page.context, page.controls, page.compared, page.subject
+
+    def update_of(link: Link, run: str | None, runs: list[str], key: str | None) -> dict[Any, Any]:
+        update = subject.become(run, runs) if run and link.subject else {}
+        update |= {controls.network: str((link.network or Network("")).beside(run))}
+        update |= {views: gr.Tabs(selected=link.view) if link.view else gr.skip()} | _images_update(page, link, key)
+        if link.others:
+            others = [str(other.beside(run)) for other in link.others]
+            update[compared.others] = gr.update(choices=other_choices(runs, others), value=others)
+        block = gr.update(choices=[link.block], value=link.block) if link.block else gr.skip()
+        image, channel = link.picture, link.channel
+        return update | {page.pictures.block: block, page.pictures.image: image, page.pictures.channel: channel}
+
+    @costs(0.2)
+    def on_open(request: gr.Request, runs: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
+        def updates() -> Iterator[dict[Any, Any] | None]:
+            link = link_of(context, dict(request.query_params))
+            if link is None:
+                return
+            asked = page.asked(values)
+            run = link.subject or asked.subject
+            update = update_of(link, run, runs, asked.key)
+            source, data, split, _, pictures = asked.sources
+            chosen = replace(
+                asked,
+                view=link.view or VIEWS[0].key,
+                subject=run,
+                network=(link.network or Network("")).about(run),
+                others=link.others or tuple(other.beside(asked.subject).about(run) for other in asked.others),
+                picture=(link.block or None, link.picture, link.channel),
+                sources=(source, link.data or data, link.split or split, link.count, pictures),
+            )
+            for measured in page.measured(str(request.session_hash), chosen):
+                yield update | measured if measured is not None else None
+                update = {}
+            if update:
+                yield update
+
+        yield from cumulative(updates(), page.stop)
+
+    outputs = [*subject.outputs, controls.network, views, controls.dataset, controls.split, controls.count]
+    outputs += [compared.others]
+    opened = settled.then(on_open, [names, *page.inputs], [*outputs, *page.outputs], **ANEW)
+    opened.then(None, None, page.view, js="() => resnetSpace.explore.ready()", **QUIET)
+
+
+def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:
+    known = [value for _, value in page.context.datasets.choices(key)]
+    update: dict[Any, Any] = {page.controls.count: link.count}
+    if link.data in known:
+        update[page.controls.dataset] = link.data
+    if link.split:
+        update[page.controls.split] = gr.update(choices=[link.split, "train", "test"], value=link.split)
+    return update
+
+
+def _wire_cards(
+    page: Page, cards: list[Card], views: gr.Tabs, names: gr.State, settled: Dependency, measured: Any
+) -> None:
+    """Answer the questions when the tab is opened; a click opens the view that shows more."""
+    places = [card.shown for card in cards]
+    answered = gr.State(False)
+
+    @costs(0.2)
+    def on_open(view: str, done: bool) -> Iterator[dict[Any, Any]]:
+        """One card after the other: the first costs nothing."""
+
+        def answers() -> Iterator[dict[Any, Any]]:
+            for card in cards if view and not done else ():
+                yield {card.shown: card_value(page.context, card.question), answered: True}
+
+        yield from cumulative(answers(), answered)
+
+    if cards:
+        for listen in (settled.then, page.view.change):
+            listen(on_open, [page.view, answered], [*places, answered], js=INPUTS, **QUIET, **LIMITS)
+
+    def opening(card: Card) -> Callable[..., dict[Any, Any]]:
+        question = card.question
+        name, *others = question.networks
+
+        def on_more(runs: list[str]) -> dict[Any, Any]:
+            update = page.subject.become(name, runs) | {page.controls.network: str(Network(""))}
+            update |= {views: gr.Tabs(selected=question.view), page.controls.count: question.images.count}
+            update |= {page.controls.dataset: question.images.dataset, page.controls.split: question.images.split}
+            if others:
+                update[page.compared.others] = gr.update(choices=other_choices(runs, others), value=others)
+            return update
+
+        return on_more
+
+    outputs = [*page.subject.outputs, page.controls.network, views, page.controls.dataset, page.controls.split]
+    outputs += [page.controls.count, page.compared.others]
+    for card in cards:
+        led = card.open.click(opening(card), names, outputs, **LATEST)
+        shown = f"() => {{ resnetSpace.explore.open('{card.question.view}'); resnetSpace.explore.reveal(); }}"
+        measured(led.then(None, js=shown, **QUIET).then)

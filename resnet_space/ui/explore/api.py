@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_space import plots
+from resnet_space.common.text import markdown_text
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.choices import run_dropdown
@@ -58,7 +59,7 @@ def build_api(context: AppContext, limits: dict[str, Any]) -> None:
         return (
             scatter,
             ratios,
-            norms.words(findings),
+            f"**{markdown_text(findings.words)}.** {norms.words(findings)}",
             {"headers": columns, "data": rows},
             csv_file(stem(label, norms.file), columns, rows),
             csv_file(stem(label, f"{norms.file}-all-images"), *all_values(findings)),

@@ -11,22 +11,29 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.choices import run_dropdown
-from resnet_space.ui.events import LATEST
+from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.images import (
     DATASET,
+    MAX_IMAGES,
     OWN,
     SOURCES,
     Images,
     dataset_images,
-    most_images,
     own_images,
     split_counts,
 )
-from resnet_space.ui.explore.networks import network_choices
+from resnet_space.ui.explore.networks import Network, network_choices
 from resnet_space.ui.pull import build_pull
 from resnet_space.ui.subject import Subject
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
+# Gradio says that the subject has changed also where only its choices have: that leaves the network alone.
+TO_SUBJECT = """(network, run) => {
+  const { state } = window.resnetSpace;
+  const isOther = state.explored && state.explored !== run; // and not what the page was opened with
+  state.explored = run;
+  return isOther && state.arrived && network?.startsWith("random:") ? "run:" : network;
+}"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Controls:
     source: gr.Radio
     dataset: gr.Dropdown
     split: gr.Dropdown
-    count: gr.Slider
+    count: gr.Number
     pictures: gr.Gallery
 
     @property
@@ -47,17 +54,15 @@ class Controls:
         return [self.source, self.dataset, self.split, self.count, self.pictures]
 
 
-def place_controls(context: AppContext, subject: Subject, visitor: gr.BrowserState) -> Controls:
+def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
     """The column's components."""
-    name = subject.run.value
-    network = run_dropdown(network_choices([name] if name else []), name, "Network")
-    network.info = "the run, the same network untrained, or an architecture with random weights"
-    pulled = build_pull(context, visitor)
+    network = run_dropdown(network_choices(), str(Network("")), "Network")
     source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
+    dataset = gr.Dropdown(context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
     with gr.Row():
-        dataset = gr.Dropdown(context.datasets.choices(), value=FIRST_DATASET, label="Which data", min_width=140)
-        split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=100)
-    count = gr.Slider(1, 1_000, value=FIRST_COUNT, step=1, label="How many")
+        split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
+        # No limit by the split: it would come late, and the browser would cut what was typed.
+        count = gr.Number(FIRST_COUNT, label="How many", minimum=1, maximum=MAX_IMAGES, precision=0, min_width=80)
     pictures = gr.Gallery(
         label="Pictures",
         sources=["upload", "webcam", "clipboard"],
@@ -69,63 +74,66 @@ def place_controls(context: AppContext, subject: Subject, visitor: gr.BrowserSta
         visible=False,
         elem_id="own-pictures",
     )
+    pulled = build_pull(context, visitor)
     return Controls(network, pulled, source, dataset, split, count, pictures)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The events after which the controls say what to measure.
+
+    Attributes:
+        chosen: by the visitor, in the column.
+        with_own_data: `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where
+            it is here.
+    """
+
+    chosen: list[Dependency]
+    with_own_data: Callable[..., Dependency]
 
 
 def wire_controls(
     context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State, subject: Subject
-) -> Callable[..., Dependency]:
-    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured.
-
-    The network is the subject's until another is chosen here.
-
-    Returns:
-        `(listen, run)`: after an event, the data set that the named run was trained on is chosen, where it is here.
-    """
+) -> Settled:
+    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured."""
 
     def on_source(source: str) -> Any:
         of_data = gr.update(visible=source == DATASET)
         return of_data, of_data, of_data, gr.update(visible=source == OWN)
 
-    def on_dataset(reference: str, split: str | None, count: float | None, key: str | None) -> Any:
+    def on_dataset(reference: str, split: str | None, key: str | None) -> Any:
         counts = split_counts(context, key, reference)
         chosen = split if split in counts else "test" if "test" in counts else next(iter(counts))
-        most = most_images(counts[chosen])
-        fewer: Any = {"value": most} if (count or 0) > most else {}
-        return gr.update(choices=list(counts), value=chosen), gr.update(maximum=most, **fewer)
+        return gr.update(choices=list(counts), value=chosen)
 
-    def on_names(key: str | None) -> Any:
-        return gr.update(choices=context.datasets.choices(key))
-
-    def on_subject(name: str | None) -> Any:
-        return gr.update(choices=network_choices([name] if name else []), value=name)
-
-    def on_run_data(run: str, count: float | None, key: str | None) -> Any:
+    def on_run_data(run: str, key: str | None) -> Any:
         known = context.datasets.choices(key)
         try:
             training = context.library.open(run).config.training
         except UserError:
-            return (gr.skip(),) * 4
+            return (gr.skip(),) * 3
         own = replace(DatasetRef.of(training), revision=None)
         refs = [DatasetRef.parse(value) for _, value in known]
         reference = next((str(ref) for ref in refs if replace(ref, revision=None) == own), None)
         if reference is None:
-            return (gr.skip(),) * 4
-        return DATASET, gr.update(choices=known, value=reference), *on_dataset(reference, None, count, key)
+            return (gr.skip(),) * 3
+        return DATASET, gr.update(choices=known, value=reference), on_dataset(reference, None, key)
 
     of_data = [controls.dataset, controls.split, controls.count]
-    controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **LATEST)
+    switched = controls.source.change(on_source, controls.source, [*of_data, controls.pictures], **LATEST)
+    inputs = [controls.dataset, controls.split, visitor]
+    other = controls.dataset.input(on_dataset, inputs, controls.split, **LATEST)
     gr.on(
-        [controls.dataset.input, controls.split.input],
-        on_dataset,
-        [controls.dataset, controls.split, controls.count, visitor],
-        [controls.split, controls.count],
+        [names.change, controls.dataset.focus],
+        lambda key: gr.update(choices=context.datasets.choices(key)),
+        visitor,
+        controls.dataset,
         **LATEST,
     )
-    gr.on([names.change, controls.dataset.focus], on_names, visitor, controls.dataset, **LATEST)
-    subject.run.change(on_subject, subject.run, controls.network, **LATEST)
-    outputs = [controls.source, controls.dataset, controls.split, controls.count]
-    return lambda listen, run: listen(on_run_data, [run, controls.count, visitor], outputs, **LATEST)
+    # An architecture stays chosen while the page opens; another run that is chosen later is what is looked at.
+    subject.run.change(None, [controls.network, subject.run], controls.network, js=TO_SUBJECT, **QUIET)
+    outputs = [controls.source, controls.dataset, controls.split]
+    return Settled([switched, other], lambda listen, run: listen(on_run_data, [run, visitor], outputs, **LATEST))
 
 
 def chosen_images(context: AppContext, key: str | None, values: Sequence[Any]) -> Images:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resnet_space.data.splits import ImageSet
 
 DATASET, OWN = "dataset", "own"  # where images are from
-SOURCES = (("of a data set", DATASET), ("pictures of your own", OWN))
+SOURCES = (("From a dataset", DATASET), ("Your own pictures", OWN))
 MAX_IMAGES = 10_000
 MAX_PICTURES = 64  # of one's own
 CACHED_BYTES = 50_000_000  # of each of the sets that stay decoded
@@ -41,8 +41,8 @@ class Images:
     def words(self, images: int) -> str:
         """So many of them, in words."""
         if self.files:
-            return "your picture" if images == 1 else f"{images} pictures of your own"
-        of = f"{self.split} image{'' if images == 1 else 's'} of {DatasetRef.parse(self.dataset).name}"
+            return "your picture" if images == 1 else f"{images} of your own pictures"
+        of = f"{self.split} image{'' if images == 1 else 's'} from {DatasetRef.parse(self.dataset).name}"
         return f"{images:,} {of}"
 
 
@@ -51,26 +51,20 @@ def split_counts(context: AppContext, key: str | None, dataset: object) -> dict[
     here = {reference for _, reference in context.datasets.choices(key)}
     ref = DatasetRef.parse(str(dataset))
     if ref.is_on_hub and str(ref) not in here:
-        raise UserError(
-            f"There is no data set {str(dataset)!r} here: choose another, or bring it in the Fine-tune tab."
-        )
+        raise UserError(f"There is no dataset {str(dataset)!r} here: choose another, or add it in the Fine-tune tab.")
     context.datasets.named(dataset, key)
     return {split: sum(counts) for split, counts in context.datasets.summary(ref).counts.items()}
 
 
 def dataset_images(context: AppContext, key: str | None, dataset: object, split: object, count: object) -> Images:
-    """Some of a data set's images. Raises UserError."""
+    """Some of a data set's images; of a split with fewer, all. Raises UserError."""
     counts = split_counts(context, key, dataset)
     if split not in counts:
         raise UserError(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
-    most = most_images(counts[str(split)])
-    if isinstance(count, bool) or not isinstance(count, int | float) or not 1 <= count <= most or int(count) != count:
-        raise UserError(f"The number of images is {count}, but must be a whole number from 1 to {most:,}.")
-    return Images(str(DatasetRef.parse(str(dataset))), str(split), int(count))
-
-
-def most_images(there: int) -> int:
-    return min(there, MAX_IMAGES)
+    whole = not isinstance(count, bool) and isinstance(count, int | float) and int(count) == count
+    if not whole or not 1 <= count <= MAX_IMAGES:  # type: ignore[operator]
+        raise UserError(f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES:,}.")
+    return Images(str(DatasetRef.parse(str(dataset))), str(split), min(int(count), counts[str(split)]))  # type: ignore[call-overload]
 
 
 def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
@@ -78,9 +72,9 @@ def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:
     files = [payload.get("image", payload) for payload in payloads or () if isinstance(payload, dict)]
     files = [file for file in files if isinstance(file, dict) and file.get("path")]
     if not files:
-        raise UserError("There is no image yet: upload one, take one, or paste one.")
+        raise UserError("No picture yet: upload, take or paste one.")
     if len(files) > MAX_PICTURES:
-        raise UserError(f"These are {len(files)} pictures, but at most {MAX_PICTURES} are measured at once.")
+        raise UserError(f"You chose {len(files)} pictures, but at most {MAX_PICTURES} can be measured at once.")
     paths = [uploaded_file(file) for file in files]
     for path in paths:
         _picture(path)
@@ -105,7 +99,7 @@ def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "
     if public and count * each > PUBLIC_BYTES:
         size = f"{config.stored_size} x {config.stored_size} pixels"
         raise UserError(
-            f"{count:,} images of {size} are more than are measured at once here: choose at most "
+            f"{count:,} images of {size} are more than this app measures at once: choose at most "
             f"{PUBLIC_BYTES // each:,}."
         )
     return (_cached_image_set if count * each <= CACHED_BYTES else _image_set)(images, config)

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
@@ -13,7 +15,7 @@ from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.memory import Handle, value_of
-from resnet_space.ui.explore.networks import LoadedNetwork, Network, load_network
+from resnet_space.ui.explore.networks import LoadedNetwork, Network, config_of, load_network, multiply_adds
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
 
@@ -27,7 +29,10 @@ REPORT_SECONDS = 0.4  # between two reports of the progress
 DRAW_SECONDS = 4.0  # until what there is so far is drawn, and three times as long until it is drawn again
 BATCH = 64
 SMALL_BATCH = 16  # of photographs: so that a Stop is heard soon
-UNLABELLED = "This needs to know what is right: choose images whose classes are those that the network was trained on."
+AUTOMATIC = 150e9  # multiply-adds that are spent without asking: some seconds of two cores
+MOST_KEPT = 4  # sets of images whose findings stay with a network
+MOST_IMAGES_KEPT = 1_000  # of such a set
+UNLABELLED = "This measurement needs labels: choose images from a dataset with the classes of the network."
 
 
 class OfImages(Protocol):
@@ -42,7 +47,7 @@ R = TypeVar("R", bound=OfImages)
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """All that one press of Measure began.
+    """All that was measured of one network on one set of images.
 
     Attributes:
         network: which was measured.
@@ -50,7 +55,8 @@ class Findings:
         names: of the images that were measured, safe for Plotly.
         measured: norms, cosines and responses, from one pass.
         labelled: whether the images' classes are the network's.
-        on_demand: results of what was measured afterwards on the same images, by the ids of `OnDemand`.
+        stopped: whether only some of the images were measured.
+        on_demand: results of further measurements on the same images, by the ids of `OnDemand`.
     """
 
     network: Network
@@ -58,6 +64,7 @@ class Findings:
     names: list[str]
     measured: "Measured"
     labelled: bool
+    stopped: bool = False
     on_demand: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,15 +72,21 @@ class Findings:
         """ "resnet20-cbam-cifar10 on 64 test images of cifar10-mini"."""
         return f"{self.network.label} on {self.images.words(self.measured.images)}"
 
+    def are_of(self, network: Network, images: Images) -> bool:
+        """Whether they answer a wish, as far as it was not stopped."""
+        return (self.network, self.images) == (network, images)
+
 
 def findings_of(handle: Handle[Findings] | None) -> Findings:
-    """Those of a page. Raises UserError before the first Measure, and for a page that was left for long."""
-    return value_of(handle, "There is nothing measured yet: press Measure first.")
+    """Those of a page. Raises UserError before the first measurement, and on a page that was idle for long."""
+    return value_of(handle, "Nothing has been measured yet: press Measure first.")
 
 
 @dataclass(frozen=True)
 class OnDemand(Generic[R]):
-    """What costs more than a pass, and is measured when its button is pressed: gradients, lesions, early readings.
+    """What costs more than one pass: gradients, removed blocks, early answers.
+
+    It is measured when its view is opened, or, where that would take long, when its button is pressed.
 
     Attributes:
         id: views that name the same one share its result.
@@ -81,12 +94,14 @@ class OnDemand(Generic[R]):
         what: beside the network's name, while it is measured.
         start: (`resnet_space.residuals`, model, batches of images and labels) -> results, each of all images so far; it
             is given the module, whose import takes seconds. Raises UserError.
+        passes: about how many forward passes it costs, by the number of blocks.
     """
 
     id: str
     label: str
     what: str
     start: Callable[[Any, "nn.Module", "Iterator[tuple[Tensor, Tensor]]"], Iterator[R]]
+    passes: Callable[[int], float] = field(default=lambda _blocks: 1.0)
 
     def of(self, findings: Findings) -> R | None:
         """What was measured of it so far."""
@@ -108,7 +123,7 @@ class Progress:
         done = f"{self.done:,} of {self.total:,} images"
         words, numbers = f"{escape(self.what)}: {done}", ""
         if self.stopped:
-            words = f"<b>Stopped.</b> {done} were measured, and what they tell is kept."
+            words = f"<b>Stopped</b> after {done}. The results so far are shown."
             numbers = duration(self.seconds)
         elif self.done >= self.total:
             numbers = f"{self.seconds:.1f} s"
@@ -156,6 +171,31 @@ def _run(
         yield Progress(what, count, total, time.monotonic() - began, stopped=count < total), latest, True
 
 
+def is_quick(context: AppContext, network: Network, images: int, passes: float = 1.0) -> bool:
+    """Whether so many passes over so many images cost so little that nobody has to be asked. Raises UserError."""
+    return multiply_adds(config_of(context, network)) * images * passes <= AUTOMATIC
+
+
+# Complete findings by network, as long as it is loaded: to come back to a view, or to compare, costs nothing.
+_KEPT: "WeakKeyDictionary[nn.Module, OrderedDict[Images, Findings]]" = WeakKeyDictionary()
+_KEPT_LOCK = threading.Lock()
+
+
+def _kept(model: "nn.Module", images: Images) -> Findings | None:
+    with _KEPT_LOCK:
+        return _KEPT.get(model, OrderedDict()).get(images)
+
+
+def _keep(model: "nn.Module", findings: Findings) -> None:
+    if findings.stopped or findings.images.files or findings.measured.images > MOST_IMAGES_KEPT:
+        return
+    with _KEPT_LOCK:
+        of_model = _KEPT.setdefault(model, OrderedDict())
+        of_model[findings.images] = findings
+        while len(of_model) > MOST_KEPT:
+            of_model.popitem(last=False)
+
+
 def measure_network(
     context: AppContext, network: Network, images: Images, stop: threading.Event
 ) -> Generator[tuple[Progress, Findings, bool], None, None]:
@@ -164,18 +204,27 @@ def measure_network(
 
     with context.slots.taken("measurements"):
         loaded = load_network(context, network)
+        kept = _kept(loaded.model, images)
+        if kept is not None:
+            count = kept.measured.images
+            yield Progress(network.label, count, count, 0), replace(kept, on_demand=dict(kept.on_demand)), True
+            return
         data = image_set(images, loaded.config, public=context.public)
         names = image_names(images, data)
         labelled = labels_for(data, loaded.config.classes) is not None
         results = measure(loaded.model, (batch for batch, _ in batches_for(data, loaded.config)))
+        found = None
         for progress, measured, draws in _run(loaded, results, network.label, len(data), stop):
-            yield progress, Findings(network, images, names[: measured.images], measured, labelled), draws
+            found = Findings(network, images, names[: measured.images], measured, labelled, progress.stopped)
+            yield progress, found, draws
+        if found is not None and found.measured.images == len(data):
+            _keep(loaded.model, replace(found, on_demand={}))
 
 
 def measure_on_demand(
     context: AppContext, findings: Findings, wanted: OnDemand[Any], stop: threading.Event
 ) -> Generator[tuple[Progress, Any, bool], None, None]:
-    """More, on the images that were measured already; yields as `_run` does. Raises UserError."""
+    """More, on the same images; yields as `_run` does. Raises UserError."""
     import torch
 
     from resnet_space import residuals
@@ -184,9 +233,16 @@ def measure_on_demand(
         raise UserError(UNLABELLED)
     with context.slots.taken("measurements"):
         loaded = load_network(context, findings.network)
+        kept = _kept(loaded.model, findings.images)
+        if kept is not None and (result := kept.on_demand.get(wanted.id)) is not None:
+            yield Progress(f"{findings.network.label}, {wanted.what}", result.images, result.images, 0), result, True
+            return
         data = image_set(findings.images, loaded.config, public=context.public)
         total = min(findings.measured.images, len(data))
         if total < len(data):  # it was stopped
             data = data.subset(torch.arange(total))
         results = wanted.start(residuals, loaded.model, batches_for(data, loaded.config))
-        yield from _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop)
+        for progress, result, draws in _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop):
+            if kept is not None and result.images == kept.measured.images:
+                kept.on_demand[wanted.id] = result
+            yield progress, result, draws

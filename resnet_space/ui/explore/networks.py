@@ -1,9 +1,9 @@
-"""Which networks can be measured: a run, its untrained twin, or an architecture with random weights."""
+"""Which networks can be measured: a run, the same network untrained, or an architecture with random weights."""
 
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 RUN, UNTRAINED, RANDOM = "run", "untrained", "random"
 LABELS = {RUN: "{}", UNTRAINED: "{} (untrained)", RANDOM: "{} (random weights)"}
+# Choices that follow the subject of the page: an id without a name is the subject's.
+SUBJECTS = {RUN: "The run chosen above", UNTRAINED: "The same network, untrained"}
 # How addresses and programs named them before there were ids.
 _FORMER = {UNTRAINED: re.compile(r"(.+) \(untrained\)"), RANDOM: re.compile(r"torchvision (.+) \(random weights\)")}
 
@@ -35,10 +37,10 @@ class Network:
 
     @classmethod
     def parse(cls, text: object) -> "Network":
-        """By its id, or as it was named before there were ids. Whether there is such a one is not asked."""
+        """By its id, or as it was named before there were ids. Whether there is such a network is not checked."""
         text = str(text or "")
-        kind, _, name = text.partition(":")  # no run has a colon in its name
-        if kind in _FORMER:
+        kind, colon, name = text.partition(":")  # no run has a colon in its name
+        if colon and kind in LABELS:
             return cls(name, kind)
         for kind, pattern in _FORMER.items():
             if match := pattern.fullmatch(text):
@@ -46,7 +48,15 @@ class Network:
         return cls(text)
 
     def __str__(self) -> str:
-        return self.name if self.kind == RUN else f"{self.kind}:{self.name}"
+        return self.name if self.kind == RUN and self.name else f"{self.kind}:{self.name}"
+
+    def about(self, subject: str | None) -> "Network":
+        """Itself, or the subject's where it has no name."""
+        return self if self.name else replace(self, name=subject or "")
+
+    def beside(self, subject: str | None) -> "Network":
+        """The choice that follows the subject, where it is the subject's; else itself. The inverse of `about`."""
+        return replace(self, name="") if self.kind != RANDOM and self.name == subject else self
 
     @property
     def label(self) -> str:
@@ -81,11 +91,37 @@ class LoadedNetwork:
     lock: threading.Lock
 
 
-def network_choices(runs: Sequence[str]) -> list[tuple[str, str]]:
-    """(label, id) of what there is to choose from: the runs first, then their twins, then the architectures."""
-    networks = [Network(name, kind) for kind in (RUN, UNTRAINED) for name in runs]
-    networks += [Network(name, RANDOM) for name in entries(trains=False)]
+def network_choices() -> list[tuple[str, str]]:
+    """(label, id) of the networks that can be measured: the subject's two, then the architectures."""
+    return [(label, str(Network("", kind))) for kind, label in SUBJECTS.items()] + _architectures()
+
+
+def other_choices(runs: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(label, id) of the networks to compare with: the subject untrained, the runs, the architectures, and what is
+    chosen already.
+    """
+    networks = [Network(name) for name in runs]
+    choices = [(SUBJECTS[UNTRAINED], str(Network("", UNTRAINED))), *((n.label, str(n)) for n in networks)]
+    choices += _architectures()
+    known = {id_ for _, id_ in choices}
+    return choices + [(Network.parse(id_).label, id_) for id_ in chosen if id_ not in known]
+
+
+def _architectures() -> list[tuple[str, str]]:
+    networks = [Network(name, RANDOM) for name in entries(trains=False)]
     return [(network.label, str(network)) for network in networks]
+
+
+def multiply_adds(config: ModelConfig) -> float:
+    """About how many one image costs: as counted in the registry, else as if each weight met a hundred positions."""
+    entry = config.entry
+    counted = entry.multiply_adds or 100 * entry.parameters
+    return counted * (config.image_size / config.input_size) ** 2
+
+
+def config_of(context: AppContext, network: Network) -> ModelConfig:
+    """Without its weights. Raises UserError."""
+    return imagenet_config(network.name) if network.kind == RANDOM else context.library.open(network.name).config.model
 
 
 def load_network(context: AppContext, network: Network) -> LoadedNetwork:

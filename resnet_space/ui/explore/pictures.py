@@ -1,10 +1,11 @@
-"""The sub-tab of what one block does to one image, as pictures: x, F(x) and their sum, in one colour scale."""
+"""The sub-tab of one picture in one block: x, F(x) and their sum as feature maps, in one colour scale around zero."""
 
 import io
 import math
 from dataclasses import dataclass
 from html import escape, unescape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import gradio as gr
 import numpy as np
@@ -12,12 +13,13 @@ import numpy as np
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.ui.events import LATEST
+from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
-from resnet_space.ui.explore.networks import load_network
+from resnet_space.ui.explore.networks import config_of, load_network
 from resnet_space.ui.explore.snippets import Python
+from resnet_space.ui.explore.wording import RESIDUAL, percent
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.pictures import data_url
 
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
     from resnet_space.residuals import BlockPictures
 
 ABOUT = (
-    "What one block changes in one image: **x** as it comes in, **F(x)**, and their sum before the last ReLU, in one "
-    "colour scale; the mean over the channels, or one of them. Where F(x) is at 0 in the scale, x passes unchanged."
+    "The feature maps of one block for one image: **x**, **F(x)**, and their sum before the last ReLU, in one colour "
+    "scale around zero. Where F(x) is white, x passes unchanged."
 )
 SIZE = 224  # pixels of the image on the page
+THUMBNAIL = 40  # pixels
+MOST_THUMBNAILS = 120
+COLUMNS = 20  # of thumbnails in the one picture that has them all
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +54,7 @@ class BlockView:
     def of(
         cls, context: AppContext, findings: Findings, block: object, index: object, channel: object = None
     ) -> "BlockView":
-        """Raises UserError for what is not there."""
+        """Raises UserError for an unknown block, image or channel."""
         import torch
         from PIL import Image
 
@@ -58,7 +63,7 @@ class BlockView:
 
         blocks = findings.measured.norms.blocks
         if block not in blocks:
-            raise UserError(f"There is no block {str(block)!r}: choose one of {blocks[0]} to {blocks[-1]}.")
+            raise UserError(f"There is no block {str(block)!r}: choose one from {blocks[0]} to {blocks[-1]}.")
         n = _whole("image", index, findings.measured.images)
         c = None if channel is None or not str(channel).strip() else _whole("channel", channel, 1_000_000)
         with context.slots.taken("pictures of blocks"):
@@ -80,52 +85,56 @@ class BlockView:
 
     @property
     def maps(self) -> "list[tuple[str, NDArray[np.float32]]]":
-        """(title, map) of those in one scale. At an identity x is what the shortcut carries."""
+        """(title, map) of those in one scale. At an identity shortcut, x is shortcut(x)."""
         p, shortcut = self.pictures, "x" if self.findings.measured.norms.identity[self.block] else "shortcut(x)"
         return [(shortcut, p.shortcut), ("F(x)", p.residual), (f"{shortcut} + F(x)", p.sum)]
 
     @property
     def channel_words(self) -> str:
         channel = self.pictures.channel
-        return "mean over the channels" if channel is None else f"channel {channel} of {self.pictures.channels}"
+        return "mean over channels" if channel is None else f"channel {channel} of {self.pictures.channels}"
 
     @property
     def words(self) -> str:
-        """What to see in them."""
+        """How large F(x) is, and how concentrated."""
         squares = np.sort((self.pictures.residual.astype(np.float64) ** 2).ravel())[::-1]
         tenth = squares[: max(len(squares) // 10, 1)].sum() / max(squares.sum(), 1e-12)
         ratio = float(self.findings.measured.norms.ratio[self.block, self.index])
-        length = f"F(x) is {ratio:.0%} as long as x, and " if math.isfinite(ratio) else ""
+        length = f"‖F(x)‖ is {percent(ratio, 0)} of ‖x‖; " if math.isfinite(ratio) else ""
         return (
-            f"In {self.pictures.block}, for {self.name}: {length}{tenth:.0%} of its square lie in a tenth of the "
-            "positions."
+            f"In {self.pictures.block}, for {self.name}: {length}{percent(tenth, 0)} of the energy of F(x) is in a "
+            "tenth of the positions."
         )
+
+    @property
+    def most(self) -> float:
+        """The largest absolute value: the colour scale goes from minus this to this."""
+        return max(abs(self.pictures.low), abs(self.pictures.high))
 
     @property
     def html(self) -> str:
         """The words, the scale, the image and the maps."""
-        from resnet_space.plots.pictures import map_png
+        from resnet_space.plots.pictures import SIGNED, map_png
 
-        p = self.pictures
         buffer = io.BytesIO()
         self.image.resize((SIZE, SIZE), 0).save(buffer, "PNG")
         cards = [_card(buffer.getvalue(), self.name, "as the network sees it", self.name)]
         for title, values in self.maps:
             size = f"{values.shape[1]} x {values.shape[0]} positions, {values.min():.2f} to {values.max():.2f}"
-            cards.append(_card(map_png(values, p.low, p.high), title, size, f"{title}: {size}"))
+            cards.append(_card(map_png(values, -self.most, self.most, colours=SIGNED), title, size, f"{title}: {size}"))
         return (
             f'<p class="finding">{escape(self.words)}</p>'
-            f'<div class="scale"><span>{self.channel_words}</span><span>{p.low:.2f}</span><span class="ramp"></span>'
-            f'<span>{p.high:.2f}</span></div><div class="maps">{"".join(cards)}</div>'
+            f'<div class="scale"><span>{self.channel_words}</span><span>{-self.most:.2f}</span>'
+            f'<span class="ramp signed"></span><span>{self.most:.2f}</span></div>'
+            f'<div class="maps">{"".join(cards)}</div>'
         )
 
     @property
     def caption(self) -> str:
         return (
             f"{self.findings.network.label}, {self.pictures.block}, {self.name}, one of "
-            f"{self.findings.images.words(self.findings.measured.images)}; "
-            f"{self.channel_words}, all in one scale. F(x) is what the residual branch gives to the addition; the sum "
-            "is before the last ReLU."
+            f"{self.findings.images.words(self.findings.measured.images)}; {self.channel_words}, one colour scale. "
+            f"{RESIDUAL} Sum before the last ReLU."
         )
 
     @property
@@ -145,7 +154,7 @@ class BlockView:
     def figure(self, size: "Size") -> "Figure":
         from resnet_space.plots.pictures import pictures_figure
 
-        return pictures_figure(self.image, self.maps, self.pictures.low, self.pictures.high, self.caption, size)
+        return pictures_figure(self.image, self.maps, self.most, self.caption, size)
 
     @property
     def export(self) -> Export:
@@ -171,44 +180,106 @@ def _card(png: bytes, title: str, below: str, alt: str) -> str:
     return f'<figure><img src="{url}" alt="{escape(alt)}"><figcaption>{caption}</figcaption></figure>'
 
 
+def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str:
+    """The measured images as buttons, the first of very many, the chosen one marked; all in one picture."""
+    from PIL import Image
+
+    data = image_set(findings.images, config_of(context, findings.network), public=context.public)
+    count = min(findings.measured.images, MOST_THUMBNAILS)
+    rows = -(-count // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, rows * THUMBNAIL))
+    for i in range(count):
+        small = Image.fromarray(data.images[i].numpy()).resize((THUMBNAIL, THUMBNAIL))
+        sheet.paste(small, (i % COLUMNS * THUMBNAIL, i // COLUMNS * THUMBNAIL))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=85)
+
+    def button(i: int, name: str) -> str:
+        x, y = (-THUMBNAIL * place for place in (i % COLUMNS, i // COLUMNS))
+        told = f'data-index="{i}" aria-label="{name}" title="{name}" aria-pressed="{str(i == chosen).lower()}"'
+        return f'<button type="button" {told} style="background-position: {x}px {y}px"></button>'
+
+    buttons = "".join(map(button, range(count), findings.names))
+    sheet_url = data_url(buffer.getvalue(), "image/jpeg")
+    return f'<div class="thumbnails" style="--sheet: url({sheet_url})">{buttons}</div>'
+
+
 @dataclass(frozen=True)
 class PicturesTab:
-    """What a click on a point sets."""
+    """The sub-tab's components; `address` is its part of the page's address."""
 
+    context: AppContext
+    tab: gr.Tab
     block: gr.Dropdown
     image: gr.Number
+    channel: gr.Textbox
+    thumbnails: gr.HTML
+    shown: gr.HTML
+    address: gr.Textbox
+
+    @property
+    def chosen(self) -> list[Any]:
+        """What says which picture."""
+        return [self.block, self.image, self.channel]
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.block, self.image]
+        return [*self.chosen, self.thumbnails, self.shown, self.address]
 
-    def update(self, findings: Findings) -> dict[Any, Any]:
-        """For what was just measured."""
+    def choices(self, findings: Findings, block: object, image: object) -> dict[Any, Any]:
+        """For what was just measured: what was chosen, where there is such a block and image, else the first."""
         blocks, last = findings.measured.norms.blocks, findings.measured.images - 1
-        info = f"0 to {last:,}, in the order they were measured"
+        index = image if isinstance(image, int | float) and 0 <= image <= last else 0
         return {
-            self.block: gr.update(choices=blocks, value=blocks[0]),
-            self.image: gr.update(value=0, maximum=last, info=info),
+            self.block: gr.update(choices=blocks, value=block if block in blocks else blocks[0]),
+            self.image: gr.update(value=int(index), maximum=last, info=f"0 to {last:,}"),
+        }
+
+    def draw(self, findings: Findings, block: object, image: object, channel: object) -> dict[Any, Any]:
+        """The maps, the thumbnails and the address. Raises UserError."""
+        view = BlockView.of(self.context, findings, block, image, channel)
+        channel = "" if view.pictures.channel is None else view.pictures.channel
+        return {
+            self.shown: view.html,
+            self.thumbnails: thumbnails_html(self.context, findings, view.index),
+            self.address: urlencode({"picture": view.index, "block": view.pictures.block, "channel": channel}),
         }
 
 
 def build_pictures(context: AppContext, findings: gr.State) -> PicturesTab:
     """Place the sub-tab and wire its events; `findings` is the handle of what was measured."""
-    with gr.Tab("Pictures", id="pictures") as tab:
+    with gr.Tab("One picture", id="pictures") as placed:
         gr.Markdown(ABOUT, elem_classes="about")
+        thumbnails = gr.HTML(
+            None,
+            html_template="${value ?? ''}",
+            js_on_load="resnetSpace.explore.thumbnails(element, trigger)",
+            apply_default_css=False,
+            elem_id="pictures-thumbnails",
+        )
         with gr.Row():
             block = gr.Dropdown([], label="Block", min_width=120)
             image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
-            channel = gr.Textbox("", label="Channel", placeholder="the mean over all", max_lines=1, min_width=120)
-        shown = gr.HTML('<p class="note">Press Measure first.</p>', apply_default_css=False, elem_id="pictures-shown")
+            channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
+        shown = gr.HTML("", apply_default_css=False, elem_id="pictures-shown")
+        address = gr.Textbox("", visible="hidden")
         chosen = [findings, block, image, channel]
         place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
+    tab = PicturesTab(context, placed, block, image, channel, thumbnails, shown, address)
 
     @costly
     def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
-        if not isinstance(handle, Handle):
-            return gr.skip()
-        return BlockView.of(context, findings_of(handle), *values).html
+        return tab.draw(findings_of(handle), *values) if isinstance(handle, Handle) else {shown: gr.skip()}
 
-    gr.on([block.change, image.change, channel.submit, channel.blur, tab.select], on_change, chosen, shown, **LATEST)
-    return PicturesTab(block, image)
+    @costly
+    def on_thumbnail(
+        handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
+    ) -> dict[Any, Any]:
+        index = getattr(event, "index", None)
+        return {tab.image: index} | tab.draw(findings_of(handle), block, index, channel)
+
+    outputs = [shown, thumbnails, address]
+    gr.on([block.input, image.input, channel.submit, channel.blur], on_change, chosen, outputs, **LATEST)
+    thumbnails.select(on_thumbnail, chosen, [image, *outputs], trigger_mode="multiple", **QUIET)
+    address.change(None, address, None, js="(text) => resnetSpace.explore.shows('pictures', text)", **QUIET)
+    return tab

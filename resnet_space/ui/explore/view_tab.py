@@ -7,18 +7,16 @@ import gradio as gr
 from gradio.components import Component
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.text import markdown_text
 from resnet_space.plots import Chart
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
 from resnet_space.ui.exports import Export, Exports, place_exports, stem
+from resnet_space.ui.scripts import SCRIPTS
 
-CHART = '<div class="chart"></div>'
 POINTS = "resnetSpace.points(element, props, trigger, watch)"
-NOT_YET = "*Press **Measure** first.*"
-PRESS = "*Measured: {}. Press a button above.*"
+PRESS = "*Not measured yet: press a button above.*"
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class ViewTab:
 
     Attributes:
         view: which.
+        tab: its sub-tab.
         variant: the choice among the view's variants.
         words, charts, table: what it shows.
         buttons: of what is measured on demand, in the view's order.
@@ -35,6 +34,7 @@ class ViewTab:
     """
 
     view: View
+    tab: gr.Tab
     variant: Component
     words: gr.Markdown
     charts: list[gr.HTML]
@@ -53,28 +53,33 @@ class ViewTab:
         chosen = self.view.variant_of(findings, variant)
         charts, words = self.view.draw(findings, chosen), self.view.words(findings, chosen)
         columns, rows = self.view.table(findings, chosen)
-        # Beside a network that was chosen since, and is not measured yet.
-        measured = markdown_text(findings.words)
-        named = words if not words or measured in words else f"**{measured}.** {words}"
+        missing = PRESS if findings.labelled else UNLABELLED
         return {
-            self.words: named or PRESS.format(measured),
+            self.words: words or missing,
             **charts_update(self.charts, charts),
-            self.table: gr.update(value={"headers": columns, "data": rows}, visible=bool(rows)),
+            self.table: {"headers": columns, "data": rows},
         }
 
 
-def place_chart(elem_id: str) -> gr.HTML:
-    """A Plotly chart whose points answer clicks."""
+def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
+    """A Plotly chart whose points answer clicks.
+
+    It is always on the page, and hides itself while it is empty: an update that makes a component visible is lost
+    where its tab is just opening. It names the scripts, as Gradio waits for those that a component names.
+
+    Args:
+        elem_id: of the component.
+        reserved: pixels kept free for it from the start; 0: it takes no room before it is drawn.
+    """
+    kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
+    template = f'<div class="chart" {kept}></div>'
     return gr.HTML(
-        None, html_template=CHART, js_on_load=POINTS, elem_id=elem_id, apply_default_css=False, visible=False
+        None, html_template=template, js_on_load=POINTS, head=SCRIPTS, elem_id=elem_id, apply_default_css=False
     )
 
 
 def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:
-    return {
-        place: gr.update(value=chart or {}, visible=chart is not None)
-        for place, chart in zip(places, charts, strict=True)
-    }
+    return {place: chart or {} for place, chart in zip(places, charts, strict=True)}
 
 
 def place_variant(view: View) -> Component:
@@ -87,21 +92,21 @@ def place_variant(view: View) -> Component:
 
 def place_view(view: View, variant: Component, findings: gr.State) -> ViewTab:
     """Place a view as a sub-tab; `findings` has the handle of those of the page."""
-    with gr.Tab(view.title, id=view.key):
+    with gr.Tab(view.title, id=view.key) as placed:
         gr.Markdown(view.about, elem_classes="about")
         buttons = []
         if view.on_demand:
             with gr.Row(elem_classes="keep"):
-                buttons = [gr.Button(wanted.label, size="sm", min_width=160) for wanted in view.on_demand]
-        words = gr.Markdown(NOT_YET, elem_classes="said")
-        charts = [place_chart(f"{view.key}-{i}") for i in range(view.charts)]
+                buttons = [gr.Button(wanted.label, size="sm", min_width=160, scale=0) for wanted in view.on_demand]
+        words = gr.Markdown("", elem_classes="said")
+        charts = [place_chart(f"{view.key}-{i}", view.reserved if i == 0 else 0) for i in range(view.charts)]
         extra = gr.Column()
         with gr.Accordion("Table", open=False):
             table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
         exports = place_exports(
             [findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen)
         )
-    tab = ViewTab(view, variant, words, charts, buttons, extra, table, exports)
+    tab = ViewTab(view, placed, variant, words, charts, buttons, extra, table, exports)
     if isinstance(variant, gr.Radio):
 
         def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:

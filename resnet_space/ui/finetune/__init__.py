@@ -1,7 +1,7 @@
-"""The fine-tune tab: a form, a live view of what trains, the comparison of runs, and what a run gets wrong."""
+"""The fine-tune tab: data, setup and start on the left; on the right the result, the live charts, and the mistakes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -15,8 +15,10 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
+from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import build_fields, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, build_fields, heading, start_choices
+from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
 from resnet_space.ui.finetune.live import MAX_SHOWN, followed_row, rows_of
@@ -24,14 +26,12 @@ from resnet_space.ui.finetune.results import build_results
 from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
-from resnet_space.ui.finetune.status import EMPTY, difference_html, is_underway
+from resnet_space.ui.finetune.status import is_underway
+from resnet_space.ui.finetune.take import build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.scripts import SCRIPTS
-from resnet_space.ui.subject import Subject
-
-SHOWN_AT_FIRST = 2  # the newest runs
-MORE_EPOCHS = 5  # that a finished run is offered
+from resnet_space.ui.subject import Subject, counterpart
 
 LIVE = """
 <div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>
@@ -40,6 +40,7 @@ LIVE = """
 <div class="chart" data-chart="memory"></div></div></details>
 <div class="table"></div>
 """
+SCROLL = "() => document.getElementById('{}')?.scrollIntoView({{behavior: 'smooth'}})"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_finetune(
     names: gr.State,
     settled: Dependency,
 ) -> FinetuneTab:
-    """Place the tab's components in the app and wire its events.
+    """Place the tab's components in the app, what one sets on the left and what came of it on the right, and wire them.
 
     Args:
         context: what all share.
@@ -75,118 +76,147 @@ def build_finetune(
     """
     teach = build_teach(context, visitor, settled)
     with gr.Row(elem_id="finetune"):
-        with gr.Column(scale=1, min_width=300, visible=not context.readonly):
+        with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
             form = build_fields(context, visitor)
-            jobs_place = gr.Column()
-
-        with gr.Column(scale=2, min_width=320):
-            gr.HTML(EMPTY, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
-            with gr.Row(visible=False, elem_id="going-on") as going_on:
-                go_on_button = gr.Button("Resume", min_width=200)
-                more_epochs = gr.Number(
-                    MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
-                )
-            with gr.Accordion("The plan: which part trains when, and at which peak rate", open=False):
-                plan_view = gr.HTML("", apply_default_css=False)
-            with gr.Accordion("The data: how many, a few of them, and as the model sees them", open=False):
-                data_view = gr.HTML("", apply_default_css=False)
-            suggestion_plot = gr.Plot(visible=False, show_label=False, elem_classes="chart")
+            job_started = build_jobs(context, visitor, form, subject)
+        with gr.Column(scale=3, min_width=320):
+            heading("Result")
+            gr.HTML(
+                NO_RESULT, html_template='<div class="live">${value}</div>', elem_id="result", apply_default_css=False
+            )
+            with gr.Row(elem_id="next"):
+                compare_button = gr.Button("Compare with random initialisation", size="sm", visible=False)
+                see_mistakes = gr.Button("See mistakes", size="sm", visible=False, min_width=110)
+                try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
+                explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
+                take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
             live = gr.HTML(
-                {"runs": []},
+                {"runs": None},
                 html_template=LIVE,
                 js_on_load="resnetSpace.live(element, props, trigger, watch)",
                 head=SCRIPTS,
                 elem_id="live",
                 apply_default_css=False,
             )
-            difference = gr.HTML("", apply_default_css=False)
-            with gr.Row(visible=False) as next_steps:
-                try_it = gr.Button("Try it in Predict", size="sm")
-                explore_it = gr.Button("Explore its residuals", size="sm")
-            shown = gr.Dropdown(
+            beside = gr.Dropdown(
                 [],
                 value=[],
                 multiselect=True,
-                max_choices=MAX_SHOWN,
-                label="Runs in the plots",
-                info="choose which to lay over one another; of two, the settings that differ are listed",
+                max_choices=MAX_SHOWN - 1,
+                label="Compare with other runs",
+                info="in the charts and the table; for a single one, the settings that differ are listed",
             )
+            difference = gr.HTML("", apply_default_css=False)
             followed = gr.State(None)  # the run that the status line speaks of
-            judged = gr.State(None)  # the run whose test the results are about
-            build_results(context, judged)
-            build_share(context, visitor, subject.run)
-            run_list = build_run_list(context, visitor, shown)
-    with jobs_place:
-        job_started = build_jobs(context, visitor, form, shown)
+            mistakes = build_results(context)
+            take = build_take(context, subject)
+            build_share(context, visitor, subject)
+            figures = build_figures(context, visitor, subject, beside)
+            run_list = build_run_list(context, visitor, subject, beside, names)
 
-    def open_page(key: str, request: gr.Request) -> dict[Any, Any]:
-        """The runs to show (those in the page's address, else the visitor's newest), and the visitor's data sets."""
+    def open_page(key: str, about: str | None, request: gr.Request) -> dict[Any, Any]:
+        """The runs beside the subject and the cell that the page's address names, and the visitor's datasets."""
         asked = dict(request.query_params)
-        linked = [*asked.get("run", "").split(","), *asked.get("with", "").split(",")]
-        linked = context.library.names_now(list(dict.fromkeys(linked))[::-1]) if "run" in asked else []
+        linked = [*asked.get("run", "").split(",")[1:], *asked.get("with", "").split(",")]
         return {
-            shown: _runs_update(linked or context.finetuned_names(key)[:SHOWN_AT_FIRST][::-1]),
+            beside: _runs_update(context.library.names_now(linked) or partners(about, key)),
+            mistakes.link: asked.get("cell", ""),
             form.dataset: gr.update(choices=context.datasets.choices(key)),
         }
 
-    def refresh(shown_names: Sequence[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
+    def partners(about: str | None, key: str | None) -> list[str]:
+        """The visitor's run that the subject is compared with by itself: it differs in nothing but the start."""
+        own = context.finetuned_names(key)
+        runs = [run for run in context.runs(key) if run.name in own]
+        run = next((run for run in runs if run.name == about), None)
+        other = counterpart(run, runs) if run else None
+        return [other.name] if other else []
+
+    def on_subject(names_now: list[str], about: str | None, key: str | None) -> Any:
+        """What a visitor has chosen to look at is laid beside runs of its own data only."""
+        run = context.library.open(about or "")
+        return _runs_update(list(dict.fromkeys([*comparable(context, run, names_now), *partners(about, key)])))
+
+    def refresh(names_before: Sequence[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream."""
         made = context.finetuned_names(key)
+        # One that trains, wherever it was started. Not before it does: the answer to a press of Start, which makes it
+        # the subject, may still be under way, and this one would come over it.
         active = context.trainer.active()
-        coming = [name for name in [active, *(run.name for run in context.trainer.queue())] if name in made]
-        names_now = context.library.names_now([*shown_names, *coming[:1]])[-MAX_SHOWN:]
-        rows = rows_of(context, names_now)
+        coming = [active] if active in made and context.library.metrics(context.library.open(active)) else []
+        shown = context.library.names_now([*([about] if about else []), *names_before, *coming])[:MAX_SHOWN]
+        rows = rows_of(context, shown)
         followed_now = followed_row(rows)
-        trains = followed_now is not None and is_underway(followed_now[1])
-        row = next(iter(rows_of(context, context.library.names_now([about] if about else []))), None)
-        run, status = row[:2] if row else (None, None)
+        status_now = followed_now[1] if followed_now else None
+        trains = status_now is not None and is_underway(status_now)
+        run, status, metrics = rows[0] if rows else (None, None, [])
         idle = status is not None and not is_underway(status)
         finished = status is not None and status.state == "finished"
-        tested = row is not None and is_tested(row[2])
-        offer = next_try(run, status) if run and status and run.name in made and not context.readonly else None
-        comparable = idle and run is not None and run.config.training.start is not None
+        tested, usable = is_tested(metrics), run is not None and run.has_weights
+        own = run is not None and run.name in made and not context.readonly
+        offer = next_try(run, status) if run and status and own else None
+        pretrained = run is not None and run.config.training.start is not None
+        alone = run is not None and counterpart(run, [other for other, *_ in rows[1:]]) is None
         trained = [*dict.fromkeys([*context.trained_names(key), *(r.name for r, *_ in rows if r.has_weights)])]
-        choices = [*dict.fromkeys([*made, *names_now])]
+        others = [name for name in dict.fromkeys([*(r.name for r in context.runs(key)), *shown]) if name != about]
+        kept = figure_choices(metrics, tested=tested)
         update = {
-            live: {"runs": names_now},
+            live: {"runs": shown},
             # Only where it has to change: a start or a new choice may be under way meanwhile.
-            shown: gr.update(choices=choices) if names_now == shown_names else _runs_update(names_now, choices),
-            form.stop_button: gr.update(interactive=trains),
-            form.compare_button: gr.update(interactive=comparable, variant="primary" if comparable else "secondary"),
-            going_on: gr.update(visible=offer is not None),
-            more_epochs: gr.update(
+            beside: gr.update(choices=others) if shown[1:] == names_before else _runs_update(shown[1:], others),
+            form.start_button: gr.update(visible=not trains),
+            form.queue_button: gr.update(visible=trains),
+            form.stop_button: gr.update(
+                visible=trains, interactive=status_now is not None and status_now.state != "stopping"
+            ),
+            form.name: gr.update(
+                placeholder="fine-tune-…" if context.public else context.library.free_name("fine-tune")
+            ),
+            compare_button: gr.update(visible=own and idle and pretrained and alone),
+            see_mistakes: gr.update(visible=tested),
+            take_it: gr.update(visible=usable),
+            form.going_on: gr.update(visible=offer is not None),
+            form.more_epochs: gr.update(
                 visible=bool(offer and offer.takes_epochs),
                 value=MORE_EPOCHS if finished else 0,
-                info="then the test images are looked at once more" if finished else "than planned; may be 0",
+                info="re-evaluates on the test set" if finished else "than planned; may be 0",
             ),
-            next_steps: gr.update(visible=(idle or tested) and run is not None and run.has_weights),
-            difference: difference_html([run for run, *_ in rows]),
+            difference: difference_html([run for run, *_ in rows], form.labels),
             followed: followed_now[0].name if followed_now else None,
-            judged: run.name if run and tested else None,
+            mistakes.judged: run.name if run and tested else None,
+            figures: gr.update(choices=kept, value=kept[0][1]),
             run_list.table: run_rows(context, key),
         }
-        update |= {go_on_button: gr.update(value=offer.label)} if offer else {}
+        update |= {button: gr.update(visible=usable and (idle or tested)) for button in (try_it, explore_it)}
+        update |= {form.go_on_button: gr.update(value=offer.label)} if offer else {}
         return update | ({names: trained} if trained != known else {})
 
-    def shown_with(shown_names: list[str], run: Run) -> Any:
-        return _runs_update([*shown_names, *([run.name] if run.name not in shown_names else [])][-MAX_SHOWN:])
-
     @costly
-    def on_start(shown_names: list[str], key: str, *values: Any, progress: gr.Progress = PROGRESS) -> Any:
-        request = form.request(key, values)
+    def on_start(
+        names_now: list[str],
+        about: str | None,
+        key: str,
+        name: str | None,
+        *values: Any,
+        progress: gr.Progress = PROGRESS,
+    ) -> Any:
+        request = replace(form.request(key, values), name=(name or "").strip())
         if is_pretrained(request.start):  # before the trainer is held for the start
             context.start_run(request.start, reporter(progress, "Downloading"))
         run = start_training(context, lambda: create_run(context, request), key)
-        return {shown: shown_with(shown_names, run)} | subject.become(run.name, context.trained_names(key))
+        before = [about] if about in context.finetuned_names(key) else []
+        others = comparable(context, run, [*before, *names_now])
+        return {beside: _runs_update(others), form.name: ""} | subject.become(run.name, context.trained_names(key))
 
     @costly
-    def on_compare(shown_names: list[str], key: str, name: str) -> Any:
-        run = start_training(context, lambda: create_comparison(context, name, key), key)
-        return shown_with(shown_names, run)
+    def on_compare(names_now: list[str], about: str, key: str) -> Any:
+        run = start_training(context, lambda: create_comparison(context, about, key), key)
+        return {beside: _runs_update([*names_now, run.name])}
 
     @costly
-    def on_go_on(shown_names: list[str], key: str, name: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
-        return shown_with(shown_names, go_on(context, name, key, epochs, token_of(context, key, signed_in)))
+    def on_go_on(names_now: list[str], about: str, key: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
+        run = go_on(context, about, key, epochs, token_of(context, key, signed_in))
+        return subject.become(run.name, context.trained_names(key)) | {beside: _runs_update(names_now)}
 
     def on_stop(name: str | None, key: str) -> None:
         run = context.own_run(name, key) if name else None
@@ -194,38 +224,63 @@ def build_finetune(
             raise UserError("Nothing is training, so there is nothing to stop.")
         context.trainer.stop(run)
 
-    view = [live, shown, form.stop_button, form.compare_button, going_on, go_on_button, more_epochs, next_steps]
-    view += [difference, followed, judged, names, run_list.table]
+    view: list[Any] = [live, beside, form.start_button, form.queue_button, form.stop_button, form.name]
+    view += [
+        compare_button,
+        see_mistakes,
+        try_it,
+        explore_it,
+        take_it,
+        form.going_on,
+        form.go_on_button,
+        form.more_epochs,
+    ]
+    view += [difference, followed, mistakes.judged, figures, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
-    asked = [shown, subject.run, visitor, names]
-    redraw: Any = LATEST | {"fn": refresh, "inputs": asked, "outputs": view, "concurrency_limit": 8}
-    opened = settled.then(open_page, visitor, [shown, form.dataset], **QUIET)
+    asked = [beside, subject.run, visitor]
+    redraw: Any = LATEST | {"fn": refresh, "inputs": [*asked, names], "outputs": view, "concurrency_limit": 8}
+    opened = settled.then(open_page, [visitor, subject.run], [beside, mistakes.link, form.dataset], **QUIET)
     taken_back = keep_entries(app, form.by_name, opened)
     opened.then(**redraw)
     live.submit(**redraw)
-    shown.input(**redraw)
+    beside.input(**redraw)
     subject.run.change(**redraw)
-    for button, handler, inputs, outputs in (
-        (form.start_button, on_start, [shown, visitor, *form.components], [shown, *subject.outputs]),
-        (form.compare_button, on_compare, [shown, visitor, subject.run], [shown]),
-        (go_on_button, on_go_on, [shown, visitor, subject.run, more_epochs], [shown]),
+    for event in (subject.run.input, run_list.selected.then):
+        event(on_subject, asked, beside, **QUIET).then(**redraw)
+    started_here = [beside, *subject.outputs]
+    for triggers, handler, inputs, outputs in (
+        ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
+        ([compare_button.click], on_compare, [], []),
+        ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
     ):
-        started = button.click(handler, inputs, outputs, show_progress_on=form.message, **PRIVATE)
+        started = gr.on(
+            triggers, handler, [*asked, *inputs], [*started_here, *outputs], show_progress_on=form.message, **PRIVATE
+        )
         started.success(**redraw)
-        host_in_slices(context, started, [shown, visitor])
+        host_in_slices(context, started, [subject.run, beside, visitor])
     job_started.success(**redraw)
     form.stop_button.click(on_stop, [followed, visitor], None, **PRIVATE).success(**redraw)
     run_list.changed.change(**redraw)
     teach.changed.change(**redraw)
+    see_mistakes.click(None, None, None, js=SCROLL.format("mistakes-of"), **QUIET)
+    take_it.click(lambda: gr.update(open=True), None, take, **QUIET).then(None, js=SCROLL.format("take"), **QUIET)
+    opened_teach = form.data.teach.click(lambda: gr.update(open=True), None, teach.section, **QUIET)
+    opened_teach.then(None, js=SCROLL.format("teach"), **QUIET)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(context, app, visitor, form, taken_back, plan_view, data_view, suggestion_plot)
+    wire_fields(context, app, visitor, form, taken_back)
     build_api(context)
     build_data_api(context)
-    return FinetuneTab(try_it, explore_it, form.dataset, form.added, teach)
+    return FinetuneTab(try_it, explore_it, form.dataset, form.data.added, teach)
+
+
+def comparable(context: AppContext, run: Run, others: Sequence[str]) -> list[str]:
+    """Those of the other runs that there are, and whose accuracies can stand beside the run's."""
+    found = [context.library.open(name) for name in context.library.names_now(others)]
+    return [other.name for other in found if other.name != run.name and not mixed_data([run, other])][: MAX_SHOWN - 1]
 
 
 def _runs_update(names: Sequence[str], choices: Sequence[str] | None = None) -> Any:
-    """Of the choice of runs in the plots."""
+    """Of the runs beside the subject."""
     return gr.update(choices=choices or names, value=names)

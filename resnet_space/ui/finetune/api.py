@@ -15,9 +15,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.ui.finetune.fields import DATASET
 from resnet_space.ui.finetune.form import Request, create_run, start_training
-from resnet_space.ui.finetune.more_data import bring_archive, download
+from resnet_space.ui.finetune.more_data import DATASET, bring_archive, download
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
 from resnet_space.ui.pull import split_revision
@@ -226,7 +225,7 @@ def build_data_api(context: AppContext) -> None:
         context.require_writable()
         label, image = label_column or None, image_column or None
         if bool(archive) == bool(repo_id):
-            raise UserError("Send either an archive or the id of a data set of the Hub.")
+            raise UserError("Send either an archive or the id of a dataset on the Hub.")
         if not archive:
             dataset = download(context, repo_id.strip(), config or None, label, image, lambda *_: None)
             summary = context.datasets.summary(dataset.reference)

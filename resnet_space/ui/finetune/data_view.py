@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from resnet_space.common.text import percent
 from resnet_space.config import RunConfig
 from resnet_space.data.images import to_model_size
 from resnet_space.data.summary import DatasetSummary, Sample
@@ -13,38 +14,54 @@ from resnet_space.ui.pictures import data_url
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FIRST = 6  # samples in sight
 MOST_CLASSES = 30  # with a bar each
+SPLITS = {"train": "training"}  # what the page calls them
 TILE = 128  # pixels of a picture on the page
 
 
 def data_html(summary: DatasetSummary, config: RunConfig | None) -> str:
-    """Bars for the classes' sizes, samples, the same samples after augmentation (where there is a configuration)."""
+    """Counts and samples; folded, the classes' sizes, the splits, and where there is a configuration the samples after
+    augmentation.
+    """
+    samples = [(sample.image, sample.label) for sample in summary.samples]
+    more = tiles_html("", samples[FIRST:]) if samples[FIRST:] else ""
+    more += _augmented_html(summary.samples, config) if config else ""
     return (
-        f'<div class="data">{_counts_html(summary, config)}{_bars_html(summary)}'
-        f"{tiles_html('Some of them', [(sample.image, sample.label) for sample in summary.samples])}"
-        f"{_augmented_html(summary.samples, config) if config else ''}</div>"
+        f'<div class="data">{_counts_html(summary)}{tiles_html("", samples[:FIRST])}<div class="folds">'
+        f"{_fold('More pictures, and as the model sees them', more) if more else ''}"
+        f"{_fold('Images per class, splits', _splits_html(summary, config) + _bars_html(summary))}</div></div>"
     )
+
+
+def _fold(title: str, html: str) -> str:
+    return f"<details><summary>{title}</summary>{html}</details>"
 
 
 def cautions_html(sentences: Sequence[str]) -> str:
     return "".join(f'<p class="caution">{escape(sentence)}</p>' for sentence in sentences)
 
 
-def _counts_html(summary: DatasetSummary, config: RunConfig | None) -> str:
+def _counts_html(summary: DatasetSummary) -> str:
     counts = {split: sum(numbers) for split, numbers in summary.counts.items()}
-    words = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    words = " + ".join(f"{count:,} {SPLITS.get(split, split)}" for split, count in counts.items())
+    return f"<p><b>{escape(summary.ref.name)}</b>: {len(summary.classes):,} classes, {escape(words)} images</p>"
+
+
+def _splits_html(summary: DatasetSummary, config: RunConfig | None) -> str:
+    """Which images choose the epoch, and which judge it."""
     share = config.training.validation_fraction if config else 0.1
-    split = []
-    if "test" not in counts and "validation" not in counts:
-        split.append("a fifth of the training images is held out to test with")
-    if not ("test" in counts and "validation" in counts):
-        split.append(f"{share:.0%} of the training images choose the best epoch (stratified, by the seed)")
-    tested = "validation" if "validation" in counts and "test" not in counts else "test"
-    split.append(f"the {tested} images judge the result, once, at the end")
-    return (
-        f"<p><b>{escape(summary.ref.name)}</b>: {len(summary.classes)} classes; {words} images, about {summary.side} "
-        f"pixels on their short side. {'; '.join(split).capitalize()}.</p>"
-    )
+    sentences = [f"The images have {summary.side} pixels on their short side (median)."]
+    if "test" not in summary.counts and "validation" not in summary.counts:
+        sentences.append("A fifth of the training images is held out for testing.")
+    if not ("test" in summary.counts and "validation" in summary.counts):
+        sentences.append(
+            f"{percent(share, 0)} of the training images are held out for validation, stratified by class: they choose "
+            "the best epoch."
+        )
+    tested = "validation" if "validation" in summary.counts and "test" not in summary.counts else "test"
+    sentences.append(f"The {tested} images are evaluated once, after the last epoch.")
+    return f"<p>{' '.join(sentences)}</p>"
 
 
 def _bars_html(summary: DatasetSummary) -> str:
@@ -59,7 +76,9 @@ def _bars_html(summary: DatasetSummary) -> str:
     )
     rest = len(order) - len(shown)
     more = (
-        f'<p class="note">The largest and the smallest classes; {rest} between them are not shown.</p>' if rest else ""
+        f'<p class="note">The largest and the smallest classes; the {rest} in between are not shown.</p>'
+        if rest
+        else ""
     )
     return f'<div class="bars">{rows}</div>{more}'
 
@@ -80,7 +99,9 @@ def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
         seen = augmented(stored, config.model, config.training, generator, part)[0]
         pictures.append(tile(Image.fromarray(seen.round().clamp(0, 255).to(torch.uint8).numpy())))
     size = config.model.image_size
-    title = f"As the model sees them in training, at {size} x {size} pixels, cut and mirrored by chance"
+    cropped = ["cropped"] if config.training.crop == "resized" or config.training.crop_padding else []
+    drawn = " and ".join([*cropped, *(["flipped"] if config.training.flip else [])])
+    title = f"As the model sees them in training, at {size} x {size} pixels{f', randomly {drawn}' if drawn else ''}"
     return tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
 
 
@@ -90,7 +111,8 @@ def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
         f'<figure><img src="{_data_url(picture)}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
         for picture, label in pictures
     )
-    return f'<p class="note">{escape(title)}:</p><div class="tiles">{tiles}</div>'
+    titled = f'<p class="note">{escape(title)}:</p>' if title else ""
+    return f'{titled}<div class="tiles">{tiles}</div>'
 
 
 def _data_url(picture: "Image") -> str:

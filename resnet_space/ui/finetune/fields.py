@@ -17,15 +17,15 @@ from resnet_space.ui.finetune.form import (
     Request,
     training_fields,
 )
-from resnet_space.ui.finetune.more_data import build_more_data
+from resnet_space.ui.finetune.more_data import DATASET, Data, build_data
 from resnet_space.ui.finetune.proposals import (
     form_values,
     proposal_for,
 )
-from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS
+from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
 from resnet_space.ui.pull import build_pull
 
-DATASET = "cifar10-mini"
+MORE_EPOCHS = 5  # that a finished run is offered
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,37 @@ class Fields:
 
     start: gr.Dropdown
     pulled: gr.State
-    dataset: gr.Dropdown
+    data: Data
     architecture: gr.Dropdown
     cbam: gr.Dropdown
     strategy: gr.Dropdown
+    hint: gr.HTML  # on the strategy
     settings: dict[str, Any]
     architecture_row: gr.Row
     caution: gr.HTML
-    added: gr.State  # the data set that was just brought here
     suggest_button: gr.Button
+    suggestion: gr.Plot
     recommended: gr.HTML
     recommend_button: gr.Button
+    plan: gr.HTML
+    name: gr.Textbox  # of the run
+    estimate: gr.HTML
     message: gr.HTML
     start_button: gr.Button
+    queue_button: gr.Button  # instead, while one trains
     stop_button: gr.Button
-    compare_button: gr.Button
+    going_on: gr.Row  # where the subject can train on, with the two that follow
+    more_epochs: gr.Number
+    go_on_button: gr.Button
+
+    @property
+    def dataset(self) -> gr.Dropdown:
+        return self.data.dataset
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the form calls its fields, by their names."""
+        return {name: str(component.label) for name, component in self.by_name.items()}
 
     @property
     def by_name(self) -> dict[str, Any]:
@@ -74,71 +90,106 @@ class Fields:
 
 
 def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
-    """Place the form's components in the column around it."""
+    """Place the form in the column around it, in the order in which one thinks: data, setup, start."""
     defaults = training_fields() | {"image_size": 32} | first_values(context)
-    start = gr.Dropdown(
-        start_choices(context),
-        value=defaults["start"],
-        label="Start from",
-        info="a trained network's weights, with a new head where the classes differ",
-    )
-    pulled = build_pull(context, visitor)
-    with gr.Row(visible=start.value == RANDOM) as architecture_row:
-        architecture = gr.Dropdown(
-            list_models(), value=defaults["architecture"], label="Architecture", min_width=130, visible=True
-        )
-        cbam = gr.Dropdown(CBAM_CHOICES, value=defaults["cbam"], label="CBAM attention", min_width=130)
-        shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
-    dataset = gr.Dropdown(
-        context.datasets.choices(), value=DATASET, label="Data", info="the first is small, real, and always there"
-    )
-    caution = gr.HTML("", apply_default_css=False, visible=False)
-    added = build_more_data(context, visitor)
-    strategy = gr.Dropdown(
-        [(strategy.label, name) for name, strategy in STRATEGIES.items() if strategy.start != "none"],
-        value=defaults["strategy"],
-        label="Strategy",
-        info="what trains when",
-    )
-    with gr.Row():
-        fields: dict[str, Any] = {
-            "epochs": gr.Number(defaults["epochs"], label="Epochs", min_width=130),
-            "batch_size": gr.Number(defaults["batch_size"], label="Batch size", min_width=130),
-        }
-    with gr.Row():
-        for name, part in (("backbone_lr", "Backbone"), ("head_lr", "Head")):
-            fields[name] = gr.Number(
-                defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
-            )
-    suggest_button = gr.Button("Suggest a learning rate", size="sm")
-    message = gr.HTML("", elem_classes="told", apply_default_css=False)
+    heading("Data")
+    data = build_data(context, visitor)
+    heading("Recommended setup")
     recommended = gr.HTML("", elem_id="recommended", apply_default_css=False)
+    caution = gr.HTML("", apply_default_css=False, visible=False)
     recommend_button = gr.Button("Use the recommended setup", size="sm", visible=False)
-    with gr.Row():
-        start_button = gr.Button("Start", variant="primary", min_width=120)
-        stop_button = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
-    compare_button = gr.Button("Compare: the same from random initialisation", interactive=False)
-    with gr.Accordion("Advanced", open=False):
-        fields |= advanced_fields(defaults) | {"shortcut": shortcut}
+    with gr.Accordion("Change the setup", open=False, elem_id="setup"):
+        start = gr.Dropdown(
+            start_choices(context),
+            value=defaults["start"],
+            label="Backbone",
+            info="the weights to start from; the head is replaced if the classes differ",
+        )
+        pulled = build_pull(context, visitor)
+        with gr.Row(visible=start.value == RANDOM) as architecture_row:
+            architecture = gr.Dropdown(
+                list_models(), value=defaults["architecture"], label="Architecture", min_width=130, visible=True
+            )
+            cbam = gr.Dropdown(CBAM_CHOICES, value=defaults["cbam"], label="CBAM attention", min_width=130)
+            shortcut = gr.Dropdown(SHORTCUT_CHOICES, value="", label="Shortcuts", min_width=130, visible=True)
+        strategy = gr.Dropdown(
+            [(strategy.label, name) for name, strategy in STRATEGIES.items() if strategy.start != "none"],
+            value=defaults["strategy"],
+            label="Strategy",
+            info="which layers train, and when",
+        )
+        hint = gr.HTML("", apply_default_css=False)
+        with gr.Row():
+            fields: dict[str, Any] = {
+                "epochs": gr.Number(defaults["epochs"], label="Epochs", min_width=130),
+                "batch_size": gr.Number(defaults["batch_size"], label="Batch size", min_width=130),
+            }
+        with gr.Row():
+            for name, part in (("backbone_lr", "Backbone"), ("head_lr", "Head")):
+                fields[name] = gr.Number(
+                    defaults[name], label=f"{part} rate", info="peak learning rate", step=0.001, min_width=130
+                )
+        suggest_button = gr.Button("Suggest a learning rate", size="sm")
+        suggestion = gr.Plot(visible=False, show_label=False, elem_classes="chart")
+        with gr.Accordion("Advanced", open=False):
+            fields |= advanced_fields(defaults) | {"shortcut": shortcut}
+        with gr.Accordion("Plan: what trains when", open=False):
+            plan = gr.HTML("", apply_default_css=False)
+    with gr.Column(elem_id="go"):
+        with gr.Row(elem_id="start-row", equal_height=True):
+            run_name = gr.Textbox("", label="Run name", min_width=140, max_length=96, elem_id="run-name")
+            start_button = gr.Button("Start", variant="primary", min_width=110)
+            queue_button = gr.Button("Queue", min_width=90, visible=False)
+            stop_button = gr.Button("Stop", variant="stop", min_width=110, visible=False)
+        estimate = gr.HTML("", elem_id="estimate", apply_default_css=False)
+        gr.HTML(UNKNOWN, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
+        message = gr.HTML("", elem_classes="told", apply_default_css=False)
+        with gr.Row(visible=False, elem_id="going-on") as going_on:
+            more_epochs = gr.Number(
+                MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
+            )
+            go_on_button = gr.Button("Resume", min_width=150)
     return Fields(
         start,
         pulled,
-        dataset,
+        data,
         architecture,
         cbam,
         strategy,
+        hint,
         fields,
         architecture_row,
         caution,
-        added,
         suggest_button,
+        suggestion,
         recommended,
         recommend_button,
+        plan,
+        run_name,
+        estimate,
         message,
         start_button,
+        queue_button,
         stop_button,
-        compare_button,
+        going_on,
+        more_epochs,
+        go_on_button,
     )
+
+
+def heading(words: str) -> None:
+    """Of a section of the tab."""
+    gr.HTML(f"<h2>{words}</h2>", elem_classes="heading", apply_default_css=False)
+
+
+def hint_html(strategy: str) -> str:
+    """What a strategy trains, what it is for, and what it needs."""
+    entry = STRATEGIES.get(strategy)
+    if entry is None:
+        return ""
+    needs = "a pretrained backbone" if entry.start == "needed" else "no pretrained weights"
+    suits = f" <b>For:</b> {entry.suits}." if entry.suits else ""
+    return f'<p class="note">{entry.summary[0].upper()}{entry.summary[1:]}.{suits} <b>Needs:</b> {needs}.</p>'
 
 
 def first_values(context: AppContext) -> dict[str, Any]:
@@ -172,30 +223,30 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
             ["cosine", "one-cycle", "plateau", "constant"], value=defaults["schedule"], label="Schedule", min_width=130
         )
     with gr.Row():
-        fields["warmup"] = number("warmup", "Warm-up", "share of a phase's steps")
-        fields["weight_decay"] = number("weight_decay", "Weight decay", "not on norms, biases", 0.0001)
+        fields["warmup"] = number("warmup", "Warm-up", "fraction of a phase's steps")
+        fields["weight_decay"] = number("weight_decay", "Weight decay", "not on norms and biases", 0.0001)
     with gr.Row():
         fields["momentum"] = number("momentum", "Momentum", "of SGD")
         fields["layer_decay"] = number("layer_decay", "Layer decay", own_field_hint("layer_decay"), 0.05)
     with gr.Row():
         fields["label_smoothing"] = number("label_smoothing", "Label smoothing", "0 is none", 0.05)
-        fields["clip_norm"] = number("clip_norm", "Gradient clipping", "largest norm; 0 is none", 0.5)
+        fields["clip_norm"] = number("clip_norm", "Gradient clipping", "maximum norm; 0 is none", 0.5)
     with gr.Row():
         fields["mixup"] = number("mixup", "MixUp", "alpha; 0 is none", 0.1)
         fields["cutmix"] = number("cutmix", "CutMix", "alpha; 0 is none", 0.1)
     with gr.Row():
-        fields["ema"] = number("ema", "Moving average", "of the weights: decay; 0 is none", 0.001)
-        fields["patience"] = number("patience", "Patience", "epochs without a better one; 0: never ends early", 1)
+        fields["ema"] = number("ema", "Moving average", "decay, of the weights; 0 is none", 0.001)
+        fields["patience"] = number("patience", "Patience", "epochs without improvement; 0: no early stop", 1)
     with gr.Row():
-        fields["image_size"] = number("image_size", "Image size", "pixels that the model sees", 32)
+        fields["image_size"] = number("image_size", "Image size", "pixels at the model's input", 32)
         fields["validation_fraction"] = number(
-            "validation_fraction", "Validation share", "chooses the best epoch", 0.05
+            "validation_fraction", "Validation share", "held out to choose the best epoch", 0.05
         )
     with gr.Row():
         fields["crop"] = gr.Dropdown(["padded", "resized"], value=defaults["crop"], label="Random crop", min_width=130)
         fields["crop_padding"] = number("crop_padding", "Crop padding", "pixels, of the padded crop", 1)
     with gr.Row():
-        fields["min_crop_area"] = number("min_crop_area", "Least crop area", "of the resized crop", 0.05)
-        fields["seed"] = number("seed", "Seed", "the same gives the same run on a CPU", 1)
-    fields["flip"] = gr.Checkbox(defaults["flip"], label="Mirror half of the images")
+        fields["min_crop_area"] = number("min_crop_area", "Smallest crop area", "fraction, of the resized crop", 0.05)
+        fields["seed"] = number("seed", "Seed", "the same seed repeats a run on a CPU", 1)
+    fields["flip"] = gr.Checkbox(defaults["flip"], label="Random horizontal flip")
     return fields

@@ -22,7 +22,7 @@ from resnet_space.ui.finetune.status import RANDOM, is_underway
 if TYPE_CHECKING:
     from resnet_space.training.range_test import Point, Suggestion
 
-AS_IT_IS = "as the start has it"
+AS_IT_IS = "as in the backbone"
 CBAM_CHOICES = [
     (AS_IT_IS, ""),
     ("none", "none"),
@@ -42,7 +42,8 @@ class Request:
     """What the form asks for. `architecture` and `shortcut` count only where `start` is random initialisation.
 
     `settings` has TrainConfig's fields, `image_size` and `shortcut`, by their names; what is missing has its default.
-    `key` is of the visitor who asks: of the data sets only those count that they may see.
+    `key` is of the visitor who asks: of the data sets only those count that they may see. `name` is of the new run;
+    without one it gets the next of its kind.
     """
 
     start: str
@@ -51,6 +52,7 @@ class Request:
     cbam: str
     settings: Mapping[str, Any]
     key: str | None = None
+    name: str = ""
 
 
 def model_of(context: AppContext, start: str, architecture: str, cbam: str, classes: tuple[str, ...]) -> ModelConfig:
@@ -65,7 +67,7 @@ def model_of(context: AppContext, start: str, architecture: str, cbam: str, clas
     model = replace(context.start_model(start), classes=classes)
     if cbam and place != model.options.get("cbam"):
         if model.options.get("cbam") is not None:
-            raise UserError(f"{start} has CBAM already, and was trained with it: choose {AS_IT_IS!r}.")
+            raise UserError(f"{start} already has CBAM and was trained with it: choose {AS_IT_IS!r}.")
         model = model.with_options(cbam=place)
     return model
 
@@ -137,7 +139,9 @@ def create_run(
     if not elsewhere:
         _check_limits(context, config)
     source = None if config.training.start is None else context.start_run(config.training.start, progress)
-    return Run.create(context.new_path("fine-tune" if source else "scratch"), config, start=source)
+    kind = "fine-tune" if source else "scratch"
+    path = context.named_path(request.name) if request.name else context.new_path(kind)
+    return Run.create(path, config, start=source)
 
 
 def create_comparison(context: AppContext, name: str, key: str | None = None) -> Run:
@@ -236,7 +240,7 @@ def next_try(run: Run, status: Status) -> NextTry | None:
         return NextTry("Resume")
     if status.state == "finished" and plan(training, run.config.model)[-1].solved:
         return None  # there is no better head for these features
-    return NextTry("Resume" if status.state == "stopped" else "Train on", takes_epochs=True)
+    return NextTry("Resume" if status.state == "stopped" else "Train longer", takes_epochs=True)
 
 
 def go_on(context: AppContext, name: str | None, key: str | None, epochs: object, token: str | None = None) -> Run:
@@ -248,7 +252,9 @@ def go_on(context: AppContext, name: str | None, key: str | None, epochs: object
     status = context.trainer.status(run)
     offer = next_try(run, status)
     if offer is None:
-        raise UserError(f"{run.name} cannot go on: it is training, or waits, or its state is not on this machine.")
+        raise UserError(
+            f"{run.name} cannot continue: it is training or waiting, or its training state is not on this machine."
+        )
     if status.cause == "job":
         context.follow_job(run, token)
         return run
@@ -260,7 +266,7 @@ def go_on(context: AppContext, name: str | None, key: str | None, epochs: object
         return start_training(context, lambda: run.again(context.new_path(kind), config), key)
     more = int(epochs) if offer.takes_epochs and _is_finite(epochs) else 0
     if status.state == "finished" and more < 1:
-        raise UserError("It has trained all its epochs: say how many more, at least 1.")
+        raise UserError("It has trained all its epochs: enter how many more to train, at least 1.")
     added = (more,) if more else ()
     longer = replace(run.config.training, more_epochs=(*run.config.training.more_epochs, *added))
     _check_limits(context, replace(run.config, training=longer))
@@ -313,7 +319,7 @@ def suggest(
     _check_limits(context, config)
     start = None if config.training.start is None else context.start_run(config.training.start)
     if start is not None and not start.has_weights:
-        raise UserError(f"{start.name} has no weights to start from: it was not trained to the end of an epoch.")
+        raise UserError(f"{start.name} has no weights to start from: it has not finished an epoch.")
     points = []
     seconds = TEST_SECONDS_PUBLIC if context.public else TEST_SECONDS
     with context.slots.taken("range tests"):

@@ -18,18 +18,18 @@ from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.subject import Subject
 
 WHAT = (
-    "The training runs on a GPU that you rent from Hugging Face, by the minute, and is followed here. The run comes "
-    "back by a private repository of yours."
+    "The training runs on a GPU that you rent from Hugging Face by the minute, and you follow it here. The run comes "
+    "back through a private repository of yours."
 )
-NO_SPACE = "Jobs run in the image of a Space of this app: see RESNET_SPACE_JOBS_SPACE in docs/hosting.md."
 MINUTES = 20
 
 
 def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     """What a training costs on a machine, about and at most."""
-    estimate = "How long this training takes there is not known; it costs "
+    estimate = "The duration of this training on that machine is not known; it costs "
     if math.isfinite(seconds):
         estimate = (
             f"This training takes about {duration(seconds)} there, which is <b>about ${flavour.cost(seconds):.2f}</b> "
@@ -42,9 +42,11 @@ def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     )
 
 
-def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, shown: gr.Dropdown) -> Any:
-    """Place the panel and wire its events. Returns the event that started a job, for what is to follow it."""
-    with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False) as panel:
+def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subject: Subject) -> Any:
+    """Place the panel, which nobody sees where no jobs are set up, and wire its events. Returns the event that started
+    a job, for what is to follow it.
+    """
+    with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False, visible=jobs_space() is not None) as panel:
         who = gr.Markdown(WHAT)
         machine = gr.Dropdown([], label="Machine")
         with gr.Row():
@@ -61,14 +63,12 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, show
 
     def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
         token = token_of(context, key, signed_in)
-        if jobs_space() is None:
-            return {who: NO_SPACE}
         try:
             user = context.user_name(token)
             choices = [(f"${f.price_per_hour:.2f}/h, {f.words}", f.name) for f in context.flavours(token)]
         except HubError as error:
             return {who: f"{WHAT} {error}"}
-        account = f"You are **{user}** there." if user else how_to_sign_in(context)
+        account = f"You are signed in as **{user}**." if user else how_to_sign_in(context)
         return {
             who: f"{WHAT} {account}",
             machine: gr.update(choices=choices, value=choices[0][1] if choices else None),
@@ -90,7 +90,6 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, show
 
     @costly
     def on_start(
-        shown_names: list[str],
         name: str | None,
         limit: float | None,
         repo_id: str | None,
@@ -110,20 +109,19 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, show
             raise UserError("Choose a machine first.")
         request = form.request(key, values)
         token = token_of(context, key, signed_in)
-        progress(0.0, desc="Sending what it starts from")
+        progress(0.0, desc="Uploading the start weights")
 
         def send(run: Any) -> None:
             context.start_job(run, (repo_id or "").strip(), name, int(limit), token=token)
 
         run = start_training(context, lambda: create_run(context, request, elsewhere=True), key, start=send)
-        names = [*shown_names, run.name]
         owner = (repo_id or "").strip().partition("/")[0]
-        return {shown: gr.update(choices=names, value=names), target: new_repository(owner)}
+        return subject.become(run.name, context.trained_names(key)) | {target: new_repository(owner)}
 
     panel.expand(on_open, visitor, [who, machine, target], **QUIET)
     looked_at: Sequence[Any] = [machine, minutes, visitor, *form.components]
     # Not at every change of the form: three listeners to all its fields start one another again without end.
     for component in (machine, minutes, form.settings["epochs"], form.settings["batch_size"]):
         component.change(on_look, looked_at, cost, **QUIET)
-    asked_for = [shown, machine, minutes, target, visitor, *form.components]
-    return start.click(on_start, asked_for, [shown, target], show_progress_on=cost, **PRIVATE)
+    asked_for = [machine, minutes, target, visitor, *form.components]
+    return start.click(on_start, asked_for, [*subject.outputs, target], show_progress_on=cost, **PRIVATE)

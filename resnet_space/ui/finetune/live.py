@@ -25,8 +25,9 @@ from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.runs import NAME_PATTERN, Metric, Run, is_tested
 from resnet_space.runs.queue import Status, last_log_lines
-from resnet_space.serve.context import AppContext
-from resnet_space.ui.finetune.status import EMPTY, runs_html, status_html
+from resnet_space.serve.context import NOT_MADE_HERE, AppContext
+from resnet_space.ui.finetune.comparison import mixed_data, result_html, runs_html
+from resnet_space.ui.finetune.status import EMPTY, is_underway, status_html
 
 REFRESH_SECONDS = 0.5  # how often a page's runs are looked at
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a dead connection is noticed
@@ -59,9 +60,9 @@ class Snapshot:
         self._rows: dict[str, Row] = {}
 
     def rows(self, names: Sequence[str]) -> list[Row]:
-        """The shown runs that there still are, with how they stand and what they wrote."""
+        """The shown runs that there still are, with how they stand and what they wrote; the first is the subject."""
         found = self.context.library.names_now(names, self.runs)
-        return [self._row(name) for name in found[-MAX_SHOWN:]]
+        return [self._row(name) for name in found[:MAX_SHOWN]]
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
@@ -71,7 +72,7 @@ class Snapshot:
             shown = self.context.library.shown_metrics(run)
             if len(metrics) > len(shown) and not status.note:
                 lacking = len(metrics) - len(shown)
-                status = replace(status, note=f"{lacking} of its metrics lack what is shown here, and are left out.")
+                status = replace(status, note=f"{lacking} of its metrics are incomplete and not shown.")
             self._rows[name] = (run, status, shown)
         return self._rows[name]
 
@@ -92,10 +93,10 @@ def structure(context: AppContext, rows: Sequence[Row]) -> str:
 
 
 def followed_row(rows: Sequence[Row]) -> Row | None:
-    """The one that the status line speaks of: what trains, else what waits, else the last."""
+    """The one that the status line speaks of: what trains, else what waits, else the first."""
     active = [row for row in rows if row[1].is_active]
     queued = [row for row in rows if row[1].state == "queued"]
-    return next(iter([*active, *queued, *rows[-1:]]), None)
+    return next(iter([*active, *queued, *rows[:1]]), None)
 
 
 class LiveFeed:
@@ -149,7 +150,7 @@ class LiveFeed:
         except Exception as error:
             self._snapshot = None
             tell_once(f"A page's runs could not be read: {type(error).__name__}: {error}")
-            cause = f"They cannot be read now ({type(error).__name__})."
+            cause = f"The runs cannot be read now ({type(error).__name__})."
             sentence = str(error) if isinstance(error, UserError) else cause
             refused = {"status": _subdued_html(sentence), "figures": {}}  # the charts stay
             message.text = json.dumps(message.content | refused)
@@ -166,7 +167,7 @@ class LiveFeed:
             names = ", ".join(row[0].name for row in rows if row not in sound)
             tell_once(f"Cannot be shown: {names} ({type(error).__name__}: {error})")
             content = self._content(sound, key)
-            reason = f"{names} cannot be shown: what it wrote is not what a training writes."
+            reason = f"{names} cannot be shown: its metrics are not in the expected format."
             return content | {"status": f"{content['status']}{_subdued_html(reason)}"}
 
     def _can_be_shown(self, row: Row) -> bool:
@@ -177,26 +178,34 @@ class LiveFeed:
         return True
 
     def _content(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
-        histories = {run.name: metrics for run, _, metrics in rows}
+        mixed = mixed_data([run for run, *_ in rows])
+        named = {run.name: f"{run.name} ({run.config.training.dataset})" if mixed else run.name for run, *_ in rows}
+        histories = {named[run.name]: metrics for run, _, metrics in rows}
         row = followed_row(rows)
         waiting = len(self.context.trainer.queue() if self._snapshot is None else self._snapshot.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
         return {
             "key": key,
-            "status": status_html(*row, waiting=waiting, log=log) if row else EMPTY,
+            "status": status_html(*row, waiting=waiting, log=log) if row and self._is_told(row) else EMPTY,
+            "result": result_html(rows),
             "table": runs_html(rows),
             "figures": {
                 "loss": plots.loss_chart(histories),
                 "accuracy": plots.accuracy_chart(histories),
-                "rates": plots.rates_chart(row[2] if row else []),
+                "rates": plots.rates_chart(rows[0][2] if rows else []),
                 "speed": plots.speed_chart(histories),
                 "memory": plots.memory_chart(histories),
             },
         }
 
+    @staticmethod
+    def _is_told(row: Row) -> bool:
+        """What came with the app was not trained here."""
+        return row[0].name not in NOT_MADE_HERE or is_underway(row[1])
+
     async def _stream(self, request: Request) -> StreamingResponse:
         asked = request.query_params.get("runs", "").split(",")
-        names = tuple(dict.fromkeys(filter(NAME_PATTERN.fullmatch, asked)))[-MAX_SHOWN:]
+        names = tuple(dict.fromkeys(filter(NAME_PATTERN.fullmatch, asked)))[:MAX_SHOWN]
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._events(names), media_type="text/event-stream", headers=headers)
 
@@ -225,5 +234,5 @@ class _Message:
         self.lock = asyncio.Lock()
         self.looked = -1.0  # when, by the monotonic clock
         self.version: object = None
-        self.content: dict[str, Any] = {"key": "", "table": ""}
+        self.content: dict[str, Any] = {"key": "", "result": "", "table": ""}
         self.text = ""

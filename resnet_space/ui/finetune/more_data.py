@@ -1,10 +1,11 @@
-"""Data sets beyond the bundled one: from the Hub, from a visitor's archive, from a folder of this machine."""
+"""The choice of data: the built-in dataset, a visitor's archive, the Hub, or a folder of this machine."""
 
 import itertools
 import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ from resnet_space.ui.reports import left_out_html
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 UPLOAD, FOLDER = "upload", "folder"  # where a data set came from
 NO_OPTIONS: Mapping[str, Any] = {}  # of an import
+DATASET = "cifar10-mini"
 LAYOUT = (
-    "A zip or tar: one folder per class, in train / val / test folders or not, or pictures and a "
-    "table of labels (metadata.csv, train.csv)."
+    "Your archive: a zip or tar with one folder per class, with or without train / val / test folders, or pictures "
+    "with a table of labels (metadata.csv, train.csv)."
 )
-CHOICES = {"label_column": "label column", "image_column": "column of the files' names", "folders": "equal folders"}
+CHOICES = {"label_column": "label column", "image_column": "file name column", "folders": "repeated folders"}
 
 
 def free_dataset_name(title: str, *, secret: bool = False) -> str:
@@ -59,7 +61,7 @@ def report_html(name: str, report: ImportReport) -> str:
     warnings = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in report.warnings)
     left_out = left_out_html(report.skipped, report.skipped_count)
     return (
-        f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images of {len(report.classes)} classes '
+        f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images in {len(report.classes)} classes '
         f"({words}).</p>{warnings}{decisions_html(report.decisions)}{left_out}</div>"
     )
 
@@ -90,7 +92,7 @@ def chosen_otherwise(value: str | None) -> Mapping[str, Any]:
         chosen = None
     if isinstance(chosen, dict) and set(chosen) <= set(CHOICES) and all(isinstance(v, str) for v in chosen.values()):
         return chosen
-    raise UserError(f"{value!r} cannot be chosen: take one of the list.")
+    raise UserError(f"{value!r} is not an option: choose one from the list.")
 
 
 def described(repo_id: str, config: str | None, label: str | None = None, image: str | None = None) -> HubDataset:
@@ -113,7 +115,7 @@ def described(repo_id: str, config: str | None, label: str | None = None, image:
 
 def hub_html(dataset: HubDataset) -> str:
     """What was downloaded, and how it is read."""
-    cut = " The Hub converted only its beginning." if dataset.partial else ""
+    cut = " The Hub converted only the first part of it." if dataset.partial else ""
     return (
         f'<div class="report"><p><b>{escape(dataset.repo_id)}</b> is here: {len(dataset.classes)} classes, '
         f"{dataset.bytes / 1e6:,.0f} MB, commit {dataset.revision[:7]}.{cut}</p>"
@@ -161,18 +163,47 @@ def download(
     return dataset
 
 
-def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
-    """Place the panel and wire its events. Returns what changes to the reference of a data set just brought here."""
+@dataclass(frozen=True)
+class Data:
+    """The components that choose a dataset; `added` changes to the reference of one that was just brought here."""
+
+    dataset: gr.Dropdown
+    added: gr.State
+    built_in: gr.Button
+    view: gr.HTML
+    teach: gr.Button
+
+
+def build_data(context: AppContext, visitor: gr.BrowserState) -> Data:
+    """Place the two cards and what is behind them, and wire its events."""
     added = gr.State(None)
-    with gr.Accordion("Other images: your own, or the Hub's", open=False):
+    with gr.Row(elem_id="cards", equal_height=True):
+        built_in = gr.Button("Try 2,000 built-in photos", elem_id="built-in", min_width=130)
+        upload = gr.File(
+            label="Use my photos",
+            file_types=ARCHIVES,
+            file_count="single",
+            height=104,
+            elem_id="archive",
+            min_width=160,
+        )
+    with gr.Row(elem_id="ways"):
+        gr.HTML('<p class="note">Zip or tar, one folder per class.</p>', apply_default_css=False, min_width=10)
+        teach = gr.Button("No archive? Teach by showing", size="sm", elem_classes="link", min_width=10)
+    report = gr.HTML("", elem_classes="told", apply_default_css=False)
+    otherwise = gr.Dropdown([], label="Read it differently", info="as another dataset", visible=False)
+    view = gr.HTML("", elem_id="data-view", apply_default_css=False)
+    with gr.Accordion("Other data: on this machine, from the Hugging Face Hub", open=False, elem_id="other-data"):
+        gr.HTML(f'<p class="note">{LAYOUT}</p>', apply_default_css=False)
+        dataset = gr.Dropdown(
+            context.datasets.choices(), value=DATASET, label="Dataset", info="cifar10-mini is built in"
+        )
         with gr.Tabs():
-            with gr.Tab("Upload"):
-                upload = gr.File(label=LAYOUT, file_types=ARCHIVES, file_count="single", height=130, elem_id="archive")
             with gr.Tab("Hugging Face Hub"):
                 query = gr.Textbox(label="Search", placeholder="food, cifar100, x-ray ...", info="press Enter")
                 found = gr.Dropdown(
                     search_datasets(""),
-                    label="Data set",
+                    label="Dataset on the Hub",
                     allow_custom_value=True,
                     info="or its id: owner/name",
                     value=None,
@@ -186,9 +217,7 @@ def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
                     folder = gr.Textbox(
                         label="Folder on this machine", placeholder="/home/me/pictures", info="press Enter"
                     )
-        report = gr.HTML("", elem_classes="told", apply_default_css=False)
-        otherwise = gr.Dropdown([], label="Read it otherwise", info="as another data set", visible=False)
-        source = gr.State("")  # by which tab it was brought
+        source = gr.State("")  # by which of the ways it was brought
 
     def shown(kind: str, brought: tuple[str, ImportReport]) -> dict[Any, Any]:
         name, result = brought
@@ -222,7 +251,7 @@ def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
         context.require_writable()
         path = machine_folder(context, text)
         if path is None:
-            raise UserError("Name a folder of this machine first.")
+            raise UserError("Enter the path of a folder on this machine first.")
         reading = reporter(progress, "Reading the folder")
         return shown(
             FOLDER, bring(context, path.name, key, lambda to: import_folder(path, to, progress=reading, **options))
@@ -246,7 +275,7 @@ def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     def on_search(text: str) -> Any:
         ids = search_datasets(text or "")
         if not ids:
-            raise UserError(f"The Hub knows no data set for {text!r}: try other words.")
+            raise UserError(f"The Hub has no dataset for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
     def on_chosen(repo_id: str | None, chosen: str | None = None) -> dict[Any, Any]:
@@ -269,7 +298,7 @@ def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     ) -> dict[Any, Any]:
         context.require_writable()
         if not repo_id:
-            raise UserError("Choose a data set first, or type its id.")
+            raise UserError("Choose a dataset first, or type its id: owner/name.")
 
         def downloading(done: int, total: int, megabytes: float) -> None:
             progress(done / max(total, 1), desc=f"Downloading {megabytes:,.0f} MB")
@@ -290,14 +319,14 @@ def build_more_data(context: AppContext, visitor: gr.BrowserState) -> gr.State:
         folder.submit(on_folder, [folder, visitor], views, **waiting)
         sources.append(folder)
     otherwise.input(on_otherwise, sources, views, **waiting)
-    return added
+    return Data(dataset, added, built_in, view, teach)
 
 
 def machine_folder(context: AppContext, text: str | None) -> Path | None:
     """The folder of this machine that a visitor named; None for an empty text. Raises UserError."""
     named = (text or "").strip()
     if named and context.public:  # hidden is not protected
-        raise UserError("A folder can be read only by the app's owner.")
+        raise UserError("Only the owner of the app can read a folder.")
     path = Path(named).expanduser().resolve()  # which has a name
     if named and not path.is_dir():
         raise UserError(f"There is no folder {named!r} on this machine.")

@@ -10,11 +10,17 @@ from resnet_space.training.proposal import CHOICES, Proposal
 from resnet_space.ui.finetune.form import MODEL_SETTINGS, training_fields
 from resnet_space.ui.finetune.status import RANDOM
 
+MOST_EPOCHS = 1_000  # whose time is told
 OWN_BUSINESS = ("seed", "validation_fraction")  # settings that no proposal is about
 
 
 def proposal_for(
-    context: AppContext, dataset: str, key: str | None, chosen: Mapping[str, Any] | None = None
+    context: AppContext,
+    dataset: str,
+    key: str | None,
+    chosen: Mapping[str, Any] | None = None,
+    *,
+    epochs: object = None,
 ) -> Proposal:
     """A training for a data set that a visitor may use.
 
@@ -23,6 +29,7 @@ def proposal_for(
         dataset: by its reference.
         key: of the visitor.
         chosen: what they have settled already: values of the form's fields, of which those of `CHOICES` count.
+        epochs: how many they want, where that is a number that may be.
 
     Raises:
         UserError: for what is not there, or does not go together.
@@ -32,6 +39,8 @@ def proposal_for(
         settled["start"] = None
     elif "architecture" in settled:  # the start has its own
         del settled["architecture"]
+    if isinstance(epochs, int | float) and 1 <= epochs <= MOST_EPOCHS and epochs == int(epochs):
+        settled["epochs"] = int(epochs)
     return proposed(context, context.datasets.summary(context.datasets.named(dataset, key)), settled)
 
 
@@ -56,5 +65,12 @@ def deviates(values: Mapping[str, Any], proposal: Proposal) -> bool:
 
 
 def recommendation_html(proposal: Proposal) -> str:
-    words = escape(f"{proposal.reason} {proposal.more}".strip())
-    return f'<p class="recommended"><b>Recommended:</b> {words}</p>'
+    more = f' <span class="subdued">{escape(proposal.more)}</span>' if proposal.more else ""
+    return f'<p class="recommended">{escape(proposal.reason)}{more}</p>'
+
+
+def estimate_html(proposal: Proposal, values: Mapping[str, Any]) -> str:
+    """How long the form's training takes, as the proposal for its choices and epochs says."""
+    if proposal.seconds is None or values.get("image_size") != proposal.settings.get("image_size"):
+        return ""
+    return f'<p class="note">{proposal.time[0].upper()}{proposal.time[1:]}.</p>'

@@ -1,6 +1,7 @@
-"""What a run gets right and wrong on its test images: scores, the confusion matrix, and the images behind its cells."""
+"""A run's mistakes on its test images: the pictures, by cells of the confusion matrix; classes and calibration."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
-from resnet_space.common.text import plotly_text, shortened
+from resnet_space.common.text import NO_BREAK, percent, plotly_text, shortened
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
@@ -29,6 +30,7 @@ from resnet_space.training.evaluation import (
 )
 from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.finetune.data_view import tile, tiles_html
+from resnet_space.ui.finetune.fields import heading
 from resnet_space.ui.finetune.status import test_evaluations_words
 from resnet_space.ui.reports import scores_words
 
@@ -38,14 +40,15 @@ COLUMNS = ["class", "images", "precision %", "recall %", "F1 %"]
 HIGHEST_LOSSES = "highest-losses"
 CHART = '<div class="chart"></div>'
 CLICKABLE = "resnetSpace.clickable(element, props, trigger, watch)"
-NOTHING = "Nothing to see yet: a run has to be trained to its end."
+NOTHING = "Mistakes appear here when the run has been tested."
+GONE = "The test images are not on this machine, so only the numbers are shown."
 
 
 def scores_html(run: Run, test: dict[str, Any]) -> str:
     """The test in words and numbers."""
     return (
-        f'<p class="scores"><b>{escape(run.name)}</b> on {test["images"]:,} {split_words(test["split"])} images: '
-        f"{scores_words(test)} {test_evaluations_words(test)}</p>"
+        f'<p class="scores">Showing: <b>{escape(run.name)}</b> on {test["images"]:,} {split_words(test["split"])} '
+        f"images. {scores_words(test, len(run.config.model.classes))} {test_evaluations_words(test)}</p>"
     )
 
 
@@ -61,8 +64,31 @@ def confusion_value(evaluation: Evaluation, among: NDArray[np.integer] | None = 
 def cell_title(evaluation: Evaluation, true: int, predicted: int, count: int) -> str:
     names = evaluation.classes
     if true == predicted:
-        return f"{names[true]}, recognised: {count:,}"
-    return f"{names[true]}, taken for {names[predicted]}: {count:,}"
+        return f"{names[true]}, predicted correctly: {count:,}"
+    return f"{names[true]}, predicted as {names[predicted]}: {count:,}"
+
+
+def cell_link(evaluation: Evaluation, true: int, predicted: int) -> str:
+    """A cell in the page's address: the names of its classes."""
+    return f"{evaluation.classes[true]},{evaluation.classes[predicted]}"
+
+
+def chosen_cell(evaluation: Evaluation, value: object) -> tuple[int, int]:
+    """The (true, predicted) class of a choice's id. Raises UserError for any other value."""
+    try:
+        true, predicted = (int(number) for number in str(value).split(","))
+    except ValueError:
+        true = predicted = -1
+    if not (0 <= true < len(evaluation.classes) and 0 <= predicted < len(evaluation.classes)):
+        raise UserError("Choose pictures from the list, or click a cell of the matrix.")
+    return true, predicted
+
+
+def linked_cell(evaluation: Evaluation, link: str) -> tuple[int, int] | None:
+    """The (true, predicted) class that a link names; names may have commas, too."""
+    words, classes = link.split(","), {name: i for i, name in enumerate(evaluation.classes)}
+    pairs = ((",".join(words[:i]), ",".join(words[i:])) for i in range(1, len(words)))
+    return next(((classes[a], classes[b]) for a, b in pairs if a in classes and b in classes), None)
 
 
 def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], title: str) -> str:
@@ -73,31 +99,44 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
         rows = [int(evaluation.rows[i]) for i in positions]
         images = read_images(data.files[test["split"]], rows, data.columns.image, tile) if test and rows else []
     except (UserError, KeyError, IndexError, OSError):
-        return '<p class="caution">The test images are not on this machine any more, so they cannot be shown.</p>'
+        return f'<p class="note">{GONE}</p>'
     names = evaluation.classes
     tiles = []
     for i, image in zip(positions, images, strict=True):
         true, predicted = names[evaluation.labels[i]], names[evaluation.predicted[i]]
-        sure = f"{evaluation.confidence[i]:.0%}"
+        sure = percent(evaluation.confidence[i], 0, NO_BREAK)
         if image is not None:
             tiles.append((image, f"{true} {sure}" if true == predicted else f"{true} → {predicted} {sure}"))
     return f'<div class="data">{tiles_html(title, tiles)}</div>'
 
 
-def build_results(context: AppContext, judged: gr.State) -> None:
-    """Place the panel and wire its events; `judged` has the name of the finished run that it is about."""
-    with gr.Accordion("What it gets right and wrong", open=False):
-        scores = gr.HTML(f'<p class="note">{NOTHING}</p>', apply_default_css=False)
+@dataclass(frozen=True)
+class Mistakes:
+    """`judged` has the name of the tested run that is shown, or None; `link` the cell in the page's address."""
+
+    judged: gr.State
+    link: gr.Textbox
+
+
+def build_results(context: AppContext) -> Mistakes:
+    """Place the section and wire its events."""
+    judged, link = gr.State(None), gr.Textbox("", visible="hidden")
+    with gr.Column(elem_id="mistakes-of"):
+        heading("Mistakes")
+        scores = gr.HTML("<p>&nbsp;</p>", apply_default_css=False)  # until it is known what there is
         with gr.Column(visible=False) as panel:
-            confusion = gr.HTML(
-                None, html_template=CHART, js_on_load=CLICKABLE, elem_id="confusion", apply_default_css=False
-            )
-            cell = gr.Dropdown([], label="Images of", info="or click a cell of the matrix", allow_custom_value=False)
-            tiles = gr.HTML("", apply_default_css=False)
-            calibration = gr.HTML(
-                None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
-            )
-            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=440)
+            cell = gr.Dropdown([], label="Pictures", info="or click a cell of the matrix", allow_custom_value=False)
+            tiles = gr.HTML("", elem_id="tiles", apply_default_css=False)
+            with gr.Row():
+                with gr.Column(scale=8, min_width=330):
+                    confusion = gr.HTML(
+                        None, html_template=CHART, js_on_load=CLICKABLE, elem_id="confusion", apply_default_css=False
+                    )
+                with gr.Column(scale=5, min_width=250):
+                    calibration = gr.HTML(
+                        None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
+                    )
+            table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         run = context.library.open(name)
@@ -106,25 +145,33 @@ def build_results(context: AppContext, judged: gr.State) -> None:
             raise UserError(f"{name} was not tested by this version of the app.")
         return run, evaluation
 
-    def pictures(name: str, value: str) -> str:
-        run, evaluation = evaluated(name)
-        if value == HIGHEST_LOSSES or value is None:
-            return pictures_html(
-                run, evaluation, highest_losses(evaluation, MOST_IMAGES).tolist(), "the highest losses"
-            )
-        true, predicted = map(int, value.split(","))
+    def pictures(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> str:
+        if chosen is None:
+            positions = highest_losses(evaluation, MOST_IMAGES)
+            return pictures_html(run, evaluation, positions.tolist(), "Highest losses")
+        true, predicted = chosen
         positions = images_behind(evaluation, true, predicted)
         title = cell_title(evaluation, true, predicted, len(positions))
         if len(positions) > MOST_IMAGES:
-            title += f", of which the {MOST_IMAGES} with the highest confidence"
+            title += f" (the {MOST_IMAGES} with the highest confidence)"
         return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
     def cell_choices(evaluation: Evaluation, *cells: tuple[int, int, int]) -> list[tuple[str, str]]:
         """(label, id) of what can be looked at: the highest losses, and (true, predicted, count) of cells."""
         named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
-        return [("The highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
+        return [("Highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
 
-    def on_judged(name: str | None) -> dict[Any, Any]:
+    def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> dict[Any, Any]:
+        """What shows a cell, or without one the highest losses."""
+        cells, value = most_confused(evaluation), HIGHEST_LOSSES
+        if chosen is not None:
+            cells = [*cells, (*chosen, len(images_behind(evaluation, *chosen)))]
+            value = f"{chosen[0]},{chosen[1]}"
+        choices = cell_choices(evaluation, *cells)
+        shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
+        return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
+
+    def on_judged(name: str | None, linked: str) -> dict[Any, Any]:
         def nothing(html: str) -> dict[Any, Any]:
             return {scores: html, panel: gr.update(visible=False)}
 
@@ -134,33 +181,42 @@ def build_results(context: AppContext, judged: gr.State) -> None:
             evaluation = load_evaluation(run) if run else None
         except UserError as error:
             return nothing(f'<p class="caution">{escape(str(error))}</p>')
-        if name is None or run is None or evaluation is None or test is None:
+        if run is None or evaluation is None or test is None:
             return nothing(f'<p class="note">{NOTHING}</p>')
-        return {
+        return at_cell(run, evaluation, linked_cell(evaluation, str(linked or ""))) | {
             scores: scores_html(run, test),
             panel: gr.update(visible=True),
             confusion: confusion_value(evaluation),
-            cell: gr.update(choices=cell_choices(evaluation, *most_confused(evaluation)), value=HIGHEST_LOSSES),
-            tiles: pictures(name, HIGHEST_LOSSES),
             calibration: plots.reliability_chart(reliability(evaluation)),
-            table: [
-                [shortened(s.name), s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
-                for s in per_class(evaluation)
-            ],
+            table: class_rows(evaluation),
         }
 
+    def on_choice(name: str, value: str | None) -> dict[Any, Any]:
+        run, evaluation = evaluated(name)
+        chosen = None if value in (None, HIGHEST_LOSSES) else chosen_cell(evaluation, value)
+        return {tiles: pictures(run, evaluation, chosen), link: cell_link(evaluation, *chosen) if chosen else ""}
+
     def on_cell(name: str, event: gr.EventData) -> Any:
-        _, evaluation = evaluated(name)
+        run, evaluation = evaluated(name)
         try:
             labels = [plotly_text(name) for name in evaluation.classes]  # as the chart has them
-            true, predicted = labels.index(event.y), labels.index(event.x)
+            chosen = labels.index(event.y), labels.index(event.x)
         except (ValueError, AttributeError):
             return gr.skip()
-        chosen = (true, predicted, len(images_behind(evaluation, true, predicted)))
-        value = f"{true},{predicted}"
-        choices = cell_choices(evaluation, *most_confused(evaluation), chosen)
-        return {cell: gr.update(choices=choices, value=value), tiles: pictures(name, value)}
+        return at_cell(run, evaluation, chosen)
 
-    judged.change(on_judged, judged, [scores, panel, confusion, cell, tiles, calibration, table], **LATEST)
-    cell.input(pictures, [judged, cell], tiles, **LATEST)
-    confusion.select(on_cell, judged, [cell, tiles], **QUIET | EACH)
+    judged.change(
+        on_judged, [judged, link], [scores, panel, confusion, cell, tiles, link, calibration, table], **LATEST
+    )
+    cell.input(on_choice, [judged, cell], [tiles, link], **LATEST)
+    confusion.select(on_cell, judged, [cell, tiles, link], **QUIET | EACH)
+    link.change(None, link, None, js="(cell) => resnetSpace.show('finetune', {cell})", **QUIET)
+    return Mistakes(judged, link)
+
+
+def class_rows(evaluation: Evaluation) -> list[list[Any]]:
+    """A row for every class: `COLUMNS`."""
+    return [
+        [shortened(s.name), s.images, *(round(100 * v, 1) for v in (s.precision, s.recall, s.f1))]
+        for s in per_class(evaluation)
+    ]

@@ -1,4 +1,4 @@
-"""Push a run to the Hub: which, where to, for whom to see, and what came of it."""
+"""Push the subject to the Hub: where to, who may see it, and what came of it."""
 
 from html import escape
 from typing import Any
@@ -12,23 +12,23 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.subject import Subject
 
 FOR_ALL, FOR_OWNER = "public", "private"
 WHAT = (
-    "A run is pushed as one commit: configuration, weights as safetensors, metrics, figures, and a model card that is "
-    "made from them. What is needed to go on training stays here."
+    "A push uploads the run as one commit: configuration, weights as safetensors, metrics, figures, and a model card. "
+    "The training state stays here."
 )
 
 
-def build_share(context: AppContext, visitor: gr.BrowserState, subject: gr.Dropdown) -> None:
-    """Place the panel and wire its events; `subject` is the run that the page is about."""
-    with gr.Accordion("Push to the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
+def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject) -> gr.Accordion:
+    """Place the panel, which is about the subject, and wire its events."""
+    with gr.Accordion("Publish on the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
         with gr.Row():
-            run = gr.Dropdown([], label="Run", min_width=180)
             target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
-            visible_to = [("public", FOR_ALL), ("private", FOR_OWNER)]
-            visibility = gr.Radio(visible_to, value=FOR_ALL, label="A new one is", min_width=150)
+            visible_to = [("private", FOR_OWNER), ("public", FOR_ALL)]
+            visibility = gr.Radio(visible_to, value=FOR_OWNER, label="A new repository is", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
 
@@ -38,22 +38,16 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: gr.Dropd
         except HubError:  # the push itself says what is wrong
             return None
 
-    def suggestion(name: str | None, user: str | None) -> Any:
-        try:
-            return suggested_repo_id(context.library.open(name or ""), user) if user else gr.skip()
-        except UserError:
-            return gr.skip()
-
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
-        trained = context.trained_names(key)
-        own = [n for n in context.finetuned_names(key) if n in trained]
-        chosen = name if name in own else next(iter(own), None)
         user = name_of(key, signed_in)
-        account = f"You are **{user}** there." if user else how_to_sign_in(context)
-        return {who: f"{WHAT} {account}", run: gr.update(choices=own, value=chosen), target: suggestion(chosen, user)}
-
-    def on_run(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> Any:
-        return suggestion(name, name_of(key, signed_in))
+        account = f"You are signed in as **{user}**." if user else how_to_sign_in(context)
+        try:
+            run = context.own_run(name or "", key)
+        except UserError as error:
+            return {who: f"{WHAT} {error}", button: gr.update(interactive=False)}
+        suggested = gr.update(value=suggested_repo_id(run, user)) if user else gr.skip()
+        words = f"{WHAT} {account}"
+        return {who: words, target: suggested, button: gr.update(interactive=run.has_weights)}
 
     @costly
     def on_push(
@@ -80,9 +74,17 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: gr.Dropd
             f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
         )
 
-    panel.expand(on_open, [subject, visitor], [who, run, target], **QUIET)
-    run.input(on_run, [run, visitor], target, **QUIET)
+    panel.expand(on_open, [subject.run, visitor], [who, target, button], **QUIET)
+    # Opened again, it is about the new one.
+    subject.run.change(lambda: gr.update(open=False), None, panel, **QUIET)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
     button.click(lambda: "", None, report, **QUIET).then(
-        on_push, [run, target, visibility, visitor], report, show_progress_on=report, concurrency_limit=2, **PRIVATE
+        on_push,
+        [subject.run, target, visibility, visitor],
+        report,
+        show_progress_on=report,
+        concurrency_limit=2,
+        **PRIVATE,
     )
+    found: gr.Accordion = panel
+    return found

@@ -33,14 +33,14 @@ LIMITS: Any = {"concurrency_limit": 2, "concurrency_id": "zero_gpu"}
 
 
 def host_in_slices(context: AppContext, started: Dependency, inputs: Sequence[Component]) -> None:
-    """After an event that started a run, train it. `inputs`: the names of the runs shown and the visitor's key."""
+    """After an event that started a run, train it. `inputs`: the subject, the runs beside it, and the visitor's key."""
     if not is_zero_gpu():
         return
 
-    def host(names: list[str], key: str | None) -> Iterator[None]:
-        for name in names:
+    def host(about: str | None, beside: list[str], key: str | None) -> Iterator[None]:
+        for name in [about, *beside]:
             try:
-                run = context.own_run(name, key)
+                run = context.own_run(name or "", key)
             except UserError:  # another's, or deleted meanwhile
                 continue
             for _ in _hosted(context, run.name):

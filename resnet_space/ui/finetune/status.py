@@ -1,37 +1,35 @@
-"""What the fine-tune tab says about runs, as HTML: the progress line and the table that compares them."""
+"""How a training stands, as HTML: one line of words, one of numbers, and the progress bar."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from html import escape
-from typing import Any
 
 from resnet_space.common.cost import cost_words
+from resnet_space.common.text import percent
 from resnet_space.config import ModelConfig
 from resnet_space.models.registry import CBAM_PARTS, HEAD
-from resnet_space.plots import palette
-from resnet_space.runs import Doing, Metric, Run, last_metric, split_words
+from resnet_space.runs import Doing, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
-from resnet_space.training.strategies import STRATEGIES, backbone_parts
+from resnet_space.training.strategies import backbone_parts
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.reports import accuracy_words
+from resnet_space.ui.reports import correct_words, interval_words
 
 RANDOM = "random initialisation"  # an id: of no start, in the form and of programs
 RANDOM_WORDS = "random initialisation"
-EMPTY = (
-    '<div class="status"><div class="line"><b>Nothing is training.</b></div><div class="subdued">'
-    "Press <b>Start</b>: as it stands, it fine-tunes a small pretrained ResNet on 2,000 photographs of ten classes, "
-    "in about a minute on a CPU. Then compare it with the same training from random initialisation.</div></div>"
-)
+# Of the status line: before the server has told anything, which takes the same room; and where nothing trains.
+UNKNOWN = '<div class="status"><div class="line">&nbsp;</div></div>'
+EMPTY = '<div class="status"><div class="line"><span class="subdued">Nothing is training.</span></div></div>'
 
+WORTH_SECONDS = 3.0  # of steps, after which their pace tells when they end
+LEAST_LEFT = 5.0  # seconds; less is not worth a word
 
 # What a trainer does beside its steps, by `Doing.phase`.
 DOING = {
-    "decoding": "the images are decoded",
-    "features": "the features of all images are computed, once",
-    "solving": "the head is solved",
-    "testing": "it is evaluated on the validation and test images",
-    "calibrating": "the feature statistics are fitted",
-    "checking": "the heatmaps are checked",
+    "decoding": "decoding images",
+    "features": "computing features",
+    "solving": "fitting the head",
+    "testing": "testing",
+    "calibrating": "calibrating",
+    "checking": "checking heatmaps",
 }
 
 
@@ -52,8 +50,8 @@ def test_evaluations_words(test: Metric) -> str:
     if looks < 2:
         return ""
     return (
-        f"The test images were looked at {looks} times, as it was trained on after a test: "
-        "if that is how its length was chosen, the accuracy is a little too good."
+        f"The test set was evaluated {looks} times, because training continued after a test: the accuracy is slightly "
+        "optimistic if the number of epochs was chosen by it."
     )
 
 
@@ -84,20 +82,25 @@ def start_of(run: Run) -> str:
 
 
 def seconds_left(metrics: Sequence[Metric]) -> float | None:
-    """Of all steps, from the pace of those after the first of them; None before there are some, and after the last.
+    """Of all steps, from the pace of those after the first of them; None before it is known, and after the last.
 
     A head that is solved takes no steps, so its epoch says nothing of the others. The first step is the slowest.
     """
     start = last_metric(metrics, "start")
     if start is None:
         return None
-    solved = sum(phase["epochs"] for phase in start.get("phases", ()) if phase.get("solved"))
-    steps = [m for m in metrics if m["event"] == "step" and m["step"] > solved * start["steps_per_epoch"]]
+    steps = [m for m in metrics if m["event"] == "step" and m["step"] > _solved_steps(start)]
     left = start["epochs"] * start["steps_per_epoch"] - steps[-1]["step"] if steps else 0
     if len(steps) < 2 or steps[-1]["step"] <= steps[0]["step"] or left <= 0:
         return None
-    pace = (steps[-1]["seconds"] - steps[0]["seconds"]) / (steps[-1]["step"] - steps[0]["step"])
-    return float(pace * left)
+    seconds = steps[-1]["seconds"] - steps[0]["seconds"]
+    return float(seconds / (steps[-1]["step"] - steps[0]["step"]) * left) if seconds >= WORTH_SECONDS else None
+
+
+def _solved_steps(start: Metric) -> int:
+    """How many of the first steps are none: those of the phases in which the head is solved."""
+    solved = sum(phase["epochs"] for phase in start.get("phases", ()) if phase.get("solved"))
+    return int(solved * start["steps_per_epoch"])
 
 
 def status_html(
@@ -126,10 +129,10 @@ def status_html(
         before = "it is the next" if status.place == 1 else f"{status.place - 1} before it"
         words = f"{name} waits for its turn: place {status.place} in the queue, {before}."
     elif status.state == "starting":
-        words = f"{name} is starting: {DOING.get(status.doing.phase, 'PyTorch is loaded')}."
+        words = f"{name} is starting: {DOING.get(status.doing.phase, 'loading PyTorch')}."
         numbers = _doing_numbers(status.doing)
         if run.is_job:
-            words = f"{name} is starting as a job of the Hub: its machine and image are fetched."
+            words = f"{name} is starting as a job of the Hub: waiting for its machine."
     elif status.state in ("training", "stopping"):
         words = f"{name} is stopping." if status.state == "stopping" else f"{name} is training"
         if status.state == "training":
@@ -138,15 +141,15 @@ def status_html(
             if status.doing.phase in ("", "training"):
                 words += f" {phase_words(run.config.model, start, len(epochs) + 1)}" if start else ""
             elif test is None:
-                words = f"{name}: {DOING.get(status.doing.phase, 'it trains')}."
+                words = f"{name} is training: {DOING.get(status.doing.phase, 'please wait')}."
             else:
-                words = f"{_tested_words(name, test)} Meanwhile {DOING.get(status.doing.phase, 'its card is written')}."
+                words = f"{_tested_words(name, test)} Now {DOING.get(status.doing.phase, 'writing the model card')}."
         left = seconds_left(metrics)
         stepping = status.state == "stopping" or status.doing.phase in ("", "training")
         numbers = f"epoch {min(len(epochs) + 1, planned)} of {planned}" if stepping else _doing_numbers(status.doing)
-        if steps and stepping:  # a stop may come before the first
+        if stepping and start and done > _solved_steps(start):  # a stop may come before the first
             numbers += f" · {steps[-1]['images_per_second']:,.0f} images/s"
-        if left is not None and stepping and status.state == "training":
+        if left is not None and left >= LEAST_LEFT and stepping and status.state == "training":
             numbers += f" · about {duration(left)} left"
     elif status.state == "finished" and test:
         words = _tested_words(f"{name} has finished", test)
@@ -168,9 +171,6 @@ def status_html(
         numbers = f"after {len(epochs)} of {planned} epochs"
     else:
         words = f"{name} has not been trained yet."
-    solved = next((m for m in epochs if "test_accuracy" in m), None)
-    if solved and test is None:
-        words += f'<div class="subdued">{_solved_words(solved)}</div>'
     if start and start.get("warning"):
         words += f'<div class="subdued">{escape(str(start["warning"]))}</div>'
     if waiting and status.is_active:
@@ -186,118 +186,11 @@ def status_html(
 
 
 def _tested_words(subject: str, test: Metric) -> str:
-    return (
-        f"{subject}: <b>{accuracy_words(test)}</b> of {test['images']:,} {split_words(test['split'])} "
-        "images are classified correctly (95 % interval)."
-    )
-
-
-def _solved_words(epoch: Metric) -> str:
-    return (
-        f"With the head alone, solved on frozen features, {epoch['test_accuracy']:.1%} of "
-        f"{epoch.get('test_images', 0):,} test images are classified correctly. Fine-tuning goes on from there, and is "
-        "kept where it does better on the validation images."
-    )
+    return f"{subject}: {correct_words(test)}, <b>{percent(test['accuracy'])}</b> ({interval_words(test)})."
 
 
 def _doing_numbers(doing: Doing) -> str:
     counted = f"{doing.done:,} of {doing.total:,} images" if doing.total else ""
-    left = f"about {duration(doing.seconds_left)} left" if doing.seconds_left is not None else ""
+    worth = doing.seconds_left is not None and doing.seconds_left >= LEAST_LEFT
+    left = f"about {duration(doing.seconds_left or 0)} left" if worth else ""
     return " · ".join(filter(None, (counted, left)))
-
-
-def runs_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
-    """A table of the shown runs, in the colours of the plots, and what their comparison says."""
-    if not runs:
-        return '<div class="empty">The runs that you train are compared here.</div>'
-    rows = []
-    for i, (run, status, metrics) in enumerate(runs):
-        test = last_metric(metrics, "test")
-        best = max((m["validation_accuracy"] for m in metrics if m["event"] == "epoch"), default=None)
-        colour = palette.category(i)
-        accuracy = ""
-        if test:
-            accuracy = (
-                f'{accuracy_words(test)} <span class="meter"><span style="width: {100 * test["accuracy"]:.1f}%; '
-                f'background: {colour}"></span></span>'
-            )
-        cells = [
-            f'<span class="swatch" style="background: {colour}"></span>{escape(run.name)}',
-            accuracy or status.state,
-            "" if best is None else f"{best:.1%}",
-            escape(start_of(run)) + _strategy_html(run),
-            escape(run.config.training.dataset),
-            str(run.config.training.total_epochs),
-            duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
-        ]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("run", "test", "validation", "start", "data", "epochs", "time")  # a phone shows the first of them
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    return (
-        f'<div class="runs"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f"{finding_html(runs)}"
-    )
-
-
-def _strategy_html(run: Run) -> str:
-    strategy = STRATEGIES[run.config.training.strategy]
-    return f'<div class="subdued">{strategy.label}</div>' if strategy.start == "needed" else ""
-
-
-def finding_html(runs: Sequence[tuple[Run, Status, Sequence[Metric]]]) -> str:
-    """What the latest pretrained and the latest scratch run of equal budget say about each other, if both are there."""
-    tested = [(run, test) for run, _, metrics in runs if (test := last_metric(metrics, "test"))]
-    pretrained = [(run, test) for run, test in tested if run.config.training.start]
-    scratch = [(run, test) for run, test in tested if not run.config.training.start]
-    for run, test in reversed(pretrained):
-        for other, other_test in reversed(scratch):
-            same_model = run.config.model == other.config.model
-            if same_model and _budget(run) == _budget(other):
-                points = 100 * (test["accuracy"] - other_test["accuracy"])
-                chosen = STRATEGIES[run.config.training.strategy]
-                strategy = f" ({chosen.label})" if chosen.start == "needed" else ""
-                return (
-                    f'<p class="finding">Same model, data and {run.config.training.total_epochs} epochs: from '
-                    f"{escape(start_of(run))}{strategy} it reaches <b>{test['accuracy']:.1%}</b>, from random "
-                    f"initialisation <b>{other_test['accuracy']:.1%}</b>. Here pretraining is worth "
-                    f"<b>{points:+.1f} points</b>.</p>"
-                )
-    return ""
-
-
-def _budget(run: Run) -> tuple[object, ...]:
-    training = run.config.training
-    return training.dataset, training.total_epochs, training.batch_size
-
-
-def difference_html(runs: Sequence[Run]) -> str:
-    """What differs between the settings of two runs, as a table; nothing for any other number of runs."""
-    if len(runs) != 2:
-        return ""
-    first, second = ({**_settings(run.config.model), **_settings(run.config.training)} for run in runs)
-    rows = "".join(
-        f"<tr><td>{name}</td><td>{escape(_value(first[name]))}</td><td>{escape(_value(second[name]))}</td></tr>"
-        for name in first
-        if first[name] != second[name]
-    )
-    heads = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
-    if not rows:
-        return '<p class="note">The settings of these two runs are the same.</p>'
-    return (
-        f'<div class="runs"><table><thead><tr><th>what differs</th>{heads}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div>"
-    )
-
-
-def _settings(config: Any) -> dict[str, Any]:
-    """A part of a run's configuration, without what its training found out."""
-    return {field.name: getattr(config, field.name) for field in fields(config) if field.compare}
-
-
-def _value(value: object) -> str:
-    if value is None or value == ():
-        return "none"
-    if isinstance(value, tuple):
-        shown = ", ".join(map(str, value[:6]))
-        return shown + (f" and {len(value) - 6} more" if len(value) > 6 else "")
-    return f"{value:g}" if isinstance(value, float) else str(value)

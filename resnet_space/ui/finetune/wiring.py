@@ -16,11 +16,13 @@ from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.entries import wire_proposal
-from resnet_space.ui.finetune.fields import Fields, start_choices
+from resnet_space.ui.finetune.fields import Fields, hint_html, start_choices
 from resnet_space.ui.finetune.form import cbam_choices, requested_config, requested_plan, suggest
+from resnet_space.ui.finetune.more_data import DATASET
 from resnet_space.ui.finetune.plan import plan_html
 from resnet_space.ui.finetune.proposals import (
     deviates,
+    estimate_html,
     form_values,
     proposal_for,
     recommendation_html,
@@ -70,32 +72,37 @@ def wire_fields(
     visitor: gr.BrowserState,
     form: Fields,
     taken_back: Dependency,
-    plan_view: gr.HTML,
-    data_view: gr.HTML,
-    suggestion_plot: gr.Plot,
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
     def look_at_plan(key: str | None, *values: Any) -> dict[Any, Any]:
         """What is recommended for the data; the plan, and what to mind, of the form as it stands, or why not."""
         request = form.request(key, values)
-        update: dict[Any, Any] = {form.recommended: "", form.recommend_button: gr.update(visible=False)}
+        update: dict[Any, Any] = {
+            form.recommended: "",
+            form.recommend_button: gr.update(visible=False),
+            form.estimate: "",
+            form.hint: hint_html(str(request.settings.get("strategy"))),
+            form.data.built_in: gr.update(elem_classes="chosen" if request.dataset == DATASET else ""),
+        }
         try:
             summary = context.datasets.summary(context.datasets.named(request.dataset, key))
             proposal = proposal_for(context, request.dataset, key)
-            other = deviates(dict(zip(form.by_name, values, strict=True)), proposal)
-            update = {
+            form_now = dict(zip(form.by_name, values, strict=True))
+            update |= {
                 form.recommended: recommendation_html(proposal),
-                form.recommend_button: gr.update(visible=other),
+                form.recommend_button: gr.update(visible=deviates(form_now, proposal)),
             }
             phases, config = requested_plan(context, request)
+            own = proposal_for(context, request.dataset, key, form_now, epochs=form_now["epochs"])
+            update[form.estimate] = estimate_html(own, form_now)
         except UserError as error:
             refused = cautions_html([str(error)])
-            return update | {plan_view: refused, form.caution: gr.update(value=refused, visible=True)}
+            return update | {form.plan: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
         quota = quota_html(context, config, sum(summary.counts["train"]))
         return update | {
-            plan_view: plan_html(config.training.strategy, phases, config.model) + quota,
+            form.plan: plan_html(config.training.strategy, phases, config.model) + quota,
             form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
         }
 
@@ -134,17 +141,17 @@ def wire_fields(
         from resnet_space.training.range_test import STEPS
 
         # Whose it is is nobody else's business.
-        beside = ", while a training runs: both take longer" if context.trainer.active() else ""
+        beside = ", beside a training that slows it down" if context.trainer.active() else ""
         shown_at, points, suggestion = 0.0, list[Any](), None
-        yield {form.message: f'<p class="note">The images are decoded for a range test{beside}.</p>'}
+        yield {form.message: f'<p class="note">Decoding images for a range test{beside}.</p>'}
         for latest in suggest(context, form.request(key, values)):
             points, suggestion = latest or (points, suggestion)
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 shown_at = time.monotonic()
-                words = f"Step {len(points)} of a range test of at most {STEPS}{beside}."
+                words = f"Range test{beside}: step {len(points)} of at most {STEPS}."
                 yield {form.message: f'<p class="note">{words}</p>' if points else gr.skip()}
         chart = plots.figure(plots.range_chart(points, suggestion.tested if suggestion else None))
-        update = {suggestion_plot: gr.update(value=chart, visible=True), form.message: ""}
+        update = {form.suggestion: gr.update(value=chart, visible=True), form.message: ""}
         if suggestion:
             update |= {settings[name]: getattr(suggestion, name) for name in ("backbone_lr", "head_lr")}
         yield update
@@ -181,13 +188,14 @@ def wire_fields(
     others = {name: component for name, component in fields.items() if name not in CHOICES}
     wire_proposal(form.strategy.input, on_strategy, [*data, *chosen], others, over=STRATEGY_SETTINGS)
     wire_proposal(form.recommend_button.click, recommend, data, fields, over=fields)
-    added = form.added.change(
+    added = form.data.added.change(
         lambda ref, key: gr.update(choices=context.datasets.choices(key), value=ref),
-        [form.added, visitor],
+        [form.data.added, visitor],
         form.dataset,
         **LATEST,
     )
     suit(added.then)
+    suit(form.data.built_in.click(lambda: DATASET, None, form.dataset, **QUIET).then)
 
     def look_for_speeds() -> Any:
         return gr.skip() if context.speeds.known() is None else {timed: True, timer: gr.Timer(active=False)}
@@ -196,13 +204,14 @@ def wire_fields(
     ahead: Any = LATEST | {"concurrency_limit": 2}
     seen_by = [form.start, form.dataset, form.architecture, *(settings[name] for name in SEEN_BY)]
     asked = [visitor, *components]
-    looked_at = [plan_view, form.caution, form.recommended, form.recommend_button]
+    looked_at = [form.plan, form.caution, form.recommended, form.recommend_button, form.estimate, form.hint]
+    looked_at.append(form.data.built_in)
     for handler, triggers, views, also in (
         (look_at_plan, components, looked_at, [timed.change]),
-        (look_at_data, seen_by, [data_view], []),
+        (look_at_data, seen_by, [form.data.view], []),
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
         gr.on([app.load, *also], handler, asked, views, **ahead)
-    suggested = [suggestion_plot, settings["backbone_lr"], settings["head_lr"], form.message]
+    suggested = [form.suggestion, settings["backbone_lr"], settings["head_lr"], form.message]
     suggesting = form.suggest_button.click(on_suggest, asked, suggested, concurrency_limit=1, **QUIET)
     suggesting.failure(lambda: "", None, form.message, **QUIET)

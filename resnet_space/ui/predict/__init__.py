@@ -1,13 +1,14 @@
-"""The predict tab: a picture and a run -> the top-5, where the model finds each class, and whether that is true.
+"""The predict tab: a picture and a run -> the answer, the evidence for each class, and whether that is faithful.
 
-Files: `choice` (which run answers), `looks` (what a run makes of a picture), `answer`, `maps`, `evidence` (each to
-HTML), `examples`, `mistakes` (what was wrong, kept as a data set), `batch` and `many` (many pictures).
-`ui/static/predict.js` is what the page does itself.
+Files: `wanted` (which picture and which runs), `choice` (which run answers), `looks` (its prediction), `answer`,
+`maps`, `gates`, `evidence` (each to HTML), `figure` (to take away), `examples`, `labelled` (test pictures), `mistakes`
+(kept as a dataset), `batch`, `grid` and `many` (many pictures). `ui/static/predict.js` is what the page does itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -18,28 +19,32 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
 from resnet_space.ui.choices import run_dropdown
-from resnet_space.ui.events import EACH, PRIVATE, PROGRESS, QUIET
-from resnet_space.ui.pictures import read_picture
+from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.exports import Export, place_exports
 from resnet_space.ui.predict.answer import EMPTY, answers_html
 from resnet_space.ui.predict.endpoint import build_endpoint
-from resnet_space.ui.predict.evidence import StoppedTestError, evidence_value
-from resnet_space.ui.predict.examples import build_examples, example_file, example_of
+from resnet_space.ui.predict.evidence import Judged, StoppedTestError, evidence_value
+from resnet_space.ui.predict.examples import examples, examples_html
+from resnet_space.ui.predict.figure import View, export_of
+from resnet_space.ui.predict.gates import channel_html, gates_html
+from resnet_space.ui.predict.labelled import labelled_html
 from resnet_space.ui.predict.looks import Look, looks
 from resnet_space.ui.predict.many import build_many
-from resnet_space.ui.predict.maps import channel_html, class_maps_html, gates_html
+from resnet_space.ui.predict.maps import class_maps_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
+from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
 from resnet_space.ui.subject import Subject, linked_run
 
-__all__ = ["PredictTab", "build_predict", "read_picture"]
+__all__ = ["PredictTab", "build_predict"]
 
 OPACITY = """
-<label class="opacity">Opacity of the maps
-<input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the maps, in per cent"></label>
+<label class="opacity">Opacity of the heatmaps
+<input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the heatmaps, in per cent"></label>
 """
-MAPS = "resnetSpace.predict.maps(element, trigger)"
+MAPS = "resnetSpace.predict.maps(element, trigger, watch)"
 PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
 NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
 
@@ -70,163 +75,199 @@ def build_predict(
     """
     trained = context.trained_names()
     tests = Stops()
+    # What the page's script writes: which picture and runs an answer is wanted for, and which heatmaps are shown.
+    wanted, view = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
     answered = gr.Textbox(visible="hidden")  # the run that did
-    with gr.Row():
-        with gr.Column(scale=1, min_width=300, elem_id="predict-choices"):
-            picture = gr.Image(
-                label="Picture",
-                sources=["upload", "webcam", "clipboard"],
-                type="filepath",
-                height=320,
-                elem_id="picture",
-                buttons=["fullscreen"],
-            )
-            with_example = build_examples(picture)
-            other = run_dropdown(with_nothing(trained), "", label="Compare with")
-            pulled = build_pull(context, visitor)
-            button = gr.Button("Predict", variant="primary")
-        with gr.Column(scale=2, min_width=320):
-            answer = gr.HTML(
-                EMPTY, js_on_load="resnetSpace.predict.answer(element, trigger, watch)", elem_id="answer", **PLAIN
-            )
-            with gr.Column(visible=False) as once_answered:
-                mistakes = build_mistakes(context, visitor, picture, answered)
-                gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
-            why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
-            stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
-            evidence = gr.HTML(
-                NO_EVIDENCE,
-                html_template='<div class="body" aria-live="polite"></div>',
-                js_on_load="resnetSpace.predict.evidence(element, props, watch)",
-                elem_id="evidence",
-                **PLAIN,
-            )
-            gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
-            channel = gr.HTML(
-                "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
-            )
-    wanted = gr.Textbox(visible="hidden")  # the picture and the runs, in one
-    build_many(context, subject.chosen)
+    with gr.Tabs(elem_id="predict-mode"):
+        with gr.Tab("One picture", id="one") as one_tab, gr.Row(elem_id="predict-one"):
+            with gr.Column(scale=1, min_width=300, elem_id="predict-choices"):
+                picture = gr.Image(
+                    label="Picture",
+                    sources=["upload", "webcam", "clipboard"],
+                    type="filepath",
+                    format="png",
+                    height=300,
+                    elem_id="picture",
+                    buttons=["fullscreen"],
+                )
+                tested = gr.HTML(
+                    "",
+                    js_on_load="resnetSpace.predict.examples(element, trigger)",
+                    elem_id="tested",
+                    visible=False,
+                    **PLAIN,
+                )
+                shipped = gr.HTML(
+                    examples_html(),
+                    js_on_load="resnetSpace.predict.examples(element, trigger)",
+                    elem_id="examples",
+                    **PLAIN,
+                )
+                other = run_dropdown(with_nothing(trained), "", label="Compare with")
+                pulled = build_pull(context, visitor)
+            with gr.Column(scale=2, min_width=320, elem_id="predict-answer"):
+                answer = gr.HTML(
+                    EMPTY, js_on_load="resnetSpace.predict.answer(element, trigger, watch)", elem_id="answer", **PLAIN
+                )
+                why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
+                evidence = gr.HTML(
+                    NO_EVIDENCE,
+                    html_template='<div class="body" aria-live="polite"></div>',
+                    js_on_load="resnetSpace.predict.evidence(element, props, watch)",
+                    elem_id="evidence",
+                    **PLAIN,
+                )
+                stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
+                with gr.Column(visible=False) as below:
+                    gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
+                exports = place_exports([wanted, picture, view], lambda *shown: on_export(*shown), visible=False)
+                with gr.Column(visible=False) as correcting:
+                    mistakes = build_mistakes(context, visitor, wanted, picture, answered)
+                gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
+                channel = gr.HTML(
+                    "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
+                )
+        with gr.Tab("Many pictures", id="many") as many_tab:
+            build_many(context, subject.chosen)
     build_endpoint(context, picture)
+    offered, of = gr.Image(type="filepath", format="png", visible=False), gr.Textbox(visible=False)
+
+    def once(is_there: bool) -> dict[Any, Any]:
+        """What only an answer has."""
+        return {part: gr.update(visible=is_there) for part in (below, exports.row, correcting)}
 
     @costly
-    def on_picture(
-        image: dict[str, Any] | None, name: str | None, other: str | None, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+    def on_wanted(text: str, payload: dict[str, Any] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """The answer first, its maps when they are drawn."""
         tests.stop(str(request.session_hash))  # of the picture before
-        nothing = {answer: EMPTY, once_answered: gr.update(visible=False), evidence: NO_EVIDENCE}
-        nothing |= dict.fromkeys((why, gates, channel), "")
-        if not image:
+        asked = Wanted.parse(text).found(context)
+        nothing = {answer: EMPTY, evidence: NO_EVIDENCE} | dict.fromkeys((why, gates, channel), "") | once(False)
+        if asked.is_own and not payload:
             yield nothing
             return
         try:
-            choice, predicted = looks(context, image, name, other)
+            choice, shown, predicted = looks(context, asked, payload)
         except Exception:
             yield nothing  # nobody is to take the maps of another picture for this one's
             raise
         yield {
             answered: choice.name,
-            answer: answers_html(predicted, choice, example_of(image)),
-            once_answered: gr.update(visible=True),
+            answer: answers_html(predicted, choice, asked, shown.label),
             mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
         }
         with context.slots.taken("predictions"):
             maps = class_maps_html(predicted)
-        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(predicted), channel: ""}
+        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(predicted), channel: ""} | once(True)
 
-    @costly
-    def on_button(
-        image: dict[str, Any] | None, name: str | None, other: str | None, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
-        if not (image and image.get("path")):
-            read_picture(image)
-        yield from on_picture(image, name, other, request)
+    def on_pick(text: str) -> tuple[Any, Any]:
+        """The picture that was chosen, for the component; nothing where it is the visitor's own."""
+        asked = Wanted.parse(text)
+        if asked.is_own:
+            return gr.skip(), gr.skip()
+        found = asked.found(context)
+        if found.example in examples():
+            return str(examples()[found.example]), asked.pick
+        return found.shown(context, None).image, asked.pick
+
+    def on_export(text: str, payload: dict[str, Any] | None, seen: str) -> Export:
+        asked = Wanted.parse(text).found(context)
+        _, shown, predicted = looks(context, asked, payload)
+        return export_of(predicted, shown, asked, View.parse(seen))
 
     def on_instead(known: list[str], event: gr.EventData) -> dict[Any, Any]:
         return subject.become(str(event.choose), known)
 
-    def one(image: dict[str, Any] | None, name: str | None, other: str | None, side: object) -> Look:
+    def asked_one(text: str, payload: dict[str, Any] | None, side: object) -> Look:
         """The run that a click was about."""
-        _, predicted = looks(context, image, name, other)
+        _, _, predicted = looks(context, Wanted.parse(text).found(context), payload)
         return predicted[1] if side == 1 and len(predicted) == 2 else predicted[0]
 
     @costly
     def on_evidence(
-        of: str,
-        image: dict[str, Any] | None,
-        name: str | None,
-        other: str | None,
+        text: str,
+        payload: dict[str, Any] | None,
         event: gr.EventData,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[dict[Any, Any]]:
-        if not isinstance(event.index, int):
-            raise UserError("Choose a class first.")
-        looked = one(image, name, other, event.side)
+        looked, judged = asked_one(text, payload, event.side), Judged.of(event)
         with tests.asked(str(request.session_hash)) as stopped:
 
             def on_share(share: float) -> None:
                 if stopped.is_set():
                     raise StoppedTestError
-                progress(share, desc="Testing the maps, and random ones")
+                progress(share, desc="Testing the heatmaps against random maps")
 
             yield {stop: gr.update(visible=True)}
             value = NO_EVIDENCE
             with context.slots.taken("tests of maps"), suppress(StoppedTestError):
-                value = evidence_value(looked, event.kind, event.index, on_share)
-            yield {evidence: value | {"of": of}, stop: gr.update(visible=False)}
+                value = evidence_value(looked, judged, on_share)
+            yield {evidence: value | {"of": text}, stop: gr.update(visible=False)}
 
     def on_stop(request: gr.Request) -> None:
         tests.stop(str(request.session_hash))
 
     @costly
-    def on_channel(
-        of: str, image: dict[str, Any] | None, name: str | None, other: str | None, event: gr.EventData
-    ) -> str:
-        looked = one(image, name, other, event.side)
+    def on_channel(text: str, payload: dict[str, Any] | None, event: gr.EventData) -> str:
+        looked = asked_one(text, payload, event.side)
         gates = looked.prediction.attention.channel
-        channel, module = event.channel, str(event.module)
-        if module not in gates or not isinstance(channel, int) or not 0 <= channel < gates[module].shape[1]:
+        number, module = event.channel, str(event.module)
+        if module not in gates or not isinstance(number, int) or not 0 <= number < gates[module].shape[1]:
             raise UserError("There is no such channel: choose one of those in the chart.")
-        return channel_html(looked, module, channel, of)
+        return channel_html(looked, module, number, text)
+
+    def on_subject(name: str | None) -> Any:
+        html = labelled_html(context, name)
+        return gr.update(value=html, visible=bool(html))
 
     def open_link(request: gr.Request) -> Any:
-        """The runs and the example that the page's address names: whoever has it may look at them."""
+        """The run to compare with that the page's address names: whoever has the address may look at it."""
         asked = dict(request.query_params)
         if asked.get("tab") != "predict":
             return gr.skip()
-        named = {name: linked_run(context, asked.get(name)) for name in ("run", "with")}
-        for name, linked in named.items():
-            if asked.get(name) and not linked:
-                warn(f"There is no run {asked[name][:100]!r} here that could predict: it may have been deleted.")
-        known = [*dict.fromkeys([*context.trained_names(), *filter(None, named.values())])]
-        return {
-            other: gr.update(choices=with_nothing(known), value=named["with"]) if named["with"] else gr.skip(),
-            picture: example_file(asked.get("example")),
-        }
-
-    def on_names(known: list[str]) -> dict[Any, Any]:
-        return {other: gr.update(choices=with_nothing(known))}
+        linked = {part: linked_run(context, asked.get(part)) for part in ("run", "with")}
+        for part, found in linked.items():
+            if asked.get(part) and not found:
+                warn(f"There is no trained run named {asked[part][:100]!r} here. It may have been deleted.")
+        name = linked["with"]
+        if not name:
+            return gr.skip()
+        return gr.update(choices=with_nothing([*dict.fromkeys([*context.trained_names(), name])]), value=name)
 
     seen: list[Any] = [picture, subject.chosen, other]
-    views = [answered, answer, once_answered, mistakes.label, why, evidence, gates, channel]
-    last: Any = PRIVATE | {"trigger_mode": "always_last", "show_progress_on": answer}
+    views = [answered, answer, mistakes.label, why, evidence, gates, channel, *once(True)]
     one_by_one: Any = EACH | {"concurrency_limit": 1}
+
+    def want(listen: Callable[..., Dependency] | list[Any], how: str = "want") -> Dependency:
+        """Let the page's script say, after an event, what an answer is wanted for."""
+        js = f"resnetSpace.picture.{how}"
+        on = partial(gr.on, listen) if isinstance(listen, list) else listen
+        wants: Dependency = on(None, seen, wanted, js=js, **QUIET)
+        return wants
+
     answer.select(on_instead, names, subject.outputs, **EACH | QUIET)
-    changes = [picture.change, subject.chosen.change, other.change]
-    gr.on(changes, None, seen, wanted, js="resnetSpace.picture.want", **QUIET)
+    want([picture.change, subject.chosen.change, other.change, tested.select, shipped.select])
+    want(picture.input, "own")
     wanted.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
-    wanted.change(on_picture, seen, views, **last)
-    button.click(on_button, seen, views, **last)
-    asked = gr.on([why.submit, gates.submit], on_evidence, [wanted, *seen], [evidence, stop], **one_by_one)
-    asked.failure(lambda: gr.update(visible=False), None, stop, **QUIET)
+    wanted.change(on_wanted, [wanted, picture], views, **PRIVATE, trigger_mode="always_last", show_progress_on=answer)
+    # Each one: two listeners of an event that both want the last one wake one another, for ever.
+    picked = wanted.change(on_pick, wanted, [offered, of], **EACH | QUIET)
+    picked.success(None, [offered, of, picture], picture, js="resnetSpace.picture.take", **QUIET)
+    gr.on([why.input, answer.input], None, None, view, js="() => resnetSpace.predict.view()", **QUIET)
+    asked = gr.on([why.submit, gates.submit], on_evidence, [wanted, picture], [evidence, stop], **one_by_one)
+    asked.failure(lambda: gr.update(visible=False), None, stop, js="() => resnetSpace.predict.rest()", **QUIET)
     stop.click(on_stop, None, None, **QUIET)
-    gates.select(on_channel, [wanted, *seen], channel, show_progress="minimal", **one_by_one)
+    gates.select(on_channel, [wanted, picture], channel, show_progress="minimal", **one_by_one)
+    for shown_tab, mode in ((one_tab, ""), (many_tab, "many")):
+        shown_tab.select(None, js=f"() => resnetSpace.show('predict', {{view: '{mode}'}})", **QUIET)
     # An answer is there before anything is clicked, once the tab is looked at.
+    with_example = partial(want, how="looked")
     with_example(tab.select)
-    opened = settled.then(open_link, None, [other, picture], **QUIET)
-    names.change(on_names, names, other, **QUIET)
+    want(settled.then, "arrived")
+    opened = want(settled.then(open_link, None, other, **QUIET).then, "late")
+    opened.then(on_subject, subject.run, tested, **QUIET)
+    subject.run.change(on_subject, subject.run, tested, **LATEST)
+    names.change(lambda known: gr.update(choices=with_nothing(known)), names, other, **QUIET)
     wire_pull(pulled, names, subject)
     return PredictTab(with_example, opened, mistakes)
 

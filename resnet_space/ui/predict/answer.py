@@ -1,66 +1,88 @@
-"""The top-5 in words and bars. Each class is a button: which of them the maps are about."""
+"""The answer: the most probable classes as bars, the label where it is known, who answers, and what to mind.
+
+Each class is a button: it chooses the heatmap that stands beside that of the first class.
+"""
 
 from collections.abc import Sequence
 from html import escape
 
-from resnet_space.ui.predict.choice import Choice
+from resnet_space.ui.predict.choice import SMALL, Choice
 from resnet_space.ui.predict.looks import Look
+from resnet_space.ui.predict.wanted import Wanted
 
-EMPTY = '<div class="empty">Choose an example below the picture, or bring your own: the answer appears here.</div>'
+EMPTY = '<div class="empty">Choose an example or add your own picture. The prediction appears here.</div>'
 SURE = 0.5  # a class with less is not given as the answer
 
 
-def answers_html(looks: Sequence[Look], choice: Choice, example: str | None) -> str:
-    """What each run says.
+def answers_html(looks: Sequence[Look], choice: Choice, wanted: Wanted, label: str = "") -> str:
+    """The answer of each run.
 
     Args:
         looks: one or two.
         choice: why it is the first of these runs. The page's address names a run that the visitor chose.
-        example: the name of the example that the picture is, if it is one.
+        wanted: the picture, for the address.
+        label: the picture's class where it is known, else empty.
     """
-    chosen = looks[0].name if choice.is_visitors else ""
-    marks = {"run": chosen, "with": looks[1].name if len(looks) > 1 else "", "example": example or ""}
+    marks = {
+        "run": choice.name if choice.is_visitors else "",
+        "with": looks[1].name if len(looks) > 1 else "",
+        "example": wanted.example,
+        "picture": wanted.picture,
+        "of": wanted.of,
+    }
     data = " ".join(f'data-{name}="{escape(value)}"' for name, value in marks.items())
-    answers = "".join(_answer(look, i, _instead(choice) if i == 0 else "") for i, look in enumerate(looks))
+    answers = "".join(_answer(look, i, label, _who(choice) if i == 0 else "") for i, look in enumerate(looks))
     return f'<div class="answers sides" {data}>{answers}</div>'
 
 
-def _instead(choice: Choice) -> str:
-    """The way to another run."""
+def _who(choice: Choice) -> str:
+    """Why this run answers, and the way to another."""
+    fitting = f"pictures of up to {SMALL} pixels" if choice.is_small else "photographs"
+    why = "" if choice.is_visitors else f'<p class="note">Answers {fitting} unless you choose a run.</p>'
     if not choice.instead:
-        return ""
-    value = "" if choice.instead_is_fitting else choice.instead
-    return (
-        f'<button type="button" class="ask" data-choose="{escape(value)}">Ask <b>{escape(choice.instead)}</b> instead'
-        "</button>"
-    )
+        return why
+    name = escape(choice.instead)
+    return f'{why}<button type="button" class="ask" data-choose="{name}">Answer with <b>{name}</b> instead</button>'
 
 
-def _answer(look: Look, side: int, instead: str) -> str:
+def _answer(look: Look, side: int, label: str, who: str) -> str:
     prediction = look.prediction
     name, share = prediction.classes[0], prediction.probabilities[0]
     if prediction.unusual:
-        headline = f"No answer to rely on. At best: {escape(name)}"
+        headline = f"No reliable answer. Closest class: {escape(name)}"
     elif share < SURE:
         headline = f"Not sure. Perhaps <b>{escape(name)}</b>"
     else:
         headline = f"<b>{escape(name)}</b>"
     buttons = "".join(
-        f'<button type="button" data-class="{index}" data-name="{escape(label)}" '
+        f'<button type="button" data-class="{index}" data-name="{escape(probable)}" '
         f'aria-pressed="{"false" if i else "true"}" style="--share: {100 * probability:.2f}%" '
-        'title="Where does it find this class?">'
-        f'<span class="name">{escape(label)}</span><span class="percent">{percent(probability)}</span></button>'
-        for i, (index, label, probability) in enumerate(
+        'title="Show the evidence for this class">'
+        f'<span class="name">{escape(probable)}</span><span class="percent">{percent(probability)}</span></button>'
+        for i, (index, probable, probability) in enumerate(
             zip(prediction.indices, prediction.classes, prediction.probabilities, strict=True)
         )
     )
     doubtful = " doubtful" if prediction.unusual else ""
     return (
-        f'<section class="answer{doubtful}" data-side="{side}" aria-label="What {escape(look.name)} says">'
-        f'<p class="of">{escape(look.name)} says</p><p class="said" aria-live="polite">{headline}</p>'
-        f"{warnings_html(look)}"
-        f'<div class="classes" role="group" aria-label="Top {len(prediction.classes)}: choose a class to see where it '
-        f'is found">{buttons}</div>{_how(look)}{instead}</section>'
+        f'<section class="answer{doubtful}" data-side="{side}" aria-label="Answer of {escape(look.name)}">'
+        f'<p class="of">{escape(look.name)}</p><p class="said" aria-live="polite">{headline}</p>'
+        f"{truth_html(label, name, look.classifier.config.classes)}{warnings_html(look)}"
+        f'<div class="classes" role="group" aria-label="Top {len(prediction.classes)} classes. Choose one to see the '
+        f'evidence for it.">{buttons}</div>{who}{_how(look)}</section>'
+    )
+
+
+def truth_html(label: str, predicted: str, classes: Sequence[str]) -> str:
+    """The label beside the prediction; without a verdict where the run does not know the label's class."""
+    if not label:
+        return ""
+    if label not in classes:
+        return f'<p class="truth">Labelled <b>{escape(label)}</b>, which is not a class of this run</p>'
+    mark, right = ("✓", "right") if label == predicted else ("✗", "wrong")
+    return (
+        f'<p class="truth {right}"><span aria-hidden="true">{mark}</span> labelled <b>{escape(label)}</b> · model says '
+        f"<b>{escape(predicted)}</b></p>"
     )
 
 
@@ -70,11 +92,11 @@ def warnings_html(look: Look) -> str:
 
 
 def _how(look: Look) -> str:
-    words = f"{look.classifier.preprocessing.capitalize()}."
+    words = f"Preprocessing: {look.classifier.preprocessing}."
     if look.prediction.calibrated:
         temperature = look.classifier.config.temperature
-        words += f" The probabilities are calibrated on validation images (temperature {temperature:.2f})."
-    return f'<p class="note">{escape(words)}</p>'
+        words += f" Probabilities are calibrated on the validation set (temperature {temperature:.2f})."
+    return f'<details class="note"><summary>How the picture is prepared</summary><p>{escape(words)}</p></details>'
 
 
 def percent(probability: float) -> str:

@@ -1,10 +1,10 @@
-"""Many pictures: read one at a time, classified a few at a time, and a row each of what was said."""
+"""Many pictures: read one at a time, classified in batches, and a row for each prediction."""
 
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,16 @@ MOST_BYTES = 50_000_000  # of a picture's file
 
 @dataclass(frozen=True)
 class Row:
-    """What a run says about one picture.
+    """The prediction of a run for one picture.
 
     Attributes:
         file: its name, with its folders.
-        folder: the class whose name one of its folders has, or empty.
+        folder: its label: the class whose name one of its folders has, or empty.
         classes, probabilities: the top ones, best first.
         indices: the classes' positions among the run's.
         loss: the cross-entropy of the folder's class in nats; NaN without one.
-        unusual: whether the picture is unlike what the model was trained on.
+        unusual: whether the picture is unlike the training images.
+        thumbnail: of the picture as a data: URL, or empty where it is not kept.
     """
 
     file: str
@@ -46,6 +47,12 @@ class Row:
     indices: tuple[int, ...]
     loss: float
     unusual: bool
+    thumbnail: str = field(default="", repr=False)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the label was predicted; None without a label."""
+        return self.folder == self.classes[0] if self.folder else None
 
 
 @dataclass
@@ -93,6 +100,7 @@ def classified(
     *,
     most: int,
     stopped: Callable[[], bool] = lambda: False,
+    thumbnail: "Callable[[Image, bool], str]" = lambda image, is_wrong: "",
 ) -> Iterator[Row]:
     """A row for every picture among the files, in their order; one batch of pictures is in memory at a time.
 
@@ -102,11 +110,12 @@ def classified(
         reading: is kept up to date.
         most: pictures; what comes after them is not read.
         stopped: is asked before each file.
+        thumbnail: of a picture at the model's size, and whether it is wrong by its label: what is kept of it.
 
     Raises:
         UserError: where the pictures have too many pixels in all, or take too long; see `ImportLimits`.
     """
-    names: deque[tuple[str, str]] = deque()
+    names: deque[tuple[str, str, Image]] = deque()
     classes = classifier.config.classes
     known = {name.casefold(): name for name in classes}
     stored_size = classifier.config.stored_size
@@ -132,14 +141,14 @@ def classified(
                 reading.skipped.add(file.name, str(error))
                 continue
             folder = next((known[part.casefold()] for part in file.parts[-2::-1] if part.casefold() in known), "")
-            names.append(("/".join(file.parts), folder))
+            names.append(("/".join(file.parts), folder, image))
             yield image
             taken += 1
             if taken == most:
                 return
 
     for prediction in classifier.predict_many(pictures(), top=TOP):
-        name, folder = names.popleft()
+        name, folder, image = names.popleft()
         loss = float("nan")
         if folder:
             scaled = prediction.logits.double() / classifier.config.temperature
@@ -152,6 +161,7 @@ def classified(
             tuple(prediction.indices),
             loss,
             bool(prediction.unusual),
+            thumbnail(image, bool(folder) and folder != prediction.classes[0]),
         )
 
 
@@ -172,17 +182,18 @@ def evaluation_of(rows: Sequence[Row], classes: tuple[str, ...]) -> Evaluation |
 
 def table_columns(top: int) -> list[str]:
     """Of `table_rows`, for so many classes a picture."""
-    ranked = [name for i in range(1, top + 1) for name in ((f"{i}.", f"{i}. %") if i > 1 else ("answer", "%"))]
-    return ["file", "folder", "right", *ranked, "unusual"]
+    ranks = ["", *(f" {i}" for i in range(2, top + 1))]
+    ranked = [f"{name}{rank}" for rank in ranks for name in ("predicted", "probability %")]
+    return ["file", "label", "correct", *ranked, "unlike training images"]
 
 
 def table_rows(rows: Sequence[Row]) -> list[list[Any]]:
-    """A row a picture, for the table and the CSV; the probabilities in per cent."""
+    """A row a picture, for the CSV; the probabilities in per cent."""
     table: list[list[Any]] = []
     for row in rows:
-        right = "" if not row.folder else "yes" if row.folder == row.classes[0] else "no"
         ranked: list[Any] = []
         for name, probability in zip(row.classes, row.probabilities, strict=True):
             ranked += [name, round(100 * probability, 2)]
-        table.append([row.file, row.folder, right, *ranked, "yes" if row.unusual else ""])
+        correct = {None: "", True: "yes", False: "no"}[row.right]
+        table.append([row.file, row.folder, correct, *ranked, "yes" if row.unusual else ""])
     return table

@@ -11,23 +11,23 @@ NOBODY = "There is no trained run here yet: train one in Fine-tune, or download 
 
 @dataclass(frozen=True)
 class Choice:
-    """Who answers.
+    """Which run answers.
 
     Attributes:
         name: the run.
         is_visitors: whether the visitor chose it; otherwise the size of the picture did.
         instead: the run that is one click away; None where there is none to offer.
-        instead_is_fitting: whether that is the run which the size chooses, so that it needs no choice of the visitor.
+        is_small: whether the picture is as small as those of CIFAR-10.
     """
 
     name: str
     is_visitors: bool
     instead: str | None = None
-    instead_is_fitting: bool = False
+    is_small: bool = False
 
 
 def choose(short_side: int, chosen: str | None, default: str | None, photo: str | None) -> Choice:
-    """Who answers a picture.
+    """Which run answers a picture.
 
     Args:
         short_side: of the picture, in pixels.
@@ -38,13 +38,13 @@ def choose(short_side: int, chosen: str | None, default: str | None, photo: str 
     Raises:
         UserError: where there is no run at all.
     """
-    fitting = photo if photo and short_side > SMALL else default or photo
+    small = short_side <= SMALL
+    fitting = default or photo if small else photo or default
     name = chosen or fitting
     if not name:
         raise UserError(NOBODY)
-    if name != fitting:
-        return Choice(name, bool(chosen), fitting, instead_is_fitting=True)
-    return Choice(name, bool(chosen), default if default != name else None)
+    other = fitting if name != fitting else default
+    return Choice(name, bool(chosen), other if other != name else None, small)
 
 
 def choose_run(context: AppContext, short_side: int, chosen: str | None) -> Choice:

@@ -1,4 +1,4 @@
-"""What programs get of the tab: the endpoint /predict, for HTTP, gradio_client and MCP."""
+"""The endpoint /predict, for HTTP, gradio_client and MCP."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.choice import choose_run
+from resnet_space.ui.predict.gates import program_html
 from resnet_space.ui.predict.looks import look
-from resnet_space.ui.predict.maps import program_html
 
 
 def build_endpoint(context: AppContext, picture: gr.Image) -> None:
-    """Place what it needs, unseen, and wire it; `picture` is the tab's."""
+    """Place its components, hidden, and wire it; `picture` is the tab's."""
     with gr.Column(visible=False):
         name = gr.Textbox("", label="Run")
         label = gr.Label(label="Top 5", num_top_classes=5)
         maps = gr.HTML(label="Attention maps")
-        answered = gr.JSON(label="The run and what to mind")
+        answered = gr.JSON(label="The run and its warnings")
         ask = gr.Button()
 
     @costly
@@ -27,12 +27,12 @@ def build_endpoint(context: AppContext, picture: gr.Image) -> None:
 
         Args:
             image: a photograph of at most 50 million pixels, uploaded or as a data: URL; JPEG, PNG, WebP, GIF, TIFF.
-            run: a trained run's name; empty: the run for photographs, or for a short side of at most 64 pixels another.
+            run: the name of a trained run; if empty, the picture's size decides (up to 64 pixels, or a photograph).
 
         Returns:
-            The five most probable classes with their probabilities; the attention maps as HTML; and {"run": who
-            answered, "warnings": sentences}. They warn of a picture that is unlike the training images, of
-            probabilities that are not calibrated, and say how a picture of 16 bits or several bands was read.
+            The five most probable classes with their probabilities; the attention maps as HTML; and {"run": the run
+            that answered, "warnings": sentences}. Warnings concern pictures unlike the training images, uncalibrated
+            probabilities, and how pictures of 16 bits or several bands were read.
         """
         with context.slots.taken("predictions"):
             opened = read_picture(image)

@@ -1,13 +1,14 @@
-"""Whether a map shows what the model looks at: measured on demand, for this picture, beside maps that know nothing."""
+"""Whether a heatmap is faithful to the model: measured on demand, for this picture, beside random maps."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
+from resnet_space.ui.predict.gates import gate_words
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import gate_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 
     from resnet_space.explain.faithfulness import Evidence
 
+GATES = "gates"  # the method's name for the spatial gates
 MARKS = {"better": "✓", "chance": "?", "worse": "✗"}
 HOW = """
-<details><summary>How this is measured</summary><p>Insertion: the picture begins blurred, and its pixels come back, the
-map's brightest first; the area under the class's probability, higher is better. Deletion: they are taken away instead,
-the brightest first; lower is better (Petsiuk et al. 2018). ROAD: the brightest and the darkest are replaced by what
-their neighbours suggest; half of the difference in probability, higher is better (Rong et al. 2022). The grey lines are
-the same numbers of random maps, as coarse as this one; the diamond is that of a blob in the centre, where photographs
-have their subject. All is for this picture and class alone.</p></details>
+<details><summary>How faithfulness is measured</summary><p>Insertion: the picture starts blurred, and its pixels are
+restored, the brightest of the map first. The measure is the area under the curve of the class's probability; higher is
+better. Deletion: pixels are removed instead, the brightest first; lower is better (Petsiuk et al. 2018). ROAD: the
+brightest and the darkest pixels are imputed from their neighbours; half of the difference in probability; higher is
+better (Rong et al. 2022). Grey lines are random maps of the same resolution; the diamond is a blob in the centre, where
+photographs usually have their subject. The results hold for this picture and class only.</p></details>
 """
 
 
@@ -30,49 +32,81 @@ class StoppedTestError(Exception):
     """A test is not wanted any more."""
 
 
-def maps_to_judge(look: Look, kind: object, index: int) -> "dict[str, NDArray[np.float32]]":
-    """The maps that a button stands for, by their labels. Raises UserError for a class that is not among the top."""
+@dataclass(frozen=True)
+class Judged:
+    """Which maps are tested: those of some classes by one method, or the gates as maps of one class.
+
+    Attributes:
+        method: of `saliency.METHODS`, or `GATES`.
+        classes: indices among the run's classes.
+        side: 1 where it is the run beside the first.
+    """
+
+    method: str
+    classes: tuple[int, ...]
+    side: int = 0
+
+    @classmethod
+    def of(cls, event: Any) -> Self:
+        """As the page's script tells it. Raises UserError."""
+        from resnet_space.explain.saliency import METHODS
+
+        classes, method, side = (getattr(event, name, None) for name in ("classes", "method", "side"))
+        classes = classes if isinstance(classes, list) else []
+        if not classes or len(classes) > 2 or not all(type(index) is int for index in classes):
+            raise UserError("Choose a class first.")
+        if method not in (*METHODS, GATES):
+            raise UserError(f"Choose a method first: one of {', '.join(METHODS)}.")
+        return cls(str(method), tuple(dict.fromkeys(classes)), int(side == 1))
+
+    def maps(self, look: Look) -> "dict[str, tuple[int, NDArray[np.float32]]]":
+        """Label -> (class, map). Raises UserError for a class that is not among the top."""
+        if not set(self.classes) <= set(look.prediction.indices):
+            raise UserError("Only the five most probable classes have heatmaps: choose one of them.")
+        names = look.classifier.config.classes
+        if self.method != GATES:
+            raw = look.class_maps[self.method].raw
+            return {names[index]: (index, raw[look.prediction.indices.index(index)]) for index in self.classes}
+        gates = look.prediction.attention.spatial
+        if not gates:
+            raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
+        index = self.classes[0]
+        named = {f"Spatial gate {gate_words(module)}": gate[0].numpy() for module, gate in gates.items()}
+        return {f"{label}, for {names[index]}": (index, gate) for label, gate in named.items()}
+
+
+def evidence_value(look: Look, judged: Judged, progress: Callable[[float], None]) -> dict[str, Any]:
+    """What the panel draws: its HTML, and the figures in it by their names. Raises UserError."""
+    found = judged.maps(look)
+    class_of = {label: index for label, (index, _) in found.items()}
+    maps = {label: values for label, (_, values) in found.items()}
+    return panel(look.name, judged.method, look.classifier.evidence(look.picture, class_of, maps, progress=progress))
+
+
+def panel(run: str, method: str, evidences: "Mapping[str, Evidence]") -> dict[str, Any]:
+    """The measures as a chart and words for each map."""
     from resnet_space.explain.saliency import METHODS
 
-    if kind == "gates":
-        spatial = look.prediction.attention.spatial
-        return {f"Spatial gate {gate_words(module)}": gate[0].numpy() for module, gate in spatial.items()}
-    if index not in look.prediction.indices:
-        raise UserError("Maps are there for the five most probable classes: choose one of them.")
-    at = look.prediction.indices.index(index)
-    return {METHODS[method]: maps.raw[at] for method, maps in look.class_maps.items()}
-
-
-def evidence_value(look: Look, kind: object, index: int, progress: Callable[[float], None]) -> dict[str, Any]:
-    """What the panel draws: its HTML, and the figures in it by their names."""
-    maps = maps_to_judge(look, kind, index)
-    if not maps:
-        raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
-    evidences = look.classifier.evidence(look.picture, index, maps, progress=progress)
-    return panel(look.name, look.classifier.config.classes[index], evidences)
-
-
-def panel(run: str, name: str, evidences: "Mapping[str, Evidence]") -> dict[str, Any]:
-    """The evidence as a chart and words for each map."""
     parts, figures = [], {}
     for i, (label, evidence) in enumerate(evidences.items()):
         numbers = "".join(f"<li>{escape(measure.words)}</li>" for measure in evidence.measures.values())
         parts.append(
-            f'<section class="evidence {evidence.verdict}"><h4>{escape(label)}, for <b>{escape(name)}</b></h4>'
-            f'<p><span class="mark" aria-hidden="true">{MARKS[evidence.verdict]}</span> {escape(evidence.words)}</p>'
-            f'<div class="charts"><div class="chart short" data-chart="{i}"></div>'
-            f'<div class="chart short" data-chart="{i}c"></div></div>'
-            f"<details><summary>The numbers in words</summary><ul>{numbers}</ul></details></section>"
+            f'<section class="evidence {evidence.verdict}"><h4><span class="mark" aria-hidden="true">'
+            f"{MARKS[evidence.verdict]}</span> <b>{escape(label)}</b></h4><p>{escape(evidence.words)}</p>"
+            f'<div class="chart short" data-chart="{i}"></div>'
+            f'<details><summary>Curves and numbers</summary><div class="chart short" data-chart="{i}c"></div>'
+            f"<ul>{numbers}</ul></details></section>"
         )
         figures[str(i)] = plots.evidence_chart(
-            "Beside maps that know nothing",
+            "This map and its baselines",
             [
                 plots.MeasuredMap(_label(name), measure.value, measure.random, measure.centre)
                 for name, measure in evidence.measures.items()
             ],
         )
         figures[f"{i}c"] = plots.curves_chart(evidence.fractions, evidence.insertion_curve, evidence.deletion_curve)
-    return {"html": f"<h3>The evidence, of {escape(run)}</h3>{''.join(parts)}{HOW}", "figures": figures}
+    title = escape(f"Faithfulness of {METHODS.get(method, 'the gates')}, {run}")
+    return {"html": f'<h3>{title}</h3><div class="verdicts">{"".join(parts)}</div>{HOW}', "figures": figures}
 
 
 def _label(measure: str) -> str:

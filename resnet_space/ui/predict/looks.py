@@ -1,4 +1,4 @@
-"""What one or two runs make of a picture: loaded once, looked at in one forward pass each."""
+"""The predictions of one or two runs for a picture: each model is loaded once and makes one forward pass."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.pictures import ENOUGH, jpeg_url, read_picture
+from resnet_space.ui.pictures import ENOUGH, jpeg_url
 from resnet_space.ui.predict.choice import Choice, choose_run
+from resnet_space.ui.predict.wanted import Shown, Wanted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,9 +48,16 @@ class Look:
         """The same for the page."""
         return jpeg_url(self.view)
 
+    @property
+    def source(self) -> str:
+        """Where its class maps come from, in words: "output of layer3, 8 x 8 positions"."""
+        maps = next(iter(self.class_maps.values()))
+        height, width = maps.raw.shape[1:]
+        return f"output of {maps.stage}, {height} x {width} positions"
+
     @cached_property
     def class_maps(self) -> "dict[str, ClassMaps]":
-        """Where it finds each of its top classes, by the name of the method."""
+        """The evidence for each of its top classes, by the name of the method."""
         from resnet_space.explain.saliency import METHODS
 
         return {
@@ -63,21 +71,19 @@ def look(context: AppContext, picture: "Image", name: str, *, features: bool = T
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 
 
-def looks(
-    context: AppContext, payload: dict[str, Any] | None, chosen: str | None, other: str | None = None
-) -> tuple[Choice, list[Look]]:
-    """A look at the picture in a component's payload, of the run that answers it, and of another beside it.
+def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -> tuple[Choice, Shown, list[Look]]:
+    """A look at the picture by the run that answers it, and by another beside it if one is wanted.
 
     Args:
         context: what all share.
-        payload: of the component.
-        chosen: the run that the visitor chose, if any.
-        other: a run to compare with, if any.
+        wanted: which picture and which runs.
+        payload: of the component with the visitor's own picture.
 
     Raises:
         UserError: for a picture or a run that cannot be used.
     """
     with context.slots.taken("predictions"):
-        picture = read_picture(payload)
-        choice = choose_run(context, min(picture.size), chosen)
-        return choice, [look(context, picture, name) for name in dict.fromkeys(filter(None, (choice.name, other)))]
+        shown = wanted.shown(context, payload)
+        choice = choose_run(context, min(shown.image.size), wanted.run)
+        names = dict.fromkeys(filter(None, (choice.name, wanted.other)))
+        return choice, shown, [look(context, shown.image, name) for name in names]

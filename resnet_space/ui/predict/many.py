@@ -1,4 +1,4 @@
-"""The panel for many pictures: a table that grows while they are read, the way to keep it, and how many are right."""
+"""Many pictures: a grid of thumbnails with their predictions, how many are correct, and all of it as CSV."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from resnet_space.data.archives.report import SkippedFiles
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.training.evaluation import Evaluation, summary
+from resnet_space.training.evaluation import Evaluation, summary, wilson_interval
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
@@ -32,18 +32,19 @@ from resnet_space.ui.predict.batch import (
     table_rows,
 )
 from resnet_space.ui.predict.choice import choose_run
+from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.reports import counted, left_out_html, scores_words
+from resnet_space.ui.reports import counted, left_out_html
 from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all
-SHOW_SECONDS = 1.0  # between two looks at what is there already
-SHOWN = 1_000  # rows on the page; the CSV has all
-WHAT = "Pictures, or a zip or tar"
+SHOW_SECONDS = 1.0  # between two updates of the page
+WHAT = "Pictures, or a zip or tar archive"
 WAITING = "Waiting: other pictures are classified first."
-ALONE = "This page classifies pictures already: stop that first."
-HOW = "Where they are in folders that are named after classes of the run, it is checked how many are right."
+ALONE = "This page is already classifying pictures. Stop that first."
+NOTHING = '<div class="empty">The predictions appear here, mistakes first.</div>'
+HOW = "If the pictures are in folders named after classes of the run, the folder names are used as labels."
 
 
 def result_html(
@@ -55,31 +56,40 @@ def result_html(
     *,
     calibrated: bool = True,
 ) -> str:
-    """What came of it, in words: how many, how many of them right, what was left out.
+    """The result in words: how many pictures, how many of them correct, what was left out.
 
     `calibrated`: whether the run's probabilities are.
     """
     parts = [f"<p><b>{counted(len(rows), 'picture')}</b> classified by <b>{escape(run)}</b>. {escape(ended)}</p>"]
     if evaluation is not None:
-        scores = summary(evaluation) | {"images": len(evaluation)}
-        parts.append(
-            f'<p class="scores">Of {len(evaluation):,} in a folder named after a class: {scores_words(scores)}</p>'
-        )
+        parts.append(f'<p class="scores">{scores_html(evaluation)}</p>')
     unusual = sum(row.unusual for row in rows)
     if unusual:
-        are = "is" if unusual == 1 else "are"
+        are = "picture is" if unusual == 1 else "pictures are"
         parts.append(
-            f'<p class="caution">{unusual:,} {are} unlike the pictures that the model was trained on: do not rely on '
-            "its answers there.</p>"
+            f'<p class="caution">{unusual:,} {are} unlike the training images. Do not rely on the predictions for '
+            f"{'it' if unusual == 1 else 'them'}.</p>"
         )
     if not calibrated:
         from resnet_space.inference import UNCALIBRATED
 
         parts.append(f'<p class="caution">{UNCALIBRATED}</p>')
     parts.append(left_out_html(skipped.listed, skipped.count))
-    if len(rows) > SHOWN:
-        parts.append(f'<p class="note">The table shows the first {SHOWN:,}; the CSV has all.</p>')
     return f'<div class="report">{"".join(parts)}</div>'
+
+
+def scores_html(evaluation: Evaluation) -> str:
+    """ "245 of 396 correct (61.9 %; 95 % interval 57.0 to 66.5 %)", and the top-5 where there are more classes."""
+    correct, images = int(evaluation.correct.sum()), len(evaluation)
+    low, high = wilson_interval(correct, images)
+    found = summary(evaluation)
+    words = (
+        f"<b>{correct:,} of {images:,} correct ({100 * correct / images:.1f} %)</b>; 95 % interval {100 * low:.1f} to "
+        f"{100 * high:.1f} %, macro F1 {100 * found['macro_f1']:.1f} %"
+    )
+    if len(evaluation.classes) > TOP:
+        words += f", top-5 accuracy {100 * found['top5_accuracy']:.1f} %"
+    return f"{words}."
 
 
 def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
@@ -87,14 +97,14 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     if evaluation is None:
         return None
     occurring = np.union1d(evaluation.labels, evaluation.predicted)
-    return confusion_value(evaluation, occurring, title="Confusion, of these pictures")
+    return confusion_value(evaluation, occurring, title="Confusion matrix of these pictures")
 
 
 def build_many(context: AppContext, chosen: gr.Textbox) -> None:
     """Place the panel and wire its events; `chosen` is the run that the visitor wants to answer, or empty."""
     most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
-    with gr.Accordion("Many pictures at once: files, a zip or tar, a folder", open=False, elem_id="many"), gr.Row():
+    with gr.Row(elem_id="many-pictures"):
         with gr.Column(scale=1, min_width=300):
             files = gr.File(
                 label=WHAT, file_count="multiple", file_types=["image", *ARCHIVES], height=160, elem_id="pictures"
@@ -107,16 +117,9 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
                 start = gr.Button("Classify all", variant="primary", min_width=120)
                 stop = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
             report = gr.HTML("", apply_default_css=False)
-            keep = gr.DownloadButton("Table as CSV", size="sm", visible=False)
+            keep = gr.DownloadButton("Predictions as CSV", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320):
-            table = gr.Dataframe(
-                headers=table_columns(TOP),
-                interactive=False,
-                max_height=420,
-                label="The ⋮ of a heading sorts",
-                visible=False,
-                elem_id="many-table",
-            )
+            grid = gr.HTML(NOTHING, apply_default_css=False, elem_id="many-grid")
             confusion = gr.HTML(
                 None,
                 html_template=CHART,
@@ -131,7 +134,7 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
         if path := machine_folder(context, text):
             uploads.append((path, path.name))
         if not uploads:
-            raise UserError("There are no pictures yet: upload some, or a zip or tar of them.")
+            raise UserError("There are no pictures yet: upload some, or a zip or tar archive of them.")
         return [(path, name or path.name) for path, name in uploads]
 
     @costly
@@ -152,22 +155,25 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
         with stops.asked(str(request.session_hash), alone=ALONE) as stopped:
             yield {report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
             try:
-                for row in classified(classifier, pictures, reading, most=most, stopped=stopped.is_set):
+                classifying = classified(
+                    classifier, pictures, reading, most=most, stopped=stopped.is_set, thumbnail=thumbnails()
+                )
+                for row in classifying:
                     rows.append(row)
                     if time.monotonic() - shown_at > SHOW_SECONDS:
-                        yield {report: progress()} | ({} if len(rows) > SHOWN else {table: _shown(rows)})
+                        yield {report: progress()} | ({} if len(rows) > SHOWN else {grid: grid_html(rows)})
                         shown_at = time.monotonic()
             except UserError as error:
-                ended = f"Then it ended: {error}"
+                ended = f"Stopped by an error: {error}"
             if stopped.is_set():
-                ended = "Then it was stopped."
+                ended = "Stopped before the end."
             elif len(rows) == most and not ended:
-                ended = f"More than {most:,} are not read at once here."
+                ended = f"The limit is {most:,} pictures at once."
             evaluation = evaluation_of(rows, classifier.config.classes)
             path = csv_file(f"{name}-predictions", table_columns(_width(rows)), table_rows(rows)) if rows else None
             yield {
                 report: result_html(rows, reading.skipped, ended, name, evaluation, calibrated=classifier.calibrated),
-                table: _shown(rows) if rows else gr.update(visible=False),
+                grid: grid_html(rows) or NOTHING,
                 keep: gr.update(value=path, visible=path is not None),
                 confusion: occurring_confusion(evaluation),
             } | running(False)
@@ -177,13 +183,13 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
 
     def on_start() -> dict[Any, Any]:
         off = {start: gr.update(interactive=False), keep: gr.update(visible=False)}
-        return off | {report: progress_html(WAITING), confusion: None}
+        return off | {report: progress_html(WAITING), confusion: None, grid: NOTHING}
 
     def on_stop(request: gr.Request) -> None:
         stops.stop(str(request.session_hash))
 
-    waiting = start.click(on_start, None, [report, keep, confusion, start], queue=False, **QUIET)
-    views = [report, table, keep, confusion, start, stop]
+    waiting = start.click(on_start, None, [report, keep, confusion, start, grid], queue=False, **QUIET)
+    views = [report, grid, keep, confusion, start, stop]
     done = waiting.then(on_classify, [files, folder, chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
     stop.click(on_stop, None, None, **QUIET)
@@ -192,7 +198,3 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
 def _width(rows: Sequence[Row]) -> int:
     """Classes a picture."""
     return len(rows[0].classes)
-
-
-def _shown(rows: Sequence[Row]) -> Any:
-    return gr.update(value={"headers": table_columns(_width(rows)), "data": table_rows(rows[:SHOWN])}, visible=True)

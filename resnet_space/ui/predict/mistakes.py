@@ -1,4 +1,4 @@
-"""What the model got wrong, told by who looks at it: a data set of the visitor's own, from which a run can learn."""
+"""Corrected labels: pictures that a model got wrong, kept as a dataset of the visitor's own, to train on."""
 
 import threading
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ from resnet_space.data.sources import DATASET_OWNER, dataset_folders
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.downloads import copied
 from resnet_space.ui.events import PRIVATE
 from resnet_space.ui.finetune.more_data import free_dataset_name
-from resnet_space.ui.pictures import NO_PICTURE
+from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.reports import counted
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
@@ -27,7 +26,7 @@ _writing = threading.Lock()  # one after the other: each reads what is there and
 
 @dataclass(frozen=True)
 class Mistakes:
-    """`label` is what the picture really shows, `report` what was kept; `dataset` changes to the data set's reference;
+    """`label` is the correct label, `report` says what was saved; `dataset` changes to the dataset's reference, and
     `use` leads to it.
     """
 
@@ -38,7 +37,7 @@ class Mistakes:
 
 
 def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> Path | None:
-    """The visitor's data set of mistakes in these classes, if there is one."""
+    """The visitor's dataset of corrections in these classes, if there is one."""
     for folder in dataset_folders().values():
         is_theirs = not context.public or visitors.owns(folder / DATASET_OWNER, key)
         is_one = folder.parent == context.datasets.folder and folder.name.startswith(MISTAKES)
@@ -48,51 +47,57 @@ def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> P
 
 
 def keep_mistake(
-    context: AppContext, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
-) -> Any:
-    """(the data set's folder, how many pictures it has now). Raises UserError."""
+    context: AppContext,
+    wanted: Wanted,
+    payload: dict[str, Any] | None,
+    run: str,
+    label: str | None,
+    key: str | None,
+) -> tuple[Path, int]:
+    """(the dataset's folder, how many pictures it has now). Raises UserError."""
     context.require_writable()
     key = visitors.require_key(key, public=context.public)
-    if not payload or not payload.get("path"):
-        raise UserError(NO_PICTURE)
+    shown = wanted.kept(context, payload)
     if not label:
-        raise UserError("Choose first what the picture really shows.")
-    path = uploaded_file(payload)
+        raise UserError("Choose the correct label first.")
     classes = context.library.open(run).config.model.classes
     with _writing:
         folder = own_set(context, key, classes)
         if folder is None:
             folder = context.datasets.folder / free_dataset_name(MISTAKES, secret=context.public)
-        name = str(payload.get("orig_name") or path.name)
-        count = add_mistake(folder, classes, path.read_bytes(), name, str(label))
+        count = add_mistake(folder, classes, shown.content, shown.name, str(label))
         if key:
             context.claim(folder / DATASET_OWNER, key)
     context.datasets.forget_summary(DatasetRef(folder.name))
     return folder, count
 
 
-def build_mistakes(context: AppContext, visitor: gr.BrowserState, picture: gr.Image, run: gr.Textbox) -> Mistakes:
-    """Place the row and wire its events; `run` is the one that answered."""
+def build_mistakes(
+    context: AppContext, visitor: gr.BrowserState, wanted: gr.Textbox, picture: gr.Image, run: gr.Textbox
+) -> Mistakes:
+    """Place the row and wire its events; `wanted` says which picture is shown, `run` is the one that answered."""
     dataset = gr.State(None)
     with gr.Column(visible=not context.readonly, elem_id="mistakes"):
         with gr.Row():
-            label = gr.Dropdown([], label="Wrong? It is really a", value=None, min_width=160, scale=2)
-            keep = gr.Button("Keep as a mistake", size="sm", min_width=150)
+            label = gr.Dropdown([], label="Wrong? Correct the label", value=None, min_width=160, scale=2)
+            keep = gr.Button("Save the correction", size="sm", min_width=150)
         report = gr.HTML("", apply_default_css=False)
         with gr.Row(visible=False) as actions:
-            use = gr.Button("Learn from them in Fine-tune", size="sm", min_width=180)
-            export = gr.DownloadButton("Export as parquet", size="sm", min_width=150)
+            use = gr.Button("Train on the corrections", size="sm", min_width=180)
+            export = gr.DownloadButton("Download as Parquet", size="sm", min_width=150)
 
     @costly
-    def on_keep(payload: dict[str, Any] | None, name: str, is_really: str | None, key: str | None) -> dict[Any, Any]:
-        folder, count = keep_mistake(context, payload, name, is_really, key)
+    def on_keep(
+        text: str, payload: dict[str, Any] | None, name: str, correct: str | None, key: str | None
+    ) -> dict[Any, Any]:
+        folder, count = keep_mistake(context, Wanted.parse(text).found(context), payload, name, correct, key)
         words = (
-            f'<p class="note" role="status">Kept as a <b>{escape(str(is_really))}</b> in the data set '
-            f"<b>{escape(folder.name)}</b>, which has {counted(count, 'picture')} now.</p>"
+            f'<p class="note" role="status">Saved with the label <b>{escape(str(correct))}</b> in the dataset '
+            f"<b>{escape(folder.name)}</b> ({counted(count, 'picture')}).</p>"
         )
         file = copied(mistakes_file(folder), f"{folder.name}.parquet")
         return {dataset: folder.name, report: words, actions: gr.update(visible=True), export: file}
 
     views = [dataset, report, actions, export]
-    keep.click(on_keep, [picture, run, label, visitor], views, show_progress="minimal", **PRIVATE)
+    keep.click(on_keep, [wanted, picture, run, label, visitor], views, show_progress="minimal", **PRIVATE)
     return Mistakes(label, report, dataset, use)

@@ -14,6 +14,20 @@ Object.assign(window.resnetSpace, (() => {
   // than all else here: so what did not change is not drawn again, and what nobody sees only when it is seen.
   const figures = new WeakMap();
 
+  // Plotly's library is large, and a page that shows no chart is there sooner without it.
+  let library = null;
+
+  function plotly() {
+    library ??= new Promise((loaded, failed) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: "plotly.min.js", onload: loaded, onerror: failed });
+      document.head.append(script);
+    });
+    return library;
+  }
+
+  if (window.resnetSpace.state.tab !== "predict") plotly();
+
   const seen = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       if (!target.offsetWidth) continue;
@@ -27,6 +41,10 @@ Object.assign(window.resnetSpace, (() => {
     const { text, drawn, wasNarrow, wasEmpty } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
+    if (!window.Plotly) {
+      plotly().then(() => render(chart));
+      return;
+    }
     const { data, layout, frames } = JSON.parse(text);
     const empty = !data.some((trace) => trace.x?.length);
     figures.set(chart, { text, drawn: text, wasNarrow: narrow, wasEmpty: empty });
@@ -36,7 +54,7 @@ Object.assign(window.resnetSpace, (() => {
     const category = layout.xaxis?.type === "category";
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
-    if (narrow || (layout.legend.orientation === "h" && names > MOST_ABOVE)) legendBelow(layout, names, room);
+    if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
@@ -72,7 +90,8 @@ Object.assign(window.resnetSpace, (() => {
     place.innerHTML = html;
   }
 
-  // One stream of events for the runs in the component's value: {"runs": [names]}. Each event has all that is shown,
+  // One stream of events for the runs in the component's value: {"runs": [names]}, the first of which the page is about.
+  // Each event has all that is shown,
   // so that nothing is lost by a broken connection; the browser connects again by itself.
   function live(element, props, trigger, watch) {
     let source = null;
@@ -81,7 +100,11 @@ Object.assign(window.resnetSpace, (() => {
 
     function receive(event) {
       const message = JSON.parse(event.data);
-      put(document.querySelector("#status .live"), message.status);
+      // Read-only, the page has no place for what trains.
+      for (const [place, html] of [["#status .live", message.status], ["#result .live", message.result]]) {
+        const found = document.querySelector(place);
+        if (found) put(found, html);
+      }
       put(element.querySelector(".table"), message.table);
       for (const [name, figure] of Object.entries(message.figures)) {
         draw(element.querySelector(`[data-chart="${name}"]`), figure);
@@ -92,12 +115,11 @@ Object.assign(window.resnetSpace, (() => {
     }
 
     function connect() {
-      const wanted = (props.value?.runs ?? []).join(",");
-      if (wanted === runs) return;
+      const wanted = props.value?.runs?.join(",") ?? null;
+      if (wanted === runs) return; // as long as the server has not said which there are, nothing is said of them
       runs = wanted;
       source?.close();
-      const beside = runs.split(",").filter((name) => name !== window.resnetSpace.state.run);
-      window.resnetSpace.show("finetune", { with: beside.join(",") });
+      window.resnetSpace.show("finetune", { with: runs.split(",").slice(1).join(",") });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
       source.onmessage = receive;
     }
@@ -111,7 +133,9 @@ Object.assign(window.resnetSpace, (() => {
     const chart = element.querySelector(".chart");
 
     function redraw() {
-      if (props.value?.data) draw(chart, props.value);
+      const figure = props.value?.data ? props.value : null;
+      chart.hidden = !figure && !chart.style.minHeight; // room may be kept for it
+      if (figure) draw(chart, figure);
     }
 
     // Plotly gives a chart its own events when it is drawn, and takes them back when it begins anew.
@@ -134,7 +158,6 @@ Object.assign(window.resnetSpace, (() => {
 
     function redraw() {
       body.innerHTML = props.value?.html ?? "";
-      if (body.firstChild) body.scrollIntoView({ block: "nearest" });
       for (const [name, figure] of Object.entries(props.value?.figures ?? {})) {
         draw(body.querySelector(`[data-chart="${name}"]`), figure);
       }

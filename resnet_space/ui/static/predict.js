@@ -1,84 +1,159 @@
-// What the predict tab does by itself: which class's maps are shown, how opaque maps are, and what a click asks for.
+// What the predict tab does by itself: which heatmaps are shown, how opaque they are, and what a click asks for.
 window.resnetSpace.predict = (() => {
   "use strict";
 
-  const rowsOf = (side) => [...document.querySelectorAll(`#why .why[data-side="${side}"]`)];
+  const { linked, show, state } = window.resnetSpace;
+  const isPhone = window.matchMedia("(max-width: 700px)");
+  const opened = linked.tab === "predict" ? linked : {};
 
-  // The maps of the best class, and of the chosen one or the runner-up, so that there are always two to compare.
-  function choose(side, index) {
-    for (const button of document.querySelectorAll(`#answer [data-side="${side}"] [data-class]`)) {
-      button.setAttribute("aria-pressed", String(button.dataset.class === index));
+  // What the visitor chose, or the address: the class beside the first, by name as runs number them differently, and
+  // the method.
+  let chosen = opened.class ?? null;
+  let method = opened.method ?? null;
+  let picture = null; // that the class was chosen for
+
+  const sections = () => [...document.querySelectorAll("#why .sides > section")];
+  const shownRows = (section) => [...section.querySelectorAll(".why:not([hidden])")];
+  const indices = (section) => shownRows(section).map((row) => Number(row.dataset.class));
+
+  // The heatmaps of the best class, and of the chosen one or the runner-up, so that there are always two to compare.
+  function refresh() {
+    for (const answer of document.querySelectorAll("#answer .answer")) {
+      const buttons = [...answer.querySelectorAll("[data-class]")];
+      const pressed = buttons.find((button) => button.dataset.name === chosen) ?? buttons[0];
+      for (const button of buttons) button.setAttribute("aria-pressed", String(button === pressed));
+      const rows = [...document.querySelectorAll(`#why .why[data-side="${answer.dataset.side}"]`)];
+      const beside = Math.max(rows.findIndex((row) => row.dataset.class === pressed?.dataset.class), 0) || 1;
+      rows.forEach((row, place) => (row.hidden = place !== 0 && place !== beside));
     }
-    const rows = rowsOf(side);
-    const chosen = Math.max(rows.findIndex((row) => row.dataset.class === index), 0);
-    rows.forEach((row, place) => (row.hidden = place !== 0 && place !== (chosen || 1)));
-  }
-
-  // In the other run's answer the class of the same name has another number.
-  function chooseByName(button) {
-    const { side } = button.closest("[data-side]").dataset;
-    choose(side, button.dataset.class);
-    for (const other of document.querySelectorAll("#answer [data-class]")) {
-      const otherSide = other.closest("[data-side]").dataset.side;
-      if (otherSide !== side && other.dataset.name === button.dataset.name) choose(otherSide, other.dataset.class);
+    const methods = [...document.querySelectorAll("#why input[name=method]")];
+    const wanted = methods.find((input) => input.value === method) ?? methods[0];
+    if (wanted) {
+      wanted.checked = true;
+      for (const part of document.querySelectorAll("#why [data-method]")) {
+        part.hidden = part.dataset.method !== wanted.value;
+      }
     }
-  }
-
-  function asked({ dataset }) {
-    return { kind: dataset.evidence, side: Number(dataset.side), index: Number(dataset.class) };
-  }
-
-  // Another run to ask is told by "select".
-  function answer(element, trigger, watch) {
-    element.addEventListener("click", ({ target }) => {
-      const button = target.closest("[data-class]");
-      if (button) chooseByName(button);
-      const instead = target.closest("[data-choose]");
-      if (instead) trigger("select", { choose: instead.dataset.choose });
-    });
-    let answered = false;
-    const tell = () => {
-      const shown = element.querySelector(".answers");
-      if (shown) {
-        const { run, example, with: other } = shown.dataset;
-        window.resnetSpace.show("predict", { run, example, with: other });
-      } else if (answered) window.resnetSpace.show("predict", { example: "" });
-      answered ||= Boolean(shown);
-    };
-    watch("value", tell);
+    document.querySelector("#evidence .body")?.toggleAttribute("hidden", !isJudged());
     tell();
   }
 
-  // Maps ask for evidence by "submit", and for a channel by "select".
-  function maps(element, trigger) {
+  // Which heatmaps are shown, for the server: the method, and a run each the class beside the first.
+  const currentMethod = () => document.querySelector("#why input[name=method]:checked")?.value ?? "";
+  const view = () => JSON.stringify({ method: currentMethod(), classes: sections().map((of) => indices(of).at(-1)) });
+
+  // The page's address has all of it; what is shown without any choice is not in it.
+  function tell() {
+    const shown = document.querySelector("#answer .answers");
+    if (!shown) return;
+    const { run, example, picture, of, with: other } = shown.dataset;
+    const beside = shown.querySelector('[aria-pressed="true"]');
+    const first = document.querySelector("#why input[name=method]");
+    show("predict", {
+      run,
+      with: other,
+      example,
+      picture,
+      of: of === run ? "" : of,
+      class: chosen !== null && beside?.dataset.name === chosen ? chosen : "",
+      method: first && !first.checked ? currentMethod() : "",
+    });
+  }
+
+  // Another run to ask is told by "select", other heatmaps by "input".
+  function answer(element, trigger, watch) {
+    element.addEventListener("click", ({ target }) => {
+      const button = target.closest("[data-class]");
+      if (button) {
+        chosen = button.dataset.name;
+        refresh();
+        trigger("input");
+      }
+      const instead = target.closest("[data-choose]");
+      if (instead) trigger("select", { choose: instead.dataset.choose });
+    });
+    const changed = () => {
+      const shown = element.querySelector(".answers");
+      if (!shown) {
+        if (picture !== null) show("predict", { example: "", picture: "", of: "", class: "" });
+        return;
+      }
+      const now = JSON.stringify(state.pick ?? state.prediction);
+      if (picture !== null && now !== picture) chosen = null;
+      picture = now;
+      refresh();
+    };
+    watch("value", changed);
+    changed();
+  }
+
+  // Maps ask for evidence by "submit", for a channel by "select", and tell that others are shown by "input".
+  function maps(element, trigger, watch) {
+    let folded = isPhone.matches;
     element.addEventListener("click", (event) => {
       const picture = event.target.closest("a.png");
       if (picture) picture.href = picture.closest("figure").querySelector(".view img").src;
       const ask = event.target.closest("[data-evidence]");
-      if (ask) trigger("submit", asked(ask));
+      if (ask) test(ask, trigger);
       const channel = event.target.closest("button.channel");
       if (channel) select(channel, channel.dataset.channel);
-      const bars = event.target.closest(".bars");
+      const bars = event.target.closest(".gate-bars");
       if (bars) {
         const { left, width } = bars.getBoundingClientRect();
         const count = Number(bars.dataset.count);
         select(bars, Math.min(Math.floor(((event.clientX - left) / width) * count), count - 1));
+      }
+      if (event.target.closest("summary")?.parentElement.matches(".fold")) {
+        folded = event.target.closest(".fold").open; // it is about to change
       }
     });
     element.addEventListener("change", ({ target }) => {
       if (target.matches("input.channel") && target.value !== "" && target.reportValidity()) {
         select(target, target.value);
       }
+      if (target.matches("input[name=method]")) {
+        method = target.value;
+        refresh();
+        trigger("input");
+      }
     });
+    const changed = () => {
+      for (const fold of element.querySelectorAll(".fold")) fold.open = !folded;
+      if (element.querySelector(".why")) {
+        refresh();
+        trigger("input");
+      }
+    };
+    watch?.("value", changed);
+    changed();
 
     const select = ({ dataset }, channel) =>
       trigger("select", { module: dataset.module, side: Number(dataset.side), channel: Number(channel) });
   }
 
-  const { isWanted, chooseExample } = window.resnetSpace.picture;
+  // The result comes into a place that is kept for it, right below the maps.
+  let judged = null; // what the evidence on the page is about
+
+  const panel = () => document.querySelector("#evidence");
+  const isJudged = () => judged === null || judged.method === "gates" || judged.view === view();
+  const rest = () => panel().classList.remove("testing");
+
+  function test({ dataset }, trigger) {
+    const side = Number(dataset.side);
+    const gates = dataset.evidence === "gates";
+    const classes = gates ? [Number(dataset.class)] : indices(sections()[side]);
+    judged = { method: gates ? "gates" : currentMethod(), view: view() };
+    panel().querySelector(".body").hidden = false;
+    panel().classList.add("testing");
+    panel().scrollIntoView({ block: "nearest" });
+    trigger("submit", { method: judged.method, side, classes });
+  }
+
+  const { isWanted } = window.resnetSpace.picture;
 
   function evidence(element, props, watch) {
     const told = { get value() { return isWanted(props.value?.of) ? props.value : null; } };
+    watch("value", rest);
     window.resnetSpace.report(element, told, watch);
   }
 
@@ -103,12 +178,13 @@ window.resnetSpace.predict = (() => {
 
   function examples(element, trigger) {
     element.addEventListener("click", ({ target }) => {
-      const button = target.closest("[data-example]");
+      const button = target.closest("[data-example], [data-picture]");
       if (!button) return;
-      chooseExample(button.dataset.example);
-      trigger("select", { name: button.dataset.example });
+      const { example, picture, of } = button.dataset;
+      state.pick = example ? { example } : { picture, of };
+      trigger("select", {});
     });
   }
 
-  return { examples, answer, maps, evidence, channel, opacity };
+  return { examples, answer, maps, evidence, channel, opacity, view, rest };
 })();

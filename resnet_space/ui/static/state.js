@@ -6,17 +6,33 @@ window.resnetSpace = (() => {
   const FORM = "resnet_space.form"; // in the browser's storage, for as long as its tab is open
   const FIRST_TAB = "finetune";
   const OURS = new Set(["key", "tab", "run"]); // and whatever a tab shows
-  const asked = new URL(window.location).searchParams.get("tab");
+  const linked = Object.fromEntries(new URL(window.location).searchParams); // what the page was opened with
+  const asked = ["predict", "explore"].includes(linked.tab) ? linked.tab : null;
+
+  // The page opens on the tab that its address names: shown later, another would be built first, and be seen.
+  function openOn(tabs, name) {
+    const found = window.gradio_config?.components.find(({ props }) => props.elem_id === tabs);
+    if (found) found.props.selected = name;
+  }
+  if (asked) openOn("tabs", asked);
+  if (asked === "predict" && linked.view === "many") openOn("predict-mode", "many");
+
+  function linkedPick() {
+    if (asked !== "predict") return null;
+    if (linked.picture) return { picture: linked.picture, of: linked.of || linked.run };
+    return linked.example ? { example: linked.example } : null;
+  }
 
   const state = {
     tab: asked ?? FIRST_TAB, // the open one
     arrived: false, // whether all was opened that the address asks for
     run: "", // that all tabs are about
+    explored: "", // the run that Explore followed last
     shown: {}, // by tab: what else it shows
     entries: {}, // of the form: its fields, when the page came up, and when it was left, with what was proposed then
     proposed: {}, // by field of the form: the value that was proposed for it last; any other is the visitor's own
     prediction: null, // the picture and the runs that an answer is wanted for
-    example: null, // the example that was chosen
+    pick: linkedPick(), // the example or test picture that was chosen; null: a picture of the visitor's own, or none
   };
 
   // What is looked at is in the page's address, which can be shared and survives a reload: the open tab, and what that
@@ -39,6 +55,7 @@ window.resnetSpace = (() => {
 
   function arrive() {
     state.arrived = true;
+    state.explored ||= state.run;
     address();
   }
 
@@ -96,19 +113,37 @@ window.resnetSpace = (() => {
   };
 
   const picture = {
-    // A picture's component says several times that it has changed.
-    want(picture, ...runs) {
-      return (state.prediction = JSON.stringify([picture?.path ?? null, ...runs]));
+    // What an answer is wanted for. A picture's component says several times that it has changed.
+    want(shown, run, other) {
+      const { pick } = state;
+      const isEarly = linked.with && !other; // the run to compare with is still to come
+      if (isEarly || (!pick && !shown && state.prediction === null)) return state.prediction ?? "";
+      return (state.prediction = JSON.stringify({ ...(pick ?? { path: shown?.path ?? null }), run, other }));
     },
+    own(...now) {
+      state.pick = null;
+      return picture.want(...now);
+    },
+    first(shown, ...runs) {
+      // Before anything was chosen: a test picture of the run that is looked at, or an example.
+      if (!shown) state.pick ??= runs[0] ? { picture: "first", of: runs[0] } : { example: "cat" };
+      return picture.want(shown, ...runs);
+    },
+    // The tab is looked at. Until the page knows its visitor's run, that is left to what follows then.
+    looked: (...now) => (state.arrived ? picture.first(...now) : state.prediction ?? ""),
+    late(...now) {
+      linked.with = "";
+      return picture.arrived(...now);
+    },
+    arrived: (...now) => (state.tab === "predict" ? picture.first(...now) : state.prediction ?? ""),
     // What was asked for a picture and its runs, and comes when others are wanted, is not shown.
     isWanted: (of) => of === state.prediction,
-    chooseExample(name) {
-      state.example = name;
+    // The file comes from the server; what was chosen meanwhile is what is wanted.
+    take(file, of, now) {
+      const { example, picture, of: run } = state.pick ?? {};
+      return of && of === (example ?? `${picture}@${run}`) ? file : now;
     },
-    // An example comes from the server; what was chosen meanwhile is what is wanted.
-    takeExample: (example, name, now) => (name === state.example ? example : now),
-    takeFirstExample: (example, name, now) => now ?? example,
   };
 
-  return { state, open, arrive, subject, show, form, picture };
+  return { state, linked, open, arrive, subject, show, form, picture };
 })();

@@ -52,7 +52,7 @@ window.resnetSpace.teach = (() => {
     busy = false;
     changes.length = 0;
     leaving.clear();
-    problem = "That did not work; the reason is told in the corner of the page.";
+    problem = "That did not work: the message in the corner of the page says why.";
     state.done = true;
     draw();
     if (again) changes.push({ do: "show" });
@@ -210,7 +210,7 @@ window.resnetSpace.teach = (() => {
     const message = state.message ? `<p class="caution">${escaped(state.message)}</p>` : "";
     const caution = state.caution ? `<p class="caution">${escaped(state.caution)}</p>` : "";
     const wrong = Object.keys(state.wrong ?? {}).length;
-    const hint = wrong ? ` ${wrong === 1 ? "The one" : "Those"} with an orange frame ${wrong === 1 ? "is" : "are"} not.` : "";
+    const hint = wrong ? ` ${wrong === 1 ? "The one" : "Those"} with an orange frame ${wrong === 1 ? "is" : "are"} wrong.` : "";
     const now = busy ? state.phase || "Sending" : state.missing || (state.said ? state.said + hint : "");
     return `${message}<p class="now${busy ? " busy" : ""}">${escaped(now)}</p>${busy ? "" : caution}`;
   }

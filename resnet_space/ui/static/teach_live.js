@@ -18,7 +18,7 @@ Object.assign(window.resnetSpace.teach, (() => {
   const users = new Set(); // <video> elements that show it
 
   const WHY = {
-    NotAllowedError: "The browser does not let this page use the camera: allow it beside the page's address, or add pictures.",
+    NotAllowedError: "The browser blocks the camera: allow it next to the page's address, or add pictures.",
     NotFoundError: "There is no camera: add pictures instead.",
     NotReadableError: "The camera is in use by another program: close it there, and try again.",
   };
@@ -26,7 +26,7 @@ Object.assign(window.resnetSpace.teach, (() => {
   async function open(video) {
     users.add(video);
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new Error("Browsers give the camera to pages of this machine or over https only: add pictures instead.");
+      throw new Error("Browsers allow the camera only over https or on this machine: add pictures instead.");
     }
     try {
       stream ??= await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, width: { ideal: 640 } } });
@@ -281,7 +281,7 @@ Object.assign(window.resnetSpace.teach, (() => {
     const answer = state.taught || tried.answer ? tried.answer : null;
     if (!answer) {
       const shown = users.has(tried.video) || tried.picture;
-      place.innerHTML = state.taught || !shown ? "" : `<p class="hint">${escaped(state.missing || "Not taught yet")}</p>`;
+      place.innerHTML = state.taught || !shown ? "" : `<p class="hint">${escaped(state.missing || "Not trained yet")}</p>`;
       return;
     }
     const { classes, probabilities, unlike, nearest } = answer;
@@ -294,7 +294,7 @@ Object.assign(window.resnetSpace.teach, (() => {
         .join("")}</div><p class="nearest"><img alt="" hidden><span></span></p>`;
     }
     place.classList.toggle("doubtful", unlike);
-    const verdict = unlike ? "Unlike all that was shown" : classes[best];
+    const verdict = unlike ? "Unlike all pictures" : classes[best];
     const heading = place.querySelector(".verdict");
     if (heading.textContent !== verdict) heading.textContent = verdict;
     [...place.querySelectorAll("[data-name]")].forEach((row, i) => {
@@ -306,7 +306,7 @@ Object.assign(window.resnetSpace.teach, (() => {
     const picture = place.querySelector(".nearest img");
     picture.hidden = !source;
     if (source && picture.src !== source) picture.src = source;
-    place.querySelector(".nearest span").textContent = source ? "The picture most like it of those that were shown" : "";
+    place.querySelector(".nearest span").textContent = source ? "The most similar picture" : "";
   }
 
   return { live, unseen, toggleRecorder };

@@ -9,16 +9,8 @@ from resnet_space.plots.residuals.depth import quartiles, spread_chart
 from resnet_space.ui.explore.measuring import Findings
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.gradient import GRADIENTS
-from resnet_space.ui.explore.views.view import (
-    QUARTILES,
-    RESIDUAL,
-    Table,
-    View,
-    blocks_of,
-    fewer_points,
-    medians,
-    rounded,
-)
+from resnet_space.ui.explore.views.view import Table, View, blocks_of, fewer_points, medians, rounded
+from resnet_space.ui.explore.wording import QUARTILES, RESIDUAL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,13 +22,14 @@ class Direction(View):
     key = "direction"
     title = "Direction"
     about = (
-        "Does F(x) point along x (cosine 1), across (0) or against it (-1)? And, where the labels are known, does "
-        "adding it go downhill: against the gradient of the loss?"
+        "The cosine between F(x) and x: 1 where F(x) amplifies x, 0 where it is orthogonal to x, -1 where it cancels "
+        "x. With labels, also the cosine between F(x) and the gradient of the loss: below 0, F(x) reduces the loss."
     )
     charts = 2
+    reserved = 380
     definitions = (
-        f"{RESIDUAL}, x what comes through the shortcut; L is the cross-entropy of each image. The cosines are over "
-        "channels and positions, image by image (Jastrzębski et al. 2018). Boxes are quartiles with the median."
+        f"{RESIDUAL} L: cross-entropy. Cosines over channels and positions, per image (Jastrzębski et al. 2018); "
+        "boxes: quartiles and median."
     )
     on_demand = (GRADIENTS,)
     lines = Python(
@@ -47,8 +40,8 @@ class Direction(View):
         return [
             None if cosines is None else _chart(findings, of, what, cosines)
             for of, what, cosines in (
-                ("cos(F(x), x)", "along x, across, or against it", findings.measured.cosine),
-                ("cos(F(x), ∂L/∂x)", "below 0 is downhill", _alignment(findings)),
+                ("cos(F(x), x)", "1 along x, 0 orthogonal, -1 against", findings.measured.cosine),
+                ("cos(F(x), ∂L/∂x)", "below 0 reduces the loss", _alignment(findings)),
             )
         ]
 
@@ -86,32 +79,32 @@ def _chart(findings: Findings, of: str, what: str, cosines: "Tensor") -> Chart:
 
 
 def direction_words(blocks: Sequence[str], cosines: Sequence[float]) -> str:
-    """Medians of cos(F(x), x): does a block add along x, against it, or across?"""
+    """Medians of cos(F(x), x): which blocks amplify x, cancel it, or add something orthogonal."""
     finite = {b: c for b, c in zip(blocks, cosines, strict=True) if math.isfinite(c)}
     if not finite:
-        return "There is no shortcut to compare F(x) with."
+        return "This network has no shortcuts to compare F(x) with."
     low, high = min(finite, key=finite.__getitem__), max(finite, key=finite.__getitem__)
     across = sum(abs(c) < SMALL_COSINE for c in finite.values())
     words = ""
     if finite[low] < -SMALL_COSINE:
-        words += f"**{low}** points most against x (cosine {finite[low]:+.2f}): it takes away part of what comes in. "
+        words += f"In **{low}**, F(x) opposes x most (cosine {finite[low]:+.2f}): the block removes part of its input. "
     if finite[high] > SMALL_COSINE:
-        words += f"**{high}** points most along x ({finite[high]:+.2f}): it strengthens what is there already. "
+        words += f"In **{high}**, F(x) is most aligned with x ({finite[high]:+.2f}): the block amplifies its input. "
     return words + (
-        f"In {across} of {len(finite)} blocks F(x) is nearly at a right angle to x (within {SMALL_COSINE:g} of 0): "
-        "what they add is new."
+        f"In {across} of {len(finite)} blocks, F(x) is nearly orthogonal to x (cosine within {SMALL_COSINE:g} of 0): "
+        "they add new features."
     )
 
 
 def alignment_words(blocks: Sequence[str], cosines: Sequence[float]) -> str:
-    """Medians of cos(F(x), dL/dx): do the blocks go downhill?"""
+    """Medians of cos(F(x), dL/dx): which blocks reduce the loss."""
     finite = {b: c for b, c in zip(blocks, cosines, strict=True) if math.isfinite(c)}
     if not finite:
-        return "F(x) and the gradient have no common shape in any block."
+        return "In no block do F(x) and the gradient have the same shape."
     down = sum(c < 0 for c in finite.values())
     steepest = min(finite, key=finite.__getitem__)
     words = (
-        f"In {down or 'none'} of {len(finite)} blocks F(x) points against the gradient of the loss (median cosine "
-        "below 0): to first order, adding it there makes the loss smaller."
+        f"In {down or 'none'} of {len(finite)} blocks, F(x) points against the gradient of the loss (median cosine "
+        "below 0): to first order, adding it reduces the loss."
     )
-    return words + (f" **{steepest}** does so most ({finite[steepest]:+.3f})." if down else "")
+    return words + (f" The effect is strongest in **{steepest}** ({finite[steepest]:+.3f})." if down else "")

@@ -9,6 +9,7 @@ from resnet_space.plots.residuals.profiles import early_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded
+from resnet_space.ui.explore.wording import percent
 
 if TYPE_CHECKING:
     from resnet_space.residuals import Readings
@@ -16,23 +17,22 @@ if TYPE_CHECKING:
 
 READINGS: "OnDemand[Readings]" = OnDemand(
     "readings",
-    "Read early",
-    "early readings",
+    "Apply the head early",
+    "early answers",
     lambda residuals, model, batches: residuals.early_readings(model, batches),
 )
 
 
 class Early(View):
     key = "early"
-    title = "Early"
+    title = "Early answers"
     about = (
-        "The blocks of the last stage share one shape, so the head can be applied after each of them, before the "
-        "network is done. If a stage refines one estimate step by step, the early readings are rough versions of the "
-        "answer."
+        "The blocks of the last stage share one shape, so the classifier head can be applied after each of them. If "
+        "the stage refines one estimate step by step, the early answers approximate the final one."
     )
     definitions = (
-        "The head (pooling and linear layer) applied to the output of each block of the last stage (Jastrzębski et al. "
-        "2018; Greff et al. 2017)."
+        "The head (pooling and linear layer) applied after each block of the last stage (Greff et al. 2017; "
+        "Jastrzębski et al. 2018)."
     )
     on_demand = (READINGS,)
     lines = Python("early_readings, last", "last(early_readings(model, batches))", "found.blocks, found.accuracy")
@@ -40,7 +40,7 @@ class Early(View):
     def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
         if (read := READINGS.of(findings)) is None:
             return [None]
-        names = ("right", "as it will be in the end", "mean probability of its final answer")
+        names = ("correct", "same as the final answer", "mean probability of the final answer")
         return [early_chart(read.blocks, dict(zip(names, _numbers(read), strict=True)))]
 
     def words(self, findings: Findings, variant: str = "") -> str:
@@ -50,9 +50,12 @@ class Early(View):
     def table(self, findings: Findings, variant: str = "") -> Table:
         read = READINGS.of(findings)
         rows = zip(read.blocks, *_numbers(read), strict=True) if read else ()
-        return ["read after", "accuracy", "agrees with the end", "mean probability of the final answer"], [
-            [block, *map(rounded, numbers)] for block, *numbers in rows
-        ]
+        return [
+            "head applied after",
+            "accuracy",
+            "agreement with the final answer",
+            "mean probability of the final answer",
+        ], [[block, *map(rounded, numbers)] for block, *numbers in rows]
 
 
 def _numbers(read: "Readings") -> list[list[float]]:
@@ -61,14 +64,14 @@ def _numbers(read: "Readings") -> list[list[float]]:
 
 
 def early_words(blocks: Sequence[str], accuracy: Sequence[float], agreement: Sequence[float]) -> str:
-    """Where the answer is formed."""
+    """Which block contributes most to the answer."""
     if len(blocks) < 2:
-        return f"The last stage has one block only: the head reads {accuracy[-1]:.1%} right after it."
+        return f"The last stage has only one block: after it, {percent(accuracy[-1])} of the images are correct."
     steps = [b - a for a, b in pairwise(accuracy)]
     largest = max(range(len(steps)), key=steps.__getitem__)
-    most = f"**{blocks[largest + 1]}** adds most: {100 * steps[largest]:+.1f} points."
+    most = f"**{blocks[largest + 1]}** contributes most: {100 * steps[largest]:+.1f} points."
     return (
-        f"Read after **{blocks[0]}**, the head is right for {accuracy[0]:.1%}, and says already what it will say in "
-        f"the end for {agreement[0]:.1%}; after the last block, **{blocks[-1]}**, it is right for {accuracy[-1]:.1%}. "
-        f"{most if steps[largest] > 0 else 'No block adds to that.'}"
+        f"After **{blocks[0]}**, the head classifies {percent(accuracy[0])} of the images correctly and gives the "
+        f"final answer for {percent(agreement[0])}; after the last block, **{blocks[-1]}**, {percent(accuracy[-1])} "
+        f"are correct. {most if steps[largest] > 0 else 'No later block adds to that.'}"
     )

@@ -8,7 +8,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import gradient_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import NORM, Table, View, medians, rounded, stages_of
+from resnet_space.ui.explore.views.view import Table, View, medians, rounded, stages_of
+from resnet_space.ui.explore.wording import NORM
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,24 +19,24 @@ if TYPE_CHECKING:
 
 GRADIENTS: "OnDemand[Gradients]" = OnDemand(
     "gradients",
-    "Measure the gradients",
+    "Measure gradients",
     "gradients",
     lambda residuals, model, batches: residuals.gradients(model, batches),
+    passes=lambda _blocks: 9,  # three ways, forward and back
 )
-PATHS = ("through the network", "through the branches only", "in the plain network of the same weights")
+PATHS = ("the whole network", "residual branches only", "same weights without shortcuts")
 
 
 class Gradient(View):
     key = "gradient"
-    title = "Gradient"
+    title = "Gradient flow"
     about = (
-        "How much of the loss's gradient reaches the input of each block on the way back: as the network is, through "
-        "the branches only (the shortcuts pass nothing back), and in the plain network of the same weights, without "
-        "shortcuts forward or back."
+        "The norm of the loss gradient at the input of each block: in the whole network, through the residual branches "
+        "only (shortcuts pass no gradient), and in the same weights without shortcuts."
     )
     definitions = (
-        f"L is the cross-entropy of each image. {NORM} Lines are medians over the images, bands quartiles. The plain "
-        "network has the same weights, which were not trained for it."
+        f"L: cross-entropy. {NORM} Lines: medians over the images; bands: quartiles. The weights were not trained to "
+        "work without shortcuts."
     )
     on_demand = (GRADIENTS,)
     lines = Python(
@@ -60,7 +61,7 @@ class Gradient(View):
             return ["block"], []
         norms = _by_path(g)
         rows = zip(g.blocks, *map(medians, norms.values()), strict=True)
-        return ["block", *(f"median norm of dL/dx {path}" for path in norms)], [
+        return ["block", *(f"median norm of dL/dx: {path}" for path in norms)], [
             [block, *map(rounded, row)] for block, *row in rows
         ]
 
@@ -73,18 +74,18 @@ def _by_path(g: "Gradients") -> "dict[str, Tensor]":
 def gradient_words(
     blocks: Sequence[str], norm: Sequence[float], branches: Sequence[float], plain: Sequence[float]
 ) -> str:
-    """What of the gradient reaches the first block, by medians: with the shortcuts, and without."""
+    """How much of the gradient reaches the first block, by medians: with shortcuts, and without."""
 
     def share(values: Sequence[float]) -> float:
         return values[0] / values[-1] if values[-1] else math.nan
 
     words = (
-        f"From the last block (**{blocks[-1]}**) to the first (**{blocks[0]}**) the gradient becomes "
-        f"{times(share(norm))} as long through the whole network."
+        f"At the first block (**{blocks[0]}**), the gradient is {times(share(norm))} as large as at the last "
+        f"(**{blocks[-1]}**)."
     )
-    for values, how in ((branches, "Through the branches only, past no shortcut,"), (plain, "In the plain network")):
+    for values, how in ((branches, "Through the residual branches only"), (plain, "Without shortcuts")):
         if math.isfinite(share(values)):
-            words += f" {how} it becomes {times(share(values))} as long."
+            words += f" {how}, it is {times(share(values))} as large."
     return words
 
 

@@ -1,4 +1,4 @@
-"""The accuracy without some blocks, or with two of them exchanged."""
+"""The accuracy with blocks removed, or with two of them swapped."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from resnet_space.plots.residuals.profiles import lesion_chart, several_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of
+from resnet_space.ui.explore.wording import percent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,36 +35,47 @@ def _several(residuals: Any, model: "nn.Module") -> Any:
 def _pairs(residuals: Any, model: "nn.Module") -> Any:
     pairs = residuals.swaps(model)
     if not pairs:
-        raise UserError("No two blocks of this network have the same shape, so none can be exchanged.")
+        raise UserError("This network has no two blocks of the same shape that could be swapped.")
     return pairs[:: math.ceil(len(pairs) / MOST_PAIRS)]
 
 
-def _on_demand(id_: str, label: str, lesions: "Callable[[Any, nn.Module], Any]") -> "OnDemand[Lesioned]":
+def _on_demand(
+    id_: str, label: str, what: str, lesions: "Callable[[Any, nn.Module], Any]", passes: Callable[[int], float]
+) -> "OnDemand[Lesioned]":
     return OnDemand(
         id_,
         label,
-        "lesions",
+        what,
         lambda residuals, model, batches: residuals.lesioned(model, batches, lesions(residuals, model)),
+        passes,
     )
 
 
-EACH = _on_demand("lesions", "Drop each block", lambda residuals, model: residuals.single_drops(model))
-SEVERAL = _on_demand("several", "Drop several at random", _several)
-PAIRS = _on_demand("swapped", "Exchange two", _pairs)
+# From the removed block on the network is computed again: on average half of it.
+EACH = _on_demand(
+    "lesions",
+    "Remove each block",
+    "one block removed",
+    lambda residuals, model: residuals.single_drops(model),
+    lambda blocks: blocks / 2,
+)
+SEVERAL = _on_demand(
+    "several", "Remove several at random", "several removed", _several, lambda _blocks: (COUNTS - 1) * DRAWS
+)
+PAIRS = _on_demand("swapped", "Swap two blocks", "two swapped", _pairs, lambda blocks: min(blocks, MOST_PAIRS) / 2)
 
 
 class Lesion(View):
     key = "lesion"
-    title = "Lesion"
+    title = "Remove a block"
     about = (
-        "What if a block is cut out? F(x) is set to zero, so that only the shortcut is left, and the network is tested "
-        "again: it was never trained for that. Veit et al. (2016) found that residual networks take it lightly, and "
-        "plain ones not at all."
+        "The accuracy on these images with F(x) set to zero in one block, so that only its shortcut is left. Nothing "
+        "is retrained. Veit et al. (2016) found that residual networks tolerate it and plain networks do not."
     )
     charts = 3
     definitions = (
-        "Accuracy with F(x) := 0 in the named blocks, or with two blocks of a stage exchanged, without training (Veit "
-        f"et al. 2016); at random: {len(drop_counts(9))} counts or fewer, {DRAWS} draws each."
+        "Accuracy with F(x) := 0 in the named blocks, or with two blocks of a stage swapped, without retraining (Veit "
+        f"et al. 2016); random removal: {DRAWS} draws per count."
     )
     on_demand = (EACH, SEVERAL, PAIRS)
     lines = Python(
@@ -79,8 +91,8 @@ class Lesion(View):
             names = _names(each, " + ")
             charts[0] = lesion_chart(names, stages_of(findings, names), each.accuracy.tolist(), each.base_accuracy)
         if several is not None:
-            x = f"blocks dropped at once, of {len(findings.measured.norms.blocks)}"
-            title = "Accuracy with several blocks dropped at random"
+            x = f"blocks removed, of {len(findings.measured.norms.blocks)}"
+            title = "Accuracy with several blocks removed at random"
             charts[1] = several_chart(title, *by_count(several), several.base_accuracy, x)
         if pairs is not None:
             names = _names(pairs, " ↔ ")
@@ -89,7 +101,7 @@ class Lesion(View):
                 [0] * len(names),
                 pairs.accuracy.tolist(),
                 pairs.base_accuracy,
-                title="Accuracy with two blocks of a stage exchanged",
+                title="Accuracy with two blocks of a stage swapped",
                 x="pair",
                 hover="%{text}",
             )
@@ -119,7 +131,7 @@ class Lesion(View):
                 result.lesions, result.accuracy.tolist(), result.loss.tolist(), strict=True
             )
         ]
-        return ["lesion", "blocks", "images", "accuracy", "loss (nats)"], rows
+        return ["change", "blocks", "images", "accuracy", "loss (nats)"], rows
 
 
 def _names(result: "Lesioned", between: str) -> list[str]:
@@ -140,37 +152,43 @@ def _worst_and_best(accuracy: Sequence[float]) -> tuple[int, int]:
 
 
 def lesion_words(blocks: Sequence[str], accuracy: Sequence[float], intact: float, images: int) -> str:
-    """What the network can do without."""
+    """Which block the accuracy depends on most and least."""
     worst, best = _worst_and_best(accuracy)
-    one = f" One image is {1 / images:.1%} here." if images < 1_000 else ""
+    one = f" One image is {percent(1 / images)}." if images < 1_000 else ""
     if accuracy[best] - accuracy[worst] < 1 / images:
-        return f"Whole, it is right for {intact:.1%}, and without any one block for {accuracy[worst]:.1%}.{one}"
+        return (
+            f"The intact network classifies {percent(intact)} of the images correctly, and {percent(accuracy[worst])} "
+            f"without any one block.{one}"
+        )
     spare = sum(a > intact - 0.01 for a in accuracy)
     words = (
-        f"Whole, it is right for {intact:.1%}. Without **{blocks[worst]}** only for {accuracy[worst]:.1%}: of all "
-        f"blocks it is needed most. Without **{blocks[best]}** it is still right for {accuracy[best]:.1%}."
+        f"**{blocks[worst]}** matters most: without it, the accuracy falls from {percent(intact)} to "
+        f"{percent(accuracy[worst])}. **{blocks[best]}** matters least: {percent(accuracy[best])} without it."
     )
     if spare > 1:
-        words += f" {spare} of {len(blocks)} blocks can go at a cost of less than a point each."
+        words += f" Removing any one of {spare} of the {len(blocks)} blocks costs less than a point."
     return words + one
 
 
 def several_words(counts: Sequence[int], medians: Sequence[float], intact: float, blocks: int) -> str:
-    """How gracefully it fails (Veit et al. 2016, figure 5)."""
+    """How fast the accuracy falls (Veit et al. 2016, figure 5)."""
     half = next((c for c, m in zip(counts, medians, strict=True) if m < intact / 2), None)
-    first = f"With {counts[0]} of {blocks} blocks dropped at random the median accuracy is {medians[0]:.1%}"
+    first = f"With {counts[0]} of {blocks} blocks removed at random, the median accuracy is {percent(medians[0])}"
     if half is None:
-        return f"{first}; even with {counts[-1]} it stays above half of the whole network's {intact:.1%}."
+        return f"{first}; even with {counts[-1]} removed, it stays above half of the intact {percent(intact)}."
     if half == counts[0]:
-        return f"{first}, less than half of the whole network's {intact:.1%}."
-    return f"{first}; it falls below half of the whole network's {intact:.1%} with {half}."
+        return f"{first}, less than half of the intact {percent(intact)}."
+    return f"{first}; with {half} removed, it falls below half of the intact {percent(intact)}."
 
 
 def swapped_words(pairs: Sequence[str], accuracy: Sequence[float], intact: float) -> str:
     worst, best = _worst_and_best(accuracy)
     if accuracy[best] == accuracy[worst]:
-        return f"Exchanging any of {len(pairs)} pairs leaves {accuracy[worst]:.1%} right, of {intact:.1%}."
+        return (
+            f"Swapping any of {len(pairs)} pairs changes the accuracy from {percent(intact)} to "
+            f"{percent(accuracy[worst])}."
+        )
     return (
-        f"Of {len(pairs)} pairs, exchanging **{pairs[best]}** hurts least ({intact:.1%} becomes {accuracy[best]:.1%}) "
-        f"and **{pairs[worst]}** most ({accuracy[worst]:.1%})."
+        f"Of {len(pairs)} pairs, swapping **{pairs[best]}** costs least (from {percent(intact)} to "
+        f"{percent(accuracy[best])}) and **{pairs[worst]}** most (to {percent(accuracy[worst])})."
     )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_space.common.text import markdown_text
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, quartiles, stage_names
 from resnet_space.plots.residuals.norms import BlockNorms, norms_chart, ratio_chart
@@ -19,16 +18,8 @@ from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.pictures import BlockView, PicturesTab
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import (
-    NORM,
-    RESIDUAL,
-    Table,
-    Variants,
-    View,
-    blocks_of,
-    fewer_points,
-    rounded,
-)
+from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded
+from resnet_space.ui.explore.wording import NORM, RESIDUAL, percent
 from resnet_space.ui.exports import stem, wire_download
 
 if TYPE_CHECKING:
@@ -46,20 +37,19 @@ MOST_LISTED = 6
 class Norms(View):
     key = "norms"
     file = "residual-norms"
-    title = "Norms"
+    title = "Size of F(x)"
     about = (
-        "A residual block gives **x + F(x)**: **x** comes through the shortcut unchanged, **F(x)** is what the block's "
-        "convolutions make of it. Each point is one image in one block. **On the dashed diagonal** the block adds as "
-        "much as it was given; **far below it** it hardly touches its input. Diamonds are blocks whose shortcut must "
-        "change the shape of x: there ‖x‖ is of the shortcut's output. Click a point to see its image and what the "
-        "block does to it."
+        "Each point is one image in one block. **On the dashed diagonal**, "
+        "F(x) is as large as x; **far below it**, the block hardly changes its input. Diamonds: the shortcut changes "
+        "the shape, and ‖x‖ is the norm of its output. Click a point to see its image and feature maps."
     )
     charts = 2
-    definitions = f"{RESIDUAL}, x what comes through the shortcut. {NORM} Boxes are quartiles with the median."
+    reserved = 520
+    definitions = f"{RESIDUAL} {NORM} Boxes: quartiles and median."
     variants = Variants(
-        "F(x) is",
-        "the blocks of this network have a CBAM at the end of their branch",
-        (("what the addition receives", "gated"), ("before the gate", UNGATED)),
+        "Measure F(x)",
+        "the residual branches of this network end in a CBAM",
+        (("after the CBAM gate", "gated"), ("before the gate", UNGATED)),
         lambda findings: findings.measured.has_gates,
     )
 
@@ -68,12 +58,10 @@ class Norms(View):
         return [norms_chart(blocks, findings.names), ratio_chart(blocks, findings.names)]
 
     def words(self, findings: Findings, variant: str = "") -> str:
-        what = markdown_text(findings.words)
         if findings.measured.plain:
-            words = plain_words(what, len(findings.measured.norms.blocks))
+            words = plain_words(len(findings.measured.norms.blocks))
         else:
-            what += ", the branch before its gate" if variant else ""
-            words = norms_words(what, blocks_of(findings), ratio_medians(findings, variant))
+            words = norms_words(blocks_of(findings), ratio_medians(findings, variant))
         return words + fewer_points(findings)
 
     def table(self, findings: Findings, variant: str = "") -> Table:
@@ -81,7 +69,7 @@ class Norms(View):
         return COLUMNS, [
             [
                 block.name,
-                "none" if plain else "identity" if block.identity else "changes the shape",
+                "none" if plain else "identity" if block.identity else "new shape",
                 *(rounded(quartiles(values)[1]) for values in (block.shortcut, block.residual)),
                 *(rounded(value) for value in quartiles(block.ratios)),
             ]
@@ -89,7 +77,7 @@ class Norms(View):
         ]
 
     def caption(self, variant: str = "") -> str:
-        return f"{self.definitions} (before the gate of its CBAM)" if variant else self.definitions
+        return f"{self.definitions} F(x) before the CBAM gate." if variant else self.definitions
 
     def python(self, variant: str = "") -> Python:
         ratio = "(found.before_gate / found.norms.shortcut)" if variant else "found.norms.ratio"
@@ -154,39 +142,36 @@ def all_values(findings: Findings) -> Table:
     ]
 
 
-def norms_words(what: str, blocks: Sequence[Block], ratios: Sequence[float]) -> str:
-    """Which blocks change their input most and least, and how the ratio goes within a stage.
+def norms_words(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
+    """Which blocks change their input most and least, and how the ratio changes within a stage.
 
     Args:
-        what: was measured.
         blocks: in forward order.
         ratios: theirs, medians over the images of ||F(x)|| / ||shortcut(x)||.
     """
     finite = [(block, r) for block, r in zip(blocks, ratios, strict=True) if math.isfinite(r)]
     identities = {block.name: r for block, r in finite if block.identity}
     new_shape = {block.name: r for block, r in finite if not block.identity}
-    words = f"**{what}.**"
+    words = ""
     if identities:
         most, least = (pick(identities, key=identities.__getitem__) for pick in (max, min))
         nearly = sum(r < NEARLY_IDENTITY for r in identities.values())
         words += (
-            f" Of the {len(identities)} blocks that keep x's shape, **{most}** changes its input most, by "
-            f"{identities[most]:.0%} of its length, and **{least}** least, by {identities[least]:.0%}"
-            f"{': nearly an identity' if nearly else ''}."
+            f"Of the {len(identities)} blocks with an identity shortcut, **{most}** changes its input most (‖F(x)‖ is "
+            f"{percent(identities[most], 0)} of ‖x‖) and **{least}** least ({percent(identities[least], 0)}"
+            f"{', nearly an identity' if nearly else ''})."
         )
         if nearly > 1:
-            words += f" {nearly} blocks are nearly identities: they change x by less than {NEARLY_IDENTITY:.0%}."
+            words += f" In {nearly} blocks, ‖F(x)‖ is below {percent(NEARLY_IDENTITY, 0)} of ‖x‖: nearly identities."
     paragraphs = [words, stage_trends(blocks, ratios)]
     if new_shape:
-        listed = ", ".join(f"{block} by {r:.0%}" for block, r in [*new_shape.items()][:MOST_LISTED])
-        paragraphs.append(
-            f"Where the shape changes, F(x) has new channels to fill; the shortcut's output changes: {listed}."
-        )
+        listed = ", ".join(f"{block} {percent(r, 0)}" for block, r in [*new_shape.items()][:MOST_LISTED])
+        paragraphs.append(f"Where the shape changes, F(x) also fills new channels: {listed}.")
     return "\n\n".join(filter(None, paragraphs))
 
 
 def stage_trends(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
-    """In how many stages the last block that keeps the shape changes x less than the first, as published."""
+    """In how many stages the ratio falls from the first block with an identity shortcut to the last, as published."""
     names = stage_names(blocks)
     stages: dict[str, list[float]] = {}
     for block, r in zip(blocks, ratios, strict=True):
@@ -199,14 +184,14 @@ def stage_trends(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
     listed = "; ".join(f"{stage} from {rs[0]:.2f} to {rs[-1]:.2f}" for stage, rs in [*long.items()][:MOST_LISTED])
     goes = "falls in every stage" if falling == len(long) else f"falls in {falling} of {len(long)} stages"
     return (
-        f"From the first to the last of these blocks the ratio {goes if falling else 'rises in every stage'}: "
-        f"{listed}. Jastrzębski et al. (2018) found a fall within each stage, in pre-activation networks."
+        f"From the first to the last of these blocks, the ratio {goes if falling else 'rises in every stage'}: "
+        f"{listed}. Jastrzębski et al. (2018) report a fall within each stage of pre-activation networks."
     )
 
 
-def plain_words(what: str, count: int) -> str:
+def plain_words(count: int) -> str:
     """For a network without shortcuts."""
     return (
-        f"**{what}.** This network is plain: its {count} blocks have no shortcut, so nothing is added to F(x), and "
-        "there is no ratio. The points show how long F(x) is beside the block's input."
+        f"This network is plain: its {count} blocks have no shortcuts, so there is no sum and no ratio. The points "
+        "show ‖F(x)‖ against the norm of the block's input."
     )

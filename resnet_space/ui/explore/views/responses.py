@@ -1,4 +1,4 @@
-"""How strongly each 3x3 convolution answers."""
+"""The spread of the output of each 3x3 convolution."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,16 @@ from resnet_space.ui.explore.views.view import Table, View, rounded
 
 class Responses(View):
     key = "responses"
-    title = "Responses"
+    title = "Layer outputs"
     about = (
-        "How strongly each 3x3 convolution answers: the standard deviation of its output after BatchNorm, before ReLU "
-        "or the addition, over all images, channels and positions."
+        "The standard deviation of the output of each 3x3 convolution, after BatchNorm and before ReLU or the "
+        "addition, over all images, channels and positions."
     )
     charts = 2
+    reserved = 340
     definitions = (
-        "Standard deviation of the output of each 3x3 convolution after its BatchNorm, before ReLU or the addition, "
-        "over all images, channels and positions (He et al. 2015, figure 7)."
+        "Standard deviation of the output of each 3x3 convolution after BatchNorm, before ReLU or the addition (He et "
+        "al. 2015, figure 7)."
     )
     lines = Python("last, measure", "last(measure(model, images))", "found.responses.layers, found.responses.std")
 
@@ -42,13 +43,13 @@ def layers_of(findings: Findings) -> list[tuple[str, float]]:
 
 
 def responses_words(layers: Sequence[str], std: Sequence[float]) -> str:
-    """Where the network answers loudly and where softly."""
+    """Which layers have the largest and the smallest outputs."""
     if not layers:
-        return "Responses are measured in the 3x3 convolutions of ResNets; this network is none."
+        return "Layer outputs are measured at the 3x3 convolutions of ResNets; this network is not a ResNet."
     loud, soft = max(range(len(std)), key=std.__getitem__), min(range(len(std)), key=std.__getitem__)
     mean = sum(std) / len(std)
     return (
-        f"The {len(layers)} layers respond with a standard deviation of {mean:.2f} on average; **{layers[loud]}** most "
-        f"({std[loud]:.2f}), **{layers[soft]}** least ({std[soft]:.2f}). He et al. (2015) found that deeper residual "
-        "networks have smaller responses: compare two depths in **Compare**."
+        f"The standard deviation over the {len(layers)} layers is {mean:.2f} on average, largest in "
+        f"**{layers[loud]}** ({std[loud]:.2f}) and smallest in **{layers[soft]}** ({std[soft]:.2f}). He et al. (2015) "
+        "found smaller responses in deeper residual networks: see **Compare**."
     )

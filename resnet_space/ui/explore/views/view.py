@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 Table = tuple[list[str], list[list[Any]]]
 
-NORM = "The norm ‖·‖ is the l2 norm over channels and positions, image by image."
-RESIDUAL = "F(x) is what the residual branch gives to the addition"
-QUARTILES = ("lower quartile", "median", "upper quartile")
-
 
 @dataclass(frozen=True)
 class Variants:
@@ -44,10 +40,10 @@ class Variants:
 
 
 class View(ABC):
-    """One sub-tab: it says what it needs to have measured, draws, tells, tabulates, and gives its lines of Python.
+    """One sub-tab: what it needs measured, its charts, words, table, and lines of Python.
 
-    Whoever adds one writes a file with a subclass, and puts it into `views.VIEWS`. Where `variant` is asked for it is
-    one of the view's ids, or "" for the first.
+    To add one, write a file with a subclass, and put it into `views.VIEWS`. `variant` is one of the view's ids, or ""
+    for the first.
 
     Attributes:
         key: in addresses and the page's ids.
@@ -55,8 +51,9 @@ class View(ABC):
         title: on its tab.
         about: what is shown, for somebody who sees it for the first time.
         charts: how many.
+        reserved: pixels kept free for the first chart, so that nothing moves when it comes; 0 where it may not come.
         definitions: for a figure in a paper.
-        on_demand: what is measured for it when its button is pressed.
+        on_demand: further measurements that it shows.
         variants: ways to look at it; None where there is one only.
         lines: of Python; None where there are none.
     """
@@ -66,6 +63,7 @@ class View(ABC):
     title: ClassVar[str]
     about: ClassVar[str]
     charts: ClassVar[int] = 1
+    reserved: ClassVar[int] = 0
     definitions: ClassVar[str] = ""
     on_demand: "ClassVar[Sequence[OnDemand[Any]]]" = ()
     variants: ClassVar[Variants | None] = None

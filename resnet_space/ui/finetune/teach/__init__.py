@@ -29,15 +29,15 @@ from resnet_space.ui.scripts import SCRIPTS
 LOOK_COST = 1 / 8  # of a prediction's: 4 a second for a minute on a public page, if nothing else is asked for
 PACE, PUBLIC_PACE = 250, 500  # milliseconds between two pictures of the camera that are looked at, at least
 ABOUT = (
-    "Name what you want to tell apart, and show some ten pictures of each: drop files on a class, or hold its camera's "
-    "button. The model is taught again after every change, within seconds, and you can try it at once."
+    "Name your classes and add about ten pictures of each: drop files on a class, or hold its camera button. After "
+    "every change the model is retrained within seconds, and you can try it at once."
 )
 
 
 @dataclass(frozen=True)
 class Teach:
     """`run` is the name of the taught run, `dataset` that of its pictures; `changed` changes when it was taught again.
-    The buttons lead to Predict, and to the form with these pictures.
+    The buttons lead to Predict, and to the form with these pictures. While the `section` is closed, nobody sees it.
     """
 
     run: gr.State
@@ -45,6 +45,7 @@ class Teach:
     dataset: gr.State
     try_it: gr.Button
     use: gr.Button
+    section: gr.Accordion
 
 
 def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependency) -> Teach:
@@ -161,7 +162,7 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
     def on_look(key: str | None, event: gr.EventData) -> dict[str, Any]:
         asked = Asked.of(event._data)
         if asked.name is None:
-            raise UserError("Show some pictures first.")
+            raise UserError("Add some pictures first.")
         picture = open_image(io.BytesIO(frame_of(event._data)), short_side=ENOUGH)
         with context.slots.taken("predictions"):
             taught, look = teaching.look(asked.name, key, picture)
@@ -186,4 +187,4 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Dependenc
         asked_for.failure(None, None, None, js="() => resnetSpace.teach.failed()", **QUIET)
         looked = live.submit(on_look, visitor, live, concurrency_limit=4, **QUIET | EACH)
         looked.failure(None, None, None, js="() => resnetSpace.teach.unseen()", **QUIET)
-    return Teach(run, changed, dataset, try_it, use)
+    return Teach(run, changed, dataset, try_it, use, section)

@@ -114,7 +114,7 @@ def _new_pictures(files: Sequence[dict[str, Any]], left_out: list[Skipped]) -> l
 
 def _content(path: Path) -> bytes:
     if path.stat().st_size > MOST_FILE_MB * 1_000_000:
-        raise ImageError(f"It has more than {MOST_FILE_MB} MB: make it smaller first.")
+        raise ImageError(f"It has more than {MOST_FILE_MB} MB: reduce its size first.")
     return path.read_bytes()
 
 

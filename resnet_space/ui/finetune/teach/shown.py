@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_space.common.text import percent
 from resnet_space.data.archives.report import Skipped
 from resnet_space.data.images import ImageError
 from resnet_space.data.taught import TaughtPicture, TaughtSet, read_pictures, thumbnail
@@ -15,10 +16,10 @@ from resnet_space.ui.reports import counted
 SHOWN = 24  # pictures of a class that are shown at first, the newest
 NAMED = 3  # files that were left out, by name
 PHASES = {
-    "loading": "Loading PyTorch and EfficientNet-Lite0, the first time only",
-    "features": "Looking at the new pictures",
-    "solving": "Learning",
-    "keeping": "Keeping the model",
+    "loading": "Loading PyTorch and EfficientNet-Lite0 (the first time only)",
+    "features": "Computing features of the new pictures",
+    "solving": "Fitting the model",
+    "keeping": "Saving the model",
 }
 
 
@@ -95,10 +96,10 @@ def lesson_words(step: Step) -> str:
     assert step.lesson is not None
     right, judged = step.lesson.right, len(step.lesson.held_out)
     low, high = wilson_interval(right, judged)
-    took = f" Taught in {step.seconds:.1f} s." if step.seconds else ""
+    took = f" Trained in {step.seconds:.1f} s." if step.seconds else ""
     return (
-        f"{right} of {judged} pictures are recognised when each is left out of the lesson: {right / judged:.0%} "
-        f"(95 % interval {100 * low:.0f} to {high:.0%}).{took}"
+        f"{right} of {judged} pictures correct when each is held out in turn: {percent(right / judged, 0)} "
+        f"(95 % interval {100 * low:.0f} to {percent(high, 0)}).{took}"
     )
 
 
@@ -110,13 +111,14 @@ def caution_words(step: Step) -> str:
     single = [own.name for own in classes if len(step.taught.of(own.id)) < LEAST]
     said = []
     if alike:
-        were = "are" if len(alike) == 1 else "are each"
+        come = "come" if len(alike) == 1 else "each come"
         said.append(
-            f"All pictures of {_and(alike)} {were} of one recording and look alike, so this is likely too good: record "
-            "again, from another side or in another place."
+            f"All pictures of {_and(alike)} {come} from one recording and look alike, so this accuracy is likely "
+            "optimistic: record again from another angle or in another place."
         )
     if single:
-        said.append(f"{_and(single)} has one picture only, which cannot be left out: add more.")
+        have = "has" if len(single) == 1 else "have"
+        said.append(f"{_and(single)} {have} only one picture, which cannot be held out: add more.")
     return " ".join(said)
 
 
