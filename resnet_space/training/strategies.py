@@ -5,7 +5,7 @@ To add a strategy, write a function that returns its phases and decorate it with
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from resnet_space import config
@@ -112,6 +112,26 @@ def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
     """A strategy's default settings, with overrides. Raises UserError for invalid values."""
     own = STRATEGIES[strategy].settings if strategy in STRATEGIES else {}
     return TrainConfig(**{"dataset": dataset, "strategy": strategy} | dict(own) | settings)
+
+
+def strategy_values(strategy: str) -> dict[str, Any]:
+    """The settings that a strategy is meant to be used with, whatever the data."""
+    names = dict.fromkeys(name for known in STRATEGIES.values() for name in known.settings)
+    training = recipe(strategy, "-")
+    return {name: getattr(training, name) for name in names}
+
+
+def from_scratch(training: TrainConfig) -> TrainConfig:
+    """The same training from random weights.
+
+    Everything trains, at the rates made for that where the strategy's own are for trained parts.
+    """
+    scratch = from_random_weights().id
+    own = strategy_values(scratch) if STRATEGIES[training.strategy].start == "needed" else {}
+    own.pop("crop", None)
+    if training.epochs > 1:  # the budget stays; a head that is solved at once has none
+        own.pop("epochs", None)
+    return replace(training, start=None, strategy=scratch, **own)
 
 
 def stage_names(model: ModelConfig) -> tuple[str, ...]:

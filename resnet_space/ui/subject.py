@@ -10,6 +10,7 @@ from gradio.events import Dependency
 from resnet_space.common.errors import UserError
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
+from resnet_space.training.strategies import from_scratch
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
 
@@ -98,6 +99,8 @@ def _same_but_start(run: Run, other: Run) -> bool:
 
 def _budget(run: Run) -> tuple[object, ...]:
     training = run.config.training
+    if training.start is not None:  # a head that is solved at once is compared with a whole training
+        training = from_scratch(training)
     return training.dataset, training.total_epochs, training.batch_size
 
 

@@ -40,6 +40,7 @@ from resnet_space.training.proposal import STRATEGY_SETTINGS
 from resnet_space.training.state import initial_model
 from resnet_space.training.strategies import CBAM_RATES, recipe
 from resnet_space.ui.explore.images import split_counts
+from resnet_space.ui.finetune.comparison import Row, result_html
 from resnet_space.ui.finetune.form import (
     AS_IT_IS,
     NextTry,
@@ -57,6 +58,7 @@ from resnet_space.ui.finetune.form import (
 )
 from resnet_space.ui.finetune.proposals import proposal_for
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.subject import counterpart
 from tests import own_networks
 from tests.conftest import WriteSplit
 
@@ -485,6 +487,7 @@ def test_a_comparison_with_a_spared_backbone_has_the_rates_for_random_weights_to
     assert other.config.model == run.config.model
     assert other.config.training == replace(run.config.training, start=None, strategy="scratch", **own)
     assert (other.config.training.epochs, other.config.training.mixup) == (7, 0.2)
+    assert (counterpart(run, [run, other]), counterpart(other, [other, run])) == (other, run)
 
 
 def test_a_run_that_is_not_there_cannot_be_compared(context: AppContext) -> None:
@@ -498,8 +501,16 @@ def test_a_comparison_with_a_head_that_was_solved_at_once_trains_as_long_as_its_
     context: AppContext,
 ) -> None:
     run = create_run(context, ask("plain", strategy="linear-probe", epochs=1, optimizer="l-bfgs"))
-    other = create_comparison(context, run.name).config.training
-    assert (other.epochs, other.optimizer) == (recipe("scratch", "-").epochs, "sgd")
+    other = create_comparison(context, run.name)
+    assert (other.config.training.epochs, other.config.training.optimizer) == (recipe("scratch", "-").epochs, "sgd")
+    tested = {"event": "test", "split": "test", "images": 1_000, "seconds": 1.0}
+    rows: list[Row] = [
+        (run, Status("finished"), [{**tested, "accuracy": 0.703}]),
+        (other, Status("finished"), [{**tested, "accuracy": 0.472}]),
+    ]
+    worth = r"pretraining is worth <b>\+23.1 points</b> .*same model and data; a head fitted once against 10 epochs"
+    for beside in (rows, rows[::-1]):
+        assert re.search(worth, result_html(beside))
 
 
 def test_a_refused_start_is_one_sentence_on_the_page_and_leaves_nothing(context: AppContext) -> None:

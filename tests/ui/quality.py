@@ -3,11 +3,15 @@
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
-# The sum of https://web.dev/articles/cls, of what moved without anybody having touched the page.
+# https://web.dev/articles/cls: what moved without anybody having touched the page, and where to.
 WATCH_SHIFTS = """
-window.shifted = 0;
+window.shifts = [];
+const part = (node) => (node?.nodeType === 1 ? node : node?.parentElement)?.closest("[id]")?.id;
+const told = ({ node, previousRect: from, currentRect: to }) =>
+  `${node?.nodeName} in #${part(node)}: y ${from.y}, height ${from.height} to y ${to.y}, height ${to.height}`;
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+  for (const entry of list.getEntries())
+    if (!entry.hadRecentInput) window.shifts.push([entry.value, Math.round(entry.startTime), entry.sources.map(told)]);
 }).observe({ type: "layout-shift", buffered: true });
 """
 MOST_SHIFTED = 0.1  # what web.dev calls good
@@ -20,9 +24,10 @@ def watched(browser: Browser, width: int, height: int) -> BrowserContext:
     return context
 
 
-def shifted(page: Page) -> float:
-    """How much has moved since the page was opened."""
-    return float(page.evaluate("window.shifted"))
+def expect_unmoved(page: Page) -> None:
+    """Fails with what has moved since the page was opened, if it is more than web.dev calls good."""
+    shifts = page.evaluate("window.shifts")
+    assert sum(value for value, *_ in shifts) < MOST_SHIFTED, "\n".join(map(str, shifts))
 
 
 def serious_faults(page: Page) -> list[str]:

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
-from tests.ui.quality import MOST_SHIFTED, serious_faults, shifted, watched
+from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
 
@@ -433,7 +433,7 @@ def test_nothing_is_cut_off_moves_or_shuts_anybody_out_on_a_phone_or_in_the_dark
         open_tab(page, tab)
         if tab == "Fine-tune":
             expect(page.locator("#live .js-plotly-plot").first).to_be_visible(timeout=SHOWN_MS)
-            assert width < 1_000 or shifted(page) < MOST_SHIFTED
+            expect_unmoved(page)
         if tab == "Predict":
             page.locator("#gates .maps figure").nth(3).wait_for(state="attached", timeout=SHOWN_MS)
         if tab == "Explore residuals":

@@ -9,7 +9,7 @@ from resnet_space.common.text import percent
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric
 from resnet_space.runs.queue import Status
-from resnet_space.training.strategies import STRATEGIES
+from resnet_space.training.strategies import STRATEGIES, plan
 from resnet_space.ui.finetune.status import duration, is_underway, start_of
 from resnet_space.ui.reports import accuracy_words, correct_words, interval_words
 from resnet_space.ui.subject import counterpart
@@ -60,13 +60,16 @@ def _worth_html(rows: Sequence[Row]) -> str:
         own, others = last_metric(metrics, "test"), last_metric(others_metrics, "test")
         if own and others and counterpart(run, [other]) is not None:
             scratch = other.config.training.start is None
-            pretrained, random = (own, others) if scratch else (others, own)
+            pairs = ((run, own), (other, others))
+            (tuned, pretrained), (raw, random) = pairs if scratch else reversed(pairs)
             points = 100 * (pretrained["accuracy"] - random["accuracy"])
             start = "From scratch" if scratch else f"From {escape(start_of(other))}"
+            epochs = f"{raw.config.training.total_epochs} epochs"
+            solved = all(phase.solved for phase in plan(tuned.config.training, tuned.config.model))
+            same = f"model and data; a head fitted once against {epochs}" if solved else f"model, data, {epochs}"
             return (
                 f'<div class="worth">{start}: <b>{percent(others["accuracy"])}</b>, so pretraining is worth '
-                f'<b>{points:+.1f} points</b> <span class="subdued">(same model, data, '
-                f"{run.config.training.total_epochs} epochs)</span></div>"
+                f'<b>{points:+.1f} points</b> <span class="subdued">(same {same})</span></div>'
             )
     return ""
 

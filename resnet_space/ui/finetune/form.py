@@ -15,8 +15,7 @@ from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
-from resnet_space.training.proposal import STRATEGY_SETTINGS
-from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, plan, recipe
+from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, from_scratch, plan
 from resnet_space.ui.finetune.status import RANDOM, is_underway
 
 if TYPE_CHECKING:
@@ -145,20 +144,12 @@ def create_run(
 
 
 def create_comparison(context: AppContext, name: str, key: str | None = None) -> Run:
-    """A new run like another one, but from random initialisation. Raises UserError.
-
-    Everything trains, at the rates made for that where the other's strategy has rates for trained parts.
-    """
+    """A new run like another one, but from random initialisation. Raises UserError."""
     config = context.library.open(name).config
     _require_own_data(context, config, key)
     _check_limits(context, config)
-    other = from_random_weights().id
-    own = strategy_values(other) if STRATEGIES[config.training.strategy].start == "needed" else {}
-    own.pop("crop", None)
-    if config.training.epochs > 1:  # the budget stays; a head that is solved at once has none
-        own.pop("epochs", None)
     path = context.new_path("scratch")
-    return Run.create(path, replace(config, training=replace(config.training, start=None, strategy=other, **own)))
+    return Run.create(path, replace(config, training=from_scratch(config.training)))
 
 
 def _require_own_data(context: AppContext, config: RunConfig, key: str | None) -> None:
@@ -327,12 +318,6 @@ def suggest(
             points += [] if point is None else [point]
             yield None if point is None else (list(points), None)
     yield points, suggestion(config, points)
-
-
-def strategy_values(strategy: str) -> dict[str, Any]:
-    """The settings that a strategy is meant to be used with, whatever the data."""
-    training = recipe(strategy, "-")
-    return {name: getattr(training, name) for name in STRATEGY_SETTINGS}
 
 
 def training_fields() -> dict[str, Any]:
