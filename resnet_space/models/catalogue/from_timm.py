@@ -112,7 +112,7 @@ for _name, _weights, _depth, _parameters, _multiply_adds, _blocks, _pixels, _cro
         (4, 7, 7, 10, 10, 13, 4),
         600,
         0.949,
-        579_900_000,
+        579.9,
     ),
 ):
     _label = f"EfficientNet-{_name[-2:].upper()}"
