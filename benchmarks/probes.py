@@ -29,7 +29,7 @@ from resnet_space.data.archives import import_archive
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_splits
-from resnet_space.data.summary import PHOTOGRAPH, summarise
+from resnet_space.data.summary import summarise
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run, last_metric
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.loop import train
@@ -68,7 +68,7 @@ def probe(dataset: str, name: str, size: int) -> dict[str, Any]:
 
     rate = (len(train_set) + len(validation) + len(test)) / seconds
     found: dict[str, Any] = {"accuracy": round(accuracy(torch.arange(len(train_set))), 4), "images/s": round(rate, 1)}
-    for count in FEW if size == PHOTOGRAPH and dataset == "photographs" else ():
+    for count in FEW if size == 224 and dataset == "photographs" else ():
         drawn = [accuracy(draw(count, seed)) for seed in range(DRAWS)]
         found[f"{count} of each class"] = (round(statistics.mean(drawn), 4), round(statistics.stdev(drawn), 4))
     return {"backbone": name, "size": size, **found}

@@ -6,15 +6,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.imagenet import imagenet_classes
+from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from resnet_space.models.registry import Entry, checked_options, entries, entry_of
 
 if TYPE_CHECKING:
     from resnet_space.models.contract import Backbone
     from resnet_space.models.shapes import Shape
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
 

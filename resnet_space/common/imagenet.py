@@ -3,6 +3,8 @@
 from functools import cache
 
 IMAGENET = "ILSVRC/imagenet-1k"  # on the Hub
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue, as most weights take them
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @cache

@@ -22,8 +22,9 @@ from resnet_space.data.sources import open_dataset
 
 SAMPLES = 12
 SAMPLE_SIDE = 320  # maximum short side of a sample in pixels: usual models see no more
+LARGE_BATCH = 16  # of photographs
+MOST_ACTIVATIONS = 375_000_000  # in a proposed batch: training keeps 16 bytes of each, so 6 GB
 SMALL_IMAGE = 64  # pixels of the short side up to which images keep their size and have the CIFAR stem
-PHOTOGRAPH = 224  # input size in pixels for larger images, as in He et al. 2015
 TEST_SHARE = 0.2  # of the training images, if a dataset has no other test images
 STORED = 256 / 224  # short side before the crop relative to the crop, as in torchvision's evaluation of ResNets
 MIN_IMAGES_PER_CLASS = 10
@@ -134,12 +135,15 @@ def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str
     """The model with a suitable image size for images of this short side, and the matching settings of TrainConfig.
 
     A network for small images sees small ones at their size, and photographs at its own: at 224 pixels it is slow, and
-    its features are poor. Whatever a network for photographs is to see goes to 224 pixels.
+    its features are poor. A network for photographs sees every image at its own size.
     """
     if model.input_size <= SMALL_IMAGE:
         small = {"crop": "padded", "batch_size": 64}
         return sized(model, SMALL_IMAGE if 40 < side <= SMALL_IMAGE else 32), small
-    return sized(model, PHOTOGRAPH), {"crop": "resized", "batch_size": 16}
+    batch = LARGE_BATCH
+    while batch > 2 and batch * model.entry.activations > MOST_ACTIVATIONS:
+        batch //= 2
+    return sized(model, model.input_size), {"crop": "resized", "batch_size": batch}
 
 
 def sized(model: ModelConfig, size: int) -> ModelConfig:

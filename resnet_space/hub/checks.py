@@ -11,15 +11,9 @@ from typing import Any, Literal
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
-from resnet_space.common.imagenet import IMAGENET, imagenet_classes
+from resnet_space.common.imagenet import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from resnet_space.common.text import quoted, shortened
-from resnet_space.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-)
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.models.registry import entries
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 

@@ -12,10 +12,7 @@ from resnet_space.hub.install import install, model_request, sizes_at
 from resnet_space.models.registry import Pretrained, entries
 from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
 
-# The first versions of all networks first, which see a larger part of the image.
-PRETRAINED = sorted(
-    (known for entry in entries().values() for known in entry.pretrained), key=lambda known: -known.resize
-)
+PRETRAINED = [known for entry in entries().values() for known in entry.pretrained]
 
 
 def pull_pretrained(
@@ -62,7 +59,7 @@ def pull_pretrained(
 
 def _model_config(chosen: Pretrained) -> ModelConfig:
     architecture = next(name for name, entry in entries().items() if chosen in entry.pretrained)
-    return imagenet_config(architecture, resize=chosen.resize)
+    return imagenet_config(architecture, resize=chosen.resize, mean=chosen.mean, std=chosen.std)
 
 
 def is_pretrained(name: str) -> bool:

@@ -118,11 +118,11 @@ class Backbone(nn.Module):
 
     def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
         """The function from a stage's output to the logits; None if the forward pass cannot be resumed there."""
+        if stage == list(self.stages())[-1]:
+            return self.forward_head
         segments = self.segments()
         last = max((i for i, segment in enumerate(segments) if segment.stage == stage), default=None)
-        if last is not None:
-            return run_all(segments[last + 1 :])
-        return self.forward_head if stage == list(self.stages())[-1] else None
+        return None if last is None else run_all(segments[last + 1 :])
 
     def additions(self) -> list[Addition]:
         """Where F(x) + shortcut(x) is formed, in forward order.

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
+from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,7 @@ class Pretrained:
         licence: by its SPDX name.
         trained_on: the dataset.
         accuracy: published top-1 accuracy on ImageNet's validation images, from 0 to 1; None if unpublished.
+        mean, std: of red, green and blue in 0..1, by which images are normalised.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Pretrained:
     licence: str
     trained_on: str = "imagenet-1k"
     accuracy: float | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,9 @@ class Entry:
         maps: whether its stages output feature maps [N, C, h, w], not tokens. It then has an option "cbam", the
             family's own or that of `stage_cbams`.
         label: display name, if it differs from its name.
+        pixels: input size for which it was designed, if no option changes it.
+        activations: numbers that its layers output for one image of that size, which training keeps; 0 for fewer than
+            in a ResNet-152.
     """
 
     name: str
@@ -113,6 +120,8 @@ class Entry:
     trains: bool = True
     maps: bool = True
     label: str = ""
+    pixels: int = 224
+    activations: int = 0
 
     def __post_init__(self) -> None:
         """Add the option "cbam" to networks with feature maps whose family has none."""
@@ -151,7 +160,7 @@ class Entry:
 
     def input_size(self, options: Options) -> int:
         """Input size in pixels for which it was designed."""
-        return 224
+        return self.pixels
 
     def added_parts(self, options: Options) -> tuple[str, ...]:
         """Parts missing in weights from elsewhere, such as CBAM: these then train whenever the head does."""

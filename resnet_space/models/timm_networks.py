@@ -1,7 +1,8 @@
 """Networks built by timm: their entries, without importing timm, and the adapter to the contract."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from resnet_space.models.registry import HEAD, STEM, Entry
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
 
-def timm_entry(name: str, **known: Any) -> Entry:
-    """The entry of timm's network of this name; `known` has the other fields of `Entry`."""
-    return Entry(name, build=partial(_build, name), source="timm", timm=True, **known)
+def timm_entry(name: str, arguments: Mapping[str, Any] = MappingProxyType({}), **known: Any) -> Entry:
+    """The entry of timm's network of this name; timm builds it with `arguments`, `known` has the other fields."""
+    return Entry(name, build=partial(_build, name, arguments), source="timm", timm=True, **known)
 
 
-def _build(name: str, num_classes: int) -> "nn.Module":
+def _build(name: str, arguments: Mapping[str, Any], num_classes: int) -> "nn.Module":
     import timm
 
-    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes))
+    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments))
 
 
 def adapted(model: "nn.Module") -> "nn.Module":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 import torchvision
 from huggingface_hub import constants
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
-from resnet_space.config import IMAGENET_MEAN, IMAGENET_STD
+from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from resnet_space.hub import install, pretrained
 from resnet_space.hub.pretrained import PRETRAINED, pretrained_model, pull_pretrained
+from resnet_space.models.registry import Pretrained
 from resnet_space.runs import BACKBONE, CONFIG, SOURCE, WEIGHTS, Library
 from tests.hub_stub import HubStub, isolate_client
 
@@ -83,18 +85,13 @@ def refusal(name: str, root: Path, **options: Any) -> str:
     return sentence
 
 
-def test_the_weights_are_torchvisions_in_two_versions() -> None:
-    assert [known.name for known in PRETRAINED] == [
-        "resnet18.tv_in1k",
-        "resnet34.tv_in1k",
-        "resnet50.tv_in1k",
-        "resnet101.tv_in1k",
-        "resnet152.tv_in1k",
-        "resnet50.tv2_in1k",
-        "resnet101.tv2_in1k",
-        "resnet152.tv2_in1k",
+def test_a_resnets_weights_are_torchvisions_in_two_versions() -> None:
+    resnets = [known for known in PRETRAINED if known.name.startswith("resnet")]
+    assert [known.name for known in resnets] == [
+        *(f"resnet{depth}.tv_in1k" for depth in (18, 34)),
+        *(f"resnet{depth}.{version}_in1k" for depth in (50, 101, 152) for version in ("tv", "tv2")),
     ]
-    for known in PRETRAINED:
+    for known in resnets:
         versions = torchvision.models.get_model_weights(pretrained_model(known.name).architecture)
         their = versions["IMAGENET1K_V2" if "tv2" in known.name else "IMAGENET1K_V1"]
         transforms = their.transforms()
@@ -104,6 +101,18 @@ def test_the_weights_are_torchvisions_in_two_versions() -> None:
         assert len(set(model.classes)) == 1_000
         assert (model.image_size, model.resize) == (*transforms.crop_size, known.resize)
         assert (list(model.mean), list(model.std)) == (transforms.mean, transforms.std)
+
+
+@pytest.mark.parametrize(
+    "known", [known for known in PRETRAINED if ".tv" not in known.name], ids=lambda known: known.name
+)
+def test_other_weights_are_prepared_as_timm_says(known: Pretrained) -> None:
+    theirs, model = timm.models.get_pretrained_cfg(known.name), pretrained_model(known.name)
+    assert known.repo_id == theirs.hf_hub_id
+    assert known.licence == theirs.license
+    assert model.image_size == theirs.input_size[-1]
+    assert model.resize == int(model.image_size / theirs.crop_pct)
+    assert (model.mean, model.std) == (theirs.mean, theirs.std)
 
 
 @torch.no_grad()

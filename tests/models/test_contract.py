@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import timm
@@ -20,7 +21,11 @@ from tests import own_networks
 from tests.networks import alive
 
 OWN = [entry.name for entry in own_networks.OWN]
-NETWORKS = [name for name in list_models() if name not in ("resnet34", "resnet101", "resnet152", "resnet110")]
+# Of the networks that are alike, one; the others, and those that take their time, with -m long.
+QUICK = {"resnet18", "resnet20", "resnet50", "tf_efficientnet_lite0", "mobilenetv3_small_100", "densenet121"}
+QUICK |= {"vit_tiny_patch4_32", "deit_tiny_patch16_224"}
+NETWORKS = list_models()
+TOKENS = ("own-mixer", *(name for name in NETWORKS if not entries()[name].maps))  # their stages give no maps
 LARGE = 96  # pixels: enough for every network, and quick
 
 
@@ -30,12 +35,16 @@ def own() -> Iterator[None]:
         yield
 
 
+def _case(name: str, **options: str) -> Any:
+    marks = [] if name in QUICK or name in OWN else [pytest.mark.long]
+    return pytest.param((name, options), id="-".join((name, *options.values())), marks=marks)
+
+
 @pytest.fixture(
     scope="module",
-    params=[(name, {}) for name in NETWORKS + OWN]
-    + [(name, {"cbam": "stage"}) for name in (*NETWORKS, *OWN) if name != "own-mixer"]
-    + [(name, {"cbam": "last"}) for name in ("tf_efficientnet_lite0", "own-residual")],
-    ids=lambda param: "-".join((param[0], *param[1].values())),
+    params=[_case(name) for name in (*NETWORKS, *OWN)]
+    + [_case(name, cbam="stage") for name in (*NETWORKS, *OWN) if name not in TOKENS]
+    + [_case(name, cbam="last") for name in ("tf_efficientnet_lite0", "own-residual")],
 )
 def network(own: None, request: pytest.FixtureRequest) -> tuple[str, Backbone, Tensor]:
     """(name, a network that looks trained, two images); every network that takes CBAM with it and without."""

@@ -23,12 +23,10 @@ for _name, _family, _year, _paper, _depth, _parameters in (
     ("resnext50_32x4d", "resnet", 2016, "1611.05431", 50, 25_028_904),
     ("mobilenet_v2", "mobilenet", 2018, "1801.04381", 53, 3_504_872),
     ("mobilenet_v3_large", "mobilenet", 2019, "1905.02244", 0, 5_483_032),
-    ("efficientnet_b0", "efficientnet", 2019, "1905.11946", 0, 5_288_548),
     ("convnext_tiny", "convnext", 2022, "2201.03545", 0, 28_589_128),
     ("vit_b_16", "vit", 2020, "2010.11929", 0, 86_567_656),
     ("swin_t", "swin", 2021, "2103.14030", 0, 28_288_354),
     ("alexnet", "alexnet", 2014, "1404.5997", 8, 61_100_840),
-    ("vgg16", "vgg", 2014, "1409.1556", 16, 138_357_544),
 ):
     register(
         Entry(

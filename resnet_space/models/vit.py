@@ -1,0 +1,251 @@
+"""Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929), part by part.
+
+The modules have the names that timm gives them, so that its weights, and those of DeiT, load as they are.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnet_space.models.additions import Addition
+from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.registry import HEAD, STEM
+
+Norm = Literal["pre", "post"]
+
+
+class PatchEmbedding(nn.Module):
+    """images [N, 3, H, W] -> one token a patch [N, T, D], row by row. A convolution whose stride is its kernel size
+    applies one linear layer to every patch.
+    """
+
+    def __init__(self, patch_size: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return tokens
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention [N, T, D] -> [N, T, D]: softmax(Q Kᵀ / √d) V in every head (Vaswani et al. 2017, 3.2).
+
+    `weights` gives softmax(Q Kᵀ / √d) [N, heads, T, T], each row summing to 1, but only while something looks at it, as
+    by a forward hook: otherwise PyTorch's fused attention computes the same without keeping it.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.weights = nn.Softmax(dim=-1)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # [N, T, 3 D] -> three of [N, heads, T, d]
+        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.weights._forward_hooks:
+            attended = self.weights(query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])) @ value
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value)
+        merged: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return merged
+
+
+class MLP(nn.Module):
+    """Two layers with GELU between them, for every token by itself."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.fc2(self.act(self.fc1(x)))
+        return mixed
+
+
+class Block(nn.Module):
+    """Two residual branches, attention and MLP: x + F(norm(x)), or norm(x + F(x)) where the norm comes "post"."""
+
+    def __init__(self, dim: int, heads: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim, 4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm == "pre":
+            x = x + self.attn(self.norm1(x))
+            x = x + self.mlp(self.norm2(x))
+        else:
+            x = self.norm1(x + self.attn(x))
+            x = self.norm2(x + self.mlp(x))
+        return x
+
+    def without_residuals(self, x: Tensor) -> Tensor:
+        """What is left where both F(x) are 0."""
+        normed: Tensor = self.norm2(self.norm1(x))
+        return x if self.norm == "pre" else normed
+
+
+class _Stem(nn.Module):
+    """What comes before the first block, with the parameters of a network that has them itself, as timm's has."""
+
+    def __init__(self, network: "VisionTransformer") -> None:
+        super().__init__()
+        self.cls_token, self.pos_embed, self.patch_embed = network.cls_token, network.pos_embed, network.patch_embed
+        self._embed = network.embed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._embed(x)
+
+
+class VisionTransformer(Backbone):
+    """images [N, 3, H, W] -> logits [N, num_classes]; H and W are multiples of the patch size.
+
+    Args:
+        image_size: pixels of the images that the position embedding is made for; for others it is interpolated.
+        patch_size: pixels a side.
+        dim: D, the length of a token.
+        depth: blocks.
+        heads: of every attention; each has dim / heads channels.
+        stages: how many stages the blocks are divided into, for freezing and learning rates.
+        num_classes: logits.
+        norm: before each residual branch, as in the paper ("pre"), or after each sum, as in the original Transformer
+            (Vaswani et al. 2017).
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        stages: int,
+        num_classes: int = 1000,
+        norm: Norm = "pre",
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.stage_blocks = patch_size, depth // stages
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (image_size // patch_size) ** 2, dim))
+        self.patch_embed = PatchEmbedding(patch_size, dim)
+        self.blocks = nn.Sequential(*(Block(dim, heads, norm) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, num_classes)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """As timm's: normal with a deviation of 0.02, cut at two of them; biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02, a=-0.04, b=0.04)
+        nn.init.normal_(self.cls_token, std=1e-6)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """images -> tokens [N, 1 + T, D]: the class token, then the patches, each with its position."""
+        grid = (x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size)
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], dim=1)
+        return tokens + self._positions(grid)
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """The position embedding for so many rows and columns of patches."""
+        side = math.isqrt(self.pos_embed.shape[1] - 1)
+        if grid == (side, side):
+            return self.pos_embed
+        of_class, of_patches = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        square = of_patches.transpose(1, 2).unflatten(2, (side, side))
+        # With antialiasing where it is made smaller, as timm does.
+        resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
+        return torch.cat([of_class, resized.flatten(2).transpose(1, 2)], dim=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """images [N, 3, H, W] -> tokens [N, 1 + T, D], the class token first."""
+        tokens: Tensor = self.norm(self.blocks(self.embed(x)))
+        return tokens
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """tokens -> logits [N, num_classes], or the class token [N, D]."""
+        of_class = features[:, 0]
+        logits: Tensor = of_class if pre_logits else self.head(of_class)
+        return logits
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.head = nn.Linear(self.head.in_features, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.zeros_(self.head.bias)
+
+    def _stage(self, block: int) -> str:
+        return f"stage{block // self.stage_blocks + 1}"
+
+    def parts(self) -> list[Part]:
+        """The last norm belongs to the last block, whose output it reads."""
+        last = len(self.blocks) - 1
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, _ in self.named_parameters():
+            first, second, *_ = (*name.split("."), "")
+            if first in ("blocks", "norm"):
+                block = int(second) if first == "blocks" else last
+                key = (f"{self._stage(block)}.{block % self.stage_blocks}", self._stage(block))
+            else:
+                key = (HEAD, HEAD) if first == "head" else (STEM, STEM)
+            found.setdefault(key, []).append(name)
+        return [Part(part, stage, tuple(names)) for (part, stage), names in found.items()]
+
+    def no_weight_decay(self) -> set[str]:
+        return super().no_weight_decay() | {"cls_token", "pos_embed"}
+
+    def segments(self) -> tuple[Segment, ...]:
+        blocks = (
+            Segment(self._stage(i), block, (block,), f"blocks.{i}", block.without_residuals)
+            for i, block in enumerate(self.blocks)
+            if isinstance(block, Block)
+        )
+        last = self._stage(len(self.blocks) - 1)
+        stem = _Stem(self)
+        return (
+            Segment(STEM, stem, (stem,)),
+            *blocks,
+            Segment(last, self.norm, (self.norm,)),
+            Segment(HEAD, self.forward_head, (self.head,)),
+        )
+
+    def stages(self) -> dict[str, str]:
+        """The last one's is the norm's output."""
+        names = {self._stage(i): f"blocks.{i}" for i in range(len(self.blocks))}
+        return {**names, self._stage(len(self.blocks) - 1): "norm"}
+
+    def to_map(self, features: Tensor) -> Tensor:
+        """tokens [N, 1 + T, D] -> [N, D, h, w] of square images, without the class token."""
+        tokens = features[:, 1:].transpose(1, 2)
+        side = math.isqrt(tokens.shape[2])
+        return tokens.reshape(len(tokens), -1, side, side)
+
+    def additions(self) -> list[Addition]:
+        """Two a block."""
+        found = []
+        for i, block in enumerate(self.blocks):
+            name = f"blocks.{i}"
+            for part, norm in (("attn", "norm1"), ("mlp", "norm2")):
+                sees_x = norm if isinstance(block, Block) and block.norm == "pre" else part
+                found.append(Addition(f"{name}.{part}", name, f"{name}.{sees_x}", f"{name}.{part}", maps=False))
+        return found
+
+    def read_early(self, state: Tensor) -> Tensor:
+        features: Tensor = self.norm(state)
+        return self.forward_head(features)
