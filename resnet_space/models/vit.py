@@ -4,6 +4,7 @@ The modules have the names that timm gives them, so that its weights, and those 
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_space.models.additions import Addition
-from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.contract import Backbone, Part, Segment, run_all
 from resnet_space.models.registry import HEAD, STEM
 
 Norm = Literal["pre", "post"]
@@ -229,6 +230,21 @@ class VisionTransformer(Backbone):
         """The last one's is the norm's output."""
         names = {self._stage(i): f"blocks.{i}" for i in range(len(self.blocks))}
         return {**names, self._stage(len(self.blocks) - 1): "norm"}
+
+    def map_stages(self) -> dict[str, str]:
+        """Not the last one, of which the head reads the class token only, but the last block's input."""
+        *earlier, _ = self.stages().items()
+        return {**dict(earlier), self._before_last: self._before_last}
+
+    def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
+        return run_all(self.segments()[-3:]) if stage == self._before_last else super().after(stage)
+
+    @property
+    def _before_last(self) -> str:
+        return f"blocks.{len(self.blocks) - 2}"
+
+    def attention_weights(self) -> dict[str, str]:
+        return {f"blocks.{i}": f"blocks.{i}.attn.weights" for i in range(len(self.blocks))}
 
     def to_map(self, features: Tensor) -> Tensor:
         """tokens [N, 1 + T, D] -> [N, D, h, w] of square images, without the class token."""
