@@ -88,19 +88,18 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class HeadMaps:
-    """What a query, the class token or a patch, takes from each patch of one image in one layer.
+    """What a query, the class token or a patch, takes from each patch of one image in one layer. What is missing of 1,
+    it takes from the class token.
 
     Attributes:
         block: the layer's module name.
         heads: float32 [heads, h, w], shares of at most 1.
         rollout: float32 [h, w]: the same through all layers up to this one.
-        elsewhere: [heads] what each takes from tokens that are not patches, such as the class token.
     """
 
     block: str
     heads: NDArray[np.float32]
     rollout: NDArray[np.float32]
-    elsewhere: NDArray[np.float32]
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -135,4 +134,4 @@ def head_maps(model: Backbone, maps: AttentionMaps, layer: int, query: Patch | N
     else:
         raise UserError(f"The patch must be in rows 1 to {height} and columns 1 to {width}.")
     shares = model.to_map(taken.T[None])[0].numpy()
-    return HeadMaps(block, shares[:-1], shares[-1], taken[:-1, :others].sum(1).numpy())
+    return HeadMaps(block, shares[:-1], shares[-1])

@@ -125,7 +125,6 @@ def test_a_querys_maps_are_its_row_of_the_weights_as_a_grid(
     row = 0 if query is None else 1 + SIDE * query[0] + query[1]
     weights = maps.heads["blocks.1"][0, :, row].numpy()
     np.testing.assert_array_equal(found.heads.reshape(3, -1), weights[:, 1:])
-    np.testing.assert_array_equal(found.elsewhere, weights[:, 0])
     np.testing.assert_allclose(found.mean.ravel(), weights[:, 1:].mean(0), rtol=1e-6)
     through = rollout(list(maps.heads.values())[:2])[0, row, 1:].numpy()
     np.testing.assert_allclose(found.rollout.ravel(), through, rtol=1e-6)
