@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_space.models.additions import Addition
+from resnet_space.models.additions import ATTENTION, Addition
+from resnet_space.models.additions import MLP as MLP_PART
 from resnet_space.models.contract import Backbone, Part, Segment, run_all
 from resnet_space.models.registry import HEAD, STEM
 
@@ -257,9 +258,9 @@ class VisionTransformer(Backbone):
         found = []
         for i, block in enumerate(self.blocks):
             name = f"blocks.{i}"
-            for part, norm in (("attn", "norm1"), ("mlp", "norm2")):
-                sees_x = norm if isinstance(block, Block) and block.norm == "pre" else part
-                found.append(Addition(f"{name}.{part}", name, f"{name}.{sees_x}", f"{name}.{part}", maps=False))
+            for part, module, norm in ((ATTENTION, "attn", "norm1"), (MLP_PART, "mlp", "norm2")):
+                sees_x = f"{name}.{norm if isinstance(block, Block) and block.norm == 'pre' else module}"
+                found.append(Addition(f"{name}.{part}", name, sees_x, f"{name}.{module}", maps=False, part=part))
         return found
 
     def read_early(self, state: Tensor) -> Tensor:
