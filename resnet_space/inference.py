@@ -17,7 +17,7 @@ from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
 from resnet_space.explain.faithfulness import Evidence, evidence
 from resnet_space.explain.ood import load_feature_statistics, recorded_means
-from resnet_space.explain.saliency import ClassMaps, maps_from_features
+from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_features
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
@@ -123,7 +123,7 @@ class Classifier:
             )
             logits = self.model(prepared)
         outputs_kept = {name: outputs[0] for name, outputs in seen.items()}
-        outputs_kept |= {stage: outputs_kept[module] for stage, module in self.model.stages().items() if features}
+        outputs_kept |= {stage: outputs_kept[module] for stage, module in self._stages().items() if features}
         (prediction,) = self._predictions(logits, means[0], top, attention)
         return Prediction(**vars(prediction) | {"features": outputs_kept, "note": image.info.get("note", "")})
 
@@ -147,8 +147,8 @@ class Classifier:
         Raises:
             ValueError: for an unknown method, stage or class, or a prediction without features.
         """
-        name = list(self.model.stages())[-1] if stage is None else stage
-        if name in self.model.stages() and name not in prediction.features:
+        name = mapped_stages(self.model)[-1] if stage is None else stage
+        if name in self.model.map_stages() and name not in prediction.features:
             raise ValueError("The prediction has no features: call predict with features=True.")
         features = prediction.features.get(name, torch.empty(0))[None]
         size = (self.config.image_size, self.config.image_size)
@@ -176,9 +176,13 @@ class Classifier:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.config.mean, self.config.std))
         return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"
 
+    def _stages(self) -> dict[str, str]:
+        """Those whose outputs are kept on request, for pictures of channels and for class maps."""
+        return {**self.model.stages(), **self.model.map_stages()}
+
     def _shown(self) -> list[str]:
         """The modules whose outputs are kept on request: every CBAM, and what ends each stage."""
-        return list(dict.fromkeys([*self.model.attention(), *self.model.stages().values()]))
+        return list(dict.fromkeys([*self.model.attention(), *self._stages().values()]))
 
     def _predictions(
         self, logits: torch.Tensor, means: torch.Tensor, top: int, attention: AttentionMaps

@@ -84,7 +84,7 @@ def class_maps(
     from resnet_space.models.hooks import recorded
 
     stage, _ = _followed(model, stage)
-    name = model.stages()[stage]
+    name = model.map_stages()[stage]
     with torch.inference_mode(), recorded(model, {name: lambda _inputs, output: output.clone()}) as outputs:
         model(image)
     height, width = image.shape[-2:]
@@ -117,12 +117,12 @@ def _require_classes(classes: Sequence[int], count: int) -> None:
 
 def mapped_stages(model: "Backbone") -> list[str]:
     """The stages whose output can be looked at, in forward order: what follows them is known."""
-    return [stage for stage in model.stages() if model.after(stage) is not None]
+    return [stage for stage in model.map_stages() if model.after(stage) is not None]
 
 
 def _followed(model: "Backbone", stage: str | None) -> tuple[str, After]:
     """A stage, the last one unless another is named, and what follows it."""
-    stages = model.stages()
+    stages = model.map_stages()
     stage = list(stages)[-1] if stage is None else stage
     after = model.after(stage) if stage in stages else None
     if after is None:

@@ -132,6 +132,9 @@ def _make_random(modules: "list[nn.Module]") -> "list[_BatchNorm]":
         reset: Any = getattr(module, "reset_parameters", None)
         if reset is not None:
             reset()
+        else:  # such as a class token and the position embedding
+            for parameter in module.parameters(recurse=False):
+                nn.init.trunc_normal_(parameter, std=0.02)
         if isinstance(module, _BatchNorm):
             norms.append(module)
         elif isinstance(module, nn.Conv2d) and module.out_channels > 1:
@@ -158,15 +161,18 @@ def _maps(model: "Backbone", images: "Tensor", classes: list[int], method: str) 
     import torch
 
     from resnet_space.explain.attention import attention_maps
-    from resnet_space.explain.saliency import class_maps, grad_cam
+    from resnet_space.explain.saliency import class_maps, grad_cam, mapped_stages
+    from resnet_space.models.hooks import recorded
 
     if method == GATES:
         spatial = attention_maps(model, images).spatial
         return np.asarray(list(spatial.values())[-1].numpy(), dtype=np.float32)
     if method == "grad-cam":
-        with torch.inference_mode():
-            features = model.forward_features(images)
-        return grad_cam(model, features, classes)
+        stage = mapped_stages(model)[-1]
+        module = model.map_stages()[stage]
+        with torch.inference_mode(), recorded(model, {module: lambda _inputs, output: output.clone()}) as outputs:
+            model(images)
+        return grad_cam(model, outputs[module][0], classes, model.after(stage))
     return np.concatenate(
         [class_maps(model, image[None], [c], method).raw for image, c in zip(images, classes, strict=True)]
     )

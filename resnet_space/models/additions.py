@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from resnet_space.common.errors import UserError
 
+ATTENTION, MLP = "attention", "MLP"
+
 
 class NoResidualBlocksError(UserError):
     """The network has no residual additions; the message says so in one sentence."""
@@ -22,7 +24,7 @@ class Addition:
     A convolutional block has one, a transformer block two: attention and MLP.
 
     Attributes:
-        name: "layer2.0", or "blocks.3.attn".
+        name: "layer2.0", or "blocks.3.attention".
         block: the module name of the whole block.
         sees_x: module whose first input is x.
         gives_residual: module whose output is F(x), as the addition receives it.
@@ -33,6 +35,7 @@ class Addition:
         plain: whether the shortcut was left out: then nothing is added to F(x).
         keeps_shape: whether F(x) has the shape of x, so that the block can be left out.
         maps: whether x and F(x) are maps [N, C, H, W], and not tokens.
+        part: which of a block's additions it is, `ATTENTION` or `MLP`; empty where a block has one.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Addition:
     plain: bool = False
     keeps_shape: bool = False
     maps: bool = True
+    part: str = ""
 
     @property
     def identity(self) -> bool:
@@ -127,13 +131,14 @@ def _transformer(attention: tuple[str, str], mlp: tuple[str, str]) -> Adapter:
     """Of a block that adds twice: for each, who sees x and who gives F(x)."""
 
     def adapter(name: str, _block: nn.Module) -> Iterable[Addition]:
-        for part, (sees_x, gives_residual) in (("attn", attention), ("mlp", mlp)):
+        for part, (sees_x, gives_residual) in ((ATTENTION, attention), (MLP, mlp)):
             yield Addition(
                 f"{name}.{part}",
                 block=name,
                 sees_x=f"{name}.{sees_x}",
                 gives_residual=f"{name}.{gives_residual}",
                 maps=False,
+                part=part,
             )
 
     return adapter

@@ -124,6 +124,10 @@ class Backbone(nn.Module):
         last = max((i for i, segment in enumerate(segments) if segment.stage == stage), default=None)
         return None if last is None else run_all(segments[last + 1 :])
 
+    def map_stages(self) -> dict[str, str]:
+        """The stages that class maps can be made of: every position of their output reaches the logits."""
+        return self.stages()
+
     def additions(self) -> list[Addition]:
         """Where F(x) + shortcut(x) is formed, in forward order.
 
@@ -142,6 +146,12 @@ class Backbone(nn.Module):
     def attention(self) -> dict[str, CBAM]:
         """The modules that gate channels and positions, in forward order."""
         return cbams(self)
+
+    def attention_weights(self) -> dict[str, str]:
+        """By the name of its block, the module that outputs softmax(Q Kᵀ / √d) [N, heads, T, T] of all tokens while
+        `hooks.unfused` and a hook ask for it; none where attention is within windows.
+        """
+        return {}
 
     def read_early(self, state: Tensor) -> Tensor:
         """Apply the head early: from the output of a block of the last stage to logits.

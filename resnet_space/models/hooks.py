@@ -49,6 +49,22 @@ def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Ite
 
 
 @contextmanager
+def unfused(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
+    """Let timm's attentions, the parents of these modules, compute their weights inside the `with`; its fused one keeps
+    none.
+    """
+    parents = [model.get_submodule(name.rpartition(".")[0]) for name in weights]
+    fused: list[Any] = [module for module in parents if getattr(module, "fused_attn", False)]
+    try:
+        for module in fused:
+            module.fused_attn = False
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
+
+
+@contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode temporarily, so that measuring it does not change its BatchNorm statistics."""
     was_training = {module: module.training for module in model.modules()}

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from resnet_space.models.contract import Part, Segment
 
+# The attentions over all tokens, whose weights pass through a dropout.
+_ATTENTIONS = ("timm.layers.attention.Attention", "timm.models.beit.Attention")
+
 # The classes whose forward pass is their children one after the other, and which child holds the stages of blocks.
 _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
@@ -135,6 +138,12 @@ class _Timm:
             known = next(name for name, output in reversed(outputs.items()) if output is features)
             self.__dict__["_known_last_module"] = known
         return str(known)
+
+    def attention_weights(self) -> dict[str, str]:
+        from resnet_space.models.additions import class_name
+
+        attentions = [name for name, module in self.named_modules() if class_name(module) in _ATTENTIONS]
+        return {name.rpartition(".")[0]: f"{name}.attn_drop" for name in attentions}
 
     def to_map(self, features: "Tensor") -> "Tensor":
         """Tokens are in row order after the class token and registers; some networks have channels last."""

@@ -4,14 +4,16 @@ The modules have the names that timm gives them, so that its weights, and those 
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_space.models.additions import Addition
-from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.additions import ATTENTION, Addition
+from resnet_space.models.additions import MLP as MLP_PART
+from resnet_space.models.contract import Backbone, Part, Segment, run_all
 from resnet_space.models.registry import HEAD, STEM
 
 Norm = Literal["pre", "post"]
@@ -230,6 +232,21 @@ class VisionTransformer(Backbone):
         names = {self._stage(i): f"blocks.{i}" for i in range(len(self.blocks))}
         return {**names, self._stage(len(self.blocks) - 1): "norm"}
 
+    def map_stages(self) -> dict[str, str]:
+        """Not the last one, of which the head reads the class token only, but the last block's input."""
+        *earlier, _ = self.stages().items()
+        return {**dict(earlier), self._before_last: self._before_last}
+
+    def after(self, stage: str) -> Callable[[Tensor], Tensor] | None:
+        return run_all(self.segments()[-3:]) if stage == self._before_last else super().after(stage)
+
+    @property
+    def _before_last(self) -> str:
+        return f"blocks.{len(self.blocks) - 2}"
+
+    def attention_weights(self) -> dict[str, str]:
+        return {f"blocks.{i}": f"blocks.{i}.attn.weights" for i in range(len(self.blocks))}
+
     def to_map(self, features: Tensor) -> Tensor:
         """tokens [N, 1 + T, D] -> [N, D, h, w] of square images, without the class token."""
         tokens = features[:, 1:].transpose(1, 2)
@@ -241,9 +258,9 @@ class VisionTransformer(Backbone):
         found = []
         for i, block in enumerate(self.blocks):
             name = f"blocks.{i}"
-            for part, norm in (("attn", "norm1"), ("mlp", "norm2")):
-                sees_x = norm if isinstance(block, Block) and block.norm == "pre" else part
-                found.append(Addition(f"{name}.{part}", name, f"{name}.{sees_x}", f"{name}.{part}", maps=False))
+            for part, module, norm in ((ATTENTION, "attn", "norm1"), (MLP_PART, "mlp", "norm2")):
+                sees_x = f"{name}.{norm if isinstance(block, Block) and block.norm == 'pre' else module}"
+                found.append(Addition(f"{name}.{part}", name, sees_x, f"{name}.{module}", maps=False, part=part))
         return found
 
     def read_early(self, state: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """One picture: whether its heatmaps are faithful, and the answer as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -139,3 +139,34 @@ def _draw_classes(panel: "SubFigure", classes: Sequence[tuple[str, float]], size
     axes.set_xticks([0, 50, 100])
     axes.tick_params(axis="x", labelsize=0.9 * size.text)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def heads_figure(
+    runs: "Sequence[tuple[str, Image, Mapping[str, NDArray[np.float32]]]]", caption: str, size: "Size"
+) -> "Figure":
+    """The picture and the maps over it, each on its own scale; a group of rows a run.
+
+    Args:
+        runs: each with its name, the picture as it sees it, and its maps [h, w] by their titles.
+        caption: below.
+        size: what it is for.
+    """
+    from resnet_space.plots.export import captioned
+
+    most = max(1 + len(maps) for _, _, maps in runs)
+    columns = min(most, 4 if size.height is None else 8)
+    rows = -(-most // columns)
+    figure, room = captioned(1.2 * size.width / columns * rows * len(runs), caption, size)
+    for panel, (run, image, maps) in zip(room.subfigures(len(runs), 1, squeeze=False)[:, 0], runs, strict=True):
+        if len(runs) > 1:
+            panel.suptitle(run, fontsize=size.text, parse_math=False)
+        edges = (0, image.width, image.height, 0)
+        places = panel.subplots(rows, columns, squeeze=False).ravel()
+        for axes in places:
+            axes.set_axis_off()
+        for axes, (title, values) in zip(places, [("Picture", None), *maps.items()], strict=False):
+            axes.imshow(image if values is None else image.convert("L"), cmap="gray", extent=edges)
+            if values is not None:
+                axes.imshow(values, cmap="viridis", alpha=0.6, extent=edges, interpolation="bilinear")
+            axes.set_title(title, fontsize=0.8 * size.text, parse_math=False)
+    return figure

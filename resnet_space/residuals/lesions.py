@@ -111,7 +111,7 @@ def lesioned(
     """
     for lesion in lesions:
         _require_possible(model, lesion)
-    judge = _walk if _can_walk(model) else _run_anew
+    judge = _walk if _can_walk(model, lesions) else _run_anew
     images_so_far = 0
     # Of the network as it is, and of each lesion: how many are right, and the sum of the losses.
     sums = torch.zeros(1 + len(lesions), 2, dtype=torch.float64)
@@ -169,9 +169,13 @@ def _require_possible(model: nn.Module, lesion: Lesion) -> None:
 # This package's networks, step by step
 
 
-def _can_walk(model: nn.Module) -> bool:
-    """Whether the network says what of it runs after what, block by block."""
-    return isinstance(model, Backbone) and any(segment.dropped for segment in model.segments())
+def _can_walk(model: nn.Module, lesions: Sequence[Lesion]) -> bool:
+    """Whether the network says what of it runs after what, block by block, and no lesion is of less than a block."""
+    if not isinstance(model, Backbone):
+        return False
+    segments = model.segments()
+    known = {segment.block for segment in segments}
+    return any(segment.dropped for segment in segments) and known.issuperset(b for x in lesions for b in x.blocks)
 
 
 def _walk(model: nn.Module, images: Tensor, lesions: Sequence[Lesion]) -> Iterator[tuple[int, Tensor]]:

@@ -7,7 +7,7 @@ who published such ratios, used pre-activation blocks.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,7 @@ class Measured:
         gated: B flags: whether the block has a CBAM inside.
         responses: of all N images.
         plain: whether the network is plain: it has blocks, but no shortcuts.
+        parts: B names of the additions that a block has several of, `ATTENTION` or `MLP`; else empty.
     """
 
     norms: ResidualNorms
@@ -89,6 +90,7 @@ class Measured:
     gated: list[bool]
     responses: LayerResponses
     plain: bool
+    parts: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -263,4 +265,5 @@ def _so_far(
     )
     gated = [addition.gate is not None for addition in found]
     responses = LayerResponses([layer for layer, _ in layers], std)
-    return Measured(norms, stages, cosine, before_gate, gated, responses, plain=found[0].plain)
+    parts = [addition.part for addition in found]
+    return Measured(norms, stages, cosine, before_gate, gated, responses, plain=found[0].plain, parts=parts)

@@ -70,7 +70,11 @@ def test_with_the_norm_after_each_sum_it_is_the_encoder_of_the_original_transfor
 def test_each_block_adds_twice_and_without_both_it_is_left_out(norm: str) -> None:
     torch.manual_seed(0)
     model = create_model("vit_tiny_patch4_32", 3, norm=norm).eval()
-    assert [addition.name for addition in model.additions()][:3] == ["blocks.0.attn", "blocks.0.mlp", "blocks.1.attn"]
+    assert [addition.name for addition in model.additions()][:3] == [
+        "blocks.0.attention",
+        "blocks.0.MLP",
+        "blocks.1.attention",
+    ]
     block, tokens = model.blocks[0], torch.randn(1, 5, 192)
     for branch in (block.attn.proj, block.mlp.fc2):
         nn.init.zeros_(branch.weight)

@@ -40,6 +40,16 @@ def test_without_a_ratio_nothing_is_said_of_one() -> None:
     assert "no shortcut" in plain_words(9)
 
 
+def test_a_transformers_two_branches_are_told_apart() -> None:
+    names = [f"blocks.{i}.{part}" for i in range(3) for part in ("attention", "MLP")]
+    blocks = [Block(name) for name in names]
+    told = plain(norms_words(blocks, [0.4, 0.8, 0.2, 0.5, 0.1, 0.05], ["attention", "MLP"] * 3, "residual branches"))
+    assert "Of the 6 residual branches with an identity shortcut, **blocks.0.MLP** changes its input most" in told
+    assert "attention branch: ‖F(x)‖ is 40 % of ‖x‖ in the first block, 10 % in the last; the median is 20 %." in told
+    assert "MLP branch: ‖F(x)‖ is 80 % of ‖x‖ in the first block, 5 % in the last; the median is 50 %." in told
+    assert "Jastrzębski" not in told  # who measured ResNets
+
+
 def test_directions_are_along_against_or_across() -> None:
     told = direction_words(NAMES, [-0.4, 0.05, math.nan, 0.3, -0.01])
     assert "In **layer1.0**, F(x) opposes x most (cosine -0.40)" in told

@@ -45,6 +45,7 @@ from resnet_space.ui.predict.batch import (
     table_rows,
 )
 from resnet_space.ui.predict.choice import Choice, choose
+from resnet_space.ui.predict.endpoint import program_html
 from resnet_space.ui.predict.evidence import Judged, evidence_value
 from resnet_space.ui.predict.examples import (
     PHOTOGRAPHS,
@@ -52,7 +53,7 @@ from resnet_space.ui.predict.examples import (
     examples_html,
     photo_credits,
 )
-from resnet_space.ui.predict.gates import HEIGHT, bars, channel_html, gates_html, program_html
+from resnet_space.ui.predict.gates import HEIGHT, bars, channel_html, gates_html
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import by_magnitude, class_maps_html
 from resnet_space.ui.predict.wanted import Wanted

@@ -179,7 +179,7 @@ def test_a_transformers_blocks_can_be_dropped_swapped_and_read_but_not_drawn() -
     model = CASES["timm vit"][0]().eval()
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 2])
     blocks: Any = model.blocks
-    drop, swap = Lesion("drop", ("blocks.1.attn", "blocks.1.mlp")), Lesion("swap", ("blocks.0", "blocks.2"))
+    drop, swap = Lesion("drop", ("blocks.1.attention", "blocks.1.MLP")), Lesion("swap", ("blocks.0", "blocks.2"))
     assert swap in swaps(model)
     assert len(single_drops(model)) == 12
     found = last(lesioned(model, [(images, labels)], [drop, swap]))
@@ -193,8 +193,8 @@ def test_a_transformers_blocks_can_be_dropped_swapped_and_read_but_not_drawn() -
         assert torch.equal(readings.top[-1], model(images).argmax(1))
     torch.testing.assert_close(found.loss, torch.stack(by_hand), rtol=1e-5, atol=0)
     assert readings.blocks == [f"blocks.{i}" for i in range(6)]
-    with pytest.raises(ValueError, match=r"^blocks\.0\.attn works on tokens, so it has no feature maps\.$"):
-        block_pictures(model, images[:1], "blocks.0.attn")
+    with pytest.raises(ValueError, match=r"^blocks\.0\.attention works on tokens, so it has no feature maps\.$"):
+        block_pictures(model, images[:1], "blocks.0.attention")
 
 
 def test_additions_are_found_in_the_order_in_which_they_are_passed() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_space.models import BasicBlock, ResNet
+from resnet_space.models.vit import VisionTransformer
 from resnet_space.residuals import (
     Lesion,
     block_pictures,
@@ -273,3 +274,40 @@ def test_a_block_or_channel_that_is_not_there_is_refused_in_a_sentence() -> None
         block_pictures(tiny(), IMAGES[:1], "layer3.0")
     with pytest.raises(ValueError, match=r"^The channel is 8, but must be from 0 to 7\.$"):
         block_pictures(tiny(), IMAGES[:1], "layer1.0", 8)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_transformers_branches_are_removed_each_by_itself_and_its_blocks_are_swapped(norm: Any) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(12, 4, 12, 3, 3, stages=3, num_classes=5, norm=norm).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    drops, pairs = single_drops(model), swaps(model)
+    assert [lesion.blocks for lesion in drops] == [
+        (f"blocks.{i}.{part}",) for i in range(3) for part in ("attention", "MLP")
+    ]
+    assert [lesion.blocks for lesion in pairs] == [
+        ("blocks.0", "blocks.1"),
+        ("blocks.0", "blocks.2"),
+        ("blocks.1", "blocks.2"),
+    ]
+
+    def loss(blocks: list[Any], dropped: str = "") -> float:
+        """By plain code."""
+        x = model.embed(IMAGES)
+        for block in blocks:
+            name = f"blocks.{list(model.blocks).index(block)}"
+            for part, branch, normed in (("attention", block.attn, block.norm1), ("MLP", block.mlp, block.norm2)):
+                kept = 0 if dropped == f"{name}.{part}" else 1
+                x = x + kept * branch(normed(x)) if norm == "pre" else normed(x + kept * branch(x))
+        return F.cross_entropy(model.head(model.norm(x)[:, 0]), LABELS).item()
+
+    blocks = list(model.blocks)
+    with torch.inference_mode():
+        expected = [loss(blocks, lesion.blocks[0]) for lesion in drops]
+        expected += [loss([blocks[i] for i in order]) for order in ((1, 0, 2), (2, 1, 0), (0, 2, 1))]
+        intact = loss(blocks)
+    found = last(lesioned(model, BATCHES, [*drops, *pairs]))
+    assert found.base_loss == pytest.approx(intact, rel=1e-5)
+    assert found.loss.tolist() == pytest.approx(expected, rel=1e-5)
+    assert last(lesioned(model, BATCHES, pairs)).loss.tolist() == pytest.approx(expected[6:], rel=1e-5)

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.images import open_image
 from resnet_space.data.mistakes import FILE
 from resnet_space.inference import Classifier
-from resnet_space.runs import PHOTO_BACKBONE
+from resnet_space.runs import PHOTO_BACKBONE, Run
 from tests.hub_stub import HubStub
 from tests.tested import with_test_pictures
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
@@ -32,6 +33,7 @@ EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
 PHOTOGRAPHS = EXAMPLES.parent / "photographs"
 NAMES = ("cat", "dog", "ship")
 TESTED = "tested"  # a run whose test pictures are on the machine
+TRANSFORMER = "transformer"  # of 4 x 4 patches
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[A
         RESNET_SPACE_MAX_REQUESTS="1000",
     )
     with_test_pictures(running.checkpoints / TESTED)
+    config = ModelConfig("vit_tiny_patch4_32", ("ant", "bee"), image_size=16)
+    Run.create(running.checkpoints / TRANSFORMER, RunConfig(config)).save_weights(config.build(seed=0).state_dict())
     running.start()
     yield running
     running.close(after_nonsense=True)
@@ -191,6 +195,52 @@ def test_on_a_phone_the_answer_is_in_sight_and_the_gates_are_folded(served: App,
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep(page, "54-phone")
     context.close()
+
+
+def test_heads_are_shown_by_layer_and_query_with_mouse_keys_and_address(served: App, browser: Browser) -> None:
+    address = f"{served.url}/?tab=predict&run={TRANSFORMER}&example=cat"
+    with visit(browser, f"{address}&layer=3&query=2%2C4") as page:
+        heads, layer = page.locator("#heads"), page.locator("#heads input[type=range]")
+        note, patches = page.locator("#heads .note"), page.locator("#heads .patches")
+        expect(heads.locator("figure")).to_have_count(6)
+        expect(note).to_contain_text("Query: patch in row 2, column 4.")
+        expect(layer).to_have_value("3")
+        expect(page.locator("#gates summary")).to_have_count(0)
+        patches.focus()
+        page.keyboard.press("ArrowDown")
+        expect(note).to_contain_text("row 3, column 4")
+        expect(patches).to_be_focused()  # also when it was drawn anew
+        page.keyboard.press("ArrowRight")  # there is none
+        box = patches.bounding_box()
+        assert box is not None
+        patches.click(position={"x": box["width"] * 0.3, "y": box["height"] * 0.1})
+        expect(note).to_contain_text("row 1, column 2")
+        layer.focus()
+        page.keyboard.press("End")
+        expect(heads.locator(".of")).to_contain_text("layer 12")
+        assert page.url == f"{address}&layer=12&query=1%2C2"
+        heads.get_by_role("button", name="Class token").click()
+        expect(note).to_contain_text("Query: class token.")
+        assert page.url == f"{address}&layer=12"
+        exports = page.locator("#heads ~ .exports")
+        with page.expect_download() as download:
+            exports.get_by_role("button", name="Table as CSV").click()
+        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+        assert {(row["layer"], row["query"]) for row in rows} == {("12", "class token")}
+        assert len(rows) == 5 * 16
+        page.locator("#heads .ask[data-evidence]").click()
+        expect(page.locator("#evidence .evidence")).to_have_count(5)
+        expect(page.locator("#evidence h4").first).to_contain_text("Rollout, layer 12, query class token")
+        layer.focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#evidence .evidence").first).to_be_hidden()  # it is about another layer
+        keep(page, "55-heads")
+        page.get_by_label("Run", exact=True).first.click()
+        page.get_by_role("option", name=BACKBONE).click()
+        expect(page.locator("#answer .of")).to_have_text(BACKBONE)
+        expect(heads.locator("figure")).to_have_count(0)
+        expect(exports).to_be_hidden()
+        assert "layer=" not in page.url
 
 
 def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(served: App, browser: Browser) -> None:

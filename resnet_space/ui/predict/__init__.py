@@ -1,8 +1,9 @@
 """The predict tab: a picture and a run -> the answer, the evidence for each class, and whether that is faithful.
 
 Files: `wanted` (which picture and which runs), `choice` (which run answers), `looks` (its prediction), `answer`,
-`maps`, `gates`, `evidence` (each to HTML), `figure` (to take away), `examples`, `labelled` (test pictures), `mistakes`
-(kept as a dataset), `batch`, `grid` and `many` (many pictures). `ui/static/predict.js` is what the page does itself.
+`maps`, `gates`, `heads`, `evidence` (each to HTML), `figure` (to take away), `examples`, `labelled` (test pictures),
+`mistakes` (kept as a dataset), `batch`, `grid` and `many` (many pictures). `ui/static/predict.js` is what the page does
+itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from resnet_space.ui.predict.evidence import Judged, StoppedTestError, evidence_
 from resnet_space.ui.predict.examples import examples, examples_html
 from resnet_space.ui.predict.figure import View, export_of
 from resnet_space.ui.predict.gates import channel_html, gates_html
+from resnet_space.ui.predict.heads import build_heads
 from resnet_space.ui.predict.labelled import labelled_html
 from resnet_space.ui.predict.looks import Look, looks
 from resnet_space.ui.predict.many import build_many
@@ -127,6 +129,7 @@ def build_predict(
                 channel = gr.HTML(
                     "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
                 )
+                heads = build_heads(context, wanted, picture, PLAIN)
         with gr.Tab("Many pictures", id="many") as many_tab:
             build_many(context, subject.chosen)
     build_endpoint(context, picture)
@@ -137,11 +140,14 @@ def build_predict(
         return {part: gr.update(visible=is_there) for part in (below, exports.buttons, correcting)}
 
     @costly
-    def on_wanted(text: str, payload: dict[str, Any] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def on_wanted(
+        text: str, payload: dict[str, Any] | None, attended: str, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
         """The answer first, its maps when they are drawn."""
         tests.stop(str(request.session_hash))  # of the picture before
         asked = Wanted.parse(text).found(context)
         nothing = {answer: EMPTY, evidence: NO_EVIDENCE} | dict.fromkeys((why, gates, channel), "") | once(False)
+        nothing |= heads.updates((), "")
         if asked.is_own and not payload:
             yield nothing
             return
@@ -156,8 +162,9 @@ def build_predict(
             mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
         }
         with context.slots.taken("predictions"):
-            maps = class_maps_html(predicted)
-        yield {why: maps, evidence: NO_EVIDENCE, gates: gates_html(predicted), channel: ""} | once(True)
+            shown_maps = {why: class_maps_html(predicted), gates: gates_html(predicted)}
+            shown_maps |= heads.updates(predicted, attended)
+        yield shown_maps | {evidence: NO_EVIDENCE, channel: ""} | once(True)
 
     def on_pick(text: str) -> tuple[Any, Any]:
         """The picture that was chosen, for the component; nothing where it is the visitor's own."""
@@ -235,7 +242,7 @@ def build_predict(
         return gr.update(choices=with_nothing([*dict.fromkeys([*context.trained_names(), name])]), value=name)
 
     seen: list[Any] = [picture, subject.chosen, other]
-    views = [answered, answer, mistakes.label, why, evidence, gates, channel, *once(True)]
+    views = [answered, answer, mistakes.label, why, evidence, gates, channel, *heads.updates((), ""), *once(True)]
     one_by_one: Any = EACH | {"concurrency_limit": 1}
 
     def want(listen: Callable[..., Dependency] | list[Any], how: str = "want") -> Dependency:
@@ -249,12 +256,21 @@ def build_predict(
     want([picture.change, subject.chosen.change, other.change, tested.select, shipped.select])
     want(picture.input, "own")
     wanted.change(None, None, [mistakes.label, mistakes.report], js="() => [null, '']", **QUIET)
-    wanted.change(on_wanted, [wanted, picture], views, **PRIVATE, trigger_mode="always_last", show_progress_on=answer)
+    wanted.change(
+        on_wanted,
+        [wanted, picture, heads.attended],
+        views,
+        js="(...now) => [...now.slice(0, 2), resnetSpace.predict.attended()]",
+        trigger_mode="always_last",
+        show_progress_on=answer,
+        **PRIVATE,
+    )
     # Each one: two listeners of an event that both want the last one wake one another, for ever.
     picked = wanted.change(on_pick, wanted, [offered, of], **EACH | QUIET)
     picked.success(None, [offered, of, picture], picture, js="resnetSpace.picture.take", **QUIET)
     gr.on([why.input, answer.input], None, None, view, js="() => resnetSpace.predict.view()", **QUIET)
-    asked = gr.on([why.submit, gates.submit], on_evidence, [wanted, picture], [evidence, stop], **one_by_one)
+    tested_by = [why.submit, gates.submit, heads.html.submit]
+    asked = gr.on(tested_by, on_evidence, [wanted, picture], [evidence, stop], **one_by_one)
     asked.failure(lambda: gr.update(visible=False), None, stop, js="() => resnetSpace.predict.rest()", **QUIET)
     stop.click(on_stop, None, None, **QUIET)
     gates.select(on_channel, [wanted, picture], channel, show_progress="minimal", **one_by_one)

@@ -1,5 +1,6 @@
 """The endpoint /predict, for HTTP, gradio_client and MCP."""
 
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -7,9 +8,11 @@ import gradio as gr
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.pictures import read_picture
+from resnet_space.ui.predict.answer import warnings_html
 from resnet_space.ui.predict.choice import choose_run
-from resnet_space.ui.predict.gates import program_html
-from resnet_space.ui.predict.looks import look
+from resnet_space.ui.predict.gates import gates_html
+from resnet_space.ui.predict.heads import Attended, heads_html
+from resnet_space.ui.predict.looks import Look, look
 
 
 def build_endpoint(context: AppContext, picture: gr.Image) -> None:
@@ -43,3 +46,9 @@ def build_endpoint(context: AppContext, picture: gr.Image) -> None:
         return top, program_html(looked), {"run": looked.name, "warnings": prediction.warnings}
 
     ask.click(predict, [picture, name], [label, maps, answered], api_name="predict", preprocess=False)
+
+
+def program_html(look: Look) -> str:
+    """The warnings, the gates, the heads of the last layer, the preprocessing."""
+    note = f'<p class="note">Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.</p>'
+    return f"{warnings_html(look)}{gates_html([look])}{heads_html([look], Attended())}{note}"

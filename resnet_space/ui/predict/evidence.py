@@ -1,13 +1,14 @@
 """Whether a heatmap is faithful to the model: measured on demand, for this picture, beside random maps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.ui.predict.gates import gate_words
+from resnet_space.ui.predict.heads import Attended, judged_maps
 from resnet_space.ui.predict.looks import Look
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from resnet_space.explain.faithfulness import Evidence
 
-GATES = "gates"  # the method's name for the spatial gates
+GATES, HEADS = "gates", "heads"  # the methods' names for the spatial gates, and for attention heads and rollout
 MARKS = {"better": "✓", "chance": "?", "worse": "✗"}
 HOW = """
 <details><summary>How faithfulness is measured</summary><p>Insertion: the picture starts blurred, and its pixels are
@@ -34,17 +35,19 @@ class StoppedTestError(Exception):
 
 @dataclass(frozen=True)
 class Judged:
-    """Which maps are tested: those of some classes by one method, or the gates as maps of one class.
+    """Which maps are tested: those of some classes by one method, or the gates or heads as maps of one class.
 
     Attributes:
-        method: of `saliency.METHODS`, or `GATES`.
+        method: of `saliency.METHODS`, or `GATES` or `HEADS`.
         classes: indices among the run's classes.
         side: 1 where it is the run beside the first.
+        attended: the layer and the query of the heads.
     """
 
     method: str
     classes: tuple[int, ...]
     side: int = 0
+    attended: Attended = field(default_factory=Attended)
 
     @classmethod
     def of(cls, event: Any) -> Self:
@@ -55,24 +58,33 @@ class Judged:
         classes = classes if isinstance(classes, list) else []
         if not classes or len(classes) > 2 or not all(type(index) is int for index in classes):
             raise UserError("Choose a class first.")
-        if method not in (*METHODS, GATES):
+        if method not in (*METHODS, GATES, HEADS):
             raise UserError(f"Choose a method first: one of {', '.join(METHODS)}.")
-        return cls(str(method), tuple(dict.fromkeys(classes)), int(side == 1))
+        attended = Attended.parse(getattr(event, "attended", None))
+        return cls(str(method), tuple(dict.fromkeys(classes)), int(side == 1), attended)
 
     def maps(self, look: Look) -> "dict[str, tuple[int, NDArray[np.float32]]]":
         """Label -> (class, map). Raises UserError for a class that is not among the top."""
         if not set(self.classes) <= set(look.prediction.indices):
             raise UserError("Only the five most probable classes have heatmaps: choose one of them.")
         names = look.classifier.config.classes
-        if self.method != GATES:
+        if self.method not in _OF_NO_CLASS:
             raw = look.class_maps[self.method].raw
             return {names[index]: (index, raw[look.prediction.indices.index(index)]) for index in self.classes}
-        gates = look.prediction.attention.spatial
-        if not gates:
-            raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
         index = self.classes[0]
-        named = {f"Spatial gate {gate_words(module)}": gate[0].numpy() for module, gate in gates.items()}
-        return {f"{label}, for {names[index]}": (index, gate) for label, gate in named.items()}
+        named = _OF_NO_CLASS[self.method](look, self.attended)
+        return {f"{label}, for {names[index]}": (index, values) for label, values in named.items()}
+
+
+def _gate_maps(look: Look, _: Attended) -> "dict[str, NDArray[np.float32]]":
+    gates = look.prediction.attention.spatial
+    if not gates:
+        raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")
+    return {f"Spatial gate {gate_words(module)}": gate[0].numpy() for module, gate in gates.items()}
+
+
+# Maps that are the same for every class, by the method's name: what gives them by their titles.
+_OF_NO_CLASS = {GATES: _gate_maps, HEADS: judged_maps}
 
 
 def evidence_value(look: Look, judged: Judged, progress: Callable[[float], None]) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def panel(run: str, method: str, evidences: "Mapping[str, Evidence]") -> dict[st
             ],
         )
         figures[f"{i}c"] = plots.curves_chart(evidence.fractions, evidence.insertion_curve, evidence.deletion_curve)
-    title = escape(f"Faithfulness of {METHODS.get(method, 'the gates')}, {run}")
+    title = escape(f"Faithfulness of {METHODS.get(method, f'the {method}')}, {run}")
     return {"html": f'<h3>{title}</h3><div class="verdicts">{"".join(parts)}</div>{HOW}', "figures": figures}
 
 

@@ -80,12 +80,14 @@ def export_of(looks: Sequence[Look], shown: Shown, wanted: Wanted, view: View) -
             sides.append(PredictedSide(look.name, look.view, classes, [(top[k], raw[k]) for k in view.ranks(look, i)]))
         return prediction_figure(sides, caption, size)
 
-    path = f"resnet_space/datasets/{_folder(wanted)}/{shown.name}" if wanted.example else "picture.jpg"
-    python = PYTHON.format(picture=path, runs=names)
+    python = PYTHON.format(picture=picture_path(wanted, shown), runs=names)
     return Export(stem(looks[0].name, "prediction"), (), caption, (COLUMNS, rows), python, figure)
 
 
-def _folder(wanted: Wanted) -> str:
+def picture_path(wanted: Wanted, shown: Shown) -> str:
+    """The picture's file for lines of Python: an example's own, or a name to be replaced."""
     from resnet_space.ui.predict.examples import examples
 
-    return examples()[wanted.example].parent.name
+    if not wanted.example:
+        return "picture.jpg"
+    return f"resnet_space/datasets/{examples()[wanted.example].parent.name}/{shown.name}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from resnet_space.ui.predict.answer import warnings_html
+from resnet_space.ui.predict.heads import no_heads
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import by_magnitude, map_card, scale_html, where
 
@@ -21,8 +21,13 @@ AS_GOOD_AS_NEUTRAL = 0.01
 
 
 def gates_html(looks: Sequence[Look]) -> str:
-    """A fold with the input and, for each CBAM, its spatial gate over the input and its channel gates as bars."""
-    every = [gate for look in looks for gate in look.prediction.attention.spatial.values()]
+    """A fold with the input and, for each CBAM, its spatial gate over the input and its channel gates as bars; empty
+    where no run has a CBAM, but one has attention heads.
+    """
+    attentions = [look.prediction.attention for look in looks]
+    every = [gate for attention in attentions for gate in attention.spatial.values()]
+    if not every and any(attention.heads for attention in attentions):
+        return ""
     low = min((float(gate.min()) for gate in every), default=0.0)
     high = max((float(gate.max()) for gate in every), default=1.0)
     sides = "".join(_gates(look, side, low, high) for side, look in enumerate(looks))
@@ -43,8 +48,9 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
     attention = look.prediction.attention
     section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}</p>'
     if not attention.spatial:
+        why = "" if attention.heads or look.classifier.config.entry.maps else f" {escape(no_heads(look))}"
         return (
-            f"{section}<p>{escape(look.name)} has no CBAM, so it has no gates. To see gates, choose a run with "
+            f"{section}<p>{escape(look.name)} has no CBAM, so it has no gates.{why} To see gates, choose a run with "
             '"cbam" in its name, or train a network with CBAM.</p></section>'
         )
     cards = [
@@ -64,12 +70,6 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
         f"{escape(look.prediction.classes[0])}</button>"
     )
     return f'{section}<div class="maps gates">{"".join(cards)}</div>{ask}</section>'
-
-
-def program_html(look: Look) -> str:
-    """For programs: the warnings, the gates, the preprocessing."""
-    note = f'<p class="note">Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.</p>'
-    return f"{warnings_html(look)}{gates_html([look])}{note}"
 
 
 def gate_words(module: str) -> str:

@@ -88,11 +88,12 @@ def by_magnitude(value: float) -> str:
     return f"{value:.3g}"
 
 
-def scale_html(label: str, low: float, high: float) -> str:
-    """The legend of the colours."""
+def scale_html(label: str, low: float | str, high: float | str) -> str:
+    """The legend of the colours; its ends are numbers, or words where the maps have different ones."""
+    ends = [end if isinstance(end, str) else by_magnitude(end) for end in (low, high)]
     return (
-        f'<div class="scale"><span>{escape(label)}</span><span>{by_magnitude(low)}</span>'
-        f'<span class="ramp"></span><span>{by_magnitude(high)}</span></div>'
+        f'<div class="scale"><span>{escape(label)}</span><span>{ends[0]}</span><span class="ramp"></span>'
+        f"<span>{ends[1]}</span></div>"
     )
 
 

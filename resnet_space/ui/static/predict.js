@@ -11,6 +11,9 @@ window.resnetSpace.predict = (() => {
   let chosen = opened.class ?? null;
   let method = opened.method ?? null;
   let picture = null; // that the class was chosen for
+  // The layer and the query of the attention heads, from 1; without any, the last layer and the class token.
+  let layer = Number(opened.layer) || null;
+  let query = /^\d+,\d+$/.test(opened.query ?? "") ? opened.query.split(",").map(Number) : null;
 
   const sections = () => [...document.querySelectorAll("#why .sides > section")];
   const shownRows = (section) => [...section.querySelectorAll(".why:not([hidden])")];
@@ -40,6 +43,7 @@ window.resnetSpace.predict = (() => {
 
   // Which heatmaps are shown, for the server: the method, and a run each the class beside the first.
   const currentMethod = () => document.querySelector("#why input[name=method]:checked")?.value ?? "";
+  const attended = () => JSON.stringify({ layer, query });
   const view = () => JSON.stringify({ method: currentMethod(), classes: sections().map((of) => indices(of).at(-1)) });
 
   // The page's address has all of it; what is shown without any choice is not in it.
@@ -57,6 +61,7 @@ window.resnetSpace.predict = (() => {
       of: of === run ? "" : of,
       class: chosen !== null && beside?.dataset.name === chosen ? chosen : "",
       method: first && !first.checked ? currentMethod() : "",
+      ...(document.querySelector("#heads .attended") ? { layer, query: query?.join(",") } : { layer: "", query: "" }),
     });
   }
 
@@ -131,22 +136,68 @@ window.resnetSpace.predict = (() => {
       trigger("select", { module: dataset.module, side: Number(dataset.side), channel: Number(channel) });
   }
 
+  // Another layer or query is told by "input". What the reader was at keeps the focus when the maps are drawn anew.
+  const PLACES = ["input[type=range]", "button[data-query]", '[data-side="0"] .patches', '[data-side="1"] .patches'];
+
+  function heads(element, trigger, watch) {
+    let focused = null;
+    const choose = (chosenLayer, chosenQuery) => {
+      [layer, query] = [chosenLayer, chosenQuery];
+      refresh();
+      trigger("input");
+    };
+    const grid = ({ style }) => ["--rows", "--columns"].map((name) => Number(style.getPropertyValue(name)));
+    element.addEventListener("click", ({ target, clientX, clientY, detail }) => {
+      if (target.closest("[data-query]")) choose(layer, null);
+      const patches = target.closest(".patches");
+      if (!patches || !detail) return; // by the keyboard, the arrow keys choose
+      const { left, top, width, height } = patches.getBoundingClientRect();
+      const [rows, columns] = grid(patches);
+      const at = (share, count) => Math.min(Math.max(Math.floor(share * count), 0), count - 1) + 1;
+      choose(layer, [at((clientY - top) / height, rows), at((clientX - left) / width, columns)]);
+    });
+    element.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      const patches = event.target.closest(".patches");
+      if (!patches || !step) return;
+      event.preventDefault();
+      const counts = grid(patches);
+      const from = query ?? counts.map((count) => Math.ceil(count / 2));
+      choose(layer, query ? from.map((at, i) => Math.min(Math.max(at + step[i], 1), counts[i])) : from);
+    });
+    element.addEventListener("input", ({ target }) => {
+      if (target.type === "range") target.nextElementSibling.value = `${target.value} of ${target.max}`;
+    });
+    element.addEventListener("change", ({ target }) => target.type === "range" && choose(Number(target.value), query));
+    element.addEventListener("focusin", ({ target }) => (focused = PLACES.find((place) => target.matches(`#heads ${place}`))));
+    element.addEventListener("focusout", ({ relatedTarget }) => relatedTarget && (focused = null));
+    maps(element, trigger, (name, changed) =>
+      watch(name, () => {
+        changed();
+        refresh();
+        if (focused) element.querySelector(focused)?.focus({ preventScroll: true });
+      }),
+    );
+  }
+
   // The result comes into a place that is kept for it, right below the maps.
   let judged = null; // what the evidence on the page is about
 
   const panel = () => document.querySelector("#evidence");
-  const isJudged = () => judged === null || judged.method === "gates" || judged.view === view();
+  const shownBy = (how) => ({ gates: "", heads: attended() })[how] ?? view();
+  const isJudged = () => judged === null || judged.view === shownBy(judged.method);
   const rest = () => panel().classList.remove("testing");
 
   function test({ dataset }, trigger) {
     const side = Number(dataset.side);
-    const gates = dataset.evidence === "gates";
-    const classes = gates ? [Number(dataset.class)] : indices(sections()[side]);
-    judged = { method: gates ? "gates" : currentMethod(), view: view() };
+    const isOfClass = dataset.evidence === "class";
+    const classes = isOfClass ? indices(sections()[side]) : [Number(dataset.class)];
+    const how = isOfClass ? currentMethod() : dataset.evidence;
+    judged = { method: how, view: shownBy(how) };
     panel().querySelector(".body").hidden = false;
     panel().classList.add("testing");
     panel().scrollIntoView({ block: "nearest" });
-    trigger("submit", { method: judged.method, side, classes });
+    trigger("submit", { method: how, side, classes, attended: attended() });
   }
 
   const { isWanted } = window.resnetSpace.picture;
@@ -186,5 +237,5 @@ window.resnetSpace.predict = (() => {
     });
   }
 
-  return { examples, answer, maps, evidence, channel, opacity, view, rest };
+  return { examples, answer, maps, heads, evidence, channel, opacity, view, attended, rest };
 })();

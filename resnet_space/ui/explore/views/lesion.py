@@ -10,7 +10,7 @@ from resnet_space.plots.residuals.depth import quartiles
 from resnet_space.plots.residuals.profiles import lesion_chart, several_chart
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of
+from resnet_space.ui.explore.views.view import Table, View, rounded, stages_of, units_of
 from resnet_space.ui.explore.wording import percent
 
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ class Lesion(View):
     def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
         each, several, pairs = (wanted.of(findings) for wanted in self.on_demand)
         charts: list[Chart | None] = [None, None, None]
+        units = units_of(findings)
         if each is not None:
             names = _names(each, " + ")
             charts[0] = lesion_chart(names, stages_of(findings, names), each.accuracy.tolist(), each.base_accuracy)
         if several is not None:
-            x = f"blocks removed, of {len(findings.measured.norms.blocks)}"
-            title = "Accuracy with several blocks removed at random"
+            x = f"{units} removed, of {len(findings.measured.norms.blocks)}"
+            title = f"Accuracy with several {units} removed at random"
             charts[1] = several_chart(title, *by_count(several), several.base_accuracy, x)
         if pairs is not None:
             names = _names(pairs, " ↔ ")
@@ -111,12 +112,13 @@ class Lesion(View):
         each, several, pairs = (wanted.of(findings) for wanted in self.on_demand)
         words = []
         if each is not None:
-            words.append(lesion_words(_names(each, " + "), each.accuracy.tolist(), each.base_accuracy, each.images))
+            accuracy, units = each.accuracy.tolist(), units_of(findings)
+            words.append(lesion_words(_names(each, " + "), accuracy, each.base_accuracy, each.images, units))
         if several is not None:
             counts, draws = by_count(several)
             middle = [quartiles(accuracies)[1] for accuracies in draws]
             blocks = len(findings.measured.norms.blocks)
-            words.append(several_words(counts, middle, several.base_accuracy, blocks))
+            words.append(several_words(counts, middle, several.base_accuracy, blocks, units_of(findings)))
         if pairs is not None:
             words.append(swapped_words(_names(pairs, " and "), pairs.accuracy.tolist(), pairs.base_accuracy))
         return "\n\n".join(words)
@@ -151,14 +153,16 @@ def _worst_and_best(accuracy: Sequence[float]) -> tuple[int, int]:
     return worst, best
 
 
-def lesion_words(blocks: Sequence[str], accuracy: Sequence[float], intact: float, images: int) -> str:
+def lesion_words(
+    blocks: Sequence[str], accuracy: Sequence[float], intact: float, images: int, units: str = "blocks"
+) -> str:
     """Which block the accuracy depends on most and least."""
     worst, best = _worst_and_best(accuracy)
     one = f" One image is {percent(1 / images)}." if images < 1_000 else ""
     if accuracy[best] - accuracy[worst] < 1 / images:
         return (
             f"The intact network classifies {percent(intact)} of the images correctly, and {percent(accuracy[worst])} "
-            f"without any one block.{one}"
+            f"without any one of the {units}.{one}"
         )
     spare = sum(a > intact - 0.01 for a in accuracy)
     words = (
@@ -166,14 +170,16 @@ def lesion_words(blocks: Sequence[str], accuracy: Sequence[float], intact: float
         f"{percent(accuracy[worst])}. **{blocks[best]}** matters least: {percent(accuracy[best])} without it."
     )
     if spare > 1:
-        words += f" Removing any one of {spare} of the {len(blocks)} blocks costs less than a point."
+        words += f" Removing any one of {spare} of the {len(blocks)} {units} costs less than a point."
     return words + one
 
 
-def several_words(counts: Sequence[int], medians: Sequence[float], intact: float, blocks: int) -> str:
+def several_words(
+    counts: Sequence[int], medians: Sequence[float], intact: float, blocks: int, units: str = "blocks"
+) -> str:
     """How fast the accuracy falls (Veit et al. 2016, figure 5)."""
     half = next((c for c, m in zip(counts, medians, strict=True) if m < intact / 2), None)
-    first = f"With {counts[0]} of {blocks} blocks removed at random, the median accuracy is {percent(medians[0])}"
+    first = f"With {counts[0]} of {blocks} {units} removed at random, the median accuracy is {percent(medians[0])}"
     if half is None:
         return f"{first}; even with {counts[-1]} removed, it stays above half of the intact {percent(intact)}."
     if half == counts[0]:

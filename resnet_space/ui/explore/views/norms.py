@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import unescape
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,7 +19,7 @@ from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.pictures import BlockView, PicturesTab
 from resnet_space.ui.explore.snippets import Python
-from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded
+from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded, units_of
 from resnet_space.ui.explore.wording import NORM, RESIDUAL, percent
 from resnet_space.ui.exports import stem, wire_download
 
@@ -61,7 +62,8 @@ class Norms(View):
         if findings.measured.plain:
             words = plain_words(len(findings.measured.norms.blocks))
         else:
-            words = norms_words(blocks_of(findings), ratio_medians(findings, variant))
+            parts = findings.measured.parts
+            words = norms_words(blocks_of(findings), ratio_medians(findings, variant), parts, units_of(findings))
         return words + fewer_points(findings)
 
     def table(self, findings: Findings, variant: str = "") -> Table:
@@ -142,12 +144,16 @@ def all_values(findings: Findings) -> Table:
     ]
 
 
-def norms_words(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
+def norms_words(
+    blocks: Sequence[Block], ratios: Sequence[float], parts: Sequence[str] = (), units: str = "blocks"
+) -> str:
     """Which blocks change their input most and least, and how the ratio changes within a stage.
 
     Args:
         blocks: in forward order.
         ratios: theirs, medians over the images of ||F(x)|| / ||shortcut(x)||.
+        parts: which part of its block each is, where blocks have several.
+        units: what they are called.
     """
     finite = [(block, r) for block, r in zip(blocks, ratios, strict=True) if math.isfinite(r)]
     identities = {block.name: r for block, r in finite if block.identity}
@@ -157,13 +163,13 @@ def norms_words(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
         most, least = (pick(identities, key=identities.__getitem__) for pick in (max, min))
         nearly = sum(r < NEARLY_IDENTITY for r in identities.values())
         words += (
-            f"Of the {len(identities)} blocks with an identity shortcut, **{most}** changes its input most (‖F(x)‖ is "
+            f"Of the {len(identities)} {units} with an identity shortcut, **{most}** changes its input most (‖F(x)‖ is "
             f"{percent(identities[most], 0)} of ‖x‖) and **{least}** least ({percent(identities[least], 0)}"
             f"{', nearly an identity' if nearly else ''})."
         )
         if nearly > 1:
-            words += f" In {nearly} blocks, ‖F(x)‖ is below {percent(NEARLY_IDENTITY, 0)} of ‖x‖: nearly identities."
-    paragraphs = [words, stage_trends(blocks, ratios)]
+            words += f" In {nearly} {units}, ‖F(x)‖ is below {percent(NEARLY_IDENTITY, 0)} of ‖x‖: nearly identities."
+    paragraphs = [words, part_trends(parts, ratios) if any(parts) else stage_trends(blocks, ratios)]
     if new_shape:
         listed = ", ".join(f"{block} {percent(r, 0)}" for block, r in [*new_shape.items()][:MOST_LISTED])
         paragraphs.append(f"Where the shape changes, F(x) also fills new channels: {listed}.")
@@ -186,6 +192,19 @@ def stage_trends(blocks: Sequence[Block], ratios: Sequence[float]) -> str:
     return (
         f"From the first to the last of these blocks, the ratio {goes if falling else 'rises in every stage'}: "
         f"{listed}. Jastrzębski et al. (2018) report a fall within each stage of pre-activation networks."
+    )
+
+
+def part_trends(parts: Sequence[str], ratios: Sequence[float]) -> str:
+    """How the ratio of each part of a transformer's block goes from the first to the last block."""
+    of_part: dict[str, list[float]] = {}
+    for part, r in zip(parts, ratios, strict=True):
+        if math.isfinite(r):
+            of_part.setdefault(part, []).append(r)
+    return "Each block adds twice. " + " ".join(
+        f"Its {part} branch: ‖F(x)‖ is {percent(rs[0], 0)} of ‖x‖ in the first block, {percent(rs[-1], 0)} in the "
+        f"last; the median is {percent(median(rs), 0)}."
+        for part, rs in of_part.items()
     )
 
 

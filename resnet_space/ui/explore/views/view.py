@@ -109,6 +109,11 @@ class View(ABC):
         return str(value) if value in ids[1:] else ""
 
 
+def units_of(findings: Findings) -> str:
+    """What F(x) is measured of: a transformer's block has two residual branches."""
+    return "residual branches" if any(findings.measured.parts) else "blocks"
+
+
 def blocks_of(findings: Findings) -> list[Block]:
     norms, stages = findings.measured.norms, findings.measured.stages
     return [Block(*block) for block in zip(norms.blocks, norms.identity, stages, strict=True)]
