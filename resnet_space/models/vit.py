@@ -207,7 +207,8 @@ class VisionTransformer(Backbone):
     def embed(self, x: Tensor) -> Tensor:
         """images -> tokens [N, 1 + T, D]: the class token, then the patches, each with its position."""
         grid = (x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], dim=1)
+        # Not len(x), which tracing would take for a constant.
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), self.patch_embed(x)], dim=1)
         return tokens + self._positions(grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:

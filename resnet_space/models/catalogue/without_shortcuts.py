@@ -1,4 +1,5 @@
-"""LeNet-5, and AlexNet and GoogLeNet, whose weights torchvision has and the Hub lacks as safetensors.
+"""Networks without shortcuts: LeNet-5, and AlexNet and GoogLeNet, whose weights torchvision has and the Hub lacks
+as safetensors.
 
 Accuracies, sizes and licence of the weights are torchvision's. GoogLeNet's were trained on images that are normalised
 by a mean and standard deviation of 0.5.
