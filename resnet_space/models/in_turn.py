@@ -107,7 +107,7 @@ class LeNet5(InTurn):
 
 
 class AlexNet(InTurn, models.AlexNet):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's, after Krizhevsky 2014 (arXiv:1404.5997).
+    """torchvision's, which is AlexNet (Krizhevsky et al. 2012) as Krizhevsky 2014 (arXiv:1404.5997) has it.
 
     Args:
         num_classes: logits.

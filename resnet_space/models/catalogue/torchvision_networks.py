@@ -16,10 +16,10 @@ def _build(name: str, num_classes: int) -> "nn.Module":
     return model
 
 
-for _name, _family, _year, _paper, _depth, _parameters, _multiply_adds in (
-    ("wide_resnet50_2", "resnet", 2016, "1605.07146", 50, 68_883_240, 11_398_021_120),
-    ("resnext50_32x4d", "resnet", 2016, "1611.05431", 50, 25_028_904, 4_230_479_872),
-    ("convnext_tiny", "convnext", 2022, "2201.03545", 0, 28_589_128, 4_455_531_264),
+for _name, _label, _family, _year, _paper, _depth, _parameters, _multiply_adds in (
+    ("wide_resnet50_2", "Wide ResNet-50-2", "resnet", 2016, "1605.07146", 50, 68_883_240, 11_398_021_120),
+    ("resnext50_32x4d", "ResNeXt-50", "resnet", 2016, "1611.05431", 50, 25_028_904, 4_230_479_872),
+    ("convnext_tiny", "ConvNeXt-Tiny", "convnext", 2022, "2201.03545", 0, 28_589_128, 4_455_531_264),
 ):
     register(
         Entry(
@@ -33,5 +33,6 @@ for _name, _family, _year, _paper, _depth, _parameters, _multiply_adds in (
             _parameters,
             _multiply_adds,
             trains=False,
+            label=_label,
         )
     )

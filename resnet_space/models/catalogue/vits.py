@@ -21,6 +21,7 @@ _NORM = Option("The norm layers' place", "pre", {"pre": "", "post": "norm layers
 _PATCH = Option("The patch size", 16, {16: "", 4: "patches of 4 pixels"})  # in pixels
 _SMALL_PATCH = {"patch": 4}
 _HALF = (0.5, 0.5, 0.5)
+_AUGREG: dict[str, Any] = {"trained_on": "imagenet-21k", "mean": _HALF, "std": _HALF}
 
 
 def _build(
@@ -89,13 +90,13 @@ _SIZES = {  # dim, heads, parameters, multiply-adds at 224 pixels
     "base": (768, 12, 86_567_656, 17_563_828_224),
 }
 _VIT_WEIGHTS = {
-    "tiny": (_weights("vit_tiny_patch16_224.augreg_in21k_ft_in1k", accuracy=0.75452, mean=_HALF, std=_HALF),),
+    "tiny": (_weights("vit_tiny_patch16_224.augreg_in21k_ft_in1k", accuracy=0.75452, **_AUGREG),),
     "small": (
-        _weights("vit_small_patch16_224.augreg_in21k_ft_in1k", accuracy=0.81402, mean=_HALF, std=_HALF),
+        _weights("vit_small_patch16_224.augreg_in21k_ft_in1k", accuracy=0.81402, **_AUGREG),
         _weights("vit_small_patch16_224.dino", **_NO_HEAD),
     ),
     "base": (
-        _weights("vit_base_patch16_224.augreg_in21k_ft_in1k", accuracy=0.84534, mean=_HALF, std=_HALF),
+        _weights("vit_base_patch16_224.augreg_in21k_ft_in1k", accuracy=0.84534, **_AUGREG),
         _weights("vit_base_patch16_224.mae", "cc-by-nc-4.0", **_NO_HEAD),
     ),
 }

@@ -49,7 +49,7 @@ register(
         partial(_build, "AlexNet"),
         "torchvision",
         2012,
-        "https://arxiv.org/abs/1404.5997",
+        "https://doi.org/10.1145/3065386",
         8,
         61_100_840,
         714_188_480,
