@@ -288,6 +288,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         name = self.model.architecture
         _require(self.model.entry.trains, f"{name} can be explored but not trained: choose another network.")
+        unfit = self.model.entry.why_not_size(self.model.image_size, self.model.options)
+        _require(not unfit, unfit)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

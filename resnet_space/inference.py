@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.batches import centre_crop, normalise
 from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
@@ -187,7 +188,9 @@ class Classifier:
     def _predictions(
         self, logits: torch.Tensor, means: torch.Tensor, top: int, attention: AttentionMaps
     ) -> list[Prediction]:
-        """From logits [N, C] and channel means [N, D]."""
+        """From logits [N, C] and channel means [N, D]. Raises UserError if the weights came without a classifier."""
+        if not any(parameter.any() for parameter in self.model.get_classifier().parameters()):
+            raise UserError("These weights have no classifier: fine-tune them on your images, then predict.")
         best = (logits / self.config.temperature).softmax(1).topk(min(top, len(self.config.classes)))
         ood_score = (
             self.feature_statistics.ood_score(means.numpy()).tolist()

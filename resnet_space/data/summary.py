@@ -146,6 +146,12 @@ def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str
     return sized(model, model.input_size), {"crop": "resized", "batch_size": batch}
 
 
+def suited(size: int, model: ModelConfig) -> ModelConfig:
+    """The model with its options for small images, if the images will have at most 64 pixels and it was for larger."""
+    small = size <= SMALL_IMAGE < model.image_size and model.entry.small_images
+    return model.with_options(**model.entry.small_images) if small else model
+
+
 def sized(model: ModelConfig, size: int) -> ModelConfig:
     """The model with another image size; large images are cropped from somewhat larger ones."""
     return replace(model, image_size=size, resize=round(size * STORED) if size > SMALL_IMAGE else None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from resnet_space.common.cost import cost_words
 from resnet_space.common.errors import UserError
+from resnet_space.common.hub_client import is_repo_id
 from resnet_space.common.imagenet import IMAGENET
 from resnet_space.common.text import markdown_text
 from resnet_space.config import TrainConfig
@@ -160,7 +161,7 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
     data = ModelCardData(
         library_name="resnet_space",
         pipeline_tag="image-classification",
-        license=_licence(run),
+        license=licence_of(run),
         tags=["resnet_space", run.config.model.entry.family, *(["cbam"] if run.config.model.added_parts else [])],
         datasets=[dataset] if dataset else None,
         base_model=_base_model(run),
@@ -184,7 +185,7 @@ def _notice(run: Run) -> str:
         return ""
 
 
-def _licence(run: Run) -> str:
+def licence_of(run: Run) -> str:
     """The SPDX name from the first line of the notice."""
     first = _notice(run).partition("\n")[0]
     return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
@@ -204,7 +205,7 @@ def _base_model(run: Run) -> str | None:
         source = Run.open(run.path.parent / start).source
     except UserError:
         return None
-    return source.repo_id if source is not None else None
+    return source.repo_id if source is not None and is_repo_id(source.repo_id) else None
 
 
 def _optimizer_words(training: TrainConfig) -> str:

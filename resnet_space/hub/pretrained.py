@@ -1,16 +1,30 @@
-"""ImageNet weights to start from: torchvision's, as stored in timm's repositories on the Hub.
+"""Published weights to start from: safetensors on the Hub, or what torchvision downloads where the Hub has none.
 
-Only `model.safetensors` is downloaded; the run has no metrics because it was not trained here.
+Only the weights are downloaded; the run has no metrics because it was not trained here. Its notice has their licence,
+which every run that starts from it takes over.
 """
 
+import pickle
+import re
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.common.imagenet import IMAGENET
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
+from resnet_space.hub.card import SPDX, licence_of
 from resnet_space.hub.install import install, model_request, sizes_at
 from resnet_space.models.registry import Pretrained, entries
-from resnet_space.runs import BACKBONE, WEIGHTS, Run, Source
+from resnet_space.runs import BACKBONE, NOTICE, WEIGHTS, Run, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TORCHVISION = "torchvision:"  # begins the `repo_id` of weights that torchvision downloads
 
 PRETRAINED = [known for entry in entries().values() for known in entry.pretrained]
 
@@ -48,13 +62,112 @@ def pull_pretrained(
         if run.source is None or run.source.repo_id != chosen.repo_id:
             raise HubError(f"{name} on this machine is a different model: rename or delete it first.")
         return run
-    with translated_errors(request):
-        commit, sizes, _ = sizes_at(request, token)
-        (weights,) = download_files(
-            "model", chosen.repo_id, commit, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
-        )
-        config = RunConfig(_model_config(chosen), TrainConfig(dataset=IMAGENET))
-        return install(request.what, {WEIGHTS: weights}, config, Source(chosen.repo_id, commit), root, iter([name]))
+    config = RunConfig(_model_config(chosen), TrainConfig(dataset=IMAGENET))
+    with tempfile.TemporaryDirectory() as folder:
+        beside = Path(folder)
+        if chosen.repo_id.startswith(TORCHVISION):
+            weights, version = _from_torchvision(chosen, config.model, beside, progress)
+        else:
+            with translated_errors(request):
+                version, sizes, _ = sizes_at(request, token)
+                (weights,) = download_files(
+                    "model", chosen.repo_id, version, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
+                )
+            weights = weights if chosen.head else _with_empty_head(weights, config.model, beside)
+        (beside / NOTICE).write_text(_notice(chosen), encoding="utf-8")
+        files = {WEIGHTS: weights, NOTICE: beside / NOTICE}
+        return install(request.what, files, config, Source(chosen.repo_id, version), root, iter([name]))
+
+
+def _from_torchvision(
+    chosen: Pretrained, model: ModelConfig, folder: Path, progress: Progress | None
+) -> tuple[Path, str]:
+    """(a safetensors file of torchvision's weights, the digits of their hash). torchvision compares the hash, and loads
+    nothing but tensors; what only its own training needs is left out.
+    """
+    import safetensors.torch
+    from torchvision.models import get_weight
+
+    theirs = get_weight(chosen.repo_id.removeprefix(TORCHVISION))
+    size = round(1e6 * theirs.meta["_file_size"])
+    if progress is not None:
+        progress(0, size)
+    try:
+        found = theirs.get_state_dict(progress=False, check_hash=True, weights_only=True, model_dir=str(folder))
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise HubError(f"{chosen.name} cannot be downloaded ({reason}): check your network, or try again.") from None
+    except (RuntimeError, pickle.UnpicklingError):  # another hash, or more than tensors
+        raise HubError(f"{chosen.name} cannot be used because the download is damaged: try again.") from None
+    own = _shapes(model)
+    safetensors.torch.save_file({name: found[name].contiguous() for name in own if name in found}, folder / WEIGHTS)
+    if progress is not None:
+        progress(size, size)
+    version = re.search(r"-([0-9a-f]{8,})\.", theirs.url)
+    assert version is not None  # or torchvision could not have compared it
+    return folder / WEIGHTS, version[1]
+
+
+def _with_empty_head(weights: Path, model: ModelConfig, folder: Path) -> Path:
+    """The weights with a classifier of zeros, in place of whatever they have: `Classifier` refuses to predict with it.
+
+    A file that cannot be read is given back as it is, for whoever installs it to refuse.
+    """
+    import safetensors.torch
+    import torch
+
+    try:
+        tensors = safetensors.torch.load_file(weights)
+    except (SafetensorError, OSError):
+        return weights
+    head = f"{model.entry.head}."
+    empty = {name: torch.zeros(value.shape) for name, value in _shapes(model).items() if name.startswith(head)}
+    safetensors.torch.save_file(tensors | empty, folder / WEIGHTS)
+    return folder / WEIGHTS
+
+
+def _shapes(model: ModelConfig) -> "dict[str, Tensor]":
+    """The tensors of a model, without memory."""
+    import torch
+
+    with torch.device("meta"):
+        return model.build().state_dict()
+
+
+def _notice(chosen: Pretrained) -> str:
+    """The origin and licence of the weights."""
+    from_where = (
+        f"torchvision's {chosen.repo_id.removeprefix(TORCHVISION)}"
+        if chosen.repo_id.startswith(TORCHVISION)
+        else f"https://huggingface.co/{chosen.repo_id}"
+    )
+    return f"{SPDX} {chosen.licence}\n\nThe weights are {chosen.name}, trained on {chosen.trained_on}: {from_where}\n"
+
+
+def why_no_push(run: Run) -> str:
+    """Why a run may not be pushed, in one sentence: it claims another licence than its weights, whose own forbids
+    commercial use. Empty if it may.
+    """
+    own = next((known for known in PRETRAINED if known.name in _ancestors(run)), None)
+    claimed = licence_of(run)
+    if own is None or "-nc" not in own.licence or claimed == own.licence:
+        return ""
+    return (
+        f"{run.name} cannot be pushed under the licence {claimed} because it comes from {own.name}, whose licence "
+        f"{own.licence} allows no commercial use: put {SPDX} {own.licence} into the first line of its {NOTICE}."
+    )
+
+
+def _ancestors(run: Run) -> list[str]:
+    """The run and those that it started from, as far as they are on this machine."""
+    names = [run.name]
+    while (start := run.config.training.start) is not None and start not in names:
+        names.append(start)
+        try:
+            run = Run.open(run.path.parent / start)
+        except UserError:
+            break
+    return names
 
 
 def _model_config(chosen: Pretrained) -> ModelConfig:

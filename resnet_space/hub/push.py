@@ -33,6 +33,7 @@ from resnet_space.common.hub_client import (
 )
 from resnet_space.common.tokens import masked
 from resnet_space.hub.card import card_files
+from resnet_space.hub.pretrained import why_no_push
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -91,6 +92,8 @@ def push_run(
         raise HubError(f"{run.name} has no weights to push: train it for at least one epoch first.")
     if run.is_training and not in_training:
         raise HubError(f"{run.name} is training: stop it, or push it when the training has finished.")
+    if why_not := why_no_push(run):
+        raise HubError(why_not)
     changed = f"{repo_id} has changed in the meantime: review it, then push again"
     refusals = {
         403: f"this account or token has no write access to {repo_id}: use a token with write access, or a "

@@ -162,6 +162,8 @@ ADAPTERS: dict[str, Adapter] = {
     "timm.models._efficientnet_blocks.DepthwiseSeparableConv": _where("has_skip", "conv_dw", "drop_path"),
     "timm.models._efficientnet_blocks.InvertedResidual": _where("has_skip", "conv_pw", "drop_path"),
     "timm.models._efficientnet_blocks.EdgeResidual": _where("has_skip", "conv_exp", "drop_path"),
+    "timm.models.beit.Block": _transformer(("norm1", "drop_path1"), ("norm2", "drop_path2")),
+    "timm.models.swin_transformer.SwinTransformerBlock": _transformer(("norm1", "drop_path1"), ("norm2", "drop_path2")),
     "timm.models.vision_transformer.Block": _transformer(("norm1", "drop_path1"), ("norm2", "drop_path2")),
 }
 

@@ -61,6 +61,15 @@ def run_all(segments: Sequence[Segment]) -> Callable[[Tensor], Tensor]:
     return run
 
 
+def with_cut_kernel(weights: dict[str, Tensor], name: str, size: int) -> dict[str, Tensor]:
+    """Weights with a convolution's kernel [out, in, k, k] cut to the `size` x `size` in its centre, if it is larger."""
+    kernel = weights.get(name)
+    margin = 0 if kernel is None else (kernel.shape[-1] - size) // 2
+    if kernel is None or margin <= 0:
+        return weights
+    return weights | {name: kernel[..., margin : margin + size, margin : margin + size].contiguous()}
+
+
 class Backbone(nn.Module):
     """images [N, 3, H, W] -> logits [N, num_classes]"""
 
@@ -85,6 +94,10 @@ class Backbone(nn.Module):
     def parts(self) -> list[Part]:
         """All parameters, each in one part, in forward order."""
         raise NotImplementedError
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the same network with its default options, changed to fit this one's; others as they are."""
+        return weights
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay: norm layers and biases, which have fewer than two axes."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STEM, HEAD = "stem", "head"
 CHANNEL_ATTENTION, SPATIAL_ATTENTION = "channel attention", "spatial attention"
 CBAM_PARTS = (CHANNEL_ATTENTION, SPATIAL_ATTENTION)
+SMALL = 32  # pixels: of CIFAR's images
 
 Options = Mapping[str, Any]
 
@@ -49,18 +50,26 @@ STAGE_CBAM = Option(
 )
 
 
+# The option of networks for photographs whose first layers are made to keep small images' pixels.
+STEM_SIZE = Option("The stem", "imagenet", {"imagenet": "", "cifar": ""})
+
+
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights on the Hub that training can start from.
+    """Weights that training can start from, from the Hub or from torchvision.
+
+    That the repositories exist, and have these weights as safetensors, is known from the lists of timm and torchvision,
+    not checked against the Hub. Hence no revision is pinned: a run records the commit that it was pulled from.
 
     Attributes:
         name: of the run that they become.
-        repo_id: the repository that has them as safetensors.
+        repo_id: the Hub repository that has them as safetensors; "torchvision:NAME" for what torchvision downloads.
         resize: the short side in pixels that images are resized to, before the centre crop to the entry's size.
         licence: by its SPDX name.
         trained_on: the dataset.
         accuracy: published top-1 accuracy on ImageNet's validation images, from 0 to 1; None if unpublished.
         mean, std: of red, green and blue in 0..1, by which images are normalised.
+        head: whether they include a classifier; self-supervised weights have none.
     """
 
     name: str
@@ -71,6 +80,7 @@ class Pretrained:
     accuracy: float | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    head: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ class Entry:
         options: the family's own settings, by name.
         pretrained: weights to start from.
         small_images: the options that suit it to images of some 32 pixels.
+        small_strategy: the strategy by which trained weights are then adapted; "" for any.
         timm: whether timm has the network under this name, with the same parameter names, where all options are the
             defaults.
         trains: whether it fulfils the whole contract; otherwise it can only be explored.
@@ -100,6 +111,8 @@ class Entry:
         pixels: input size for which it was designed, if no option changes it.
         activations: numbers that its layers output for one image of that size, which training keeps; 0 for fewer than
             in a ResNet-152.
+        least: the smallest image side in pixels that it can compute, with the default options.
+        fixed: whether it computes images of `pixels` only.
     """
 
     name: str
@@ -116,12 +129,15 @@ class Entry:
     options: Mapping[str, Option] = field(default_factory=dict)
     pretrained: tuple[Pretrained, ...] = ()
     small_images: Options = field(default_factory=dict)
+    small_strategy: str = ""
     timm: bool = False
     trains: bool = True
     maps: bool = True
     label: str = ""
     pixels: int = 224
     activations: int = 0
+    least: int = 8
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         """Add the option "cbam" to networks with feature maps whose family has none."""
@@ -158,9 +174,27 @@ class Entry:
         names = ((f"stage{i}", count) for i, count in enumerate(self.blocks, 1))
         return {name: tuple(f"{name}.{i}" for i in range(count)) for name, count in names}
 
+    @property
+    def megabytes(self) -> float:
+        """Size of its weights as float32, as runs store them, without norm layers' statistics."""
+        return 4 * self.parameters / 1e6
+
+    def suits_small_images(self, options: Options) -> bool:
+        """Whether it has the options for small images."""
+        own = self.small_images.items()
+        return bool(own) and all(options.get(name) == value for name, value in own)
+
     def input_size(self, options: Options) -> int:
         """Input size in pixels for which it was designed."""
-        return self.pixels
+        return SMALL if self.suits_small_images(options) else self.pixels
+
+    def why_not_size(self, size: int, options: Options) -> str:
+        """Why it cannot compute images of this side, in one sentence; empty if it can."""
+        if self.fixed and size != self.pixels:
+            return f"{self.title} only takes images of {self.pixels} pixels, not {size}: choose {self.pixels}."
+        if size < self.least and not self.suits_small_images(options):
+            return f"{self.title} needs images of at least {self.least} pixels, not {size}."
+        return ""
 
     def added_parts(self, options: Options) -> tuple[str, ...]:
         """Parts missing in weights from elsewhere, such as CBAM: these then train whenever the head does."""

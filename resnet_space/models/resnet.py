@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from resnet_space.common.errors import UserError
 from resnet_space.models.additions import Addition
 from resnet_space.models.cbam import CBAM
-from resnet_space.models.contract import Backbone, Part, Segment
+from resnet_space.models.contract import Backbone, Part, Segment, with_cut_kernel
 from resnet_space.models.registry import CHANNEL_ATTENTION, HEAD, SPATIAL_ATTENTION, STEM
 
 Stem = Literal["imagenet", "cifar"]
@@ -250,6 +250,9 @@ class ResNet(Backbone):
 
     def reset_classifier(self, num_classes: int) -> None:
         self.fc = nn.Linear(self.fc.in_features, num_classes)
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return with_cut_kernel(weights, "conv1.weight", self.conv1.kernel_size[0])
 
     def parts(self) -> list[Part]:
         found: dict[tuple[str, str, bool], list[str]] = {}

@@ -128,14 +128,15 @@ def _then(first: Callable[[Tensor], Tensor], cbam: nn.Module) -> Callable[[Tenso
 
 def _ends(model: Backbone, parts: Sequence[Part], stages: dict[str, str]) -> dict[str, str]:
     """Stage, as in `Part` -> the module that ends it: the last one of which the contract says that it is worth a look,
-    and which has weights of that stage. What only belongs to the stem is no stage.
+    and which has that stage's name or weights of it. What only belongs to the stem is no stage.
     """
     stage_of = {name: part.stage for part in parts for name in part.parameters}
     ends: dict[str, str] = {}
-    for module in stages.values():
-        names = [f"{module}.{name}" for name, _ in model.get_submodule(module).named_parameters()]
-        if names and stage_of[names[-1]] not in (STEM, HEAD):
-            ends[stage_of[names[-1]]] = module
+    for name, module in stages.items():
+        weights = [f"{module}.{weight}" for weight, _ in model.get_submodule(module).named_parameters()]
+        stage = name if name in stage_of.values() else stage_of[weights[-1]] if weights else STEM
+        if stage not in (STEM, HEAD):
+            ends[stage] = module
     return ends
 
 

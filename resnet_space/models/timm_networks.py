@@ -14,6 +14,36 @@ if TYPE_CHECKING:
 
 # The attentions over all tokens, whose weights pass through a dropout.
 _ATTENTIONS = ("timm.layers.attention.Attention", "timm.models.beit.Attention")
+# Of stages and of blocks, as timm's `group_matcher` has them, where timm makes every layer or block a stage of its own.
+# VGG's stages end at its poolings: all but the last are its first ten convolutions.
+_MATCHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "timm.models.vgg.VGG": (
+        {
+            "stem": r"^features\.0\.",
+            "blocks": [
+                (r"^features\.2\.", (1,)),
+                (r"^features\.[57]\.", (2,)),
+                (r"^features\.1[024]\.", (3,)),
+                (r"^features\.(?:17|19|21)\.", (4,)),
+                (r"^features\.2[468]\.|^pre_logits", (5,)),
+            ],
+        },
+        {"stem": r"^features\.0\.", "blocks": [(r"^features\.(\d+)", None), (r"^pre_logits", (28,))]},
+    ),
+    "timm.models.beit.Beit": (
+        {
+            "stem": r"^cls_token|^pos_embed|^patch_embed|^rel_pos_bias",
+            "blocks": [
+                *((rf"^blocks\.[{blocks}]\.", (stage,)) for stage, blocks in enumerate(("012", "345", "678"), 1)),
+                (r"^blocks\.(?:9|1\d)\.|^norm|^fc_norm", (4,)),
+            ],
+        },
+        {
+            "stem": r"^cls_token|^pos_embed|^patch_embed|^rel_pos_bias",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^fc_norm", (11,))],
+        },
+    ),
+}
 
 # The classes whose forward pass is their children one after the other, and which child holds the stages of blocks.
 _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
@@ -24,10 +54,24 @@ def timm_entry(name: str, arguments: Mapping[str, Any] = MappingProxyType({}), *
     return Entry(name, build=partial(_build, name, arguments), source="timm", timm=True, **known)
 
 
-def _build(name: str, arguments: Mapping[str, Any], num_classes: int) -> "nn.Module":
+def _build(
+    name: str, arguments: Mapping[str, Any], num_classes: int, stem: str = "imagenet", hidden: bool = True
+) -> "nn.Module":
+    """`stem`: of a MobileNet; without stride where it is "cifar". `hidden`: whether a VGG has its hidden layers."""
     import timm
 
-    return adapted(timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments))
+    smaller: dict[str, Any] = {} if hidden else {"mlp_ratio": 1 / 4096}  # they are made only to be left out
+    model: Any = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments, **smaller)
+    if stem == "cifar":
+        model.conv_stem.stride = (1, 1)
+    if not hidden:
+        from timm.layers.classifier import ClassifierHead
+        from torch import nn
+
+        model.pre_logits = nn.Identity()
+        model.head = ClassifierHead(model.num_features, num_classes)
+        model.head_hidden_size = model.num_features
+    return adapted(model)
 
 
 def adapted(model: "nn.Module") -> "nn.Module":
@@ -39,6 +83,18 @@ def adapted(model: "nn.Module") -> "nn.Module":
     kind = type(model)
     model.__class__ = type(kind.__name__, (_Timm, kind, Backbone), {"__module__": kind.__module__})
     return model
+
+
+def _layer_by_layer(model: Any) -> "Sequence[Segment]":
+    """The segments of a VGG. A layer without weights belongs to the one before it."""
+    from resnet_space.models.contract import Segment
+
+    stage_of = {name.rpartition(".")[0]: part.stage for part in model.parts() for name in part.parameters}
+    found, stage = [], STEM
+    for name, module in model.features.named_children():
+        stage = stage_of.get(f"features.{name}", stage)
+        found.append(Segment(stage, module, (module,)))
+    return *found, Segment(stage, model.pre_logits, (model.pre_logits,)), Segment(HEAD, model.head, (model.head,))
 
 
 class _Timm:
@@ -56,9 +112,7 @@ class _Timm:
 
         classifier = {id(parameter) for parameter in self.get_classifier().parameters()}
         model: Any = self
-        stage_of, block_of = (
-            group_parameters(model, model.group_matcher(coarse=coarse), reverse=True) for coarse in (True, False)
-        )
+        stage_of, block_of = (group_parameters(model, matcher, reverse=True) for matcher in self._matchers())
         found: dict[tuple[str, str], list[str]] = {}
         first_block: dict[int, int] = {}
         for name, parameter in self.named_parameters():
@@ -73,6 +127,21 @@ class _Timm:
             found.setdefault(key, []).append(name)
         return [Part(part, stage, tuple(names)) for (part, stage), names in found.items()]
 
+    def _matchers(self) -> tuple[Any, Any]:
+        """Of stages and of blocks."""
+        from resnet_space.models.additions import class_name
+
+        model: Any = self
+        name = class_name(model)
+        return _MATCHERS.get(name) or (model.group_matcher(coarse=True), model.group_matcher(coarse=False))
+
+    def fit_weights(self, weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Without the weights of hidden layers that this one is made without."""
+        model: Any = self
+        own = {name for name, _ in model.named_children()}
+        left_out = "pre_logits." if "pre_logits" in own and not list(model.pre_logits.parameters()) else None
+        return {name: value for name, value in weights.items() if not (left_out and name.startswith(left_out))}
+
     def segments(self) -> "Sequence[Segment]":
         """Block by block, where the order is known; else as of any network."""
         from torch import nn
@@ -83,7 +152,7 @@ class _Timm:
         model: Any = self
         blocks = _IN_TURN.get(class_name(model))
         if blocks is None:
-            return Backbone.segments(model)
+            return Backbone.segments(model) if not hasattr(model, "pre_logits") else _layer_by_layer(model)
         stage_of = {name: part.stage for part in self.parts() for name in part.parameters}
         children = dict(model.named_children())
         names = list(children)

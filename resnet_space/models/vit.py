@@ -72,24 +72,40 @@ class MLP(nn.Module):
         return mixed
 
 
-class Block(nn.Module):
-    """Two residual branches, attention and MLP: x + F(norm(x)), or norm(x + F(x)) where the norm comes "post"."""
+class LayerScale(nn.Module):
+    """One learned factor a channel (Touvron et al. 2021, arXiv:2103.17239, section 2), small at first."""
 
-    def __init__(self, dim: int, heads: int, norm: Norm) -> None:
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Two residual branches, attention and MLP: x + F(norm(x)), or norm(x + F(x)) where the norm comes "post".
+
+    Where `layer_scale` is set, each branch ends with one.
+    """
+
+    def __init__(self, dim: int, heads: int, norm: Norm, layer_scale: bool = False) -> None:
         super().__init__()
         self.norm = norm
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
+        self.ls1 = LayerScale(dim) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, 4 * dim)
+        self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.norm == "pre":
-            x = x + self.attn(self.norm1(x))
-            x = x + self.mlp(self.norm2(x))
+            x = x + self.ls1(self.attn(self.norm1(x)))
+            x = x + self.ls2(self.mlp(self.norm2(x)))
         else:
-            x = self.norm1(x + self.attn(x))
-            x = self.norm2(x + self.mlp(x))
+            x = self.norm1(x + self.ls1(self.attn(x)))
+            x = self.norm2(x + self.ls2(self.mlp(x)))
         return x
 
     def without_residuals(self, x: Tensor) -> Tensor:
@@ -110,6 +126,30 @@ class _Stem(nn.Module):
         return self._embed(x)
 
 
+def _sincos_positions(side: int, dim: int) -> Tensor:
+    """Fixed position embedding [1, 1 + side², dim], 0 for the class token (Chen, Xie & He 2021, arXiv:2104.02057).
+
+    A quarter of the channels each has the sines and cosines of a patch's row, then of its column, at frequencies that
+    fall from 1 to 1/10,000.
+    """
+    place = torch.arange(side, dtype=torch.float32)
+    rows, columns = torch.meshgrid(place, place, indexing="ij")
+    frequencies = 1 / 10_000 ** (torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
+    angles = [axis.flatten()[:, None] * frequencies for axis in (rows, columns)]
+    of_patches = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return torch.cat([torch.zeros(1, dim), of_patches])[None]
+
+
+def _interpolated(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A position embedding [1, 1 + T, D] of a square grid for another one; the class token's stays."""
+    of_class, of_patches = positions[:, :1], positions[:, 1:]
+    side = math.isqrt(of_patches.shape[1])
+    square = of_patches.transpose(1, 2).unflatten(2, (side, side))
+    # With antialiasing where it is made smaller, as timm does.
+    resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
+    return torch.cat([of_class, resized.flatten(2).transpose(1, 2)], dim=1)
+
+
 class VisionTransformer(Backbone):
     """images [N, 3, H, W] -> logits [N, num_classes]; H and W are multiples of the patch size.
 
@@ -123,6 +163,8 @@ class VisionTransformer(Backbone):
         num_classes: logits.
         norm: before each residual branch, as in the paper ("pre"), or after each sum, as in the original Transformer
             (Vaswani et al. 2017).
+        layer_scale: whether each residual branch ends with a learned factor per channel, as in DINOv2.
+        positions: "learned", or fixed sines and cosines ("sincos"), as in MoCo v3.
     """
 
     def __init__(
@@ -136,13 +178,20 @@ class VisionTransformer(Backbone):
         stages: int,
         num_classes: int = 1000,
         norm: Norm = "pre",
+        layer_scale: bool = False,
+        positions: Literal["learned", "sincos"] = "learned",
     ) -> None:
         super().__init__()
         self.patch_size, self.stage_blocks = patch_size, depth // stages
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (image_size // patch_size) ** 2, dim))
+        side = image_size // patch_size
+        self.pos_embed: Tensor
+        if positions == "learned":
+            self.pos_embed = nn.Parameter(torch.empty(1, 1 + side**2, dim))
+        else:
+            self.register_buffer("pos_embed", _sincos_positions(side, dim))
         self.patch_embed = PatchEmbedding(patch_size, dim)
-        self.blocks = nn.Sequential(*(Block(dim, heads, norm) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(dim, heads, norm, layer_scale) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
         self._init_weights()
@@ -153,25 +202,21 @@ class VisionTransformer(Backbone):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
                 nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02, a=-0.04, b=0.04)
+        if isinstance(self.pos_embed, nn.Parameter):
+            nn.init.trunc_normal_(self.pos_embed, std=0.02, a=-0.04, b=0.04)
         nn.init.normal_(self.cls_token, std=1e-6)
 
     def embed(self, x: Tensor) -> Tensor:
         """images -> tokens [N, 1 + T, D]: the class token, then the patches, each with its position."""
         grid = (x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], dim=1)
+        # Not len(x), which tracing would take for a constant.
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), self.patch_embed(x)], dim=1)
         return tokens + self._positions(grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """The position embedding for so many rows and columns of patches."""
         side = math.isqrt(self.pos_embed.shape[1] - 1)
-        if grid == (side, side):
-            return self.pos_embed
-        of_class, of_patches = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        square = of_patches.transpose(1, 2).unflatten(2, (side, side))
-        # With antialiasing where it is made smaller, as timm does.
-        resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
-        return torch.cat([of_class, resized.flatten(2).transpose(1, 2)], dim=1)
+        return self.pos_embed if grid == (side, side) else _interpolated(self.pos_embed, grid)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """images [N, 3, H, W] -> tokens [N, 1 + T, D], the class token first."""
@@ -191,6 +236,21 @@ class VisionTransformer(Backbone):
         self.head = nn.Linear(self.head.in_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
         nn.init.zeros_(self.head.bias)
+
+    def fit_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Larger patches are resampled to smaller ones (Beyer et al. 2022, arXiv:2212.08013, section 3.4), position
+        embeddings are interpolated to this grid.
+        """
+        patches, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
+        fitted = dict(weights)
+        if patches is not None and patches.shape[-1] != self.patch_size:
+            from timm.layers.patch_embed import resample_patch_embed
+
+            fitted["patch_embed.proj.weight"] = resample_patch_embed(patches, [self.patch_size, self.patch_size])
+        if positions is not None and positions.shape != self.pos_embed.shape:
+            side = math.isqrt(self.pos_embed.shape[1] - 1)
+            fitted["pos_embed"] = _interpolated(positions, (side, side))
+        return fitted
 
     def _stage(self, block: int) -> str:
         return f"stage{block // self.stage_blocks + 1}"
@@ -258,9 +318,11 @@ class VisionTransformer(Backbone):
         found = []
         for i, block in enumerate(self.blocks):
             name = f"blocks.{i}"
-            for part, module, norm in ((ATTENTION, "attn", "norm1"), (MLP_PART, "mlp", "norm2")):
-                sees_x = f"{name}.{norm if isinstance(block, Block) and block.norm == 'pre' else module}"
-                found.append(Addition(f"{name}.{part}", name, sees_x, f"{name}.{module}", maps=False, part=part))
+            for part, module, norm, scale in ((ATTENTION, "attn", "norm1", "ls1"), (MLP_PART, "mlp", "norm2", "ls2")):
+                sees_x = norm if isinstance(block, Block) and block.norm == "pre" else module
+                gives = scale if isinstance(block.get_submodule(scale), LayerScale) else module
+                names = (f"{name}.{part}", name, f"{name}.{sees_x}", f"{name}.{gives}")
+                found.append(Addition(*names, maps=False, part=part))
         return found
 
     def read_early(self, state: Tensor) -> Tensor:

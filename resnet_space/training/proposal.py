@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
-from resnet_space.data.summary import SMALL_IMAGE, DatasetSummary, image_settings, learned_images
+from resnet_space.data.summary import SMALL_IMAGE, DatasetSummary, image_settings, learned_images, suited
 from resnet_space.models.registry import HEAD, entry_of
 from resnet_space.training.speeds import CPU, Speeds
 from resnet_space.training.strategies import STRATEGIES, Phase, backbone_parts, plan, recipe
@@ -96,11 +96,14 @@ def propose(
     model = model if added is None else model.with_options(cbam=added)
     new_cbam = added is not None and start is not None
     work = _Work(data, model, speeds, new_cbam=new_cbam, most_epochs=most_epochs)
-    strategy = chosen.get("strategy") or _best_strategy(work, start)
+    adapted = (
+        start is not None and model.entry.suits_small_images(model.options) and starts[start].image_size > SMALL_IMAGE
+    )
+    strategy = chosen.get("strategy") or _best_strategy(work, start, adapted=adapted)
     settings = work.settings(strategy)
     settings |= {"epochs": chosen["epochs"]} if "epochs" in chosen else {}
     seconds = work.seconds(strategy, settings["epochs"])
-    training = _training_words(work.model, start, strategy, settings["epochs"])
+    training = _training_words(work.model, start, strategy, settings["epochs"], adapted=adapted)
     time = _time_words(seconds, speeds)
     reason = f"{_data_words(data)}: {training}. {time[0].upper()}{time[1:]}."
     more = _more_words(work, strategy, seconds)
@@ -138,13 +141,16 @@ def _model(
         entry = entry_of(chosen.get("architecture", SCRATCH))
         model = ModelConfig(entry.name, data.classes, entry.small_images)
     else:
-        model = replace(starts[start], classes=data.classes)
+        model = suited(data.side, replace(starts[start], classes=data.classes))
     return image_settings(data.side, model)[0]
 
 
-def _best_strategy(work: "_Work", start: str | None) -> str:
+def _best_strategy(work: "_Work", start: str | None, *, adapted: bool) -> str:
+    """`adapted`: the start's first layers are new to small images, so its features are of no use before training."""
     if start is None:
         return FULL
+    if adapted:
+        return work.model.entry.small_strategy or SMALL
     if work.model.input_size > SMALL_IMAGE:
         return FROZEN
     seconds = work.seconds(SMALL, work.epochs(SMALL))
@@ -211,8 +217,8 @@ def _data_words(data: DatasetSummary) -> str:
     return f"{images}, {len(data.classes):,} classes"
 
 
-def _training_words(model: ModelConfig, start: str | None, strategy: str, epochs: int) -> str:
-    name = model.entry.title
+def _training_words(model: ModelConfig, start: str | None, strategy: str, epochs: int, *, adapted: bool) -> str:
+    name = model.entry.title + (", adapted to small images" if adapted else "")
     length = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     if start is None:
         return f"{name} from random initialisation, {length}"

@@ -93,7 +93,7 @@ def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[Ba
         name: value for name, value in model.state_dict().items() if name.startswith(head) or (is_new and name in new)
     }
     try:
-        model.load_state_dict(random | weights)
+        model.load_state_dict(random | model.fit_weights(weights))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"The weights of {config.training.start} do not fit the configuration: {reason}") from None

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from tests.hub_stub.store import STORED_APART, Repository, Store, git_hash, refusal, sha256
 
 INITIAL = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}  # what the Hub itself commits
-LICENSES = ("mit", "apache-2.0", "bsd-3-clause", "other", "unknown")
+LICENSES = ("mit", "apache-2.0", "bsd-3-clause", "cc-by-nc-4.0", "other", "unknown")
 
 
 def add_writes(app: FastAPI, store: Store, port: int) -> None:

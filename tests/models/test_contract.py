@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_space.config import ModelConfig
 from resnet_space.models import Backbone, create_model, list_models, register
@@ -23,7 +24,7 @@ from tests.networks import alive
 OWN = [entry.name for entry in own_networks.OWN]
 # Of the networks that are alike, one; the others, and those that take their time, with -m long.
 QUICK = {"resnet18", "resnet20", "resnet50", "tf_efficientnet_lite0", "mobilenetv3_small_100", "densenet121"}
-QUICK |= {"vit_tiny_patch4_32", "deit_tiny_patch16_224"}
+QUICK |= {"vit_tiny_patch4_32", "deit_tiny_patch16_224", "lenet5", "googlenet"}
 NETWORKS = list_models()
 TOKENS = ("own-mixer", *(name for name in NETWORKS if not entries()[name].maps))  # their stages give no maps
 LARGE = 96  # pixels: enough for every network, and quick
@@ -51,7 +52,7 @@ def network(own: None, request: pytest.FixtureRequest) -> tuple[str, Backbone, T
     name, options = request.param
     entry = entries()[name]
     torch.manual_seed(0)
-    size = min(entry.input_size(ModelConfig(name, ("a", "b")).options), LARGE)
+    size = entry.pixels if entry.fixed else min(entry.input_size(ModelConfig(name, ("a", "b")).options), LARGE)
     images = torch.randn(2, 3, size, size)
     return name, alive(create_model(name, 7, **options), size), images
 
@@ -97,16 +98,23 @@ def test_every_parameter_is_in_one_part_and_the_parts_are_those_of_the_entry(
 
 
 @pytest.mark.parametrize("name", NETWORKS + OWN)
-def test_the_entry_has_the_networks_size(name: str) -> None:
+def test_the_entry_has_the_networks_size_and_its_multiply_adds_are_those_that_pytorch_counts(name: str) -> None:
     entry = entries()[name]
     with torch.device("meta"):
-        model = create_model(name, 1000)
+        model = create_model(name, 1000).eval()
+    assert isinstance(model, Backbone)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tolerance = 0.05 if entry.source == "tests" else 0
     assert parameters == pytest.approx(entry.parameters, rel=tolerance)
     layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules())
     shortcuts = sum(".downsample." in n for n, module in model.named_modules() if isinstance(module, nn.Conv2d))
     assert entry.depth == layers - shortcuts
+    if entry.source != "tests":
+        size = entry.input_size(ModelConfig(name, ("a", "b")).options)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.empty(1, 3, size, size, device="meta"))
+        assert counter.get_total_flops() == 2 * (entry.multiply_adds or 0)
+        assert entry.megabytes == pytest.approx(sum(p.nbytes for p in model.parameters()) / 1e6)
 
 
 def test_the_last_stage_gives_the_features_and_what_follows_it_the_logits(

@@ -153,8 +153,8 @@ def test_a_network_without_maps_says_why_it_takes_none() -> None:
             create_model("own-mixer", 5, cbam=cbam)
     with pytest.raises(UserError, match=why):
         ModelConfig("own-mixer", ("a", "b"), {"cbam": "stage"})
-    with pytest.raises(UserError, match="alexnet does not support CBAM because it can only be explored"):
-        ModelConfig("alexnet", ("a", "b"), {"cbam": "stage"})
+    with pytest.raises(UserError, match="convnext_tiny does not support CBAM because it can only be explored"):
+        ModelConfig("convnext_tiny", ("a", "b"), {"cbam": "stage"})
     mixer = create_model("own-mixer", 5)
     with pytest.raises(
         UserError, match=r"^This MlpMixer does not support CBAM because its stages do not output feature maps.$"

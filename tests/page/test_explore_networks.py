@@ -59,7 +59,7 @@ def test_an_image_costs_more_in_a_deeper_network_and_at_more_pixels() -> None:
 
 def test_an_address_of_before_still_names_its_networks() -> None:
     asked = {"tab": "explore", "run": f"{SHOWPIECE} (untrained)"}
-    asked["with"] = f"{SHOWPIECE},gone,torchvision vgg16 (random weights),random:vgg99"
+    asked["with"] = f"{SHOWPIECE},gone,timm vgg16 (random weights),random:vgg99"
     link = link_of(CONTEXT, asked)
     assert link is not None
     assert (link.network, link.subject, link.view) == (Network(SHOWPIECE, UNTRAINED), SHOWPIECE, "compare")

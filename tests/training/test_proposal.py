@@ -85,6 +85,27 @@ def test_small_images_go_to_the_backbone_for_them_which_is_fine_tuned_where_ther
     assert proposal.more == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "strategy", "pixels", "words"),
+    [
+        ("resnet18", "probe-then-fine-tune", 32, "ResNet-18, adapted to small images"),
+        ("alexnet", "probe-then-fine-tune", 32, "AlexNet, adapted to small images"),
+        ("vit_small_patch16_224", "probe-then-fine-tune", 32, "ViT-Small, adapted to small images"),
+        ("vgg16", "last-stage", 32, "VGG-16, adapted to small images"),
+        ("inception_v3", "linear-probe", 299, "keep Inception V3 frozen"),
+    ],
+)
+def test_a_start_for_photographs_is_adapted_to_small_images_where_its_network_can_be(
+    name: str, strategy: str, pixels: int, words: str
+) -> None:
+    proposal = propose(MINI, {name: imagenet_config(name)}, CPU, chosen={"start": name})
+    assert (proposal.strategy, proposal.settings["image_size"]) == (strategy, pixels)
+    assert words in proposal.reason
+    photographs = propose(INSECTS, {name: imagenet_config(name)}, CPU, chosen={"start": name})
+    assert photographs.settings["image_size"] == imagenet_config(name).input_size
+    assert "adapted" not in photographs.reason
+
+
 def test_on_a_slower_machine_it_is_fine_tuned_for_fewer_epochs_and_still_says_how_long() -> None:
     usual = recipe("probe-then-fine-tune", "-").epochs
     slower = replace(CPU, steps={TWENTY: 180.0})

@@ -41,7 +41,7 @@ def view(page: Page, name: str) -> None:
 
 
 def measure_for_long(page: Page) -> None:
-    choose(page, "Network", "torchvision mobilenet_v2 (random weights)")  # at 224 pixels it takes a while
+    choose(page, "Network", "timm mobilenetv2_100 (random weights)")  # at 224 pixels it takes a while
     choose(page, "Split", "train")
     page.get_by_label("How many").fill("2000")
     page.get_by_role("button", name="Measure", exact=True).click()
@@ -178,7 +178,7 @@ def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_
     with kept(page, "Table as CSV").open(encoding="utf-8") as file:
         assert {row["network"] for row in csv.DictReader(file)} == {SHOWPIECE, f"{SHOWPIECE} (untrained)"}
     view(page, "Size of F(x)")
-    choose(page, "Network", "torchvision vgg16 (random weights)")
+    choose(page, "Network", "timm vgg16 (random weights)")
     refused = "This VGG has no residual blocks of a supported type."
     expect(page.locator("#explore-status")).to_contain_text("Press Measure.")  # it would take long
     page.get_by_role("button", name="Measure", exact=True).click()
@@ -221,8 +221,8 @@ def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page
 
 @pytest.mark.long
 def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Page) -> None:
-    choose(page, "Network", "torchvision mobilenet_v2 (random weights)")
-    expect_measured(page, "mobilenet_v2 (random weights) on 64 test images")
+    choose(page, "Network", "timm mobilenetv2_100 (random weights)")
+    expect_measured(page, "mobilenetv2_100 (random weights) on 64 test images")
     page.get_by_label("How many").fill("1000")
     stale = page.locator("#explore-status .stale")
     expect(stale).to_contain_text("1,000 images of 224 x 224 pixels takes more than a few seconds. Press Measure.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from resnet_space.models.registry import Entry, Option, Options, Pretrained, register
+from resnet_space.models.registry import Entry, Option, Pretrained, register
 
 if TYPE_CHECKING:
     from resnet_space.models.resnet import ResNet
@@ -31,9 +31,6 @@ class ResNetEntry(Entry):
     def stages(self) -> dict[str, tuple[str, ...]]:
         return {f"layer{i}": tuple(f"layer{i}.{j}" for j in range(count)) for i, count in enumerate(self.blocks, 1)}
 
-    def input_size(self, options: Options) -> int:
-        return 32 if options["stem"] == "cifar" else 224
-
 
 def _build(block: Block, blocks: tuple[int, ...], widths: tuple[int, ...], classes: int, **options: Any) -> "ResNet":
     from resnet_space.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -47,7 +44,7 @@ def _register(
     block: Block,
     blocks: tuple[int, ...],
     parameters: int,
-    multiply_adds: int | None = None,
+    multiply_adds: int,
     *weights: tuple[str, int, float],
 ) -> None:
     """`weights`: torchvision's, as timm's repositories hold them: (version, resize, accuracy as torchvision has it)."""
@@ -81,16 +78,23 @@ def _register(
                 for name, resize, accuracy in names
             ),
             label=f"ResNet-{depth}",
+            pixels=32 if small else 224,
         )
     )
 
 
 # Section 4.2: 6n + 2 layers.
-for _n, _parameters in ((3, 334_072), (5, 528_504), (7, 722_936), (9, 917_368), (18, 1_792_312)):
-    _register(6 * _n + 2, "basic", (_n,) * 3, _parameters)
+for _n, _parameters, _multiply_adds in (
+    (3, 334_072, 40_614_400),
+    (5, 528_504, 68_925_952),
+    (7, 722_936, 97_237_504),
+    (9, 917_368, 125_549_056),
+    (18, 1_792_312, 252_951_040),
+):
+    _register(6 * _n + 2, "basic", (_n,) * 3, _parameters, _multiply_adds)
 # Table 1.
-_register(18, "basic", (2, 2, 2, 2), 11_689_512, 1_814_000_000, ("tv", 256, 0.69758))
-_register(34, "basic", (3, 4, 6, 3), 21_797_672, 3_664_000_000, ("tv", 256, 0.73314))
-_register(50, "bottleneck", (3, 4, 6, 3), 25_557_032, 4_089_000_000, ("tv", 256, 0.7613), ("tv2", 232, 0.80858))
-_register(101, "bottleneck", (3, 4, 23, 3), 44_549_160, 7_801_000_000, ("tv", 256, 0.77374), ("tv2", 232, 0.81886))
-_register(152, "bottleneck", (3, 8, 36, 3), 60_192_808, 11_514_000_000, ("tv", 256, 0.78312), ("tv2", 232, 0.82284))
+_register(18, "basic", (2, 2, 2, 2), 11_689_512, 1_814_073_344, ("tv", 256, 0.69758))
+_register(34, "basic", (3, 4, 6, 3), 21_797_672, 3_663_761_408, ("tv", 256, 0.73314))
+_register(50, "bottleneck", (3, 4, 6, 3), 25_557_032, 4_089_184_256, ("tv", 256, 0.7613), ("tv2", 232, 0.80858))
+_register(101, "bottleneck", (3, 4, 23, 3), 44_549_160, 7_801_405_440, ("tv", 256, 0.77374), ("tv2", 232, 0.81886))
+_register(152, "bottleneck", (3, 8, 36, 3), 60_192_808, 11_513_626_624, ("tv", 256, 0.78312), ("tv2", 232, 0.82284))

@@ -9,7 +9,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.data.summary import sized
+from resnet_space.data.summary import sized, suited
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
@@ -100,7 +100,8 @@ def requested_config(context: AppContext, request: Request) -> RunConfig:
     }
     size = settings.pop("image_size", model.image_size)
     if size != model.image_size:
-        model = replace(model, image_size=size, resize=None)  # refuses what is not allowed
+        checked = replace(model, image_size=size, resize=None)  # refuses what is not allowed
+        model = replace(suited(size, model), image_size=checked.image_size, resize=None)
         model = sized(model, size)
     scratch = request.start == RANDOM
     shortcut = settings.pop("shortcut", "")

@@ -1,0 +1,93 @@
+"""Networks without shortcuts: LeNet-5, and AlexNet and GoogLeNet, whose weights torchvision has and the Hub lacks
+as safetensors.
+
+Accuracies, sizes and licence of the weights are torchvision's. GoogLeNet's were trained on images that are normalised
+by a mean and standard deviation of 0.5.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from resnet_space.models.registry import STEM_SIZE, Entry, Pretrained, register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _build(kind: str, num_classes: int, **options: Any) -> "nn.Module":
+    from resnet_space.models import in_turn
+
+    model: nn.Module = getattr(in_turn, kind)(num_classes, **options)
+    return model
+
+
+_HALF = (0.5, 0.5, 0.5)
+_LICENCE = "bsd-3-clause"
+
+register(
+    Entry(
+        "lenet5",
+        "lenet",
+        partial(_build, "LeNet5"),
+        "resnet_space",
+        1998,
+        "https://doi.org/10.1109/5.726791",
+        5,
+        146_156,
+        734_880,
+        head="output",
+        blocks=(1, 2),
+        label="LeNet-5",
+        pixels=32,
+        least=32,
+    )
+)
+register(
+    Entry(
+        "alexnet",
+        "alexnet",
+        partial(_build, "AlexNet"),
+        "torchvision",
+        2012,
+        "https://doi.org/10.1145/3065386",
+        8,
+        61_100_840,
+        714_188_480,
+        head="classifier.6",
+        blocks=(1, 1, 1, 1, 2),
+        options={"stem": STEM_SIZE},
+        pretrained=(
+            Pretrained("alexnet.tv_in1k", "torchvision:AlexNet_Weights.IMAGENET1K_V1", 256, _LICENCE, accuracy=0.56522),
+        ),
+        small_images={"stem": "cifar"},
+        label="AlexNet",
+        least=63,
+    )
+)
+register(
+    Entry(
+        "googlenet",
+        "googlenet",
+        partial(_build, "GoogLeNet"),
+        "torchvision",
+        2014,
+        "https://arxiv.org/abs/1409.4842",
+        58,
+        6_624_904,
+        1_498_376_192,
+        head="fc",
+        blocks=(2, 2, 5, 2),
+        pretrained=(
+            Pretrained(
+                "googlenet.tv_in1k",
+                "torchvision:GoogLeNet_Weights.IMAGENET1K_V1",
+                256,
+                _LICENCE,
+                accuracy=0.69778,
+                mean=_HALF,
+                std=_HALF,
+            ),
+        ),
+        label="GoogLeNet",
+    )
+)
