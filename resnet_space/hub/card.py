@@ -160,7 +160,7 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
     data = ModelCardData(
         library_name="resnet_space",
         pipeline_tag="image-classification",
-        license=_licence(run),
+        license=licence_of(run),
         tags=["resnet_space", run.config.model.entry.family, *(["cbam"] if run.config.model.added_parts else [])],
         datasets=[dataset] if dataset else None,
         base_model=_base_model(run),
@@ -184,7 +184,7 @@ def _notice(run: Run) -> str:
         return ""
 
 
-def _licence(run: Run) -> str:
+def licence_of(run: Run) -> str:
     """The SPDX name from the first line of the notice."""
     first = _notice(run).partition("\n")[0]
     return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
