@@ -20,14 +20,13 @@ from filelock import FileLock, Timeout
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import percent
-from resnet_space.config import ModelConfig
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.hub.card import licence_of
 from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
 from resnet_space.runs import Run
 from resnet_space.training.comparing import compare
-from resnet_space.training.comparison import LOCK, MOST_IMAGES, STOP, Candidate, Comparison
+from resnet_space.training.comparison import LOCK, MOST_IMAGES, STOP, Candidate, Comparison, has_seen
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.host import failure
 from resnet_space.training.speeds import machine_words
@@ -74,11 +73,6 @@ def _run_of(network: str | Path, root: Path) -> Run:
     if not (root / name).is_dir() and is_pretrained(name):
         return pull_pretrained(name, root)
     return Run.open(network if Path(network).is_dir() else root / name)
-
-
-def has_seen(model: ModelConfig, classes: Sequence[str]) -> bool:
-    """Whether a network has learned exactly these classes before."""
-    return set(model.classes) == set(classes)
 
 
 def finish(folder: Path) -> int:

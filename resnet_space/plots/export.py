@@ -4,6 +4,7 @@ It knows what the charts of the page are made of: points, lines, filled bands, e
 heat maps, and straight lines across.
 """
 
+import html
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -184,6 +185,9 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.fill(x, y, color=trace["line"]["color"], alpha=0.2, linewidth=0, label="_")
         return
     mode = trace["mode"]
+    if mode == "text":
+        _texts(axes, trace, size)
+        return
     if mode == "markers":
         marker = trace["marker"]
         axes.scatter(
@@ -209,6 +213,22 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.errorbar(x, y, spread, elinewidth=0.6 * size.line, capsize=1.5 * size.line, **style)
     else:
         axes.plot(x, y, **style)
+
+
+def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
+    """Beside points, centred above or below them."""
+    for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], trace["textposition"], strict=True):
+        above = place.startswith("top")
+        axes.annotate(
+            html.unescape(text),
+            (x, y),
+            (0, 0.4 * size.text * (1 if above else -1)),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=0.8 * size.text,
+            parse_math=False,
+        )
 
 
 def _bar(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:

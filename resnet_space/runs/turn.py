@@ -76,10 +76,10 @@ class Turn(RunFolder):
     @property
     def is_training(self) -> bool:
         """Whether any process is training this run. Raises UserError if that cannot be determined at the moment."""
-        locked = False  # where nothing can be read
         with unless_passing(f"The training state of {self.name} cannot be read"):
-            locked = is_locked(self.path / LOCK)
-        return locked
+            if is_locked(self.path / LOCK):
+                return True
+        return False
 
     def note_trainer(self, pid: int) -> None:
         """Record the process that trains it, so that it can be killed if necessary."""

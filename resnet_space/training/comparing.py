@@ -188,6 +188,7 @@ class _Work:
         counted = config.entry.multiply_adds
         return Row(
             candidate.name,
+            config.architecture,
             config.entry.title,
             config.image_size,
             judged.correct,

@@ -65,7 +65,7 @@ class Row:
 
     Attributes:
         name: as of its candidate.
-        title: of the architecture.
+        architecture, title: its id, and what people call it.
         image_size: in pixels, of what it sees.
         correct: images of `images` that a solved head is right for which has not learned from them.
         images: that were judged.
@@ -81,6 +81,7 @@ class Row:
     """
 
     name: str
+    architecture: str = ""
     title: str = ""
     image_size: int = 0
     correct: int = 0
@@ -229,6 +230,11 @@ def _each(kind: type[T], found: Sequence[dict[str, Any]]) -> tuple[T, ...]:
     return tuple(kind(**one) for one in found)
 
 
+def has_seen(model: ModelConfig, classes: Sequence[str]) -> bool:
+    """Whether a network has learned exactly these classes before."""
+    return set(model.classes) == set(classes)
+
+
 # How long it takes
 
 
@@ -326,7 +332,7 @@ def p_value(one: Row, other: Row) -> float:
     differ = int(one.right or "0", 16) ^ int(other.right or "0", 16)
     only_one = (int(one.right or "0", 16) & differ).bit_count()
     n, fewer = differ.bit_count(), min(only_one, differ.bit_count() - only_one)
-    return min(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n, 1.0)
+    return min(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / (1 << n), 1.0)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,0 +1,98 @@
+"""Networks that were judged on the same images: accuracy against what each costs, with the Pareto front."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log10
+
+from resnet_space.common.text import plotly_text, shortened
+from resnet_space.plots import palette
+from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, error_bars
+
+LONGEST_NAME = 26  # letters beside a point
+MARGIN = 0.22  # of the axis' range, on both sides, for these names
+# What a point stands for: in the legend, and by which shape as well as which colour.
+FRONT, BEATEN, SEEN = "on the Pareto front", "another one is better in both", "has learned these classes before"
+LOOKS = {FRONT: ("circle", palette.category(0)), BEATEN: ("diamond", "#888"), SEEN: ("star", palette.category(1))}
+
+
+@dataclass(frozen=True)
+class NetworkPoint:
+    """A network in a chart.
+
+    Attributes:
+        name: of it.
+        cost: on the x axis, above 0.
+        accuracy, low, high: its accuracy and the interval's ends, from 0 to 1.
+        kind: `FRONT`, `BEATEN` or `SEEN`.
+    """
+
+    name: str
+    cost: float
+    accuracy: float
+    low: float
+    high: float
+    kind: str
+
+
+def networks_chart(points: Sequence[NetworkPoint], title: str, axis: str, unit: str) -> Chart:
+    """Accuracy against a cost, on a logarithmic axis; the front is a staircase through the points that are on it.
+
+    Args:
+        points: the networks.
+        title: of the chart.
+        axis: of the cost.
+        unit: of the cost, where a point is pointed at.
+    """
+    ordered = sorted(points, key=lambda point: point.cost)
+    front = [point for point in ordered if point.kind == FRONT]
+    steps = [(front[0].cost, front[0].accuracy)] if front else []
+    for before, point in pairwise(front):
+        steps += [(point.cost, before.accuracy), (point.cost, point.accuracy)]
+    traces: list[Trace] = []
+    if len(front) > 1:
+        xs, ys = [cost for cost, _ in steps], [accuracy for _, accuracy in steps]
+        traces.append(curve("Pareto front", xs, ys, LOOKS[FRONT][1], dash="dot", showlegend=False))
+    for kind, (symbol, colour) in LOOKS.items():
+        own = [point for point in ordered if point.kind == kind]
+        if not own:
+            continue
+        xs, ys = [point.cost for point in own], [point.accuracy for point in own]
+        spread = error_bars([(point.low, point.accuracy, point.high) for point in own], thickness=1.2, width=4)
+        traces.append(curve("95 % interval", xs, ys, colour, width=0, showlegend=False, error_y=spread))
+        hover = f"<b>%{{customdata}}</b><br>accuracy %{{y:.1%}}<br>%{{x:.3~g}} {unit}"
+        names = [plotly_text(point.name) for point in own]
+        marker = {"size": 10, "color": colour, "symbol": symbol}
+        traces.append(cloud(kind, xs, ys, hover, marker=marker, customdata=names))
+    traces.append(_names(ordered))
+    return chart(
+        title,
+        traces,
+        {"title": axis, "type": "log", "range": _range([point.cost for point in ordered])}
+        | {"tickformat": "~g", "dtick": "D2"},
+        {"title": "accuracy", "tickformat": ".0%"},
+        height=380,
+    )
+
+
+def _names(points: Sequence[NetworkPoint]) -> Trace:
+    """Above one point and below the next, so that those of neighbours do not meet."""
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "name": "names",
+        "x": [point.cost for point in points],
+        "y": [point.high if i % 2 == 0 else point.low for i, point in enumerate(points)],
+        "text": [plotly_text(shortened(point.name, LONGEST_NAME)) for point in points],
+        "textposition": [f"{'top' if i % 2 == 0 else 'bottom'} center" for i in range(len(points))],
+        "textfont": {"size": 11},
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
+
+
+def _range(costs: Sequence[float]) -> list[float]:
+    low, high = (log10(end(costs, default=1.0)) for end in (min, max))
+    room = MARGIN * max(high - low, 0.5)
+    return [low - room, high + room]
