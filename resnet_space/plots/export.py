@@ -185,10 +185,7 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.fill(x, y, color=trace["line"]["color"], alpha=0.2, linewidth=0, label="_")
         return
     mode = trace["mode"]
-    if mode == "text":
-        _texts(axes, trace, size)
-        return
-    if mode == "markers":
+    if mode in ("markers", "markers+text"):
         marker = trace["marker"]
         axes.scatter(
             x,
@@ -201,6 +198,8 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
             label=label,
             rasterized=len(x) > MOST_VECTORS,
         )
+        if "text" in mode:
+            _texts(axes, trace, size)
         return
     line = trace["line"]
     style: dict[str, Any] = {"color": line["color"], "linewidth": 0.75 * line["width"] * size.line, "label": label}
@@ -216,16 +215,16 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
 
 
 def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
-    """Beside points, centred above or below them."""
+    """Above points, to their left or right."""
     for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], trace["textposition"], strict=True):
-        above = place.startswith("top")
+        right = place.endswith("right")
         axes.annotate(
             html.unescape(text),
             (x, y),
-            (0, 0.4 * size.text * (1 if above else -1)),
+            (0, 0.4 * size.text),
             textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
+            ha="left" if right else "right",
+            va="bottom",
             fontsize=0.8 * size.text,
             parse_math=False,
         )

@@ -8,7 +8,7 @@ how it is judged itself. The nearest neighbours (Cover & Hart 1967) vote by the 
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -183,8 +183,7 @@ class _Work:
                 break
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
-        groups = _copies(data)
-        judged = judge(features, data.labels, len(data.classes), groups, teller("solving"))
+        judged = judge(features, data.labels, len(data.classes), _copies(data), teller("solving"))
         counted = config.entry.multiply_adds
         return Row(
             candidate.name,
@@ -241,7 +240,7 @@ def judge(
     features: Tensor,
     labels: Tensor,
     classes: int,
-    copies: list[int | None],
+    copies: Sequence[int | None],
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Judged:
     """Judge features by cross-validation.

@@ -386,6 +386,15 @@ def table_rows(comparison: Comparison) -> list[list[Any]]:
     return table + [[row.name, *blank, row.problem] for row in comparison.failed]
 
 
+def by_reason(left_out: Sequence[LeftOut]) -> dict[str, list[str]]:
+    """The networks for each reason; what differs in the brackets at its end only is beside their names."""
+    groups: dict[str, list[str]] = {}
+    for one in left_out:
+        reason, bracket, differs = one.reason.partition(" (")
+        groups.setdefault(reason, []).append(f"{one.name}{bracket}{differs}")
+    return groups
+
+
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """For programs: everything, each row with its accuracy and interval, and which network to take."""
     rows = []

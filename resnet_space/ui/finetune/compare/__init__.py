@@ -17,7 +17,7 @@ from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui.events import LATEST, PRIVATE, QUIET
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.compare.report import export_of, report_file
-from resnet_space.ui.finetune.compare.shown import fit_html, left_out_html, progress_of, report_of
+from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
 from resnet_space.ui.finetune.fields import Fields, start_choices
 from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
@@ -90,8 +90,8 @@ def build_compare(
                 )
             fitting = gr.HTML("", elem_id="fitting", apply_default_css=False)
             with gr.Row():
-                start = gr.Button("Compare", variant="primary", min_width=110, elem_id="compare-start")
-                stop = gr.Button("Stop", variant="stop", min_width=110, visible=False, elem_id="compare-stop")
+                start = gr.Button("Compare", variant="primary", min_width=140, scale=0, elem_id="compare-start")
+                stop = gr.Button("Stop", variant="stop", min_width=140, scale=0, visible=False, elem_id="compare-stop")
         progress = gr.HTML("", elem_id="compare-progress", apply_default_css=False)
         report = gr.HTML(
             None,
@@ -104,7 +104,7 @@ def build_compare(
         with gr.Column(visible=False) as ended:
             with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
                 recipe = gr.Dropdown(
-                    [("each network's recommended setup", RECOMMENDED)]
+                    [("recommended for each", RECOMMENDED)]
                     + [(s.label, name) for name, s in STRATEGIES.items() if s.start != "none"],
                     value=RECOMMENDED,
                     label="Recipe",
@@ -115,7 +115,8 @@ def build_compare(
             message = gr.HTML("", elem_classes="told", apply_default_css=False)
             shown = gr.Textbox("", visible="hidden")
             exports = place_exports([shown], partial(export_of, context))
-            keep = gr.Button("Report as Markdown", size="sm")
+            with gr.Row():
+                keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
             wire_download(keep, partial(report_file, context), [shown], exports.file)
     known = gr.State(None)  # how many rows are drawn, and the state
     timer = gr.Timer(POLL_SECONDS, active=False)
@@ -137,8 +138,6 @@ def build_compare(
                 timer: gr.Timer(active=running),
                 known: now,
             }
-        if not running and comparison.left_out:
-            update[progress] += left_out_html(comparison.left_out)
         return update
 
     def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
@@ -170,7 +169,8 @@ def build_compare(
     opened = settled.then(on_open, visitor, [shown, section], **QUIET)
     opened.then(look, [shown, known], views, **QUIET)
     ahead: Any = LATEST | {"concurrency_limit": 2}
-    gr.on([section.expand, form.dataset.change, networks.change, minutes.change], look_ahead, asked, fitting, **ahead)
+    changes = [section.expand, form.dataset.change, networks.change, minutes.change, known.change]
+    gr.on(changes, look_ahead, asked, fitting, **ahead)
     names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
     started = start.click(on_start, asked, shown, show_progress_on=progress, **PRIVATE)
     started.success(None, shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)

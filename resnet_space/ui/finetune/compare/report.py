@@ -1,11 +1,10 @@
 """A comparison to take away: its charts, its table as CSV, lines of Python, and a report with all configurations."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from resnet_space.common.text import markdown_text, percent
 from resnet_space.serve.context import AppContext
-from resnet_space.training.comparison import COLUMNS, Comparison, table_rows
+from resnet_space.training.comparison import COLUMNS, Comparison, Row, by_reason, table_rows
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.compare.shown import charts_of, method_words
@@ -59,7 +58,7 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in comparison.judged:
         cells = (
-            markdown_text(row.name) + (" (seen before)" if row.seen else ""),
+            row.name + (" (seen before)" if row.seen else ""),
             share_words(row.correct, row.images),
             percent(row.neighbours_accuracy),
             percent(row.calibration_error),
@@ -70,26 +69,22 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
             row.licence,
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {markdown_text(row.name)}: {markdown_text(row.problem)}" for row in comparison.failed), ""]
+    lines += ["", *(f"- {row.name}: {markdown_text(row.problem)}" for row in comparison.failed), ""]
     lines += ["## Left out", ""] if comparison.left_out else []
-    lines += [f"- {markdown_text(one.name)}: {markdown_text(one.reason)}" for one in comparison.left_out]
+    lines += [f"- {reason}: {', '.join(names)}" for reason, names in by_reason(comparison.left_out).items()]
     lines += ["", "## Configurations", ""]
     for row in comparison.judged:
-        lines += [f"### {markdown_text(row.name)}", ""]
-        lines += [f"- {label}: {markdown_text(str(value))}" for label, value in _configuration(context, row.name, row)]
-        lines.append("")
+        lines += [f"### {row.name}", "", *_configuration(context, row), ""]
     return "\n".join(lines)
 
 
-def _configuration(context: AppContext, name: str, row: Any) -> list[tuple[str, object]]:
-    model = context.start_model(name)
+def _configuration(context: AppContext, row: Row) -> list[str]:
+    model = context.start_model(row.name)
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (model.mean, model.std))
     return [
-        ("architecture", row.architecture),
-        ("options", dict(model.options) or "none"),
-        ("image size", f"{row.image_size} pixels"),
-        ("mean", model.mean),
-        ("standard deviation", model.std),
-        ("l2 penalty of the head, for features of unit mean square", f"{row.penalty:g}"),
-        ("paper", model.entry.paper),
-        ("licence", row.licence),
+        f"- architecture: `{row.architecture}`, {model.entry.paper}",
+        f"- options: {model.entry.words(model.options) or 'defaults'}",
+        f"- images: {row.image_size} pixels; mean {mean}; standard deviation {std}",
+        f"- head: l2 penalty {row.penalty:g}, for features of unit mean square",
+        f"- licence: {row.licence}",
     ]

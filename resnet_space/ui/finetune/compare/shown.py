@@ -1,6 +1,5 @@
 """A comparison as the page shows it: its progress, the sentence on which network to take, a table, two charts."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -9,11 +8,10 @@ from resnet_space.common.text import NO_BREAK, percent
 from resnet_space.plots import Chart
 from resnet_space.plots.networks import BEATEN, FRONT, SEEN, NetworkPoint, networks_chart
 from resnet_space.serve.fitting import Fit
-from resnet_space.training.comparison import Candidate, Comparison, LeftOut, Row, listed, pareto_front
+from resnet_space.training.comparison import Candidate, Comparison, LeftOut, Row, by_reason, listed, pareto_front
 from resnet_space.training.proposal import rough_duration
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.reports import share_words
 
 DOING = {
     "": "loading PyTorch",
@@ -48,14 +46,11 @@ def _time_words(networks: Sequence[Candidate]) -> str:
 
 
 def left_out_html(left_out: Sequence[LeftOut]) -> str:
-    """Grouped by their reasons; what only differs in its megabytes has these beside its name."""
+    """In a fold, by reason."""
     if not left_out:
         return ""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for one in left_out:
-        reason, bracket, size = one.reason.partition(" (")
-        groups[reason].append(escape(one.name) + (f" ({escape(size)}" if bracket else ""))
-    rows = "".join(f"<li>{escape(reason)}: {', '.join(names)}</li>" for reason, names in groups.items())
+    groups = by_reason(left_out).items()
+    rows = "".join(f"<li>{escape(reason)}: {escape(', '.join(names))}</li>" for reason, names in groups)
     were = "network is" if len(left_out) == 1 else "networks are"
     return f'<details class="report"><summary>{len(left_out)} {were} left out</summary><ul>{rows}</ul></details>'
 
@@ -66,7 +61,8 @@ def progress_of(comparison: Comparison) -> str:
     judged = f"{done} of {total} {'network' if total == 1 else 'networks'} judged"
     if comparison.state == "running":
         now = comparison.doing
-        words = f"<b>{escape(now.name)}</b>: {DOING[now.phase]}" if now.name else DOING[now.phase].capitalize()
+        what = DOING[now.phase]
+        words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
         words += f", {now.done:,} of {now.total:,} {COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
         left = comparison.seconds_left
         numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
@@ -86,7 +82,7 @@ def _busy(comparison: Comparison) -> str:
 def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     """The sentence, the table and the charts, for the page's script; `writable`: with a button in each row."""
     if not comparison.rows:
-        return {"html": "", "figures": {}}
+        return {"html": left_out_html(comparison.left_out), "figures": {}}
     running = comparison.state == "running"
     words = "" if running else f'<p class="finding">{escape(comparison.choice.words)}</p>'
     take = None if running else comparison.choice.take
@@ -96,7 +92,7 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
         '<div class="runs" tabindex="0" role="region" aria-label="Networks">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
-    note = f'<p class="note">{escape(method_words(comparison))}</p>'
+    note = f'<p class="note">{escape(method_words(comparison))}</p>{left_out_html(comparison.left_out)}'
     figures = {} if len(comparison.judged) < 2 else dict(zip(("time", "size"), charts_of(comparison), strict=True))
     return {"html": words + table + note + (PLACES if figures else ""), "figures": figures}
 
@@ -124,9 +120,11 @@ def _row_html(row: Row, take: str | None, *, writable: bool) -> str:
     tags = "".join(f' <span class="tag">{words}</span>' for words, holds in marks.items() if holds)
     told = f"Train a linear probe of {escape(row.name)}"
     button = f'<button data-network="{escape(row.name)}" aria-label="{told}">Linear probe</button>' if writable else ""
+    low, high = row.interval
+    interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
     cells = (
         f'{name}{tags}<div class="subdued">{about}</div>',
-        share_words(row.correct, row.images, NO_BREAK),
+        f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
         percent(row.neighbours_accuracy, space=NO_BREAK),
         percent(row.calibration_error, space=NO_BREAK),
         f"{row.images_per_second:,.0f}",
