@@ -221,7 +221,7 @@ def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.annotate(
             html.unescape(text),
             (x, y),
-            (0, 0.4 * size.text),
+            (0.3 * size.text * (1 if right else -1), 0.4 * size.text),
             textcoords="offset points",
             ha="left" if right else "right",
             va="bottom",

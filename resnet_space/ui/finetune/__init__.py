@@ -235,8 +235,9 @@ def build_finetune(
     def started_from_comparison(runs: Sequence[Run], names_now: list[str], key: str) -> dict[Any, Any]:
         first, *others = runs
         beside_first = [*(run.name for run in others), *comparable(context, first, names_now)]
-        queued = f" {len(others)} more in the queue." if others else ""
-        told = f'<p class="note"><b>{escape(first.name)}</b> has started; see Result.{queued}</p>'
+        stands = "waits in the queue" if context.trainer.status(first).state == "queued" else "has started"
+        more = f"; {len(others)} more in the queue" if others else ""
+        told = f'<p class="note"><b>{escape(first.name)}</b> {stands}{more}. See Result.</p>'
         update = {beside: _runs_update(list(dict.fromkeys(beside_first))[: MAX_SHOWN - 1]), compare.message: told}
         return update | subject.become(first.name, context.trained_names(key))
 

@@ -70,7 +70,8 @@ def progress_of(comparison: Comparison) -> str:
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[comparison.state]
     reason = f" {escape(comparison.reason)}" if comparison.reason else ""
     numbers = f"{judged} · {duration(comparison.seconds)}"
-    return progress_html(f"<b>{ended}.</b>{reason}", numbers, state=comparison.state, more=_busy(comparison))
+    words = f"<b>{ended}</b> on {escape(comparison.dataset)}.{reason}"
+    return progress_html(words, numbers, state=comparison.state, more=_busy(comparison))
 
 
 def _busy(comparison: Comparison) -> str:
