@@ -42,7 +42,7 @@ class Fit:
 
 
 def fit(
-    context: AppContext, data: DatasetSummary, key: str | None, *, names: Sequence[str] = (), minutes: float = MINUTES
+    context: AppContext, data: DatasetSummary, key: str | None, *, names: object = (), minutes: object = MINUTES
 ) -> Fit:
     """The named networks; or without names those at hand that are expected to take no longer than these minutes in
     all: first those made for images of this size, each time the quickest first.
@@ -50,6 +50,8 @@ def fit(
     Raises:
         UserError: for a network that there is not or that has no weights, or for too many or too few minutes.
     """
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError("The networks must be a list of names.")
     if len(names) > MOST_NETWORKS:
         raise UserError(f"A comparison has at most {MOST_NETWORKS} networks, not {len(names)}: choose fewer.")
     if not isinstance(minutes, int | float) or not LEAST_MINUTES <= minutes <= MOST_MINUTES:
@@ -57,7 +59,7 @@ def fit(
     speeds = known_speeds(context)
     at_hand = context.trained_names(key)
     if names:
-        chosen = list(dict.fromkeys(map(str, names)))
+        chosen = list(dict.fromkeys(names))
         for name in chosen:
             if name not in at_hand and not is_pretrained(name):
                 context.library.open(name)  # says that there is none
@@ -122,9 +124,9 @@ def start_comparison(
     dataset: str,
     key: str | None,
     *,
-    names: Sequence[str] = (),
-    minutes: float = MINUTES,
-    most: int = MOST_IMAGES,
+    names: object = (),
+    minutes: object = MINUTES,
+    most: object = MOST_IMAGES,
 ) -> str:
     """Start a comparison for a visitor; `fit` says of which networks. Returns its name.
 

@@ -104,7 +104,7 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     """
     truth = torch.tensor(labels)
     folds, alike = folds_of(labels, recordings)
-    small, back = _in_their_span(known.features)
+    small, back = in_their_span(known.features)
     # The mean square of fewer numbers is larger, by which the solver scales: so the penalties are the same as of all.
     penalties = [penalty * small.shape[1] / known.features.shape[1] for penalty in PENALTIES]
     logits = torch.full((len(PENALTIES), len(truth), len(classes)), torch.nan)
@@ -165,7 +165,7 @@ def each_fold(folds: NDArray[np.int64]) -> Iterator[Tensor]:
         yield torch.from_numpy(folds == fold)
 
 
-def _in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
+def in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
     """n pictures' features [n, D] as [n, r] with r < n, and what takes a head's weights [C, r] back to [C, D].
 
     Every best head lies in the span of the differences from the mean, as the penalty would only grow beside it. So

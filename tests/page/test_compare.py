@@ -1,16 +1,19 @@
 """A comparison as the page, its charts and its report show it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from resnet_space.common.errors import UserError
 from resnet_space.plots.networks import BEATEN, FRONT, SEEN
-from resnet_space.runs import BACKBONE, PHOTO_BACKBONE
+from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, RESUME
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import Fit
+from resnet_space.serve.limits import Limits
 from resnet_space.training.comparison import Candidate, Comparison, Doing, LeftOut, Row
-from resnet_space.ui.finetune.compare import network_choices
+from resnet_space.ui.finetune.compare import network_choices, start_all, start_one
 from resnet_space.ui.finetune.compare.report import markdown_of
 from resnet_space.ui.finetune.compare.shown import charts_of, fit_html, progress_of, report_of
 from resnet_space.ui.finetune.status import RANDOM
@@ -146,3 +149,53 @@ def test_every_start_with_weights_can_be_chosen() -> None:
     assert BACKBONE in names
     assert "resnet18.tv_in1k" in names
     assert RANDOM not in names
+
+
+@pytest.fixture
+def queueing(tmp_path: Path) -> AppContext:
+    """An app in which trainings wait, with a comparison `done` of two networks on `cifar10-mini`."""
+    context = AppContext(tmp_path, limits=Limits(queue=2))
+    context.trainer.spawns = False
+    for name in (BACKBONE, PHOTO_BACKBONE):
+        shutil.copytree(CONTEXT.library.root / name, tmp_path / name, ignore=shutil.ignore_patterns(RESUME))
+    rows = tuple(row for row in ROWS if row.name in (BACKBONE, PHOTO_BACKBONE, "broken"))
+    folder = context.comparisons.folder / "done"
+    folder.mkdir(parents=True)
+    replace(DONE, dataset="cifar10-mini", rows=rows).write(folder)
+    return context
+
+
+def test_a_row_becomes_a_linear_probe_by_the_ordinary_way(queueing: AppContext) -> None:
+    run = start_one(queueing, "done", PHOTO_BACKBONE, None)
+    training = run.config.training
+    assert (training.start, training.dataset, training.strategy) == (PHOTO_BACKBONE, "cifar10-mini", "linear-probe")
+    assert run.config.model.image_size == 224
+    assert queueing.trainer.status(run).state == "queued"
+    unknown: object
+    for unknown in ("broken", "gone", None, {}):
+        with pytest.raises(UserError, match="Choose a network of the comparison"):
+            start_one(queueing, "done", unknown, None)
+    with pytest.raises(UserError, match="There is no recipe 'gone'"):
+        start_one(queueing, "done", BACKBONE, None, "gone")
+    with pytest.raises(UserError, match="There is no comparison yet"):
+        start_one(queueing, "", BACKBONE, None)
+
+
+def test_all_rows_are_fine_tuned_by_one_recipe_or_each_by_its_own(queueing: AppContext) -> None:
+    runs, why_no_more = start_all(queueing, "done", None, "last-stage")
+    assert [run.config.training.start for run in runs] == [PHOTO_BACKBONE, BACKBONE]
+    assert {run.config.training.strategy for run in runs} == {"last-stage"}
+    assert why_no_more == ""
+    with pytest.raises(UserError, match="queue is full"):
+        start_all(queueing, "done", None, "")
+    for run in runs:
+        queueing.delete_run(run.name, None)
+    own, _ = start_all(queueing, "done", None, "")
+    assert own[1].config.training.strategy == "probe-then-fine-tune"  # as is recommended for small images
+
+
+def test_what_fits_into_the_queue_is_started_and_it_is_said_why_the_rest_is_not(queueing: AppContext) -> None:
+    start_one(queueing, "done", BACKBONE, None)
+    runs, why_no_more = start_all(queueing, "done", None, "linear-probe")
+    assert [run.config.training.start for run in runs] == [PHOTO_BACKBONE]
+    assert "queue is full" in why_no_more

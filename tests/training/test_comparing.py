@@ -61,6 +61,15 @@ def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(m
     assert 0.4 < right.mean() < 0.95
 
 
+def test_heads_on_fewer_images_than_features_are_those_that_all_features_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = clouds(60, 3, 100, 3.0)
+    folds = torch.from_numpy(folds_of(labels.tolist(), [None] * 60, 5)[0])
+    found = comparing._held_out_logits(features, labels, 3, folds, lambda *_: None)
+    monkeypatch.setattr(comparing, "in_their_span", lambda features: (features, None))
+    expected = comparing._held_out_logits(features, labels, 3, folds, lambda *_: None)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
+
+
 def test_labels_that_mean_nothing_are_judged_as_chance() -> None:
     features, labels = clouds(600, 2, 40, 1.0)
     shuffled = labels[torch.randperm(600, generator=torch.Generator().manual_seed(1))]

@@ -224,7 +224,8 @@ def build_finetune(
 
     @costly
     def on_row(names_now: list[str], about: str, key: str, name: str, event: gr.EventData) -> Any:
-        return started_from_comparison([start_one(context, name, event.network, key)], names_now, key)
+        pressed = event._data if isinstance(event._data, dict) else {}
+        return started_from_comparison([start_one(context, name, pressed.get("network"), key)], names_now, key)
 
     @costly
     def on_all(names_now: list[str], about: str, key: str, name: str, recipe: str) -> Any:

@@ -14,14 +14,16 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import LEAST_MINUTES, MINUTES, MOST_MINUTES, MOST_NETWORKS, fit, start_comparison
 from resnet_space.serve.handlers import costly
 from resnet_space.training.strategies import STRATEGIES
-from resnet_space.ui.events import LATEST, PRIVATE, QUIET
+from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.compare.report import export_of, report_file
 from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
+from resnet_space.ui.finetune.data_view import cautions_html
 from resnet_space.ui.finetune.fields import Fields, start_choices
 from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.progress import progress_html
 from resnet_space.ui.scripts import SCRIPTS
 
 POLL_SECONDS = 1.0
@@ -124,7 +126,7 @@ def build_compare(
 
     def look(name: str | None, drawn: object) -> dict[Any, Any]:
         if not name:
-            return {timer: gr.Timer(active=False)}
+            return {timer: gr.Timer(active=False), progress: "", start: gr.update(interactive=True)}
         comparison = context.comparisons.open(name)
         running = comparison.state == "running"
         now = [name, len(comparison.rows), comparison.state]
@@ -133,7 +135,7 @@ def build_compare(
             update |= {
                 report: report_of(comparison, writable=not context.readonly),
                 ended: gr.update(visible=not running and bool(comparison.rows)),
-                start: gr.update(visible=not running),
+                start: gr.update(visible=not running, interactive=True),
                 stop: gr.update(visible=running, interactive=True),
                 timer: gr.Timer(active=running),
                 known: now,
@@ -143,13 +145,17 @@ def build_compare(
     def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
         try:
             summary = context.datasets.summary(context.datasets.named(dataset, key))
-            return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))  # type: ignore[arg-type]
+            return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))
         except UserError as error:
-            return f'<p class="caution">{error}</p>'
+            return cautions_html([str(error)])
 
     @costly
     def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
-        return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)  # type: ignore[arg-type]
+        return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
+
+    def on_press() -> dict[Any, Any]:
+        off = {report: None, ended: gr.update(visible=False), start: gr.update(interactive=False)}
+        return off | {progress: progress_html("Starting.")}
 
     def on_stop(name: str, key: str | None) -> dict[Any, Any]:
         context.require_writable()
@@ -172,7 +178,9 @@ def build_compare(
     changes = [section.expand, form.dataset.change, networks.change, minutes.change, known.change]
     gr.on(changes, look_ahead, asked, fitting, **ahead)
     names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
-    started = start.click(on_start, asked, shown, show_progress_on=progress, **PRIVATE)
+    pressed = start.click(on_press, None, [progress, report, ended, start], queue=False, **QUIET)
+    started = pressed.then(on_start, asked, shown, **QUIET)
+    started.failure(lambda name: look(name, None), shown, views, **QUIET)
     started.success(None, shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
     started.success(look, [shown, known], views, **QUIET)
     timer.tick(look, [shown, known], views, **QUIET)
@@ -201,6 +209,8 @@ def start_one(context: AppContext, name: str, network: object, key: str | None, 
     comparison = context.comparisons.open(name)
     if network not in [row.name for row in comparison.judged]:
         raise UserError("Choose a network of the comparison.")
+    if recipe not in ("", *STRATEGIES):
+        raise UserError(f"There is no recipe {recipe!r}: choose one of {', '.join(STRATEGIES)}.")
     start = str(network)
     proposal = proposal_for(context, comparison.dataset, key, {"start": start, "strategy": recipe})
     values = form_values(proposal)

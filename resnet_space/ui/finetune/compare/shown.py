@@ -20,7 +20,7 @@ DOING = {
     "features": "computing features",
     "solving": "solving heads",
 }
-COUNTED = {"decoding": "images", "features": "images", "solving": "heads"}  # what is counted in a phase
+COUNTED = {"decoding": " images", "features": " images", "solving": ""}  # what is counted in a phase
 HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s", "")
 PLACES = (
     '<div class="charts"><div class="chart" data-chart="time"></div><div class="chart" data-chart="size"></div></div>'
@@ -63,7 +63,7 @@ def progress_of(comparison: Comparison) -> str:
         now = comparison.doing
         what = DOING[now.phase]
         words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
-        words += f", {now.done:,} of {now.total:,} {COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
+        words += f", {now.done:,} of {now.total:,}{COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
         left = comparison.seconds_left
         numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
         return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
@@ -71,7 +71,8 @@ def progress_of(comparison: Comparison) -> str:
     reason = f" {escape(comparison.reason)}" if comparison.reason else ""
     numbers = f"{judged} · {duration(comparison.seconds)}"
     words = f"<b>{ended}</b> on {escape(comparison.dataset)}.{reason}"
-    return progress_html(words, numbers, state=comparison.state, more=_busy(comparison))
+    state = "failed" if comparison.state == "failed" else "ended"
+    return progress_html(words, numbers, state=state, more=_busy(comparison))
 
 
 def _busy(comparison: Comparison) -> str:
