@@ -1,6 +1,7 @@
 """Files that are written completely or not at all, and system errors as one sentence."""
 
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -69,6 +70,22 @@ def _as_os_error() -> Iterator[None]:
         if "inline_container" in str(error):  # torch.save wrote less than it was to; it does not say why
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock of this file. Raises OSError if there is none, or it cannot be opened."""
+    lock = os.open(file, os.O_RDONLY)  # also where nothing can be written
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
+    except BlockingIOError:
+        return True
+    except OSError:  # nothing that can be locked
+        return False
+    finally:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep the file open
+        os.close(lock)
+    return False
 
 
 def discard(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
-from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, readable
+from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, read_column, readable
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
@@ -110,6 +111,7 @@ def load_split(
     warnings: list[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
@@ -124,6 +126,7 @@ def load_split(
         warnings: receives one sentence per kind of mismatched class.
         progress: called with (decoded, total) from time to time.
         folder: for the file; by default the system's temporary folder.
+        wanted: bool [rows of all files]; by default all.
 
     Raises:
         UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
@@ -131,7 +134,7 @@ def load_split(
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
-        return _load_split(files, size, columns, split, [] if warnings is None else warnings, progress, folder)
+        return _load_split(files, size, columns, split, [] if warnings is None else warnings, progress, folder, wanted)
 
 
 def _load_split(
@@ -142,11 +145,14 @@ def _load_split(
     warnings: list[str],
     progress: Callable[[int, int], None] | None,
     folder: Path | None,
+    wanted: NDArray[np.bool_] | None,
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
     if columns.label not in schema.names or columns.image not in schema.names:
         raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
-    count = sum(pq.read_metadata(file).num_rows for file in files)
+    all_rows = sum(pq.read_metadata(file).num_rows for file in files)
+    wanted = np.ones(all_rows, dtype=np.bool_) if wanted is None else wanted
+    count = int(wanted.sum())
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
     digests = np.zeros(count, dtype=np.int64)
@@ -166,12 +172,14 @@ def _load_split(
         digest.update(names[label])
         digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
 
-    done = 0
+    done = read = 0
     # Pillow releases the interpreter's lock while it decodes.
     with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
         for file in files:
             with pq.ParquetFile(file) as parquet:
-                for rows in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
+                for batch in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
+                    rows = batch.filter(pa.array(wanted[read : read + len(batch)]))
+                    read += len(batch)
                     numbers, strange = columns.match(rows[columns.label], parquet.schema_arrow)
                     unknown += strange
                     values = rows[columns.image].to_pylist()
@@ -184,13 +192,12 @@ def _load_split(
     if not len(usable):
         raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
-    rows = torch.arange(count)
     data = ImageSet(
         torch.from_numpy(images),
         torch.from_numpy(labels),
         columns.classes,
-        rows if on_disk else None,
-        source=rows,
+        torch.arange(count) if on_disk else None,
+        source=torch.from_numpy(np.flatnonzero(wanted)),
         digests=torch.from_numpy(digests),
     )
     return data if len(usable) == count else data.subset(usable)
@@ -350,12 +357,60 @@ def load_splits(
     return replace(divided, warnings=(*divided.warnings, *warnings))
 
 
+def load_learnable(
+    ref: DatasetRef,
+    size: int,
+    most: int,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    folder: Path | None = None,
+) -> ImageSet:
+    """The images that a training with this seed may learn from, without those that it is tested on.
+
+    Of more than `most` images, each class gives its share, drawn by `seed`; the others are not decoded where the
+    dataset has a split of its own to test on. Arguments and errors are those of `load_splits`.
+    """
+    dataset = open_dataset(ref)
+    files, columns = dataset.files, dataset.columns
+    with readable(f"The dataset {ref.name!r}"):
+        tested = any((_labels(files[split], columns) >= 0).any() for split in ("test", "validation") if split in files)
+        labels = _labels(files["train"], columns)
+    usable = np.flatnonzero(labels >= 0)
+    wanted = None
+    if tested and len(usable) > most:
+        chosen, _ = stratified_indices(torch.from_numpy(labels[usable]), most, seed)
+        wanted = np.zeros(len(labels), dtype=np.bool_)
+        wanted[usable[chosen.numpy()]] = True
+    data = load_split(files["train"], size, columns, progress=progress, folder=folder, wanted=wanted)
+    if not tested:
+        data, _ = _without_test(data, seed)
+    if len(data) > most:
+        data = data.subset(stratified_indices(data.labels, most, seed)[0])
+    return data
+
+
+def _labels(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
+    """Of all rows, -1 for those without one."""
+    schema = pq.read_schema(files[0])
+    if columns.label not in schema.names:  # a test of a competition
+        return np.full(1, -1, dtype=np.int64)
+    return np.concatenate(
+        [columns.match(read_column([file], columns.label), pq.read_schema(file))[0] for file in files]
+    )
+
+
+def _without_test(train: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """(the rest, the images to test on) of a dataset that has none to test on."""
+    test, rest = stratified_indices(train.labels, max(round(len(train) * TEST_SHARE), 1), seed + 1)
+    return train.subset(rest), train.subset(test)
+
+
 def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
     train = sets["train"]
     test_name = next((split for split in ("test", "validation") if split in sets), "train")
     if test_name == "train":
-        test_images, rest = stratified_indices(train.labels, max(round(len(train) * TEST_SHARE), 1), training.seed + 1)
-        train, test = train.subset(rest), train.subset(test_images)
+        train, test = _without_test(train, training.seed)
     else:
         test = sets[test_name]
     own_validation = test_name == "test" and "validation" in sets

@@ -65,6 +65,19 @@ def cloud(name: str, xs: Iterable[Any], ys: Iterable[Any], hover: str, *, marker
     return points | {"marker": marker, "hovertemplate": f"{hover}<extra></extra>"} | more
 
 
+def error_bars(spread: Iterable[tuple[float, float, float]], *, thickness: float, width: float) -> dict[str, Any]:
+    """Around the middle ones of (low, middle, high)."""
+    spread = list(spread)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [short(high - middle) for _, middle, high in spread],
+        "arrayminus": [short(middle - low) for low, middle, _ in spread],
+        "thickness": thickness,
+        "width": width,
+    }
+
+
 def upright(x: float, *, colour: str = "#888", width: float = 1, dash: str = "dot") -> dict[str, Any]:
     """A line from the bottom to the top."""
     line = {"color": colour, "width": width, "dash": dash}

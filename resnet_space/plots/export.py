@@ -4,6 +4,7 @@ It knows what the charts of the page are made of: points, lines, filled bands, e
 heat maps, and straight lines across.
 """
 
+import html
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -182,7 +183,7 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.fill(x, y, color=trace["line"]["color"], alpha=0.2, linewidth=0, label="_")
         return
     mode = trace["mode"]
-    if mode == "markers":
+    if mode in ("markers", "markers+text"):
         marker = trace["marker"]
         axes.scatter(
             x,
@@ -195,6 +196,8 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
             label=label,
             rasterized=len(x) > MOST_VECTORS,
         )
+        if "text" in mode:
+            _texts(axes, trace, size)
         return
     line = trace["line"]
     style: dict[str, Any] = {"color": line["color"], "linewidth": 0.75 * line["width"] * size.line, "label": label}
@@ -207,6 +210,22 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.errorbar(x, y, spread, elinewidth=0.6 * size.line, capsize=1.5 * size.line, **style)
     else:
         axes.plot(x, y, **style)
+
+
+def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
+    """Above points, to their left or right."""
+    for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], trace["textposition"], strict=True):
+        right = place.endswith("right")
+        axes.annotate(
+            html.unescape(text),
+            (x, y),
+            (0.3 * size.text * (1 if right else -1), 0.4 * size.text),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="bottom",
+            fontsize=0.8 * size.text,
+            parse_math=False,
+        )
 
 
 def _bar(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:

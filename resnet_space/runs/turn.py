@@ -1,6 +1,5 @@
 """Coordination of trainings through small files that any process can read: lock, queue ticket, stop request."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from filelock import FileLock, Timeout
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.files import in_a_sentence, remove, replaced_atomically, unless_passing
+from resnet_space.common.files import in_a_sentence, is_locked, remove, replaced_atomically, unless_passing
 from resnet_space.runs.files import DOING, JOB, LOCK, QUEUED, RESUME, STOP, TRAINER, RunFolder
 
 
@@ -78,17 +77,8 @@ class Turn(RunFolder):
     def is_training(self) -> bool:
         """Whether any process is training this run. Raises UserError if that cannot be determined at the moment."""
         with unless_passing(f"The training state of {self.name} cannot be read"):
-            lock = os.open(self.path / LOCK, os.O_RDONLY)  # also where nothing can be written
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look are not in one another's way
-            except BlockingIOError:
+            if is_locked(self.path / LOCK):
                 return True
-            except OSError:  # nothing that can be locked
-                return False
-            finally:
-                with suppress(OSError):
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile may keep the file open
-                os.close(lock)
         return False
 
     def note_trainer(self, pid: int) -> None:

@@ -24,6 +24,7 @@ from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE,
 from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
+from resnet_space.serve.comparisons import Comparisons
 from resnet_space.serve.datasets import Datasets
 from resnet_space.serve.inventory import EXPIRES
 from resnet_space.serve.limits import Limits
@@ -63,6 +64,7 @@ class AppContext:
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
         self.datasets = Datasets(root, public=public, readonly=readonly)
+        self.comparisons = Comparisons(self.library.root, public=public)
         self.storage = Storage(self)
         self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()

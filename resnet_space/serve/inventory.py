@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
+from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATASET_OWNER
 from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run
 from resnet_space.serve import temporary
+from resnet_space.serve.comparisons import OWNER as COMPARISON_OWNER
 from resnet_space.serve.limits import Limits
 from resnet_space.training.feature_store import FOLDER
 
@@ -48,7 +50,7 @@ class StoredItem:
         used: time of the last change or use (seconds since 1970).
         bytes: its size.
         delete: deletes it.
-        kind: "runs", "datasets", "temporary", "left" or "hub".
+        kind: "runs", "comparisons", "datasets", "temporary", "left" or "hub".
         lasts: seconds without use after which it is deleted; None: as the limits say.
         stays: whether it is in use; then it is not deleted.
         whose: the address that uploaded or exported it, if known.
@@ -97,7 +99,8 @@ class Inventory:
         sources: list[Callable[[], Iterator[StoredItem]]] = [lambda: self._temporary(whose)]
         if not self.context.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
-            sources += [self._left, lambda: self._runs(busy_data), lambda: self._datasets(busy_data)]
+            sources += [self._left, lambda: self._runs(busy_data), lambda: self._comparisons(busy_data)]
+            sources += [lambda: self._datasets(busy_data)]
             if "SPACE_ID" in os.environ:
                 sources.append(lambda: _cached(busy_data))
         for source in sources:
@@ -141,6 +144,21 @@ class Inventory:
 
     def _run_deletion(self, run: Run) -> Callable[[], None]:
         return lambda: self.context.library.delete(run)
+
+    def _comparisons(self, busy_data: set[str]) -> Iterator[StoredItem]:
+        comparisons = self.context.comparisons
+
+        def look(path: Path) -> Iterator[StoredItem]:
+            busy = comparisons.is_alive(path.name)
+            if busy:
+                busy_data.add(DatasetRef.parse(comparisons.open(path.name).dataset).name)
+            owned = _owned(path / COMPARISON_OWNER)
+            if owned is not None:
+                used, size = tree(path)
+                lasts = None if owned else LEFT_BEHIND
+                yield StoredItem(path.name, used, size, _deletion(path), "comparisons", lasts, busy)
+
+        yield from self._each(_shown_folders(comparisons.folder), look)
 
     def _datasets(self, busy_data: set[str]) -> Iterator[StoredItem]:
         def look(path: Path) -> Iterator[StoredItem]:

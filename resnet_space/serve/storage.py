@@ -54,13 +54,13 @@ class Storage:
     # Usage
 
     def usage(self) -> dict[str, int]:
-        """Bytes by kind ("runs", "datasets", "temporary", "left", "hub"), in total ("total"), and free on the disk."""
+        """Bytes by the kind of a `StoredItem`, in total ("total"), and free on the disk."""
         sizes: Counter[str] = Counter()
         for thing in self._measure(0.0):
             sizes[thing.kind] += thing.bytes
         if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
             sizes["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
-        kinds = {kind: sizes[kind] for kind in ("runs", "datasets", "temporary", "left", "hub")}
+        kinds = {kind: sizes[kind] for kind in ("runs", "comparisons", "datasets", "temporary", "left", "hub")}
         return {**kinds, "total": sizes.total(), "free": _free(self.context.library.root)}
 
     def _measure(self, believed: float = MEASURED_SECONDS) -> list[StoredItem]:

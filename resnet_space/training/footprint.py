@@ -1,4 +1,4 @@
-"""Estimate the memory of a training batch from the configuration alone, before anything is loaded.
+"""Estimate what a network costs from the configuration alone, before anything is loaded.
 
 What the backward pass needs grows with the numbers that the convolutions give: of each, its output and that of
 the norm layer after it, and on the way back as much again. Measured on a CPU in float32, the peak of two steps above
@@ -30,3 +30,9 @@ def batch_bytes(model: ModelConfig, training: TrainConfig, images: int | None = 
     learned = sum(list(numbers.values())[first:])
     # Of what is frozen one layer's output is there at a time, beside its input.
     return BYTES * max(learned, 3 * model.image_size**2) * (training.batch_size if images is None else images)
+
+
+def multiply_adds(model: ModelConfig) -> float:
+    """About how many one image costs: as counted in the registry, else as if each weight met a hundred positions."""
+    counted = model.entry.multiply_adds or 100 * model.entry.parameters
+    return counted * (model.image_size / model.input_size) ** 2

@@ -5,6 +5,7 @@ of later trainings on this machine replace it.
 """
 
 import json
+import math
 import os
 import platform
 import threading
@@ -18,9 +19,10 @@ from typing import Any, Self
 
 from resnet_space.common.background import tell_once
 from resnet_space.common.files import replaced_atomically
-from resnet_space.config import RunConfig
-from resnet_space.models.registry import HEAD
+from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.models.registry import HEAD, entries
 from resnet_space.runs import Metric, last_metric
+from resnet_space.training.footprint import multiply_adds
 from resnet_space.training.strategies import backbone_parts
 
 SPEEDS = ".speeds.json"  # in the folder of the runs
@@ -50,6 +52,22 @@ class Speeds:
     features: Mapping[Network, float] = field(default_factory=dict)
     steps: Mapping[Network, float] = field(default_factory=dict)
     solving: Mapping[Network, float] = field(default_factory=dict)
+
+    def features_of(self, model: ModelConfig) -> float | None:
+        """Images per second through a model without gradients: measured, or else as its multiply-adds stand to those of
+        the most similar network that was measured. None if none was.
+        """
+        network = model.architecture, model.image_size
+        there = {name: rate for name, rate in self.features.items() if name[0] in entries()}
+        if network in there or not there:
+            return there.get(network)
+        own = multiply_adds(model)
+
+        def cost(known: Network) -> float:
+            return multiply_adds(replace(ModelConfig(known[0], ("a", "b")), image_size=known[1]))
+
+        nearest = min(there, key=lambda known: abs(math.log(cost(known) / own)))
+        return there[nearest] * cost(nearest) / own
 
     def with_run(self, config: RunConfig, metrics: Sequence[Metric]) -> Self:
         """Updated with a finished run of this machine: its pace in steps that train everything."""
@@ -111,6 +129,12 @@ def this_machine() -> dict[str, Any]:
         processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": processor, "cores": cores}
+
+
+def machine_words() -> str:
+    """This machine in words, such as "AMD EPYC, 2 cores"."""
+    machine = this_machine()
+    return f"{machine['processor'] or 'unknown processor'}, {machine['cores']} cores"
 
 
 class SpeedFile:

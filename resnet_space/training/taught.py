@@ -104,11 +104,11 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     """
     truth = torch.tensor(labels)
     folds, alike = folds_of(labels, recordings)
-    small, back = _in_their_span(known.features)
+    small, back = in_their_span(known.features)
     # The mean square of fewer numbers is larger, by which the solver scales: so the penalties are the same as of all.
     penalties = [penalty * small.shape[1] / known.features.shape[1] for penalty in PENALTIES]
     logits = torch.full((len(PENALTIES), len(truth), len(classes)), torch.nan)
-    for left_out in _each(folds):
+    for left_out in each_fold(folds):
         heads = solve(small[~left_out], truth[~left_out], len(classes), penalties)
         for i, head in enumerate(heads):
             logits[i, left_out] = head.logits(small[left_out])
@@ -132,9 +132,11 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     )
 
 
-def folds_of(labels: Sequence[int], recordings: Sequence[int | None]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """In which fold every picture is left out, int64 [n], -1 for the only one of a class, which never is; and the
-    classes that have but one recording.
+def folds_of(
+    labels: Sequence[int], recordings: Sequence[int | None], most: int = FOLDS
+) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """In which of `most` folds every picture is left out, int64 [n], -1 for the only one of a class, which never is;
+    and the classes that have but one recording. Of up to `LEAVE_ONE_OUT` pictures each has a fold of its own.
     """
     units: dict[int, dict[object, list[int]]] = {}  # of each class, what is left out together
     for row, (label, recording) in enumerate(zip(labels, recordings, strict=True)):
@@ -150,20 +152,20 @@ def folds_of(labels: Sequence[int], recordings: Sequence[int | None]) -> tuple[N
     together = [
         rows for parts in parted if len(parts) > 1 for rows in parts
     ]  # class by class, so that each is spread evenly
-    count = len(together) if len(together) <= LEAVE_ONE_OUT else FOLDS
+    count = len(together) if len(together) <= LEAVE_ONE_OUT else most
     folds = np.full(len(labels), -1)
     for i, rows in enumerate(together):
         folds[rows] = i % count
     return folds, tuple(sorted(alike))
 
 
-def _each(folds: NDArray[np.int64]) -> Iterator[Tensor]:
+def each_fold(folds: NDArray[np.int64]) -> Iterator[Tensor]:
     """Masks [n] of the held-out pictures."""
     for fold in range(folds.max() + 1):
         yield torch.from_numpy(folds == fold)
 
 
-def _in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
+def in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
     """n pictures' features [n, D] as [n, r] with r < n, and what takes a head's weights [C, r] back to [C, D].
 
     Every best head lies in the span of the differences from the mean, as the penalty would only grow beside it. So

@@ -22,6 +22,14 @@ def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     return file.name
 
 
+def text_file(name: str, kind: str, text: str) -> str:
+    """A text under a name without its ending, which is `kind`; returns the file's path."""
+    with own_folder() as folder:
+        path = folder / f"{file_name(name)}.{kind}"
+        path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 def copied(source: Path, name: str) -> str:
     """A file of ours under another name; returns the copy's path."""
     with own_folder(source.stat().st_size) as folder:

@@ -7,6 +7,7 @@ import pytest
 from resnet_space.common.errors import UserError
 from resnet_space.runs import DEEP, PHOTO_BACKBONE, SHALLOW, SHOWPIECE
 from resnet_space.serve.context import AppContext
+from resnet_space.training.footprint import multiply_adds
 from resnet_space.ui.explore import networks
 from resnet_space.ui.explore.address import link_of, shared
 from resnet_space.ui.explore.images import Images
@@ -15,7 +16,6 @@ from resnet_space.ui.explore.networks import (
     UNTRAINED,
     Network,
     load_network,
-    multiply_adds,
     network_choices,
     other_choices,
 )

@@ -52,6 +52,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     assert names == {"/start_training", "/training_status", "/stop_training", "/push", "/pull"} | {
         "/predict",
         "/explore_residuals",
+        "/compare_models",
         "/add_data",
     }
 
@@ -94,6 +95,25 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     answer, *_ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
     assert len(answer["confidences"]) == 5
     assert wait_until_ended(client, second["run"])["state"] == "finished"
+
+
+def test_networks_are_compared_and_a_comparison_is_known_by_its_name(client: Client, app: App) -> None:
+    found = client.predict(
+        dataset=TINY, networks=[SHOWPIECE, BACKBONE], images=100, key="mine", api_name="/compare_models"
+    )
+    assert found["state"] == "finished"
+    rows = {row["name"]: row for row in found["rows"]}
+    assert set(rows) == {SHOWPIECE, BACKBONE}
+    assert (rows[SHOWPIECE]["seen"], rows[BACKBONE]["seen"]) == (True, False)
+    assert rows[BACKBONE]["images"] == 100
+    assert 0.2 < rows[BACKBONE]["accuracy"] < rows[SHOWPIECE]["accuracy"]  # which was trained on these classes
+    assert found["take"] == BACKBONE
+    assert f"{SHOWPIECE} has learned these classes before" in found["words"]
+    assert client.predict(comparison=found["comparison"], key="mine", api_name="/compare_models") == found
+    with pytest.raises(AppError, match="There is no run named gone"):
+        client.predict(dataset=TINY, networks=["gone"], api_name="/compare_models")
+    with pytest.raises(AppError, match="There is no such comparison"):
+        client.predict(comparison="gone", api_name="/compare_models")
 
 
 def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:

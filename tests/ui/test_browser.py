@@ -223,6 +223,26 @@ def photographs(folder: Path) -> Path:
     return archive
 
 
+def test_networks_are_compared_on_ones_data_and_the_best_is_trained_in_one_click(app: App, page: Page) -> None:
+    choose_data(page, TINY)
+    page.get_by_role("button", name="Which network suits these images?").click()
+    expect(page.locator("#fitting")).to_contain_text("Judges resnet20-cbam-imagenet32: about ", timeout=SHOWN_MS)
+    page.locator("#compare-start").click()
+    expect(page.locator("#compare-progress .ended")).to_contain_text(f"Finished on {TINY}", timeout=TRAINED_MS)
+    page.reload()  # the address has it
+    report = page.locator("#compare-report")
+    expect(report).to_contain_text("resnet20-cbam-imagenet32 is right for", timeout=SHOWN_MS)
+    expect(report).to_contain_text("320 training images in 10 classes; the test images were not looked at")
+    keep(page, "40-networks")
+    before = set(app.checkpoints.glob("fine-tune-*"))
+    page.get_by_role("button", name="Train a linear probe of resnet20-cbam-imagenet32").click()
+    expect(page.locator("#compare-models .told p")).to_contain_text("See Result.", timeout=SHOWN_MS)
+    (new,) = set(app.checkpoints.glob("fine-tune-*")) - before
+    expect(page.locator("#result")).to_contain_text(f"{new.name} on {TINY}", timeout=SHOWN_MS)
+    training = app.run(new.name).config.training
+    assert (training.dataset, training.strategy) == (TINY, "linear-probe")
+
+
 @pytest.mark.long
 def test_ones_own_photographs_are_uploaded_looked_at_and_learned(app: App, page: Page, tmp_path: Path) -> None:
     report = upload(page, photographs(tmp_path))

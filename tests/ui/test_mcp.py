@@ -22,6 +22,7 @@ PUBLIC = {
     "stop_training",
     "predict",
     "explore_residuals",
+    "compare_models",
     "push",
     "pull",
     "add_data",

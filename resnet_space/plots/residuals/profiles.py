@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from resnet_space.plots import palette
-from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, level, short
+from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, error_bars, level, short
 from resnet_space.plots.residuals.depth import Block, depth_axis, quartiles, stage_lines
 
 LEGEND_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}}
@@ -16,19 +16,6 @@ def _colours(labels: Iterable[str], order: Sequence[str]) -> dict[str, str]:
     """A colour a label, by its place in `order`, so that a network keeps its colour in charts that lack others."""
     labels = list(labels)
     return {label: palette.category((order or labels).index(label)) for label in labels}
-
-
-def _error_bars(spread: Iterable[tuple[float, float, float]], *, thickness: float, width: float) -> dict[str, Any]:
-    """Around the middle ones of (low, middle, high)."""
-    spread = list(spread)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [short(high - middle) for _, middle, high in spread],
-        "arrayminus": [short(middle - low) for low, middle, _ in spread],
-        "thickness": thickness,
-        "width": width,
-    }
 
 
 def responses_chart(
@@ -218,7 +205,7 @@ def compare_chart(
         if at is not None and run in at:
             ends = [-0.5, len(names) - 0.5] if alike else [0.0, 1.0]
             traces.append(curve(run, ends, [at[run]] * 2, colour, width=1.2, dash="dash", showlegend=False))
-        bars = _error_bars(spread, thickness=1, width=2)
+        bars = error_bars(spread, thickness=1, width=2)
         traces.append(
             curve(
                 run,
@@ -267,7 +254,7 @@ def accuracy_bars(
         "hovertemplate": "%{y:.1%}<extra></extra>",
         "showlegend": False,
     }
-    spread = _error_bars(values, thickness=1.6, width=7)
+    spread = error_bars(values, thickness=1.6, width=7)
     middles = [middle for _, middle, _ in values]
     intervals = curve("interval", range(len(names)), middles, "#777", width=0, points=1, error_y=spread)
     told = [f"{name}: {100 * middle:.1f} %" for name, (_, middle, _) in results.items()]

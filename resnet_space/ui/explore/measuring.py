@@ -13,9 +13,10 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.serve.context import AppContext
+from resnet_space.training.footprint import multiply_adds
 from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.memory import Handle, value_of
-from resnet_space.ui.explore.networks import LoadedNetwork, Network, config_of, load_network, multiply_adds
+from resnet_space.ui.explore.networks import LoadedNetwork, Network, config_of, load_network
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
 

@@ -112,13 +112,6 @@ def _architectures() -> list[tuple[str, str]]:
     return [(network.label, str(network)) for network in networks]
 
 
-def multiply_adds(config: ModelConfig) -> float:
-    """About how many one image costs: as counted in the registry, else as if each weight met a hundred positions."""
-    entry = config.entry
-    counted = entry.multiply_adds or 100 * entry.parameters
-    return counted * (config.image_size / config.input_size) ** 2
-
-
 def config_of(context: AppContext, network: Network) -> ModelConfig:
     """Without its weights. Raises UserError."""
     return imagenet_config(network.name) if network.kind == RANDOM else context.library.open(network.name).config.model

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,8 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
+from resnet_space.ui.finetune.compare import build_compare, start_all, start_one
+from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.entries import keep_entries
 from resnet_space.ui.finetune.fields import MORE_EPOCHS, build_fields, heading, start_choices
@@ -109,6 +112,7 @@ def build_finetune(
             )
             difference = gr.HTML("", apply_default_css=False)
             followed = gr.State(None)  # the run that the status line speaks of
+            compare = build_compare(context, visitor, form, names, looks.opened)
             mistakes = build_results(context)
             take = build_take(context, subject)
             build_share(context, visitor, subject)
@@ -227,6 +231,26 @@ def build_finetune(
         run = go_on(context, about, key, epochs, token_of(context, key, signed_in))
         return subject.become(run.name, context.trained_names(key)) | {beside: _runs_update(names_now)}
 
+    @costly
+    def on_row(names_now: list[str], about: str, key: str, name: str, event: gr.EventData) -> Any:
+        pressed = event._data if isinstance(event._data, dict) else {}
+        return started_from_comparison([start_one(context, name, pressed.get("network"), key)], names_now, key)
+
+    @costly
+    def on_all(names_now: list[str], about: str, key: str, name: str, recipe: str) -> Any:
+        runs, why_no_more = start_all(context, name, key, recipe)
+        update = started_from_comparison(runs, names_now, key)
+        return update | {compare.message: f"<p>{escape(why_no_more)}</p>" if why_no_more else update[compare.message]}
+
+    def started_from_comparison(runs: Sequence[Run], names_now: list[str], key: str) -> dict[Any, Any]:
+        first, *others = runs
+        beside_first = [*(run.name for run in others), *comparable(context, first, names_now)]
+        stands = "waits in the queue" if context.trainer.status(first).state == "queued" else "has started"
+        more = f"; {len(others)} more in the queue" if others else ""
+        told = f'<p class="note"><b>{escape(first.name)}</b> {stands}{more}. See Result.</p>'
+        update = {beside: _runs_update(list(dict.fromkeys(beside_first))[: MAX_SHOWN - 1]), compare.message: told}
+        return update | subject.become(first.name, context.trained_names(key))
+
     def on_stop(name: str | None, key: str) -> None:
         run = context.own_run(name, key) if name else None
         if run is None or not is_underway(context.trainer.status(run)):
@@ -260,6 +284,8 @@ def build_finetune(
         ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
         ([compare_button.click], on_compare, [], []),
         ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
+        ([compare.report.select], on_row, [compare.shown], [compare.message]),
+        ([compare.queue_all.click], on_all, [compare.shown, compare.recipe], [compare.message]),
     ):
         started = gr.on(
             triggers, handler, [*asked, *inputs], [*started_here, *outputs], show_progress_on=form.message, **PRIVATE
@@ -272,6 +298,8 @@ def build_finetune(
     teach.changed.change(**redraw)
     see_mistakes.click(None, None, None, js=SCROLL.format("mistakes-of"), **QUIET)
     take_it.click(lambda: gr.update(open=True), None, take, **QUIET).then(None, js=SCROLL.format("take"), **QUIET)
+    opened_compare = form.compare_button.click(lambda: gr.update(open=True), None, compare.section, **QUIET)
+    opened_compare.then(None, js=SCROLL.format("compare-models"), **QUIET)
     opened_teach = form.data.teach.click(lambda: gr.update(open=True), None, teach.section, **QUIET)
     opened_teach.then(None, js=SCROLL.format("teach"), **QUIET)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
@@ -280,6 +308,7 @@ def build_finetune(
     wire_fields(context, looks.first, visitor, form, taken_back)
     build_api(context)
     build_data_api(context)
+    build_compare_api(context)
     return FinetuneTab(try_it, explore_it, form.dataset, form.data.added, teach)
 
 

@@ -46,6 +46,7 @@ class Fields:
     suggestion: gr.Plot
     recommended: gr.HTML
     recommend_button: gr.Button
+    compare_button: gr.Button  # opens the section in which networks are compared
     plan: gr.HTML
     name: gr.Textbox  # of the run
     estimate: gr.HTML
@@ -98,6 +99,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     recommended = gr.HTML("", elem_id="recommended", apply_default_css=False)
     caution = gr.HTML("", apply_default_css=False, visible=False)
     recommend_button = gr.Button("Use the recommended setup", size="sm", visible=False)
+    compare_button = gr.Button("Which network suits these images?", size="sm", elem_classes="link")
     with gr.Accordion("Change the setup", open=False, elem_id="setup"):
         start = gr.Dropdown(
             start_choices(context),
@@ -164,6 +166,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         suggestion,
         recommended,
         recommend_button,
+        compare_button,
         plan,
         run_name,
         estimate,

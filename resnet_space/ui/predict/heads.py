@@ -220,7 +220,7 @@ class HeadsPart:
     def updates(self, predicted: Sequence[Look], told: object) -> dict[Any, Any]:
         """For these runs."""
         html = heads_html(predicted, Attended.parse(told))
-        return {self.html: html, self.exports.row: gr.update(visible=bool(html))}
+        return {self.html: html, self.exports.buttons: gr.update(visible=bool(html))}
 
 
 def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image, scripts: dict[str, Any]) -> HeadsPart:
@@ -248,5 +248,5 @@ def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image, scri
         return part.updates(predicted, told)
 
     html.input(None, None, attended, js="() => resnetSpace.predict.attended()", **QUIET)
-    attended.change(on_attended, [wanted, picture, attended], [html, part.exports.row], **LATEST)
+    attended.change(on_attended, [wanted, picture, attended], [html, part.exports.buttons], **LATEST)
     return part

@@ -188,5 +188,14 @@ Object.assign(window.resnetSpace, (() => {
     },
   };
 
-  return { live, clickable, points, report, exports };
+  // A report whose buttons the server answers: it is told the pressed one's "data-network".
+  function networks(element, props, trigger, watch) {
+    element.addEventListener("click", ({ target }) => {
+      const pressed = target.closest("button[data-network]");
+      if (pressed) trigger("select", { network: pressed.dataset.network });
+    });
+    report(element, props, watch);
+  }
+
+  return { live, clickable, points, report, networks, exports };
 })());

@@ -1,0 +1,158 @@
+"""Compare networks on a dataset: `python -m resnet_space.compare DATASET NETWORK ...`, or `compare_models` from Python.
+
+Networks are runs, by folder or by name below `--runs`, and pretrained weights by name, such as "resnet18.tv_in1k".
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from resnet_space.common.hardware import keep_threads_apart
+
+if __name__ == "__main__":
+    keep_threads_apart()  # which is read when torch is imported
+
+from filelock import FileLock, Timeout
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.text import percent
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
+from resnet_space.hub.card import licence_of
+from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
+from resnet_space.runs import Run
+from resnet_space.training.comparing import compare
+from resnet_space.training.comparison import LOCK, MOST_IMAGES, STOP, Candidate, Comparison, has_seen
+from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.host import failure
+from resnet_space.training.speeds import machine_words
+
+WRITE_SECONDS = 0.4  # between two notes of the progress
+
+
+def compare_models(
+    dataset: str,
+    networks: Sequence[str | Path],
+    *,
+    images: int = MOST_IMAGES,
+    runs: str | Path = "checkpoints",
+    tell: Callable[[Comparison], None] = lambda _: None,
+) -> Comparison:
+    """Judge networks on the training images of a dataset, by features that are computed once and a solved head.
+
+    Args:
+        dataset: as `TrainConfig.dataset`, such as "cifar10-mini".
+        networks: folders of runs, names of runs in the folder `runs`, or names of pretrained weights.
+        images: at most so many are used, each class in its share.
+        runs: the folder of runs, beside which features are cached and pretrained weights are stored.
+        tell: called with what there is so far, now and then.
+
+    Returns:
+        The comparison: `rows`, and in `choice` which network to take and why.
+
+    Raises:
+        UserError: for a dataset or a network that there is not.
+    """
+    root = Path(runs)
+    ref = DatasetRef.parse(dataset)
+    classes = open_dataset(ref).columns.classes
+    found = {str(network): _run_of(network, root) for network in dict.fromkeys(networks)}
+    candidates = [
+        Candidate(name, licence_of(run), seen=has_seen(run.config.model, classes)) for name, run in found.items()
+    ]
+    asked = Comparison(str(ref), tuple(candidates), most=images, machine=machine_words(), created=round(time.time(), 1))
+    return compare(asked, lambda name, _: found[name], FeatureStore.beside(root), tell=tell)
+
+
+def _run_of(network: str | Path, root: Path) -> Run:
+    name = str(network)
+    if not (root / name).is_dir() and is_pretrained(name):
+        return pull_pretrained(name, root)
+    return Run.open(network if Path(network).is_dir() else root / name)
+
+
+def finish(folder: Path) -> int:
+    """Judge what a comparison's folder asks for, and write what is found there. Returns the process's exit status."""
+    root = folder.parent.parent
+    asked = Comparison.read(folder)
+    deadline = None if asked.minutes is None else time.monotonic() + 60 * asked.minutes
+    written, rows = 0.0, 0
+
+    def tell(now: Comparison) -> None:
+        nonlocal written, rows
+        if len(now.rows) > rows or time.monotonic() - written > WRITE_SECONDS:
+            now.write(folder)
+            written, rows = time.monotonic(), len(now.rows)
+
+    def stop() -> str | None:
+        if (folder / STOP).exists():
+            return ""
+        if deadline is not None and time.monotonic() > deadline:
+            return f"It reached this app's limit of {asked.minutes} minutes."
+        return None
+
+    def fetch(name: str, progress: Callable[[int, int], None]) -> Run:
+        if is_pretrained(name):
+            return pull_pretrained(name, root, progress=progress)
+        return Run.open(root / name)
+
+    try:
+        with FileLock(folder / LOCK, timeout=1, thread_local=False):
+            try:
+                done = compare(asked, fetch, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
+            except Exception as error:
+                done = replace(Comparison.read(folder), state="failed", reason=str(failure(error)["reason"]))
+            done.write(folder)
+    except Timeout:
+        print("This comparison is already under way.", file=sys.stderr)
+        return 1
+    return int(done.state == "failed")
+
+
+def _print(shown: list[str], now: Comparison) -> None:
+    for row in now.rows[len(shown) :]:
+        shown.append(row.name)
+        if row.problem:
+            print(f"{row.name}: {row.problem}", flush=True)
+            continue
+        low, high = row.interval
+        print(
+            f"{row.name}: {percent(row.accuracy)} ({percent(low)} to {percent(high)}), "
+            f"nearest neighbours {percent(row.neighbours_accuracy)}, {row.images_per_second:.0f} images/s",
+            flush=True,
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.compare", description="Compare networks on the training images of a dataset."
+    )
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a comparison')
+    parser.add_argument("networks", metavar="NETWORK", nargs="*", help="folder or name of a run, or pretrained weights")
+    parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=MOST_IMAGES, help="at most so many (default: %(default)s)")
+    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a comparison that the app made")
+    arguments = parser.parse_args()
+    try:
+        if arguments.folder:
+            return finish(Path(arguments.dataset).absolute())
+        if not arguments.networks:
+            raise UserError("Name at least one network to judge.")
+        shown: list[str] = []
+        tell = partial(_print, shown)
+        done = compare_models(
+            arguments.dataset, arguments.networks, images=arguments.images, runs=arguments.runs, tell=tell
+        )
+        print(done.choice.words)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

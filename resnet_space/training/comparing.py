@@ -1,0 +1,314 @@
+"""Judge networks on the same images of a dataset: each one's features once, a solved head, and nearest neighbours.
+
+Only images that a training may learn from are used; those that it is tested on are not looked at. Every image is held
+out once, in `FOLDS` parts with the same share of each class (Stone 1974); copies of an image are held out together. The
+strength of the head's penalty and the temperature are those that suit the other parts best, so no image has a say in
+how it is judged itself. The nearest neighbours (Cover & Hart 1967) vote by the cosine of their features.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.batches import evaluation_batch
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.splits import ImageSet, load_learnable
+from resnet_space.data.summary import image_settings, summarise
+from resnet_space.models import Backbone
+from resnet_space.runs import Run
+from resnet_space.runs.weights import without_head
+from resnet_space.training.calibration import fit_temperature
+from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Doing, Phase, Row, State
+from resnet_space.training.device import choose_device
+from resnet_space.training.evaluation import calibration_error
+from resnet_space.training.extraction import Extractor
+from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.footprint import multiply_adds
+from resnet_space.training.host import failure
+from resnet_space.training.solver import PENALTIES, solve
+from resnet_space.training.state import model_with
+from resnet_space.training.taught import each_fold, folds_of, in_their_span
+
+TRIED = PENALTIES[::2]  # of which the images choose
+NEIGHBOURS = 10
+# What of a network's time each phase takes, roughly.
+SHARES: dict[Phase, tuple[float, float]] = {
+    "downloading": (0.0, 0.0),
+    "decoding": (0.0, 0.1),
+    "features": (0.1, 0.85),
+    "solving": (0.85, 1.0),
+}
+
+Fetch = Callable[[str, Callable[[int, int], None]], Run]  # a network's run by its name, downloaded where it is missing
+
+
+class Stopped(Exception):  # noqa: N818  # it is no error
+    """The comparison is to end; the argument says why, "" where somebody asked for it."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How n images were classified by what has not learned from them.
+
+    Attributes:
+        correct: by the head; the number of images.
+        neighbours_correct: by the nearest neighbours.
+        calibration_error: of the head.
+        images: how many have an image of their class to learn from.
+        right: as of a `Row`.
+        penalty: which was chosen most often.
+    """
+
+    correct: int
+    neighbours_correct: int
+    calibration_error: float
+    images: int
+    right: str
+    penalty: float
+
+
+def compare(
+    asked: Comparison,
+    fetch: Fetch,
+    store: FeatureStore,
+    *,
+    tell: Callable[[Comparison], None] = lambda _: None,
+    stop: Callable[[], str | None] = lambda: None,
+    folder: Path | None = None,
+) -> Comparison:
+    """Judge the networks of a comparison, one after the other; one that cannot be judged has a row that says why.
+
+    Args:
+        asked: which, and on what.
+        fetch: gives their runs.
+        store: of features.
+        tell: called with what there is so far, with every batch.
+        stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
+        folder: for decoded images for which memory has no room.
+
+    Returns:
+        All that was found; `state` says whether it was stopped.
+
+    Raises:
+        UserError: for a dataset that cannot be read.
+    """
+    return _Work(asked, fetch, store, tell, stop, folder).done()
+
+
+class _Work:
+    def __init__(
+        self,
+        asked: Comparison,
+        fetch: Fetch,
+        store: FeatureStore,
+        tell: Callable[[Comparison], None],
+        stop: Callable[[], str | None],
+        folder: Path | None,
+    ) -> None:
+        self.now, self.fetch, self.store = asked, fetch, store
+        self.tell, self.stop, self.folder = tell, stop, folder
+        self.began = time.monotonic()
+        self.ref = DatasetRef.parse(asked.dataset)
+        self.images: tuple[int, ImageSet] | None = None  # of the size that was decoded last
+        known = all(candidate.seconds is not None for candidate in asked.networks)
+        self.weights = [(candidate.seconds or 1.0) if known else 1.0 for candidate in asked.networks]
+
+    def done(self) -> Comparison:
+        self._told(Doing())
+        side = summarise(self.ref).side
+        try:
+            for i, candidate in enumerate(self.now.networks):
+                try:
+                    row = self._row(i, candidate, side)
+                except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
+                    row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
+                self.now = replace(self.now, rows=(*self.now.rows, row))
+                self._told(Doing(candidate.name, share=self._share(i, 1.0)))
+        except Stopped as stopped:
+            return self._ended("stopped", str(stopped))
+        return self._ended("finished")
+
+    def _ended(self, state: State, reason: str = "") -> Comparison:
+        seconds = round(time.monotonic() - self.began, 1)
+        self.now = replace(self.now, state=state, reason=reason, doing=Doing(), seconds=seconds)
+        return self.now
+
+    def _told(self, doing: Doing) -> None:
+        self.now = replace(self.now, doing=doing, seconds=round(time.monotonic() - self.began, 1))
+        self.tell(self.now)
+        reason = self.stop()
+        if reason is not None:
+            raise Stopped(reason)
+
+    def _share(self, network: int, own: float) -> float:
+        done = sum(self.weights[:network]) + own * self.weights[network]
+        return round(min(done / sum(self.weights), 1.0), 4)
+
+    def _teller(self, network: int, name: str, phase: Phase) -> Callable[[int, int], None]:
+        low, high = SHARES[phase]
+
+        def tell(done: int, total: int) -> None:
+            own = low + (high - low) * done / max(total, 1)
+            self._told(Doing(name, phase, done, total, self._share(network, own)))
+
+        return tell
+
+    def _row(self, i: int, candidate: Candidate, side: int) -> Row:
+        def teller(phase: Phase) -> Callable[[int, int], None]:
+            return self._teller(i, candidate.name, phase)
+
+        run = self.fetch(candidate.name, teller("downloading"))
+        teller("decoding")(0, 0)
+        config, _ = image_settings(side, run.config.model)
+        data = self._images(config.stored_size, teller("decoding"))
+        config = replace(config, classes=data.classes)
+        model = loaded(run, config)
+        device = choose_device()
+        extractor = Extractor(model.to(device), config, self.store)
+        extracted = extractor.steps(len(data), data.pixels)
+        tell = teller("features")
+        while True:
+            try:
+                tell(next(extracted), len(data))
+            except StopIteration as end:
+                features = end.value.features
+                break
+        few = torch.arange(min(len(data), evaluation_batch(config)))
+        speed = extractor.images_per_second(data.pixels(few))
+        judged = judge(features, data.labels, len(data.classes), _copies(data), teller("solving"))
+        counted = config.entry.multiply_adds
+        return Row(
+            candidate.name,
+            config.architecture,
+            config.entry.title,
+            config.image_size,
+            judged.correct,
+            judged.images,
+            judged.right,
+            judged.neighbours_correct,
+            round(judged.calibration_error, 5),
+            round(speed, 2),
+            sum(parameter.numel() for parameter in model.parameters()),
+            None if counted is None else round(multiply_adds(config)),
+            judged.penalty,
+            candidate.licence,
+            candidate.seen,
+        )
+
+    def _images(self, size: int, tell: Callable[[int, int], None]) -> ImageSet:
+        if self.images is None or self.images[0] != size:
+            self.images = None  # not both at once
+            data = load_learnable(self.ref, size, self.now.most, progress=tell, folder=self.folder)
+            largest = int(data.labels.bincount().max())
+            self.now = replace(self.now, images=len(data), classes=len(data.classes), folds=FOLDS, largest=largest)
+            self.images = size, data
+        return self.images[1]
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "This machine has too little memory for it."
+    return str(failure(error)["reason"])
+
+
+def loaded(run: Run, config: ModelConfig) -> Backbone:
+    """A run's network for other classes, in eval mode, with a random head. Raises UserError."""
+    weights = without_head(run.load_weights(), config.entry.head)
+    with torch.random.fork_rng(devices=[]):
+        model, _ = model_with(RunConfig(config, TrainConfig(dataset="-", start=run.name)), weights)
+    if not isinstance(model.get_classifier(), torch.nn.Linear):
+        raise UserError(f"The head of {run.name} is not a linear layer, so it cannot be solved.")
+    return model.eval().requires_grad_(False)
+
+
+def _copies(data: ImageSet) -> list[int | None]:
+    """Of each image, a number that it shares with its copies; None where it has none."""
+    digests = [] if data.digests is None else data.digests.tolist()
+    counts = Counter(digests)
+    return [digest if counts[digest] > 1 else None for digest in digests] or [None] * len(data)
+
+
+def judge(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    copies: Sequence[int | None],
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> Judged:
+    """Judge features by cross-validation.
+
+    Args:
+        features: float32 [n, D].
+        labels: int64 [n].
+        classes: C.
+        copies: of each image, what it shares with those that are held out with it; None for nothing.
+        tell: called with (heads done, all).
+
+    Raises:
+        UserError: for fewer than two classes with two images each.
+    """
+    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
+    folds = torch.from_numpy(fold_of)
+    judged = folds >= 0
+    if len(labels[judged].unique()) < 2:
+        raise UserError("A comparison needs at least two classes with two images each: add images.")
+    logits = _held_out_logits(features, labels, classes, folds, tell)
+    own = torch.empty(len(labels), classes)
+    chosen = []
+    for left_out in each_fold(fold_of):
+        others = judged & ~left_out
+        best = min(range(len(TRIED)), key=lambda i: float(F.cross_entropy(logits[i, others], labels[others])))
+        chosen.append(TRIED[best])
+        own[left_out] = logits[best, left_out] / fit_temperature(logits[best, others], labels[others])
+    confidence, predicted = own[judged].softmax(1).max(1)
+    correct = predicted == labels[judged]
+    votes = neighbours(features, labels, classes, folds)
+    return Judged(
+        int(correct.sum()),
+        int((votes[judged] == labels[judged]).sum()),
+        calibration_error(confidence.numpy(), correct.numpy()),
+        int(judged.sum()),
+        f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
+        Counter(chosen).most_common(1)[0][0],
+    )
+
+
+def _held_out_logits(
+    features: Tensor, labels: Tensor, classes: int, folds: Tensor, tell: Callable[[int, int], None]
+) -> Tensor:
+    """[penalties, n, C]: of heads that have not learned from the image; NaN for images that are never held out."""
+    logits = torch.full((len(TRIED), len(labels), classes), torch.nan)
+    penalties = TRIED
+    if len(features) < features.shape[1]:  # the same heads in less time, and penalties that mean the same
+        width = features.shape[1]
+        features, _ = in_their_span(features)
+        penalties = tuple(penalty * features.shape[1] / width for penalty in TRIED)
+    count = int(folds.max()) + 1
+    for fold, left_out in enumerate(each_fold(folds.numpy())):
+        for i, head in enumerate(solve(features[~left_out], labels[~left_out], classes, penalties)):
+            logits[i, left_out] = head.logits(features[left_out])
+            tell(fold * len(TRIED) + i + 1, count * len(TRIED))
+    return logits
+
+
+def neighbours(features: Tensor, labels: Tensor, classes: int, folds: Tensor, k: int = NEIGHBOURS) -> Tensor:
+    """The class that most of the k nearest images of other folds have, int64 [n]; of several, the first.
+
+    Near is what has a small angle between its features [n, D] and an image's own.
+    """
+    directions = F.normalize(features, dim=1)
+    predicted = torch.empty_like(labels)
+    for fold in folds.unique():
+        own = folds == fold
+        others = ~own
+        nearest = (directions[own] @ directions[others].T).topk(min(k, int(others.sum())), dim=1).indices
+        predicted[own] = F.one_hot(labels[others][nearest], classes).sum(1).argmax(1)
+    return predicted

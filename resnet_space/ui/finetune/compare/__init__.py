@@ -1,0 +1,241 @@
+"""Which network suits these images? Networks judged on the same ones: choose, run, watch, and train what is best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from resnet_space.common.errors import UserError
+from resnet_space.runs import Run
+from resnet_space.serve.context import AppContext
+from resnet_space.serve.fitting import LEAST_MINUTES, MINUTES, MOST_MINUTES, MOST_NETWORKS, fit, start_comparison
+from resnet_space.serve.handlers import costly
+from resnet_space.training.strategies import STRATEGIES
+from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.exports import place_exports, wire_download
+from resnet_space.ui.finetune.compare.report import export_of, report_file
+from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
+from resnet_space.ui.finetune.data_view import cautions_html
+from resnet_space.ui.finetune.fields import Fields, start_choices
+from resnet_space.ui.finetune.form import Request, create_run, start_training
+from resnet_space.ui.finetune.proposals import form_values, proposal_for
+from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.opening import Listen
+from resnet_space.ui.progress import progress_html
+from resnet_space.ui.scripts import SCRIPTS
+
+POLL_SECONDS = 1.0
+PROBE, RECOMMENDED = "linear-probe", ""
+ABOUT = (
+    "Each network computes the features of the same training images once. A head is solved on them and judged by "
+    "cross-validation. The test images stay unseen until you train one."
+)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """What the tab wires further.
+
+    Attributes:
+        section: the fold.
+        shown: the name of the comparison that is shown, or empty.
+        report: its `select` event tells which network's button was pressed.
+        queue_all: starts a training of every network with the recipe.
+        recipe: the strategy, or empty for each network's recommended setup.
+        message: what came of it.
+    """
+
+    section: gr.Accordion
+    shown: gr.Textbox
+    report: gr.HTML
+    queue_all: gr.Button
+    recipe: gr.Dropdown
+    message: gr.HTML
+
+
+def build_compare(
+    context: AppContext, visitor: gr.BrowserState, form: Fields, names: gr.State, opened: Listen
+) -> Compare:
+    """Place the section and wire its events, but for those that start trainings.
+
+    Args:
+        context: what all share.
+        visitor: the key that a browser is known by.
+        form: whose dataset it is.
+        names: the runs that can predict.
+        opened: listens to the event after which the visitor's key is known.
+    """
+    with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as section:
+        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        with gr.Column(visible=not context.readonly):
+            with gr.Row():
+                networks = gr.Dropdown(
+                    network_choices(context),
+                    value=[],
+                    multiselect=True,
+                    max_choices=MOST_NETWORKS,
+                    label="Networks",
+                    info="none chosen: those at hand that fit the time",
+                    scale=3,
+                    min_width=220,
+                )
+                minutes = gr.Number(
+                    MINUTES,
+                    label="Minutes",
+                    info="for all together",
+                    minimum=LEAST_MINUTES,
+                    maximum=MOST_MINUTES,
+                    min_width=110,
+                    scale=1,
+                )
+            fitting = gr.HTML("", elem_id="fitting", apply_default_css=False)
+            with gr.Row():
+                start = gr.Button("Compare", variant="primary", min_width=140, scale=0, elem_id="compare-start")
+                stop = gr.Button("Stop", variant="stop", min_width=140, scale=0, visible=False, elem_id="compare-stop")
+        progress = gr.HTML("", elem_id="compare-progress", apply_default_css=False)
+        report = gr.HTML(
+            None,
+            html_template='<div class="body"></div>',
+            js_on_load="resnetSpace.networks(element, props, trigger, watch)",
+            head=SCRIPTS,
+            elem_id="compare-report",
+            apply_default_css=False,
+        )
+        with gr.Column(visible=False) as ended:
+            with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
+                recipe = gr.Dropdown(
+                    [("recommended for each", RECOMMENDED)]
+                    + [(s.label, name) for name, s in STRATEGIES.items() if s.start != "none"],
+                    value=RECOMMENDED,
+                    label="Recipe",
+                    min_width=200,
+                    scale=2,
+                )
+                queue_all = gr.Button("Fine-tune all of these", min_width=170, scale=1)
+            message = gr.HTML("", elem_classes="told", apply_default_css=False)
+            shown = gr.Textbox("", visible="hidden")
+            exports = place_exports([shown], partial(export_of, context))
+            with gr.Row():
+                keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
+            wire_download(keep, partial(report_file, context), [shown], exports.file)
+    known = gr.State(None)  # how many rows are drawn, and the state
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    views = [progress, report, ended, start, stop, timer, known]
+
+    def look(name: str | None, drawn: object) -> dict[Any, Any]:
+        if not name:
+            return {timer: gr.Timer(active=False), progress: "", start: gr.update(interactive=True)}
+        comparison = context.comparisons.open(name)
+        running = comparison.state == "running"
+        now = [name, len(comparison.rows), comparison.state]
+        update: dict[Any, Any] = {progress: progress_of(comparison)}
+        if now != drawn:
+            update |= {
+                report: report_of(comparison, writable=not context.readonly),
+                ended: gr.update(visible=not running and bool(comparison.rows)),
+                start: gr.update(visible=not running, interactive=True),
+                stop: gr.update(visible=running, interactive=True),
+                timer: gr.Timer(active=running),
+                known: now,
+            }
+        return update
+
+    def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
+        try:
+            summary = context.datasets.summary(context.datasets.named(dataset, key))
+            return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))
+        except UserError as error:
+            return cautions_html([str(error)])
+
+    @costly
+    def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
+        return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
+
+    def on_press() -> dict[Any, Any]:
+        off = {report: None, ended: gr.update(visible=False), start: gr.update(interactive=False)}
+        return off | {progress: progress_html("Starting.")}
+
+    def on_stop(name: str, key: str | None) -> dict[Any, Any]:
+        context.require_writable()
+        context.comparisons.stop(name, key)
+        return {stop: gr.update(interactive=False)}
+
+    def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
+        """The comparison in the page's address, or else the visitor's newest one."""
+        linked = request.query_params.get("compare", "")
+        try:
+            name = linked if linked and context.comparisons.open(linked) else context.comparisons.newest(key)
+        except UserError:
+            name = None
+        return {shown: name or "", section: gr.update(open=True)} if linked else {shown: name or ""}
+
+    asked = [form.dataset, networks, minutes, visitor]
+    arrived = opened(on_open, visitor, [shown, section], **QUIET)
+    arrived.then(look, [shown, known], views, **QUIET)
+    ahead: Any = LATEST | {"concurrency_limit": 2}
+    changes = [section.expand, form.dataset.change, networks.change, minutes.change, known.change]
+    gr.on(changes, look_ahead, asked, fitting, **ahead)
+    names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
+    pressed = start.click(on_press, None, [progress, report, ended, start], queue=False, **QUIET)
+    started = pressed.then(on_start, asked, shown, **QUIET)
+    started.failure(lambda name: look(name, None), shown, views, **QUIET)
+    started.success(None, shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
+    started.success(look, [shown, known], views, **QUIET)
+    timer.tick(look, [shown, known], views, **QUIET)
+    stop.click(on_stop, [shown, visitor], stop, **QUIET)
+    return Compare(section, shown, report, queue_all, recipe, message)
+
+
+def network_choices(context: AppContext, key: str | None = None) -> list[tuple[str, str]]:
+    """(label, name) of all that can be judged: what a training can start from, but random initialisation."""
+    return [(label, name) for label, name in start_choices(context, key) if name != RANDOM]
+
+
+def start_one(context: AppContext, name: str, network: object, key: str | None, recipe: str = PROBE) -> Run:
+    """Train a network of a comparison on its dataset, by the ordinary way: then its test images are looked at, once.
+
+    Args:
+        context: what all share.
+        name: of the comparison.
+        network: of one of its rows.
+        key: of the visitor, who must be allowed to use the dataset.
+        recipe: a strategy; empty for the recommended setup.
+
+    Raises:
+        UserError: with one sentence; then nothing was started.
+    """
+    comparison = context.comparisons.open(name)
+    if network not in [row.name for row in comparison.judged]:
+        raise UserError("Choose a network of the comparison.")
+    if recipe not in ("", *STRATEGIES):
+        raise UserError(f"There is no recipe {recipe!r}: choose one of {', '.join(STRATEGIES)}.")
+    start = str(network)
+    proposal = proposal_for(context, comparison.dataset, key, {"start": start, "strategy": recipe})
+    values = form_values(proposal)
+    settings = {**proposal.settings, "strategy": values["strategy"]}
+    request = Request(start, comparison.dataset, values["architecture"], values["cbam"], settings, key)
+    return start_training(context, lambda: create_run(context, request), key)
+
+
+def start_all(context: AppContext, name: str, key: str | None, recipe: str) -> tuple[list[Run], str]:
+    """Train every network of a comparison, those after the first in the queue.
+
+    Returns:
+        The runs, and why there are no more, or "".
+
+    Raises:
+        UserError: if none can be started.
+    """
+    runs: list[Run] = []
+    for row in context.comparisons.open(name).judged:
+        try:
+            runs.append(start_one(context, name, row.name, key, recipe))
+        except UserError as error:
+            if not runs:
+                raise
+            return runs, str(error)
+    if not runs:
+        raise UserError("No network was judged, so there is nothing to fine-tune.")
+    return runs, ""

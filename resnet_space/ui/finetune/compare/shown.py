@@ -1,0 +1,155 @@
+"""A comparison as the page shows it: its progress, the sentence on which network to take, a table, two charts."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from resnet_space.common.text import NO_BREAK, percent
+from resnet_space.plots import Chart
+from resnet_space.plots.networks import BEATEN, FRONT, SEEN, NetworkPoint, networks_chart
+from resnet_space.serve.fitting import Fit
+from resnet_space.training.comparison import Candidate, Comparison, LeftOut, Row, by_reason, listed, pareto_front
+from resnet_space.training.proposal import rough_duration
+from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.progress import progress_html
+
+DOING = {
+    "": "loading PyTorch",
+    "downloading": "downloading the weights",
+    "decoding": "decoding images",
+    "features": "computing features",
+    "solving": "solving heads",
+}
+COUNTED = {"decoding": " images", "features": " images", "solving": ""}  # what is counted in a phase
+HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s", "")
+PLACES = (
+    '<div class="charts"><div class="chart" data-chart="time"></div><div class="chart" data-chart="size"></div></div>'
+)
+
+
+def fit_html(fit: Fit) -> str:
+    """What would be judged and how long that takes; in a fold, what would not be, and why."""
+    names = [f"<b>{escape(candidate.name)}</b>" for candidate in fit.networks]
+    words = f"Judges {listed(names)}{_time_words(fit.networks)}." if names else "No network at hand fits this time."
+    downloads = sum(candidate.download for candidate in fit.networks)
+    words += f" First, {downloads / 1e6:,.0f} MB of weights are downloaded." if downloads else ""
+    seen = [escape(candidate.name) for candidate in fit.networks if candidate.seen]
+    if seen:
+        words += f" {listed(seen)} learned these classes before: the accuracy may be of images that it knows."
+    return f'<p class="note">{words}</p>{left_out_html(fit.left_out)}'
+
+
+def _time_words(networks: Sequence[Candidate]) -> str:
+    if any(candidate.seconds is None for candidate in networks):
+        return "; the speed of this machine is not measured yet"
+    return f": about {rough_duration(sum(candidate.seconds or 0.0 for candidate in networks))}"
+
+
+def left_out_html(left_out: Sequence[LeftOut]) -> str:
+    """In a fold, by reason."""
+    if not left_out:
+        return ""
+    groups = by_reason(left_out).items()
+    rows = "".join(f"<li>{escape(reason)}: {escape(', '.join(names))}</li>" for reason, names in groups)
+    were = "network is" if len(left_out) == 1 else "networks are"
+    return f'<details class="report"><summary>{len(left_out)} {were} left out</summary><ul>{rows}</ul></details>'
+
+
+def progress_of(comparison: Comparison) -> str:
+    """How it stands, in a line, with a bar while it runs."""
+    done, total = len(comparison.rows), len(comparison.networks)
+    judged = f"{done} of {total} {'network' if total == 1 else 'networks'} judged"
+    if comparison.state == "running":
+        now = comparison.doing
+        what = DOING[now.phase]
+        words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
+        words += f", {now.done:,} of {now.total:,}{COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
+        left = comparison.seconds_left
+        numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
+        return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
+    ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[comparison.state]
+    reason = f" {escape(comparison.reason)}" if comparison.reason else ""
+    numbers = f"{judged} · {duration(comparison.seconds)}"
+    words = f"<b>{ended}</b> on {escape(comparison.dataset)}.{reason}"
+    state = "failed" if comparison.state == "failed" else "ended"
+    return progress_html(words, numbers, state=state, more=_busy(comparison))
+
+
+def _busy(comparison: Comparison) -> str:
+    if not comparison.busy:
+        return ""
+    return '<p class="note">A training ran beside it at its start: images/s may be too low.</p>'
+
+
+def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
+    """The sentence, the table and the charts, for the page's script; `writable`: with a button in each row."""
+    if not comparison.rows:
+        return {"html": left_out_html(comparison.left_out), "figures": {}}
+    running = comparison.state == "running"
+    words = "" if running else f'<p class="finding">{escape(comparison.choice.words)}</p>'
+    take = None if running else comparison.choice.take
+    rows = "".join(_row_html(row, take, writable=writable) for row in (*comparison.judged, *comparison.failed))
+    head = "".join(f"<th>{text}</th>" for text in HEADS)
+    table = (
+        '<div class="runs" tabindex="0" role="region" aria-label="Networks">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    note = f'<p class="note">{escape(method_words(comparison))}</p>{left_out_html(comparison.left_out)}'
+    figures = {} if len(comparison.judged) < 2 else dict(zip(("time", "size"), charts_of(comparison), strict=True))
+    return {"html": words + table + note + (PLACES if figures else ""), "figures": figures}
+
+
+def method_words(comparison: Comparison) -> str:
+    """What the numbers are of, in a paragraph."""
+    return (
+        f"Of {comparison.dataset}, {comparison.images:,} training images in {comparison.classes:,} classes; the test "
+        f"images were not looked at. Accuracy: a head solved on frozen features, {comparison.folds}-fold "
+        f"cross-validation, with its 95{NO_BREAK}% interval (Wilson). k-NN: 10 nearest neighbours by cosine. "
+        f"Speed on {comparison.machine}."
+    )
+
+
+def _row_html(row: Row, take: str | None, *, writable: bool) -> str:
+    name = f"<b>{escape(row.name)}</b>"
+    if row.problem:
+        return f'<tr><td>{name}</td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
+    counted = "" if row.multiply_adds is None else f" · {row.multiply_adds / 1e9:.2g} G multiply-adds"
+    about = (
+        f"{escape(row.title)}, {row.image_size} px · {row.parameters / 1e6:.2g} M parameters{counted} · "
+        f"{row.megabytes:.2g} MB · {escape(row.licence)}"
+    )
+    marks = {"take this": row.name == take, "seen before": row.seen}
+    tags = "".join(f' <span class="tag">{words}</span>' for words, holds in marks.items() if holds)
+    told = f"Train a linear probe of {escape(row.name)}"
+    button = f'<button data-network="{escape(row.name)}" aria-label="{told}">Linear probe</button>' if writable else ""
+    low, high = row.interval
+    interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
+    cells = (
+        f'{name}{tags}<div class="subdued">{about}</div>',
+        f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
+        percent(row.neighbours_accuracy, space=NO_BREAK),
+        percent(row.calibration_error, space=NO_BREAK),
+        f"{row.images_per_second:,.0f}",
+        button,
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def charts_of(comparison: Comparison) -> tuple[Chart, Chart]:
+    """Accuracy against time, and against size."""
+    rows = comparison.judged
+    return (
+        _chart(rows, lambda row: row.milliseconds, "Accuracy by time", "milliseconds per image", "ms per image"),
+        _chart(rows, lambda row: row.megabytes, "Accuracy by size", "megabytes of weights", "MB"),
+    )
+
+
+def _chart(rows: Sequence[Row], cost: Callable[[Row], float], title: str, axis: str, unit: str) -> Chart:
+    fair = [row for row in rows if not row.seen]
+    front = {fair[i].name for i in pareto_front([(cost(row), row.accuracy) for row in fair])}
+    kinds = [SEEN if row.seen else FRONT if row.name in front else BEATEN for row in rows]
+    points = [
+        NetworkPoint(row.name, cost(row), row.accuracy, *row.interval, kind)
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
+    return networks_chart(points, title, axis, unit)
