@@ -144,6 +144,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     before = progress(page)
 
     page.reload()
+    expect(page.get_by_text("Mistakes appear here when the run has been tested.")).to_be_visible()
     expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
     assert progress(page) >= before

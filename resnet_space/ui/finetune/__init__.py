@@ -196,7 +196,7 @@ def build_finetune(
             ),
             difference: difference_html([run for run, *_ in rows], form.labels),
             followed: followed_now[0].name if followed_now else None,
-            mistakes.judged: run.name if run and tested else None,
+            mistakes.judged: run.name if run and tested else "",
             figures: gr.update(choices=kept, value=kept[0][1]),
             run_list.table: run_rows(context, key),
         }

@@ -112,7 +112,9 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
 
 @dataclass(frozen=True)
 class Mistakes:
-    """`judged` has the name of the tested run that is shown, or None; `link` the cell in the page's address."""
+    """`judged` has the name of the tested run that is shown, "" for none, and None until that is known; `link` has the
+    cell in the page's address.
+    """
 
     judged: gr.State
     link: gr.Textbox
@@ -171,11 +173,11 @@ def build_results(context: AppContext) -> Mistakes:
         shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 
-    def on_judged(name: str | None, linked: str) -> dict[Any, Any]:
+    def on_judged(name: str, linked: str) -> dict[Any, Any]:
         def nothing(html: str) -> dict[Any, Any]:
             return {scores: html, panel: gr.update(visible=False)}
 
-        run = None if name is None else context.library.open(name)
+        run = context.library.open(name) if name else None
         test = last_metric(context.library.metrics(run), "test") if run else None
         try:
             evaluation = load_evaluation(run) if run else None
