@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from typing import Any, Literal
 
 import numpy as np
@@ -176,6 +177,24 @@ def _leads(value: float, digits: Sequence[int]) -> bool:
     return round(value / power) in digits
 
 
+def _write(axes: Axes, x: float, y: float, text: str, position: str, size: Size) -> None:
+    """A name beside a point, where Plotly has it."""
+    up, side = position.split()
+    away = 0.6 * size.text
+    shift = {"top": (0, away), "bottom": (0, -away), "middle": (away, 0)}[up]
+    lined = {"top": "bottom", "bottom": "top", "middle": "center"}[up]
+    axes.annotate(
+        unescape(text),
+        (x, y),
+        shift,
+        textcoords="offset points",
+        ha="left" if side == "right" else "center",
+        va=lined,
+        fontsize=0.7 * size.text,
+        parse_math=False,
+    )
+
+
 def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
     x, y = _numbers(trace["x"]), _numbers(trace["y"])
     shown = trace.get("showlegend", True)
@@ -184,19 +203,24 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.fill(x, y, color=trace["line"]["color"], alpha=0.2, linewidth=0, label="_")
         return
     mode = trace["mode"]
-    if mode == "markers":
+    if mode in ("markers", "markers+text"):
         marker = trace["marker"]
-        axes.scatter(
-            x,
-            y,
-            s=0.45 * (np.asarray(marker["size"]) * size.line**0.5) ** 2,
-            c=marker["color"],
-            alpha=marker.get("opacity", 1),
-            marker=MARKERS[marker.get("symbol", "circle")],
-            linewidths=0,
-            label=label,
-            rasterized=len(x) > MOST_VECTORS,
-        )
+        symbols = np.broadcast_to(marker.get("symbol", "circle"), len(x))
+        for symbol in dict.fromkeys(symbols):
+            of, is_open = symbols == symbol, symbol.endswith("-open")
+            axes.scatter(
+                np.asarray(x)[of],
+                np.asarray(y)[of],
+                s=0.45 * (np.asarray(marker["size"]) * size.line**0.5) ** 2,
+                alpha=marker.get("opacity", 1),
+                marker=MARKERS[symbol.removesuffix("-open")],
+                label=label,
+                rasterized=len(x) > MOST_VECTORS,
+                **({"facecolors": "none", "edgecolors": marker["color"]} if is_open else {"c": marker["color"]}),
+                linewidths=size.line if is_open else 0,
+            )
+        for place in zip(x, y, trace["text"], strict=True) if mode == "markers+text" else ():
+            _write(axes, *place, trace["textposition"], size)
         return
     line = trace["line"]
     style: dict[str, Any] = {"color": line["color"], "linewidth": 0.75 * line["width"] * size.line, "label": label}
