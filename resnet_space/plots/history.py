@@ -9,7 +9,6 @@ from resnet_space.plots import palette
 from resnet_space.plots.base import Chart, Trace, chart, cloud
 
 SPREAD = 0.8  # of a year: its families stand beside one another
-EPOCH = 2000  # from which years are counted on the axis, or their fractions would be rounded away
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,10 @@ def error_chart(networks: Sequence[Milestone]) -> Chart:
 
 def parameters_chart(networks: Sequence[Milestone]) -> Chart:
     """Parameters by year, on a log axis."""
-    axis = {"title": "parameters", "type": "log", "tickvals": [1e5, 1e6, 1e7, 1e8]}
-    axis["ticktext"] = ["0.1 M", "1 M", "10 M", "100 M"]
-    numbers = [float(network.parameters) for network in networks]
+    axis = {"title": "parameters (millions)", "type": "log", "dtick": 1}
+    millions = [network.parameters / 1e6 for network in networks]
     symbols = ["circle"] * len(networks)
-    return _chart("Parameters by year", networks, numbers, symbols, axis, "%{y:,.3s} parameters", max)
+    return _chart("Parameters by year", networks, millions, symbols, axis, "%{y:.3g} million parameters", max)
 
 
 def _chart(
@@ -64,6 +62,8 @@ def _chart(
 ) -> Chart:
     """Each family's lowest or highest point of a year is `named`; the others tell their names on hover."""
     families = list(dict.fromkeys(network.family for network in networks))
+    # Years without a network take no room, as those after 1998.
+    years = sorted({network.year for network in networks})
     traces: list[Trace] = []
     for (year, family), (rank, place, members) in _beside(networks).items():
         best = named(members, key=lambda n: ys[n])
@@ -71,7 +71,7 @@ def _chart(
         traces.append(
             cloud(
                 family,
-                [year - EPOCH + place] * len(members),
+                [years.index(year) + place] * len(members),
                 [ys[n] for n in members],
                 f"<b>%{{hovertext}}</b><br>{hover}",
                 marker={
@@ -89,12 +89,10 @@ def _chart(
                 showlegend=False,
             )
         )
-    years = sorted({network.year for network in networks})
-    ticks = list(range(years[0], years[-1] + 1)) if years else []
     return chart(
         title,
         traces,
-        {"title": "year", "tickvals": [y - EPOCH for y in ticks], "ticktext": list(map(str, ticks)), "showgrid": False},
+        {"title": "year", "tickvals": list(range(len(years))), "ticktext": list(map(str, years)), "showgrid": False},
         axis,
         height=400,
         showlegend=False,

@@ -13,7 +13,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.models.ideas import BLOCKS, GUIDE, PUBLISHED
 from resnet_space.models.registry import Entry, entries, register, unregister
 from resnet_space.plots.blocks import block_svg, description
-from resnet_space.plots.history import EPOCH, Milestone, error_chart, parameters_chart
+from resnet_space.plots.history import Milestone, error_chart, parameters_chart
 from resnet_space.ui.explore.history import guide_html, history_export, milestones, network_html
 
 NETWORKS = [
@@ -33,18 +33,18 @@ def test_the_errors_are_drawn_by_year_with_those_of_no_paper_open_and_unknown_on
     assert one["hovertext"] == ["A, 2015", "B, 2015"]
     assert len({*one["x"]}) == 1
     assert one["x"][0] < two["x"][0]  # side by side, within the year
-    assert all(abs(x - (2015 - EPOCH)) < 0.5 for x in (*one["x"], *two["x"]))
+    assert all(abs(x) < 0.5 for x in (*one["x"], *two["x"]))
 
 
 def test_the_parameters_are_drawn_for_all_and_names_are_no_markup() -> None:
     chart = parameters_chart(NETWORKS)
     old = chart["data"][0]
-    assert old["y"] == [60_000]
+    assert old["y"] == [0.06]
     assert old["text"] == ["Old &lt;net&gt;"]
     assert chart["layout"]["yaxis"]["type"] == "log"
-    ticks = dict(zip(*(chart["layout"]["xaxis"][of] for of in ("ticktext", "tickvals")), strict=True))
-    assert ticks["1998"] == -2
-    assert ticks["2015"] == 15
+    assert chart["layout"]["xaxis"]["ticktext"] == ["1998", "2015"]
+    assert chart["layout"]["xaxis"]["tickvals"] == [0, 1]
+    assert chart["data"][0]["x"] == [0]
 
 
 def test_the_history_is_that_of_the_registry_and_an_entry_without_a_place_is_not_in_it() -> None:
