@@ -4,11 +4,11 @@ It knows what the charts of the page are made of: points, lines, filled bands, e
 heat maps, and straight lines across.
 """
 
+import html
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import unescape
 from typing import Any, Literal
 
 import numpy as np
@@ -177,24 +177,6 @@ def _leads(value: float, digits: Sequence[int]) -> bool:
     return round(value / power) in digits
 
 
-def _write(axes: Axes, x: float, y: float, text: str, position: str, size: Size) -> None:
-    """A name beside a point, where Plotly has it."""
-    up, side = position.split()
-    away = 0.6 * size.text
-    shift = {"top": (0, away), "bottom": (0, -away), "middle": (away, 0)}[up]
-    lined = {"top": "bottom", "bottom": "top", "middle": "center"}[up]
-    axes.annotate(
-        unescape(text),
-        (x, y),
-        shift,
-        textcoords="offset points",
-        ha="left" if side == "right" else "center",
-        va=lined,
-        fontsize=0.7 * size.text,
-        parse_math=False,
-    )
-
-
 def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
     x, y = _numbers(trace["x"]), _numbers(trace["y"])
     shown = trace.get("showlegend", True)
@@ -219,8 +201,8 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
                 **({"facecolors": "none", "edgecolors": marker["color"]} if is_open else {"c": marker["color"]}),
                 linewidths=size.line if is_open else 0,
             )
-        for place in zip(x, y, trace["text"], strict=True) if mode == "markers+text" else ():
-            _write(axes, *place, trace["textposition"], size)
+        if "text" in mode:
+            _texts(axes, trace, size)
         return
     line = trace["line"]
     style: dict[str, Any] = {"color": line["color"], "linewidth": 0.75 * line["width"] * size.line, "label": label}
@@ -233,6 +215,25 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         axes.errorbar(x, y, spread, elinewidth=0.6 * size.line, capsize=1.5 * size.line, **style)
     else:
         axes.plot(x, y, **style)
+
+
+def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
+    """Beside points, where Plotly has them: "top left", "middle right", "bottom center" ..."""
+    places = np.broadcast_to(trace["textposition"], len(trace["text"]))
+    for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], places, strict=True):
+        upright, across = place.split()
+        sideways = {"left": -1, "center": 0, "right": 1}[across]
+        upwards = {"bottom": -1, "middle": 0, "top": 1}[upright]
+        axes.annotate(
+            html.unescape(text),
+            (x, y),
+            ((0.3 if upwards else 0.6) * size.text * sideways, 0.4 * size.text * upwards),
+            textcoords="offset points",
+            ha={-1: "right", 0: "center", 1: "left"}[sideways],
+            va={-1: "top", 0: "center", 1: "bottom"}[upwards],
+            fontsize=trace.get("textfont", {}).get("size", 13) / 16 * size.text,
+            parse_math=False,
+        )
 
 
 def _bar(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
