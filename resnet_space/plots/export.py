@@ -185,17 +185,21 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
     mode = trace["mode"]
     if mode in ("markers", "markers+text"):
         marker = trace["marker"]
-        axes.scatter(
-            x,
-            y,
-            s=0.45 * (np.asarray(marker["size"]) * size.line**0.5) ** 2,
-            c=marker["color"],
-            alpha=marker.get("opacity", 1),
-            marker=MARKERS[marker.get("symbol", "circle")],
-            linewidths=0,
-            label=label,
-            rasterized=len(x) > MOST_VECTORS,
-        )
+        symbols = np.broadcast_to(marker.get("symbol", "circle"), len(x))
+        sizes, colors = (np.broadcast_to(marker[part], len(x)) for part in ("size", "color"))
+        for symbol in dict.fromkeys(symbols):
+            of, is_open = symbols == symbol, symbol.endswith("-open")
+            axes.scatter(
+                np.asarray(x)[of],
+                np.asarray(y)[of],
+                s=0.45 * (sizes[of] * size.line**0.5) ** 2,
+                alpha=marker.get("opacity", 1),
+                marker=MARKERS[symbol.removesuffix("-open")],
+                label=label,
+                rasterized=len(x) > MOST_VECTORS,
+                **({"facecolors": "none", "edgecolors": colors[of]} if is_open else {"c": colors[of]}),
+                linewidths=size.line if is_open else 0,
+            )
         if "text" in mode:
             _texts(axes, trace, size)
         return
@@ -213,17 +217,20 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
 
 
 def _texts(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
-    """Above points, to their left or right."""
-    for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], trace["textposition"], strict=True):
-        right = place.endswith("right")
+    """Beside points, where Plotly has them: "top left", "middle right", "bottom center" ..."""
+    places = np.broadcast_to(trace["textposition"], len(trace["text"]))
+    for x, y, text, place in zip(trace["x"], trace["y"], trace["text"], places, strict=True):
+        upright, across = place.split()
+        sideways = {"left": -1, "center": 0, "right": 1}[across]
+        upwards = {"bottom": -1, "middle": 0, "top": 1}[upright]
         axes.annotate(
             html.unescape(text),
             (x, y),
-            (0.3 * size.text * (1 if right else -1), 0.4 * size.text),
+            ((0.3 if upwards else 0.6) * size.text * sideways, 0.4 * size.text * upwards),
             textcoords="offset points",
-            ha="left" if right else "right",
-            va="bottom",
-            fontsize=0.8 * size.text,
+            ha={-1: "right", 0: "center", 1: "left"}[sideways],
+            va={-1: "top", 0: "center", 1: "bottom"}[upwards],
+            fontsize=trace.get("textfont", {}).get("size", 13) / 16 * size.text,
             parse_math=False,
         )
 

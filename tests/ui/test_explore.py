@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from resnet_space.plots.history import error_chart
 from resnet_space.residuals import last, measure, probe, probe_batches
 from resnet_space.runs import Run
+from resnet_space.ui.explore.history import milestones
 from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
 from tests.ui.test_browser import expect_toast, keep
 
@@ -198,6 +200,29 @@ def test_the_address_of_a_picture_and_of_other_images_rebuilds_them(app: App, br
             expect(page).to_have_url(re.compile(part))
         page.get_by_label("How many").fill("5000")
         expect_measured(page, f"{SHOWPIECE} on 2,000 train images from cifar10-mini (all there are)")
+
+
+def test_the_history_opens_by_a_link_tells_of_the_network_that_is_clicked_or_chosen_and_measures_it(
+    app: App, browser: Browser
+) -> None:
+    newest = error_chart(milestones())["data"][-1]["customdata"][0][0]
+    with visit(browser, f"{app.url}/?tab=explore&run={BACKBONE}&about=densenet121") as page:
+        told = page.locator("#milestone")
+        expect(told).to_contain_text("Huang et al. 2016", timeout=SHOWN_MS)
+        expect(told.locator("svg")).to_be_visible()
+        chart(page, "history-error").locator(".points path").last.click(force=True)
+        expect(page).to_have_url(re.compile(f"about={newest}"))
+        expect(told).not_to_contain_text("Huang et al. 2016")
+        choose(page, "Network to read about", "MobileNetV2 (2018)")
+        expect(told).to_contain_text("inverted residual")
+        expect(page).to_have_url(re.compile("about=mobilenetv2_100"))
+        assert kept(page, "Table as CSV", "#history").name == "networks.csv"
+        keep(page, "56-history")
+        page.get_by_role("button", name="Explore its residual blocks").click()
+        expect_measured(page, "timm mobilenetv2_100 (random weights) on 64 test images")
+        expect(page).to_have_url(re.compile("network=random%3Amobilenetv2_100"))
+        page.get_by_role("button", name="Networks: history and guide").click()
+        expect(page).not_to_have_url(re.compile("about="))
 
 
 def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page) -> None:

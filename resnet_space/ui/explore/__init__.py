@@ -15,6 +15,7 @@ from resnet_space.ui.explore.api import build_api
 from resnet_space.ui.explore.compare import build_compare
 from resnet_space.ui.explore.controls import place_controls, wire_controls
 from resnet_space.ui.explore.growth import build_growth
+from resnet_space.ui.explore.history import build_history
 from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of
 from resnet_space.ui.explore.memory import MEMORY, Handle
 from resnet_space.ui.explore.networks import Network, other_choices
@@ -79,6 +80,7 @@ def build_explore(
                 pictures = build_pictures(context, findings)
                 growth = build_growth(context, controls.network, subject.run)
                 compared = build_compare(context, names)
+    build_history(controls.network, settled)
     emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
     page = Page(
         context, subject, visitor, controls, view, findings, status, stop, address, tabs, pictures, compared, emptied

@@ -52,6 +52,7 @@ Object.assign(window.resnetSpace, (() => {
     if (wasEmpty && !empty) Plotly.purge(chart);
     const names = data.filter((trace) => trace.showlegend !== false).length;
     const category = layout.xaxis?.type === "category";
+    if (narrow) for (const trace of data) if (trace.meta === "roomy") trace.mode = "markers"; // names would overlap
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
     if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
