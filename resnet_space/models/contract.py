@@ -79,6 +79,15 @@ def _all_but(module: nn.Module, left_out: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
+class _Own(nn.Module):
+    """The parameters that a network has itself, in none of its modules, such as a class token."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in network.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+
+
 class Backbone(nn.Module):
     """images [N, 3, H, W] -> logits [N, num_classes]"""
 
@@ -118,7 +127,7 @@ class Backbone(nn.Module):
         Unless a network says more, it can be cut before its classifier only.
         """
         classifier = self.get_classifier()
-        body = tuple(_all_but(self, classifier))
+        body = (*_all_but(self, classifier), _Own(self))
         return (
             Segment("features", lambda x: self.forward_head(self.forward_features(x), pre_logits=True), body),
             Segment("head", classifier, (classifier,)),
