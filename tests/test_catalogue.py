@@ -41,7 +41,8 @@ ALONE = {*(name for name in NETWORKS if name.startswith("resnet") and entries()[
 
 def _size(entry: Entry) -> int:
     """Pixels of a test's images: few, as a forward pass takes its time."""
-    return entry.pixels if entry.fixed else max(entry.least, min(entry.pixels, 96))
+    size = entry.pixels if entry.fixed else max(entry.least, min(entry.pixels, 96))
+    return size - size % entry.least if entry.family == "vit" else size  # whole patches
 
 
 def config_of(name: str, **training: Any) -> RunConfig:

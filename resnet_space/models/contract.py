@@ -4,7 +4,7 @@ A custom network inherits from `Backbone` and implements `forward_features`, `fo
 `reset_classifier` and `parts`; the other methods have defaults, or say in one sentence what the network lacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -70,6 +70,24 @@ def with_cut_kernel(weights: dict[str, Tensor], name: str, size: int) -> dict[st
     return weights | {name: kernel[..., margin : margin + size, margin : margin + size].contiguous()}
 
 
+def _all_but(module: nn.Module, left_out: nn.Module) -> Iterator[nn.Module]:
+    """What a module consists of without one in it, however deep that is."""
+    for child in module.children():
+        if child is not left_out and left_out in child.modules():
+            yield from _all_but(child, left_out)
+        elif child is not left_out:
+            yield child
+
+
+class _Own(nn.Module):
+    """The parameters that a network has itself, in none of its modules, such as a class token."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in network.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+
+
 class Backbone(nn.Module):
     """images [N, 3, H, W] -> logits [N, num_classes]"""
 
@@ -109,7 +127,7 @@ class Backbone(nn.Module):
         Unless a network says more, it can be cut before its classifier only.
         """
         classifier = self.get_classifier()
-        body = tuple(child for child in self.children() if child is not classifier)
+        body = (*_all_but(self, classifier), _Own(self))
         return (
             Segment("features", lambda x: self.forward_head(self.forward_features(x), pre_logits=True), body),
             Segment("head", classifier, (classifier,)),

@@ -59,11 +59,15 @@ def test_an_image_costs_more_in_a_deeper_network_and_at_more_pixels() -> None:
 
 def test_an_address_of_before_still_names_its_networks() -> None:
     asked = {"tab": "explore", "run": f"{SHOWPIECE} (untrained)"}
-    asked["with"] = f"{SHOWPIECE},gone,timm vgg16 (random weights),random:vgg99"
+    asked["with"] = f"{SHOWPIECE},gone,torchvision vgg16 (random weights),random:vgg99,random:swin_t"
     link = link_of(CONTEXT, asked)
     assert link is not None
     assert (link.network, link.subject, link.view) == (Network(SHOWPIECE, UNTRAINED), SHOWPIECE, "compare")
-    assert link.others == (Network(SHOWPIECE), Network("vgg16", RANDOM))
+    assert link.others == (
+        Network(SHOWPIECE),
+        Network("vgg16", RANDOM),
+        Network("swin_tiny_patch4_window7_224", RANDOM),
+    )
     assert link_of(CONTEXT, asked | {"run": str(link.network)}) == link
     assert link_of(CONTEXT, asked | {"tab": "predict"}) is None
 

@@ -20,6 +20,13 @@ LABELS = {RUN: "{}", UNTRAINED: "{} (untrained)", RANDOM: "{} (random weights)"}
 SUBJECTS = {RUN: "The run chosen above", UNTRAINED: "The same network, untrained"}
 # How addresses and programs named them before there were ids.
 _FORMER = {UNTRAINED: re.compile(r"(.+) \(untrained\)"), RANDOM: re.compile(r"torchvision (.+) \(random weights\)")}
+# Networks that torchvision built before timm or this package did.
+_RENAMED = {
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "vit_b_16": "vit_base_patch16_224",
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,10 @@ class Network:
         text = str(text or "")
         kind, colon, name = text.partition(":")  # no run has a colon in its name
         if colon and kind in LABELS:
-            return cls(name, kind)
+            return cls(_RENAMED.get(name, name) if kind == RANDOM else name, kind)
         for kind, pattern in _FORMER.items():
             if match := pattern.fullmatch(text):
-                return cls(match[1], kind)
+                return cls.parse(f"{kind}:{match[1]}")
         return cls(text)
 
     def __str__(self) -> str:
