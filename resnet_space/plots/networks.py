@@ -21,12 +21,14 @@ class NetworkPoint:
     """A network in a chart.
 
     Attributes:
+        number: by which tables name it, too.
         name: of it.
         cost: on the x axis, above 0.
         accuracy, low, high: its accuracy and the interval's ends, from 0 to 1.
         kind: `FRONT`, `BEATEN` or `SEEN`.
     """
 
+    number: int
     name: str
     cost: float
     accuracy: float
@@ -63,11 +65,12 @@ def networks_chart(points: Sequence[NetworkPoint], title: str, axis: str, unit: 
         spread = error_bars([(point.low, point.accuracy, point.high) for point in own], thickness=1.2, width=4)
         traces.append(curve("95 % interval", xs, ys, colour, width=0, showlegend=False, error_y=spread))
         hover = f"<b>%{{customdata}}</b><br>accuracy %{{y:.1%}}<br>%{{x:.3~g}} {unit}"
-        # The names are above the points, towards the middle: there the front's staircase does not pass.
+        # Above the points, towards the middle: there the front's staircase does not pass. Elsewhere there is room for
+        # numbers only.
         named = {
             "mode": "markers+text",
             "customdata": [plotly_text(point.name) for point in own],
-            "text": [plotly_text(shortened(point.name, LONGEST_NAME)) for point in own],
+            "text": [plotly_text(_label(point)) for point in own],
             "textposition": [f"top {'right' if point.cost <= middle else 'left'}" for point in own],
             "textfont": {"size": 11},
             "cliponaxis": False,
@@ -81,6 +84,10 @@ def networks_chart(points: Sequence[NetworkPoint], title: str, axis: str, unit: 
         {"title": "accuracy", "tickformat": ".0%"},
         height=380,
     )
+
+
+def _label(point: NetworkPoint) -> str:
+    return f"{point.number} {shortened(point.name, LONGEST_NAME)}" if point.kind == FRONT else str(point.number)
 
 
 def _range(costs: Sequence[float]) -> list[float]:

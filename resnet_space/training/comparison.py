@@ -65,7 +65,7 @@ class Row:
 
     Attributes:
         name: as of its candidate.
-        architecture, title: its id, and what people call it.
+        architecture, title: its id, and what people call it, with its options.
         image_size: in pixels, of what it sees.
         correct: images of `images` that a solved head is right for which has not learned from them.
         images: that were judged.

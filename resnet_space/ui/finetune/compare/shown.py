@@ -88,7 +88,8 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     running = comparison.state == "running"
     words = "" if running else f'<p class="finding">{escape(comparison.choice.words)}</p>'
     take = None if running else comparison.choice.take
-    rows = "".join(_row_html(row, take, writable=writable) for row in (*comparison.judged, *comparison.failed))
+    rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
+    rows += "".join(_problem_html(row) for row in comparison.failed)
     head = "".join(f"<th>{text}</th>" for text in HEADS)
     table = (
         '<div class="runs" tabindex="0" role="region" aria-label="Networks">'
@@ -109,10 +110,11 @@ def method_words(comparison: Comparison) -> str:
     )
 
 
-def _row_html(row: Row, take: str | None, *, writable: bool) -> str:
-    name = f"<b>{escape(row.name)}</b>"
-    if row.problem:
-        return f'<tr><td>{name}</td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
+def _problem_html(row: Row) -> str:
+    return f'<tr><td><b>{escape(row.name)}</b></td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
+
+
+def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str:
     counted = "" if row.multiply_adds is None else f" · {row.multiply_adds / 1e9:.2g} G multiply-adds"
     about = (
         f"{escape(row.title)}, {row.image_size} px · {row.parameters / 1e6:.2g} M parameters{counted} · "
@@ -125,7 +127,7 @@ def _row_html(row: Row, take: str | None, *, writable: bool) -> str:
     low, high = row.interval
     interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
     cells = (
-        f'{name}{tags}<div class="subdued">{about}</div>',
+        f'{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{about}</div>',
         f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
         percent(row.neighbours_accuracy, space=NO_BREAK),
         percent(row.calibration_error, space=NO_BREAK),
@@ -149,7 +151,7 @@ def _chart(rows: Sequence[Row], cost: Callable[[Row], float], title: str, axis: 
     front = {fair[i].name for i in pareto_front([(cost(row), row.accuracy) for row in fair])}
     kinds = [SEEN if row.seen else FRONT if row.name in front else BEATEN for row in rows]
     points = [
-        NetworkPoint(row.name, cost(row), row.accuracy, *row.interval, kind)
-        for row, kind in zip(rows, kinds, strict=True)
+        NetworkPoint(i, row.name, cost(row), row.accuracy, *row.interval, kind)
+        for i, (row, kind) in enumerate(zip(rows, kinds, strict=True), 1)
     ]
     return networks_chart(points, title, axis, unit)
