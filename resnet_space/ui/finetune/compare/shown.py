@@ -148,7 +148,9 @@ def charts_of(comparison: Comparison) -> tuple[Chart, Chart]:
 
 def _chart(rows: Sequence[Row], cost: Callable[[Row], float], title: str, axis: str, unit: str) -> Chart:
     fair = [row for row in rows if not row.seen]
-    front = {fair[i].name for i in pareto_front([(cost(row), row.accuracy) for row in fair])}
+    # Costs as exact as they are told: a speed differs by some per cent from one measurement to the next.
+    rounded = [(float(f"{cost(row):.2g}"), row.accuracy) for row in fair]
+    front = {fair[i].name for i in pareto_front(rounded)}
     kinds = [SEEN if row.seen else FRONT if row.name in front else BEATEN for row in rows]
     points = [
         NetworkPoint(i, row.name, cost(row), row.accuracy, *row.interval, kind)
