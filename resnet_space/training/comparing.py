@@ -122,9 +122,9 @@ class _Work:
         self.weights = [(candidate.seconds or 1.0) if known else 1.0 for candidate in asked.networks]
 
     def done(self) -> Comparison:
-        self._told(Doing())
-        side = summarise(self.ref).side
         try:
+            self._told(Doing())
+            side = summarise(self.ref).side
             for i, candidate in enumerate(self.now.networks):
                 try:
                     row = self._row(i, candidate, side)

@@ -20,7 +20,7 @@ DOING = {
     "features": "computing features",
     "solving": "solving heads",
 }
-COUNTED = {"decoding": " images", "features": " images", "solving": ""}  # what is counted in a phase
+COUNTED = {"downloading": (1e6, " MB"), "decoding": (1, " images"), "features": (1, " images")}  # in a phase
 HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s", "")
 PLACES = (
     '<div class="charts"><div class="chart" data-chart="time"></div><div class="chart" data-chart="size"></div></div>'
@@ -63,7 +63,8 @@ def progress_of(comparison: Comparison) -> str:
         now = comparison.doing
         what = DOING[now.phase]
         words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
-        words += f", {now.done:,} of {now.total:,}{COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
+        scale, unit = COUNTED.get(now.phase, (1, ""))
+        words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
         left = comparison.seconds_left
         numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
         return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
@@ -115,19 +116,21 @@ def _problem_html(row: Row) -> str:
 
 
 def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str:
-    counted = "" if row.multiply_adds is None else f" · {row.multiply_adds / 1e9:.2g} G multiply-adds"
-    about = (
-        f"{escape(row.title)}, {row.image_size} px · {row.parameters / 1e6:.2g} M parameters{counted} · "
-        f"{row.megabytes:.2g} MB · {escape(row.licence)}"
-    )
+    costs = {
+        "M parameters": row.parameters / 1e6,
+        "G multiply-adds": (row.multiply_adds or 0) / 1e9,
+        "MB": row.megabytes,
+    }
+    told = [f"{cost:.2g}{NO_BREAK}{unit}" for unit, cost in costs.items() if cost]
+    about = " · ".join([f"{row.title}, {row.image_size}{NO_BREAK}px", *told, row.licence])
     marks = {"take this": row.name == take, "seen before": row.seen}
     tags = "".join(f' <span class="tag">{words}</span>' for words, holds in marks.items() if holds)
-    told = f"Train a linear probe of {escape(row.name)}"
-    button = f'<button data-network="{escape(row.name)}" aria-label="{told}">Linear probe</button>' if writable else ""
+    does = f"Train a linear probe of {escape(row.name)}"
+    button = f'<button data-network="{escape(row.name)}" aria-label="{does}">Linear probe</button>' if writable else ""
     low, high = row.interval
     interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
     cells = (
-        f'{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{about}</div>',
+        f'{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{escape(about)}</div>',
         f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
         percent(row.neighbours_accuracy, space=NO_BREAK),
         percent(row.calibration_error, space=NO_BREAK),
