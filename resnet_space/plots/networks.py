@@ -9,6 +9,7 @@ from resnet_space.common.text import plotly_text, shortened
 from resnet_space.plots import palette
 from resnet_space.plots.base import Chart, Trace, chart, cloud, curve, error_bars
 
+MOST_NAMED = 3  # networks beside whose points there is room for names; of more there are numbers
 LONGEST_NAME = 28  # letters beside a point
 MARGIN = 0.12  # of the axis' range, on both sides
 # What a point stands for: in the legend, and by which shape as well as which colour.
@@ -21,12 +22,14 @@ class NetworkPoint:
     """A network in a chart.
 
     Attributes:
+        number: by which tables name it, too.
         name: of it.
         cost: on the x axis, above 0.
         accuracy, low, high: its accuracy and the interval's ends, from 0 to 1.
         kind: `FRONT`, `BEATEN` or `SEEN`.
     """
 
+    number: int
     name: str
     cost: float
     accuracy: float
@@ -63,11 +66,11 @@ def networks_chart(points: Sequence[NetworkPoint], title: str, axis: str, unit: 
         spread = error_bars([(point.low, point.accuracy, point.high) for point in own], thickness=1.2, width=4)
         traces.append(curve("95 % interval", xs, ys, colour, width=0, showlegend=False, error_y=spread))
         hover = f"<b>%{{customdata}}</b><br>accuracy %{{y:.1%}}<br>%{{x:.3~g}} {unit}"
-        # The names are above the points, towards the middle: there the front's staircase does not pass.
+        # Above the points, towards the middle: there the front's staircase does not pass.
         named = {
             "mode": "markers+text",
             "customdata": [plotly_text(point.name) for point in own],
-            "text": [plotly_text(shortened(point.name, LONGEST_NAME)) for point in own],
+            "text": [plotly_text(_label(point, short=len(points) > MOST_NAMED)) for point in own],
             "textposition": [f"top {'right' if point.cost <= middle else 'left'}" for point in own],
             "textfont": {"size": 11},
             "cliponaxis": False,
@@ -81,6 +84,10 @@ def networks_chart(points: Sequence[NetworkPoint], title: str, axis: str, unit: 
         {"title": "accuracy", "tickformat": ".0%"},
         height=380,
     )
+
+
+def _label(point: NetworkPoint, *, short: bool) -> str:
+    return str(point.number) if short else f"{point.number} {shortened(point.name, LONGEST_NAME)}"
 
 
 def _range(costs: Sequence[float]) -> list[float]:

@@ -55,7 +55,7 @@ class Comparisons:
             UserError: with one sentence; then nothing was started.
         """
         with self._lock:
-            if any(map(self.is_alive, self.names())):
+            if any(map(self._is_running, self.names())):
                 raise UserError("A comparison is already running on this machine: wait until it has finished.")
             kind = file_name(DatasetRef.parse(asked.dataset).name)[:40]
             path = self.folder / free_name(self.folder, kind, secret=self.public)
@@ -95,6 +95,12 @@ class Comparisons:
         """The name of the visitor's newest one; None where there is none."""
         shown = (n for n in self.names() if not self.public or visitors.owns(self.folder / n / OWNER, key))
         return next(shown, None)
+
+    def _is_running(self, name: str) -> bool:
+        """Not so where all is judged and its process is about to end."""
+        with suppress(UserError):
+            return self.is_alive(name) and self.open(name).state == "running"
+        return False
 
     def _path(self, name: object) -> Path:
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):

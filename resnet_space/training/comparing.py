@@ -122,9 +122,9 @@ class _Work:
         self.weights = [(candidate.seconds or 1.0) if known else 1.0 for candidate in asked.networks]
 
     def done(self) -> Comparison:
-        self._told(Doing())
-        side = summarise(self.ref).side
         try:
+            self._told(Doing())
+            side = summarise(self.ref).side
             for i, candidate in enumerate(self.now.networks):
                 try:
                     row = self._row(i, candidate, side)
@@ -188,7 +188,7 @@ class _Work:
         return Row(
             candidate.name,
             config.architecture,
-            config.entry.title,
+            _title(config),
             config.image_size,
             judged.correct,
             judged.images,
@@ -211,6 +211,13 @@ class _Work:
             self.now = replace(self.now, images=len(data), classes=len(data.classes), folds=FOLDS, largest=largest)
             self.images = size, data
         return self.images[1]
+
+
+def _title(config: ModelConfig) -> str:
+    """The architecture's, with the options that are not as usual: "ResNet-20, CBAM after every stage"."""
+    chosen = ((option, config.options.get(name, option.default)) for name, option in config.entry.options.items())
+    told = (option.choices.get(value, "") for option, value in chosen if value != option.default)
+    return ", ".join(filter(None, [config.entry.title, *told]))
 
 
 def _words(error: Exception) -> str:

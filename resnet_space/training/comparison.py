@@ -65,7 +65,7 @@ class Row:
 
     Attributes:
         name: as of its candidate.
-        architecture, title: its id, and what people call it.
+        architecture, title: its id, and what people call it, with its options.
         image_size: in pixels, of what it sees.
         correct: images of `images` that a solved head is right for which has not learned from them.
         images: that were judged.
@@ -300,20 +300,22 @@ def choose(rows: Sequence[Row], largest: int = 0) -> Choice:
     alike = [row for row in fair if row is best or p_value(row, best) >= SIGNIFICANCE]
     fastest = max(alike, key=lambda row: row.images_per_second)
     take = fastest if fastest.images_per_second >= CLEARLY_FASTER * best.images_per_second else best
-    words = _reason(take, best, [row for row in alike if row is not take], alone=len(fair) == 1)
+    words = _reason(take, best, [row for row in alike if row is not take], among=rows)
     if largest and low <= largest / best.images:
         share = percent(largest / best.images, space=NO_BREAK)
         words += f" But no network clearly beats always naming the most frequent class, {share}."
     return Choice(take.name, tuple(row.name for row in alike), words + unfair)
 
 
-def _reason(take: Row, best: Row, others: Sequence[Row], *, alone: bool) -> str:
+def _reason(take: Row, best: Row, others: Sequence[Row], *, among: Sequence[Row]) -> str:
+    fair = [row for row in among if not row.seen]
     on = f"on {best.images:,} images"
     accuracy, highest = (percent(row.accuracy, space=NO_BREAK) for row in (take, best))
-    if alone:
+    if len(fair) == 1:
         return f"{take.name} is right for {accuracy} {on}. There is no other network to compare it with."
     if not others:
-        return f"Take {take.name}: {accuracy} {on}, significantly more than every other network."
+        every = "every other network" if len(fair) == len(among) else "the others to which these classes are new"
+        return f"Take {take.name}: {accuracy} {on}, significantly more than {every}."
     if take is not best:
         times = take.images_per_second / best.images_per_second
         return (

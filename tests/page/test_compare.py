@@ -116,9 +116,21 @@ def test_the_charts_have_every_network_and_the_front_of_those_that_are_fair() ->
         assert staircase["x"][0] < staircase["x"][1] == staircase["x"][2]
         symbols = {trace["marker"]["symbol"] for trace in chart["data"] if "symbol" in trace.get("marker", {})}
         assert len(symbols) == 3  # so that no colour is needed
+        texts = [text for trace in chart["data"] for text in trace.get("text", ())]
+        assert sorted(texts) == ["1", "2", "3", "4"]  # as in the table
     time, size = charts_of(DONE)
     assert 20.0 in time["data"][0]["x"]  # milliseconds, of 50 images a second
     assert 13.6 in size["data"][0]["x"]  # megabytes, of 3.4 million numbers
+
+
+def test_few_networks_are_named_in_the_charts_and_one_that_is_hardly_faster_is_not_on_the_front() -> None:
+    almost = row("almost", 60, 1_001.0, 270_100)
+    time, size = charts_of(replace(DONE, rows=(*(r for r in ROWS if r.name in (BACKBONE, PHOTO_BACKBONE)), almost)))
+    for chart in (time, size):
+        named = {trace["name"]: trace.get("customdata") for trace in chart["data"]}
+        assert named[FRONT] == [BACKBONE, PHOTO_BACKBONE]
+        assert named[BEATEN] == ["almost"]
+        assert "3 almost" in [text for trace in chart["data"] for text in trace.get("text", ())]
 
 
 def test_what_would_be_judged_is_told_with_its_time_and_downloads() -> None:
@@ -136,7 +148,7 @@ def test_what_would_be_judged_is_told_with_its_time_and_downloads() -> None:
 def test_a_report_has_the_table_the_method_and_every_configuration() -> None:
     fair = replace(DONE, rows=tuple(row for row in ROWS if row.name in (BACKBONE, PHOTO_BACKBONE, "broken")))
     text = markdown_of(CONTEXT, fair)
-    assert f"| {PHOTO_BACKBONE} | 90.0 % (82.6 to 94.5 %) | 90.0 % | 3.1 % | 50.0 | 3,400,000 |" in text
+    assert f"| 1 {PHOTO_BACKBONE} | 90.0 % (82.6 to 94.5 %) | 90.0 % | 3.1 % | 50.0 | 3,400,000 |" in text
     assert "# Networks compared on a\\<b" in text
     assert "- broken: The weights of \\<broken\\> do not fit." in text
     assert "- its weights are not downloaded: x (47 MB), y (9 MB)" in text
@@ -181,7 +193,10 @@ def test_a_row_becomes_a_linear_probe_by_the_ordinary_way(queueing: AppContext) 
         start_one(queueing, "", BACKBONE, None)
 
 
-def test_all_rows_are_fine_tuned_by_one_recipe_or_each_by_its_own(queueing: AppContext) -> None:
+def test_all_rows_are_fine_tuned_by_one_recipe_or_each_by_its_own(
+    queueing: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing.trainer, "active", lambda: "another")
     runs, why_no_more = start_all(queueing, "done", None, "last-stage")
     assert [run.config.training.start for run in runs] == [PHOTO_BACKBONE, BACKBONE]
     assert {run.config.training.strategy for run in runs} == {"last-stage"}
@@ -194,7 +209,10 @@ def test_all_rows_are_fine_tuned_by_one_recipe_or_each_by_its_own(queueing: AppC
     assert own[1].config.training.strategy == "probe-then-fine-tune"  # as is recommended for small images
 
 
-def test_what_fits_into_the_queue_is_started_and_it_is_said_why_the_rest_is_not(queueing: AppContext) -> None:
+def test_what_fits_into_the_queue_is_started_and_it_is_said_why_the_rest_is_not(
+    queueing: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing.trainer, "active", lambda: "another")
     start_one(queueing, "done", BACKBONE, None)
     runs, why_no_more = start_all(queueing, "done", None, "linear-probe")
     assert [run.config.training.start for run in runs] == [PHOTO_BACKBONE]

@@ -153,7 +153,9 @@ def test_one_comparison_runs_at_a_time_and_one_whose_process_died_was_interrupte
     assert (kept.open(name).state, kept.open(name).reason) == ("stopped", "It was interrupted.")
     with pytest.raises(UserError, match="has ended, so there is nothing to stop"):
         kept.stop(name, None)
-    assert kept.start(asked_for("a"), lambda owners: None) == "cifar10-mini-2"
+    with FileLock(kept.folder / name / LOCK):  # its process is about to end
+        replace(kept.open(name), state="finished").write(kept.folder / name)
+        assert kept.start(asked_for("a"), lambda owners: None) == "cifar10-mini-2"
 
 
 def test_a_comparison_that_cannot_be_started_leaves_nothing(

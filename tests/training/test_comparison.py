@@ -89,6 +89,8 @@ def test_a_network_that_knows_the_classes_is_never_taken_and_a_choice_says_so() 
     choice = choose([seen, fair])
     assert choice.take == "fair"
     assert "seen has learned these classes before, perhaps from these images, so it is left out" in choice.words
+    worse = row("worse", "1" * 20 + "0" * 80)
+    assert "significantly more than the others to which these classes are new" in choose([seen, fair, worse]).words
     assert choose([seen]).take is None
     assert choose([]).words == ""
     assert choose([fair]).words.endswith("There is no other network to compare it with.")

@@ -235,6 +235,7 @@ def test_networks_are_compared_on_ones_data_and_the_best_is_trained_in_one_click
     expect(report).to_contain_text("resnet20-cbam-imagenet32 is right for", timeout=SHOWN_MS)
     expect(report).to_contain_text("320 training images in 10 classes; the test images were not looked at")
     keep(page, "40-networks")
+    assert serious_faults(page) == []
     before = set(app.checkpoints.glob("fine-tune-*"))
     page.get_by_role("button", name="Train a linear probe of resnet20-cbam-imagenet32").click()
     expect(page.locator("#compare-models .told p")).to_contain_text("See Result.", timeout=SHOWN_MS)

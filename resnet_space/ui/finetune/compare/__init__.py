@@ -30,7 +30,7 @@ POLL_SECONDS = 1.0
 PROBE, RECOMMENDED = "linear-probe", ""
 ABOUT = (
     "Each network computes the features of the same training images once. A head is solved on them and judged by "
-    "cross-validation. The test images stay unseen until you train one."
+    "cross-validation. The test images stay unseen until you train one. Fine-tuning all layers may change the order."
 )
 
 

@@ -29,7 +29,8 @@ def export_of(context: AppContext, name: str) -> Export:
     )
     charts = charts_of(comparison) if comparison.judged else ()
     table = list(COLUMNS), table_rows(comparison)
-    return Export(stem("networks", name), charts, method_words(comparison), table, python)
+    named = ", ".join(f"{i} {row.name}" for i, row in enumerate(comparison.judged, 1))
+    return Export(stem("networks", name), charts, f"{named}. {method_words(comparison)}", table, python)
 
 
 def report_file(context: AppContext, name: str) -> str:
@@ -56,9 +57,9 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
         "licence",
     )
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for row in comparison.judged:
+    for i, row in enumerate(comparison.judged, 1):
         cells = (
-            row.name + (" (seen before)" if row.seen else ""),
+            f"{i} {row.name}" + (" (seen before)" if row.seen else ""),
             share_words(row.correct, row.images),
             percent(row.neighbours_accuracy),
             percent(row.calibration_error),

@@ -20,7 +20,7 @@ DOING = {
     "features": "computing features",
     "solving": "solving heads",
 }
-COUNTED = {"decoding": " images", "features": " images", "solving": ""}  # what is counted in a phase
+COUNTED = {"downloading": (1e6, " MB"), "decoding": (1, " images"), "features": (1, " images")}  # in a phase
 HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s", "")
 PLACES = (
     '<div class="charts"><div class="chart" data-chart="time"></div><div class="chart" data-chart="size"></div></div>'
@@ -63,7 +63,8 @@ def progress_of(comparison: Comparison) -> str:
         now = comparison.doing
         what = DOING[now.phase]
         words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
-        words += f", {now.done:,} of {now.total:,}{COUNTED[now.phase]}" if now.total and now.phase in COUNTED else ""
+        scale, unit = COUNTED.get(now.phase, (1, ""))
+        words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
         left = comparison.seconds_left
         numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
         return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
@@ -88,7 +89,8 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     running = comparison.state == "running"
     words = "" if running else f'<p class="finding">{escape(comparison.choice.words)}</p>'
     take = None if running else comparison.choice.take
-    rows = "".join(_row_html(row, take, writable=writable) for row in (*comparison.judged, *comparison.failed))
+    rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
+    rows += "".join(_problem_html(row) for row in comparison.failed)
     head = "".join(f"<th>{text}</th>" for text in HEADS)
     table = (
         '<div class="runs" tabindex="0" role="region" aria-label="Networks">'
@@ -109,23 +111,26 @@ def method_words(comparison: Comparison) -> str:
     )
 
 
-def _row_html(row: Row, take: str | None, *, writable: bool) -> str:
-    name = f"<b>{escape(row.name)}</b>"
-    if row.problem:
-        return f'<tr><td>{name}</td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
-    counted = "" if row.multiply_adds is None else f" · {row.multiply_adds / 1e9:.2g} G multiply-adds"
-    about = (
-        f"{escape(row.title)}, {row.image_size} px · {row.parameters / 1e6:.2g} M parameters{counted} · "
-        f"{row.megabytes:.2g} MB · {escape(row.licence)}"
-    )
+def _problem_html(row: Row) -> str:
+    return f'<tr><td><b>{escape(row.name)}</b></td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
+
+
+def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str:
+    costs = {
+        "M parameters": row.parameters / 1e6,
+        "G multiply-adds": (row.multiply_adds or 0) / 1e9,
+        "MB": row.megabytes,
+    }
+    told = [f"{cost:.2g}{NO_BREAK}{unit}" for unit, cost in costs.items() if cost]
+    about = " · ".join([f"{row.title}, {row.image_size}{NO_BREAK}px", *told, row.licence])
     marks = {"take this": row.name == take, "seen before": row.seen}
     tags = "".join(f' <span class="tag">{words}</span>' for words, holds in marks.items() if holds)
-    told = f"Train a linear probe of {escape(row.name)}"
-    button = f'<button data-network="{escape(row.name)}" aria-label="{told}">Linear probe</button>' if writable else ""
+    does = f"Train a linear probe of {escape(row.name)}"
+    button = f'<button data-network="{escape(row.name)}" aria-label="{does}">Linear probe</button>' if writable else ""
     low, high = row.interval
     interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
     cells = (
-        f'{name}{tags}<div class="subdued">{about}</div>',
+        f'{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{escape(about)}</div>',
         f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
         percent(row.neighbours_accuracy, space=NO_BREAK),
         percent(row.calibration_error, space=NO_BREAK),
@@ -146,10 +151,12 @@ def charts_of(comparison: Comparison) -> tuple[Chart, Chart]:
 
 def _chart(rows: Sequence[Row], cost: Callable[[Row], float], title: str, axis: str, unit: str) -> Chart:
     fair = [row for row in rows if not row.seen]
-    front = {fair[i].name for i in pareto_front([(cost(row), row.accuracy) for row in fair])}
+    # Costs as exact as they are told: a speed differs by some per cent from one measurement to the next.
+    rounded = [(float(f"{cost(row):.2g}"), row.accuracy) for row in fair]
+    front = {fair[i].name for i in pareto_front(rounded)}
     kinds = [SEEN if row.seen else FRONT if row.name in front else BEATEN for row in rows]
     points = [
-        NetworkPoint(row.name, cost(row), row.accuracy, *row.interval, kind)
-        for row, kind in zip(rows, kinds, strict=True)
+        NetworkPoint(i, row.name, cost(row), row.accuracy, *row.interval, kind)
+        for i, (row, kind) in enumerate(zip(rows, kinds, strict=True), 1)
     ]
     return networks_chart(points, title, axis, unit)
