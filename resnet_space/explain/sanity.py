@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from resnet_space.models import Backbone
 
-GATES = "gates"  # the method's name for the last CBAM's spatial gate
+# Methods that are not of `saliency`, as their maps are the same for every class.
+GATES, ROLLOUT = "gates", "rollout"
+OF_NO_CLASS = {GATES: "The spatial gate of the last CBAM", ROLLOUT: "Attention rollout to the class token"}
 SANITY_IMAGES = 16
 MOST_LEFT = 0.5  # of the rank correlation, once all weights are random, for maps that depend on them
 
@@ -30,7 +32,7 @@ class SanityCheck:
     """How similar the maps of a model with more and more random weights are to the original ones.
 
     Attributes:
-        method: of `saliency.METHODS`, or `GATES`.
+        method: of `saliency.METHODS` or `OF_NO_CLASS`.
         parts: what was randomised, in this order: "head", "layer3", "layer2", "layer1", "stem".
         correlations: the mean rank correlation (Spearman) of the maps over the images after each part, -1..1; 0 for a
             map without contrast.
@@ -45,7 +47,7 @@ class SanityCheck:
     @property
     def label(self) -> str:
         """The method's name for readers."""
-        return "The spatial gate of the last CBAM" if self.method == GATES else METHODS.get(self.method, self.method)
+        return (OF_NO_CLASS | METHODS).get(self.method, self.method)
 
     @property
     def passed(self) -> bool:
@@ -63,8 +65,8 @@ class SanityCheck:
             f"{self.label}: after all weights are randomised, the maps have a rank correlation of {everything:.2f} "
             f"with the original ones (1: identical, 0: unrelated; {self.images} images), {ending}."
         )
-        if self.method == GATES:
-            return f"{words} Gates precede the head, so they are the same for every class."
+        if self.method in OF_NO_CLASS:
+            return f"{words} They precede the head, so they are the same for every class."
         return f"{words} After only the head is randomised: {head:.2f}."
 
 
@@ -74,7 +76,7 @@ def sanity_check(model: "Backbone", images: "Tensor", method: str = "grad-cam", 
     Args:
         model: in eval mode.
         images: float [N, 3, H, W], already normalised.
-        method: of `saliency.METHODS`, or `GATES` for a model with CBAM.
+        method: of `saliency.METHODS`, `GATES` for a model with CBAM, or `ROLLOUT` for one with attention heads.
         seed: of the random weights.
     """
     import torch
@@ -105,7 +107,7 @@ def sanity_metric(check: SanityCheck) -> Metric:
 
 def sanity_checks(metrics: Sequence[Metric]) -> list[SanityCheck]:
     """Those that were made at the end of a run's training, from its metrics; none for a run from before there were."""
-    known = (*METHODS, GATES)  # a run from elsewhere may say anything
+    known = (*METHODS, *OF_NO_CLASS)  # a run from elsewhere may say anything
     last = {metric["method"]: metric for metric in metrics if metric["event"] == "sanity" and metric["method"] in known}
     return [SanityCheck(method, tuple(m["parts"]), tuple(m["correlations"]), m["images"]) for method, m in last.items()]
 
@@ -160,13 +162,16 @@ def _maps(model: "Backbone", images: "Tensor", classes: list[int], method: str) 
     import numpy as np
     import torch
 
-    from resnet_space.explain.attention import attention_maps
+    from resnet_space.explain.attention import attention_maps, head_maps
     from resnet_space.explain.saliency import class_maps, grad_cam, mapped_stages
     from resnet_space.models.hooks import recorded
 
     if method == GATES:
         spatial = attention_maps(model, images).spatial
         return np.asarray(list(spatial.values())[-1].numpy(), dtype=np.float32)
+    if method == ROLLOUT:
+        maps = [attention_maps(model, image[None]) for image in images]
+        return np.stack([head_maps(model, of_image, len(of_image.heads) - 1).rollout for of_image in maps])
     if method == "grad-cam":
         stage = mapped_stages(model)[-1]
         module = model.map_stages()[stage]

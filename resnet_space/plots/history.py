@@ -40,7 +40,9 @@ def error_chart(networks: Sequence[Milestone]) -> Chart:
     errors = [100 * (network.top5 or 0) for network in known]
     axis = {"title": "top-5 error (%)", "rangemode": "tozero"}
     symbols = ["circle" if network.of_paper else "circle-open" for network in known]
-    return _chart("Top-5 error on ImageNet by year", known, errors, symbols, axis, "%{y:.1f} %", min)
+    return _chart(
+        "Top-5 error on ImageNet by year", known, errors, symbols, axis, "%{y:.1f} %", min, _families(networks)
+    )
 
 
 def parameters_chart(networks: Sequence[Milestone]) -> Chart:
@@ -48,7 +50,14 @@ def parameters_chart(networks: Sequence[Milestone]) -> Chart:
     axis = {"title": "parameters (millions)", "type": "log", "dtick": 1}
     millions = [network.parameters / 1e6 for network in networks]
     symbols = ["circle"] * len(networks)
-    return _chart("Parameters by year", networks, millions, symbols, axis, "%{y:.3g} million parameters", max)
+    return _chart(
+        "Parameters by year", networks, millions, symbols, axis, "%{y:.3g} million parameters", max, _families(networks)
+    )
+
+
+def _families(networks: Sequence[Milestone]) -> list[str]:
+    """In the order of their colours, which both charts share."""
+    return list(dict.fromkeys(network.family for network in networks))
 
 
 def _chart(
@@ -59,9 +68,9 @@ def _chart(
     axis: dict[str, Any],
     hover: str,
     named: Callable[..., int],
+    families: list[str],
 ) -> Chart:
     """Each family's lowest or highest point of a year is `named`; the others tell their names on hover."""
-    families = list(dict.fromkeys(network.family for network in networks))
     # Years without a network take no room, as those after 1998.
     years = sorted({network.year for network in networks})
     traces: list[Trace] = []

@@ -24,7 +24,7 @@ from resnet_space.data.batches import evaluation_batch, evaluation_batches
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.data.summary import SMALL_IMAGE
 from resnet_space.explain.ood import fit_feature_statistics, recorded_means, save_feature_statistics
-from resnet_space.explain.sanity import GATES, SANITY_IMAGES, sanity_check, sanity_metric
+from resnet_space.explain.sanity import GATES, ROLLOUT, SANITY_IMAGES, sanity_check, sanity_metric
 from resnet_space.models import Backbone
 from resnet_space.runs import Metric, Run
 from resnet_space.training.evaluation import calibration_error
@@ -130,7 +130,7 @@ def sanity_metrics(
     chosen = torch.linspace(0, len(data) - 1, count).long()
     ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
-    methods = ["grad-cam", *([GATES] if model.attention() else [])]
+    methods = ["grad-cam", *([GATES] if model.attention() else []), *([ROLLOUT] if model.attention_weights() else [])]
     for method in methods:
         if method not in checked:
             yield sanity_metric(sanity_check(model, images, method))

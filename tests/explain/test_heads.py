@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from resnet_space.common.errors import UserError
 from resnet_space.explain.attention import AttentionMaps, attention_maps, head_maps, rollout
 from resnet_space.explain.saliency import class_maps
-from resnet_space.explain.sanity import sanity_check
+from resnet_space.explain.sanity import ROLLOUT, sanity_check, sanity_checks, sanity_metric
 from resnet_space.models import Backbone, create_model
 from resnet_space.models.timm_networks import adapted
 from resnet_space.models.vit import VisionTransformer
@@ -199,3 +199,9 @@ def test_a_transformers_class_maps_are_checked_against_random_weights(images: Te
     check = sanity_check(network, images)
     assert check.parts == ("head", "stage4", "stage3", "stage2", "stage1", "stem")
     assert check.correlations[0] != 0  # maps with contrast are compared
+    of_rollout = sanity_check(network, images, ROLLOUT)
+    assert of_rollout.correlations[0] == 1  # attention precedes the head
+    assert of_rollout.correlations[-1] < 1
+    assert of_rollout.words.startswith("Attention rollout to the class token: after all weights are randomised")
+    assert of_rollout.words.endswith("the same for every class.")
+    assert sanity_checks([sanity_metric(of_rollout)]) == [of_rollout]

@@ -36,6 +36,14 @@ def test_the_errors_are_drawn_by_year_with_those_of_no_paper_open_and_unknown_on
     assert all(abs(x) < 0.5 for x in (*one["x"], *two["x"]))
 
 
+def test_a_family_has_one_colour_in_both_charts() -> None:
+    found = [
+        {trace["name"]: trace["marker"]["color"] for trace in chart(milestones())["data"]}
+        for chart in (error_chart, parameters_chart)
+    ]
+    assert found[0].items() <= found[1].items()
+
+
 def test_the_parameters_are_drawn_for_all_and_names_are_no_markup() -> None:
     chart = parameters_chart(NETWORKS)
     old = chart["data"][0]

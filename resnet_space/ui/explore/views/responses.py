@@ -25,6 +25,8 @@ class Responses(View):
     lines = Python("last, measure", "last(measure(model, images))", "found.responses.layers, found.responses.std")
 
     def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
+        if not findings.measured.responses.layers:
+            return [None, None]
         layers = {findings.network.label: layers_of(findings)}
         return [responses_chart(layers, ordered=ordered) for ordered in (False, True)]
 
