@@ -9,6 +9,7 @@ import pytest
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.models import list_models
+from resnet_space.models.registry import few
 
 MODEL = ModelConfig(architecture="resnet20", classes=("cat", "dog"), options={"cbam": "stage"}, mean=(0.1, 0.2, 0.3))
 TRAINING = TrainConfig(dataset="cifar10-mini", start="an-earlier-run", epochs=3, head_lr=0.5, flip=False, seed=7)
@@ -96,9 +97,9 @@ def test_a_bad_training_value_is_named_with_what_is_allowed(entry: str, value: A
 @pytest.mark.parametrize(
     ("entry", "value", "named", "allowed"),
     [
-        ("architecture", "resnet19", "architecture must be…not 'resnet19'.", ", ".join(list_models())),
-        ("architecture", None, "architecture must be…not None.", ", ".join(list_models())),
-        ("architecture", ["resnet20"], "architecture must be…not ['resnet20'].", ", ".join(list_models())),
+        ("architecture", "resnet19", "architecture must be…not 'resnet19'.", few(list_models())),
+        ("architecture", None, "architecture must be…not None.", few(list_models())),
+        ("architecture", ["resnet20"], "architecture must be…not ['resnet20'].", few(list_models())),
         ("stem", "large", "stem must be…not 'large'.", "cifar for resnet20"),
         ("stem", "imagenet", "stem must be…not 'imagenet'.", "cifar for resnet20"),
         ("patch", 4, "The option patch does not exist for resnet20:", "choose from stem, cbam, shortcut"),

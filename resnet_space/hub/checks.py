@@ -14,7 +14,7 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.common.imagenet import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from resnet_space.common.text import quoted, shortened
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.models.registry import entries
+from resnet_space.models.registry import entries, few
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
@@ -103,7 +103,7 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     architecture, count = data["architecture"], data.get("num_classes")
     allowed = [name for name, entry in entries().items() if entry.timm]
     if architecture not in allowed:
-        raise _WrongError(f"its architecture {quoted(architecture)} is not one of {', '.join(allowed)}")
+        raise _WrongError(f"its architecture {quoted(architecture)} is not one of {few(allowed)}")
     if data.get("model_args"):
         raise _WrongError(f"its {architecture} is built with timm-specific arguments (model_args)")
     pretrained = data.get("pretrained_cfg", {})

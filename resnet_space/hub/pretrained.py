@@ -18,7 +18,7 @@ from resnet_space.common.imagenet import IMAGENET
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
 from resnet_space.hub.card import SPDX, licence_of
 from resnet_space.hub.install import install, model_request, sizes_at
-from resnet_space.models.registry import Pretrained, entries
+from resnet_space.models.registry import Pretrained, entries, few
 from resnet_space.runs import BACKBONE, NOTICE, WEIGHTS, Run, Source
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ def pull_pretrained(
     """
     chosen = next((known for known in PRETRAINED if known.name == name), None)
     if chosen is None:
-        raise HubError(
-            f"There are no pretrained weights named {name!r}: choose one of "
-            f"{', '.join(known.name for known in PRETRAINED)}."
-        )
+        known_names = few([known.name for known in PRETRAINED])
+        raise HubError(f"There are no pretrained weights named {name!r}: choose one of {known_names}.")
     request = model_request(chosen.repo_id, revision, f"start from {BACKBONE}, which needs no network")
     if (root / name).exists():
         run = Run.open(root / name)

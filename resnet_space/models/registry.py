@@ -6,7 +6,7 @@ automatically. A built network implements `contract.Backbone`.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -243,11 +243,17 @@ def list_models() -> list[str]:
     return list(entries())
 
 
+def few(names: Sequence[str]) -> str:
+    """The first ten names, for a message; docs/networks.md has all."""
+    more = len(names) - 10
+    return ", ".join(names[:10]) + (f" or {more} others (see docs/networks.md)" if more > 0 else "")
+
+
 def entry_of(name: object, *, trains: bool = True) -> Entry:
-    """The entry of a name. Raises UserError for an unknown name, listing the known ones."""
+    """The entry of a name. Raises UserError for an unknown name, listing known ones."""
     known = entries(trains=trains)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"The architecture must be one of {', '.join(list_models())}, not {name!r}.")
+        raise UserError(f"The architecture must be one of {few(list_models())}, not {name!r}.")
     return known[name]
 
 

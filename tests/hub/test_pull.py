@@ -505,7 +505,10 @@ def theirs(**changes: Any) -> bytes:
         (ours(training__dataset="x" * 10_000), "because a name in its config.json is too long or unreadable"),
         (ours(training__start="../../secret"), "because its start '../../secret' is not a valid run name."),
         (ours(training__epochs=10**9), "not 1000000000."),
-        (theirs(architecture="vit_base_patch16_224"), "because its architecture 'vit_base_patch16_224' is not one of"),
+        (
+            theirs(architecture="vit_large_patch16_224"),
+            "because its architecture 'vit_large_patch16_224' is not one of",
+        ),
         (theirs(architecture="resnet20"), "because its architecture 'resnet20' is not one of resnet18, resnet34,"),
         (theirs(architecture={"a": 1}), "because its architecture {'a': 1} is not one of"),
         (theirs(model_args={"output_stride": 8}), "is built with timm-specific arguments (model_args)."),
