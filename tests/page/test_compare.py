@@ -85,6 +85,9 @@ def test_while_it_runs_no_network_is_recommended_yet() -> None:
     assert "take this" not in shown
     assert "Take " not in shown
     assert report_of(replace(DONE, rows=()), writable=True)["figures"] == {}
+    nothing = report_of(replace(DONE, rows=ROWS[1:2]), writable=True)["html"]
+    assert "No network could be judged." in nothing
+    assert "training images" not in nothing
 
 
 @pytest.mark.parametrize(
