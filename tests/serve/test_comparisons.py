@@ -21,7 +21,8 @@ from resnet_space.serve.comparisons import Comparisons
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import SEEN, Fit, fit, start_comparison
 from resnet_space.serve.limits import Limits
-from resnet_space.training.comparison import LOCK, Candidate, Comparison, Row
+from resnet_space.training.choosing import Row
+from resnet_space.training.comparison import LOCK, Candidate, Comparison
 from resnet_space.training.speeds import Speeds, machine_words
 from tests.conftest import WriteSplit
 from tests.networks import alive

@@ -8,7 +8,8 @@ from resnet_space.common.text import NO_BREAK, percent
 from resnet_space.plots import Chart
 from resnet_space.plots.networks import BEATEN, FRONT, SEEN, NetworkPoint, networks_chart
 from resnet_space.serve.fitting import Fit
-from resnet_space.training.comparison import Candidate, Comparison, LeftOut, Row, by_reason, listed, pareto_front
+from resnet_space.training.choosing import Row, listed, pareto_front
+from resnet_space.training.comparison import Candidate, Comparison, LeftOut, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
@@ -88,6 +89,7 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
         return {"html": left_out_html(comparison.left_out), "figures": {}}
     running = comparison.state == "running"
     found = comparison.choice.words or "No network could be judged."
+    found += " Not all networks were judged." if len(comparison.rows) < len(comparison.networks) else ""
     words = "" if running else f'<p class="finding">{escape(found)}</p>'
     take = None if running else comparison.choice.take
     rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
