@@ -20,6 +20,7 @@ from resnet_space.serve import comparisons, fitting, visitors
 from resnet_space.serve.comparisons import Comparisons
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import SEEN, Fit, fit, start_comparison
+from resnet_space.serve.inventory import DAY
 from resnet_space.serve.limits import Limits
 from resnet_space.training.choosing import Row
 from resnet_space.training.comparison import LOCK, Candidate, Comparison
@@ -200,6 +201,25 @@ def test_old_comparisons_go(idle: Callable[..., Comparisons], monkeypatch: pytes
         stamp = time.time() - 100 + i
         os.utime(written, (stamp, stamp))
     assert sorted(kept.names()) == sorted(made[-2:])
+
+
+def test_a_visitors_comparison_expires_but_not_while_it_runs(tmp_path: Path, idle: Callable[..., Comparisons]) -> None:
+    context = AppContext(tmp_path / "checkpoints", public=True, limits=Limits(days=7))
+    name = context.comparisons.start(asked_for("a"), lambda owners: context.claim(owners, "ann"))
+    folder = context.comparisons.folder / name
+    assert context.storage.usage()["comparisons"] > 0
+
+    def age() -> None:
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (time.time() - 8 * DAY,) * 2)
+
+    with FileLock(folder / LOCK):
+        age()
+        context.storage.tidy()
+        assert folder.exists()
+    age()
+    context.storage.tidy()
+    assert not folder.exists()
 
 
 def test_a_read_only_or_a_limited_app_refuses(tmp_path: Path, context: AppContext) -> None:
