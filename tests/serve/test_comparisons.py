@@ -191,6 +191,20 @@ def test_a_visitor_of_a_public_app_stops_only_their_own_and_names_cannot_be_gues
             kept.open(wrong)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "begins"), [("_my--Käfer..", "my-K-fer-"), ("日本", "comparison-"), ("owner/name@abc", "owner-name-")]
+)
+def test_a_comparison_of_any_dataset_is_found_by_its_name(
+    idle: Callable[..., Comparisons], dataset: str, begins: str
+) -> None:
+    for public in (False, True):
+        kept = idle(public=public)
+        name = kept.start(replace(asked_for("a"), dataset=dataset), lambda owners: None)
+        assert name.startswith(begins)
+        assert kept.open(name).dataset == dataset
+        assert name in kept.names()
+
+
 def test_old_comparisons_go(idle: Callable[..., Comparisons], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparisons, "MOST_KEPT", 2)
     kept = idle()
