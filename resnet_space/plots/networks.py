@@ -13,7 +13,7 @@ MOST_NAMED = 3  # networks beside whose points there is room for names; of more 
 LONGEST_NAME = 28  # letters beside a point
 MARGIN = 0.12  # of the axis' range, on both sides
 # What a point stands for: in the legend, and by which shape as well as which colour.
-FRONT, BEATEN, SEEN = "on the Pareto front", "another one is better in both", "has learned these classes before"
+FRONT, BEATEN, SEEN = "on the Pareto front", "not on the front", "has learned these classes before"
 LOOKS = {FRONT: ("circle", palette.category(0)), BEATEN: ("diamond", "#888"), SEEN: ("star", palette.category(1))}
 
 

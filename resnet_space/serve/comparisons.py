@@ -4,6 +4,7 @@ Each is judged by a process of its own, `python -m resnet_space.compare`, which 
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,6 @@ from pathlib import Path
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import discard, in_a_sentence, is_locked
 from resnet_space.common.hardware import training_environment
-from resnet_space.common.text import file_name
 from resnet_space.data.reference import DatasetRef
 from resnet_space.runs.files import NAME_PATTERN
 from resnet_space.runs.library import free_name
@@ -24,6 +24,8 @@ from resnet_space.training.comparison import FILE, LOCK, LOG, STOP, Comparison
 
 FOLDER = ".comparisons"  # below the folder of the runs; hidden, so that it is none of them
 OWNER = "owner"
+WORD = re.compile(r"[A-Za-z0-9]+")  # of a dataset's name, which begins the comparison's
+LONGEST_KIND = 40
 MOST_KEPT = 100  # comparisons on one's own machine; of more the oldest are deleted
 
 
@@ -57,7 +59,8 @@ class Comparisons:
         with self._lock:
             if any(map(self._is_running, self.names())):
                 raise UserError("A comparison is already running on this machine: wait until it has finished.")
-            kind = file_name(DatasetRef.parse(asked.dataset).name)[:40]
+            words = "-".join(WORD.findall(DatasetRef.parse(asked.dataset).name))
+            kind = words[:LONGEST_KIND].strip("-") or "comparison"
             path = self.folder / free_name(self.folder, kind, secret=self.public)
             with in_a_sentence("The comparison cannot be started"):
                 try:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
+from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batch
 from resnet_space.data.reference import DatasetRef
@@ -26,7 +27,8 @@ from resnet_space.models import Backbone
 from resnet_space.runs import Run
 from resnet_space.runs.weights import without_head
 from resnet_space.training.calibration import fit_temperature
-from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Doing, Phase, Row, State
+from resnet_space.training.choosing import Row
+from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Doing, Phase, State
 from resnet_space.training.device import choose_device
 from resnet_space.training.evaluation import calibration_error
 from resnet_space.training.extraction import Extractor
@@ -173,14 +175,11 @@ class _Work:
         model = loaded(run, config)
         device = choose_device()
         extractor = Extractor(model.to(device), config, self.store)
-        extracted = extractor.steps(len(data), data.pixels)
+        steps = Steps(extractor.steps(len(data), data.pixels))
         tell = teller("features")
-        while True:
-            try:
-                tell(next(extracted), len(data))
-            except StopIteration as end:
-                features = end.value.features
-                break
+        for done in steps:
+            tell(done, len(data))
+        features = steps.result.features
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
         judged = judge(features, data.labels, len(data.classes), _copies(data), teller("solving"))

@@ -12,7 +12,8 @@ from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, RESUME
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import Fit
 from resnet_space.serve.limits import Limits
-from resnet_space.training.comparison import Candidate, Comparison, Doing, LeftOut, Row
+from resnet_space.training.choosing import Row
+from resnet_space.training.comparison import Candidate, Comparison, Doing, LeftOut
 from resnet_space.ui.finetune.compare import network_choices, start_all, start_one
 from resnet_space.ui.finetune.compare.report import markdown_of
 from resnet_space.ui.finetune.compare.shown import charts_of, fit_html, progress_of, report_of
@@ -85,6 +86,11 @@ def test_while_it_runs_no_network_is_recommended_yet() -> None:
     assert "take this" not in shown
     assert "Take " not in shown
     assert report_of(replace(DONE, rows=()), writable=True)["figures"] == {}
+    stopped = replace(DONE, state="stopped", networks=tuple(Candidate(str(i)) for i in range(6)))
+    assert "Not all networks were judged." in report_of(stopped, writable=True)["html"]
+    nothing = report_of(replace(DONE, rows=ROWS[1:2]), writable=True)["html"]
+    assert "No network could be judged." in nothing
+    assert "training images" not in nothing
 
 
 @pytest.mark.parametrize(

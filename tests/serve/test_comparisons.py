@@ -20,8 +20,10 @@ from resnet_space.serve import comparisons, fitting, visitors
 from resnet_space.serve.comparisons import Comparisons
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import SEEN, Fit, fit, start_comparison
+from resnet_space.serve.inventory import DAY
 from resnet_space.serve.limits import Limits
-from resnet_space.training.comparison import LOCK, Candidate, Comparison, Row
+from resnet_space.training.choosing import Row
+from resnet_space.training.comparison import LOCK, Candidate, Comparison
 from resnet_space.training.speeds import Speeds, machine_words
 from tests.conftest import WriteSplit
 from tests.networks import alive
@@ -189,6 +191,20 @@ def test_a_visitor_of_a_public_app_stops_only_their_own_and_names_cannot_be_gues
             kept.open(wrong)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "begins"), [("_my--Käfer..", "my-K-fer-"), ("日本", "comparison-"), ("owner/name@abc", "owner-name-")]
+)
+def test_a_comparison_of_any_dataset_is_found_by_its_name(
+    idle: Callable[..., Comparisons], dataset: str, begins: str
+) -> None:
+    for public in (False, True):
+        kept = idle(public=public)
+        name = kept.start(replace(asked_for("a"), dataset=dataset), lambda owners: None)
+        assert name.startswith(begins)
+        assert kept.open(name).dataset == dataset
+        assert name in kept.names()
+
+
 def test_old_comparisons_go(idle: Callable[..., Comparisons], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparisons, "MOST_KEPT", 2)
     kept = idle()
@@ -199,6 +215,25 @@ def test_old_comparisons_go(idle: Callable[..., Comparisons], monkeypatch: pytes
         stamp = time.time() - 100 + i
         os.utime(written, (stamp, stamp))
     assert sorted(kept.names()) == sorted(made[-2:])
+
+
+def test_a_visitors_comparison_expires_but_not_while_it_runs(tmp_path: Path, idle: Callable[..., Comparisons]) -> None:
+    context = AppContext(tmp_path / "checkpoints", public=True, limits=Limits(days=7))
+    name = context.comparisons.start(asked_for("a"), lambda owners: context.claim(owners, "ann"))
+    folder = context.comparisons.folder / name
+    assert context.storage.usage()["comparisons"] > 0
+
+    def age() -> None:
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (time.time() - 8 * DAY,) * 2)
+
+    with FileLock(folder / LOCK):
+        age()
+        context.storage.tidy()
+        assert folder.exists()
+    age()
+    context.storage.tidy()
+    assert not folder.exists()
 
 
 def test_a_read_only_or_a_limited_app_refuses(tmp_path: Path, context: AppContext) -> None:

@@ -10,6 +10,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, imagenet_config
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample
+from resnet_space.training.choosing import Row, choose, listed, p_value, pareto_front
 from resnet_space.training.comparison import (
     COLUMNS,
     FOLDS,
@@ -18,13 +19,8 @@ from resnet_space.training.comparison import (
     Comparison,
     Doing,
     LeftOut,
-    Row,
-    choose,
     expected_seconds,
     has_seen,
-    listed,
-    p_value,
-    pareto_front,
     table_rows,
     to_json,
 )
@@ -146,8 +142,6 @@ def test_the_time_left_is_told_by_the_share_that_is_done() -> None:
     comparison = whole()
     assert comparison.seconds_left == pytest.approx(90.0)
     assert replace(comparison, doing=Doing()).seconds_left is None
-    assert comparison.expected is None
-    assert replace(comparison, networks=(Candidate("a", seconds=3.0), Candidate("b", seconds=4.0))).expected == 7.0
 
 
 def test_a_table_and_a_programs_answer_have_the_most_accurate_first_and_the_problems_last() -> None:

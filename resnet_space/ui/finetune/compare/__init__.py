@@ -134,7 +134,7 @@ def build_compare(
         if now != drawn:
             update |= {
                 report: report_of(comparison, writable=not context.readonly),
-                ended: gr.update(visible=not running and bool(comparison.rows)),
+                ended: gr.update(visible=not running and bool(comparison.judged)),
                 start: gr.update(visible=not running, interactive=True),
                 stop: gr.update(visible=running, interactive=True),
                 timer: gr.Timer(active=running),

@@ -6,11 +6,11 @@ from typing import Any
 
 from gradio.events import api
 
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import MINUTES, start_comparison
 from resnet_space.serve.handlers import costly
 from resnet_space.training.comparison import MOST_IMAGES, to_json
+from resnet_space.ui.finetune.api import own_key
 from resnet_space.ui.finetune.more_data import DATASET
 
 POLL_SECONDS = 0.5
@@ -44,7 +44,7 @@ def build_compare_api(context: AppContext) -> None:
         Returns:
             The comparison's name, its state, a row for each network, which one to take and why, and the key.
         """
-        key = key or (visitors.new_key() if context.public else "")
+        key = own_key(context, key)
         name = comparison or start_comparison(context, dataset, key, names=networks or (), minutes=minutes, most=images)
         rows = -1
         while True:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from resnet_space.common.text import markdown_text, percent
 from resnet_space.serve.context import AppContext
-from resnet_space.training.comparison import COLUMNS, Comparison, Row, by_reason, table_rows
+from resnet_space.training.choosing import Row
+from resnet_space.training.comparison import COLUMNS, Comparison, by_reason, table_rows
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.compare.shown import charts_of, method_words

@@ -8,7 +8,8 @@ from resnet_space.common.text import NO_BREAK, percent
 from resnet_space.plots import Chart
 from resnet_space.plots.networks import BEATEN, FRONT, SEEN, NetworkPoint, networks_chart
 from resnet_space.serve.fitting import Fit
-from resnet_space.training.comparison import Candidate, Comparison, LeftOut, Row, by_reason, listed, pareto_front
+from resnet_space.training.choosing import Row, listed, pareto_front
+from resnet_space.training.comparison import Candidate, Comparison, LeftOut, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
@@ -87,16 +88,19 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     if not comparison.rows:
         return {"html": left_out_html(comparison.left_out), "figures": {}}
     running = comparison.state == "running"
-    words = "" if running else f'<p class="finding">{escape(comparison.choice.words)}</p>'
+    found = comparison.choice.words or "No network could be judged."
+    found += " Not all networks were judged." if len(comparison.rows) < len(comparison.networks) else ""
+    words = "" if running else f'<p class="finding">{escape(found)}</p>'
     take = None if running else comparison.choice.take
     rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
     rows += "".join(_problem_html(row) for row in comparison.failed)
     head = "".join(f"<th>{text}</th>" for text in HEADS)
     table = (
-        '<div class="runs" tabindex="0" role="region" aria-label="Networks">'
+        '<div class="runs" tabindex="0" role="region" aria-label="Compared networks">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
-    note = f'<p class="note">{escape(method_words(comparison))}</p>{left_out_html(comparison.left_out)}'
+    note = f'<p class="note">{escape(method_words(comparison))}</p>' if comparison.judged else ""
+    note += left_out_html(comparison.left_out)
     figures = {} if len(comparison.judged) < 2 else dict(zip(("time", "size"), charts_of(comparison), strict=True))
     return {"html": words + table + note + (PLACES if figures else ""), "figures": figures}
 
