@@ -311,7 +311,11 @@ GUIDE = (
     ("Pictures of about 32 pixels", "resnet20", "made for them: its first layer does not shrink the picture"),
     ("A phone", "mobilenetv3_large_100", "designed for low latency on mobile processors"),
     ("A small file with good accuracy", "efficientnet_b0", "5 million parameters"),
-    ("Few pictures per class", "densenet121", "reuses its features; freeze it and train the head first"),
+    (
+        "Few pictures per class",
+        "resnet50",
+        "its ImageNet features suit most photographs: fit only a head",
+    ),
     ("The highest accuracy, with a GPU", "tf_efficientnet_b7", "images of 600 pixels; slow on a CPU"),
     ("To see attention", "deit_small_patch16_224", "Predict shows the heads of every layer"),
 )

@@ -222,7 +222,7 @@ def test_heads_are_shown_by_layer_and_query_with_mouse_keys_and_address(served: 
         heads.get_by_role("button", name="Class token").click()
         expect(note).to_contain_text("Query: class token.")
         assert page.url == f"{address}&layer=12"
-        exports = page.locator("#heads ~ .exports")
+        exports = page.locator("#heads ~ * .exports")
         with page.expect_download() as download:
             exports.get_by_role("button", name="Table as CSV").click()
         rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
