@@ -261,7 +261,7 @@ def test_a_process_of_its_own_judges_and_what_it_found_is_read_by_another_app(
     name = start_comparison(context, GREYS, None, names=["grey"])
     other = AppContext(context.library.root)
     deadline = time.monotonic() + 120
-    while context.comparisons.open(name).state == "running":
+    while context.comparisons.is_alive(name):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     found = other.comparisons.open(name)
