@@ -477,6 +477,7 @@ def test_a_raw_request_opens_no_path_and_writes_to_nobody_elses_data(served: App
         for name, data in (
             ("on_evidence", [wanted, picture]),
             ("on_channel", [wanted, picture]),
+            ("on_attended", [wanted, picture, "{}"]),
             ("on_keep", [wanted, picture, SHOWPIECE, "cat", "key"]),
             ("on_classify", [[{**picture, "meta": {"_type": "gradio.FileData"}}], "", SHOWPIECE]),
         ):
