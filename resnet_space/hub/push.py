@@ -20,6 +20,7 @@ from huggingface_hub.utils._runtime import is_xet_available
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.faults import words_of
+from resnet_space.common.files import in_a_sentence
 from resnet_space.common.hub_client import (
     TIMEOUT,
     HubError,
@@ -92,7 +93,9 @@ def push_run(
         raise HubError(f"{run.name} has no weights to push: train it for at least one epoch first.")
     if run.is_training and not in_training:
         raise HubError(f"{run.name} is training: stop it, or push it when the training has finished.")
-    if why_not := why_no_push(run):
+    with in_a_sentence(f"{run.name} cannot be pushed", HubError):
+        why_not = why_no_push(run)
+    if why_not:
         raise HubError(why_not)
     changed = f"{repo_id} has changed in the meantime: review it, then push again"
     refusals = {

@@ -10,6 +10,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, imagenet_config
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import DatasetSummary, Sample
+from resnet_space.models.registry import entry_of
 from resnet_space.training.choosing import Row, choose, listed, p_value, pareto_front
 from resnet_space.training.comparison import (
     COLUMNS,
@@ -175,11 +176,17 @@ def test_the_expected_time_is_of_images_features_and_heads() -> None:
 def test_a_speed_that_was_not_measured_follows_from_the_network_with_the_most_similar_multiply_adds() -> None:
     speeds = Speeds(features={("resnet20", 32): 1_000.0, ("resnet18", 224): 40.0, ("gone", 32): 1.0})
     resnet50 = imagenet_config("resnet50")
+
+    def cost(name: str) -> int:
+        counted = entry_of(name).multiply_adds
+        assert counted is not None
+        return counted
+
     assert speeds.features_of(imagenet_config("resnet18")) == 40.0
-    assert speeds.features_of(resnet50) == pytest.approx(40.0 * 1_814_000_000 / 4_089_000_000)
+    assert speeds.features_of(resnet50) == pytest.approx(40.0 * cost("resnet18") / cost("resnet50"))
     assert Speeds().features_of(resnet50) is None
     smaller = replace(resnet50, image_size=112, resize=None)
-    assert math.isclose(speeds.features_of(smaller) or 0.0, 40.0 * 1_814_000_000 / (4_089_000_000 / 4))
+    assert math.isclose(speeds.features_of(smaller) or 0.0, 40.0 * cost("resnet18") / (cost("resnet50") / 4))
 
 
 def test_a_network_has_seen_classes_that_are_exactly_its_own() -> None:
