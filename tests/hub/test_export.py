@@ -107,11 +107,10 @@ def pytorchs(run: Run, batch: np.ndarray) -> np.ndarray:
 
 
 SLOW = ("CIFAR stem", "ImageNet stem", "bottlenecks")
+EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in MODELS]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in MODELS]
-)
+@pytest.mark.parametrize("name", EACH)
 def test_it_gives_pytorchs_logits_for_any_number_of_images(exported, name: str) -> None:
     run, export = exported(name)
     runtime = session(export.path)
@@ -125,7 +124,7 @@ def test_it_gives_pytorchs_logits_for_any_number_of_images(exported, name: str) 
     assert np.ptp(expected, axis=0).min() > 0.01 * np.abs(expected).max()  # the images make a difference
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_it_is_one_valid_file(exported, name: str) -> None:
     run, export = exported(name)
     assert [file.name for file in export.path.parent.iterdir()] == ["model.onnx"]

@@ -127,6 +127,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return weights
 
 
+@pytest.mark.long
 def test_a_process_that_fails_ends_the_other_which_tells_its_reason(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", EVERYTHING)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -87,6 +87,7 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     unfold(page, "All runs")
 
 
+@pytest.mark.long
 def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     """The run is trained on, and its plots are drawn again and again meanwhile."""
     plot = chart(page, "Loss by iteration")

@@ -97,6 +97,7 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert wait_until_ended(client, second["run"])["state"] == "finished"
 
 
+@pytest.mark.long
 def test_networks_are_compared_and_a_comparison_is_known_by_its_name(client: Client, app: App) -> None:
     found = client.predict(
         dataset=TINY, networks=[SHOWPIECE, BACKBONE], images=100, key="mine", api_name="/compare_models"

@@ -343,6 +343,7 @@ SLOW_NETWORK = """() => {
 }"""
 
 
+@pytest.mark.long
 def test_what_is_set_before_the_answer_to_a_choice_is_there_stays_as_it_was_set(page: Page) -> None:
     unfold(page, SETUP)
     unfold(page, OTHER_DATA)

@@ -128,6 +128,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(page.locator("#answer .said")).to_contain_text(before.classes[0])
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_had_is_told_in_one_sentence_on_the_page(anns: App, page: Page) -> None:
     page.goto(anns.url)
     page.get_by_role("tab", name="Explore residuals").click()

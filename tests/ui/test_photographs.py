@@ -135,7 +135,7 @@ def test_random_initialisation_is_offered_an_architecture_that_suits_it(page: Pa
     expect(page.get_by_label("Backbone rate")).to_have_value("0.05")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(390, "light", marks=pytest.mark.long), (390, "dark")])
 def test_the_recommendation_is_whole_on_a_phone(photo_app: App, browser: Browser, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 844})
     page = context.new_page()

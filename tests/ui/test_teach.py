@@ -175,6 +175,7 @@ def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: A
         assert not page.evaluate("[...document.querySelectorAll('.teach video, .try video')].some((v) => v.srcObject)")
 
 
+@pytest.mark.long
 def test_a_browser_without_a_camera_says_so_in_a_sentence(app: App, browser: Browser) -> None:
     with visit(browser, app.url) as page:
         open_section(page)
@@ -197,6 +198,7 @@ def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(app: App, brows
         expect_count(page, "Class 1", 2)
 
 
+@pytest.mark.long
 def test_it_fits_a_phone(app: App, browser: Browser) -> None:
     with visit(browser, app.url) as page:
         page.set_viewport_size({"width": 390, "height": 844})
