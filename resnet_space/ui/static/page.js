@@ -56,6 +56,7 @@ Object.assign(window.resnetSpace, (() => {
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
     if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
+    breakTitle(layout, chart.offsetWidth);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
@@ -67,6 +68,17 @@ Object.assign(window.resnetSpace, (() => {
     layout.legend = { ...layout.legend, y: -room / (layout.height - t - b), yanchor: "top" };
     layout.margin = { ...layout.margin, t: 40 };
     layout.height += 20 + 20 * Math.ceil(names / 2);
+  }
+
+  // A title that is wider than its chart takes two lines.
+  function breakTitle(layout, width) {
+    const { text, font } = layout.title;
+    const most = Math.floor((width - 28) / (0.53 * font.size)); // characters, of the mean width
+    const end = text.lastIndexOf(" ", most);
+    if (text.length <= most || end < 0) return;
+    layout.title = { ...layout.title, text: `${text.slice(0, end)}<br>${text.slice(end + 1)}` };
+    layout.margin = { ...layout.margin, t: layout.margin.t + 18 };
+    layout.height += 18;
   }
 
   // The frames of an animation, in the place of those before.
