@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 from starlette.requests import Request
@@ -11,6 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 STATIC = Path(__file__).parent / "static"
+# Its build with the charts that the page has (npm's plotly.js-cartesian-dist-min, in the version of the Python package,
+# which brings all charts): a third of the size, which the browser has to fetch and to compile before the first chart.
+PLOTLY = STATIC / "plotly-cartesian.min.js"
 SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
 # Of components that need them: Gradio waits for these before it runs what a component has to run. Plotly's library is
 # not among them: page.js fetches it with the first chart.
@@ -25,15 +27,14 @@ async def _script(request: Request) -> Response:
 
 
 async def _plotly(_: Request) -> Response:
-    """Plotly's library as its Python package brings it, so that the page needs no other server."""
+    """Plotly's library from here, so that the page needs no other server."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400"}
     return Response(await asyncio.to_thread(_plotly_gzip), media_type="text/javascript", headers=headers)
 
 
 @lru_cache(maxsize=1)
 def _plotly_gzip() -> bytes:
-    library = resources.files("plotly") / "package_data" / "plotly.min.js"
-    return gzip.compress(library.read_bytes(), 6)
+    return gzip.compress(PLOTLY.read_bytes(), 6)
 
 
 ROUTES = [Route("/plotly.min.js", _plotly), *(Route(f"/{name}", _script) for name in SERVED)]
