@@ -56,7 +56,7 @@ Object.assign(window.resnetSpace, (() => {
     if (narrow && category) layout.xaxis.tickangle = -60; // or the names overlap
     const room = category || layout.xaxis?.ticktext ? 90 : 56; // names under the axis may be slanted
     if (layout.legend.orientation === "h" && (narrow || names > MOST_ABOVE)) legendBelow(layout, names, room);
-    breakTitle(layout, chart.offsetWidth);
+    breakTitle(layout, chart);
     Plotly.react(chart, data, layout, CONFIG)
       .then(() => frames && animate(chart, frames))
       .then(() => chart.dispatchEvent(new Event("drawn")));
@@ -71,12 +71,16 @@ Object.assign(window.resnetSpace, (() => {
   }
 
   // A title that is wider than its chart takes two lines.
-  function breakTitle(layout, width) {
-    const { text, font } = layout.title;
-    const most = Math.floor((width - 28) / (0.53 * font.size)); // characters, of the mean width
-    const end = text.lastIndexOf(" ", most);
-    if (text.length <= most || end < 0) return;
-    layout.title = { ...layout.title, text: `${text.slice(0, end)}<br>${text.slice(end + 1)}` };
+  function breakTitle(layout, chart) {
+    const { text, font, pad } = layout.title;
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${font.size}px "Open Sans", verdana, arial, sans-serif`; // which Plotly writes with
+    const fits = (words) => pen.measureText(words.join(" ")).width <= chart.offsetWidth - pad.l;
+    const words = text.split(" ");
+    let end = words.length;
+    while (end > 1 && !fits(words.slice(0, end))) end -= 1;
+    if (end === words.length) return;
+    layout.title = { ...layout.title, text: `${words.slice(0, end).join(" ")}<br>${words.slice(end).join(" ")}` };
     layout.margin = { ...layout.margin, t: layout.margin.t + 18 };
     layout.height += 18;
   }
