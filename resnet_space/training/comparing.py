@@ -35,9 +35,9 @@ from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.footprint import multiply_adds
 from resnet_space.training.host import failure
-from resnet_space.training.solver import PENALTIES, solve
+from resnet_space.training.solver import PENALTIES
 from resnet_space.training.state import model_with
-from resnet_space.training.taught import each_fold, folds_of, in_their_span
+from resnet_space.training.taught import each_fold, folds_of, held_out_logits, in_their_span
 
 TRIED = PENALTIES[::2]  # of which the images choose
 NEIGHBOURS = 10
@@ -266,7 +266,8 @@ def judge(
     judged = folds >= 0
     if len(labels[judged].unique()) < 2:
         raise UserError("A comparison needs at least two classes with two images each: add images.")
-    logits = _held_out_logits(features, labels, classes, folds, tell)
+    small, penalties = _in_their_span(features)
+    logits = held_out_logits(small, labels, classes, fold_of, penalties, tell)
     own = torch.empty(len(labels), classes)
     chosen = []
     for left_out in each_fold(fold_of):
@@ -287,22 +288,13 @@ def judge(
     )
 
 
-def _held_out_logits(
-    features: Tensor, labels: Tensor, classes: int, folds: Tensor, tell: Callable[[int, int], None]
-) -> Tensor:
-    """[penalties, n, C]: of heads that have not learned from the image; NaN for images that are never held out."""
-    logits = torch.full((len(TRIED), len(labels), classes), torch.nan)
-    penalties = TRIED
-    if len(features) < features.shape[1]:  # the same heads in less time, and penalties that mean the same
-        width = features.shape[1]
-        features, _ = in_their_span(features)
-        penalties = tuple(penalty * features.shape[1] / width for penalty in TRIED)
-    count = int(folds.max()) + 1
-    for fold, left_out in enumerate(each_fold(folds.numpy())):
-        for i, head in enumerate(solve(features[~left_out], labels[~left_out], classes, penalties)):
-            logits[i, left_out] = head.logits(features[left_out])
-            tell(fold * len(TRIED) + i + 1, count * len(TRIED))
-    return logits
+def _in_their_span(features: Tensor) -> tuple[Tensor, Sequence[float]]:
+    """Features by which the same heads are found in less time, and the penalties `TRIED` that mean the same there."""
+    width = features.shape[1]
+    if len(features) >= width:
+        return features, TRIED
+    small, _ = in_their_span(features)
+    return small, [penalty * small.shape[1] / width for penalty in TRIED]
 
 
 def neighbours(features: Tensor, labels: Tensor, classes: int, folds: Tensor, k: int = NEIGHBOURS) -> Tensor:

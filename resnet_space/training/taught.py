@@ -15,7 +15,7 @@ Where a class has no other pictures than those of one recording, its beginning a
 likely to say too much: `Lesson.alike` names such classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,11 +107,7 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
     small, back = in_their_span(known.features)
     # The mean square of fewer numbers is larger, by which the solver scales: so the penalties are the same as of all.
     penalties = [penalty * small.shape[1] / known.features.shape[1] for penalty in PENALTIES]
-    logits = torch.full((len(PENALTIES), len(truth), len(classes)), torch.nan)
-    for left_out in each_fold(folds):
-        heads = solve(small[~left_out], truth[~left_out], len(classes), penalties)
-        for i, head in enumerate(heads):
-            logits[i, left_out] = head.logits(small[left_out])
+    logits = held_out_logits(small, truth, len(classes), folds, penalties)
     judged = torch.from_numpy(folds >= 0)
     chosen = min(range(len(PENALTIES)), key=lambda i: float(F.cross_entropy(logits[i, judged], truth[judged])))
     temperature = fit_temperature(logits[chosen, judged], truth[judged])
@@ -163,6 +159,35 @@ def each_fold(folds: NDArray[np.int64]) -> Iterator[Tensor]:
     """Masks [n] of the held-out pictures."""
     for fold in range(folds.max() + 1):
         yield torch.from_numpy(folds == fold)
+
+
+def held_out_logits(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    folds: NDArray[np.int64],
+    penalties: Sequence[float],
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> Tensor:
+    """[penalties, n, C]: of heads that have not learned from the picture; NaN for pictures that are never held out.
+
+    Args:
+        features: float32 [n, D].
+        labels: int64 [n].
+        classes: C.
+        folds: of each picture, see `folds_of`.
+        penalties: of the heads, as `solve` takes them.
+        tell: called with (heads done, all).
+    """
+    logits = torch.full((len(penalties), len(labels), classes), torch.nan)
+    count = (int(folds.max()) + 1) * len(penalties)
+    done = 0
+    for left_out in each_fold(folds):
+        for i, head in enumerate(solve(features[~left_out], labels[~left_out], classes, penalties)):
+            logits[i, left_out] = head.logits(features[left_out])
+            done += 1
+            tell(done, count)
+    return logits
 
 
 def in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from resnet_space.training import comparing
 from resnet_space.training.comparing import NEIGHBOURS, compare, judge
 from resnet_space.training.comparison import Candidate, Comparison
 from resnet_space.training.feature_store import FeatureStore
-from resnet_space.training.taught import folds_of
+from resnet_space.training.taught import folds_of, held_out_logits
 from tests.conftest import WriteSplit
 from tests.networks import alive
 from tests.trainings import GREYS, write_greys
@@ -61,12 +61,13 @@ def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(m
     assert 0.4 < right.mean() < 0.95
 
 
-def test_heads_on_fewer_images_than_features_are_those_that_all_features_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_on_fewer_images_than_features_are_those_that_all_features_give() -> None:
     features, labels = clouds(60, 3, 100, 3.0)
-    folds = torch.from_numpy(folds_of(labels.tolist(), [None] * 60, 5)[0])
-    found = comparing._held_out_logits(features, labels, 3, folds, lambda *_: None)
-    monkeypatch.setattr(comparing, "in_their_span", lambda features: (features, None))
-    expected = comparing._held_out_logits(features, labels, 3, folds, lambda *_: None)
+    folds, _ = folds_of(labels.tolist(), [None] * 60, 5)
+    small, penalties = comparing._in_their_span(features)
+    assert small.shape[1] < features.shape[1]
+    found = held_out_logits(small, labels, 3, folds, penalties)
+    expected = held_out_logits(features, labels, 3, folds, comparing.TRIED)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
 
 

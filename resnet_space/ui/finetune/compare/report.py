@@ -46,18 +46,7 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
     lines = [f"# Networks compared on {markdown_text(comparison.dataset)}", ""]
     lines += [markdown_text(comparison.choice.words), "", markdown_text(method_words(comparison)), ""]
     lines += [f"Started {made:%Y-%m-%d %H:%M} UTC; state: {comparison.state}; {comparison.seconds:,.0f} s.", ""]
-    heads = (
-        "network",
-        "accuracy",
-        "k-NN",
-        "calibration error",
-        "images/s",
-        "parameters",
-        "multiply-adds",
-        "MB",
-        "licence",
-    )
-    lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
     for i, row in enumerate(comparison.judged, 1):
         cells = (
             f"{i} {row.name}" + (" (seen before)" if row.seen else ""),
