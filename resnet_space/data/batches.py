@@ -34,8 +34,8 @@ class Part(NamedTuple):
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
-    """[N, H, W, 3] -> the middle [N, size, size, 3]; where H - size is odd, one pixel more is left above."""
-    top, left = (images.shape[1] - size + 1) // 2, (images.shape[2] - size + 1) // 2
+    """[N, H, W, 3] -> the middle [N, size, size, 3]; half a pixel is rounded to an even one, as torchvision does."""
+    top, left = round((images.shape[1] - size) / 2), round((images.shape[2] - size) / 2)
     return images[:, top : top + size, left : left + size]
 
 

@@ -408,11 +408,19 @@ def _brightest(image: Image.Image) -> int:
 
 
 def to_model_size(image: Image.Image, size: int) -> Image.Image:
-    """Crop the largest square in the centre and resize it (bicubic, antialiased): RGB, `size` x `size` pixels."""
+    """Resize the short side to `size` pixels (bicubic, antialiased) and crop the middle, as torchvision and timm do.
+
+    A panorama never becomes a huge strip in memory: of one, only the middle is resized.
+    """
     width, height = image.size
     if (width, height) == (size, size):
         return image
-    # The crop comes first, on the original: a panorama never becomes a huge strip in memory.
-    side = min(width, height)
-    left, top = round((width - side) / 2), round((height - side) / 2)  # half a pixel would blur; as torchvision crops
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    short = min(width, height)
+    wide, high = size * width // short, size * height // short
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    if max(wide, high) <= 4 * size:
+        resized = image.resize((wide, high), Image.Resampling.BICUBIC)
+        return resized.crop((left, top, left + size, top + size))
+    # The same box in the original's pixels; Pillow rounds it to float32, so now and then a value is off by one.
+    box = (left * width / wide, top * height / high, (left + size) * width / wide, (top + size) * height / high)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

@@ -530,10 +530,9 @@ def test_the_middle_is_cropped_as_torchvision_crops_it() -> None:
     from torchvision.transforms.v2.functional import center_crop
 
     images = torch.randint(256, (2, 9, 9, 3), dtype=torch.uint8)
-    for size in (9, 7, 5):
+    for size in (9, 8, 7, 6, 5, 4):
         expected = center_crop(images.permute(0, 3, 1, 2), [size, size]).permute(0, 2, 3, 1)
         assert torch.equal(centre_crop(images, size), expected)
-    assert centre_crop(images, 4).shape == (2, 4, 4, 3)
 
 
 def test_a_random_resized_crop_has_the_pixels_that_roi_align_finds_in_its_box() -> None:

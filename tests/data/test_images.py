@@ -50,21 +50,20 @@ def torchvisions(image: Image.Image, size: int) -> "np.ndarray[tuple[int, ...], 
     return np.asarray(v2.Compose(steps)(image), dtype=np.int64)
 
 
-@pytest.mark.parametrize(("width", "height", "size"), [(640, 640, 224), (448, 224, 112), (128, 384, 32), (30, 90, 60)])
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(640, 640, 224), (128, 384, 32), (30, 90, 60), (500, 375, 256), (375, 500, 64), (301, 299, 65), (257, 129, 224)],
+)
 def test_the_result_is_torchvisions_resize_and_centre_crop(width: int, height: int, size: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    assert np.array_equal(np.asarray(to_model_size(image, size)), torchvisions(image, size))
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 100), (101, 1_000)])
+def test_of_a_panorama_it_is_at_most_one_apart(width: int, height: int) -> None:
     image = smooth_image(width, height)
-    difference = np.asarray(to_model_size(image, size), dtype=int) - torchvisions(image, size)
+    difference = np.asarray(to_model_size(image, 64), dtype=int) - torchvisions(image, 64)
     assert np.abs(difference).max() <= 1
-
-
-@pytest.mark.parametrize(("width", "height", "size"), [(500, 375, 32), (375, 500, 64), (301, 299, 64), (257, 129, 224)])
-def test_where_torchvision_rounds_to_whole_pixels_it_is_at_most_one_apart(width: int, height: int, size: int) -> None:
-    image = smooth_image(width, height)
-    expected = torchvisions(image, size)
-    difference = np.abs(np.asarray(to_model_size(image, size), dtype=int) - expected)
-    one_pixel = np.abs(np.diff(expected, axis=int(width > height))).max()
-    assert difference.max() <= one_pixel + 1
-    assert difference.mean() <= one_pixel / 2
 
 
 @pytest.mark.parametrize("source", [(1, 1), (2, 3), (3, 200), (31, 33), (32, 33), (5_000, 20), (20, 5_000)])
