@@ -22,7 +22,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.text import percent
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.hub.card import licence_of
+from resnet_space.hub.licence import licence_of
 from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
 from resnet_space.runs import Run
 from resnet_space.training.comparing import compare

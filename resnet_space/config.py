@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
 
+# Those of timm's `config.json`, which a pushed one has beside a run's own: see `hub.portable`.
+TIMM_ENTRIES = frozenset(("architecture", "num_classes", "label_names", "model_args", "pretrained_cfg"))
+
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -296,11 +299,16 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Raises UserError for anything that is not a valid configuration, saying where."""
+        """From the content of `config.json`; timm's entries beside it, which a pushed one has, are ignored.
+
+        Raises:
+            UserError: for anything that is not a valid configuration, saying where.
+        """
         _require(isinstance(data, Mapping), "A configuration must be a JSON object.")
         assert isinstance(data, Mapping)
         _require(
-            set(data) == {"model", "training"}, 'A configuration must have exactly two parts, "model" and "training".'
+            set(data) - TIMM_ENTRIES == {"model", "training"},
+            'A configuration must have exactly two parts, "model" and "training".',
         )
         return cls(
             _from_json(ModelConfig, data["model"], "model"), _from_json(TrainConfig, data["training"], "training")

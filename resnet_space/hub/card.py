@@ -8,7 +8,6 @@ import numpy as np
 
 from resnet_space.common.cost import cost_words
 from resnet_space.common.errors import UserError
-from resnet_space.common.hub_client import is_repo_id
 from resnet_space.common.imagenet import IMAGENET
 from resnet_space.common.text import markdown_text
 from resnet_space.config import TrainConfig
@@ -16,11 +15,11 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
 from resnet_space.explain.sanity import sanity_checks
+from resnet_space.hub.licence import base_model, licence_of, notice_of
 from resnet_space.runs import (
     CARD,
     FEATURE_STATISTICS,
     FIGURES,
-    NOTICE,
     Metric,
     Run,
     last_metric,
@@ -42,7 +41,6 @@ PICTURES = {
     RESIDUALS: "Residual profile: how much each block changes its input",
 }
 TEMPLATE = "card.md.jinja"
-SPDX = "SPDX-License-Identifier:"
 PROFILE_IMAGES = 64
 MOST_CLASSES = 40  # in the figure of the confusion matrix
 NAMED_CLASSES = 12
@@ -58,14 +56,8 @@ def write_card(run: Run) -> None:
             file.write_bytes(content)
 
 
-def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None) -> dict[str, bytes]:
-    """The card and its figures, by their names in the run's folder.
-
-    Args:
-        run: trained or not.
-        repo_id: its repository on the Hub, if any: the Python example then pulls it.
-        space: the Space to link to.
-    """
+def card_files(run: Run, *, repo_id: str | None = None, **about: str | None) -> dict[str, bytes]:
+    """The card and its figures, by their names in the run's folder. The arguments are those of `card_text`."""
     from resnet_space.plots import figures  # brings matplotlib
 
     metrics = run.metrics()
@@ -77,7 +69,7 @@ def card_files(run: Run, *, repo_id: str | None = None, space: str | None = None
         files[RESIDUALS] = (run.path / RESIDUALS).read_bytes()
     elif (profile := _residual_figure(run, metrics)) is not None:
         files[RESIDUALS] = figures.png(profile)
-    text = card_text(run, metrics, repo_id=repo_id, space=space, pictures=tuple(files))
+    text = card_text(run, metrics, repo_id=repo_id, pictures=tuple(files), **about)
     return files | {CARD: text.encode()}
 
 
@@ -87,9 +79,21 @@ def card_text(
     *,
     repo_id: str | None = None,
     space: str | None = None,
+    licence: str | None = None,
+    needs: str | None = None,
     pictures: Sequence[str] = (CURVES,),
 ) -> str:
-    """The card in Markdown, with the Hub's front matter; `pictures` are the names of the figures that there are."""
+    """The card in Markdown, with the Hub's front matter.
+
+    Args:
+        run: trained or not.
+        metrics: the run's.
+        repo_id: its repository on the Hub, if any: the Python examples then load it from there.
+        space: the Space to link to.
+        licence: another one than the run's own.
+        needs: the packages that the repository's `model.py` imports, if it has one.
+        pictures: the names of the figures that there are.
+    """
     import jinja2  # late: the trainer imports this module, and writes a card once
 
     training, test, start = run.config.training, last_metric(metrics, "test"), last_metric(metrics, "start")
@@ -101,7 +105,7 @@ def card_text(
         "points": lambda share: f"{100 * share:.1f}",
     }
     return environment.get_template(TEMPLATE).render(
-        front_matter=_front_matter(run, test, repo_id),
+        front_matter=_front_matter(run, test, repo_id, licence or licence_of(run)),
         name=run.name,
         model=run.config.model,
         options=run.config.model.entry.words(run.config.model.options),
@@ -118,12 +122,14 @@ def card_text(
         calibration=last_metric(metrics, "calibration"),
         checks=sanity_checks(metrics),
         published=_is_published(run, metrics),
-        notice=_notice(run),
+        notice=notice_of(run),
         statistics=FEATURE_STATISTICS if run.existing(FEATURE_STATISTICS) else "",
         strategy=STRATEGIES[training.strategy].summary,
         optimizer=_optimizer_words(training),
         augmentation=_augmentation_words(training),
         repo_id=repo_id,
+        in_timm=_in_timm(run),
+        needs=needs,
         space=space,
         address=f"https://huggingface.co/spaces/{space}",
     )
@@ -132,7 +138,11 @@ def card_text(
 # Front matter
 
 
-def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
+def _in_timm(run: Run) -> bool:
+    return run.config.model.entry.in_timm(run.config.model.options, run.config.model.image_size) is not None
+
+
+def _front_matter(run: Run, test: Metric | None, repo_id: str | None, licence: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData  # which knows how to quote whatever a name has in it
 
     training = run.config.training
@@ -158,13 +168,17 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None) -> str:
             for name, kind, words in scores
             if name in test
         ]
+    base, in_timm = base_model(run), _in_timm(run)
+    tags = ["resnet_space", run.config.model.entry.family]
+    tags += (["cbam"] if run.config.model.added_parts else []) + (["timm", "transformers"] if in_timm else [])
     data = ModelCardData(
-        library_name="resnet_space",
+        library_name="timm" if in_timm else "resnet_space",
         pipeline_tag="image-classification",
-        license=licence_of(run),
-        tags=["resnet_space", run.config.model.entry.family, *(["cbam"] if run.config.model.added_parts else [])],
+        license=licence,
+        tags=tags,
         datasets=[dataset] if dataset else None,
-        base_model=_base_model(run),
+        base_model=base,
+        base_model_relation="finetune" if base else None,
         model_name=repo_id.split("/")[-1] if repo_id else run.name,
         eval_results=results,
     )
@@ -177,35 +191,9 @@ def _is_published(run: Run, metrics: list[Metric]) -> bool:
     return run.config.training.dataset == IMAGENET and not metrics
 
 
-def _notice(run: Run) -> str:
-    """The origin and licence of third-party weights in the run; empty if there are none."""
-    try:
-        return (run.path / NOTICE).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def licence_of(run: Run) -> str:
-    """The SPDX name from the first line of the notice."""
-    first = _notice(run).partition("\n")[0]
-    return first.removeprefix(SPDX).strip().lower() if first.startswith(SPDX) else "mit"
-
-
 def _hub_dataset(name: str) -> str | None:
     """The dataset's id on the Hub, if it is there."""
     return name if "/" in name else PART_OF.get(name)
-
-
-def _base_model(run: Run) -> str | None:
-    """The Hub repository of the starting weights, if they come from the Hub."""
-    start = run.config.training.start
-    if start is None:
-        return None
-    try:
-        source = Run.open(run.path.parent / start).source
-    except UserError:
-        return None
-    return source.repo_id if source is not None and is_repo_id(source.repo_id) else None
 
 
 def _optimizer_words(training: TrainConfig) -> str:

@@ -3,6 +3,7 @@
 Everything is checked once, when it is pulled, so that the rest of the app can rely on it.
 """
 
+import itertools
 import json
 import math
 import unicodedata
@@ -14,14 +15,14 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.common.imagenet import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from resnet_space.common.text import quoted, shortened
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
-from resnet_space.models.registry import entries, few
+from resnet_space.models.registry import Options, entries, few
 from resnet_space.runs import CONFIG, METRICS, NAME_PATTERN, MetricError, last_metric, metric_of
 
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 MAX_TEXT = 200  # characters of a class's or a dataset's name
 MAX_LINES = 200_000  # of metrics; a training of this app writes some thousands
 
-Kind = Literal["run", "timm"]
+Kind = Literal["run", "timm", "features"]
 
 
 class _WrongError(ValueError):
@@ -40,9 +41,10 @@ def require_safe_names(what: str, paths: Iterable[str]) -> None:
 
 
 def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
-    """Parse a repository's `config.json`: a run of this app, or a timm model.
+    """Parse a repository's `config.json`: a run of this app, or a timm model, perhaps without a classifier.
 
-    For a timm model, `training` holds only the training dataset, if known.
+    For a timm model, `training` holds only the training dataset, if known; one without a classifier gets ImageNet's
+    classes, to be replaced by those that it is fine-tuned to.
 
     Args:
         what: the sentence's subject, such as "The model ann/bees".
@@ -59,7 +61,7 @@ def read_config(what: str, content: bytes) -> tuple[Kind, RunConfig]:
         if "model" in data or "training" in data:
             return "run", _checked(RunConfig.from_json(data))
         if "architecture" in data:
-            return "timm", _checked(_timm_config(data))
+            return "features" if data.get("num_classes") == 0 else "timm", _checked(_timm_config(data))
         raise _WrongError(f"its {CONFIG} is in neither this app's nor timm's format")
     except _WrongError as error:
         raise HubError(f"{what} cannot be used because {error}.") from None
@@ -100,17 +102,13 @@ def _checked(config: RunConfig) -> RunConfig:
 
 def _timm_config(data: dict[str, Any]) -> RunConfig:
     """The model that timm's `config.json` describes. Images are resized as timm does, by its "crop_pct"."""
-    architecture, count = data["architecture"], data.get("num_classes")
-    allowed = [name for name, entry in entries().items() if entry.timm]
-    if architecture not in allowed:
-        raise _WrongError(f"its architecture {quoted(architecture)} is not one of {few(allowed)}")
-    if data.get("model_args"):
-        raise _WrongError(f"its {architecture} is built with timm-specific arguments (model_args)")
     pretrained = data.get("pretrained_cfg", {})
     if not isinstance(pretrained, dict):
         raise _WrongError(f"its {CONFIG} has a pretrained_cfg that is not an object")
+    count = data.get("num_classes", pretrained.get("num_classes"))
     names = data.get("label_names", pretrained.get("label_names"))
-    count = pretrained.get("num_classes") if count is None else count
+    if count == 0:
+        count, names = 1_000, None
     if names is None and isinstance(count, int) and 2 <= count <= MAX_CLASSES:
         # As timm infers it.
         names = imagenet_classes() if count == 1_000 else [f"class {i}" for i in range(count)]
@@ -122,9 +120,14 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
         raise _WrongError(f"its input size {quoted(size)} is not square with 3 channels")
     if not isinstance(crop, int | float) or not 0.2 <= crop <= 1:
         raise _WrongError(f"its crop_pct {quoted(crop)} is not from 0.2 to 1")
+    mode = pretrained.get("crop_mode", "center")
+    if mode != "center" and crop != 1:
+        raise _WrongError(f"its crop_mode {quoted(mode)} is not supported, only 'center'")
+    architecture, options = _ours_of_timm(data["architecture"], data.get("model_args"), size[1])
     model = ModelConfig(
         architecture,
         tuple(names),
+        options,
         image_size=size[1],
         resize=math.floor(size[1] / crop),
         mean=_three(pretrained.get("mean", IMAGENET_MEAN)),
@@ -132,6 +135,23 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     )
     dataset = IMAGENET if model.classes == imagenet_classes() else "unknown"
     return RunConfig(model, TrainConfig(dataset=dataset))
+
+
+def _ours_of_timm(architecture: object, arguments: object, size: int) -> tuple[str, Options]:
+    """The network and the options by which timm builds what it builds by this name and these arguments."""
+    allowed = [name for name, entry in entries().items() if entry.timm]
+    if architecture not in allowed:
+        raise _WrongError(f"its architecture {quoted(architecture)} is not one of {few(allowed)}")
+    assert isinstance(architecture, str)
+    if not arguments:
+        return architecture, {}
+    for name, entry in entries().items():
+        choices = {key: option.choices for key, option in entry.options.items() if not option.initial}
+        for values in itertools.product(*choices.values()):
+            options = dict(zip(choices, values, strict=True))
+            if entry.in_timm(options, size) == (architecture, arguments):
+                return name, options
+    raise _WrongError(f"its {architecture} is built with timm-specific arguments (model_args: {quoted(arguments)})")
 
 
 def _three(values: object) -> tuple[float, float, float]:

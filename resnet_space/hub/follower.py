@@ -14,7 +14,7 @@ from resnet_space.common.background import in_background, keep_doing
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, HubRequest, download_files, hub_api, translated_errors
 from resnet_space.common.tokens import masked
-from resnet_space.hub.install import install, sizes_at
+from resnet_space.hub.install import install, repository_at
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.published import logged_metric
 from resnet_space.runs import (
@@ -153,10 +153,11 @@ class Follower(threading.Thread):
         """
         run, request = self.followed, self._request()
         with translated_errors(request):
-            there = hub_api(self._token).model_info(self.job.repo_id, files_metadata=True)
-            if WEIGHTS not in {file.rfilename for file in there.siblings or ()}:
+            info = hub_api(self._token).model_info(self.job.repo_id, files_metadata=True)
+            if WEIGHTS not in {file.rfilename for file in info.siblings or ()}:
                 return []
-            commit, sizes, _ = sizes_at(request, self._token)
+            there = repository_at(request, self._token)
+            commit, sizes = there.commit, there.sizes
             total = sum(sizes.values())
             paths = download_files("model", self.job.repo_id, commit, list(sizes), total=total, token=self._token)
         with tempfile.TemporaryDirectory(dir=run.path / RESUME) as beside:

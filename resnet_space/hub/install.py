@@ -9,16 +9,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import TIMEOUT, HubError, HubRequest, hub_api, is_revision
 from resnet_space.common.tokens import masked
-from resnet_space.config import RunConfig
+from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.explain.ood import load_feature_statistics
 from resnet_space.hub.checks import require_safe_names, require_valid_metrics
+from resnet_space.hub.licence import stated_licence
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -35,6 +38,9 @@ from resnet_space.runs import (
 )
 from resnet_space.runs.weights import weight_types
 from resnet_space.training.evaluation import load_evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_BYTES = 1_000_000_000  # of the weights: four times ResNet-152
 MAX_FIGURES = 20
@@ -60,8 +66,25 @@ def model_request(repo_id: str, revision: str | None, instead: str = "use a mode
     return HubRequest(f"The model {repo_id}", repo_id, revision, instead)
 
 
-def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int], bool]:
-    """(commit, bytes of each file of a run in a repository, whether it is private); no other file matters.
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit.
+
+    Attributes:
+        commit: 40 hexadecimal digits.
+        sizes: bytes of each file of a run; no other file matters.
+        private: whether access is restricted.
+        licence: that its card states; "unknown" if it states none.
+    """
+
+    commit: str
+    sizes: dict[str, int]
+    private: bool
+    licence: str
+
+
+def repository_at(request: HubRequest, token: str | None) -> Repository:
+    """What a repository has.
 
     Raises:
         HubError: if it has no safetensors, a file that is too large, or a file name that points outside its folder.
@@ -87,7 +110,9 @@ def sizes_at(request: HubRequest, token: str | None) -> tuple[str, dict[str, int
             )
     statistics = next((name for name in names_of(FEATURE_STATISTICS) if name in sizes), "")
     wanted_files = (CONFIG, CARD, NOTICE, METRICS, EVALUATION, statistics, *sorted(figures), WEIGHTS)
-    return info.sha, {path: sizes[path] for path in wanted_files if path in sizes}, bool(info.private)
+    wanted = {path: sizes[path] for path in wanted_files if path in sizes}
+    licence = stated_licence(info.card_data.license if info.card_data else None)
+    return Repository(info.sha, wanted, bool(info.private), licence)
 
 
 def install(
@@ -137,6 +162,32 @@ def install(
                     f"{taken.name if taken else path.name} already exists on this machine and is something "
                     "else: rename it first."
                 )
+
+
+def with_empty_head(weights: Path, model: ModelConfig, folder: Path) -> Path:
+    """The weights with a classifier of zeros, in place of whatever they have: `Classifier` refuses to predict with it.
+
+    A file that cannot be read is given back as it is, for whoever installs it to refuse.
+    """
+    import safetensors.torch
+    import torch
+
+    try:
+        tensors = safetensors.torch.load_file(weights)
+    except (SafetensorError, OSError):
+        return weights
+    head = f"{model.entry.head}."
+    empty = {name: torch.zeros(value.shape) for name, value in model_shapes(model).items() if name.startswith(head)}
+    safetensors.torch.save_file(tensors | empty, folder / WEIGHTS)
+    return folder / WEIGHTS
+
+
+def model_shapes(model: ModelConfig) -> "dict[str, Tensor]":
+    """The tensors of a model, without memory."""
+    import torch
+
+    with torch.device("meta"):
+        return model.build().state_dict()
 
 
 def _copy_weights(what: str, file: Path, run: Run) -> None:

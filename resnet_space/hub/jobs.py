@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from resnet_space.common.hub_client import HubError, HubRequest, hub_api, is_repo_id, sent_token, translated_errors
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import BUNDLED
-from resnet_space.runs import CONFIG, JOB, START_WEIGHTS, Run, replaced_atomically
+from resnet_space.runs import CONFIG, JOB, NOTICE, START_WEIGHTS, Run, replaced_atomically
 
 SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space with this app, whose image the jobs use
 APP_IN_IMAGE = "/home/user/app"  # the repository's folder in a Space's image
@@ -153,6 +153,8 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     api = hub_api(token)
     request = HubRequest(f"The job for {run.name}", repo_id, instead="train on this machine", done="started")
     operations = [CommitOperationAdd(CONFIG, run.path / CONFIG)]
+    if (run.path / NOTICE).exists():
+        operations.append(CommitOperationAdd(NOTICE, run.path / NOTICE))
     if (run.path / START_WEIGHTS).exists():
         operations.append(CommitOperationAdd(START_FILE, run.path / START_WEIGHTS))
     with translated_errors(request):

@@ -8,21 +8,14 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-
-from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError, Progress, download_files, translated_errors
 from resnet_space.common.imagenet import IMAGENET
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig, imagenet_config
-from resnet_space.hub.card import SPDX, licence_of
-from resnet_space.hub.install import install, model_request, sizes_at
+from resnet_space.hub.install import install, model_request, model_shapes, repository_at, with_empty_head
+from resnet_space.hub.licence import notice_text
 from resnet_space.models.registry import Pretrained, entries, few
 from resnet_space.runs import BACKBONE, NOTICE, WEIGHTS, Run, Source
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TORCHVISION = "torchvision:"  # begins the `repo_id` of weights that torchvision downloads
 
@@ -67,11 +60,12 @@ def pull_pretrained(
             weights, version = _from_torchvision(chosen, config.model, beside, progress)
         else:
             with translated_errors(request):
-                version, sizes, _ = sizes_at(request, token)
+                there = repository_at(request, token)
+                version, size = there.commit, there.sizes[WEIGHTS]
                 (weights,) = download_files(
-                    "model", chosen.repo_id, version, [WEIGHTS], total=sizes[WEIGHTS], token=token, progress=progress
+                    "model", chosen.repo_id, version, [WEIGHTS], total=size, token=token, progress=progress
                 )
-            weights = weights if chosen.head else _with_empty_head(weights, config.model, beside)
+            weights = weights if chosen.head else with_empty_head(weights, config.model, beside)
         (beside / NOTICE).write_text(_notice(chosen), encoding="utf-8")
         files = {WEIGHTS: weights, NOTICE: beside / NOTICE}
         return install(request.what, files, config, Source(chosen.repo_id, version), root, iter([name]))
@@ -97,39 +91,13 @@ def _from_torchvision(
         raise HubError(f"{chosen.name} cannot be downloaded ({reason}): check your network, or try again.") from None
     except (RuntimeError, pickle.UnpicklingError):  # another hash, or more than tensors
         raise HubError(f"{chosen.name} cannot be used because the download is damaged: try again.") from None
-    own = _shapes(model)
+    own = model_shapes(model)
     safetensors.torch.save_file({name: found[name].contiguous() for name in own if name in found}, folder / WEIGHTS)
     if progress is not None:
         progress(size, size)
     version = re.search(r"-([0-9a-f]{8,})\.", theirs.url)
     assert version is not None  # or torchvision could not have compared it
     return folder / WEIGHTS, version[1]
-
-
-def _with_empty_head(weights: Path, model: ModelConfig, folder: Path) -> Path:
-    """The weights with a classifier of zeros, in place of whatever they have: `Classifier` refuses to predict with it.
-
-    A file that cannot be read is given back as it is, for whoever installs it to refuse.
-    """
-    import safetensors.torch
-    import torch
-
-    try:
-        tensors = safetensors.torch.load_file(weights)
-    except (SafetensorError, OSError):
-        return weights
-    head = f"{model.entry.head}."
-    empty = {name: torch.zeros(value.shape) for name, value in _shapes(model).items() if name.startswith(head)}
-    safetensors.torch.save_file(tensors | empty, folder / WEIGHTS)
-    return folder / WEIGHTS
-
-
-def _shapes(model: ModelConfig) -> "dict[str, Tensor]":
-    """The tensors of a model, without memory."""
-    import torch
-
-    with torch.device("meta"):
-        return model.build().state_dict()
 
 
 def _notice(chosen: Pretrained) -> str:
@@ -139,33 +107,7 @@ def _notice(chosen: Pretrained) -> str:
         if chosen.repo_id.startswith(TORCHVISION)
         else f"https://huggingface.co/{chosen.repo_id}"
     )
-    return f"{SPDX} {chosen.licence}\n\nThe weights are {chosen.name}, trained on {chosen.trained_on}: {from_where}\n"
-
-
-def why_no_push(run: Run) -> str:
-    """Why a run may not be pushed, in one sentence: it claims another licence than its weights, whose own forbids
-    commercial use. Empty if it may.
-    """
-    own = next((known for known in PRETRAINED if known.name in _ancestors(run)), None)
-    claimed = licence_of(run)
-    if own is None or "-nc" not in own.licence or claimed == own.licence:
-        return ""
-    return (
-        f"{run.name} cannot be pushed under the licence {claimed} because it comes from {own.name}, whose licence "
-        f"{own.licence} allows no commercial use: put {SPDX} {own.licence} into the first line of its {NOTICE}."
-    )
-
-
-def _ancestors(run: Run) -> list[str]:
-    """The run and those that it started from, as far as they are on this machine."""
-    names = [run.name]
-    while (start := run.config.training.start) is not None and start not in names:
-        names.append(start)
-        try:
-            run = Run.open(run.path.parent / start)
-        except UserError:
-            break
-    return names
+    return notice_text(chosen.licence, f"{chosen.name}, trained on {chosen.trained_on}: {from_where}")
 
 
 def _model_config(chosen: Pretrained) -> ModelConfig:

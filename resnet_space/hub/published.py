@@ -21,7 +21,7 @@ from resnet_space.config import RunConfig
 from resnet_space.hub.card import write_card
 from resnet_space.hub.jobs import START_FILE, jobs_space
 from resnet_space.hub.push import push_run
-from resnet_space.runs import CONFIG, RESUME, START_WEIGHTS, Metric, Run, last_metric, metric_of
+from resnet_space.runs import CONFIG, NOTICE, RESUME, START_WEIGHTS, Metric, Run, last_metric, metric_of
 
 METRIC_PREFIX = "metric "  # of a line in the log
 PUSH_SECONDS = 60.0  # between two pushes while it trains
@@ -54,7 +54,7 @@ def fetch_start(path: Path, repo_id: str) -> Run:
     with translated_errors(HubRequest(what, repo_id)):
         info = hub_api(token).model_info(repo_id, files_metadata=True)
         there = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        files = [file for file in (CONFIG, START_FILE) if file in there]
+        files = [file for file in (CONFIG, START_FILE, NOTICE) if file in there]
         assert info.sha is not None  # the Hub always says which commit it answered for
         total = sum(there[file] for file in files)
         found = download_files("model", repo_id, info.sha, files, total=total, token=token)
@@ -65,6 +65,8 @@ def fetch_start(path: Path, repo_id: str) -> Run:
     if START_FILE in fetched:
         (run.path / RESUME).mkdir(exist_ok=True)
         shutil.copyfile(fetched[START_FILE], run.path / START_WEIGHTS)
+    if NOTICE in fetched:
+        shutil.copyfile(fetched[NOTICE], run.path / NOTICE)
     return run
 
 

@@ -1,4 +1,4 @@
-"""Pull a model from the Hub, pushed by `push_run` or a ResNet of timm and torchvision, as a run.
+"""Pull a model from the Hub as a run: one pushed by `push_run`, or timm's repository of a network that is known here.
 
 Only the files of a run are fetched, each below a size limit, and weights only as safetensors because a pickle can run
 code. All content is validated: see `checks.py`. The run appears when it is complete and its model was loaded;
@@ -7,10 +7,10 @@ code. All content is validated: see `checks.py`. The run appears when it is comp
 
 import itertools
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -29,12 +29,14 @@ from resnet_space.common.hub_client import (
 )
 from resnet_space.common.tokens import masked
 from resnet_space.config import RunConfig
-from resnet_space.hub.checks import read_config
-from resnet_space.hub.install import install, model_request, sizes_at
+from resnet_space.hub.checks import Kind, read_config
+from resnet_space.hub.install import install, model_request, repository_at, with_empty_head
+from resnet_space.hub.licence import OWN, notice_text
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.runs import (
     CONFIG,
     NAME_PATTERN,
+    NOTICE,
     SOURCE,
     WEIGHTS,
     Run,
@@ -52,9 +54,11 @@ class RemoteModel:
     Attributes:
         repo_id: "owner/name".
         revision: the commit, 40 hexadecimal digits.
-        kind: "run" for a run of this app, "timm" for a timm model, which has only weights.
+        kind: "run" for a run of this app, "timm" for a timm model, which has only weights, "features" for one without
+            a classifier, which can be fine-tuned but not predict.
         architecture: one of `list_models()`.
-        classes: their number.
+        classes: their number; 0 without a classifier.
+        licence: that its card states, or "unknown".
         bytes: size of the download.
         private: whether access is restricted.
         config: of the future run.
@@ -63,9 +67,10 @@ class RemoteModel:
 
     repo_id: str
     revision: str
-    kind: Literal["run", "timm"]
+    kind: Kind
     architecture: str
     classes: int
+    licence: str
     bytes: int
     private: bool
     config: RunConfig = field(repr=False)
@@ -99,7 +104,8 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         raise HubError(masked(f"{repo_id!r} is not a valid name of a Hub model: use the form owner/name."))
     request = model_request(repo_id, revision)
     with translated_errors(request):
-        commit, sizes, private = sizes_at(request, token)
+        there = repository_at(request, token)
+        commit, sizes = there.commit, there.sizes
         # The client's cache has what another visitor may have been allowed to read. Conditions of gated repositories
         # hold for the files only.
         url = hf_hub_url(repo_id, WEIGHTS, revision=commit, endpoint=endpoint())
@@ -115,9 +121,10 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         commit,
         kind,
         model.architecture,
-        len(model.classes),
+        0 if kind == "features" else len(model.classes),
+        there.licence,
         sum(files.values()),
-        private,
+        there.private,
         config,
         files,
     )
@@ -158,7 +165,15 @@ def pull_run(
             "model", repo_id, remote.revision, list(remote.files), total=remote.bytes, token=token, progress=progress
         )
         files = dict(zip(remote.files, paths, strict=True))
-        return install(request.what, files, remote.config, source, root, names)
+        with tempfile.TemporaryDirectory() as beside:
+            if remote.kind == "features":
+                files[WEIGHTS] = with_empty_head(files[WEIGHTS], remote.config.model, Path(beside))
+            # A run of this app has its own notice, if it was not trained from nobody's weights.
+            if remote.kind != "run" or (NOTICE not in files and remote.licence != OWN):
+                files[NOTICE] = Path(beside) / NOTICE
+                page = f"https://huggingface.co/{repo_id}/tree/{remote.revision}"
+                files[NOTICE].write_text(notice_text(remote.licence, f"those of {page}"), encoding="utf-8")
+            return install(request.what, files, remote.config, source, root, names)
 
 
 # From files to a run

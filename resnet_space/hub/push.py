@@ -34,7 +34,8 @@ from resnet_space.common.hub_client import (
 )
 from resnet_space.common.tokens import masked
 from resnet_space.hub.card import card_files
-from resnet_space.hub.pretrained import why_no_push
+from resnet_space.hub.licence import licence_of, why_no_push
+from resnet_space.hub.portable import MODEL_FILE, model_file, needs, portable_config
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -50,6 +51,7 @@ from resnet_space.runs import (
 )
 
 MAX_CONFIG_BYTES = 5_000_000
+_OF_A_RUN = (METRICS, EVALUATION, NOTICE, MODEL_FILE, *names_of(FEATURE_STATISTICS))
 _NOT_A_MODELS = {".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt"}
 
 
@@ -62,6 +64,7 @@ def push_run(
     progress: Progress | None = None,
     space: str | None = None,
     in_training: bool = False,
+    licence: str = "",
 ) -> str:
     """Commit a run to a repository, which is created if it does not exist. It may take minutes.
 
@@ -78,6 +81,7 @@ def push_run(
             the end only. What it raises ends the push; nothing is committed then.
         space: "owner/name" of the Space that the card links to.
         in_training: push a run while it trains; otherwise such a run is refused.
+        licence: one of `licence.CHOICES`; empty is that of the weights it started from, "mit" if they are nobody's.
 
     Returns:
         The URL of the commit; of the last one if nothing has changed.
@@ -94,7 +98,7 @@ def push_run(
     if run.is_training and not in_training:
         raise HubError(f"{run.name} is training: stop it, or push it when the training has finished.")
     with in_a_sentence(f"{run.name} cannot be pushed", HubError):
-        why_not = why_no_push(run)
+        why_not = why_no_push(run, licence)
     if why_not:
         raise HubError(why_not)
     changed = f"{repo_id} has changed in the meantime: review it, then push again"
@@ -110,7 +114,7 @@ def push_run(
     if not _has_token(token):
         raise HubError(f"{request.cannot} because nobody is signed in: sign in first.")
     with ExitStack() as opened:
-        files = _files(run, repo_id, space, opened)
+        files = _files(run, repo_id, space, licence, opened)
         total = sum(_size(content) for content in files.values())
         if progress is not None:
             progress(0, total)
@@ -181,7 +185,7 @@ class _Read(io.BufferedReader):
 _Content = bytes | Path | _Read
 
 
-def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict[str, _Content]:
+def _files(run: Run, repo_id: str, space: str | None, licence: str, opened: ExitStack) -> dict[str, _Content]:
     """The files to push, by path in the repository."""
     try:
         files: dict[str, _Content] = {
@@ -189,8 +193,12 @@ def _files(run: Run, repo_id: str, space: str | None, opened: ExitStack) -> dict
             for file in sorted((run.path / FIGURES).glob("*.png"))
             if FIGURE_PATTERN.fullmatch(f"{FIGURES}/{file.name}") and file.is_file() and not file.is_symlink()
         }
-        files |= card_files(run, repo_id=repo_id, space=space)
-        files[CONFIG] = (run.path / CONFIG).read_bytes()
+        licence = licence or licence_of(run)
+        source = model_file(run.config.model)
+        files |= card_files(run, repo_id=repo_id, space=space, licence=licence, needs=needs(source))
+        files[CONFIG] = portable_config(run.config, licence)
+        if source:
+            files[MODEL_FILE] = source.encode()
         if (run.path / METRICS).exists():
             metrics = (run.path / METRICS).read_bytes()
             files[METRICS] = metrics[: metrics.rfind(b"\n") + 1]  # without an unfinished last line
@@ -229,8 +237,7 @@ def _stale(head: ModelInfo, files: dict[str, _Content]) -> list[CommitOperationD
     return [
         CommitOperationDelete(path)
         for path in paths
-        if path not in files
-        and (path in (METRICS, EVALUATION, NOTICE, *names_of(FEATURE_STATISTICS)) or FIGURE_PATTERN.fullmatch(path))
+        if path not in files and (path in _OF_A_RUN or FIGURE_PATTERN.fullmatch(path))
     ]
 
 

@@ -104,6 +104,8 @@ class Entry:
         small_strategy: the strategy by which trained weights are then adapted; "" for any.
         timm: whether timm has the network under this name, with the same parameter names, where all options are the
             defaults.
+        timm_arguments: those that timm's `create_model` then needs beside the number of classes.
+        bare: as `build`, without what the contract adds to another library's network; None where `build` is that.
         trains: whether it fulfils the whole contract; otherwise it can only be explored.
         maps: whether its stages output feature maps [N, C, h, w], not tokens. It then has an option "cbam", the
             family's own or that of `stage_cbams`.
@@ -131,6 +133,8 @@ class Entry:
     small_images: Options = field(default_factory=dict)
     small_strategy: str = ""
     timm: bool = False
+    timm_arguments: Mapping[str, Any] = field(default_factory=dict)
+    bare: "Callable[..., nn.Module] | None" = None
     trains: bool = True
     maps: bool = True
     label: str = ""
@@ -163,6 +167,13 @@ class Entry:
         module = importlib.import_module("resnet_space.models.stage_cbams")  # by its name, as it imports this one
         gated: nn.Module = module.with_stage_cbams(model, self.input_size(options), options["cbam"])
         return gated
+
+    def in_timm(self, options: Options, image_size: int) -> tuple[str, dict[str, Any]] | None:
+        """The name and the arguments by which timm builds this network, with the same parameter names, for images of
+        `image_size` pixels; None if timm has no such network.
+        """
+        usual = all(options.get(name, option.default) == option.default for name, option in self.options.items())
+        return (self.name, dict(self.timm_arguments)) if self.timm and usual else None
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ A ResNet of this package has CBAMs of its own, in the same places.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -48,18 +48,23 @@ def with_stage_cbams(model: B, image_size: int, place: Literal["stage", "last"] 
     kind = type(model)
     model.__class__ = type(kind.__name__, (_StageCbams, kind), {"__module__": kind.__module__})
     assert isinstance(model, _StageCbams)
-    names = dict.fromkeys(part.stage for part in parts if part.stage not in (STEM, HEAD))
-    model.cbam_names = {module: f"cbam{list(names).index(stage) + 1}" for stage, module in ends.items()}
-    model.known_stages = {stage: model.cbam_names.get(module, module) for stage, module in stages.items()}
-    for module, name in model.cbam_names.items():
+    model.cbam_places = {}
+    names = list(dict.fromkeys(part.stage for part in parts if part.stage not in (STEM, HEAD)))
+    for stage, module in ends.items():
         channels, *sides = shapes[module]
-        model.add_module(name, CBAM(channels, kernel_size=_kernel_size(min(sides)), padding="replicate"))
+        model.cbam_places[module] = (f"cbam{names.index(stage) + 1}", channels, _kernel_size(min(sides)))
+    model.known_stages = {stage: model.cbam_names.get(module, module) for stage, module in stages.items()}
+    add_cbams(model, model.cbam_places)
     model.known_parts = _with_added(model, parts, ends)
-    for module, name in model.cbam_names.items():
-        cbam = model.get_submodule(name)
-        assert isinstance(cbam, CBAM)
-        model.get_submodule(module).register_forward_hook(_Through(cbam))
     return model
+
+
+def add_cbams(model: nn.Module, places: Mapping[str, tuple[str, int, int]]) -> None:
+    """Insert CBAMs; `places`: the module that each follows -> its name, its channels, the size of its kernel."""
+    for module, (name, channels, kernel_size) in places.items():
+        cbam = CBAM(channels, kernel_size=kernel_size, padding="replicate")
+        model.add_module(name, cbam)
+        model.get_submodule(module).register_forward_hook(_Through(cbam))
 
 
 class _Through:
@@ -77,13 +82,18 @@ class _StageCbams(Backbone):
     """What the contract says of a network with CBAMs after its stages, from what it says without.
 
     Attributes:
-        cbam_names: the module that ends a stage -> the CBAM that follows it, in forward order.
+        cbam_places: as `add_cbams` takes them, in forward order.
         known_stages, known_parts: what `stages` and `parts` give: the network's own know no CBAM.
     """
 
-    cbam_names: dict[str, str]
+    cbam_places: dict[str, tuple[str, int, int]]
     known_stages: dict[str, str]
     known_parts: list[Part]
+
+    @property
+    def cbam_names(self) -> dict[str, str]:
+        """The module that ends a stage -> the CBAM that follows it."""
+        return {module: name for module, (name, _, _) in self.cbam_places.items()}
 
     def stages(self) -> dict[str, str]:
         return dict(self.known_stages)

@@ -51,10 +51,23 @@ _IN_TURN = {"timm.models.efficientnet.EfficientNet": "blocks"}
 
 def timm_entry(name: str, arguments: Mapping[str, Any] = MappingProxyType({}), **known: Any) -> Entry:
     """The entry of timm's network of this name; timm builds it with `arguments`, `known` has the other fields."""
-    return Entry(name, build=partial(_build, name, arguments), source="timm", timm=True, **known)
+    given = dict(arguments)
+    return Entry(
+        name,
+        build=partial(_build, name, given),
+        bare=partial(timm_network, name, given),
+        source="timm",
+        timm=True,
+        timm_arguments=given,
+        **known,
+    )
 
 
-def _build(
+def _build(*arguments: Any, **options: Any) -> "nn.Module":
+    return adapted(timm_network(*arguments, **options))
+
+
+def timm_network(
     name: str, arguments: Mapping[str, Any], num_classes: int, stem: str = "imagenet", hidden: bool = True
 ) -> "nn.Module":
     """`stem`: of a MobileNet; without stride where it is "cifar". `hidden`: whether a VGG has its hidden layers."""
@@ -71,7 +84,8 @@ def _build(
         model.pre_logits = nn.Identity()
         model.head = ClassifierHead(model.num_features, num_classes)
         model.head_hidden_size = model.num_features
-    return adapted(model)
+    network: nn.Module = model
+    return network
 
 
 def adapted(model: "nn.Module") -> "nn.Module":

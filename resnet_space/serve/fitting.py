@@ -9,7 +9,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import memory_bytes
 from resnet_space.config import TrainConfig
 from resnet_space.data.summary import SMALL_IMAGE, DatasetSummary, image_settings
-from resnet_space.hub.card import licence_of
+from resnet_space.hub.licence import licence_of
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext

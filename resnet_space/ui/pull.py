@@ -26,9 +26,10 @@ def split_revision(text: str) -> tuple[str, str | None]:
 def model_html(model: RemoteModel) -> str:
     """What would come."""
     size = f"{model.bytes / 1e6:,.1f} MB"
+    classes = f"{model.classes:,} classes" if model.classes else "no classifier: fine-tune it before it predicts"
     return (
         f'<div class="report"><p><b>{escape(model.repo_id)}</b>, commit {escape(model.revision[:7])}: '
-        f"{escape(model.architecture)}, {model.classes:,} classes, {size} to download.</p></div>"
+        f"{escape(model.architecture)}, {classes}. Licence: {escape(model.licence)}. {size} to download.</p></div>"
     )
 
 
@@ -59,7 +60,7 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
             models = search_models(text, token=token)
             if not models:
                 raise HubError(
-                    f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm ResNet."
+                    f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm model."
                 )
         except HubError as error:
             return {report: f'<p class="caution">{escape(str(error))}</p>'}

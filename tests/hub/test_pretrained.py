@@ -358,27 +358,28 @@ def test_damaged_or_unsafe_downloads_of_torchvision_are_refused(
     assert "fc.bias is missing" in refusal("googlenet.tv_in1k", root)
 
 
-def test_weights_for_non_commercial_use_are_not_pushed_under_another_licence(
-    stub: HubStub, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny = replace(next(known for known in PRETRAINED if known.name.endswith(".mae")), name="tiny.mae")
-    monkeypatch.setattr(pretrained, "PRETRAINED", [*PRETRAINED, tiny])
-    source = Run.create(root / "tiny.mae", RunConfig(ModelConfig("resnet20", ("a", "b"))))
+def test_weights_for_non_commercial_use_are_not_pushed_under_another_licence(stub: HubStub, root: Path) -> None:
+    mae = next(known for known in PRETRAINED if known.name.endswith(".mae"))
+    source = Run.create(root / mae.name, RunConfig(ModelConfig("resnet20", ("a", "b"))))  # smaller than its own
     source.save_weights(source.config.model.build().state_dict())
-    (source.path / NOTICE).write_text(pretrained._notice(tiny))
-    training = TrainConfig(dataset="cifar10-mini", start="tiny.mae")
+    (source.path / NOTICE).write_text(pretrained._notice(mae))
+    training = TrainConfig(dataset="cifar10-mini", start=mae.name)
     run = Run.create(root / "mine", replace(source.config, training=training), start=source)
     run.save_weights(source.load_weights())
     assert load_card(run).data.license == "cc-by-nc-4.0"
     stub.add_user("hf_annswritetoken", "ann")
     assert push_run(run, "ann/mine", token="hf_annswritetoken")
+    because = (
+        "because it comes from vit_base_patch16_224.mae, whose licence cc-by-nc-4.0 allows no commercial use: put "
+    )
+    because += "SPDX-License-Identifier: cc-by-nc-4.0 into the first line of its NOTICE."
+    with pytest.raises(HubError) as caught:
+        push_run(run, "ann/mine", token="hf_annswritetoken", licence="mit")
+    assert str(caught.value) == f"mine cannot be pushed under the licence mit {because}"
     (run.path / NOTICE).write_text("SPDX-License-Identifier: Apache-2.0\n")
     with pytest.raises(HubError) as caught:
         push_run(run, "ann/mine", token="hf_annswritetoken")
-    assert str(caught.value) == (
-        "mine cannot be pushed under the licence apache-2.0 because it comes from tiny.mae, whose licence cc-by-nc-4.0 "
-        "allows no commercial use: put SPDX-License-Identifier: cc-by-nc-4.0 into the first line of its NOTICE."
-    )
+    assert str(caught.value) == f"mine cannot be pushed under the licence apache-2.0 {because}"
 
 
 def load_card(run: Run) -> ModelCard:

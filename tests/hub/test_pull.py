@@ -20,6 +20,7 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import BUNDLED
 from resnet_space.explain.ood import fit_feature_statistics, save_feature_statistics
 from resnet_space.hub import checks, pull
+from resnet_space.hub.portable import MODEL_FILE
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
 from resnet_space.runs import (
@@ -106,7 +107,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def files(run: Run) -> dict[str, bytes]:
     """A repository as it was pushed, without figures."""
     kept = {name: (run.path / name).read_bytes() for name in (CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS)}
-    return kept | {CARD: "# bees 🐝\n".encode(), ".gitattributes": b""}
+    return kept | {CARD: "---\nlicense: mit\n---\n# bees 🐝\n".encode(), ".gitattributes": b""}
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_what_was_pushed_comes_back_to_the_bit(stub: HubStub, run: Run, root: Pa
     assert ours is not None
     assert theirs is not None
     assert np.array_equal(ours.losses, theirs.losses)
-    pushed = {name: content for name, content in stub.files(REPO).items() if name != ".gitattributes"}
+    pushed = {name: stub.files(REPO)[name] for name in stub.files(REPO) if name not in (".gitattributes", MODEL_FILE)}
     there = {str(file.relative_to(pulled.path)): file for file in pulled.path.rglob("*") if file.is_file()}
     assert {name: file.read_bytes() for name, file in there.items() if name != SOURCE} == pushed
     assert told[-1] == (sum(map(len, pushed.values())),) * 2
@@ -511,7 +512,8 @@ def theirs(**changes: Any) -> bytes:
         ),
         (theirs(architecture="resnet20"), "because its architecture 'resnet20' is not one of resnet18, resnet34,"),
         (theirs(architecture={"a": 1}), "because its architecture {'a': 1} is not one of"),
-        (theirs(model_args={"output_stride": 8}), "is built with timm-specific arguments (model_args)."),
+        (theirs(model_args={"output_stride": 8}), "with timm-specific arguments (model_args: {'output_stride': 8})."),
+        (theirs(pretrained_cfg={"crop_mode": "border"}), "its crop_mode 'border' is not supported, only 'center'."),
         (theirs(num_classes=10**9), "does not list its 2 to 25,000 classes."),
         (theirs(num_classes=2.5), "does not list its 2 to 25,000 classes."),
         (theirs(label_names=["a", "b"]), "does not list its 2 to 25,000 classes."),

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub import push
+from resnet_space.hub.portable import MODEL_FILE
 from resnet_space.hub.push import push_run, suggested_repo_id, who_am_i
 from resnet_space.runs import CARD, CONFIG, METRICS, WEIGHTS, Metric, Run, Source
 from tests.hub_stub import HubStub, isolate_client, without_waiting
@@ -89,7 +90,7 @@ def test_a_run_becomes_a_repository_in_one_commit(stub: HubStub, run: Run) -> No
     assert repository.messages[head] == "Push bees"
     assert not repository.private
     figures = {"figures/learning_curves.png", "figures/mine.png"}
-    assert set(stub.files(REPO)) == {".gitattributes", CARD, CONFIG, METRICS, WEIGHTS} | figures
+    assert set(stub.files(REPO)) == {".gitattributes", CARD, CONFIG, METRICS, WEIGHTS, MODEL_FILE} | figures
     for name in (CONFIG, METRICS, WEIGHTS):
         assert content(stub, name) == (run.path / name).read_bytes()
     assert not (run.path / CARD).exists()  # the repository's card is the repository's
@@ -120,13 +121,18 @@ def test_pushing_the_same_again_makes_no_commit_and_sends_nothing_large(stub: Hu
 def test_a_run_takes_the_place_of_the_one_before_and_leaves_other_files_alone(stub: HubStub, run: Run) -> None:
     theirs = {CONFIG: json.dumps({"model": {"from": "a later version"}, "training": {}}).encode()}
     theirs |= {"test.safetensors": b"of the old weights", "figures/old.png": b"", "model.onnx": b"exported"}
+    theirs |= {MODEL_FILE: b"of the old network"}
     stub.add_model(REPO, theirs)
     push_run(run, REPO, token=TOKEN)
     now = stub.files(REPO)
     assert now["model.onnx"] == b"exported"
     assert "test.safetensors" not in now
     assert "figures/old.png" not in now
-    assert content(stub, CONFIG) == (run.path / CONFIG).read_bytes()
+    assert MODEL_FILE in now
+    run = Run.create(run.path.with_name("photos"), RunConfig(ModelConfig("resnet18", ("ant", "bee"), image_size=64)))
+    run.save_weights(run.config.model.build().state_dict())
+    push_run(run, REPO, token=TOKEN)  # a network that timm has needs no source code
+    assert MODEL_FILE not in stub.files(REPO)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,7 @@ def test_with_xet_the_weights_go_by_their_path(run: Run, monkeypatch: pytest.Mon
     if not push.is_xet_available():
         pytest.skip("hf_xet is not installed")
     with push.ExitStack() as opened:
-        assert push._files(run, REPO, None, opened)[WEIGHTS] == run.path / WEIGHTS
+        assert push._files(run, REPO, None, "", opened)[WEIGHTS] == run.path / WEIGHTS
 
 
 # Refusals

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import yaml
 from fastapi import FastAPI, HTTPException, Request, Response
 
 from tests.hub_stub.store import STORED_APART, Content, Store, read, refusal, sha256, size
@@ -60,6 +61,7 @@ def add_reads(app: FastAPI, store: Store, port: int) -> None:
             "private": repository.private,
             "gated": repository.gated,
             "tags": repository.tags,
+            "cardData": _card_data(repository.commits[commit].get("README.md", b"")),
         }
 
     def resolve(request: Request, kind: str, repo_id: str, rest: str) -> Response:
@@ -90,6 +92,13 @@ def add_reads(app: FastAPI, store: Store, port: int) -> None:
         if content is None:
             raise HTTPException(404)
         return _file(request, content, {"ETag": f'"{digest}"'})
+
+
+def _card_data(card: Content) -> dict[str, Any]:
+    """The front matter of a card."""
+    found = re.match(rb"---\r?\n(.*?)\r?\n---", read(card), re.DOTALL)
+    data = yaml.safe_load(found[1]) if found else None
+    return data if isinstance(data, dict) else {}
 
 
 def _file(request: Request, content: Content, headers: dict[str, str]) -> Response:

@@ -6,10 +6,12 @@ results-imagenet.csv for weights that timm's authors trained, else the papers'. 
 classifier, hence no accuracy.
 """
 
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from resnet_space.models.registry import SMALL, Entry, Option, Pretrained, register
+from resnet_space.models.registry import SMALL, Entry, Option, Options, Pretrained, register
 
 if TYPE_CHECKING:
     from resnet_space.models.vit import VisionTransformer
@@ -22,6 +24,26 @@ _PATCH = Option("The patch size", 16, {16: "", 4: "patches of 4 pixels"})  # in 
 _SMALL_PATCH = {"patch": 4}
 _HALF = (0.5, 0.5, 0.5)
 _AUGREG: dict[str, Any] = {"trained_on": "imagenet-21k", "mean": _HALF, "std": _HALF}
+
+
+@dataclass(frozen=True)
+class ViTEntry(Entry):
+    """`timm_name` is that of timm's network of the same size, in which `timm_arguments` change the heads; `patch` and
+    `made_for` are the pixels of a patch and of the images that the position embedding is made for.
+    """
+
+    timm_name: str = ""
+    patch: int = 16
+    made_for: int = 224
+
+    def in_timm(self, options: Options, image_size: int) -> tuple[str, dict[str, Any]] | None:
+        if options["norm"] != "pre":
+            return None
+        arguments, made_for = dict(self.timm_arguments), self.made_for
+        if options.get("patch", self.patch) == _SMALL_PATCH["patch"]:
+            arguments |= {"patch_size": _SMALL_PATCH["patch"], "img_size": SMALL}
+            made_for = SMALL
+        return self.timm_name, arguments | ({} if image_size == made_for else {"dynamic_img_size": True})
 
 
 def _build(
@@ -53,13 +75,16 @@ def _register(
     patch: int = 16,
     pixels: int = 224,
     made_for: int = 0,
-    timm: bool = True,
+    timm: str = "",
+    timm_arguments: Options = MappingProxyType({}),
     **own: Any,
 ) -> None:
-    """`made_for`: the image size of the position embedding, where it is not `pixels`."""
+    """`made_for`: the image size of the position embedding, where it is not `pixels`; `timm`: timm's name, where it is
+    another, and the arguments.
+    """
     small = patch == 16
     register(
-        Entry(
+        ViTEntry(
             name,
             "vit",
             partial(_build, made_for or pixels, patch, dim, heads, own),
@@ -74,7 +99,11 @@ def _register(
             options={"norm": _NORM} | ({"patch": _PATCH} if small else {}),
             pretrained=weights,
             small_images=_SMALL_PATCH if small else {},
-            timm=timm,
+            timm=not timm,
+            timm_name=timm or name,
+            timm_arguments=timm_arguments,
+            patch=patch,
+            made_for=made_for or pixels,
             maps=False,
             label=label,
             pixels=pixels,
@@ -104,7 +133,7 @@ _DEIT = {"tiny": 0.722, "small": 0.798, "base": 0.818}  # table 5
 
 _register(
     "vit_tiny_patch4_32", "ViT-Tiny for 32 pixels", 2020, VIT, 192, 3, 5_553_832, 365_297_664,
-    patch=4, pixels=32, timm=False,
+    patch=4, pixels=32, timm="vit_tiny_patch16_224",
 )  # fmt: skip
 for _size, _numbers in _SIZES.items():
     _title, _patches = _size.title(), f"{_size}_patch16_224"
@@ -119,11 +148,11 @@ _moco = Pretrained(
 )  # fmt: skip
 _register(
     "mocov3_vit_small", "MoCo v3 ViT-Small", 2021, MOCO, 384, 12, 21_975_016, 4_598_882_304,
-    timm=False, positions="sincos",
+    timm="vit_small_patch16_224", timm_arguments={"num_heads": 12}, positions="sincos",
 )  # fmt: skip
 _register(
     "mocov3_vit_base", "MoCo v3 ViT-Base", 2021, MOCO, 768, 12, 86_416_360, 17_563_828_224, _moco,
-    timm=False, positions="sincos",
+    timm="vit_base_patch16_224", positions="sincos",
 )  # fmt: skip
 # Made for 518 pixels; at 224, where its authors measure it, it is ten times as fast: timm's list has 518.
 _register(

@@ -5,8 +5,7 @@ Accuracies, sizes and licence of the weights are torchvision's. GoogLeNet's were
 by a mean and standard deviation of 0.5.
 """
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resnet_space.models.registry import STEM_SIZE, Entry, Pretrained, register
 
@@ -14,11 +13,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def _build(kind: str, num_classes: int, **options: Any) -> "nn.Module":
-    from resnet_space.models import in_turn
+def _lenet5(num_classes: int) -> "nn.Module":
+    from resnet_space.models.in_turn import LeNet5
 
-    model: nn.Module = getattr(in_turn, kind)(num_classes, **options)
-    return model
+    return LeNet5(num_classes)
+
+
+def _alexnet(num_classes: int, stem: str) -> "nn.Module":
+    from resnet_space.models.in_turn import AlexNet
+
+    return AlexNet(num_classes, stem)
+
+
+def _googlenet(num_classes: int) -> "nn.Module":
+    from resnet_space.models.in_turn import GoogLeNet
+
+    return GoogLeNet(num_classes)
 
 
 _HALF = (0.5, 0.5, 0.5)
@@ -28,7 +38,7 @@ register(
     Entry(
         "lenet5",
         "lenet",
-        partial(_build, "LeNet5"),
+        _lenet5,
         "resnet_space",
         1998,
         "https://doi.org/10.1109/5.726791",
@@ -46,7 +56,7 @@ register(
     Entry(
         "alexnet",
         "alexnet",
-        partial(_build, "AlexNet"),
+        _alexnet,
         "torchvision",
         2012,
         "https://doi.org/10.1145/3065386",
@@ -68,7 +78,7 @@ register(
     Entry(
         "googlenet",
         "googlenet",
-        partial(_build, "GoogLeNet"),
+        _googlenet,
         "torchvision",
         2014,
         "https://arxiv.org/abs/1409.4842",
