@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPTIMIZERS = ("sgd", "adamw", "l-bfgs")
 
 # Those of timm's `config.json`, which a pushed one has beside a run's own: see `hub.portable`.
-TIMM_ENTRIES = frozenset(("architecture", "num_classes", "label_names", "model_args", "pretrained_cfg"))
+TIMM_ENTRIES = frozenset(("architecture", "num_classes", "label_names", "model_args", "pretrained_cfg", "torch_dtype"))
 
 _HALVES = re.compile("[\ud800-\udfff]")
 

@@ -410,7 +410,7 @@ def _brightest(image: Image.Image) -> int:
 def to_model_size(image: Image.Image, size: int) -> Image.Image:
     """Resize the short side to `size` pixels (bicubic, antialiased) and crop the middle, as torchvision and timm do.
 
-    A panorama never becomes a huge strip in memory: of one, only the middle is resized.
+    A long panorama does not become a huge strip in memory: only its middle is resized.
     """
     width, height = image.size
     if (width, height) == (size, size):
@@ -418,7 +418,7 @@ def to_model_size(image: Image.Image, size: int) -> Image.Image:
     short = min(width, height)
     wide, high = size * width // short, size * height // short
     left, top = round((wide - size) / 2), round((high - size) / 2)
-    if max(wide, high) <= 4 * size:
+    if wide * high <= LARGE:
         resized = image.resize((wide, high), Image.Resampling.BICUBIC)
         return resized.crop((left, top, left + size, top + size))
     # The same box in the original's pixels; Pillow rounds it to float32, so now and then a value is off by one.

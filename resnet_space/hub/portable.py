@@ -45,6 +45,7 @@ def timm_entries(model: ModelConfig, licence: str) -> dict[str, Any]:
         "architecture": architecture,
         "num_classes": len(model.classes),
         "label_names": list(model.classes),
+        "torch_dtype": "float32",  # transformers would compute in the weights' own type, be it half precision
     }
     if arguments:
         entries["model_args"] = arguments
@@ -65,7 +66,7 @@ def timm_entries(model: ModelConfig, licence: str) -> dict[str, Any]:
 
 def crop_share(size: int, stored: int) -> float:
     """timm's `crop_pct`: the shortest fraction for which floor(size / fraction) is the side before the crop."""
-    shares = (round(size / stored, digits) for digits in range(1, 16))
+    shares = (math.floor(size / stored * 10**digits) / 10**digits for digits in range(1, 16))
     return next(share for share in shares if share and math.floor(size / share) == stored)
 
 

@@ -112,7 +112,8 @@ class _Bundle:
             return
         if imported != name:
             raise UserError(f"{self.what} cannot be taken out: {name} is {imported} of {origin}.")
-        self._add(origin, name)
+        value = getattr(importlib.import_module(origin), name)
+        self._add(value.__module__ if inspect.isclass(value) or inspect.isfunction(value) else origin, name)
 
     def _text(self, module: str, definition: Definition) -> str:
         """Its source without what is not needed, once that which it uses has been added."""
@@ -125,7 +126,7 @@ class _Bundle:
             if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in self.packages:
                 left_out.add(node)
                 for alias in node.names:
-                    self._add(node.module, alias.name)
+                    self._add_import(node.module, alias.name, alias.asname or alias.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 self._add(module, node.id)
             elif isinstance(node, ast.Attribute):

@@ -59,10 +59,10 @@ def test_the_result_is_torchvisions_resize_and_centre_crop(width: int, height: i
     assert np.array_equal(np.asarray(to_model_size(image, size)), torchvisions(image, size))
 
 
-@pytest.mark.parametrize(("width", "height"), [(900, 100), (101, 1_000)])
-def test_of_a_panorama_it_is_at_most_one_apart(width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height"), [(9_000, 9), (8, 10_000)])
+def test_of_a_long_panorama_it_is_at_most_one_apart(width: int, height: int) -> None:
     image = smooth_image(width, height)
-    difference = np.asarray(to_model_size(image, 64), dtype=int) - torchvisions(image, 64)
+    difference = np.asarray(to_model_size(image, 224), dtype=int) - torchvisions(image, 224)
     assert np.abs(difference).max() <= 1
 
 
