@@ -8,6 +8,7 @@ source, which needs PyTorch and reads the weights beside it.
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def timm_entries(model: ModelConfig, licence: str) -> dict[str, Any]:
 
 def crop_share(size: int, stored: int) -> float:
     """timm's `crop_pct`: the shortest fraction for which floor(size / fraction) is the side before the crop."""
-    shares = (math.floor(size / stored * 10**digits) / 10**digits for digits in range(1, 16))
+    shares: Iterator[float] = (math.floor(size / stored * 10**i) / 10**i for i in range(1, 16))
     return next(share for share in shares if share and math.floor(size / share) == stored)
 
 

@@ -199,14 +199,15 @@ def test_timm_and_transformers_give_the_apps_answers_for_each_kind_of_network(
 # Every network and option
 
 
-QUICK = ("resnet18", "resnet20-block", "lenet5", "mobilenetv3_small_100-cifar", "tf_efficientnet_lite0-last")
-QUICK += ("vit_tiny_patch4_32", "vit_tiny_patch4_32-post", "deit_tiny_patch16_224", "googlenet")
+QUICK = {"resnet18", "resnet20-block", "lenet5", "mobilenetv3_small_100-cifar", "tf_efficientnet_lite0-last"}
+QUICK |= {"vit_tiny_patch4_32", "vit_tiny_patch4_32-post", "deit_tiny_patch16_224", "googlenet"}
 
 
 def _cases() -> Iterator[Any]:
     """Of each network, its options one at a time; most with -m long."""
     for name, entry in entries().items():
-        given = [{}] + [
+        given: list[dict[str, Any]] = [{}]
+        given += [
             {key: value}
             for key, option in entry.options.items()
             for value in option.choices
