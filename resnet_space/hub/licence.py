@@ -7,6 +7,7 @@ import re
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import is_repo_id
+from resnet_space.common.text import quoted
 from resnet_space.models.registry import entries
 from resnet_space.runs import NOTICE, Run
 
@@ -62,7 +63,7 @@ def why_no_push(run: Run, chosen: str = "") -> str:
     """
     claimed, own = chosen or licence_of(run), licence_of(run)
     if chosen and chosen not in (*CHOICES, own):
-        return f"The licence must be one of {', '.join(CHOICES)}, not {chosen[:60]!r}."
+        return f"The licence must be one of {', '.join(CHOICES)}, not {quoted(chosen)}."
     names = [run.name, *(start.name for start in _starts(run)), run.config.training.start]
     known = next((known for entry in entries().values() for known in entry.pretrained if known.name in names), None)
     cannot = f"{run.name} cannot be pushed under the licence {claimed} because"

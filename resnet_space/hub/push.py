@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils._runtime import is_xet_available
@@ -29,10 +29,10 @@ from resnet_space.common.hub_client import (
     download_files,
     hub_api,
     is_repo_id,
-    sent_token,
     translated_errors,
 )
 from resnet_space.common.tokens import masked
+from resnet_space.hub.account import has_token
 from resnet_space.hub.card import card_files
 from resnet_space.hub.licence import licence_of, why_no_push
 from resnet_space.hub.portable import MODEL_FILE, model_file, needs, portable_config
@@ -111,7 +111,7 @@ def push_run(
         412: changed,
     }
     request = HubRequest(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
-    if not _has_token(token):
+    if not has_token(token):
         raise HubError(f"{request.cannot} because nobody is signed in: sign in first.")
     with ExitStack() as opened:
         files = _files(run, repo_id, space, licence, opened)
@@ -139,30 +139,6 @@ def suggested_repo_id(run: Run, user: str) -> str:
     if run.source is not None and "/" in run.source.repo_id:
         name = name.removeprefix(f"{run.source.repo_id.split('/')[0]}.")
     return f"{user}/{name}"
-
-
-def who_am_i(token: str | None) -> str | None:
-    """The user's name on the Hub, None if nobody is signed in.
-
-    The Hub allows few such requests per minute: cache the answer.
-
-    Args:
-        token: None is whoever is signed in on this machine, and nobody on a Space.
-
-    Raises:
-        HubError: if the Hub rejects the token or is unreachable.
-    """
-    if not _has_token(token):
-        return None
-    request = HubRequest("Your name", instead="work without signing in")
-    with translated_errors(request):
-        name: str = hub_api(token).whoami()["name"]
-        return name
-
-
-def _has_token(token: str | None) -> bool:
-    given = sent_token(token)
-    return isinstance(given, str) or (given is None and get_token() is not None)
 
 
 # What is pushed

@@ -1,6 +1,7 @@
 """State shared by all visitors: the runs, the trainer, and loaded models."""
 
 import hashlib
+import math
 import os
 import threading
 import time
@@ -8,18 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.background import in_background
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.common.hub_client import HubError, Progress
 from resnet_space.config import ModelConfig
+from resnet_space.hub.account import free_gpu_seconds, who_am_i
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
-from resnet_space.hub.push import push_run, who_am_i
+from resnet_space.hub.push import push_run
 from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
@@ -36,7 +38,8 @@ from resnet_space.training.speeds import SpeedFile
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
 
-MAX_USERS = 1_000  # whose names are cached
+MAX_USERS = 1_000  # whose names and quotas are cached
+QUOTA_SECONDS = 30.0  # for which a quota is cached
 PRICES_SECONDS = 600.0  # for which the Hub's prices are cached
 LONGEST_NAME = 80  # letters of the name that a visitor of a public app gives a run
 AGAIN_SECONDS = 5.0  # until a failed step of the app's start is retried
@@ -68,6 +71,7 @@ class AppContext:
         self.storage = Storage(self)
         self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()
+        self._gpu_seconds: OrderedDict[str, tuple[float, float | None]] = OrderedDict()  # token -> (when asked, left)
         self._flavours: list[Flavour] = []
         self._flavours_asked = 0.0
         self.slots = Slots()
@@ -214,22 +218,30 @@ class AppContext:
         *,
         token: str | None = None,
         private: bool = False,
+        licence: str = "",
         progress: Progress | None = None,
     ) -> str:
         """Push a visitor's run; returns the commit's URL. Raises HubError, UserError."""
         run = self.own_run(name, key)
         space = os.environ.get("SPACE_ID") or jobs_space()
-        return push_run(run, repo_id, token=token, private=private, progress=progress, space=space)
+        return push_run(run, repo_id, token=token, private=private, licence=licence, progress=progress, space=space)
 
     def user_name(self, token: str | None) -> str | None:
         """The Hub user of the token, cached because the Hub allows few such requests. Raises HubError."""
-        known = hashlib.sha256((token or "").encode()).hexdigest()  # not the token itself: this is kept
+        known = _fingerprint(token)
         name = self._user_names.get(known) or who_am_i(token)
         if name is not None:
-            self._user_names[known] = name
-            while len(self._user_names) > MAX_USERS:
-                self._user_names.popitem(last=False)
+            _remember(self._user_names, known, name)
         return name
+
+    def free_gpu_seconds(self, token: str | None) -> float | None:
+        """The rest of the account's ZeroGPU quota, asked for again after a while; None if it is not known."""
+        known = _fingerprint(token)
+        asked, left = self._gpu_seconds.get(known, (-math.inf, None))
+        if time.monotonic() - asked > QUOTA_SECONDS:
+            left = free_gpu_seconds(token)
+            _remember(self._gpu_seconds, known, (time.monotonic(), left))
+        return left
 
     def flavours(self, token: str | None = None) -> list[Flavour]:
         """The machines for jobs and their prices, refreshed from time to time. Raises HubError."""
@@ -312,3 +324,14 @@ class AppContext:
             with suppress(UserError):  # a visitor who chooses a broken run gets the message
                 self.classifier(name)
         return True
+
+
+def _fingerprint(token: str | None) -> str:
+    """Of a token, which itself is not kept."""
+    return hashlib.sha256((token or "").encode()).hexdigest()
+
+
+def _remember(known: "OrderedDict[str, Any]", key: str, value: Any) -> None:
+    known[key] = value
+    while len(known) > MAX_USERS:
+        known.popitem(last=False)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.hub import push
+from resnet_space.hub.account import free_gpu_seconds, who_am_i
 from resnet_space.hub.portable import MODEL_FILE
-from resnet_space.hub.push import push_run, suggested_repo_id, who_am_i
+from resnet_space.hub.push import push_run, suggested_repo_id
 from resnet_space.runs import CARD, CONFIG, METRICS, WEIGHTS, Metric, Run, Source
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
@@ -344,6 +345,18 @@ def test_the_users_name_is_asked_for_by_their_token(stub: HubStub, monkeypatch: 
     assert who_am_i(None) is None
     with pytest.raises(HubError, match=r"the Hub rejected the token: sign in again\.$"):
         who_am_i("hf_expiredtoken")
+
+
+def test_the_rest_of_the_gpu_quota_is_asked_for_where_the_token_may_know(
+    stub: HubStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.gpu_seconds["ann"] = 181.5
+    assert free_gpu_seconds(TOKEN) == HfApi(endpoint=stub.url, token=TOKEN).get_zero_gpu_quota().remaining == 181.5
+    assert free_gpu_seconds(STRANGER) is None  # a sign-in without the scope
+    assert free_gpu_seconds("hf_expiredtoken") is None
+    assert free_gpu_seconds(None) is None
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert free_gpu_seconds(TOKEN) is None
 
 
 def test_a_repository_is_suggested_by_the_runs_name(run: Run) -> None:

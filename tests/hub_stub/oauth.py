@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 from tests.hub_stub.store import Store, refusal
 
 CLIENT = {"OAUTH_CLIENT_ID": "the-space", "OAUTH_CLIENT_SECRET": "the-spaces-secret"}
-SCOPES = "openid profile contribute-repos read-repos jobs"
+SCOPES = "openid profile contribute-repos read-repos jobs read-billing"
 
 
 def add_oauth(app: FastAPI, store: Store, port: int) -> None:

@@ -4,11 +4,20 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 
-from tests.hub_stub.store import Store
+from tests.hub_stub.store import Store, refusal
 
 
 def add_spaces(app: FastAPI, store: Store, port: int) -> None:
     """To be called before the other routes are added, some of which would answer for a Space too."""
+
+    @app.get("/api/spaces/zero-gpu/quota")
+    def quota(request: Request) -> dict[str, Any]:
+        user = store.user(request)
+        if user is None:
+            raise refusal(401, "", "Invalid username or password.")
+        if user.name not in store.gpu_seconds:
+            raise refusal(403, "", "The token lacks the scope read-billing")
+        return {"base": 300, "current": store.gpu_seconds[user.name], "resetsAt": "2026-11-30T09:12:03.000Z"}
 
     @app.get("/api/spaces/{owner}/{name}")
     def info(request: Request, owner: str, name: str) -> dict[str, Any]:

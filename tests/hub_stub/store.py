@@ -48,6 +48,7 @@ class Store:
         self.objects: dict[str, bytes] = {}  # sha256 -> what was uploaded
         self.signs_in: str | None = None  # the token of whoever signs in
         self.without_credit: set[str] = set()  # users who cannot pay for jobs
+        self.gpu_seconds: dict[str, float] = {}  # users whose tokens may read it -> what is left of their ZeroGPU quota
 
     def commit(self, kind: str, repo_id: str, files: Mapping[str, Content], ref: str = "main") -> str:
         """Make `files` all that `ref` has; returns the commit."""

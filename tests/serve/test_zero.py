@@ -327,5 +327,7 @@ def test_the_quota_is_told_in_words_without_a_number_that_nobody_knows() -> None
         "It will need about 40 s of GPU time. ZeroGPU gives each visitor a few minutes per day: "
         "2 without an account, 5 with a free account, 40 with PRO."
     )
+    assert quota_words(31, 40.7) == "It will need about 40 s of GPU time. 40 s of your free ZeroGPU quota are left."
+    assert quota_words(31, 30).endswith(" When yours are used up, the training stops; you can resume it later.")
     assert quota_words(181).startswith("It will need about 4 min of GPU time.")
     assert quota_words(181).endswith("When yours are used up, the training stops; you can resume it later.")

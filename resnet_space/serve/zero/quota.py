@@ -18,7 +18,7 @@ RESERVE = 1.2  # times the time that is expected
 # A guess until the first slice has measured it: eager PyTorch waits for its kernels' launches, so many for each layer.
 LAYERS_PER_SECOND = 600
 
-DAILY_MINUTES = {"without an account": 2, "with a free account": 5, "with PRO": 40}  # documented, not told by the API
+DAILY_MINUTES = {"without an account": 2, "with a free account": 5, "with PRO": 40}  # documented
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,16 @@ def refusal(error: Exception) -> Refusal | None:
     return None
 
 
-def quota_words(seconds: float) -> str:
-    """The GPU time a training needs, and the daily quotas; the remaining quota is only reported in a refusal."""
-    minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
-    least = min(DAILY_MINUTES.values())
-    words = (
-        f"It will need about {_rounded(seconds)} of GPU time. ZeroGPU gives each visitor a few minutes per day: "
-        f"{', '.join(minutes)}."
-    )
-    if seconds > 60 * least:
+def quota_words(seconds: float, left: float | None = None) -> str:
+    """The GPU time a training needs, and the seconds `left` of the visitor's quota, or the daily quotas if unknown."""
+    words = f"It will need about {_rounded(seconds)} of GPU time. "
+    if left is None:
+        minutes = [f"{minutes} {who}" for who, minutes in DAILY_MINUTES.items()]
+        words += f"ZeroGPU gives each visitor a few minutes per day: {', '.join(minutes)}."
+        left = 60 * min(DAILY_MINUTES.values())
+    else:
+        words += f"{max(math.floor(left), 0)} s of your free ZeroGPU quota are left."
+    if seconds > left:
         words += " When yours are used up, the training stops; you can resume it later."
     return words
 

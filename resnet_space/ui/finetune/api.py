@@ -137,6 +137,7 @@ def build_api(context: AppContext) -> None:
         repo_id: str,
         private: bool = False,
         key: str = "",
+        licence: str = "",
         signed_in: gr.OAuthToken | None = None,
         x_hf_token: gr.Header | None = None,
     ) -> str:
@@ -149,12 +150,13 @@ def build_api(context: AppContext) -> None:
             repo_id: the repository, "user/name"; it is made where it is not there.
             private: whether a new repository is to be seen only by you.
             key: that start_training gave back.
+            licence: by its SPDX name, such as "apache-2.0"; that of the starting weights where it is left out.
 
         Returns:
             The commit's address.
         """
         token = token_of(context, key, signed_in, x_hf_token)
-        return context.push(run, repo_id, key, token=token, private=private)
+        return context.push(run, repo_id, key, token=token, private=private, licence=licence)
 
     @costly
     def pull_endpoint(

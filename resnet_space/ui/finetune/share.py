@@ -7,7 +7,9 @@ import gradio as gr
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
+from resnet_space.hub.licence import CHOICES, licence_of
 from resnet_space.hub.push import suggested_repo_id
+from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
@@ -17,8 +19,13 @@ from resnet_space.ui.subject import Subject
 FOR_ALL, FOR_OWNER = "public", "private"
 WHAT = (
     "A push uploads the run as one commit: configuration, weights as safetensors, metrics, figures, and a model card. "
-    "The training state stays here."
+    "timm and transformers load it; if they lack the network, `model.py` comes with it. The training state stays here."
 )
+
+
+def choices_of(run: Run | None) -> list[Any]:
+    """The licences; the first is that of the weights that the run started from."""
+    return [(f"{licence_of(run)}, as its starting weights" if run else "that of its starting weights", ""), *CHOICES]
 
 
 def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject) -> gr.Accordion:
@@ -29,6 +36,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
             target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
             visible_to = [("private", FOR_OWNER), ("public", FOR_ALL)]
             visibility = gr.Radio(visible_to, value=FOR_OWNER, label="A new repository is", min_width=150)
+            licence = gr.Dropdown(choices_of(None), value="", label="Licence", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
         report = gr.HTML("", elem_classes="told", apply_default_css=False)
 
@@ -46,14 +54,19 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         except UserError as error:
             return {who: f"{WHAT} {error}", button: gr.update(interactive=False)}
         suggested = gr.update(value=suggested_repo_id(run, user)) if user else gr.skip()
-        words = f"{WHAT} {account}"
-        return {who: words, target: suggested, button: gr.update(interactive=run.has_weights)}
+        return {
+            who: f"{WHAT} {account}",
+            target: suggested,
+            licence: gr.update(choices=choices_of(run), value=""),
+            button: gr.update(interactive=run.has_weights),
+        }
 
     @costly
     def on_push(
         name: str | None,
         repo_id: str | None,
         seen_by: str,
+        licence: str,
         key: str | None,
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = PROGRESS,
@@ -65,6 +78,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
             key,
             token=token_of(context, key, signed_in),
             private=seen_by == FOR_OWNER,
+            licence=licence,
             progress=reporter(progress, "Uploading {mb}"),
         )
         page = url.partition("/commit/")[0]
@@ -74,13 +88,13 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
             f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
         )
 
-    panel.expand(on_open, [subject.run, visitor], [who, target, button], **QUIET)
+    panel.expand(on_open, [subject.run, visitor], [who, target, licence, button], **QUIET)
     # Opened again, it is about the new one.
     subject.run.change(lambda: gr.update(open=False), None, panel, **QUIET)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
     button.click(lambda: "", None, report, **QUIET).then(
         on_push,
-        [subject.run, target, visibility, visitor],
+        [subject.run, target, visibility, licence, visitor],
         report,
         show_progress_on=report,
         concurrency_limit=2,

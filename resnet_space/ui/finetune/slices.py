@@ -65,14 +65,16 @@ def also_hosting(
     return hosted
 
 
-def quota_html(context: AppContext, config: RunConfig, images: int) -> str:
-    """How much GPU time a training with so many images will ask for, from the pace of one like it if there is."""
+def quota_html(context: AppContext, config: RunConfig, images: int, token: str | None) -> str:
+    """How much GPU time a training with so many images will ask for, from the pace of one like it if there is, and how
+    much the token's account has left.
+    """
     if not is_zero_gpu():
         return ""
     steps = config.training.total_epochs * images / config.training.batch_size
     pace = next(filter(None, map(_gpu_pace(context, config), context.library.runs())), None)
     seconds = needed_seconds(steps, pace or expected_steps_per_second(config))
-    return f'<p class="note">{quota_words(seconds)}</p>'
+    return f'<p class="note">{quota_words(seconds, context.free_gpu_seconds(token))}</p>'
 
 
 def _gpu_pace(context: AppContext, config: RunConfig) -> Callable[[Run], float | None]:

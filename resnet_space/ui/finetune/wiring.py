@@ -12,6 +12,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.summary import cautions
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.identity import token_of
 from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
@@ -76,7 +77,7 @@ def wire_fields(
 ) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
 
-    def look_at_plan(key: str | None, *values: Any) -> dict[Any, Any]:
+    def look_at_plan(key: str | None, signed_in: gr.OAuthToken | None, *values: Any) -> dict[Any, Any]:
         """What is recommended for the data; the plan, and what to mind, of the form as it stands, or why not."""
         request = form.request(key, values)
         update: dict[Any, Any] = {
@@ -101,7 +102,7 @@ def wire_fields(
             refused = cautions_html([str(error)])
             return update | {form.plan: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
-        quota = quota_html(context, config, sum(summary.counts["train"]))
+        quota = quota_html(context, config, sum(summary.counts["train"]), token_of(context, key, signed_in))
         return update | {
             form.plan: plan_html(config.training.strategy, phases, config.model) + quota,
             form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
