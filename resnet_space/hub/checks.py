@@ -139,19 +139,29 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
 
 def _ours_of_timm(architecture: object, arguments: object, size: int) -> tuple[str, Options]:
     """The network and the options by which timm builds what it builds by this name and these arguments."""
-    allowed = [name for name, entry in entries().items() if entry.timm]
+    known = entries()
+    allowed = [name for name, entry in known.items() if entry.timm]
     if architecture not in allowed:
         raise _WrongError(f"its architecture {quoted(architecture)} is not one of {few(allowed)}")
     assert isinstance(architecture, str)
-    if not arguments:
-        return architecture, {}
-    for name, entry in entries().items():
-        choices = {key: option.choices for key, option in entry.options.items() if not option.initial}
+    wanted = _that_matter(arguments or {})
+    for name in dict.fromkeys([architecture, *known]):
+        choices = {key: option.choices for key, option in known[name].options.items() if not option.initial}
         for values in itertools.product(*choices.values()):
             options = dict(zip(choices, values, strict=True))
-            if entry.in_timm(options, size) == (architecture, arguments):
+            found = known[name].in_timm(options, size)
+            if found is not None and (found[0], _that_matter(found[1])) == (architecture, wanted):
                 return name, options
     raise _WrongError(f"its {architecture} is built with timm-specific arguments (model_args: {quoted(arguments)})")
+
+
+def _that_matter(arguments: object) -> object:
+    """Arguments of timm's `create_model` without those that every file has, or that the shapes of the weights tell."""
+    if not isinstance(arguments, dict):
+        return arguments
+    usual = {"in_chans": (3,), "global_pool": ("avg", "token")}
+    told = ("num_classes", "img_size", "dynamic_img_size")
+    return {k: v for k, v in arguments.items() if k not in told and v not in usual.get(k, ())}
 
 
 def _three(values: object) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,31 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 import torchvision
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
+from PIL import Image
 from torch import Tensor
 
+from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import BUNDLED
 from resnet_space.explain.ood import fit_feature_statistics, save_feature_statistics
 from resnet_space.hub import checks, pull
+from resnet_space.hub.licence import base_model, licence_of, stated_licence
 from resnet_space.hub.portable import MODEL_FILE
 from resnet_space.hub.pull import describe_model, pull_run, search_models
 from resnet_space.hub.push import push_run
+from resnet_space.inference import Classifier
+from resnet_space.models.registry import entries
 from resnet_space.runs import (
     CARD,
     CONFIG,
     EVALUATION,
     FEATURE_STATISTICS,
     METRICS,
+    NOTICE,
     SOURCE,
+    START_WEIGHTS,
     WEIGHTS,
     Library,
     Metric,
@@ -39,6 +47,7 @@ from resnet_space.runs import (
 from resnet_space.training import evaluation
 from resnet_space.training.evaluation import Evaluation
 from tests.hub_stub import HubStub, isolate_client, without_waiting
+from tests.hub_stub.store import read
 from tests.networks import alive
 
 TOKEN = "hf_annswritetoken"
@@ -350,6 +359,109 @@ def test_a_model_of_timms_is_a_run_that_computes_the_same(stub: HubStub, root: P
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(pulled.load_model()(images), theirs(images), rtol=1e-5, atol=1e-5)
     assert pulled.metrics() == []
+
+
+def saved_by_timm(folder: Path, model: Any, names: list[str] | None = None) -> dict[str, bytes]:
+    """A repository's files as timm's own `push_to_hf_hub` writes them."""
+    from timm.models import save_for_hf
+
+    save_for_hf(model, folder, model_config={"label_names": names} if names else None, safe_serialization="both")
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def _of_timm() -> list[Any]:
+    quick = {"mobilenetv3_small_100", "deit_tiny_patch16_224"}
+    small = [entry for entry in entries().values() if entry.timm and entry.parameters < 40_000_000]
+    return [pytest.param(e.name, marks=[] if e.name in quick else [pytest.mark.long]) for e in small]
+
+
+@pytest.mark.parametrize("name", _of_timm())
+@torch.no_grad()
+def test_any_network_of_the_catalogue_that_timm_pushed_computes_the_same_here(
+    stub: HubStub, root: Path, tmp_path: Path, name: str
+) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=3).eval()
+    card = {CARD: b"---\nlicense: CC-BY-NC-4.0\n---\n"}
+    stub.add_model(REPO, saved_by_timm(tmp_path / "timm", theirs, ["ant", "bee", "cat"]) | card)
+    assert describe_model(REPO).licence == "cc-by-nc-4.0"
+    pulled = pull_run(REPO, root=root)
+    size, cfg = pulled.config.model.image_size, theirs.pretrained_cfg
+    assert (pulled.config.model.classes, size) == (("ant", "bee", "cat"), cfg["input_size"][1])
+    images = torch.randn(1, 3, size, size)
+    torch.testing.assert_close(pulled.load_model()(images), theirs(images), rtol=1e-5, atol=1e-5)
+    assert (pulled.path / NOTICE).read_text().startswith("SPDX-License-Identifier: cc-by-nc-4.0\n")
+
+
+@torch.no_grad()
+def test_timms_arguments_for_a_vit_of_small_patches_are_ours(stub: HubStub, root: Path, tmp_path: Path) -> None:
+    import timm
+
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, patch_size=4, img_size=32).eval()
+    files = saved_by_timm(tmp_path / "timm", theirs)
+    assert json.loads(files[CONFIG])["model_args"]["patch_size"] == 4
+    stub.add_model(REPO, files)
+    pulled = pull_run(REPO, root=root)
+    images = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(pulled.load_model()(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_without_a_classifier_can_be_fine_tuned_and_say_why_they_do_not_predict(
+    stub: HubStub, root: Path, tmp_path: Path
+) -> None:
+    import timm
+
+    features = timm.create_model("mobilenetv3_small_100", num_classes=0)
+    stub.add_model(REPO, saved_by_timm(tmp_path / "timm", features))
+    found = describe_model(REPO)
+    assert (found.kind, found.classes, found.licence) == ("features", 0, "unknown")
+    pulled = pull_run(REPO, root=root)
+    assert torch.equal(pulled.load_weights()["conv_stem.weight"], features.conv_stem.weight)
+    with pytest.raises(UserError, match=r"^These weights have no classifier: fine-tune them on your images, then"):
+        Classifier(pulled).predict(Image.new("RGB", (64, 64)))
+    others = replace(pulled.config, model=replace(pulled.config.model, classes=("a", "b")))
+    start = Run.create(root / "mine", others, start=pulled)
+    assert "classifier.weight" not in start.load_weights(START_WEIGHTS)
+
+
+def test_what_was_trained_from_pulled_weights_keeps_their_licence(stub: HubStub, root: Path, run: Run) -> None:
+    _, files = timm_repository(None, 3)
+    for kept in ("cc-by-nc-sa-4.0", "mit"):
+        stub.add_model(REPO, files | {CARD: f"---\nlicense: {kept}\n---\n".encode()})
+        pulled = pull_run(REPO, root=root)
+        training = replace(pulled.config.training, dataset="insects", start=pulled.name)
+        mine = Run.create(root / f"mine-{kept}", replace(pulled.config, training=training), start=pulled)
+        mine.save_weights(pulled.load_weights())
+        push_run(mine, "ann/mine", token=TOKEN)
+        card = ModelCard(read(stub.files("ann/mine")[CARD]).decode()).data
+        assert (card.license, card.base_model, card.base_model_relation) == (kept, REPO, "finetune")
+        assert json.loads(read(stub.files("ann/mine")[CONFIG]))["pretrained_cfg"]["license"] == kept
+        again = RunConfig(pulled.config.model, replace(training, start=mine.name))  # from that one: the base stays
+        assert base_model(Run(root / "another", again)) == REPO
+        if kept == "mit":
+            push_run(mine, "ann/mine", token=TOKEN, licence="apache-2.0")
+            assert ModelCard(read(stub.files("ann/mine")[CARD]).decode()).data.license == "apache-2.0"
+        else:
+            with pytest.raises(HubError, match=f"because it comes from weights whose licence is {kept}: choose that"):
+                push_run(mine, "ann/mine", token=TOKEN, licence="mit")
+    with pytest.raises(HubError, match=r"^The licence must be one of mit, apache-2\.0, .*, not 'my own'\.$"):
+        push_run(run, "ann/mine", token=TOKEN, licence="my own")
+
+
+@pytest.mark.parametrize("found", [None, "", 7, ["mit"], "my own", "MIT\nlicense: x", "a" * 100])
+def test_what_is_no_licences_name_is_an_unknown_licence(found: object) -> None:
+    assert stated_licence(found) == "unknown"
+    assert stated_licence("Apache-2.0") == "apache-2.0"
+
+
+def test_a_run_under_another_licence_than_this_apps_comes_with_it(stub: HubStub, root: Path, run: Run) -> None:
+    push_run(run, REPO, token=TOKEN, licence="cc-by-sa-4.0")
+    pulled = pull_run(REPO, root=root)
+    assert licence_of(pulled) == "cc-by-sa-4.0"
+    push_run(run, REPO, token=TOKEN)
+    assert licence_of(pull_run(REPO, root=root)) == "mit"
 
 
 def test_without_names_a_thousand_classes_are_imagenets_and_others_are_numbered(stub: HubStub, root: Path) -> None:

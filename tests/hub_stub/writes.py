@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from tests.hub_stub.store import STORED_APART, Repository, Store, git_hash, refusal, sha256
 
 INITIAL = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}  # what the Hub itself commits
-LICENSES = ("mit", "apache-2.0", "bsd-3-clause", "cc-by-nc-4.0", "other", "unknown")
+LICENSES = ["mit", "apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"]
+LICENSES += ["other", "unknown"]
 
 
 def add_writes(app: FastAPI, store: Store, port: int) -> None:

@@ -92,7 +92,13 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     page.goto(f"{anns.url}/?run=my-cifar")
     expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     people.slow("/preupload/", 2.0, times=1)
-    push(page, "You are signed in as ann.")
+    page.get_by_text("Publish on the Hugging Face Hub").click()
+    expect(page.get_by_text("You are signed in as ann.")).to_be_visible(timeout=TRAINED_MS)
+    licence = page.get_by_label("Licence").locator("visible=true")
+    expect(licence).to_have_value("mit, as its starting weights", timeout=TRAINED_MS)
+    licence.click()
+    page.get_by_role("option", name="apache-2.0").click()
+    page.get_by_role("button", name="Push", exact=True).click()
     progress = page.locator(".progress-level").filter(has_text="Uploading")
     expect(progress).to_be_visible(timeout=TRAINED_MS)
     # What is below the panel's edge, where the answer is to come, is cut off.
@@ -100,7 +106,9 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     done = page.locator(".report").filter(has_text="is on the Hub")
     expect(done).to_be_visible(timeout=TRAINED_MS)
     keep(page, "20-pushed")
-    assert {"config.json", "model.safetensors", "metrics.jsonl", "README.md"} <= people.files("ann/my-cifar").keys()
+    files = people.files("ann/my-cifar")
+    assert {"config.json", "model.safetensors", "metrics.jsonl", "README.md", "model.py"} <= files.keys()
+    assert b"license: apache-2.0" in read(files["README.md"])
     assert people.model("ann/my-cifar").private  # unless one chooses otherwise
     assert b"https://huggingface.co/spaces/ann/resnet-space" in read(people.files("ann/my-cifar")["README.md"])
     commit = people.model("ann/my-cifar").refs["main"]
@@ -188,11 +196,21 @@ def test_a_visitor_cannot_push_what_is_not_theirs_nor_with_the_spaces_token(spac
     client.close()
 
 
-def test_a_program_pushes_and_pulls_with_a_token_in_a_header(space: App, people: HubStub, tmp_path: Path) -> None:
-    client = Client(space.url, headers={"x-hf-token": BOB}, verbose=False)
+def test_a_program_pushes_and_pulls_with_a_token_of_the_client_or_in_a_header(
+    space: App, people: HubStub, tmp_path: Path
+) -> None:
+    client = Client(space.url, oauth_token=BOB, verbose=False)
     url = client.predict(
-        "bobs-run", "bob/by-program", private=True, key="the key that bob's browser keeps", api_name="/push"
+        "bobs-run",
+        "bob/by-program",
+        private=True,
+        key="the key that bob's browser keeps",
+        licence="cc-by-4.0",
+        api_name="/push",
     )
+    client.close()
+    assert b"license: cc-by-4.0" in read(people.files("bob/by-program")["README.md"])
+    client = Client(space.url, headers={"x-hf-token": BOB}, verbose=False)  # as over MCP
     assert url.startswith(f"{people.url}/bob/by-program/commit/")
     assert people.model("bob/by-program").private
     pulled = client.predict("bob/by-program", api_name="/pull")

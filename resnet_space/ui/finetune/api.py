@@ -143,7 +143,8 @@ def build_api(context: AppContext) -> None:
     ) -> str:
         """Push a trained run to the Hugging Face Hub as one commit: weights as safetensors, metrics, and a model card.
 
-        Where the app is public, send a token of yours that may write as the header X-HF-Token.
+        Where the app is public, send a token of yours that may write: as `oauth_token` of Gradio's clients, or, as over
+        MCP, as the header X-HF-Token.
 
         Args:
             run: the run's name.
@@ -164,7 +165,8 @@ def build_api(context: AppContext) -> None:
     ) -> dict[str, Any]:
         """Download a model of the Hugging Face Hub as a run: to predict with, to explore, to start from.
 
-        For a private one send a token of yours that may read it as the header X-HF-Token.
+        For a private one send a token of yours that may read it: as `oauth_token` of Gradio's clients, or, as over MCP,
+        as the header X-HF-Token.
 
         Args:
             repo_id: the repository, "user/name" or "user/name@revision".
