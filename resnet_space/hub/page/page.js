@@ -256,4 +256,4 @@ const ready = load().catch((error) => {
   caution(`This browser cannot run it: use a current one. (${error.message})`);
   throw error;
 });
-globalThis.page = { classify, drawn, reduced, read, ready }; // for whoever wants to call it
+globalThis.page = { read, ready, answer: () => answer }; // for programs that drive a browser

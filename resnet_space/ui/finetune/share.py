@@ -19,7 +19,7 @@ FOR_ALL, FOR_OWNER = "public", "private"
 MODEL, PAGE = "model", "page"
 WHAT = (
     "A push uploads the run as one commit: configuration, weights as safetensors, metrics, figures, and a model card. "
-    "The training state stays here. A web page becomes a static Space, free of charge, and runs the model in the browser."
+    "The training state stays here. A web page becomes a static Space, free of charge: the model runs in the browser."
 )
 
 
