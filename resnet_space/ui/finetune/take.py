@@ -111,8 +111,7 @@ def build_export_api(context: AppContext) -> None:
 
         Args:
             run: the run's name.
-            format: "onnx", "onnx-int8" (8-bit weights, a quarter of the size), "page", "page-int8" or "safetensors"
-                (the run's folder, zipped).
+            format: "page", "page-int8" (8-bit weights), "onnx", "onnx-int8" or "safetensors" (the zipped folder).
 
         Returns:
             The file; and {"run": ..., "format": ..., "words": how closely it gives the run's answers}.
