@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resnet_space.config import ModelConfig
 from resnet_space.explain.ood import FeatureStatistics, recorded_means
+from resnet_space.explain.saliency import mapped_stages
 from resnet_space.models import Backbone, ChannelAttention
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def is_linear_in_means(model: Backbone, config: ModelConfig) -> bool:
     Then the gradient that Grad-CAM weights a channel with is the class's weight of it (Zhou et al. 2016, CAM).
     """
     classifier = model.get_classifier()
+    if mapped_stages(model)[-1:] != list(model.stages())[-1:]:  # the app's maps are of another layer
+        return False
     with torch.inference_mode():
         size = config.image_size
         features = model.forward_features(torch.zeros(1, 3, size, size))
