@@ -1,7 +1,7 @@
 """An ONNX file with weights of 8 bits: a quarter of the size, and what that costs in accuracy.
 
-Only the weights are rounded, each output channel by its own scale. Activations of 8 bits would need training images to
-measure their ranges, and cost more: `docs/measurements.md` has both.
+Only large weights are rounded, each output channel by its own scale: small ones, as of the first layers, matter most
+and take no room. Activations of 8 bits would need training images to measure their ranges, and cost more.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 TESTED, BATCH = 1_000, 32  # images
-LEAST = 1_000  # values: smaller weights, as of a first layer, take no room
+LEAST = 1 / 60  # of all values; smaller weights keep their 32 bits
 LAYERS = ("Conv", "Gemm", "MatMul")
 LEVELS = 127
 
@@ -58,10 +58,11 @@ def quantize(file: Path, path: Path) -> None:
 
     model = onnx.load(file, load_external_data=False)
     users = {name: node for node in model.graph.node if node.op_type in LAYERS for name in node.input}
+    least = LEAST * sum(np.prod(weight.dims) for weight in model.graph.initializer)
     dequantized = []
     for weight in list(model.graph.initializer):
         node = users.get(weight.name)
-        if node is None or weight.name.startswith("ood_") or len(weight.dims) < 2 or np.prod(weight.dims) < LEAST:
+        if node is None or weight.name.startswith("ood_") or len(weight.dims) < 2 or np.prod(weight.dims) < least:
             continue
         values: NDArray[np.float32] = numpy_helper.to_array(weight)
         axis = _output_axis(node, values.ndim)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
@@ -195,24 +196,31 @@ def test_the_page_gives_the_apps_answers_without_a_network_or_a_request_whatever
         ("vit_tiny_patch16_224", 224, {}),
     ],
 )
-@pytest.mark.parametrize("kind", ["page", "page-int8"])
 def test_each_kind_of_network_gives_the_apps_answers(
-    architecture: str, size: int, options: dict[str, Any], kind: str, browser: Browser, tmp_path: Path
+    architecture: str, size: int, options: dict[str, Any], browser: Browser, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     config = ModelConfig(architecture, tuple("abcdefg"), options, image_size=size, resize=size + size // 8)
     run = Run.create(tmp_path / "a-run", RunConfig(config))
     run.save_weights(alive(config.build(), size).state_dict())
-    page, asked = opened(browser, write(run, tmp_path / "page.zip", kind).path, tmp_path / "folder")
-    if kind == "page":
-        expect_the_apps_answers(page, run, ten_pictures())
-    else:
-        for picture in ten_pictures():
-            own = Classifier(run).predict(open_image(io.BytesIO(picture), short_side=ENOUGH), top=7)
-            answer = page.evaluate(READ, base64.b64encode(picture).decode())
-            whole = dict(zip(own.classes, own.probabilities, strict=True))
-            assert answer["probabilities"] == pytest.approx([whole[name] for name in answer["names"]], abs=1e-2)
+    page, asked = opened(browser, write(run, tmp_path / "page.zip", "page").path, tmp_path / "folder")
+    expect_the_apps_answers(page, run, ten_pictures())
     assert asked == []
+    page.context.close()
+
+
+@pytest.mark.long
+def test_a_page_with_eight_bits_gives_the_answers_of_the_onnx_file_with_eight_bits(
+    run: Run, browser: Browser, tmp_path: Path
+) -> None:
+    page, _ = opened(browser, write(run, tmp_path / "page.zip", "page-int8").path, tmp_path / "folder")
+    session = onnxruntime.InferenceSession(write(run, tmp_path / "model.onnx", "onnx-int8").path)
+    for picture in ten_pictures():
+        pixels = np.asarray(open_image(io.BytesIO(picture), short_side=ENOUGH))[None]
+        names, shares = session.run(["top_names", "top_probabilities"], {"images": pixels})
+        answer = page.evaluate(READ, base64.b64encode(picture).decode())
+        assert answer["names"] == names[0].tolist()
+        assert answer["probabilities"] == pytest.approx(shares[0].tolist(), abs=1e-4)
     page.context.close()
 
 

@@ -141,6 +141,6 @@ def _about(run: Run) -> dict[str, str]:
         "Network": config.entry.title,
         "Accuracy": f"{percent(test['accuracy'])} of the test images of {run.config.training.dataset}" if test else "",
         "Preparation": f"{preprocessing_words(config)}.",
-        "Made with": f"resnet_space; runs by ONNX Runtime Web {RUNTIME_VERSION} (MIT licence).",
+        "Made with": f"resnet_space; runs with ONNX Runtime Web {RUNTIME_VERSION} (MIT licence).",
     }
     return {name: value for name, value in facts.items() if value}

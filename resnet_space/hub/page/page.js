@@ -123,6 +123,7 @@ function show(outputs) {
   at("classes").replaceChildren(...buttons);
   at("shows").hidden = !outputs.maps;
   at("mapless").hidden = Boolean(outputs.maps);
+  at("uncalibrated").hidden = !told.uncalibrated;
   heat(0);
 }
 
@@ -215,7 +216,6 @@ function fill() {
   at("name").textContent = told.name;
   at("what").textContent = told.what;
   at("uncalibrated").textContent = told.uncalibrated;
-  at("uncalibrated").hidden = !told.uncalibrated;
   for (const [name, value] of Object.entries(told.about)) {
     const term = document.createElement("dt"), said = document.createElement("dd");
     term.textContent = name;
