@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_space.common.errors import UserError
+from resnet_space.config import ModelConfig
 from resnet_space.data.batches import centre_crop, normalise
 from resnet_space.data.images import to_model_size
 from resnet_space.explain.attention import AttentionMaps, recorded_attention
@@ -24,6 +25,11 @@ from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
 
 UNCALIBRATED = "The probabilities are not calibrated, and this run cannot detect out-of-distribution pictures."
+UNUSUAL = (
+    "This picture is unlike the training images: its features are further from theirs than those of 95 % of the "
+    "validation images ({score} times that distance). The model still picks one of its classes, but the probabilities "
+    "mean little."
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,7 @@ class Prediction:
         """Caveats as plain sentences: how the picture was read, that it is unlike the training images, that the
         probabilities are not calibrated. Often empty.
         """
-        unusual = (
-            "This picture is unlike the training images: its features are further from theirs "
-            f"than those of 95 % of the validation images ({self.ood_score:.1f} times that distance). The model still "
-            "picks one of its classes, but the probabilities mean little."
-            if self.unusual
-            else ""
-        )
+        unusual = UNUSUAL.format(score=f"{self.ood_score:.1f}") if self.unusual else ""
         return [words for words in (self.note, unusual, "" if self.calibrated else UNCALIBRATED) if words]
 
 
@@ -173,9 +173,7 @@ class Classifier:
     @property
     def preprocessing(self) -> str:
         """A description of the preprocessing."""
-        size, resize = self.config.image_size, self.config.stored_size
-        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.config.mean, self.config.std))
-        return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"
+        return preprocessing_words(self.config)
 
     def _stages(self) -> dict[str, str]:
         """Those whose outputs are kept on request, for pictures of channels and for class maps."""
@@ -211,6 +209,13 @@ class Classifier:
                 best.indices.tolist(), best.values.tolist(), logits, ood_score, strict=True
             )
         ]
+
+
+def preprocessing_words(model: ModelConfig) -> str:
+    """How pictures are prepared for a model."""
+    size, resize = model.image_size, model.stored_size
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (model.mean, model.std))
+    return f"short side resized to {resize} px, centre cropped to {size} x {size}, mean ({mean}), std ({std})"
 
 
 def _output(_inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:

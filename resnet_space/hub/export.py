@@ -1,15 +1,19 @@
-"""Export a run to a self-contained ONNX file (https://onnx.ai) that runs in other languages, without this package.
+"""Export a run to a self-contained ONNX file (https://onnx.ai) that needs nothing of this package, or to a web page.
 
-From a shell: `python -m resnet_space.hub.export RUN_DIR FILE`.
+From a shell: `python -m resnet_space.hub.export RUN_DIR FILE [--format onnx-int8]`.
 
-The file's input is `images`, float32 [N, 3, H, W], and its output `logits`, float32 [N, C]; N may differ from call to
-call. What else is needed is in the file's metadata, each value as JSON:
+The ONNX file takes pictures as they are, `images`, uint8 [N, H, W, 3] in RGB, and prepares them itself as `Classifier`
+does. H and W may be any, N any number. Its outputs, k = min(5, C):
 
-  classes              the name of each logit
-  resize, image_size   in pixels: resize the short side to the former, then cut the centre square (H = W) of the latter;
-                       of an odd rest, the pixel more is cut off above and on the left
-  mean, std            per channel (RGB): images are (values in 0..1 - mean) / std
-  temperature          probabilities are the softmax of logits / temperature
+  logits             float32 [N, C], uncalibrated
+  probabilities      float32 [N, C], calibrated by the run's temperature
+  top_probabilities  float32 [N, k], the largest first; their classes are
+  top_indices        int64 [N, k], and by name
+  top_names          string [N, k]
+  ood_score          float32 [N], above 1 for a picture unlike the training images; where the run has feature statistics
+  maps               float32 [N, k, h, w], class maps; where the classifier is linear in the mean features
+
+Its metadata have the values that went into it, each as JSON: classes, image_size, resize, mean, std, temperature.
 """
 
 import argparse
@@ -17,47 +21,62 @@ import json
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
-from resnet_space.runs import Run, replaced_atomically
+from resnet_space.common.text import quoted
+from resnet_space.runs import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    FEATURE_STATISTICS,
+    FIGURES,
+    METRICS,
+    NOTICE,
+    WEIGHTS,
+    Run,
+    replaced_atomically,
+)
 
 if TYPE_CHECKING:  # these take seconds to import, and only an export needs them
-    from torch import Tensor
-    from torch.onnx import ONNXProgram
+    import numpy as np
+    from numpy.typing import NDArray
 
-    from resnet_space.models import Backbone, ChannelAttention
+    from resnet_space.inference import Classifier
 
-OPSET = 20  # what the exporter takes by itself; onnxruntime reads the file from its version 1.18 on
-CHECKED_BATCHES = (1, 3)  # neither is the size that the model is traced with
-STAGES = ("load", "translate", "check")
-TOLERANCE = 1e-4  # of the largest logit; rounding makes about 1e-6, and more in networks that amplify it
+FORMATS = {  # name -> ending of the file
+    "safetensors": "zip",
+    "onnx": "onnx",
+    "onnx-int8": "onnx",
+    "page": "zip",
+    "page-int8": "zip",
+}
+FOLDER = (CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS, CARD, NOTICE)  # and the figures
+STAGES = ("load", "translate", "check", "quantize", "page")
+CHECKED = ((1, 1.0, 1.4), (3, 2.3, 1.7))  # images, and height and width as multiples of the model's; others are traced
+TOLERANCE = 1e-4  # of an output's largest value; rounding makes about 1e-6, and more in networks that amplify it
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class OnnxExport:
-    """A checked ONNX file.
-
-    `largest_difference` is the largest difference from PyTorch's logits on random images, as a fraction of the largest
-    absolute logit.
-    """
+class Export:
+    """A checked file, and in `words` how closely it gives the run's answers."""
 
     path: Path
-    largest_difference: float
+    words: str
 
 
-def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None) -> OnnxExport:
-    """`write_onnx` in a process of its own, so that other threads of this one may use torch meanwhile.
+def export(run: Run, path: Path, kind: str = "onnx", tell: Tell | None = None) -> Export:
+    """`write` in a process of its own, so that other threads of this one may use torch meanwhile.
 
     `tell` is called with each of `STAGES` as it begins.
 
     Raises:
-        UserError: as `write_onnx`, or if that process failed or was killed.
+        UserError: as `write`, or if that process failed or was killed.
     """
     command = [sys.executable, "-m", "resnet_space.hub.export", str(run.path), str(path.absolute())]
     folder = Path(__file__).parents[2]  # where Python finds this package
@@ -65,7 +84,12 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
     with (
         tempfile.TemporaryFile("w+") as errors,  # a pipe that nobody reads would fill up
         subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, f"--format={kind}"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         assert process.stdout is not None
@@ -77,41 +101,101 @@ def export_onnx(run: Run, path: Path, tell: Callable[[str], None] | None = None)
             said = errors.read().strip().splitlines()
             how = f"The export of {run.name} failed with exit status {process.returncode}."
             raise UserError(said[-1] if said else how)
-    return OnnxExport(path, float(line.split()[-1]))
+    return Export(path, line)
 
 
-def write_onnx(run: Run, path: Path, tell: Callable[[str], None] = lambda _stage: None) -> OnnxExport:
-    """Write the run's model as a single ONNX file, replacing `path`, after checking that it gives the model's logits.
+def write(run: Run, path: Path, kind: str = "onnx", tell: Tell = lambda _stage: None) -> Export:
+    """Write the run in one of `FORMATS`, replacing `path`, after checking that it gives the run's answers.
 
     No other thread may use torch meanwhile: tracing changes state that all threads share. Two exports at once fail, and
     so does a training, now and then.
 
     Raises:
-        UserError: if the run has no fitting weights, or the file's logits differ from PyTorch's by more than
-            `TOLERANCE` of the largest; then nothing is written.
+        UserError: as `write_onnx` and `page_files`, or if the run has no weights; then nothing is written.
     """
-    tell(STAGES[0])
-    import torch
+    if kind == "safetensors":
+        return _write_folder(run, path)
+    with replaced_atomically(path) as file, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        onnx, small = Path(folder) / "model.onnx", Path(folder) / "small.onnx"
+        difference = write_onnx(run, onnx, tell)
+        by = f"by at most {difference:.0e} of their largest value" if difference else "by nothing"
+        words = f"On random pictures, the answers of the exported model differ from PyTorch's {by}."
+        if kind.endswith("-int8"):
+            from resnet_space.hub.quantized import cost_words, quantize
 
-    model = run.load_model()
+            tell("quantize")
+            quantize(onnx, small)
+            words = f"{words} {cost_words(run, onnx, small)}"
+            onnx = small
+        if kind.startswith("page"):
+            from resnet_space.hub.page import page_files
+
+            tell("page")
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in page_files(run, onnx).items():
+                    archive.writestr(f"{run.name}/{name}", content)
+        else:
+            onnx.replace(file)
+    return Export(path, words)
+
+
+def ending_of(kind: object) -> str:
+    """Of a file in one of `FORMATS`. Raises UserError for another one."""
+    if kind not in FORMATS:
+        raise UserError(f"The format must be one of {', '.join(FORMATS)}, not {quoted(kind)}.")
+    return FORMATS[str(kind)]
+
+
+def _write_folder(run: Run, path: Path) -> Export:
+    """The run's folder as a zip, without what only this machine needs. Unpacked, it is a run again."""
+    if not run.has_weights:
+        raise UserError(f"{run.name} has no {WEIGHTS} yet: train it for at least one epoch first.")
+    figures = [f"{FIGURES}/{file.name}" for file in sorted((run.path / FIGURES).glob("*.png"))]
+    with replaced_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (*FOLDER, *figures):
+            if (there := run.existing(name)) is not None:
+                archive.write(there, f"{run.name}/{name}")
+    return Export(path, "The zip has the weights as safetensors, the configuration, metrics, figures and model card.")
+
+
+def write_onnx(run: Run, path: Path, tell: Tell = lambda _stage: None) -> float:
+    """Write the run as a single ONNX file, replacing `path`, after checking that it gives the answers of `Classifier`.
+
+    Returns:
+        The largest difference from PyTorch's values on random pictures, of all outputs but the names, as a fraction of
+        each output's largest absolute value.
+
+    Raises:
+        UserError: if the run has no fitting weights, or the difference is above `TOLERANCE`; then nothing is written.
+    """
+    tell("load")
+    import numpy as np
+
+    from resnet_space.hub.graph import WholeNetwork, traced
+    from resnet_space.inference import Classifier
+
+    classifier = Classifier(run)
+    generator = np.random.default_rng(0)
     size = run.config.model.image_size
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(count, 3, size, size, generator=generator) for count in CHECKED_BATCHES]
-    with torch.inference_mode():
-        expected = [model(images) for images in batches]  # before the model is made ready for tracing
-    tell(STAGES[1])
-    program = _traced(model, size)
+    batches = [
+        generator.integers(0, 256, (count, round(high * size), round(wide * size), 3), dtype=np.uint8)
+        for count, high, wide in CHECKED
+    ]
+    network = WholeNetwork(run.load_model(), run.config.model, classifier.feature_statistics)
+    expected = [_answers(classifier, images, network.outputs) for images in batches]
+    tell("translate")
+    program = traced(network, run.config.model.classes)
     program.model.metadata_props.update(_metadata(run))
     with replaced_atomically(path) as file:
-        tell(STAGES[2])
+        tell("check")
         program.save(file, external_data=False)  # one file: even resnet152 has far less than the format's 2 GB
         difference = _largest_difference(file, batches, expected)
         if not difference <= TOLERANCE:  # and not ">", which NaN would pass
             raise UserError(
-                f"The ONNX file of {run.name} was not kept: its logits differ from PyTorch's by {difference:.2g} of "
-                f"the largest logit, above the tolerance of {TOLERANCE:g}."
+                f"The ONNX file of {run.name} was not kept: its answers differ from PyTorch's by {difference:.2g} of "
+                f"the largest value, above the tolerance of {TOLERANCE:g}."
             )
-    return OnnxExport(path, difference)
+    return difference
 
 
 def _metadata(run: Run) -> dict[str, str]:
@@ -127,73 +211,65 @@ def _metadata(run: Run) -> dict[str, str]:
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def _traced(model: "Backbone", size: int) -> "ONNXProgram":
-    """The model as an ONNX program for images of this size in pixels. Leaves the model ready for tracing only."""
-    import torch
+def _answers(
+    classifier: "Classifier", images: "NDArray[np.uint8]", names: Sequence[str]
+) -> "dict[str, NDArray[np.float32]]":
+    """What a `Classifier` gives for pictures [N, H, W, 3], by those of the file's outputs that it has, too."""
+    import numpy as np
+    from PIL import Image
 
-    from resnet_space.models import ChannelAttention
-
-    for module in model.modules():
-        if isinstance(module, ChannelAttention):
-            module.forward = MethodType(_traceable_channel_attention, module)  # type: ignore[method-assign]
-        if hasattr(module, "fused_attn"):  # timm's: the exporter of torch 2.11 fails on the fused one with a mask
-            setattr(module, "fused_attn", False)  # noqa: B010
-    with warnings.catch_warnings():
-        # torch.export copies its own tree of arguments, and torch 2.11 warns itself about how it does that.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        program = torch.onnx.export(
-            model,
-            (torch.zeros(2, 3, size, size),),  # with one image, tracing would fix N to 1
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # it is None without `dynamo` only
-    # The exporter notes where in which source file each node comes from, with the paths of this machine.
-    program.model.metadata_props.clear()
-    program.model.graph.metadata_props.clear()
-    for node in program.model.graph:
-        node.metadata_props.clear()
-    return program
+    predictions = [classifier.predict(Image.fromarray(image), features=True) for image in images]
+    found: dict[str, list[Any]] = {
+        "logits": [prediction.logits.numpy() for prediction in predictions],
+        "top_probabilities": [prediction.probabilities for prediction in predictions],
+    }
+    if "ood_score" in names:
+        found["ood_score"] = [prediction.ood_score for prediction in predictions]
+    if "maps" in names:
+        found["maps"] = [classifier.class_maps(prediction, prediction.indices).raw for prediction in predictions]
+    return {name: np.array(values, dtype=np.float32) for name, values in found.items()}
 
 
-def _traceable_channel_attention(module: "ChannelAttention", x: "Tensor") -> "Tensor":
-    """As `ChannelAttention.forward`, which the exporter of torch 2.11 cannot translate for two reasons.
-
-    It has no adaptive max-pool (pytorch/pytorch#183439), and it cannot prove for any N that half of 2N images is N.
+def _largest_difference(
+    file: Path, batches: "list[NDArray[np.uint8]]", expected: "list[dict[str, NDArray[np.float32]]]"
+) -> float:
+    """The largest |value - expected value| of all outputs, divided by the output's largest |expected value|; NaN if any
+    value is.
     """
-    gate: Tensor = module.gate(module.mlp(x.mean((2, 3))) + module.mlp(x.amax((2, 3))))
-    return module.gain * gate[:, :, None, None]
-
-
-def _largest_difference(file: Path, batches: "list[Tensor]", expected: "list[Tensor]") -> float:
-    """The largest |logit - expected logit| over all images, divided by the largest |expected logit|; NaN if any is."""
     import numpy as np
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    logits = np.concatenate([session.run(["logits"], {"images": images.numpy()})[0] for images in batches])
-    pytorchs = np.concatenate([batch.numpy() for batch in expected])
-    largest = max(float(np.abs(pytorchs).max()), float(np.finfo(np.float32).tiny))  # they may all be zero
-    return float(np.abs(logits - pytorchs).max()) / largest
+    names = list(expected[0])
+    found = [dict(zip(names, session.run(names, {"images": images}), strict=True)) for images in batches]
+    worst = []
+    for name in names:
+        values, own = (np.concatenate([one[name] for one in some]) for some in (found, expected))
+        largest = max(float(np.abs(own).max()), float(np.finfo(np.float32).tiny))  # they may all be zero
+        worst.append(float(np.abs(values - own).max()) / largest)
+    return float(np.max(worst))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.hub.export", description="Export a run's model to ONNX and check the result."
+        prog="python -m resnet_space.hub.export", description="Export a run and check the result."
     )
     parser.add_argument("run", metavar="RUN_DIR", help="folder of the run, with its weights")
-    parser.add_argument("file", metavar="FILE", type=Path, help="ONNX file to write; an existing file is replaced")
+    parser.add_argument("file", metavar="FILE", type=Path, help="file to write; an existing file is replaced")
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        choices=FORMATS,
+        help="ONNX, the same with 8-bit weights, or a zip with a web page that runs the model in the browser",
+    )
     arguments = parser.parse_args()
     try:
-        export = write_onnx(Run.open(arguments.run), arguments.file, lambda stage: print(stage, flush=True))
+        run = Run.open(arguments.run)
+        done = write(run, arguments.file, arguments.format, lambda stage: print(stage, flush=True))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Largest difference from PyTorch's logits, as a fraction of the largest logit: {export.largest_difference}")
+    print(done.words)
     return 0
 
 

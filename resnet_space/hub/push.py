@@ -89,6 +89,35 @@ def push_run(
     Raises:
         HubError: if the run is not ready, or the Hub refuses or is unreachable.
     """
+    request = push_request(run, repo_id, token, licence=licence, in_training=in_training)
+    with ExitStack() as opened:
+        files = _files(run, repo_id, space, licence, opened)
+        total = sum(_size(content) for content in files.values())
+        if progress is not None:
+            progress(0, total)
+        api = hub_api(token)
+        with push_errors(request):
+            head = _head(api, repo_id, private)
+            _require_ours(head, repo_id, token)
+            commit = api.create_commit(
+                repo_id,
+                [*_stale(head, files), *_additions(files, progress, total)],
+                commit_message=f"Push {run.name}",
+                parent_commit=head.sha,
+            )
+    if progress is not None:
+        progress(total, total)
+    return commit.commit_url
+
+
+def push_request(
+    run: Run, repo_id: str, token: str | None, *, licence: str = "", in_training: bool = False, page: str = ""
+) -> HubRequest:
+    """What is asked of the Hub, after everything that can be refused without it: the arguments are `push_run`'s.
+
+    Raises:
+        HubError: if the run is not ready or may not be pushed, the name is not valid, or nobody is signed in.
+    """
     if not is_repo_id(repo_id) or "/" not in repo_id:
         raise HubError(
             masked(f"{repo_id!r} is not a valid repository name: use the form owner/name, such as ann/birds.")
@@ -110,27 +139,10 @@ def push_run(
         409: changed,
         412: changed,
     }
-    request = HubRequest(f"The run {run.name}", repo_id, None, "keep it on this machine", "pushed", refusals)
+    request = HubRequest(f"The run {run.name}", page or repo_id, None, "keep it on this machine", "pushed", refusals)
     if not has_token(token):
         raise HubError(f"{request.cannot} because nobody is signed in: sign in first.")
-    with ExitStack() as opened:
-        files = _files(run, repo_id, space, licence, opened)
-        total = sum(_size(content) for content in files.values())
-        if progress is not None:
-            progress(0, total)
-        api = hub_api(token)
-        with _one_sentence(request):
-            head = _head(api, repo_id, private)
-            _require_ours(head, repo_id, token)
-            commit = api.create_commit(
-                repo_id,
-                [*_stale(head, files), *_additions(files, progress, total)],
-                commit_message=f"Push {run.name}",
-                parent_commit=head.sha,
-            )
-    if progress is not None:
-        progress(total, total)
-    return commit.commit_url
+    return request
 
 
 def suggested_repo_id(run: Run, user: str) -> str:
@@ -250,7 +262,7 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
 
 
 @contextmanager
-def _one_sentence(request: HubRequest) -> Iterator[None]:
+def push_errors(request: HubRequest) -> Iterator[None]:
     """As `translated_errors`, with errors specific to a push."""
     with translated_errors(request):
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import SpaceInfo
 
 from resnet_space.common.hub_client import HubError, HubRequest, endpoint, is_repo_id, translated_errors
 from resnet_space.common.tokens import masked
@@ -82,7 +83,7 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
         },
     )
     with translated_errors(request):
-        head = _head(api, repo_id, private)
+        head = str(space_head(api, repo_id, private).sha)
         there = set(api.list_repo_files(repo_id, repo_type="space", revision=head))
         gone = sorted(there - set(files) - {THE_HUBS_OWN})
         with warnings.catch_warnings():
@@ -129,18 +130,31 @@ def documented_settings(page: str) -> dict[str, str]:
     return dict(_ROW.findall(page))
 
 
-def _head(api: HfApi, repo_id: str, private: bool) -> str:
-    """The Space's last commit; the Space is created if it does not exist."""
+def space_head(api: HfApi, repo_id: str, private: bool, sdk: str = "gradio", tag: str | None = None) -> SpaceInfo:
+    """The Space's last commit; the Space is created if it does not exist.
+
+    Args:
+        api: of whoever may write there.
+        repo_id: "owner/name".
+        private: whether a new one is.
+        sdk: "gradio" or "static".
+        tag: that an existing one must have.
+
+    Raises:
+        HubError: if there is another Space of this name.
+    """
     try:
         found = api.space_info(repo_id)
     except RepositoryNotFoundError as error:
         if error.response.status_code == 401:  # the token: it is not asked for again
             raise
-        api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private)
-        found = api.space_info(repo_id)
-    if found.sdk not in (None, "gradio"):
-        raise HubError(f"{repo_id} is not a Gradio Space ({found.sdk}): choose another name.")
-    return str(found.sha)
+        api.create_repo(repo_id, repo_type="space", space_sdk=sdk, private=private)
+        return api.space_info(repo_id)
+    if found.sdk not in (None, sdk):
+        raise HubError(f"{repo_id} is not a {sdk.capitalize()} Space ({found.sdk}): choose another name.")
+    if tag and tag not in (found.tags or ()):
+        raise HubError(f"{repo_id} already contains something else: choose another name.")
+    return found
 
 
 def report(deployed: Deployed, settings: dict[str, str], page: str) -> list[str]:

@@ -311,7 +311,8 @@ class VisionTransformer(Backbone):
         """tokens [N, 1 + T, D] -> [N, D, h, w] of square images, without the class token."""
         tokens = features[:, 1:].transpose(1, 2)
         side = math.isqrt(tokens.shape[2])
-        return tokens.reshape(len(tokens), -1, side, side)
+        maps: Tensor = tokens.unflatten(2, (side, side))
+        return maps
 
     def additions(self) -> list[Addition]:
         """Two a block."""

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,19 +12,26 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.torch import load_file
 from torch.onnx import ONNXProgram
+from torchvision import transforms
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.hub import export as export_module
-from resnet_space.hub.export import STAGES, OnnxExport, export_onnx, write_onnx
+from resnet_space.data.images import open_image
+from resnet_space.data.splits import ImageSet
+from resnet_space.hub import graph, quantized
+from resnet_space.hub.export import Export, ending_of, export, write, write_onnx
+from resnet_space.hub.quantized import quantize
 from resnet_space.inference import Classifier
 from resnet_space.models import create_model
-from resnet_space.runs import WEIGHTS, Run
+from resnet_space.runs import SHOWPIECE, WEIGHTS, Run
 from tests.networks import alive
 
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "resnet_space" / "datasets" / "examples").glob("*.jpg"))
 CLASSES = ("ant", "bee", "Käfer", "dog", "eel")
 SMALL = ModelConfig("resnet20", CLASSES, image_size=16)
 MODELS = {
@@ -40,7 +48,8 @@ MODELS = {
 
 class Exported(NamedTuple):
     run: Run
-    export: OnnxExport
+    path: Path
+    difference: float
 
 
 def saved_run(folder: Path, config: ModelConfig) -> Run:
@@ -58,7 +67,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
     def export(name: str) -> Exported:
         if name not in made:
             run = saved_run(tmp_path_factory.mktemp("runs") / "a-run", MODELS[name])
-            made[name] = Exported(run, write_onnx(run, tmp_path_factory.mktemp("files") / "model.onnx"))
+            file = tmp_path_factory.mktemp("files") / "model.onnx"
+            made[name] = Exported(run, file, write_onnx(run, file))
         return made[name]
 
     return export
@@ -72,100 +82,168 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def small_program(small_run: Run) -> ONNXProgram:
     """The small run's, before it is written and checked: tracing takes most of the time."""
-    return export_module._traced(small_run.load_model(), SMALL.image_size)
+    return graph.traced(graph.WholeNetwork(small_run.load_model(), SMALL, None), SMALL.classes)
 
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch, small_program: ONNXProgram) -> None:
-    monkeypatch.setattr(export_module, "_traced", lambda _model, _size: small_program)
+    monkeypatch.setattr(graph, "traced", lambda _network, _classes: small_program)
+
+
+@pytest.fixture(scope="module")
+def showpiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of the shipped network."""
+    path = tmp_path_factory.mktemp("files") / "showpiece.onnx"
+    write_onnx(Run.open(ROOT / "checkpoints" / SHOWPIECE), path)
+    return path
 
 
 def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
+def answers(path: Path, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    runtime = session(path)
+    names = [output.name for output in runtime.get_outputs()]
+    return dict(zip(names, runtime.run(names, {"images": pictures}), strict=True))
+
+
+def looked_up(rows: np.ndarray) -> bytes:
+    """An ONNX file whose probabilities for a picture of the value i are the i-th row."""
+    pictures = helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", "H", "W", 3])
+    found = helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", rows.shape[1]])
+    nodes = [
+        helper.make_node("ReduceMax", ["images", "axes"], ["value"], keepdims=0),
+        helper.make_node("Cast", ["value"], ["index"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["rows", "index"], ["probabilities"]),
+    ]
+    constants = [numpy_helper.from_array(rows, "rows"), numpy_helper.from_array(np.array([1, 2, 3]), "axes")]
+    whole = helper.make_graph(nodes, "looked_up", [pictures], [found], constants)
+    return helper.make_model(whole, opset_imports=[helper.make_opsetid("", 20)], ir_version=9).SerializeToString()
+
+
 def metadata(path: Path) -> dict[str, Any]:
     return {name: json.loads(value) for name, value in session(path).get_modelmeta().custom_metadata_map.items()}
 
 
-def images(count: int, config: ModelConfig, seed: int = 1) -> np.ndarray:
-    shape = (count, 3, config.image_size, config.image_size)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+def pictures(count: int, height: int, width: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def pytorchs(run: Run, batch: np.ndarray) -> np.ndarray:
+def prepared(picture: np.ndarray, config: ModelConfig) -> torch.Tensor:
+    """By torchvision, on Pillow's pictures."""
+    steps = [
+        transforms.Resize(config.stored_size, transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(config.image_size),
+        transforms.ToTensor(),
+        transforms.Normalize(config.mean, config.std),
+    ]
+    return transforms.Compose(steps)(Image.fromarray(picture))
+
+
+def pytorchs(run: Run, some: np.ndarray) -> np.ndarray:
     """Logits by a plain forward pass of a model that is built and loaded here."""
     config = run.config.model
     options = {"stem": config.options["stem"], "cbam": config.options["cbam"], "shortcut": config.options["shortcut"]}
     model = create_model(config.architecture, len(config.classes), **options).eval()
     model.load_state_dict(load_file(run.path / WEIGHTS))
     with torch.no_grad():
-        return model(torch.from_numpy(batch)).numpy()
+        return model(torch.stack([prepared(picture, config) for picture in some])).numpy()
 
 
 # What the file computes
 
 
-SLOW = ("CIFAR stem", "ImageNet stem", "bottlenecks")
+SLOW = ("CBAM after every stage", "CIFAR stem", "ImageNet stem", "bottlenecks")
 EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in MODELS]
 
 
+@pytest.mark.parametrize("name", ["padded shortcuts", "CBAM in every block"])
+@pytest.mark.parametrize("size", [(61, 47), (33, 33), (41, 41), (20, 31), (90, 330), (300, 201)])
+def test_pictures_are_prepared_as_torchvision_does(name: str, size: tuple[int, int]) -> None:
+    config = MODELS[name]
+    network = graph.WholeNetwork(config.build().eval(), config, None)
+    some = pictures(2, *size)
+    own = network.prepared(torch.from_numpy(some))
+    reference = torch.stack([prepared(picture, config) for picture in some])
+    level = 1 / 255 / max(config.std)
+    assert (own - reference).abs().max() < 0.01 * level
+
+
 @pytest.mark.parametrize("name", EACH)
-def test_it_gives_pytorchs_logits_for_any_number_of_images(exported, name: str) -> None:
-    run, export = exported(name)
-    runtime = session(export.path)
-    for count in (1, 3, 7):
-        batch = images(count, run.config.model)
-        expected = pytorchs(run, batch)
-        (logits,) = runtime.run(None, {"images": batch})
-        assert logits.dtype == np.float32
-        assert logits.shape == (count, len(CLASSES))
-        np.testing.assert_allclose(logits, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
-    assert np.ptp(expected, axis=0).min() > 0.01 * np.abs(expected).max()  # the images make a difference
+def test_it_gives_pytorchs_answers_for_any_number_of_pictures_of_any_size(exported, name: str) -> None:
+    run, path, _ = exported(name)
+    for count, height, width in ((1, 50, 71), (3, 33, 33), (7, 128, 90)):
+        some = pictures(count, height, width)
+        expected = pytorchs(run, some)
+        found = answers(path, some)
+        assert found["logits"].shape == (count, len(CLASSES))
+        np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+        odds = np.exp(expected - expected.max(1, keepdims=True))
+        np.testing.assert_allclose(found["probabilities"], odds / odds.sum(1, keepdims=True), atol=1e-4)
+        assert found["top_names"].tolist() == [[CLASSES[i] for i in one] for one in found["top_indices"]]
+        ordered = np.take_along_axis(found["probabilities"], found["top_indices"], 1)
+        np.testing.assert_array_equal(found["top_probabilities"], ordered)
+        assert (np.diff(ordered) <= 0).all()
+    assert np.ptp(expected, axis=0).min() > 0.001 * np.abs(expected).max()  # the pictures make a difference
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_it_is_one_valid_file(exported, name: str) -> None:
-    run, export = exported(name)
-    assert [file.name for file in export.path.parent.iterdir()] == ["model.onnx"]
-    onnx.checker.check_model(export.path, full_check=True)
-    model = onnx.load(export.path, load_external_data=False)
+    run, path, _ = exported(name)
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.load(path, load_external_data=False)
     weights = sum(value.nbytes for key, value in load_file(run.path / WEIGHTS).items() if "running" not in key)
-    assert weights * 0.98 < export.path.stat().st_size < weights * 1.02 + 200_000
+    assert weights * 0.98 < path.stat().st_size < weights * 1.02 + 250_000
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
-    size = run.config.model.image_size
-    (given,), (returned,) = session(export.path).get_inputs(), session(export.path).get_outputs()
-    assert (given.name, given.type, given.shape) == ("images", "tensor(float)", ["N", 3, size, size])
-    assert (returned.name, returned.type, returned.shape) == ("logits", "tensor(float)", ["N", len(CLASSES)])
+    (given,) = session(path).get_inputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["N", "H", "W", 3])
+    returned = {output.name: (output.type, output.shape[:2]) for output in session(path).get_outputs()}
+    assert returned == {
+        "logits": ("tensor(float)", ["N", 5]),
+        "probabilities": ("tensor(float)", ["N", 5]),
+        "top_probabilities": ("tensor(float)", ["N", 5]),
+        "top_indices": ("tensor(int64)", ["N", 5]),
+        "top_names": ("tensor(string)", ["N", 5]),
+        "maps": ("tensor(float)", ["N", 5]),
+    }
 
 
-def test_the_reported_difference_is_a_small_share_of_the_largest_logit(exported) -> None:
-    difference = exported("CBAM after every stage").export.largest_difference
-    assert 0 < difference < 1e-5
+IN_A_CLEAN_PROCESS = """
+import json, sys
+import numpy, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1])
+names = [output.name for output in session.get_outputs()]
+for file in sys.argv[2:]:
+    picture = numpy.asarray(Image.open(file).convert("RGB"))
+    found = session.run(names, {"images": picture[None]})
+    print(json.dumps({name: values[0].tolist() for name, values in zip(names, found)}))
+assert not {"torch", "resnet_space"} & set(sys.modules)
+"""
 
 
-def test_the_file_and_its_metadata_are_all_that_a_prediction_needs(exported) -> None:
-    run, export = exported("padded shortcuts")
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (82, 118, 3), dtype=np.uint8))
-    runtime = session(export.path)
-    told = metadata(export.path)
-    width, height = picture.size
-    side = min(width, height)
-    sized = picture.resize((round(width * told["resize"] / side), round(height * told["resize"] / side)))  # bicubic
-    left, top = ((length - told["image_size"]) // 2 for length in sized.size)
-    seen = sized.crop((left, top, left + told["image_size"], top + told["image_size"]))
-    prepared = (np.array(seen, dtype=np.float64) / 255 - told["mean"]) / told["std"]
-    (logits,) = runtime.run(None, {"images": prepared.transpose(2, 0, 1)[None].astype(np.float32)})
-    odds = np.exp(logits[0] - logits[0].max())
+def test_a_process_with_onnxruntime_only_gives_the_apps_answers(tmp_path: Path, showpiece: Path) -> None:
+    assert len(EXAMPLES) == 10
+    command = [sys.executable, "-I", "-c", IN_A_CLEAN_PROCESS, showpiece, *EXAMPLES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    classifier = Classifier(Run.open(ROOT / "checkpoints" / SHOWPIECE))
+    for file, line in zip(EXAMPLES, done.stdout.splitlines(), strict=True):
+        own, found = classifier.predict(open_image(file), features=True), json.loads(line)
+        assert found["top_names"] == own.classes
+        assert found["top_probabilities"] == pytest.approx(own.probabilities, abs=1e-5)
+        assert found["ood_score"] == pytest.approx(own.ood_score, rel=1e-4)
+        raw = classifier.class_maps(own, own.indices).raw
+        np.testing.assert_allclose(found["maps"], raw, atol=1e-4 * raw.max())
 
-    prediction = Classifier(run).predict(picture)
-    by_class = dict(zip(told["classes"], odds / odds.sum(), strict=True))
-    assert sorted(by_class, key=lambda name: -by_class[name]) == prediction.classes
-    assert [by_class[name] for name in prediction.classes] == pytest.approx(prediction.probabilities, abs=1e-5)
+
+def test_the_reported_difference_is_a_small_share_of_the_largest_value(exported) -> None:
+    assert 0 < exported("CBAM in every block").difference < 1e-5
 
 
 def test_the_metadata_are_those_of_the_configuration(exported) -> None:
-    assert metadata(exported("padded shortcuts").export.path) == {
+    assert metadata(exported("padded shortcuts").path) == {
         "classes": list(CLASSES),
         "resize": 41,
         "image_size": 33,
@@ -173,16 +251,69 @@ def test_the_metadata_are_those_of_the_configuration(exported) -> None:
         "std": [0.2, 0.3, 0.4],
         "temperature": 1.0,
     }
-    told = metadata(exported("CIFAR stem").export.path)
+    told = metadata(exported("CBAM in every block").path)
     assert told["resize"] == told["image_size"] == 32  # where no size before the crop is configured
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported, name: str) -> None:
-    run, export = exported(name)
-    content = export.path.read_bytes()
-    for path in (str(run.path.parent), str(Path(torch.__file__).parent), str(Path(__file__).parent), "resnet_space"):
-        assert path.encode() not in content
+    run, path, _ = exported(name)
+    content = path.read_bytes()
+    for folder in (str(run.path.parent), str(Path(torch.__file__).parent), str(Path(__file__).parent), "resnet_space"):
+        assert folder.encode() not in content
+
+
+@pytest.mark.parametrize(
+    ("architecture", "has_maps"),
+    [
+        ("resnet20", True),
+        ("mobilenetv3_small_100", False),
+        ("tf_efficientnet_lite0", True),
+        ("vit_tiny_patch4_32", False),
+    ],
+)
+def test_class_maps_are_there_where_the_classifier_is_linear_in_the_mean_features(
+    architecture: str, has_maps: bool
+) -> None:
+    config = ModelConfig(architecture, CLASSES, image_size=32)
+    assert graph.is_linear_in_means(config.build().eval(), config) is has_maps
+
+
+# Eight bits
+
+
+def test_eight_bits_make_a_smaller_file_and_hardly_change_its_answers(tmp_path: Path, showpiece: Path) -> None:
+    quantize(showpiece, tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < 0.4 * showpiece.stat().st_size
+    onnx.checker.check_model(tmp_path / "small.onnx", full_check=True)
+    for file in EXAMPLES:
+        picture = np.asarray(Image.open(file).convert("RGB"))[None]
+        before, after = answers(showpiece, picture), answers(tmp_path / "small.onnx", picture)
+        assert before["top_names"][0, 0] == after["top_names"][0, 0]
+        assert 0 < np.abs(before["probabilities"] - after["probabilities"]).max() < 0.01
+        assert after["ood_score"] == pytest.approx(before["ood_score"], abs=0.05)
+
+
+def test_what_eight_bits_cost_is_told_for_the_test_images_or_that_it_is_not_known(
+    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tested(NamedTuple):
+        test: ImageSet
+
+    labels = torch.arange(5).repeat(12)
+    shown = ImageSet(labels.byte()[:, None, None, None].expand(60, 4, 4, 3), labels, CLASSES)
+    monkeypatch.setattr(quantized, "splits_of", lambda _run: Tested(shown))
+    sure, unsure = np.eye(5, dtype=np.float32), 0.9 * np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 3]]
+    files = [tmp_path / "before.onnx", tmp_path / "after.onnx"]
+    for file, rows in zip(files, (sure, unsure), strict=True):
+        file.write_bytes(looked_up(rows))
+    assert quantized.cost_words(small_run, *files) == (
+        "On 60 test images, 8-bit weights change the accuracy from 100.0 % to 80.0 %; 80.0 % of the images keep their "
+        "class, and a probability changes by up to 0.280 on average."
+    )
+    monkeypatch.undo()
+    unknown = quantized.cost_words(small_run, *files)
+    assert unknown.endswith("are not on this machine, so what 8-bit weights cost in accuracy is not known.")
 
 
 # What is refused
@@ -190,17 +321,31 @@ def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported, name: str)
 
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
     untrained = Run.create(tmp_path / "untrained", RunConfig(SMALL))
-    for export in (write_onnx, export_onnx):
-        with pytest.raises(UserError, match=r"^untrained has no model\.safetensors yet: [^\n]+\.$"):
-            export(untrained, tmp_path / "files" / "model.onnx")
-    assert not list(tmp_path.rglob("*.onnx*"))
+    for made in (write, export):
+        for kind in ("onnx", "safetensors"):
+            with pytest.raises(UserError, match=r"^untrained has no model\.safetensors yet: [^\n]+\.$"):
+                made(untrained, tmp_path / "files" / "model", kind)
+    assert not list(tmp_path.rglob("*model*"))
+
+
+def test_a_run_without_a_classifier_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a-run", RunConfig(SMALL))
+    weights = SMALL.build().state_dict()
+    run.save_weights({name: value * (not name.startswith("fc.")) for name, value in weights.items()})
+    with pytest.raises(UserError, match=r"^These weights have no classifier"):
+        write_onnx(run, tmp_path / "model.onnx")
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^The format must be one of safetensors, onnx, .*, not 'pickle'\.$"):
+        ending_of("pickle")
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Let the file's logits come out changed."""
+    """Let the file's values come out changed."""
     run_session = onnxruntime.InferenceSession.run
     monkeypatch.setattr(
-        onnxruntime.InferenceSession, "run", lambda *arguments: [change(logits) for logits in run_session(*arguments)]
+        onnxruntime.InferenceSession, "run", lambda *arguments: [change(values) for values in run_session(*arguments)]
     )
 
 
@@ -208,20 +353,20 @@ def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.nda
 @pytest.mark.parametrize(
     ("change", "by"),
     [
-        (lambda logits: logits * np.float32(1 + 3e-4), r"0\.0003"),  # by this share of the largest logit
-        (lambda logits: np.where(np.arange(logits.size).reshape(logits.shape) == 3, np.nan, logits), "nan"),
-        (lambda logits: logits if len(logits) == 1 else logits[::-1], r"\d\.?\d*"),  # images in another order
+        (lambda values: values * np.float32(1 + 3e-4), r"0\.0003"),  # by this share of the largest value
+        (lambda values: np.where(np.arange(values.size).reshape(values.shape) == 3, np.nan, values), "nan"),
+        (lambda values: values if len(values) == 1 else values[::-1], r"\d\.?\d*"),  # pictures in another order
     ],
     ids=["a larger scale", "a single NaN", "another order"],
 )
-def test_a_file_with_other_logits_is_not_kept(
+def test_a_file_with_other_answers_is_not_kept(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, by: str
 ) -> None:
     plant(monkeypatch, change)
     files = tmp_path / "files"
-    sentence = rf"^The ONNX file of a-run was not kept: its logits differ from PyTorch's by {by} of the largest logit"
+    sentence = rf"^The ONNX file of a-run was not kept: its answers differ from PyTorch's by {by} of the largest value"
     with pytest.raises(UserError, match=sentence):
-        write_onnx(small_run, files / "model.onnx")
+        write(small_run, files / "model.onnx")
     assert list(files.iterdir()) == []
 
 
@@ -229,19 +374,27 @@ def test_a_file_with_other_logits_is_not_kept(
 def test_a_difference_within_the_tolerance_is_kept_and_reported(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant(monkeypatch, lambda logits: logits * np.float32(1 + 5e-5))
+    plant(monkeypatch, lambda values: values * np.float32(1 + 5e-5))
     (tmp_path / "model.onnx").write_text("an earlier file")
-    export = write_onnx(small_run, tmp_path / "model.onnx")
-    assert export.path == tmp_path / "model.onnx"
-    assert export.largest_difference == pytest.approx(5e-5, rel=0.05)
-    onnx.checker.check_model(export.path)
+    done = write(small_run, tmp_path / "model.onnx")
+    assert done.path == tmp_path / "model.onnx"
+    assert done.words == (
+        "On random pictures, the answers of the exported model differ from PyTorch's by at most 5e-05 of their largest "
+        "value."
+    )
+    onnx.checker.check_model(done.path)
 
 
-def test_a_model_whose_logits_are_all_zero_is_exported(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "a-run", RunConfig(SMALL))
-    weights = SMALL.build().state_dict()
-    run.save_weights({name: value * (not name.startswith("fc.")) for name, value in weights.items()})
-    assert write_onnx(run, tmp_path / "model.onnx").largest_difference == 0
+def test_the_folder_is_a_run_again_when_it_is_unpacked(small_run: Run, tmp_path: Path) -> None:
+    (small_run.path / "resume").mkdir(exist_ok=True)
+    (small_run.path / "resume" / "owner").write_text("secret")
+    done = write(small_run, tmp_path / "a-run.zip", "safetensors")
+    with zipfile.ZipFile(done.path) as archive:
+        assert not [name for name in archive.namelist() if "resume" in name]
+        archive.extractall(tmp_path / "there")
+    again = Run.open(tmp_path / "there" / "a-run")
+    assert again.config == small_run.config
+    assert (again.path / WEIGHTS).read_bytes() == (small_run.path / WEIGHTS).read_bytes()
 
 
 # In a process of its own
@@ -251,14 +404,13 @@ def test_a_model_whose_logits_are_all_zero_is_exported(tmp_path: Path) -> None:
 def test_another_process_writes_the_same_file_without_a_warning(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = write_onnx(small_run, tmp_path / "here.onnx")
+    here = write(small_run, tmp_path / "here.onnx")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.chdir(tmp_path)
     told: list[str] = []
-    there = export_onnx(small_run, Path("there.onnx"), told.append)
-    assert tuple(told) == STAGES
-    assert there.path == Path("there.onnx")
-    assert there.largest_difference == pytest.approx(here.largest_difference, abs=1e-6)
+    there = export(small_run, Path("there.onnx"), tell=told.append)
+    assert told == ["load", "translate", "check"]
+    assert there == Export(Path("there.onnx"), here.words)
     assert (tmp_path / "there.onnx").read_bytes() == here.path.read_bytes()
 
 
@@ -276,7 +428,7 @@ def test_how_that_process_failed_is_said(
     command = [sys.executable, "-c", code]
     monkeypatch.setattr(subprocess, "Popen", lambda _command, **options: really_start(command, **options))
     with pytest.raises(UserError, match=sentence):
-        export_onnx(small_run, tmp_path / "model.onnx")
+        export(small_run, tmp_path / "model.onnx")
 
 
 def test_the_heavy_libraries_are_imported_by_an_export_only() -> None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import yaml
 from fastapi import FastAPI, HTTPException, Request
 
-from tests.hub_stub.store import Store, refusal
+from tests.hub_stub.store import Store, read, refusal
 
 
 def add_spaces(app: FastAPI, store: Store, port: int) -> None:
@@ -22,7 +23,10 @@ def add_spaces(app: FastAPI, store: Store, port: int) -> None:
     @app.get("/api/spaces/{owner}/{name}")
     def info(request: Request, owner: str, name: str) -> dict[str, Any]:
         repository = store.readable(request, "spaces", f"{owner}/{name}")
-        return {"id": f"{owner}/{name}", "sha": repository.refs["main"], "siblings": [], "sdk": repository.sdk}
+        commit = repository.refs["main"]
+        _, matter, *_ = read(repository.commits[commit].get("README.md", b"---\n---\n")).split(b"---\n")
+        tags = (yaml.safe_load(matter) or {}).get("tags", [])  # as the Hub takes them from the front matter
+        return {"id": f"{owner}/{name}", "sha": commit, "siblings": [], "sdk": repository.sdk, "tags": tags}
 
     @app.get("/api/spaces/{owner}/{name}/{settings}")
     def settings(request: Request, owner: str, name: str, settings: str) -> dict[str, Any]:

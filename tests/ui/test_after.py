@@ -1,13 +1,13 @@
 """Trained runs in a real browser: look at their errors, compare, train on, rename, delete, export."""
 
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from safetensors.numpy import load_file
 
 from resnet_space.runs import WEIGHTS, Run
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
@@ -147,11 +147,19 @@ def test_a_run_is_exported_as_what_can_be_used_elsewhere(page: Page, run: Run) -
     choose(page, run.name)
     page.get_by_role("button", name="Take it with you").first.click()
     page.get_by_role("button", name="Export", exact=True).click()
-    expect(page.get_by_text("On random images, the logits of the ONNX file differ")).to_be_visible(timeout=TRAINED_MS)
+    expect(page.get_by_text("On random pictures, the answers of the exported")).to_be_visible(timeout=TRAINED_MS)
     with page.expect_download() as download:
         page.get_by_role("link", name=re.compile("MB")).first.click()
-    assert sorted(load_file(download.value.path())) == sorted(load_file(run.path / WEIGHTS))
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert f"{run.name}/index.html" in archive.namelist()
     keep(page, "15-export")
+    page.get_by_label("Folder with safetensors").check()
+    expect(page.get_by_text("On random pictures")).to_be_hidden()
+    page.get_by_role("button", name="Export", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("MB")).first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.read(f"{run.name}/{WEIGHTS}") == (run.path / WEIGHTS).read_bytes()
 
 
 def test_a_run_is_renamed_and_deleted_after_a_second_question(page: Page, app: App) -> None:

@@ -21,7 +21,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from resnet_space.runs import CONFIG, FEATURE_STATISTICS, RESUME, last_metric
+from resnet_space.runs import CONFIG, FEATURE_STATISTICS, RESUME, WEIGHTS, last_metric
 from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
@@ -54,6 +54,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
         "/explore_residuals",
         "/compare_models",
         "/add_data",
+        "/export",
     }
 
 
@@ -94,6 +95,14 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
 
     answer, *_ = client.predict(handle_file(EXAMPLE), run.name, api_name="/predict")
     assert len(answer["confidences"]) == 5
+    folder, about = client.predict(run.name, "safetensors", api_name="/export")
+    assert (about["run"], about["format"]) == (run.name, "safetensors")
+    with zipfile.ZipFile(folder) as archive:
+        assert archive.read(f"{run.name}/{WEIGHTS}") == (run.path / WEIGHTS).read_bytes()
+    with pytest.raises(AppError, match="The format must be one of safetensors, onnx, onnx-int8, page, page-int8, not"):
+        client.predict(run.name, "pickle", api_name="/export")
+    with pytest.raises(AppError, match="There is no run named gone"):
+        client.predict("gone", api_name="/export")
     assert wait_until_ended(client, second["run"])["state"] == "finished"
 
 

@@ -1,9 +1,13 @@
 """The Hub from the page: push, pull, sign in, a job; in a real browser, with the real client and a stub Hub."""
 
+import contextlib
+import io
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -256,3 +260,56 @@ def test_none_of_this_has_written_a_token(anns: App, space: App, people: HubStub
         for content in files.values()
     ]
     assert not any(token.encode() in read(content) for content in pushed for token in (ANN, BOB))
+
+
+@pytest.mark.long
+def test_the_skill_goes_from_a_zip_of_pictures_to_a_published_model_as_it_is_written(
+    anns: App, people: HubStub, tmp_path: Path
+) -> None:
+    code = (REPOSITORY / "SKILL.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 13
+    for written, here in (("http://127.0.0.1:7860", anns.url), ("user/name", "ann/pets")):
+        assert code.count(written) == 1
+        code = code.replace(written, here)
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        for name, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+            for i in range(20):
+                noise = np.clip(random.normal(colour, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+                buffer = io.BytesIO()
+                Image.fromarray(noise).save(buffer, "PNG")
+                archive.writestr(f"{name}/{i}.png", buffer.getvalue())
+                (tmp_path / "picture.png").write_bytes(buffer.getvalue())
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.chdir(tmp_path):
+        exec(compile(code, "SKILL.md", "exec"), {})
+    assert "finished" in said.getvalue()
+    assert "'label': 'blue'" in said.getvalue()
+    assert {"config.json", "model.safetensors", "README.md"} <= people.files("ann/pets").keys()
+
+
+@pytest.mark.long
+def test_the_page_of_a_run_is_published_as_a_static_space_from_the_panel_and_by_programs(
+    anns: App, people: HubStub, page: Page
+) -> None:
+    page.goto(f"{anns.url}/?run=my-cifar")
+    expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
+    page.get_by_text("Publish on the Hugging Face Hub").click()
+    expect(page.get_by_text("You are signed in as ann.")).to_be_visible(timeout=TRAINED_MS)
+    page.get_by_label("Web page that runs the model").locator("visible=true").last.check()
+    page.get_by_label("Repository").locator("visible=true").last.fill("ann/my-page")
+    page.get_by_role("button", name="Push", exact=True).click()
+    done = page.locator(".report").filter(has_text="runs as a page")
+    expect(done).to_be_visible(timeout=2 * TRAINED_MS)
+    assert f"{people.url}/spaces/ann/my-page" in str(done.get_by_role("link").get_attribute("href"))
+    keep(page, "22-page-published")
+    space = people.repositories["spaces", "ann/my-page"]
+    assert (space.sdk, space.private) == ("static", True)
+    assert b"sdk: static" in read(space.commits[space.refs["main"]]["README.md"])
+
+    client = Client(anns.url, verbose=False)
+    address = client.predict("my-cifar", "ann/my-page", page=True, api_name="/push")
+    assert address == f"{people.url}/spaces/ann/my-page"
+    with pytest.raises(AppError, match="no write access to bob/page"):
+        client.predict("my-cifar", "bob/page", page=True, api_name="/push")
+    client.close()

@@ -25,6 +25,7 @@ PUBLIC = {
     "compare_models",
     "push",
     "pull",
+    "export",
     "add_data",
 }
 EXAMPLE = REPOSITORY / "resnet_space" / "datasets" / "examples" / "horse.jpg"

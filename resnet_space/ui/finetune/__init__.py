@@ -29,7 +29,7 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import is_underway
-from resnet_space.ui.finetune.take import build_take
+from resnet_space.ui.finetune.take import build_export_api, build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.opening import Looks
@@ -308,6 +308,7 @@ def build_finetune(
     wire_fields(context, looks.first, visitor, form, taken_back)
     build_api(context)
     build_data_api(context)
+    build_export_api(context)
     build_compare_api(context)
     return FinetuneTab(try_it, explore_it, form.dataset, form.data.added, teach)
 

@@ -19,6 +19,7 @@ from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.more_data import DATASET, bring_archive, download
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
+from resnet_space.ui.finetune.take import exported_file
 from resnet_space.ui.pull import split_revision
 
 
@@ -138,10 +139,13 @@ def build_api(context: AppContext) -> None:
         private: bool = False,
         key: str = "",
         licence: str = "",
+        page: bool = False,
         signed_in: gr.OAuthToken | None = None,
         x_hf_token: gr.Header | None = None,
     ) -> str:
         """Push a trained run to the Hugging Face Hub as one commit: weights as safetensors, metrics, and a model card.
+
+        Or publish it as a web page that runs the model in the visitor's browser: a static Space, free of charge.
 
         Where the app is public, send a token of yours that may write: as `oauth_token` of Gradio's clients, or, as over
         MCP, as the header X-HF-Token.
@@ -152,11 +156,16 @@ def build_api(context: AppContext) -> None:
             private: whether a new repository is to be seen only by you.
             key: that start_training gave back.
             licence: by its SPDX name, such as "apache-2.0"; that of the starting weights where it is left out.
+            page: publish the page instead; the repository is then a Space.
 
         Returns:
-            The commit's address.
+            The commit's address, or the Space's.
         """
         token = token_of(context, key, signed_in, x_hf_token)
+        if page:
+            context.require_pushable(run, repo_id, key, token)
+            made = exported_file(context, run, "page")
+            return context.push_page(run, made.path, repo_id, key, token=token, private=private)
         return context.push(run, repo_id, key, token=token, private=private, licence=licence)
 
     @costly

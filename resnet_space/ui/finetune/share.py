@@ -14,12 +14,15 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.finetune.take import exported_file, reporting
 from resnet_space.ui.subject import Subject
 
 FOR_ALL, FOR_OWNER = "public", "private"
+MODEL, PAGE = "model", "page"
 WHAT = (
     "A push uploads the run as one commit: configuration, weights as safetensors, metrics, figures, and a model card. "
-    "timm and transformers load it; if they lack the network, `model.py` comes with it. The training state stays here."
+    "timm and transformers load it; if they lack the network, `model.py` comes with it. The training state stays here. "
+    "A web page becomes a static Space, free of charge: the model runs in the browser."
 )
 
 
@@ -32,6 +35,9 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
     """Place the panel, which is about the subject, and wire its events."""
     with gr.Accordion("Publish on the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
+        kind = gr.Radio(
+            [("Model repository", MODEL), ("Web page that runs the model", PAGE)], value=MODEL, label="Publish as"
+        )
         with gr.Row():
             target = gr.Textbox(label="Repository", placeholder="user/name", min_width=180)
             visible_to = [("private", FOR_OWNER), ("public", FOR_ALL)]
@@ -67,26 +73,30 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         repo_id: str | None,
         seen_by: str,
         licence: str,
+        chosen: str,
         key: str | None,
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = PROGRESS,
     ) -> str:
+        token, private = token_of(context, key, signed_in), seen_by == FOR_OWNER
+        target_id = (repo_id or "").strip()
+        if chosen == PAGE:
+            context.require_pushable(name or "", target_id, key, token)  # before the minute that the page takes
+            made = exported_file(context, name or "", PAGE, reporting(progress))
+            space = context.push_page(name or "", made.path, target_id, key, token=token, private=private)
+            return _published(name, space, "runs as a page")
         progress(0.0, desc="Writing the card")
         url = context.push(
             name or "",
-            (repo_id or "").strip(),
+            target_id,
             key,
-            token=token_of(context, key, signed_in),
-            private=seen_by == FOR_OWNER,
+            token=token,
+            private=private,
             licence=licence,
             progress=reporter(progress, "Uploading {mb}"),
         )
         page = url.partition("/commit/")[0]
-        return (
-            f'<div class="report"><p><b>{escape(name or "")}</b> is on the Hub: '
-            f'<a href="{escape(page)}" target="_blank" rel="noopener">{escape(page)}</a>, '
-            f'<a href="{escape(url)}" target="_blank" rel="noopener">this commit</a>.</p></div>'
-        )
+        return _published(name, page, "is on the Hub", f", {_link(url, 'this commit')}")
 
     panel.expand(on_open, [subject.run, visitor], [who, target, licence, button], **QUIET)
     # Opened again, it is about the new one.
@@ -94,7 +104,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
     # What came of the last push goes first: it must not stand beside the refusal of this one.
     button.click(lambda: "", None, report, **QUIET).then(
         on_push,
-        [subject.run, target, visibility, licence, visitor],
+        [subject.run, target, visibility, licence, kind, visitor],
         report,
         show_progress_on=report,
         concurrency_limit=2,
@@ -102,3 +112,11 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
     )
     found: gr.Accordion = panel
     return found
+
+
+def _link(url: str, words: str) -> str:
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener">{escape(words)}</a>'
+
+
+def _published(name: str | None, page: str, words: str, more: str = "") -> str:
+    return f'<div class="report"><p><b>{escape(name or "")}</b> {words}: {_link(page, page)}{more}.</p></div>'
