@@ -81,7 +81,7 @@ def result(folder: Path, start: Run, objective: str, target: str, seed: int, epo
     """Of one training; AdaBN takes that on the source alone, which is the same for all targets."""
     config = config_of(start, objective, target, seed, epochs)
     if objective in WEIGHTS:
-        run = trained(folder / f"{objective}-{target}-{seed}", config, start)
+        run = trained(folder / f"{objective}-{_style(target)}-{seed}", config, start)
         test = last_metric(run.metrics(), "test") or {}
         found: Result = {"source": test["accuracy"], "target": test["target_accuracy"]}
     else:
@@ -95,6 +95,10 @@ def result(folder: Path, start: Run, objective: str, target: str, seed: int, epo
         else:
             found = judged(run, target)
     return found | {"seconds": max(metric.get("seconds", 0.0) for metric in run.metrics())}
+
+
+def _style(target: str) -> str:
+    return target.rpartition("+")[2]
 
 
 def difference(ours: list[float], base: list[float]) -> tuple[float, float, float]:
@@ -127,15 +131,15 @@ def summarised(results: dict[str, dict[str, list[Result]]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the runs and the targets")
-    parser.add_argument("--short", action="store_true", help="two seeds, the sketches, three epochs")
+    parser.add_argument("--short", action="store_true", help="two seeds, the sketches, two epochs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--objectives", nargs="+", choices=[ADABN, *WEIGHTS], default=[ADABN, *WEIGHTS])
     parser.add_argument("--targets", nargs="+", choices=list(RESTYLED), default=list(RESTYLED))
-    parser.add_argument("--epochs", type=int, default=5, help="the first of which solves the head")
+    parser.add_argument("--epochs", type=int, default=3, help="the first of which solves the head")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json")
     arguments = parser.parse_args()
     if arguments.short:
-        arguments.seeds, arguments.targets, arguments.epochs = [0, 1], [list(RESTYLED)[-1]], 3
+        arguments.seeds, arguments.targets, arguments.epochs = [0, 1], [list(RESTYLED)[-1]], 2
     if len(arguments.seeds) < 2 and arguments.save:
         parser.error("an interval needs at least 2 seeds")
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +152,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for target in arguments.targets:
             for objective in objectives:
-                kept = arguments.folder / f"{objective}-{target}-{seed}.json"
+                kept = arguments.folder / f"{objective}-{_style(target)}-{seed}.json"
                 if not kept.exists():
                     began = time.perf_counter()
                     found = result(arguments.folder, start, objective, target, seed, arguments.epochs)

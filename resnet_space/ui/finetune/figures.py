@@ -29,6 +29,12 @@ Histories = dict[str, list[Metric]]
 CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
     "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
     "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
+    "target": (
+        "Target accuracy",
+        "epoch",
+        ("epoch", "train_accuracy", "validation_accuracy", "target_accuracy"),
+        plots.accuracy_chart,
+    ),
     "rates": (
         "Learning rates",
         "step",
@@ -44,8 +50,8 @@ RUNS = "runs"
 
 def figure_choices(metrics: Sequence[Metric], *, tested: bool) -> list[tuple[str, str]]:
     """(label, id) of what there is for a run with these metrics."""
-    events = {metric["event"] for metric in metrics}
-    curves = [(label, name) for name, (label, event, *_) in CURVES.items() if event in events]
+    told = {(metric["event"], key) for metric in metrics for key in metric}
+    curves = [(label, name) for name, (label, event, keys, _) in CURVES.items() if (event, keys[-1]) in told]
     return [*curves, *([(label, name) for name, label in TESTED.items()] if tested else []), ("All runs", RUNS)]
 
 
