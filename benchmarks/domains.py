@@ -149,8 +149,8 @@ def main() -> None:
     results: dict[str, dict[str, list[Result]]] = {
         target: {objective: [] for objective in objectives} for target in arguments.targets
     }
-    for seed in arguments.seeds:
-        for target in arguments.targets:
+    for target in arguments.targets:
+        for seed in arguments.seeds:
             for objective in objectives:
                 kept = arguments.folder / f"{objective}-{_style(target)}-{seed}.json"
                 if not kept.exists():

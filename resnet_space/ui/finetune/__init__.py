@@ -191,7 +191,8 @@ def build_finetune(
             compare_button: gr.update(visible=own and idle and pretrained and alone),
             see_mistakes: gr.update(visible=tested),
             take_it: gr.update(visible=usable),
-            domains: gr.update(visible=usable and bool(run and run.config.training.target)),
+            # By the style sheet: with `visible`, the hidden file in it would appear too.
+            domains: gr.update(elem_classes="" if usable and run and run.config.training.target else "left-out"),
             form.going_on: gr.update(visible=offer is not None),
             form.more_epochs: gr.update(
                 visible=bool(offer and offer.takes_epochs),

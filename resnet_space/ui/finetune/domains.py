@@ -23,7 +23,7 @@ GONE = '<p class="note">The weights before the training are not on this machine.
 def build_domains(context: AppContext, subject: Subject) -> gr.Accordion:
     """Place the panel, which is about a subject that has a target, and wire its events."""
     label = "Source and target: a map of the features"
-    with gr.Accordion(label, open=False, visible=False, elem_id="domains") as panel:
+    with gr.Accordion(label, open=False, elem_id="domains", elem_classes="left-out") as panel:
         draw = gr.Button("Draw the map", size="sm")
         maps = gr.HTML(
             {"html": NOTE},
