@@ -16,7 +16,7 @@ def domains_chart(
 ) -> Chart:
     """The features of both domains, each as (name, points [n, 2], classes), told apart by colour and by shape."""
     traces = []
-    for i, (symbol, (name, points, classes)) in enumerate(zip(("circle", "x"), (source, target), strict=True)):
+    for i, (symbol, (name, points, classes)) in enumerate(zip(("circle", "diamond"), (source, target), strict=True)):
         marker = {"symbol": symbol, "size": 6, "color": palette.category(i), "opacity": 0.7}
         xs, ys = ([float(point[axis]) for point in points] for axis in (0, 1))
         traces.append(cloud(name, xs, ys, f"{name}<br>%{{text}}", marker=marker, text=list(classes)))

@@ -29,12 +29,6 @@ Histories = dict[str, list[Metric]]
 CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
     "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
     "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
-    "target": (
-        "Target accuracy",
-        "epoch",
-        ("epoch", "train_accuracy", "validation_accuracy", "target_accuracy"),
-        plots.accuracy_chart,
-    ),
     "rates": (
         "Learning rates",
         "step",
@@ -50,8 +44,8 @@ RUNS = "runs"
 
 def figure_choices(metrics: Sequence[Metric], *, tested: bool) -> list[tuple[str, str]]:
     """(label, id) of what there is for a run with these metrics."""
-    told = {(metric["event"], key) for metric in metrics for key in metric}
-    curves = [(label, name) for name, (label, event, keys, _) in CURVES.items() if (event, keys[-1]) in told]
+    events = {metric["event"] for metric in metrics}
+    curves = [(label, name) for name, (label, event, *_) in CURVES.items() if event in events]
     return [*curves, *([(label, name) for name, label in TESTED.items()] if tested else []), ("All runs", RUNS)]
 
 
@@ -80,6 +74,8 @@ def _curves(context: AppContext, which: str, names: Sequence[str]) -> Export:
     label, event, keys, draw = CURVES[which]
     histories = {run.name: metrics for run, _, metrics in rows_of(context, names)}
     told = [(name, metric) for name, metrics in histories.items() for metric in metrics if metric["event"] == event]
+    if any("target_accuracy" in metric for _, metric in told):
+        keys = (*keys[:-1], "target_accuracy", keys[-1])
     if which == "rates":
         keys = ("step", "part", "rate")
         rates = ((name, metric["step"], metric.get("rates", {})) for name, metric in told)
