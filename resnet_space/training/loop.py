@@ -108,9 +108,8 @@ def train(
     if second_set is not None:
         require_pairs(splits.train.labels, distributed.own_images(second_set).labels)
         second_set = second_set.to(device)
-    tested_on = _target_test(run) if config.target and distributed.is_first() else None
-    if tested_on is not None:
-        tested_on = (tested_on[0].to(device), tested_on[1])
+    tested_on = _target_test(run) if config.target else None
+    own_test = None if tested_on is None else distributed.own_images(tested_on[0]).to(device)
     evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
@@ -155,9 +154,9 @@ def train(
                 if not only_head or metric["phase"] != grown_in:  # else every block gives what it gave before
                     grown, grown_in = growth_entry(training.evaluated_model, watched), metric["phase"]
                 metric |= grown
-                if tested_on is not None:  # for the reader alone: nothing is chosen by it
-                    target = evaluate(training.evaluated_model, tested_on[0], model_config, dtype)
-                    metric["target_accuracy"] = round(target[1], 5)
+            if own_test is not None:  # for the reader alone: nothing is chosen by it
+                on_target = evaluate(training.evaluated_model, own_test, model_config, dtype)[1]
+                metric["target_accuracy"] = round(on_target, 5)
             training.write(metric)
             training.save()
             yield metric

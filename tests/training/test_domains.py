@@ -328,10 +328,11 @@ def test_a_configuration_with_an_impossible_target_is_refused(settings: dict[str
         ({"target": "nowhere"}, r"^There is no dataset named 'nowhere'"),
         ({"target": "alone"}, r"^The target 'alone' has only one image to learn from: at least 2 are needed\.$"),
         ({"target": "blind"}, r"^The target 'blind' has no image to learn from"),
-        ({"strategy": "linear-probe"}, r"^The strategy 'linear-probe' trains only the head, but the domain loss"),
+        ({"strategy": "linear-probe"}, r"^This training changes only the head, but the domain loss of 'mmd-gaussian'"),
+        ({"strategy": "probe-then-fine-tune", "epochs": 1}, r"^This training changes only the head"),
         (
             {"strategy": "linear-probe", "optimizer": "l-bfgs"},
-            r"^The strategy 'linear-probe' trains only the head, but the domain loss",
+            r"^This training changes only the head, but the domain loss of 'mmd-gaussian'",
         ),
     ],
 )

@@ -53,8 +53,8 @@ class DomainObjective(CrossEntropy):
 
         if all(set(phase.rates) <= {HEAD} for phase in plan(config.training, config.model)):
             raise UserError(
-                f"The strategy {config.training.strategy!r} trains only the head, but the domain loss of "
-                f"{config.training.objective!r} changes the features before it: choose another strategy."
+                f"This training changes only the head, but the domain loss of {config.training.objective!r} changes "
+                "the features before it: choose another strategy than linear-probe, or more epochs."
             )
 
     @cached_property
