@@ -187,6 +187,10 @@ class TrainConfig:
         seed: of everything random.
         precision: "auto" is bfloat16 autocast if the hardware is faster in it, else float32.
         objective: the loss; see `resnet_space.training.objectives`.
+        target: the dataset of another domain, as "owner/name@revision#config" if it is on the Hub; "" is none. Its
+            images may be learned from, by some objectives; its labels serve for a test alone.
+        domain_weight: λ, the weight of the domain loss.
+        domain_schedule: of λ: "constant", or "ramp" from 0 (Ganin & Lempitsky 2015).
     """
 
     dataset: str
@@ -221,6 +225,9 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     objective: str = "cross-entropy"
+    target: str = ""
+    domain_weight: float = 1.0
+    domain_schedule: Literal["constant", "ramp"] = "ramp"
 
     def __post_init__(self) -> None:
         _require(isinstance(self.dataset, str) and bool(self.dataset), "No dataset is named: choose one.")
@@ -249,6 +256,13 @@ class TrainConfig:
             "strategy or no start.",
         )
         _require_choice("The objective", self.objective, tuple(OBJECTIVES))
+        _require(self.target == "" or _is_text(self.target), f"The target must be a dataset, not {self.target!r}.")
+        _require(
+            bool(self.target) or not OBJECTIVES[self.objective].needs_target,
+            f"The objective {self.objective!r} needs images of another domain: choose a target dataset.",
+        )
+        _require_number("The weight of the domain loss", self.domain_weight, 0, 1e6)
+        _require_choice("The schedule of the domain loss", self.domain_schedule, ("constant", "ramp"))
         _require_whole("The number of epochs", self.epochs, 1, 1_000)
         _require(isinstance(self.more_epochs, tuple), f"The added epochs must be a list, not {self.more_epochs!r}.")
         for more in self.more_epochs:

@@ -10,6 +10,7 @@ from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.data.columns import Columns, columns_of_files
 from resnet_space.data.reference import SPLIT_NAMES, SPLITS, DatasetRef
+from resnet_space.data.restyled import ORIGINAL, RESTYLED, restyled_folder
 
 BUNDLED = Path(__file__).parent.parent / "datasets"
 DATA_FOLDER_VARIABLE = "RESNET_SPACE_DATA"
@@ -40,6 +41,8 @@ def dataset_folders() -> dict[str, Path]:
 def dataset_folder(name: str) -> Path:
     """The folder of a dataset on this machine. Raises UserError."""
     found = dataset_folders()
+    if name in RESTYLED:
+        return restyled_folder(name, found[ORIGINAL], data_folder() or Path.home() / ".cache" / "resnet_space")
     if name not in found:
         raise UserError(f"There is no dataset named {name!r} on this machine: choose another one, or import it again.")
     return found[name]

@@ -112,11 +112,13 @@ def load_split(
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
     wanted: NDArray[np.bool_] | None = None,
+    labelled: bool = True,
 ) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
     Where they would take more than a quarter of the memory, or than `RESNET_SPACE_IMAGE_MEMORY_MB`, they go to a file
-    that ends with them, or with the process. Images that cannot be decoded, and those without a label, are left out.
+    that ends with them, or with the process. Images that cannot be decoded, and those without a label, are left out;
+    unless it is to be `labelled`, all that can be decoded are taken, and their labels are -1.
 
     Args:
         files: of one split, at least one.
@@ -127,6 +129,7 @@ def load_split(
         progress: called with (decoded, total) from time to time.
         folder: for the file; by default the system's temporary folder.
         wanted: bool [rows of all files]; by default all.
+        labelled: whether labels are read.
 
     Raises:
         UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
@@ -134,7 +137,8 @@ def load_split(
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
-        return _load_split(files, size, columns, split, [] if warnings is None else warnings, progress, folder, wanted)
+        warnings = [] if warnings is None else warnings
+        return _load_split(files, size, columns, split, warnings, progress, folder, wanted, labelled)
 
 
 def _load_split(
@@ -146,30 +150,33 @@ def _load_split(
     progress: Callable[[int, int], None] | None,
     folder: Path | None,
     wanted: NDArray[np.bool_] | None,
+    labelled: bool,
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
-    if columns.label not in schema.names or columns.image not in schema.names:
+    needed = (columns.label, columns.image) if labelled else (columns.image,)
+    if any(name not in schema.names for name in needed):
         raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
     all_rows = sum(pq.read_metadata(file).num_rows for file in files)
     wanted = np.ones(all_rows, dtype=np.bool_) if wanted is None else wanted
     count = int(wanted.sum())
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
+    usable = np.zeros(count, dtype=np.bool_)
     digests = np.zeros(count, dtype=np.int64)
     unknown: Counter[str] = Counter()
     names = [name.encode() for name in columns.classes]
 
     def decode(i: int, value: object, label: int) -> None:
         encoded = image_bytes(value)
-        if encoded is None or label < 0:  # kept outside the file, or without a class
+        if encoded is None or (labelled and label < 0):  # kept outside the file, or without a class
             return
         try:
             images[i] = np.asarray(to_model_size(open_image(io.BytesIO(encoded)), size))
         except ImageError:
             return
-        labels[i] = label
+        labels[i], usable[i] = label, True
         digest = hashlib.blake2b(encoded, digest_size=8)
-        digest.update(names[label])
+        digest.update(names[label] if labelled else b"")
         digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
 
     done = read = 0
@@ -177,19 +184,21 @@ def _load_split(
     with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
         for file in files:
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(1_000, columns=[columns.image, columns.label]):
+                for batch in parquet.iter_batches(1_000, columns=list(dict.fromkeys(needed))):
                     rows = batch.filter(pa.array(wanted[read : read + len(batch)]))
                     read += len(batch)
-                    numbers, strange = columns.match(rows[columns.label], parquet.schema_arrow)
-                    unknown += strange
+                    numbers = np.full(len(rows), -1, dtype=np.int64)
+                    if labelled:
+                        numbers, strange = columns.match(rows[columns.label], parquet.schema_arrow)
+                        unknown += strange
                     values = rows[columns.image].to_pylist()
                     list(pool.map(decode, range(done, done + len(values)), values, numbers.tolist(), chunksize=64))
                     done += len(values)
                     if progress:
                         progress(done, count)
-    warnings += misfits(split, columns, schema, unknown)
-    usable = torch.from_numpy(np.flatnonzero(labels >= 0))
-    if not len(usable):
+    warnings += misfits(split, columns, schema, unknown) if labelled else []
+    found = torch.from_numpy(np.flatnonzero(usable))
+    if not len(found):
         raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
     on_disk = isinstance(images, np.memmap)
     data = ImageSet(
@@ -200,7 +209,7 @@ def _load_split(
         source=torch.from_numpy(np.flatnonzero(wanted)),
         digests=torch.from_numpy(digests),
     )
-    return data if len(usable) == count else data.subset(usable)
+    return data if len(found) == count else data.subset(found)
 
 
 def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:

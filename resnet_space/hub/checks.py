@@ -91,7 +91,7 @@ def _checked(config: RunConfig) -> RunConfig:
     if len(model.classes) > MAX_CLASSES:
         raise _WrongError(f"it has {len(model.classes):,} classes, more than the maximum of {MAX_CLASSES:,}")
     chosen = (training.dataset_config, training.dataset_revision, training.dataset_label, training.dataset_image)
-    for name in (*model.classes, training.dataset, *(part or "" for part in chosen)):
+    for name in (*model.classes, training.dataset, training.target, *(part or "" for part in chosen)):
         # Line breaks and other control characters, and halves of characters, which cannot be written.
         if len(name) > MAX_TEXT or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise _WrongError(f"a name in its {CONFIG} is too long or unreadable ({quoted(name)})")

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from resnet_space.common.hub_client import HubError, HubRequest, hub_api, is_repo_id, sent_token, translated_errors
 from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.data.restyled import RESTYLED
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import CONFIG, JOB, NOTICE, START_WEIGHTS, Run, replaced_atomically
 
@@ -143,10 +144,11 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
         raise HubError(f"The time limit must be {MIN_MINUTES} to {MAX_MINUTES} minutes, not {minutes}.")
     config = run.config.training
-    if "/" not in config.dataset and not (BUNDLED / config.dataset).is_dir():
-        raise HubError(
-            f"The dataset {config.dataset} exists only on this machine: choose a dataset from the Hub for a job."
-        )
+    for dataset in filter(None, (config.dataset, config.target)):
+        if "/" not in dataset and dataset not in RESTYLED and not (BUNDLED / dataset).is_dir():
+            raise HubError(
+                f"The dataset {dataset} exists only on this machine: choose a dataset from the Hub for a job."
+            )
     secret = token or (get_token() if sent_token(None) is None else None)
     if secret is None:
         raise HubError("A job needs a Hugging Face account to pay for it: sign in first.")

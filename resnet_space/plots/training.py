@@ -120,7 +120,9 @@ def kept_epoch(epochs: Sequence[Metric]) -> int:
 
 
 def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
-    """Accuracy by epoch: validation solid, training dotted, the test as a star at the epoch whose weights are kept."""
+    """Accuracy by epoch: validation solid, training dotted, the test as a star at the epoch whose weights are kept; for
+    a training with a target, that on the target and of its discriminator, too.
+    """
     traces: list[Trace] = []
     starts = (m for metrics in histories.values() for m in metrics if m["event"] == "start")
     last = max((m["epochs"] for m in starts), default=10)
@@ -137,6 +139,12 @@ def accuracy_chart(histories: dict[str, list[Metric]]) -> Chart:
             hover = f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}"
             options: dict[str, Any] = one | style
             traces.append(curve(xs=xs, ys=[m[key] for m in epochs], colour=colour, hover=hover, **options))
+        besides = [{"target": m.get("target_accuracy"), **m.get("measures", {})} for m in epochs]
+        measured = dict.fromkeys(label for each in besides for label, value in each.items() if value is not None)
+        for label, dash in zip(measured, ("dash", "dashdot"), strict=False):
+            hover, ys = f"{name}, {label}<br>epoch %{{x}}<br>%{{y:.1%}}", [each.get(label) for each in besides]
+            what = f"{name}, {label}"
+            traces.append(curve(what, xs, ys, colour, hover, dash=dash, points=4, width=1.4, legendgroup=name))
         if test:
             star = {"symbol": "star", "size": 13, "color": colour, "line": {"width": 1, "color": "#888"}}
             what, kept = f"{name}, test", kept_epoch(epochs)

@@ -83,6 +83,7 @@ class StepLine(Line):
     step: Count
     loss: Loss
     losses: Losses = _ABSENT
+    measures: Losses = _ABSENT
     images_per_second: NotNegative
     seconds: NotNegative
 
@@ -92,6 +93,8 @@ class EpochLine(Line):
     train_accuracy: Share
     validation_accuracy: Share
     losses: Losses = _ABSENT
+    measures: Losses = _ABSENT
+    target_accuracy: Share = _ABSENT
     seconds: NotNegative
 
 
@@ -99,6 +102,9 @@ class TestLine(Line):
     split: Text
     images: Count
     accuracy: Share
+    target: Text = _ABSENT
+    target_images: Count = _ABSENT
+    target_accuracy: Share = _ABSENT
     seconds: NotNegative
 
 

@@ -12,6 +12,7 @@ from resnet_space.common.faults import words_of
 from resnet_space.common.hub_client import is_repo_id, is_revision
 from resnet_space.data.hub import describe_dataset
 from resnet_space.data.reference import DatasetRef
+from resnet_space.data.restyled import RESTYLED
 from resnet_space.data.sources import BUNDLED, DATASET_OWNER, data_folder, dataset_folders
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.runs import replaced_atomically
@@ -65,7 +66,13 @@ class Datasets:
             raise UserError(f"There is no dataset named {str(ref)[:100]!r}: choose one of {names}, or import it.")
         return self.pinned(ref)
 
+    def targets(self, key: str | None = None) -> list[tuple[str, str]]:
+        """As `choices`, with the bundled dataset in other styles: what a network can be adapted to."""
+        return [*((label, name) for name, label in RESTYLED.items()), *self.choices(key)]
+
     def _may_see(self, name: str, key: str | None) -> bool:
+        if name in RESTYLED:
+            return True
         folder = dataset_folders().get(name)
         if folder is None:
             return False

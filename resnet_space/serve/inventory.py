@@ -123,7 +123,7 @@ class Inventory:
             run = known.get(path)
             busy = run is not None and self._is_busy(run)
             if run is not None and busy:
-                busy_data.add(run.config.training.dataset)
+                busy_data.update((run.config.training.dataset, DatasetRef.parse(run.config.training.target).name))
             else:
                 yield from self._left_in(path)
             owned = _owned(path / OWNER)

@@ -52,6 +52,15 @@ class CutModel(nn.Module):
         """-> logits [n, classes]"""
         return self._run_after(features)
 
+    def with_head_input(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """-> logits [n, classes], and the input of the classifier [n, D], as `forward_head` gives it"""
+        seen: list[Tensor] = []
+        hook = self.model.get_classifier().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            return self(features), seen[0]
+        finally:
+            hook.remove()
+
 
 def same_before(ours: CutModel, theirs: CutModel) -> bool:
     """Whether two models have the same weights and statistics before the cut."""

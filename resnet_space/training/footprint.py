@@ -10,7 +10,7 @@ the model alone, beside this estimate (two cores of a Xeon, PyTorch 2.11, Novemb
   resnet20, 32 px, batch 512: 1.27 GB, 1.54; batch 2,048: 3.22 GB, 6.17; in bfloat16 2.01 GB
 """
 
-from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.config import OBJECTIVES, ModelConfig, TrainConfig
 from resnet_space.training.strategies import plan
 
 BYTES = 16  # of a number that a convolution gives: in float32, twice, and on the way back twice more
@@ -29,7 +29,8 @@ def batch_bytes(model: ModelConfig, training: TrainConfig, images: int | None = 
     first = next((i for i, stage in enumerate(numbers) if stage in trained), 0)  # the way back ends there
     learned = sum(list(numbers.values())[first:])
     # Of what is frozen one layer's output is there at a time, beside its input.
-    return BYTES * max(learned, 3 * model.image_size**2) * (training.batch_size if images is None else images)
+    streams: int = 1 + OBJECTIVES[training.objective].has_second_stream
+    return streams * BYTES * max(learned, 3 * model.image_size**2) * (training.batch_size if images is None else images)
 
 
 def multiply_adds(model: ModelConfig) -> float:

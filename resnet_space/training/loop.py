@@ -15,10 +15,12 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 
 from resnet_space.data.splits import ImageSet, Splits
+from resnet_space.data.target import check_target, target_test
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import (
     EVALUATION,
+    RESUME,
     Metric,
     Run,
     count_test_evaluations,
@@ -40,11 +42,12 @@ from resnet_space.training.evaluation import save as save_evaluation
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.features import unaugmented_batches
 from resnet_space.training.objectives import Batch
+from resnet_space.training.objectives.domain import require_pairs
 from resnet_space.training.optim import set_training_mode
 from resnet_space.training.probe import Probe
 from resnet_space.training.progress import Teller
 from resnet_space.training.run_images import check_untrained, splits_of
-from resnet_space.training.state import Training, require_enough
+from resnet_space.training.state import Training, evaluate, require_enough
 
 MAX_WARNING = 1_500  # characters of warnings about the data
 MAX_LOSS_POINTS = 1_000  # of a run's loss curve; each is the mean over the steps since the last
@@ -88,6 +91,7 @@ def train(
     # What is faster is measured, and two processes might differ.
     dtype = torch.bfloat16 if distributed.agreed(autocast_dtype(config, device) is not None) else None
     check_untrained(run, resume)
+    check_target(config)
     doing = Teller(run)
     splits = splits or distributed.decoded_once(
         run, lambda: splits_of(run, record=True, progress=doing.tell("decoding"))
@@ -101,7 +105,11 @@ def train(
 
     training = Training(run, device, len(train_set))
     second_set = training.objective.second_set()
-    second_set = None if second_set is None else second_set.to(device)
+    if second_set is not None:
+        require_pairs(splits.train.labels, distributed.own_images(second_set).labels)
+        second_set = second_set.to(device)
+    tested_on = _target_test(run) if config.target else None
+    own_test = None if tested_on is None else distributed.own_images(tested_on[0]).to(device)
     evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
         training.restore()
@@ -146,6 +154,9 @@ def train(
                 if not only_head or metric["phase"] != grown_in:  # else every block gives what it gave before
                     grown, grown_in = growth_entry(training.evaluated_model, watched), metric["phase"]
                 metric |= grown
+            if own_test is not None:  # for the reader alone: nothing is chosen by it
+                on_target = evaluate(training.evaluated_model, own_test, model_config, dtype)[1]
+                metric["target_accuracy"] = round(on_target, 5)
             training.write(metric)
             training.save()
             yield metric
@@ -162,17 +173,30 @@ def train(
     if not first:
         return
     only_solved = all(phase.solved for phase in training.plan)
-    yield from _judge(training, splits, probe if only_solved else None, doing, evaluated)
+    yield from _judge(training, splits, tested_on, probe if only_solved else None, doing, evaluated)
+
+
+def _target_test(run: Run) -> tuple[ImageSet, str] | None:
+    """The target's labelled images, and their split."""
+    model = run.config.model
+    return target_test(run.config.training, model.stored_size, model.classes, run.path / RESUME)
 
 
 def _judge(
-    training: Training, splits: Splits, known: Probe | None, doing: Teller, evaluated: int
+    training: Training,
+    splits: Splits,
+    target: tuple[ImageSet, str] | None,
+    known: Probe | None,
+    doing: Teller,
+    evaluated: int,
 ) -> Generator[Metric, None, None]:
     """Test the best epoch's weights; then what nobody has to wait for: the feature statistics, and whether the maps
     depend on what was learned. What was done before an interruption is not done again.
     """
     run, config = training.run, training.run.config.model
     before = run.metrics()
+    if not is_tested(before) and training.objective.finish(run, training.device):
+        known = None  # of other weights
     if known is not None:
         model = training.model.eval()
     else:
@@ -185,9 +209,12 @@ def _judge(
         logits = known.passed(splits.test).logits if known else None
         evaluation, summary = evaluate_test(model, splits.test, run.config.model, logits=logits)
         save_evaluation(evaluation, run.path / EVALUATION)
-        rounded = {name: round(value, 5) for name, value in summary.items()}
+        rounded: Metric = {name: round(value, 5) for name, value in summary.items()}
         if evaluated:
             rounded["test_evaluations"] = evaluated + 1
+        if target is not None:
+            accuracy = round(evaluate(model, target[0], config)[1], 5)
+            rounded |= {"target": target[1], "target_images": len(target[0]), "target_accuracy": accuracy}
         yield training.write({"event": "test", "split": splits.test_name, "images": len(splits.test), **rounded})
     doing.tell("calibrating")
     fit_statistics(
@@ -262,6 +289,7 @@ def _steps(training: Training, data: ImageSet, second: ImageSet | None, dtype: t
                 "step": done,
                 "loss": round(means.loss, 5),
                 **({"losses": means.parts} if means.parts else {}),
+                **({"measures": means.measures} if means.measures else {}),
                 "rates": {part: float(f"{rate:.4g}") for part, rate in rates.items()},
                 "images_per_second": round(means.images_per_second, 1),
                 "memory": memory_in_use(training.device),
@@ -282,7 +310,9 @@ def _batches(training: Training, data: ImageSet, second: ImageSet | None, dtype:
     for (features, targets), other in zip(first, beside, strict=False):  # the second is endless
         if other is not None:
             other = other._replace(inputs=training.features(other.inputs, dtype))
-        yield Batch(features, targets, other)
+        done = epoch * training.epoch_steps + step
+        yield Batch(features, targets, other, done / (training.epochs * training.epoch_steps))
+        step += 1
 
 
 def _require_finite(loss: float, epoch: int) -> None:

@@ -15,6 +15,8 @@ from resnet_space.training.strategies import Phase, rate_at
 Schedule = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 Groups = dict[tuple[str, bool], list[nn.Parameter]]  # (part, with weight decay)
 
+BESIDE = "discriminator"  # the name of the rate of what an objective trains beside the model
+
 _PLATEAU = {"factor": 0.5, "patience": 2}
 
 
@@ -65,9 +67,17 @@ def parameter_groups(model: Backbone, phase: Phase, weight_decay: float) -> list
     ]
 
 
-def create_optimizer(model: Backbone, phase: Phase, training: TrainConfig) -> torch.optim.Optimizer:
-    """The configured optimizer over the phase's parts; "fused" updates every parameter in one pass."""
+def create_optimizer(
+    model: Backbone, phase: Phase, training: TrainConfig, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The configured optimizer over the phase's parts; "fused" updates every parameter in one pass.
+
+    What an objective trains `beside` the model learns at the rate of a new head, without weight decay.
+    """
     groups = parameter_groups(model, phase, training.weight_decay)
+    if beside is not None:
+        own = {"params": list(beside.parameters()), "lr": training.head_lr, "weight_decay": 0.0}
+        groups.append({"name": BESIDE} | own)
     if training.optimizer != "sgd":
         return torch.optim.AdamW(groups, fused=True)
     return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum, nesterov=training.momentum > 0, fused=True)

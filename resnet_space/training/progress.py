@@ -30,6 +30,7 @@ class Progress:
     correct: int = 0
     images: int = 0
     part_sums: dict[str, float] = field(default_factory=dict)  # of the loss's parts, where it has several
+    measure_sums: dict[str, float] = field(default_factory=dict)  # of what the objective measures besides
     seconds: float = 0.0  # of training in all sessions
 
 
@@ -38,16 +39,17 @@ class Means(NamedTuple):
 
     loss: float
     parts: dict[str, float]  # of the loss, where it has several
+    measures: dict[str, float]  # besides
     images_per_second: float
 
 
 class Window:
     """Sums over the steps since the last report, on the device so that not every step waits for it."""
 
-    def __init__(self, device: torch.device, parts: tuple[str, ...]) -> None:
-        self.parts = parts if len(parts) > 1 else ()
+    def __init__(self, device: torch.device, parts: tuple[str, ...], measures: tuple[str, ...] = ()) -> None:
+        self.parts, self.measures = parts if len(parts) > 1 else (), measures
         self.sums = torch.zeros(
-            3 + len(self.parts), dtype=torch.float64, device="cpu" if device.type == "mps" else device
+            3 + len(self.parts) + len(measures), dtype=torch.float64, device="cpu" if device.type == "mps" else device
         )
         self.started = time.monotonic()
 
@@ -55,23 +57,32 @@ class Window:
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         correct = (losses.logits.argmax(1) == labels).sum()
         values = [loss, *(losses.parts[name] for name in self.parts)]
+        values += [losses.measures[name] for name in self.measures]
         first, *parts = (value.detach() * len(labels) for value in values)
         self.sums += torch.stack([first, correct, correct.new_tensor(len(labels)), *parts]).to(self.sums)
 
     def flush_into(self, progress: Progress) -> Means:
         """Add the sums to those of the epoch, and reset them."""
-        loss_sum, correct, images, *part_sums = distributed.summed(self.sums).tolist()
-        parts = dict(zip(self.parts, part_sums, strict=True))
+        loss_sum, correct, images, *sums = distributed.summed(self.sums).tolist()
+        parts = dict(zip(self.parts, sums, strict=False))
+        measures = dict(zip(self.measures, sums[len(parts) :], strict=True))
         progress.loss_sum += loss_sum
         progress.correct += round(correct)
         progress.images += round(images)
-        progress.part_sums = {name: progress.part_sums.get(name, 0.0) + value for name, value in parts.items()}
+        for kept, added in ((progress.part_sums, parts), (progress.measure_sums, measures)):
+            kept |= {name: kept.get(name, 0.0) + value for name, value in added.items()}
         now = time.monotonic()
         rate = images / max(now - self.started, 1e-9)
         self.sums.zero_()
         self.started = now
         images = max(images, 1)
-        return Means(loss_sum / images, {name: round(value / images, 5) for name, value in parts.items()}, rate)
+        parts, measures = (means(sums, images) for sums in (parts, measures))
+        return Means(loss_sum / images, parts, measures, rate)
+
+
+def means(sums: dict[str, float], images: float) -> dict[str, float]:
+    """As they are logged."""
+    return {name: round(value / images, 5) for name, value in sums.items()}
 
 
 class Teller:

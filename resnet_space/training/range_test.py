@@ -38,6 +38,7 @@ from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run, without_head
 from resnet_space.training.batches import first_stream, second_stream
 from resnet_space.training.device import autocast_dtype, choose_device
+from resnet_space.training.features import CutModel
 from resnet_space.training.host import failure
 from resnet_space.training.objectives import Batch, objective_of
 from resnet_space.training.optim import create_optimizer, freeze_all_but, set_training_mode
@@ -94,12 +95,15 @@ def range_test(
     phase = plan(config.training, config.model, new_cbam=new_cbam)[-1]
     freeze_all_but(model, phase.rates)
     set_training_mode(model)
-    optimizer = create_optimizer(model, phase, config.training)
+    objective = objective_of(config)
+    objective.check(config)
+    objective.attach(model)
+    optimizer = create_optimizer(model, phase, config.training, objective.module)
     shares = [group["lr"] / phase.rates[HEAD] for group in optimizer.param_groups]
     low, high = LOWEST[config.training.optimizer], HIGHEST[config.training.optimizer]
     points: list[Point] = []
     average = 0.0
-    objective = objective_of(config)
+    whole = CutModel(model, 0)
     epochs = (first_stream(objective, data, epoch, 0, device) for epoch in itertools.count())
     second = second_stream(objective, objective.second_set(), 0, device)
     for (images, targets), other in zip(itertools.chain.from_iterable(epochs), second, strict=False):  # both endless
@@ -108,7 +112,7 @@ def range_test(
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = rate * share
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            loss = objective(model, Batch(images, targets, other)).total
+            loss = objective(whole, Batch(images, targets, other)).total
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

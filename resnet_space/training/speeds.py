@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from resnet_space.common.background import tell_once
 from resnet_space.common.files import replaced_atomically
-from resnet_space.config import ModelConfig, RunConfig
+from resnet_space.config import OBJECTIVES, ModelConfig, RunConfig
 from resnet_space.models.registry import HEAD, entries
 from resnet_space.runs import Metric, last_metric
 from resnet_space.training.footprint import multiply_adds
@@ -105,7 +105,7 @@ def _positive(value: Any) -> float:
 def steps_of(config: RunConfig, metrics: Sequence[Metric]) -> float | None:
     """Images per second in the steps of a run that train everything; None if there were none."""
     start = last_metric(metrics, "start")
-    if start is None:
+    if start is None or OBJECTIVES[config.training.objective].has_second_stream:  # a step is of twice as many images
         return None
     everything = {*backbone_parts(config.model), HEAD}
     rates, last = list[float](), 0

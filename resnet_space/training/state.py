@@ -18,6 +18,7 @@ from resnet_space.models import Backbone
 from resnet_space.models.registry import HEAD
 from resnet_space.runs import (
     METRICS,
+    RESUME,
     START_WEIGHTS,
     STATE,
     Metric,
@@ -30,7 +31,7 @@ from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
 from resnet_space.training.objectives import Batch, Losses, Objective, objective_of
 from resnet_space.training.optim import create_optimizer, create_schedule, current_rates, freeze_all_but, moving_average
-from resnet_space.training.progress import Progress, Window
+from resnet_space.training.progress import Progress, Window, means
 from resnet_space.training.solver import SolvedHead
 from resnet_space.training.strategies import phase_at, plan, planned_epochs
 
@@ -41,6 +42,7 @@ class Learner(nn.Module):
     def __init__(self, objective: Objective, cut: CutModel) -> None:
         super().__init__()
         self.objective, self.cut = objective, cut
+        self.beside = objective.module  # so that several processes share its gradient too
 
     def forward(self, batch: Batch) -> Losses:
         return self.objective(self.cut, batch)
@@ -142,13 +144,16 @@ class Training:
         model, new_cbam = initial_model(run)
         model = distributed.with_shared_statistics(model, device)
         self.model: Backbone = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective.check(run.config)
+        self.objective.folder = run.path / RESUME
+        self.objective.attach(self.model)
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
         self.plan = plan(self.config, run.config.model, new_cbam=new_cbam)
         self.epochs = planned_epochs(self.plan)
         self.epoch_steps = steps_per_epoch(train_images, self.config.batch_size)
         self.batch_images = min(self.config.batch_size, train_images)  # of all processes
         self.progress = Progress()
-        self.window = Window(device, self.objective.parts)
+        self.window = Window(device, self.objective.parts, self.objective.measures)
         self.started = time.monotonic()
         self.enter_phase()
 
@@ -162,7 +167,7 @@ class Training:
         self.learner = distributed.in_parallel(Learner(self.objective, self.cut))
         self._train_features: KnownFeatures | None = None
         self._validation_features: KnownFeatures | None = None
-        self.optimizer = create_optimizer(self.model, phase, self.config)
+        self.optimizer = create_optimizer(self.model, phase, self.config, self.objective.module)
         self.schedule = create_schedule(self.optimizer, self.config, phase.epochs * self.epoch_steps)
 
     @property
@@ -244,11 +249,14 @@ class Training:
         """Save the weights if they are the best so far; go on to the next epoch, and phase.
 
         Of equal accuracies, which are frequent with few validation images, the one with the lower loss is better.
-        Patience looks at the accuracy alone: a loss that falls a little further is no reason to go on.
+        Patience looks at the accuracy alone: a loss that falls a little further is no reason to go on. Where an
+        objective adapts to a target, the last epoch is the best: the validation images are of the source, and prefer
+        the network that is not adapted yet.
         """
         done = self.progress
         rises = validation_accuracy > done.best_accuracy
         best = rises or (validation_accuracy == done.best_accuracy and validation_loss < done.best_loss)
+        best = best or self.objective.has_second_stream
         if best and distributed.is_first():
             self.run.save_weights(self.evaluated_model.state_dict())
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -264,8 +272,8 @@ class Training:
             "validation_accuracy": round(validation_accuracy, 5),
             "best": best,
         }
-        if done.part_sums:
-            metric["losses"] = {name: round(value / done.images, 5) for name, value in done.part_sums.items()}
+        for name, sums in (("losses", done.part_sums), ("measures", done.measure_sums)):
+            metric |= {name: means(sums, done.images)} if sums else {}
         patient = self.phase < len(self.plan) - 1 or done.epoch == self.phase_start
         self.progress = Progress(
             epoch=done.epoch + 1,
@@ -296,7 +304,9 @@ class Training:
         if not distributed.is_first():
             return
         metrics = self.run.path / METRICS
+        beside = self.objective.module
         state = {
+            "beside": None if beside is None else beside.state_dict(),
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -328,6 +338,8 @@ class Training:
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.objective.module is not None:
+            self.objective.module.load_state_dict(state["beside"])
         if not self.is_over:
             self.enter_phase()
             if self.phase == state["phase"]:  # not where more epochs were asked for after the last phase

@@ -37,8 +37,6 @@ class Phase:
         return {"epochs": self.epochs, "rates": self.rates} | ({"solved": True} if self.solved else {})
 
 
-SOLVABLE = ("cross-entropy",)  # objectives whose best head L-BFGS finds
-
 Phases = Callable[[TrainConfig, ModelConfig, bool], list[Phase]]
 
 
@@ -163,6 +161,11 @@ def planned_epochs(plan: list[Phase]) -> int:
 # The strategies
 
 
+def _is_solvable(training: TrainConfig) -> bool:
+    """Whether L-BFGS finds the best head."""
+    return bool(config.OBJECTIVES[training.objective].solvable)
+
+
 def _cbam(model: ModelConfig, rate: float) -> dict[str, float]:
     return {part: rate * CBAM_RATES.get(part, 1) for part in model.added_parts}
 
@@ -211,7 +214,7 @@ def full(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phas
 )
 def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     head = _only_head(training, model, new_cbam)
-    solved = training.optimizer == "l-bfgs" and set(head) == {HEAD} and training.objective in SOLVABLE
+    solved = training.optimizer == "l-bfgs" and set(head) == {HEAD} and _is_solvable(training)
     return [Phase(1, head, solved=True) if solved else Phase(training.epochs, head)]
 
 
@@ -225,7 +228,7 @@ def linear_probe(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> l
 )
 def probe_then_fine_tune(training: TrainConfig, model: ModelConfig, new_cbam: bool) -> list[Phase]:
     later = _everything(model, training.backbone_lr, training.head_lr)
-    if training.objective not in SOLVABLE:
+    if not _is_solvable(training):
         return [Phase(training.epochs, later)]
     return [Phase(1, {HEAD: training.head_lr}, solved=True), Phase(training.epochs - 1, later)]
 

@@ -16,6 +16,7 @@ from resnet_space.models import Backbone, create_model, list_models, register
 from resnet_space.models.contract import run_all
 from resnet_space.models.hooks import hooked
 from resnet_space.models.registry import HEAD, STEM, entries
+from resnet_space.training.features import CutModel
 from resnet_space.training.optim import freeze_all_but, parameter_groups, set_training_mode
 from resnet_space.training.strategies import Phase
 from tests import own_networks
@@ -67,6 +68,8 @@ def test_the_head_reads_the_features(network: tuple[str, Backbone, Tensor]) -> N
         pooled = model.forward_head(features, pre_logits=True)
         assert pooled.ndim == 2
         assert torch.equal(model.get_classifier()(pooled), logits)
+        for whole, seen in zip((logits, pooled), CutModel(model, 0).with_head_input(images), strict=True):
+            assert torch.equal(seen, whole)
         assert model.to_map(features).ndim == 4
 
 

@@ -1,4 +1,5 @@
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -137,6 +138,25 @@ def test_a_process_that_fails_ends_the_other_which_tells_its_reason(tmp_path: Pa
     end = run.metrics()[-1]
     assert (end["event"], end["status"]) == ("end", "failed")
     assert end["reason"].startswith("The disk is full: ")
+
+
+@pytest.mark.long
+def test_two_processes_learn_from_a_target_and_test_on_it_together(tmp_path: Path, write_split: WriteSplit) -> None:
+    folder = tmp_path / "data"
+    write_greys(write_split, folder, train=88, test=10, noise=60)
+    (folder / GREYS).rename(folder / "others")
+    write_greys(write_split, folder, train=88, test=10, noise=90)
+    settings = {"strategy": "full", "objective": "dann", "target": "others", "epochs": 1}
+    run = Run.create(tmp_path / "run", replace(EVERYTHING, training=replace(EVERYTHING.training, **settings)))
+    command = training_command(run, resume=False, processes=2)
+    environment = os.environ | {DATA_FOLDER_VARIABLE: str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = {metric["event"]: metric for metric in run.metrics()}
+    assert set(found["epoch"]["losses"]) == {"task", "domain"}
+    assert found["epoch"]["measures"].keys() == {"domain-accuracy"}
+    assert 0 <= found["epoch"]["target_accuracy"] <= 1
+    assert (found["test"]["target_images"], found["end"]["status"]) == (10, "finished")
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4, "cutmix": 1.0}, {"crop": "resized"}, {"crop_padding": 2}])

@@ -73,9 +73,11 @@ def test_a_training_is_started_another_waits_and_both_finish(client: Client, app
     assert (second["run"], second["state"], second["place"]) == ("my-pets", "queued", 1)
     with pytest.raises(AppError, match="my-pets"):  # is taken
         client.predict(dataset=TINY, epochs=1, name="my-pets", api_name="/start_training")
-    third = client.predict(epochs=1, api_name="/start_training")
+    adapted = {"objective": "coral", "target": TINY, "domain_weight": 100}
+    third = client.predict(epochs=2, more=adapted, api_name="/start_training")
     assert third["place"] == 2
-    assert app.run(third["run"]).config.training.dataset == "cifar10-mini"
+    training = app.run(third["run"]).config.training
+    assert (training.dataset, training.objective, training.target) == ("cifar10-mini", "coral", TINY)
     with pytest.raises(AppError, match="The other settings must be an object such as"):
         client.predict(epochs=1, more=[1], api_name="/start_training")
     client.predict(third["run"], api_name="/stop_training")  # out of the queue

@@ -18,8 +18,9 @@ from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.compare import build_compare, start_all, start_one
 from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
+from resnet_space.ui.finetune.domains import build_domains
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import MORE_EPOCHS, build_fields, heading, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, build_fields, heading, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -114,6 +115,7 @@ def build_finetune(
             followed = gr.State(None)  # the run that the status line speaks of
             compare = build_compare(context, visitor, form, names, looks.opened)
             mistakes = build_results(context)
+            domains = build_domains(context, subject)
             take = build_take(context, subject)
             build_share(context, visitor, subject)
             figures = build_figures(context, visitor, subject, beside)
@@ -127,6 +129,7 @@ def build_finetune(
         return drawn(named, about, key, known, was=None) | {
             mistakes.link: asked.get("cell", ""),
             form.dataset: gr.update(choices=context.datasets.choices(key)),
+            form.settings["target"]: gr.update(choices=[NO_TARGET, *context.datasets.targets(key)]),
         }
 
     def partners(about: str | None, key: str | None) -> list[str]:
@@ -188,6 +191,8 @@ def build_finetune(
             compare_button: gr.update(visible=own and idle and pretrained and alone),
             see_mistakes: gr.update(visible=tested),
             take_it: gr.update(visible=usable),
+            # By the style sheet: with `visible`, the hidden file in it would appear too.
+            domains: gr.update(elem_classes="" if usable and run and run.config.training.target else "left-out"),
             form.going_on: gr.update(visible=offer is not None),
             form.more_epochs: gr.update(
                 visible=bool(offer and offer.takes_epochs),
@@ -264,6 +269,7 @@ def build_finetune(
         try_it,
         explore_it,
         take_it,
+        domains,
         form.going_on,
         form.go_on_button,
         form.more_epochs,
@@ -272,7 +278,9 @@ def build_finetune(
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]
     redraw: Any = LATEST | {"fn": refresh, "inputs": [*asked, names], "outputs": view, "concurrency_limit": 8}
-    arrived = looks.opened(open_page, [*asked[1:], names], [*view, mistakes.link, form.dataset], **QUIET)
+    arrived = looks.opened(
+        open_page, [*asked[1:], names], [*view, mistakes.link, form.dataset, form.settings["target"]], **QUIET
+    )
     taken_back = keep_entries(app, form.by_name, arrived)
     live.submit(**redraw)
     beside.input(**redraw)

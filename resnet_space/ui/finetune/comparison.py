@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from resnet_space.common.text import percent
+from resnet_space.data.restyled import RESTYLED
 from resnet_space.plots import palette
 from resnet_space.runs import Metric, Run, last_metric
 from resnet_space.runs.queue import Status
@@ -38,7 +39,8 @@ def result_html(rows: Sequence[Row]) -> str:
     if test:
         return _result(
             percent(test["accuracy"]),
-            f"{about}<div>{correct_words(test)}</div><div class='subdued'>{interval_words(test)}</div>",
+            f"{about}<div>{correct_words(test)}</div><div class='subdued'>{interval_words(test)}</div>"
+            f"{target_html(run, test)}",
             _worth_html(rows),
         )
     best = _best_validation(metrics)
@@ -51,6 +53,16 @@ def result_html(rows: Sequence[Row]) -> str:
         return _result(percent(best[0]), about + words)
     words = "The accuracy appears here after the first epoch." if is_underway(status) else "It was not tested here."
     return _result("—", f"{about}<div class='subdued'>{words}</div>")
+
+
+def target_html(run: Run, test: Metric) -> str:
+    """The test on the target, if it has labels."""
+    if "target_accuracy" not in test:
+        return ""
+    on = escape(RESTYLED.get(run.config.training.target, run.config.training.target))
+    found = {"accuracy": test["target_accuracy"], "images": test["target_images"]}
+    words = f"<b>{accuracy_words(found)}</b> of {found['images']:,} images; its labels served for this test alone."
+    return f'<div class="target">Target {on}: {words}</div>'
 
 
 def _worth_html(rows: Sequence[Row]) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import OPTIMIZERS
+from resnet_space.config import OBJECTIVES, OPTIMIZERS
 from resnet_space.models import list_models
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import STRATEGIES, own_field_hint
@@ -25,6 +26,14 @@ from resnet_space.ui.finetune.proposals import (
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
 from resnet_space.ui.pull import build_pull
 
+NO_TARGET = ("none", "")
+OBJECTIVE_HINTS = (
+    '<details><summary>Which objective?</summary><ul class="note">'
+    + "".join(
+        f"<li><b>{escape(objective.label)}</b>: {escape(objective.hint)}</li>" for objective in OBJECTIVES.values()
+    )
+    + "</ul></details>"
+)
 MORE_EPOCHS = 5  # that a finished run is offered
 
 
@@ -135,6 +144,8 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         suggestion = gr.Plot(visible=False, show_label=False, elem_classes="chart")
         with gr.Accordion("Advanced", open=False):
             fields |= advanced_fields(defaults) | {"shortcut": shortcut}
+        with gr.Accordion("Adapt to another domain", open=False, elem_id="domain"):
+            fields |= domain_fields(context, defaults)
         with gr.Accordion("Plan: what trains when", open=False):
             plan = gr.HTML("", apply_default_css=False)
     with gr.Column(elem_id="go"):
@@ -252,4 +263,35 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
         fields["min_crop_area"] = number("min_crop_area", "Smallest crop area", "fraction, of the resized crop", 0.05)
         fields["seed"] = number("seed", "Seed", "the same seed repeats a run on a CPU", 1)
     fields["flip"] = gr.Checkbox(defaults["flip"], label="Random horizontal flip")
+    return fields
+
+
+def domain_fields(context: AppContext, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The settings for learning from a second, unlabelled dataset, keyed as those of `advanced_fields`."""
+    fields: dict[str, Any] = {
+        "target": gr.Dropdown(
+            [NO_TARGET, *context.datasets.targets()],
+            value=defaults["target"],
+            label="Target dataset",
+            info="the same classes in other conditions; its labels are for the test alone",
+        ),
+        "objective": gr.Dropdown(
+            [(objective.label, name) for name, objective in OBJECTIVES.items()],
+            value=defaults["objective"],
+            label="Objective",
+            info="what is minimised; all but cross-entropy adapt to the target",
+        ),
+    }
+    gr.HTML(OBJECTIVE_HINTS, apply_default_css=False)
+    with gr.Row():
+        fields["domain_weight"] = gr.Number(
+            defaults["domain_weight"], label="Domain weight", info="λ, of the domain loss", step=0.1, min_width=130
+        )
+        fields["domain_schedule"] = gr.Dropdown(
+            [("rises from 0", "ramp"), ("constant", "constant")],
+            value=defaults["domain_schedule"],
+            label="Schedule of λ",
+            info="over the training",
+            min_width=130,
+        )
     return fields

@@ -74,6 +74,8 @@ def _curves(context: AppContext, which: str, names: Sequence[str]) -> Export:
     label, event, keys, draw = CURVES[which]
     histories = {run.name: metrics for run, _, metrics in rows_of(context, names)}
     told = [(name, metric) for name, metrics in histories.items() for metric in metrics if metric["event"] == event]
+    if any("target_accuracy" in metric for _, metric in told):
+        keys = (*keys[:-1], "target_accuracy", keys[-1])
     if which == "rates":
         keys = ("step", "part", "rate")
         rates = ((name, metric["step"], metric.get("rates", {})) for name, metric in told)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.config import OBJECTIVES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import sized, suited
+from resnet_space.data.target import check_target
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
@@ -110,7 +111,9 @@ def requested_config(context: AppContext, request: Request) -> RunConfig:
     strategy = STRATEGIES.get(settings.get("strategy", ""))
     if scratch and strategy and strategy.start == "optional":
         settings["strategy"] = from_random_weights().id
-    return RunConfig(
+    if target := settings.get("target"):
+        settings["target"] = str(context.datasets.named(target, request.key))
+    config = RunConfig(
         model,
         TrainConfig(
             dataset=ref.name,
@@ -122,6 +125,9 @@ def requested_config(context: AppContext, request: Request) -> RunConfig:
             **settings,
         ),
     )
+    OBJECTIVES[config.training.objective].check(config)
+    check_target(config.training)
+    return config
 
 
 def create_run(
@@ -155,7 +161,8 @@ def create_comparison(context: AppContext, name: str, key: str | None = None) ->
 
 def _require_own_data(context: AppContext, config: RunConfig, key: str | None) -> None:
     """Raises UserError: whoever was given a run's address may look at it, but not learn from its pictures."""
-    context.datasets.named(str(DatasetRef.of(config.training)), key)
+    for dataset in filter(None, (str(DatasetRef.of(config.training)), config.training.target)):
+        context.datasets.named(dataset, key)
 
 
 def start_training(
@@ -273,8 +280,11 @@ def _is_finite(value: object) -> TypeGuard[float]:
 
 
 def training_images(context: AppContext, config: RunConfig) -> int:
-    """How many the dataset has to train with, before validation images are held out. Raises UserError."""
-    return sum(context.datasets.summary(DatasetRef.of(config.training)).counts["train"])
+    """How many the datasets have to train with, before validation images are held out. Raises UserError."""
+    refs = [DatasetRef.of(config.training)]
+    if OBJECTIVES[config.training.objective].has_second_stream:
+        refs.append(DatasetRef.parse(config.training.target))
+    return sum(sum(context.datasets.summary(ref).counts["train"]) for ref in refs)
 
 
 def _check_limits(context: AppContext, config: RunConfig) -> None:
@@ -324,6 +334,6 @@ def suggest(
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
     data = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS)
-    own = (*data, "start", "precision", "more_epochs", "objective")
+    own = (*data, "start", "precision", "more_epochs")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from resnet_space.config import OBJECTIVES
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.proposals import proposed
 from resnet_space.training.proposal import CHOICES, Proposal
@@ -73,4 +74,8 @@ def estimate_html(proposal: Proposal, values: Mapping[str, Any]) -> str:
     """How long the form's training takes, as the proposal for its choices and epochs says."""
     if proposal.seconds is None or values.get("image_size") != proposal.settings.get("image_size"):
         return ""
-    return f'<p class="note">{proposal.time[0].upper()}{proposal.time[1:]}.</p>'
+    objective = OBJECTIVES.get(str(values.get("objective")))
+    twice = (
+        " The target's batches about double the time of the steps." if objective and objective.has_second_stream else ""
+    )
+    return f'<p class="note">{proposal.time[0].upper()}{proposal.time[1:]}.{twice}</p>'

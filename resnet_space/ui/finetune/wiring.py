@@ -17,7 +17,7 @@ from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.finetune.data_view import cautions_html, data_html
 from resnet_space.ui.finetune.entries import wire_proposal
-from resnet_space.ui.finetune.fields import Fields, hint_html, start_choices
+from resnet_space.ui.finetune.fields import NO_TARGET, Fields, hint_html, start_choices
 from resnet_space.ui.finetune.form import cbam_choices, requested_config, requested_plan, suggest
 from resnet_space.ui.finetune.more_data import DATASET
 from resnet_space.ui.finetune.plan import plan_html
@@ -191,9 +191,12 @@ def wire_fields(
     wire_proposal(form.strategy.input, on_strategy, [*data, *chosen], others, over=STRATEGY_SETTINGS)
     wire_proposal(form.recommend_button.click, recommend, data, fields, over=fields)
     added = form.data.added.change(
-        lambda ref, key: gr.update(choices=context.datasets.choices(key), value=ref),
+        lambda ref, key: {
+            form.dataset: gr.update(choices=context.datasets.choices(key), value=ref),
+            settings["target"]: gr.update(choices=[NO_TARGET, *context.datasets.targets(key)]),
+        },
         [form.data.added, visitor],
-        form.dataset,
+        [form.dataset, settings["target"]],
         **LATEST,
     )
     suit(added.then)

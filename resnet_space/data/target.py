@@ -1,0 +1,99 @@
+"""The target of a domain adaptation: the images of a second dataset, whose labels nothing reads but its test."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from resnet_space.common.errors import UserError
+from resnet_space.config import TrainConfig
+from resnet_space.data.columns import Columns, readable
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import Dataset, open_dataset
+from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
+from resnet_space.data.summary import TEST_SHARE
+
+LEAST = 2  # images: a distance between distributions needs two of each
+
+
+def check_target(training: TrainConfig) -> None:
+    """Refuse a target that cannot be used, without reading its images. Raises UserError."""
+    if training.target:
+        source, target = DatasetRef.of(training), DatasetRef.parse(training.target)
+        if (source.name, source.config, source.image) == (target.name, target.config, target.image):
+            raise UserError(f"The target {target.words} is the dataset with the labels itself: choose another target.")
+        dataset = open_dataset(target)
+        with readable(f"The target {training.target!r}"):
+            _require(training, sum(pq.read_metadata(file).num_rows for file in dataset.files["train"]))
+
+
+def target_images(training: TrainConfig, size: int, folder: Path | None = None) -> ImageSet:
+    """The images to learn from, decoded to `size` pixels. All labels are -1, whatever the files say.
+
+    They are those of the training split; if the dataset has no other, without a fifth of them, drawn by the seed and
+    not by the labels.
+
+    Args:
+        training: names the dataset.
+        size: height and width in pixels, before the centre crop.
+        folder: for images that memory has no room for.
+
+    Raises:
+        UserError: for a dataset that cannot be read or has fewer than two images.
+    """
+    dataset, _, wanted = _opened(training)
+    try:
+        data = load_split(dataset.files["train"], size, dataset.columns, folder=folder, wanted=wanted, labelled=False)
+    except UnlabelledError:
+        _require(training, 0)
+        raise
+    _require(training, len(data))
+    return data
+
+
+def target_test(
+    training: TrainConfig, size: int, classes: tuple[str, ...], folder: Path | None = None
+) -> tuple[ImageSet, str] | None:
+    """The images to test on, labelled in the source's classes, and their split; None if none has such a label.
+
+    Classes are matched by their names. Raises as `target_images`.
+    """
+    dataset, split, kept = _opened(training)
+    wanted = None if kept is None else ~kept
+    try:
+        data = load_split(
+            dataset.files[split], size, _renamed(dataset.columns, classes), split=split, folder=folder, wanted=wanted
+        )
+    except UnlabelledError:
+        return None
+    return data, split
+
+
+def _opened(training: TrainConfig) -> tuple[Dataset, str, np.ndarray | None]:
+    """The dataset, the split to test on, and which rows of the training split are learned from; None is all."""
+    dataset = open_dataset(DatasetRef.parse(training.target))
+    split = next((split for split in ("test", "validation") if split in dataset.files), "train")
+    if split != "train":
+        return dataset, split, None
+    with readable(f"The target {training.target!r}"):
+        rows = sum(pq.read_metadata(file).num_rows for file in dataset.files["train"])
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(training.seed)).numpy()
+    wanted = np.ones(rows, dtype=np.bool_)
+    wanted[order[: round(rows * TEST_SHARE)]] = False
+    return dataset, split, wanted
+
+
+def _renamed(columns: Columns, classes: tuple[str, ...]) -> Columns:
+    """The columns with the source's classes, in their order."""
+    if columns.values is None:
+        return replace(columns, classes=classes)
+    own = dict(zip(columns.classes, columns.values, strict=True))
+    return replace(columns, classes=classes, values=tuple(own.get(name, f"\0{name}") for name in classes))
+
+
+def _require(training: TrainConfig, images: int) -> None:
+    if images < LEAST:
+        found = "no image" if not images else "only one image"
+        raise UserError(f"The target {training.target!r} has {found} to learn from: at least {LEAST} are needed.")
