@@ -55,6 +55,8 @@ PHOTO_BACKBONE = "efficientnet-lite0-imagenet"
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
 SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
+# The weights that a shipped run comes from, where the run in between does not ship.
+ORIGINS = {SHOWPIECE: BACKBONE}
 SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN, PHOTO_BACKBONE)
 
 

@@ -68,6 +68,12 @@ class Robustness:
         """By severity, the images as they are first."""
         return [self.clean, *(row for row in self.rows[1:] if row.corruption == corruption)]
 
+    def by_label(self) -> "list[tuple[str, list[Stressed]]]":
+        """`of` each corruption, by what people call it."""
+        from resnet_space.data.corruptions import CORRUPTIONS  # late: torch
+
+        return [(CORRUPTIONS[name].label, self.of(name)) for name in self.corruptions]
+
     def mean_accuracy(self, corruption: str | None = None) -> float:
         """Over the severities of a corruption, or of all."""
         return fmean(row.accuracy for row in self.rows[1:] if corruption in (None, row.corruption))

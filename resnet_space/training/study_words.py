@@ -46,6 +46,12 @@ def words_of(study: Study) -> str:
     return " ".join([*said, *([passed] if passed else [])])
 
 
+def points_of(ahead: Mean) -> str:
+    """ "+12.3 points (+10.1 to +14.5)"."""
+    value = f"{100 * ahead.value:+.1f} points"
+    return f"{value} ({100 * ahead.low:+.1f} to {100 * ahead.high:+.1f})" if ahead.interval else value
+
+
 def _points(ahead: Mean) -> str:
     value = f"{abs(100 * ahead.value):.1f} points {'better' if ahead.value >= 0 else 'worse'}"
     if ahead.interval is None:
