@@ -122,7 +122,7 @@ def cost_rows(study: Study) -> list[list[str]]:
 
 def chart_of(study: Study) -> Chart:
     curves = {
-        label: [(size, m.low, m.value, m.high) for size in study.sizes if (m := study.mean(arm, size))]
+        label: [(size, max(m.low, 0.0), m.value, min(m.high, 1.0)) for size in study.sizes if (m := study.mean(arm, size))]
         for arm, label in ARMS.items()
     }
     return learning_chart({label: points for label, points in curves.items() if points}, "Test accuracy", study.sizes)
