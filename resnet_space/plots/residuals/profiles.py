@@ -113,6 +113,21 @@ def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[fl
     )
 
 
+def change_chart(names: Sequence[str], values: Sequence[float], title: str, y: str) -> Chart:
+    """A value of each layer by depth, as bars."""
+    bars = {
+        "type": "bar",
+        "x": list(range(len(names))),
+        "y": [short(value) for value in values],
+        "text": list(names),
+        "textposition": "none",
+        "marker": {"color": [palette.in_order(i, len(names)) for i in range(len(names))]},
+        "hovertemplate": f"<b>%{{text}}</b><br>{y} %{{y:.3g}}<extra></extra>",
+    }
+    axis = depth_axis(names, "layer, by depth")
+    return chart(title, [bars], axis, {"title": y, "rangemode": "tozero"}, height=320, showlegend=False)
+
+
 def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Chart:
     """Shares of the images after each block of the last stage: right already, as in the end, and the confidence."""
     traces = [
