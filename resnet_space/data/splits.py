@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
@@ -112,6 +113,7 @@ def load_split(
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
     wanted: NDArray[np.bool_] | None = None,
+    look: Callable[[int, Image.Image], None] | None = None,
 ) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
@@ -127,6 +129,7 @@ def load_split(
         progress: called with (decoded, total) from time to time.
         folder: for the file; by default the system's temporary folder.
         wanted: bool [rows of all files]; by default all.
+        look: called with (row, image) for each image that is used, in its own size, by several threads.
 
     Raises:
         UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
@@ -134,7 +137,8 @@ def load_split(
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
-        return _load_split(files, size, columns, split, [] if warnings is None else warnings, progress, folder, wanted)
+        told = [] if warnings is None else warnings
+        return _load_split(files, size, columns, split, told, progress, folder, wanted, look)
 
 
 def _load_split(
@@ -146,6 +150,7 @@ def _load_split(
     progress: Callable[[int, int], None] | None,
     folder: Path | None,
     wanted: NDArray[np.bool_] | None,
+    look: Callable[[int, Image.Image], None] | None,
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
     if columns.label not in schema.names or columns.image not in schema.names:
@@ -153,6 +158,7 @@ def _load_split(
     all_rows = sum(pq.read_metadata(file).num_rows for file in files)
     wanted = np.ones(all_rows, dtype=np.bool_) if wanted is None else wanted
     count = int(wanted.sum())
+    rows_of = np.flatnonzero(wanted)
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
     digests = np.zeros(count, dtype=np.int64)
@@ -164,9 +170,12 @@ def _load_split(
         if encoded is None or label < 0:  # kept outside the file, or without a class
             return
         try:
-            images[i] = np.asarray(to_model_size(open_image(io.BytesIO(encoded)), size))
+            image = open_image(io.BytesIO(encoded))
+            images[i] = np.asarray(to_model_size(image, size))
         except ImageError:
             return
+        if look is not None:
+            look(int(rows_of[i]), image)
         labels[i] = label
         digest = hashlib.blake2b(encoded, digest_size=8)
         digest.update(names[label])
@@ -197,7 +206,7 @@ def _load_split(
         torch.from_numpy(labels),
         columns.classes,
         torch.arange(count) if on_disk else None,
-        source=torch.from_numpy(np.flatnonzero(wanted)),
+        source=torch.from_numpy(rows_of),
         digests=torch.from_numpy(digests),
     )
     return data if len(usable) == count else data.subset(usable)
