@@ -7,7 +7,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from resnet_space.common.hardware import keep_threads_apart
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
-from filelock import FileLock, Timeout
-
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import percent
 from resnet_space.data.reference import DatasetRef
@@ -25,13 +22,12 @@ from resnet_space.data.sources import open_dataset
 from resnet_space.hub.card import licence_of
 from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
 from resnet_space.runs import Run
+from resnet_space.training import work
 from resnet_space.training.comparing import compare
-from resnet_space.training.comparison import LOCK, MOST_IMAGES, STOP, Candidate, Comparison, has_seen
+from resnet_space.training.comparison import MOST_IMAGES, Candidate, Comparison, has_seen
 from resnet_space.training.feature_store import FeatureStore
-from resnet_space.training.host import failure
 from resnet_space.training.speeds import machine_words
-
-WRITE_SECONDS = 0.4  # between two notes of the progress
+from resnet_space.training.work import Stop, Tell
 
 
 def compare_models(
@@ -79,38 +75,16 @@ def finish(folder: Path) -> int:
     """Judge what a comparison's folder asks for, and write what is found there. Returns the process's exit status."""
     root = folder.parent.parent
     asked = Comparison.read(folder)
-    deadline = None if asked.minutes is None else time.monotonic() + 60 * asked.minutes
-    written, rows = 0.0, 0
-
-    def tell(now: Comparison) -> None:
-        nonlocal written, rows
-        if len(now.rows) > rows or time.monotonic() - written > WRITE_SECONDS:
-            now.write(folder)
-            written, rows = time.monotonic(), len(now.rows)
-
-    def stop() -> str | None:
-        if (folder / STOP).exists():
-            return ""
-        if deadline is not None and time.monotonic() > deadline:
-            return f"It reached this app's limit of {asked.minutes} minutes."
-        return None
 
     def fetch(name: str, progress: Callable[[int, int], None]) -> Run:
         if is_pretrained(name):
             return pull_pretrained(name, root, progress=progress)
         return Run.open(root / name)
 
-    try:
-        with FileLock(folder / LOCK, timeout=1, thread_local=False):
-            try:
-                done = compare(asked, fetch, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
-            except Exception as error:
-                done = replace(Comparison.read(folder), state="failed", reason=str(failure(error)["reason"]))
-            done.write(folder)
-    except Timeout:
-        print("This comparison is already under way.", file=sys.stderr)
-        return 1
-    return int(done.state == "failed")
+    def do(tell: Tell[Comparison], stop: Stop) -> Comparison:
+        return compare(asked, fetch, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
+
+    return work.finish(folder, asked, do)
 
 
 def _print(shown: list[str], now: Comparison) -> None:

@@ -154,6 +154,8 @@ class TrainConfig:
         dataset_revision: the commit of a Hub dataset, so that a repeated training uses the same images.
         dataset_label: the label column, if it is not the default one.
         dataset_image: the image column, likewise.
+        images_per_class: train and validate on so many images of each class, drawn by `subset_seed`; 0 uses all.
+        subset_seed: of that draw; with the same one, a smaller subset is part of every larger one.
         start: the run whose weights training starts from, or None for random initialisation.
         strategy: what trains when; see `resnet_space.training.strategies`.
         epochs: passes over the training images.
@@ -191,6 +193,8 @@ class TrainConfig:
     dataset_revision: str | None = None
     dataset_label: str | None = None
     dataset_image: str | None = None
+    images_per_class: int = 0
+    subset_seed: int = 0
     start: str | None = None
     strategy: str = "full"
     epochs: int = 10
@@ -239,6 +243,8 @@ class TrainConfig:
                 name is None or _is_text(name),
                 f"The dataset's {what} must be a name, not {name!r}.",
             )
+        _require_whole("The number of images per class", self.images_per_class, 0, 1_000_000)
+        _require_whole("The seed of the subset", self.subset_seed, 0, 2**31 - 1)
         _require_choice("The strategy", self.strategy, tuple(STRATEGIES))
         _require(
             STRATEGIES[self.strategy].start != "none" or self.start is None,

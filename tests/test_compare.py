@@ -13,7 +13,8 @@ from resnet_space.compare import compare_models, finish
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.runs import NOTICE, Run
-from resnet_space.training.comparison import LOCK, STOP, Candidate, Comparison
+from resnet_space.training.comparison import Candidate, Comparison
+from resnet_space.training.work import LOCK, STOP
 from tests.conftest import WriteSplit
 from tests.networks import alive
 from tests.trainings import GREYS, write_greys

@@ -283,6 +283,19 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 
+def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Positions of `per_class` images of each class, or of all where it has fewer, sorted.
+
+    With the same seed, a smaller subset is part of every larger one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
+    return torch.cat(chosen).sort().values
+
+
 @dataclass(frozen=True)
 class SplitMembers:
     """The pictures of each set of a training, by digest (int64, in the set's order), and their splits."""
@@ -422,6 +435,8 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
         train, test = _without_test(train, training.seed)
     else:
         test = sets[test_name]
+    if training.images_per_class:
+        train = train.subset(subset_indices(train.labels, training.images_per_class, training.subset_seed))
     own_validation = test_name == "test" and "validation" in sets
     if own_validation:
         validation = sets["validation"]

@@ -28,6 +28,7 @@ from resnet_space.runs import (
     split_words,
 )
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation, most_mistaken, wilson_interval
+from resnet_space.training.robustness import load_robustness
 from resnet_space.training.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def card_text(
         checks=sanity_checks(metrics),
         published=_is_published(run, metrics),
         notice=_notice(run),
+        robustness=load_robustness(run),
         statistics=FEATURE_STATISTICS if run.existing(FEATURE_STATISTICS) else "",
         strategy=STRATEGIES[training.strategy].summary,
         optimizer=_optimizer_words(training),

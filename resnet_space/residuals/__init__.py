@@ -7,6 +7,7 @@ and leaves the model as it was: no hook stays on it, not even between two batche
 from resnet_space.models.additions import Addition, NoResidualBlocksError
 from resnet_space.residuals.adapters import additions
 from resnet_space.residuals.backward import Gradients, gradients
+from resnet_space.residuals.change import Changes, Trend, changes, rank_trend
 from resnet_space.residuals.history import Growth, recorded_growth
 from resnet_space.residuals.lesions import Lesion, Lesioned, lesioned, random_drops, single_drops, swaps
 from resnet_space.residuals.norms import LayerResponses, Measured, ResidualNorms, measure, residual_norms
@@ -17,6 +18,7 @@ from resnet_space.residuals.reading import Readings, early_readings
 __all__ = [
     "Addition",
     "BlockPictures",
+    "Changes",
     "Gradients",
     "Growth",
     "LayerResponses",
@@ -26,9 +28,11 @@ __all__ = [
     "NoResidualBlocksError",
     "Readings",
     "ResidualNorms",
+    "Trend",
     "additions",
     "balanced",
     "block_pictures",
+    "changes",
     "early_readings",
     "gradients",
     "labels_for",
@@ -38,6 +42,7 @@ __all__ = [
     "probe",
     "probe_batches",
     "random_drops",
+    "rank_trend",
     "recorded_growth",
     "residual_norms",
     "single_drops",

@@ -6,6 +6,7 @@ checkpoints/<run>/
   metrics.jsonl                   one JSON object a line, appended while training
   test.safetensors                the predictions for every test image
   feature_statistics.safetensors  of training images, to tell what is out of distribution
+  robustness.json                 what a stress test found; stays on this machine, the model card tells it
   README.md                       the model card, generated from the above
   NOTICE                          origin and licence of weights from elsewhere, also of those that it started from
   figures/*.png                   for the card
@@ -23,6 +24,7 @@ WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 EVALUATION = "test.safetensors"
 FEATURE_STATISTICS = "feature_statistics.safetensors"
+ROBUSTNESS = "robustness.json"
 FORMER_NAMES = {FEATURE_STATISTICS: "usual.safetensors"}  # of files of earlier versions
 CARD = "README.md"
 NOTICE = "NOTICE"
@@ -53,6 +55,8 @@ PHOTO_BACKBONE = "efficientnet-lite0-imagenet"
 BACKBONE = "resnet20-cbam-imagenet32"
 SHOWPIECE = "resnet20-cbam-cifar10"
 SHALLOW, DEEP, PLAIN = "resnet20-cifar10", "resnet56-cifar10", "plain56-cifar10"
+# The weights that a shipped run comes from, where the run in between does not ship.
+ORIGINS = {SHOWPIECE: BACKBONE}
 SHIPPED = (BACKBONE, SHOWPIECE, SHALLOW, DEEP, PLAIN, PHOTO_BACKBONE)
 
 

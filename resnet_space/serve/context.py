@@ -24,14 +24,16 @@ from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE,
 from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
-from resnet_space.serve.comparisons import Comparisons
 from resnet_space.serve.datasets import Datasets
 from resnet_space.serve.inventory import EXPIRES
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.loaded import LoadedModels
 from resnet_space.serve.slots import Slots
 from resnet_space.serve.storage import Storage
+from resnet_space.serve.works import Works
+from resnet_space.training.comparison import Comparison
 from resnet_space.training.speeds import SpeedFile
+from resnet_space.training.study import Study
 
 if TYPE_CHECKING:
     from resnet_space.inference import Classifier
@@ -64,7 +66,8 @@ class AppContext:
         self.trainer = Trainer(self.library, longest_queue=self.limits.queue, spawns=not is_zero_gpu())
         self.models = LoadedModels()
         self.datasets = Datasets(root, public=public, readonly=readonly)
-        self.comparisons = Comparisons(self.library.root, public=public)
+        self.comparisons = Works(Comparison, self.library.root, public=public)
+        self.studies = Works(Study, self.library.root, public=public)
         self.storage = Storage(self)
         self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()

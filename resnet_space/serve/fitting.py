@@ -18,11 +18,11 @@ from resnet_space.training.comparison import (
     MOST_IMAGES,
     Candidate,
     Comparison,
-    LeftOut,
     expected_seconds,
     has_seen,
 )
 from resnet_space.training.speeds import Speeds, machine_words
+from resnet_space.training.work import LeftOut
 
 MINUTES = 5.0  # that a comparison may be expected to take where nobody says otherwise
 LEAST_MINUTES, MOST_MINUTES = 0.5, 600.0

@@ -13,8 +13,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
@@ -22,12 +23,13 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATASET_OWNER
 from resnet_space.runs import DECODED, FIGURES, OWNER, RESUME, Run
 from resnet_space.serve import temporary
-from resnet_space.serve.comparisons import OWNER as COMPARISON_OWNER
 from resnet_space.serve.limits import Limits
+from resnet_space.serve.works import OWNER as WORK_OWNER
 from resnet_space.training.feature_store import FOLDER
 
 if TYPE_CHECKING:
     from resnet_space.serve.context import AppContext
+    from resnet_space.serve.works import Works
 
 EXPIRES = "expires"  # marks visitors' items, next to the owners file
 DAY = 24 * 3600.0
@@ -50,7 +52,7 @@ class StoredItem:
         used: time of the last change or use (seconds since 1970).
         bytes: its size.
         delete: deletes it.
-        kind: "runs", "comparisons", "datasets", "temporary", "left" or "hub".
+        kind: "runs", "comparisons", "studies", "datasets", "temporary", "left" or "hub".
         lasts: seconds without use after which it is deleted; None: as the limits say.
         stays: whether it is in use; then it is not deleted.
         whose: the address that uploaded or exported it, if known.
@@ -99,7 +101,9 @@ class Inventory:
         sources: list[Callable[[], Iterator[StoredItem]]] = [lambda: self._temporary(whose)]
         if not self.context.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
-            sources += [self._left, lambda: self._runs(busy_data), lambda: self._comparisons(busy_data)]
+            sources += [self._left, lambda: self._runs(busy_data)]
+            for works in (self.context.comparisons, self.context.studies):
+                sources.append(partial(self._works, works, busy_data))
             sources += [lambda: self._datasets(busy_data)]
             if "SPACE_ID" in os.environ:
                 sources.append(lambda: _cached(busy_data))
@@ -145,20 +149,20 @@ class Inventory:
     def _run_deletion(self, run: Run) -> Callable[[], None]:
         return lambda: self.context.library.delete(run)
 
-    def _comparisons(self, busy_data: set[str]) -> Iterator[StoredItem]:
-        comparisons = self.context.comparisons
+    def _works(self, works: "Works[Any]", busy_data: set[str]) -> Iterator[StoredItem]:
+        """Comparisons, or studies."""
 
         def look(path: Path) -> Iterator[StoredItem]:
-            busy = comparisons.is_alive(path.name)
+            busy = works.is_alive(path.name)
             if busy:
-                busy_data.add(DatasetRef.parse(comparisons.open(path.name).dataset).name)
-            owned = _owned(path / COMPARISON_OWNER)
+                busy_data.add(DatasetRef.parse(works.open(path.name).dataset).name)
+            owned = _owned(path / WORK_OWNER)
             if owned is not None:
                 used, size = tree(path)
                 lasts = None if owned else LEFT_BEHIND
-                yield StoredItem(path.name, used, size, _deletion(path), "comparisons", lasts, busy)
+                yield StoredItem(path.name, used, size, _deletion(path), works.folder.name[1:], lasts, busy)
 
-        yield from self._each(_shown_folders(comparisons.folder), look)
+        yield from self._each(_shown_folders(works.folder), look)
 
     def _datasets(self, busy_data: set[str]) -> Iterator[StoredItem]:
         def look(path: Path) -> Iterator[StoredItem]:

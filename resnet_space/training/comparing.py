@@ -28,7 +28,7 @@ from resnet_space.runs import Run
 from resnet_space.runs.weights import without_head
 from resnet_space.training.calibration import fit_temperature
 from resnet_space.training.choosing import Row
-from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Doing, Phase, State
+from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Phase
 from resnet_space.training.device import choose_device
 from resnet_space.training.evaluation import calibration_error
 from resnet_space.training.extraction import Extractor
@@ -38,6 +38,7 @@ from resnet_space.training.host import failure
 from resnet_space.training.solver import PENALTIES
 from resnet_space.training.state import model_with
 from resnet_space.training.taught import each_fold, folds_of, held_out_logits, in_their_span
+from resnet_space.training.work import Doing, State, Stopped
 
 TRIED = PENALTIES[::2]  # of which the images choose
 NEIGHBOURS = 10
@@ -50,10 +51,6 @@ SHARES: dict[Phase, tuple[float, float]] = {
 }
 
 Fetch = Callable[[str, Callable[[int, int], None]], Run]  # a network's run by its name, downloaded where it is missing
-
-
-class Stopped(Exception):  # noqa: N818  # it is no error
-    """The comparison is to end; the argument says why, "" where somebody asked for it."""
 
 
 @dataclass(frozen=True)

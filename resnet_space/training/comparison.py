@@ -4,28 +4,22 @@ It is a folder with one file, `comparison.json`, that the process which compares
 comparing` finds the rows.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from statistics import median
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal
 
-from resnet_space.common.errors import UserError
-from resnet_space.common.files import in_a_sentence, replaced_atomically
 from resnet_space.config import ModelConfig
 from resnet_space.data.summary import DatasetSummary, learned_images
 from resnet_space.training.choosing import Choice, Row, choose
 from resnet_space.training.speeds import Speeds
+from resnet_space.training.work import LeftOut, Work
 
-FILE, LOCK, STOP, LOG = "comparison.json", "lock", "stop", "log"
 MOST_IMAGES = 2_000  # that networks are judged on, unless more are asked for
 FOLDS = 5  # in which each image is held out once
 PREPARED_SECONDS = 6.0  # to load a network and to find its fastest exact route
-LEAST_SHARE = 0.03  # of the work, before which nothing is said of what is left
 
 Phase = Literal["", "downloading", "decoding", "features", "solving"]
-State = Literal["running", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -48,67 +42,37 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A network that is not judged, and why, in one sentence."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Doing:
-    """What is under way: a phase of a network, and how many of its images or heads are done.
-
-    `share` is how much of the whole comparison is done, from 0 to 1.
-    """
-
-    name: str = ""
-    phase: Phase = ""
-    done: int = 0
-    total: int = 0
-    share: float = 0.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All of it.
+class Comparison(Work):
+    """All of it; see `Work` for what it has besides.
 
     Attributes:
         dataset: its reference.
         networks: to judge, in this order.
         left_out: that were not asked for or do not fit the time, with reasons.
         most: images to judge on.
-        minutes: after which it ends; None is no limit.
-        busy: whether a training ran beside it at its start, which slows both.
-        machine: that measured.
-        created: when, in seconds since 1970.
         images: that are judged; 0 until they are known.
         classes: how many the dataset has.
         folds: parts in which they are held out.
         largest: images of the most frequent class.
         rows: of the networks that are done.
-        state, reason: how it stands, and why where it failed or stopped.
-        seconds: that it has taken.
-        doing: what is under way.
     """
+
+    NOUN = "comparison"
+    FILE = "comparison.json"
+    FOLDER = ".comparisons"
+    MODULE = "resnet_space.compare"
+    AT_ONCE = 1
+    PARTS: ClassVar = {"networks": Candidate, "left_out": LeftOut, "rows": Row}
 
     dataset: str
     networks: tuple[Candidate, ...]
     left_out: tuple[LeftOut, ...] = ()
     most: int = MOST_IMAGES
-    minutes: int | None = None
-    busy: bool = False
-    machine: str = ""
-    created: float = 0.0
     images: int = 0
     classes: int = 0
     folds: int = 0
     largest: int = 0
     rows: tuple[Row, ...] = ()
-    state: State = "running"
-    reason: str = ""
-    seconds: float = 0.0
-    doing: Doing = Doing()
 
     @property
     def judged(self) -> tuple[Row, ...]:
@@ -120,42 +84,12 @@ class Comparison:
         return tuple(row for row in self.rows if row.problem)
 
     @property
-    def seconds_left(self) -> float | None:
-        share = self.doing.share
-        return self.seconds * (1 - share) / share if share > LEAST_SHARE else None
+    def results(self) -> int:
+        return len(self.rows)
 
     @property
     def choice(self) -> Choice:
         return choose(self.judged, self.largest)
-
-    def write(self, folder: Path) -> None:
-        with replaced_atomically(folder / FILE) as file:
-            file.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Raises UserError if there is none, or it is damaged."""
-        with in_a_sentence("The comparison cannot be read"):
-            try:
-                found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-                parts: dict[str, Any] = {
-                    "networks": _each(Candidate, found.pop("networks")),
-                    "left_out": _each(LeftOut, found.pop("left_out")),
-                    "rows": _each(Row, found.pop("rows")),
-                    "doing": Doing(**found.pop("doing")),
-                }
-                return cls(**found, **parts)
-            except FileNotFoundError:
-                raise UserError("There is no such comparison, or it was deleted: start a new one.") from None
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                raise UserError("This comparison is damaged: start a new one.") from None
-
-
-T = TypeVar("T")
-
-
-def _each(kind: type[T], found: Sequence[dict[str, Any]]) -> tuple[T, ...]:
-    return tuple(kind(**one) for one in found)
 
 
 def has_seen(model: ModelConfig, classes: Sequence[str]) -> bool:

@@ -13,7 +13,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import Fit
 from resnet_space.serve.limits import Limits
 from resnet_space.training.choosing import Row
-from resnet_space.training.comparison import Candidate, Comparison, Doing, LeftOut
+from resnet_space.training.comparison import Candidate, Comparison
+from resnet_space.training.work import Doing, LeftOut
 from resnet_space.ui.finetune.compare import network_choices, start_all, start_one
 from resnet_space.ui.finetune.compare.report import markdown_of
 from resnet_space.ui.finetune.compare.shown import charts_of, fit_html, progress_of, report_of

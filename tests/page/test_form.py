@@ -333,7 +333,7 @@ def test_every_setting_of_a_training_reaches_the_configuration(context: AppConte
 
 def test_the_form_sets_all_but_what_is_asked_for_elsewhere() -> None:
     elsewhere = {"dataset", "dataset_config", "dataset_revision", "start", "precision", "more_epochs"}
-    elsewhere |= {"dataset_label", "dataset_image", "objective"}
+    elsewhere |= {"dataset_label", "dataset_image", "objective", "images_per_class", "subset_seed"}
     assert set(training_fields()) == {field.name for field in fields(TrainConfig)} - elsewhere
     assert TrainConfig(dataset="-", **training_fields()) == TrainConfig(dataset="-")
 

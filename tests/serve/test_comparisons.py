@@ -16,15 +16,16 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.summary import DatasetSummary
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
-from resnet_space.serve import comparisons, fitting, visitors
-from resnet_space.serve.comparisons import Comparisons
+from resnet_space.serve import fitting, visitors, works
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import SEEN, Fit, fit, start_comparison
 from resnet_space.serve.inventory import DAY
 from resnet_space.serve.limits import Limits
+from resnet_space.serve.works import Works
 from resnet_space.training.choosing import Row
-from resnet_space.training.comparison import LOCK, Candidate, Comparison
+from resnet_space.training.comparison import Candidate, Comparison
 from resnet_space.training.speeds import Speeds, machine_words
+from resnet_space.training.work import LOCK
 from tests.conftest import WriteSplit
 from tests.networks import alive
 from tests.trainings import GREYS, write_greys
@@ -131,19 +132,19 @@ def asked_for(*networks: str) -> Comparison:
 
 
 @pytest.fixture
-def idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Comparisons]:
+def idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Works[Comparison]]:
     """Comparisons whose processes end at once and judge nothing."""
 
     class Ended:
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(comparisons, "_process", lambda path: Ended())
-    return lambda **options: Comparisons(tmp_path, **{"public": False, **options})
+    monkeypatch.setattr(works, "_process", lambda path, module: Ended())
+    return lambda **options: Works(Comparison, tmp_path, **{"public": False, **options})
 
 
 def test_one_comparison_runs_at_a_time_and_one_whose_process_died_was_interrupted(
-    idle: Callable[..., Comparisons],
+    idle: Callable[..., Works[Comparison]],
 ) -> None:
     kept = idle()
     name = kept.start(asked_for("a"), lambda owners: None)
@@ -161,21 +162,21 @@ def test_one_comparison_runs_at_a_time_and_one_whose_process_died_was_interrupte
 
 
 def test_a_comparison_that_cannot_be_started_leaves_nothing(
-    idle: Callable[..., Comparisons], monkeypatch: pytest.MonkeyPatch
+    idle: Callable[..., Works[Comparison]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = idle()
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, module: str) -> None:
         raise OSError(11, "no more processes")
 
-    monkeypatch.setattr(comparisons, "_process", refuse)
+    monkeypatch.setattr(works, "_process", refuse)
     with pytest.raises(UserError, match="The comparison cannot be started: the machine is running too many processes"):
         kept.start(asked_for("a"), lambda owners: None)
     assert list(kept.folder.iterdir()) == []
 
 
 def test_a_visitor_of_a_public_app_stops_only_their_own_and_names_cannot_be_guessed(
-    idle: Callable[..., Comparisons],
+    idle: Callable[..., Works[Comparison]],
 ) -> None:
     kept = idle(public=True)
     name = kept.start(asked_for("a"), lambda owners: visitors.claim(owners, "ann"))
@@ -195,7 +196,7 @@ def test_a_visitor_of_a_public_app_stops_only_their_own_and_names_cannot_be_gues
     ("dataset", "begins"), [("_my--Käfer..", "my-K-fer-"), ("日本", "comparison-"), ("owner/name@abc", "owner-name-")]
 )
 def test_a_comparison_of_any_dataset_is_found_by_its_name(
-    idle: Callable[..., Comparisons], dataset: str, begins: str
+    idle: Callable[..., Works[Comparison]], dataset: str, begins: str
 ) -> None:
     for public in (False, True):
         kept = idle(public=public)
@@ -205,19 +206,21 @@ def test_a_comparison_of_any_dataset_is_found_by_its_name(
         assert name in kept.names()
 
 
-def test_old_comparisons_go(idle: Callable[..., Comparisons], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparisons, "MOST_KEPT", 2)
+def test_old_comparisons_go(idle: Callable[..., Works[Comparison]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "MOST_KEPT", 2)
     kept = idle()
     made = []
     for i in range(4):
         made.append(kept.start(asked_for("a"), lambda owners: None))
-        written = kept.folder / made[-1] / comparisons.FILE
+        written = kept.folder / made[-1] / Comparison.FILE
         stamp = time.time() - 100 + i
         os.utime(written, (stamp, stamp))
     assert sorted(kept.names()) == sorted(made[-2:])
 
 
-def test_a_visitors_comparison_expires_but_not_while_it_runs(tmp_path: Path, idle: Callable[..., Comparisons]) -> None:
+def test_a_visitors_comparison_expires_but_not_while_it_runs(
+    tmp_path: Path, idle: Callable[..., Works[Comparison]]
+) -> None:
     context = AppContext(tmp_path / "checkpoints", public=True, limits=Limits(days=7))
     name = context.comparisons.start(asked_for("a"), lambda owners: context.claim(owners, "ann"))
     folder = context.comparisons.folder / name

@@ -18,14 +18,13 @@ from resnet_space.training.comparison import (
     PREPARED_SECONDS,
     Candidate,
     Comparison,
-    Doing,
-    LeftOut,
     expected_seconds,
     has_seen,
     table_rows,
     to_json,
 )
 from resnet_space.training.speeds import Speeds
+from resnet_space.training.work import Doing, LeftOut
 
 
 def row(name: str, right: str, speed: float = 100.0, *, seen: bool = False) -> Row:

@@ -113,6 +113,19 @@ def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[fl
     )
 
 
+def change_chart(names: Sequence[str], values: Sequence[float], title: str, y: str) -> Chart:
+    """A value of each layer by depth, from 0."""
+    shown = curve(y, range(len(names)), values, palette.category(0), f"<b>%{{text}}</b><br>{y} %{{y:.3g}}", points=7)
+    return chart(
+        title,
+        [shown | {"text": list(names)}],
+        depth_axis(names, "layer, by depth"),
+        {"title": y, "rangemode": "tozero"},
+        height=340,
+        showlegend=False,
+    )
+
+
 def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Chart:
     """Shares of the images after each block of the last stage: right already, as in the end, and the confidence."""
     traces = [

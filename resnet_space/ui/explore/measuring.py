@@ -96,13 +96,15 @@ class OnDemand(Generic[R]):
         start: (`resnet_space.residuals`, model, batches of images and labels) -> results, each of all images so far; it
             is given the module, whose import takes seconds. Raises UserError.
         passes: about how many forward passes it costs, by the number of blocks.
+        beside: gives another network, which `start` is given last. Raises UserError.
     """
 
     id: str
     label: str
     what: str
-    start: Callable[[Any, "nn.Module", "Iterator[tuple[Tensor, Tensor]]"], Iterator[R]]
+    start: Callable[..., Iterator[R]]
     passes: Callable[[int], float] = field(default=lambda _blocks: 1.0)
+    beside: "Callable[[AppContext, Network], nn.Module] | None" = None
 
     def of(self, findings: Findings) -> R | None:
         """What was measured of it so far."""
@@ -242,7 +244,8 @@ def measure_on_demand(
         total = min(findings.measured.images, len(data))
         if total < len(data):  # it was stopped
             data = data.subset(torch.arange(total))
-        results = wanted.start(residuals, loaded.model, batches_for(data, loaded.config))
+        other = [] if wanted.beside is None else [wanted.beside(context, findings.network)]
+        results = wanted.start(residuals, loaded.model, batches_for(data, loaded.config), *other)
         for progress, result, draws in _run(loaded, results, f"{findings.network.label}, {wanted.what}", total, stop):
             if kept is not None and result.images == kept.measured.images:
                 kept.on_demand[wanted.id] = result

@@ -29,6 +29,7 @@ from resnet_space.ui.finetune.run_list import build_run_list, run_rows
 from resnet_space.ui.finetune.share import build_share
 from resnet_space.ui.finetune.slices import host_in_slices
 from resnet_space.ui.finetune.status import is_underway
+from resnet_space.ui.finetune.study import build_study
 from resnet_space.ui.finetune.take import build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
@@ -113,6 +114,7 @@ def build_finetune(
             difference = gr.HTML("", apply_default_css=False)
             followed = gr.State(None)  # the run that the status line speaks of
             compare = build_compare(context, visitor, form, names, looks.opened)
+            build_study(context, visitor, form)
             mistakes = build_results(context)
             take = build_take(context, subject)
             build_share(context, visitor, subject)

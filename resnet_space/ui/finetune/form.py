@@ -324,6 +324,6 @@ def suggest(
 def training_fields() -> dict[str, Any]:
     """TrainConfig's fields that a form may set, with their defaults."""
     data = ("dataset", "dataset_config", "dataset_revision", *COLUMN_SETTINGS)
-    own = (*data, "start", "precision", "more_epochs", "objective")
+    own = (*data, "images_per_class", "subset_seed", "start", "precision", "more_epochs", "objective")
     defaults = TrainConfig(dataset="-")
     return {field.name: getattr(defaults, field.name) for field in fields(TrainConfig) if field.name not in own}

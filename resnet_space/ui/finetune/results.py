@@ -32,6 +32,7 @@ from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.fields import heading
 from resnet_space.ui.finetune.status import test_evaluations_words
+from resnet_space.ui.finetune.stress import build_stress
 from resnet_space.ui.reports import scores_words
 
 MOST_IMAGES = 24  # behind a cell, on the page
@@ -139,6 +140,7 @@ def build_results(context: AppContext) -> Mistakes:
                         None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
                     )
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
+            stress = build_stress(context, judged)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         run = context.library.open(name)
@@ -185,13 +187,17 @@ def build_results(context: AppContext) -> Mistakes:
             return nothing(f'<p class="caution">{escape(str(error))}</p>')
         if run is None or evaluation is None or test is None:
             return nothing(f'<p class="note">{NOTHING}</p>')
-        return at_cell(run, evaluation, linked_cell(evaluation, str(linked or ""))) | {
-            scores: scores_html(run, test),
-            panel: gr.update(visible=True),
-            confusion: confusion_value(evaluation),
-            calibration: plots.reliability_chart(reliability(evaluation)),
-            table: class_rows(evaluation),
-        }
+        return (
+            at_cell(run, evaluation, linked_cell(evaluation, str(linked or "")))
+            | {
+                scores: scores_html(run, test),
+                panel: gr.update(visible=True),
+                confusion: confusion_value(evaluation),
+                calibration: plots.reliability_chart(reliability(evaluation)),
+                table: class_rows(evaluation),
+            }
+            | stress.shown(run)
+        )
 
     def on_choice(name: str, value: str | None) -> dict[Any, Any]:
         run, evaluation = evaluated(name)
@@ -207,9 +213,8 @@ def build_results(context: AppContext) -> Mistakes:
             return gr.skip()
         return at_cell(run, evaluation, chosen)
 
-    judged.change(
-        on_judged, [judged, link], [scores, panel, confusion, cell, tiles, link, calibration, table], **LATEST
-    )
+    drawn = [scores, panel, confusion, cell, tiles, link, calibration, table, *stress.outputs]
+    judged.change(on_judged, [judged, link], drawn, **LATEST)
     cell.input(on_choice, [judged, cell], [tiles, link], **LATEST)
     confusion.select(on_cell, judged, [cell, tiles, link], **QUIET | EACH)
     link.change(None, link, None, js="(cell) => resnetSpace.show('finetune', {cell})", **QUIET)

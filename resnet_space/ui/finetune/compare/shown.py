@@ -9,8 +9,9 @@ from resnet_space.plots import Chart
 from resnet_space.plots.networks import BEATEN, FRONT, SEEN, NetworkPoint, networks_chart
 from resnet_space.serve.fitting import Fit
 from resnet_space.training.choosing import Row, listed, pareto_front
-from resnet_space.training.comparison import Candidate, Comparison, LeftOut, by_reason
+from resnet_space.training.comparison import Candidate, Comparison, by_reason
 from resnet_space.training.proposal import rough_duration
+from resnet_space.training.work import LeftOut
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
 

@@ -1,0 +1,153 @@
+"""Work that a process of its own does in a folder, such as a comparison; one file says how it stands."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from filelock import FileLock, Timeout
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.files import in_a_sentence, replaced_atomically
+
+LOCK, STOP, LOG = "lock", "stop", "log"  # files beside the work's own
+LEAST_SHARE = 0.03  # of the work, before which nothing is said of what is left
+WRITE_SECONDS = 0.4  # between two notes of the progress
+
+State = Literal["running", "finished", "stopped", "failed"]
+
+
+class Stopped(Exception):  # noqa: N818  # it is no error
+    """The work is to end; the argument says why, "" where somebody asked for it."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A part that is not done, and why, in one sentence."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What is under way: a phase of a part, and how many of its images or heads are done.
+
+    `share` is how much of the whole work is done, from 0 to 1.
+    """
+
+    name: str = ""
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What all kinds have in common.
+
+    Attributes:
+        dataset: its reference.
+        minutes: after which it ends; None is no limit.
+        busy: whether a training ran beside it at its start, which slows both.
+        machine: that measured.
+        created: when, in seconds since 1970.
+        state, reason: how it stands, and why where it failed or stopped.
+        seconds: that it has taken.
+        doing: what is under way.
+    """
+
+    NOUN: ClassVar[str]  # "comparison"
+    FILE: ClassVar[str]  # in its folder
+    FOLDER: ClassVar[str]  # of all of its kind, below the folder of the runs; hidden, so that it is none of them
+    MODULE: ClassVar[str]  # whose command does it, with `--folder`
+    AT_ONCE: ClassVar[int]  # on a machine, including those that wait
+    PARTS: ClassVar[Mapping[str, type]]  # of the fields that have several records, their class
+
+    dataset: str
+    minutes: int | None = None
+    busy: bool = False
+    machine: str = ""
+    created: float = 0.0
+    state: State = "running"
+    reason: str = ""
+    seconds: float = 0.0
+    doing: Doing = Doing()
+
+    @property
+    def results(self) -> int:
+        """How many results there are."""
+        raise NotImplementedError
+
+    @property
+    def seconds_left(self) -> float | None:
+        share = self.doing.share
+        return self.seconds * (1 - share) / share if share > LEAST_SHARE else None
+
+    def write(self, folder: Path) -> None:
+        with replaced_atomically(folder / self.FILE) as file:
+            file.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises UserError if there is none, or it is damaged."""
+        with in_a_sentence(f"The {cls.NOUN} cannot be read"):
+            try:
+                found = json.loads((folder / cls.FILE).read_text(encoding="utf-8"))
+                parts: dict[str, Any] = {
+                    name: tuple(kind(**one) for one in found.pop(name)) for name, kind in cls.PARTS.items()
+                }
+                return cls(**found | parts | {"doing": Doing(**found["doing"])})
+            except FileNotFoundError:
+                raise UserError(f"There is no such {cls.NOUN}, or it was deleted: start a new one.") from None
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise UserError(f"This {cls.NOUN} is damaged: start a new one.") from None
+
+
+W = TypeVar("W", bound=Work)
+Tell = Callable[[W], None]
+Stop = Callable[[], str | None]
+
+
+def finish(folder: Path, asked: W, do: Callable[[Tell[W], Stop], W]) -> int:
+    """Do what is asked in a folder, and write there how it stands. Returns the process's exit status.
+
+    Args:
+        folder: of the work.
+        asked: what is asked.
+        do: does it; it calls its first argument with what there is now and then, and ends when the second gives a
+            reason to ("" for none to tell).
+    """
+    from resnet_space.training.host import failure  # late: torch
+
+    deadline = None if asked.minutes is None else time.monotonic() + 60 * asked.minutes - asked.seconds
+    written, results = 0.0, -1
+
+    def tell(now: W) -> None:
+        nonlocal written, results
+        if now.results > results or time.monotonic() - written > WRITE_SECONDS:
+            now.write(folder)
+            written, results = time.monotonic(), now.results
+
+    def stop() -> str | None:
+        if (folder / STOP).exists():
+            return ""
+        if deadline is not None and time.monotonic() > deadline:
+            return f"It reached this app's limit of {asked.minutes} minutes."
+        return None
+
+    try:
+        with FileLock(folder / LOCK, timeout=1, thread_local=False):
+            try:
+                done = do(tell, stop)
+            except Exception as error:
+                done = replace(type(asked).read(folder), state="failed", reason=str(failure(error)["reason"]))
+            done.write(folder)
+    except Timeout:
+        print(f"This {asked.NOUN} is already under way.", file=sys.stderr)
+        return 1
+    return int(done.state == "failed")
