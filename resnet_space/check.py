@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,16 @@ if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.checks.report import DataReport
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import summarise
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
+from resnet_space.training import work
 from resnet_space.training.checking import check
+from resnet_space.training.data_report import DataReport
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.proposal import best_start
+from resnet_space.training.speeds import machine_words
+from resnet_space.training.work import Stop, Tell
 
 SHOWN = 10  # findings of each kind that the command prints
 
@@ -44,30 +48,48 @@ def check_data(
     Raises:
         UserError: for a dataset or a run that there is not, or fewer than two classes with two pictures each.
     """
-    root = Path(runs)
-    ref = DatasetRef.parse(dataset)
-    if backbone is None:
-        here = {
-            name: Run.open(root / name).config.model for name in (PHOTO_BACKBONE, BACKBONE) if (root / name).is_dir()
-        }
-        backbone = best_start(summarise(ref), here)
-        if backbone is None:
+    root, ref = Path(runs), DatasetRef.parse(dataset)
+    run = _backbone(root, ref, backbone)
+    asked = DataReport(dataset=str(ref), machine=machine_words(), created=round(time.time(), 1))
+    return check(asked, run, FeatureStore.beside(root), tell=tell)
+
+
+def _backbone(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+    if not name:
+        shipped = [name for name in (PHOTO_BACKBONE, BACKBONE) if (root / name).is_dir()]
+        here = {name: Run.open(root / name).config.model for name in shipped}
+        name = best_start(summarise(ref), here)
+        if name is None:
             raise UserError(f"There is no backbone for these pictures in {root}: name a run.")
-    run = Run.open(backbone if Path(backbone).is_dir() else root / backbone)
-    return check(DataReport(str(ref)), run, FeatureStore.beside(root), tell=tell)
+    return Run.open(name if Path(name).is_dir() else root / name)
+
+
+def finish(folder: Path) -> int:
+    """Check what a check's folder asks for, and write what is found there. Returns the process's exit status."""
+    root = folder.parent.parent
+    asked = DataReport.read(folder)
+
+    def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
+        run = _backbone(root, DatasetRef.parse(asked.dataset), asked.backbone)
+        return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
+
+    return work.finish(folder, asked, do)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.check", description="Check the pictures of a dataset."
     )
-    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini"')
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a check')
     parser.add_argument(
         "--backbone", metavar="RUN", help="folder or name of the run whose network computes the features"
     )
     parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
+    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
     arguments = parser.parse_args()
     try:
+        if arguments.folder:
+            return finish(Path(arguments.dataset).absolute())
         report = check_data(arguments.dataset, backbone=arguments.backbone, runs=arguments.runs)
     except UserError as error:
         print(error, file=sys.stderr)

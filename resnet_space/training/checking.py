@@ -20,19 +20,20 @@ from torch import Tensor
 from resnet_space.common.steps import Steps
 from resnet_space.data.checks.copies import find_copies, thumbnail
 from resnet_space.data.checks.quality import Looks, looks_of
-from resnet_space.data.checks.report import DataReport, Doing, Phase, State
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
 from resnet_space.data.summary import image_settings, summarise
 from resnet_space.runs import Run
-from resnet_space.training.comparing import Stopped, loaded, solved_out_of_fold
+from resnet_space.training.comparing import loaded, solved_out_of_fold
+from resnet_space.training.data_report import DataReport
 from resnet_space.training.device import choose_device
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
-from resnet_space.training.findings import Pictures, groups_of, near_duplicates, outliers, with_labels
+from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
+from resnet_space.training.work import Doing, State, Stopped
 
-PICTURES, COPIES = 0.75, 0.85  # how much of the whole is done once pictures are computed, once copies are found
+PICTURES, COPIES, LABELS = 0.7, 0.8, 0.95  # how much of the whole is done after each phase
 DECODING = 0.4  # of a picture's time
 
 
@@ -83,10 +84,12 @@ class _Check:
             self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
             self.now = replace(self.now, outliers=outliers(pictures))
             groups = groups_of(len(pictures.where), pairs)
-            told = partial(self._told, "labels", COPIES, 1.0)
+            told = partial(self._told, "labels", COPIES, LABELS)
             count = len(pictures.classes)
             logits, judged = solved_out_of_fold(pictures.features, pictures.labels, count, groups, told)
             self.now = with_labels(self.now, pictures, logits, judged)
+            shifted = between_splits(pictures, partial(self._told, "splits", LABELS, 1.0))
+            self.now = replace(self.now, classes=(*self.now.classes, *shifted))
         except Stopped as stopped:
             return self._ended("stopped", str(stopped))
         return self._ended("finished")
@@ -96,11 +99,11 @@ class _Check:
         self.now = replace(self.now, state=state, reason=reason, doing=Doing(), seconds=seconds)
         return self.now
 
-    def _told(self, phase: Phase, low: float, high: float, done: int, total: int) -> None:
+    def _told(self, phase: str, low: float, high: float, done: int, total: int) -> None:
         """Tell of a phase in which the share of the whole goes from `low` to `high`."""
         share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
         seconds = round(time.monotonic() - self.began, 1)
-        self.now = replace(self.now, doing=Doing(phase, done, total, share), seconds=seconds)
+        self.now = replace(self.now, doing=Doing("", phase, done, total, share), seconds=seconds)
         self.tell(self.now)
         reason = self.stop()
         if reason is not None:

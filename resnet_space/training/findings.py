@@ -1,7 +1,7 @@
 """What the pictures, copies and features of a dataset say about it, as findings of a report."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from resnet_space.common.text import percent
 from resnet_space.data.checks.copies import Pair
+from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplicate, Outlier, Where
 from resnet_space.data.checks.quality import DEVIATIONS, NORMAL, Looks, find_problems
-from resnet_space.data.checks.report import ClassFinding, DataReport, LabelIssue, NearDuplicate, Outlier, Where
 from resnet_space.data.reference import SPLITS
 from resnet_space.data.summary import MAX_IMBALANCE
 from resnet_space.training.comparing import solved_out_of_fold
+from resnet_space.training.data_report import DataReport
 from resnet_space.training.label_issues import find_label_noise
 
 NEIGHBOURS = 5  # of its class, from which an odd picture is far
@@ -49,10 +50,10 @@ def near_duplicates(pictures: Pictures, pairs: Sequence[Pair]) -> tuple[NearDupl
         first, second = sorted((pair.first, pair.second), key=lambda i: (SPLITS.index(pictures.where[i][0]), i))
         if second not in best:
             best[second] = first, pair
-    found = [
-        NearDuplicate(**vars(pictures.at(i)), score=pair.score, of=pictures.at(of), mirrored=pair.mirrored)
-        for i, (of, pair) in best.items()
-    ]
+    found = []
+    for i, (of, pair) in best.items():
+        original = {f"of_{name}": value for name, value in vars(pictures.at(of)).items()}
+        found.append(NearDuplicate(**vars(pictures.at(i)), score=pair.score, mirrored=pair.mirrored, **original))
     return tuple(sorted(found, key=lambda one: (not one.contradicts, not one.across, -one.score)))
 
 
@@ -127,7 +128,7 @@ def with_labels(now: DataReport, pictures: Pictures, logits: Tensor, judged: Ten
         expected=round(noise.share * count, 1),
         interval=(round(low * count, 1), round(high * count, 1)),
         label_issues=issues,
-        classes=_between_classes(pictures, logits[rows], rows) + _between_splits(pictures),
+        classes=_between_classes(pictures, logits[rows], rows),
     )
 
 
@@ -172,7 +173,7 @@ def _between_classes(pictures: Pictures, logits: Tensor, rows: Tensor) -> tuple[
     return tuple(sorted(found, key=lambda one: -one.score))
 
 
-def _between_splits(pictures: Pictures) -> tuple[ClassFinding, ...]:
+def between_splits(pictures: Pictures, tell: Callable[[int, int], None] = lambda *_: None) -> tuple[ClassFinding, ...]:
     """Whether a head can tell the pictures of another split from the training pictures."""
     rows = defaultdict(list)
     for i, (split, *_) in enumerate(pictures.where):
@@ -183,7 +184,7 @@ def _between_splits(pictures: Pictures) -> tuple[ClassFinding, ...]:
             continue
         both = torch.tensor(rows["train"] + own)
         other = (torch.arange(len(both)) >= len(rows["train"])).long()
-        logits, judged = solved_out_of_fold(pictures.features[both], other, 2, [None] * len(both))
+        logits, judged = solved_out_of_fold(pictures.features[both], other, 2, [None] * len(both), tell)
         apart = _ordered(logits[judged, 1] - logits[judged, 0], other[judged])
         if apart < SHIFTED:
             continue

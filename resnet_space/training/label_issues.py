@@ -30,12 +30,14 @@ class LabelNoise:
         interval: 95 % of it, from the profile likelihood (of pictures that are independent of one another).
         wrong: of each picture the probability that its label is wrong, float64 [N].
         suggested: of each picture the most probable class other than its label, int64 [N].
+        temperature: by which the logits are divided.
     """
 
     share: float
     interval: tuple[float, float]
     wrong: NDArray[np.float64]
     suggested: NDArray[np.int64]
+    temperature: float
 
 
 def find_label_noise(logits: Tensor, labels: Tensor) -> LabelNoise:
@@ -75,11 +77,14 @@ def find_label_noise(logits: Tensor, labels: Tensor) -> LabelNoise:
 
     low = brentq(above, 0.0, share, xtol=1e-4) if share > 0 and above(0.0) > 0 else 0.0
     high = brentq(above, share, MOST_WRONG, xtol=1e-4) if above(MOST_WRONG) > 0 else MOST_WRONG
-    right = own(best(share)[0])
+    log_temperature, _ = best(share)
+    right = own(log_temperature)
     wrong = share / others * (1 - right) / np.maximum((1 - share) * right + share / others * (1 - right), 1e-300)
     without = scores.clone()
     without[rows, labels] = -torch.inf
-    return LabelNoise(share, (float(low), float(high)), wrong, without.argmax(1).numpy())
+    return LabelNoise(
+        share, (float(low), float(high)), wrong, without.argmax(1).numpy(), float(np.exp(log_temperature))
+    )
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float, exact: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_space.data.checks.report import Problem
+from resnet_space.data.checks.items import Problem
 
 LOOKED_AT = 96  # pixels of the long side that sharpness is measured at, so that large pictures are not sharper
 BLANK = 2.0  # of 255: the standard deviation of the brightness of a picture that shows nothing
