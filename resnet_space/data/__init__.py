@@ -17,11 +17,13 @@ _PUBLIC = {
     "describe_dataset": "hub",
     "load_splits": "splits",
 }
+_ABOVE = {"check_data": "resnet_space.check"}  # public here, too, although it needs the networks of layers above
 
-__all__ = ["describe_dataset", "import_archive", "import_folder", "load_splits"]
+__all__ = ["check_data", "describe_dataset", "import_archive", "import_folder", "load_splits"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _ABOVE.get(name) or (f"{__name__}.{_PUBLIC[name]}" if name in _PUBLIC else None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    return getattr(import_module(module), name)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
@@ -113,6 +114,7 @@ def load_split(
     folder: Path | None = None,
     wanted: NDArray[np.bool_] | None = None,
     labelled: bool = True,
+    look: Callable[[int, Image.Image], None] | None = None,
 ) -> ImageSet:
     """Decode the images of parquet files to squares of `size` pixels, once and for all.
 
@@ -130,6 +132,7 @@ def load_split(
         folder: for the file; by default the system's temporary folder.
         wanted: bool [rows of all files]; by default all.
         labelled: whether labels are read.
+        look: called with (row, image) for each image that is used, in its own size, by several threads.
 
     Raises:
         UserError: for a dataset that is not for image classification, or has no image that can be decoded, or where the
@@ -137,8 +140,8 @@ def load_split(
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
-        warnings = [] if warnings is None else warnings
-        return _load_split(files, size, columns, split, warnings, progress, folder, wanted, labelled)
+        told = [] if warnings is None else warnings
+        return _load_split(files, size, columns, split, told, progress, folder, wanted, labelled, look)
 
 
 def _load_split(
@@ -151,6 +154,7 @@ def _load_split(
     folder: Path | None,
     wanted: NDArray[np.bool_] | None,
     labelled: bool,
+    look: Callable[[int, Image.Image], None] | None,
 ) -> ImageSet:
     schema = pq.read_schema(files[0])
     needed = (columns.label, columns.image) if labelled else (columns.image,)
@@ -159,6 +163,7 @@ def _load_split(
     all_rows = sum(pq.read_metadata(file).num_rows for file in files)
     wanted = np.ones(all_rows, dtype=np.bool_) if wanted is None else wanted
     count = int(wanted.sum())
+    rows_of = np.flatnonzero(wanted)
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
     usable = np.zeros(count, dtype=np.bool_)
@@ -171,9 +176,12 @@ def _load_split(
         if encoded is None or (labelled and label < 0):  # kept outside the file, or without a class
             return
         try:
-            images[i] = np.asarray(to_model_size(open_image(io.BytesIO(encoded)), size))
+            image = open_image(io.BytesIO(encoded))
+            images[i] = np.asarray(to_model_size(image, size))
         except ImageError:
             return
+        if look is not None:
+            look(int(rows_of[i]), image)
         labels[i], usable[i] = label, True
         digest = hashlib.blake2b(encoded, digest_size=8)
         digest.update(names[label] if labelled else b"")
@@ -206,7 +214,7 @@ def _load_split(
         torch.from_numpy(labels),
         columns.classes,
         torch.arange(count) if on_disk else None,
-        source=torch.from_numpy(np.flatnonzero(wanted)),
+        source=torch.from_numpy(rows_of),
         digests=torch.from_numpy(digests),
     )
     return data if len(found) == count else data.subset(found)

@@ -258,20 +258,7 @@ def judge(
     Raises:
         UserError: for fewer than two classes with two images each.
     """
-    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
-    folds = torch.from_numpy(fold_of)
-    judged = folds >= 0
-    if len(labels[judged].unique()) < 2:
-        raise UserError("A comparison needs at least two classes with two images each: add images.")
-    small, penalties = _in_their_span(features)
-    logits = held_out_logits(small, labels, classes, fold_of, penalties, tell)
-    own = torch.empty(len(labels), classes)
-    chosen = []
-    for left_out in each_fold(fold_of):
-        others = judged & ~left_out
-        best = min(range(len(TRIED)), key=lambda i: float(F.cross_entropy(logits[i, others], labels[others])))
-        chosen.append(TRIED[best])
-        own[left_out] = logits[best, left_out] / fit_temperature(logits[best, others], labels[others])
+    own, judged, folds, chosen = _out_of_fold(features, labels, classes, copies, tell)
     confidence, predicted = own[judged].softmax(1).max(1)
     correct = predicted == labels[judged]
     votes = neighbours(features, labels, classes, folds)
@@ -283,6 +270,46 @@ def judge(
         f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
         Counter(chosen).most_common(1)[0][0],
     )
+
+
+def solved_out_of_fold(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    copies: Sequence[int | None],
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> tuple[Tensor, Tensor]:
+    """Logits [n, C] of heads that have not seen the image, divided by their temperature, and bool [n]: which are known.
+
+    The arguments and errors are those of `judge`.
+    """
+    own, judged, *_ = _out_of_fold(features, labels, classes, copies, tell)
+    return own, judged
+
+
+def _out_of_fold(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    copies: Sequence[int | None],
+    tell: Callable[[int, int], None],
+) -> tuple[Tensor, Tensor, Tensor, list[float]]:
+    """(logits, whether they are known, the fold of each image, the penalty of each fold)."""
+    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
+    folds = torch.from_numpy(fold_of)
+    judged = folds >= 0
+    if len(labels[judged].unique()) < 2:
+        raise UserError("At least two classes with two images each are needed: add images.")
+    small, penalties = _in_their_span(features)
+    logits = held_out_logits(small, labels, classes, fold_of, penalties, tell)
+    own = torch.empty(len(labels), classes)
+    chosen = []
+    for left_out in each_fold(fold_of):
+        others = judged & ~left_out
+        best = min(range(len(TRIED)), key=lambda i: float(F.cross_entropy(logits[i, others], labels[others])))
+        chosen.append(TRIED[best])
+        own[left_out] = logits[best, left_out] / fit_temperature(logits[best, others], labels[others])
+    return own, judged, folds, chosen
 
 
 def _in_their_span(features: Tensor) -> tuple[Tensor, Sequence[float]]:

@@ -89,7 +89,7 @@ def propose(
         UserError: for something chosen that there is not, or that does not go together.
     """
     chosen = chosen or {}
-    start = chosen["start"] if "start" in chosen else _best_start(data, starts)
+    start = chosen["start"] if "start" in chosen else best_start(data, starts)
     model = _model(data, starts, start, chosen)
     cbam = chosen.get("cbam") or ("" if start is not None or "cbam" not in model.entry.options else "stage")
     added = cbam if cbam not in ("", "none") and not model.added_parts else None
@@ -127,7 +127,7 @@ def settings_for(data: DatasetSummary, model: ModelConfig, strategy: str) -> dic
     return settings
 
 
-def _best_start(data: DatasetSummary, starts: Mapping[str, ModelConfig]) -> str | None:
+def best_start(data: DatasetSummary, starts: Mapping[str, ModelConfig]) -> str | None:
     """The first at hand that was made for images of this size; else, for photographs, any."""
     small = data.side <= SMALL_IMAGE
     fitting = (name for name, model in starts.items() if (model.input_size <= SMALL_IMAGE) == small)

@@ -15,6 +15,8 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
+from resnet_space.ui.finetune.check import build_check
+from resnet_space.ui.finetune.check.api import build_check_api
 from resnet_space.ui.finetune.compare import build_compare, start_all, start_one
 from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
@@ -116,6 +118,7 @@ def build_finetune(
             followed = gr.State(None)  # the run that the status line speaks of
             compare = build_compare(context, visitor, form, names, looks.opened)
             build_study(context, visitor, form)
+            check = build_check(context, visitor, form)
             mistakes = build_results(context)
             domains = build_domains(context, subject)
             take = build_take(context, subject)
@@ -310,6 +313,8 @@ def build_finetune(
     take_it.click(lambda: gr.update(open=True), None, take, **QUIET).then(None, js=SCROLL.format("take"), **QUIET)
     opened_compare = form.compare_button.click(lambda: gr.update(open=True), None, compare.section, **QUIET)
     opened_compare.then(None, js=SCROLL.format("compare-models"), **QUIET)
+    opened_check = form.check_button.click(lambda: gr.update(open=True), None, check, **QUIET)
+    opened_check.then(None, js=SCROLL.format("check-data"), **QUIET)
     opened_teach = form.data.teach.click(lambda: gr.update(open=True), None, teach.section, **QUIET)
     opened_teach.then(None, js=SCROLL.format("teach"), **QUIET)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
@@ -320,6 +325,7 @@ def build_finetune(
     build_data_api(context)
     build_export_api(context)
     build_compare_api(context)
+    build_check_api(context)
     return FinetuneTab(try_it, explore_it, form.dataset, form.data.added, teach)
 
 

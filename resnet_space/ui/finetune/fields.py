@@ -55,6 +55,7 @@ class Fields:
     suggestion: gr.Plot
     recommended: gr.HTML
     recommend_button: gr.Button
+    check_button: gr.Button  # opens the section in which the data is checked
     compare_button: gr.Button  # opens the section in which networks are compared
     plan: gr.HTML
     name: gr.Textbox  # of the run
@@ -104,6 +105,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     defaults = training_fields() | {"image_size": 32} | first_values(context)
     heading("Data")
     data = build_data(context, visitor)
+    check_button = gr.Button("Are the labels right? Are there copies?", size="sm", elem_classes="link")
     heading("Recommended setup")
     recommended = gr.HTML("", elem_id="recommended", apply_default_css=False)
     caution = gr.HTML("", apply_default_css=False, visible=False)
@@ -177,6 +179,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         suggestion,
         recommended,
         recommend_button,
+        check_button,
         compare_button,
         plan,
         run_name,

@@ -1,0 +1,107 @@
+"""Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet_space.common.hardware import keep_threads_apart
+
+if __name__ == "__main__":
+    keep_threads_apart()  # which is read when torch is imported
+
+from resnet_space.common.errors import UserError
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.summary import summarise
+from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
+from resnet_space.training import work
+from resnet_space.training.checking import check
+from resnet_space.training.data_report import DataReport
+from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.proposal import best_start
+from resnet_space.training.speeds import machine_words
+from resnet_space.training.work import Stop, Tell
+
+SHOWN = 10  # findings of each kind that the command prints
+
+
+def check_data(
+    dataset: str,
+    *,
+    backbone: str | Path | None = None,
+    runs: str | Path = "checkpoints",
+    tell: Callable[[DataReport], None] = lambda _: None,
+) -> DataReport:
+    """Find labels that are probably wrong, copies, odd pictures, and classes that cannot be told apart.
+
+    Args:
+        dataset: as `TrainConfig.dataset`, such as "cifar10-mini".
+        backbone: folder of a run, or its name in the folder `runs`, whose network computes the features; by default the
+            shipped one that suits the pictures' size.
+        runs: the folder of runs, beside which features are cached.
+        tell: called with what there is so far, now and then.
+
+    Returns:
+        The report: `label_issues`, `near_duplicates`, `outliers` and `classes`, the most urgent first.
+
+    Raises:
+        UserError: for a dataset or a run that there is not, or fewer than two classes with two pictures each.
+    """
+    root, ref = Path(runs), DatasetRef.parse(dataset)
+    run = _backbone(root, ref, backbone)
+    asked = DataReport(dataset=str(ref), machine=machine_words(), created=round(time.time(), 1))
+    return check(asked, run, FeatureStore.beside(root), tell=tell)
+
+
+def _backbone(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+    if not name:
+        shipped = [name for name in (PHOTO_BACKBONE, BACKBONE) if (root / name).is_dir()]
+        here = {name: Run.open(root / name).config.model for name in shipped}
+        name = best_start(summarise(ref), here)
+        if name is None:
+            raise UserError(f"There is no backbone for these pictures in {root}: name a run.")
+    return Run.open(name if Path(name).is_dir() else root / name)
+
+
+def finish(folder: Path) -> int:
+    """Check what a check's folder asks for, and write what is found there. Returns the process's exit status."""
+    root = folder.parent.parent
+    asked = DataReport.read(folder)
+
+    def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
+        run = _backbone(root, DatasetRef.parse(asked.dataset), asked.backbone)
+        return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
+
+    return work.finish(folder, asked, do)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m resnet_space.check", description="Check the pictures of a dataset."
+    )
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a check')
+    parser.add_argument(
+        "--backbone", metavar="RUN", help="folder or name of the run whose network computes the features"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
+    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
+    arguments = parser.parse_args()
+    try:
+        if arguments.folder:
+            return finish(Path(arguments.dataset).absolute())
+        report = check_data(arguments.dataset, backbone=arguments.backbone, runs=arguments.runs)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{report.words} Checked in {report.seconds:.0f} s with {report.backbone}.")
+    for found in (report.label_issues, report.near_duplicates, report.outliers):
+        for one in found[:SHOWN]:
+            print(f"{one.split} {one.index} {one.file}: {one.words}")
+    for finding in report.classes:
+        print(finding.words)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Check a dataset by its pictures and by features of a network that never saw its labels.
+
+Every picture is held out once, copies together; heads that have not seen it say what it looks like (see
+`label_issues`). Nothing is changed.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from resnet_space.common.steps import Steps
+from resnet_space.data.checks.copies import find_copies, thumbnail
+from resnet_space.data.checks.quality import Looks, looks_of
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import open_dataset
+from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
+from resnet_space.data.summary import image_settings, summarise
+from resnet_space.runs import Run
+from resnet_space.training.comparing import loaded, solved_out_of_fold
+from resnet_space.training.data_report import DataReport
+from resnet_space.training.device import choose_device
+from resnet_space.training.extraction import Extractor
+from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
+from resnet_space.training.work import Doing, State, Stopped
+
+PICTURES, COPIES, LABELS = 0.7, 0.8, 0.95  # how much of the whole is done after each phase
+DECODING = 0.4  # of a picture's time
+
+
+def check(
+    asked: DataReport,
+    run: Run,
+    store: FeatureStore,
+    *,
+    tell: Callable[[DataReport], None] = lambda _: None,
+    stop: Callable[[], str | None] = lambda: None,
+    folder: Path | None = None,
+) -> DataReport:
+    """Check a dataset.
+
+    Args:
+        asked: names the dataset.
+        run: whose network computes the features.
+        store: of features.
+        tell: called with what there is so far, with every batch.
+        stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
+        folder: for decoded images for which memory has no room.
+
+    Raises:
+        UserError: for a dataset that cannot be read, or has fewer than two classes with two pictures each.
+    """
+    return _Check(asked, run, store, tell, stop, folder).done()
+
+
+class _Check:
+    def __init__(
+        self,
+        asked: DataReport,
+        run: Run,
+        store: FeatureStore,
+        tell: Callable[[DataReport], None],
+        stop: Callable[[], str | None],
+        folder: Path | None,
+    ) -> None:
+        self.now = replace(asked, backbone=run.name)
+        self.run, self.store, self.tell, self.stop, self.folder = run, store, tell, stop, folder
+        self.began = time.monotonic()
+
+    def done(self) -> DataReport:
+        try:
+            pictures = self._pictures()
+            told = partial(self._told, "copies", PICTURES, COPIES)
+            pairs = find_copies(pictures.thumbnails, pictures.features, told)
+            self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
+            self.now = replace(self.now, outliers=outliers(pictures))
+            groups = groups_of(len(pictures.where), pairs)
+            told = partial(self._told, "labels", COPIES, LABELS)
+            count = len(pictures.classes)
+            logits, judged = solved_out_of_fold(pictures.features, pictures.labels, count, groups, told)
+            self.now = with_labels(self.now, pictures, logits, judged)
+            shifted = between_splits(pictures, partial(self._told, "splits", LABELS, 1.0))
+            self.now = replace(self.now, classes=(*self.now.classes, *shifted))
+        except Stopped as stopped:
+            return self._ended("stopped", str(stopped))
+        return self._ended("finished")
+
+    def _ended(self, state: State, reason: str = "") -> DataReport:
+        seconds = round(time.monotonic() - self.began, 1)
+        self.now = replace(self.now, state=state, reason=reason, doing=Doing(), seconds=seconds)
+        return self.now
+
+    def _told(self, phase: str, low: float, high: float, done: int, total: int) -> None:
+        """Tell of a phase in which the share of the whole goes from `low` to `high`."""
+        share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
+        seconds = round(time.monotonic() - self.began, 1)
+        self.now = replace(self.now, doing=Doing("", phase, done, total, share), seconds=seconds)
+        self.tell(self.now)
+        reason = self.stop()
+        if reason is not None:
+            raise Stopped(reason)
+
+    def _pictures(self) -> Pictures:
+        ref = DatasetRef.parse(self.now.dataset)
+        dataset = open_dataset(ref)
+        config, _ = image_settings(summarise(ref).side, self.run.config.model)
+        config = replace(config, classes=dataset.columns.classes)
+        model = loaded(self.run, config).to(choose_device())
+        where: list[tuple[str, int, str]] = []
+        looks: list[Looks] = []
+        thumbnails, features, labels, unreadable = [], [], [], {}
+        sizes = {split: sum(map(_rows_in, files)) for split, files in dataset.files.items()}
+        total, before = sum(sizes.values()), 0
+        for split, files in dataset.files.items():
+            seen: dict[int, tuple[Looks, Tensor]] = {}
+            begin, end = (PICTURES * rows / total for rows in (before, before + sizes[split]))
+            middle = begin + DECODING * (end - begin)
+
+            def look(row: int, image: Image.Image, seen: dict[int, tuple[Looks, Tensor]] = seen) -> None:
+                seen[row] = looks_of(image), thumbnail(image)
+
+            try:
+                data = load_split(
+                    files,
+                    config.stored_size,
+                    dataset.columns,
+                    split=split,
+                    progress=partial(self._told, "decoding", begin, middle),
+                    folder=self.folder,
+                    look=look,
+                )
+            except UnlabelledError:  # as the tests of competitions are
+                unreadable[split] = sizes[split]
+                continue
+            steps = Steps(Extractor(model, config, self.store).steps(len(data), data.pixels))
+            for done in steps:
+                self._told("features", middle, end, done, len(data))
+            features.append(steps.result.features)
+            labels.append(data.labels)
+            names = _file_names(files, dataset.columns.image)
+            rows = _rows(data)
+            where += [(split, row, names[row]) for row in rows]
+            looks += [seen[row][0] for row in rows]
+            thumbnails += [seen[row][1] for row in rows]
+            unreadable[split] = sizes[split] - len(data)
+            before += sizes[split]
+        counts = Counter(split for split, *_ in where)
+        self.now = replace(self.now, counts=dict(counts), unreadable=unreadable)
+        found = torch.cat(labels)
+        return Pictures(where, found, dataset.columns.classes, looks, torch.stack(thumbnails), torch.cat(features))
+
+
+def _rows_in(file: Path) -> int:
+    return int(pq.read_metadata(file).num_rows)
+
+
+def _rows(data: ImageSet) -> list[int]:
+    assert data.source is not None
+    return [int(row) for row in data.source]
+
+
+def _file_names(files: Sequence[Path], column: str) -> list[str]:
+    """The name of each row's picture in what was brought; "" where it was not kept."""
+    names: list[str] = []
+    for file in files:
+        kind = pq.read_schema(file).field(column).type
+        if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            with pq.ParquetFile(file) as parquet:
+                values = parquet.read(columns=[f"{column}.path"])[column].to_pylist()
+            names += [str((value or {}).get("path") or "") for value in values]
+        else:
+            names += [""] * _rows_in(file)
+    return names

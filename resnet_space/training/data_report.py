@@ -1,0 +1,68 @@
+"""A check of a dataset: what was asked, and all that was found. `training.checking` finds it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplicate, Outlier
+from resnet_space.training.work import Work
+
+LISTS = {"label_issues": LabelIssue, "near_duplicates": NearDuplicate, "outliers": Outlier, "classes": ClassFinding}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport(Work):
+    """All that a check found, the most urgent first in each list. Nothing was changed.
+
+    Attributes:
+        backbone: the run whose network computes the features; "" for the shipped one that suits the pictures.
+        counts: pictures that were checked, by split.
+        unreadable: how many pictures cannot be decoded or have no label, by split.
+        expected: how many labels are expected to be wrong; None where that is not known yet.
+        interval: 95 % of it.
+        label_issues, near_duplicates, outliers, classes: the findings.
+    """
+
+    NOUN: ClassVar[str] = "check"
+    FILE: ClassVar[str] = "check.json"
+    FOLDER: ClassVar[str] = ".checks"
+    MODULE: ClassVar[str] = "resnet_space.check"
+    AT_ONCE: ClassVar[int] = 1
+    PARTS: ClassVar[Mapping[str, type]] = LISTS
+
+    backbone: str = ""
+    counts: Mapping[str, int] | None = None
+    unreadable: Mapping[str, int] | None = None
+    expected: float | None = None
+    interval: Sequence[float] | None = None
+    label_issues: tuple[LabelIssue, ...] = ()
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    outliers: tuple[Outlier, ...] = ()
+    classes: tuple[ClassFinding, ...] = ()
+
+    @property
+    def results(self) -> int:
+        return sum(len(getattr(self, name)) for name in LISTS)
+
+    @property
+    def words(self) -> str:
+        """The report in a few sentences; "" as long as the labels are not checked."""
+        if self.expected is None or self.interval is None:
+            return ""
+        low, high = (round(end) for end in self.interval)
+        count = len(self.near_duplicates)
+        across = sum(pair.across for pair in self.near_duplicates)
+        copies = f"{_are(count)} {'a copy' if count == 1 else 'copies'} of another" if count else "No picture is a copy"
+        copies += f", {across:,} in another split" if across else ""
+        odd = f"{_are(len(self.outliers))} odd" if self.outliers else "None is odd"
+        expected = f"About {round(self.expected):,} wrong labels are expected (95 % interval: {low:,} to {high:,})."
+        return f"{expected} {copies}. {odd}."
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: everything, each finding with its sentence."""
+        found = {name: [asdict(one) | {"words": one.words} for one in getattr(self, name)] for name in LISTS}
+        return asdict(self) | found | {"words": self.words}
+
+
+def _are(count: int) -> str:
+    return "1 picture is" if count == 1 else f"{count:,} pictures are"

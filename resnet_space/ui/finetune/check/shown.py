@@ -1,0 +1,132 @@
+"""A check as the page shows it, and to take away: its progress, the findings with their pictures, a table."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.text import NO_BREAK, percent
+from resnet_space.data.checks.items import NearDuplicate, Where
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.rows import read_images
+from resnet_space.data.sources import open_dataset
+from resnet_space.training.data_report import DataReport
+from resnet_space.ui.finetune.data_view import tile, tiles_html
+from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.progress import progress_html
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST = 16  # findings of a kind that are shown with their pictures
+PHASES = {
+    "decoding": "Decoding pictures",
+    "features": "Computing features",
+    "copies": "Looking for copies",
+    "labels": "Checking labels",
+    "splits": "Comparing splits",
+}
+COLUMNS = ("finding", "split", "row", "file", "label", "score", "what")
+SOUND = "Nothing to look at."
+
+Place = tuple[str, int]  # split and row
+
+
+def progress_of(report: DataReport) -> str:
+    """How it stands, in a line, with a bar while it runs."""
+    if report.state == "running":
+        now = report.doing
+        words = PHASES.get(now.phase, "Loading PyTorch")
+        words += f", {now.done:,} of {now.total:,}" if now.total > 1 else ""
+        left = report.seconds_left
+        numbers = f"about {duration(left)} left" if left is not None else ""
+        return progress_html(words, numbers, share=now.share, label="checked")
+    reason = f" {escape(report.reason)}" if report.reason else ""
+    ended = {"finished": "Checked", "stopped": "Stopped", "failed": "Failed"}[report.state]
+    count = sum((report.counts or {}).values())
+    pictures = f"{count:,} pictures by {report.backbone} · " if count else ""
+    state = "failed" if report.state == "failed" else "ended"
+    words = f"<b>{ended}</b>: {escape(report.dataset)}.{reason}"
+    return progress_html(words, f"{escape(pictures)}{duration(report.seconds)}", state=state)
+
+
+def report_html(report: DataReport) -> str:
+    """The findings: a sentence, and of each kind the most urgent with their pictures."""
+    if report.state == "running" or not report.counts:
+        return ""
+    pictures = _pictures(report)
+    labels = [
+        (pictures.get((one.split, one.index)), f"{one.label} → {one.suggested}? {percent(one.score, 0, NO_BREAK)}")
+        for one in report.label_issues[:MOST]
+    ]
+    copies = [
+        shown
+        for one in report.near_duplicates[: MOST // 2]
+        for shown in (
+            (pictures.get((one.of_split, one.of_index)), f"{one.of_split}: {one.of_label}"),
+            (pictures.get((one.split, one.index)), f"{one.split}: {one.label}"),
+        )
+    ]
+    odd = [(pictures.get((one.split, one.index)), f"{one.problem} ({one.label})") for one in report.outliers[:MOST]]
+    sections = [
+        _section("Labels that may be wrong", len(report.label_issues), labels, LABELS),
+        _section("Copies of one picture, in pairs", len(report.near_duplicates), copies, COPIES),
+        _section("Odd pictures", len(report.outliers), odd, ODD),
+        _classes(report),
+    ]
+    return f'<div class="data"><p class="finding">{escape(report.words)}</p>{"".join(sections)}</div>'
+
+
+LABELS = "Label, what a head sees that has not learned from the picture, and the probability that the label is wrong."
+COPIES = "The test says too much where a test picture is a copy of one to learn from."
+ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or unlike all others of the class."
+
+
+def _section(title: str, count: int, tiles: "Sequence[tuple[Image | None, str]]", words: str) -> str:
+    there = [(image, caption) for image, caption in tiles if image is not None]
+    shown = tiles_html("", there) if there else ("" if count else f"<p>{SOUND}</p>")
+    about = f'<p class="note">{words}</p>' if count else ""
+    return f"<details{' open' if count else ''}><summary>{title}: {count:,}</summary>{about}{shown}</details>"
+
+
+def _classes(report: DataReport) -> str:
+    rows = "".join(f"<li>{escape(one.words)}</li>" for one in report.classes) or f"<li>{SOUND}</li>"
+    title = f"Classes and splits: {len(report.classes):,}"
+    return f"<details{' open' if report.classes else ''}><summary>{title}</summary><ul>{rows}</ul></details>"
+
+
+def _pictures(report: DataReport) -> "dict[Place, Image]":
+    """The pictures that are shown, as far as they are on this machine."""
+    wanted: list[Place] = []
+    for shown in (report.label_issues[:MOST], report.near_duplicates[: MOST // 2], report.outliers[:MOST]):
+        wanted += [(one.split, one.index) for one in shown]
+    wanted += [(one.of_split, one.of_index) for one in report.near_duplicates[: MOST // 2]]
+    found: dict[Place, Image] = {}
+    try:
+        data = open_dataset(DatasetRef.parse(report.dataset))
+        for split, files in data.files.items():
+            rows = sorted({row for where, row in wanted if where == split})
+            images = read_images(files, rows, data.columns.image, tile) if rows else []
+            found |= {(split, row): image for row, image in zip(rows, images, strict=True) if image is not None}
+    except (UserError, IndexError, OSError):  # the dataset was changed, or deleted
+        return {}
+    return found
+
+
+def table_rows(report: DataReport) -> list[list[object]]:
+    """`COLUMNS` of every finding."""
+
+    def row(kind: str, one: Where, score: float, words: str) -> list[object]:
+        return [kind, one.split, one.index, one.file, one.label, score, words]
+
+    rows = [row("label", one, one.score, one.words) for one in report.label_issues]
+    rows += [row("copy", one, one.score, f"{one.words} {_of(one)}") for one in report.near_duplicates]
+    rows += [row(one.problem, one, one.score, one.words) for one in report.outliers]
+    return rows + [
+        [one.kind, one.split, one.index if one.file else "", one.file, ", ".join(one.classes), one.score, one.words]
+        for one in report.classes
+    ]
+
+
+def _of(one: NearDuplicate) -> str:
+    return f"It is row {one.of_index} of {one.of_split} ({one.of_file})." if one.of_file else ""
