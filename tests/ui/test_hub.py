@@ -99,7 +99,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     page.get_by_text("Publish on the Hugging Face Hub").click()
     expect(page.get_by_text("You are signed in as ann.")).to_be_visible(timeout=TRAINED_MS)
     licence = page.get_by_label("Licence").locator("visible=true")
-    expect(licence).to_have_value("mit, as its starting weights", timeout=TRAINED_MS)
+    expect(licence).to_have_value("mit (its own)", timeout=TRAINED_MS)
     licence.click()
     page.get_by_role("option", name="apache-2.0").click()
     page.get_by_role("button", name="Push", exact=True).click()

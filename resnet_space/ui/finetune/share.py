@@ -21,14 +21,14 @@ FOR_ALL, FOR_OWNER = "public", "private"
 MODEL, PAGE = "model", "page"
 WHAT = (
     "A push uploads the run as one commit: configuration, weights as safetensors, metrics, figures, and a model card. "
-    "timm and transformers load it; if they lack the network, `model.py` comes with it. The training state stays here. "
-    "A web page becomes a static Space, free of charge: the model runs in the browser."
+    "It loads in timm and transformers; if they lack the network, a `model.py` comes with it. The training state stays "
+    "here. A web page becomes a static Space, free of charge: the model runs in the browser."
 )
 
 
 def choices_of(run: Run | None) -> list[Any]:
-    """The licences; the first is that of the weights that the run started from."""
-    return [(f"{licence_of(run)}, as its starting weights" if run else "that of its starting weights", ""), *CHOICES]
+    """The licences; the first is the run's own, that of the weights that it started from."""
+    return [(f"{licence_of(run)} (its own)" if run else "its own", ""), *CHOICES]
 
 
 def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject) -> gr.Accordion:
