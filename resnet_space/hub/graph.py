@@ -73,22 +73,26 @@ class WholeNetwork(nn.Module):
         """
         _, height, width, _ = images.shape
         high, wide = (torch.scalar_tensor(length, dtype=torch.float64) for length in (height, width))
-        short = torch.minimum(high, wide)
+        sides = torch.minimum(high, wide), torch.maximum(high, wide)
         pixels = images.permute(0, 3, 1, 2).float()
-        pixels = _resized(pixels, self._shares(wide, width, short))
-        pixels = _resized(pixels.mT, self._shares(high, height, short)).mT
+        pixels = _resized(pixels, self._shares(wide, width, *sides))
+        pixels = _resized(pixels.mT, self._shares(high, height, *sides)).mT
         return (pixels - self.means) * self.scales  # type: ignore[operator]
 
-    def _shares(self, length: Tensor, pixels: int, short: Tensor) -> Tensor:
+    def _shares(self, length: Tensor, pixels: int, short: Tensor, long: Tensor) -> Tensor:
         """Along one axis, float64 [S, pixels]: the share of each pixel of the picture in those that the model sees.
 
-        The short side becomes `stored_size` pixels, of which the middle S are seen.
+        The short side becomes `stored_size` pixels, of which the middle S are seen. Of a panorama, Pillow is given the
+        middle as a box, whose edges it rounds to float32: see `to_model_size`.
         """
         stored, size = self.config.stored_size, self.config.image_size
         resized = (length * stored / short).floor()
-        first = ((resized - stored) / 2).round() + round((stored - size) / 2)
-        step = length / resized
-        centres = (first + torch.arange(size, dtype=torch.float64) + 0.5) * step
+        left = ((resized - stored) / 2).round()
+        start, end = ((edge * length / resized).float() for edge in (left, left + stored))
+        is_panorama = (long * stored / short).floor() > 4 * stored
+        step = torch.where(is_panorama, (end - start).double() / stored, length / resized)
+        seen = round((stored - size) / 2) + torch.arange(size, dtype=torch.float64) + 0.5
+        centres = torch.where(is_panorama, start + seen * step, (left + seen) * step)
         x = (torch.arange(pixels, dtype=torch.float64) + 0.5 - centres[:, None]) / step.clamp(min=1)
         x = x.abs()
         near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2  # cubic convolution, a = -0.5

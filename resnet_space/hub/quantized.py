@@ -1,4 +1,4 @@
-"""An ONNX file with weights of 8 bits: a quarter of the size, and what that costs in accuracy.
+"""An ONNX file with weights of 8 bits, a third of the size, and what that costs in accuracy.
 
 Only large weights are rounded, each output channel by its own scale: small ones, as of the first layers, matter most
 and take no room. Activations of 8 bits would need training images to measure their ranges, and cost more.

@@ -311,8 +311,8 @@ class VisionTransformer(Backbone):
         """tokens [N, 1 + T, D] -> [N, D, h, w] of square images, without the class token."""
         tokens = features[:, 1:].transpose(1, 2)
         side = math.isqrt(tokens.shape[2])
-        maps: Tensor = tokens.unflatten(2, (side, side))
-        return maps
+        mapped: Tensor = tokens.unflatten(2, (side, side))
+        return mapped
 
     def additions(self) -> list[Addition]:
         """Two a block."""

@@ -170,6 +170,14 @@ def test_pictures_are_prepared_as_torchvision_does(name: str, size: tuple[int, i
     assert (own - reference).abs().max() < 0.01 * level
 
 
+@pytest.mark.parametrize("size", [(17, 400), (300, 61), (64, 300)])
+def test_panoramas_are_prepared_as_the_app_does(small_run: Run, size: tuple[int, int]) -> None:
+    network = graph.WholeNetwork(small_run.load_model(), SMALL, None)
+    (picture,) = pictures(1, *size)
+    own = network.prepared(torch.from_numpy(picture)[None])
+    torch.testing.assert_close(own, Classifier(small_run).prepare([Image.fromarray(picture)]), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_it_gives_pytorchs_answers_for_any_number_of_pictures_of_any_size(exported, name: str) -> None:
     run, path, _ = exported(name)
