@@ -24,6 +24,7 @@ from resnet_space.training.objectives.adversarial import reversed_gradient
 from resnet_space.training.objectives.coral import coral_loss
 from resnet_space.training.objectives.domain import DomainObjective, weight_at
 from resnet_space.training.objectives.mmd import GaussianMMD, gaussian_mmd2, linear_mmd2
+from resnet_space.training.speeds import steps_of
 from resnet_space.training.state import Training
 from tests.conftest import WriteSplit
 from tests.trainings import png, without_times
@@ -191,17 +192,20 @@ def test_the_adversarial_part_trains_the_discriminator_and_opposes_it_in_the_fea
         assert torch.allclose(one, other, atol=1e-7)
 
 
-@pytest.mark.parametrize("objective", ["mmd-linear", "mmd-gaussian", "coral", "dann"])
+FROZEN = {"strategy": "last-stage", "crop_padding": 0, "flip": False}  # the features before it are cached
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "interval"),
+    [("mmd-linear", {}, 0), ("mmd-gaussian", {"epochs": 2}, 3), ("coral", FROZEN, 3), ("dann", {"epochs": 2}, 3)],
+)
 def test_a_training_with_a_target_goes_on_to_the_bit_after_any_interruption(
-    objective: str, data: Path, tmp_path: Path
+    objective: str, settings: dict[str, Any], interval: int, data: Path, tmp_path: Path
 ) -> None:
-    quick = objective not in ("mmd-gaussian", "dann")
-    if quick:
-        run, metrics = trained(tmp_path / "run", objective, epochs=1)
-        found, expected = run, run
-    else:
-        expected, metrics = trained(tmp_path / "whole", objective)
-        found, again = trained(tmp_path / "run", objective, 3)
+    settings = {"epochs": 1} | settings
+    expected, metrics = trained(tmp_path / "whole", objective, **settings)
+    if interval:
+        found, again = trained(tmp_path / "run", objective, interval, **settings)
         assert without_times(again) == without_times(metrics)
         assert (found.path / WEIGHTS).read_bytes() == (expected.path / WEIGHTS).read_bytes()
         states = [torch.load(run.path / STATE, weights_only=True) for run in (found, expected)]
@@ -275,6 +279,13 @@ def test_the_targets_labels_are_matched_by_name_and_others_are_not_tested(data: 
     assert len(target_images(training, 8)) == 3
     write(write_split, data / "other", "test", [10, 20], [0, 1], "cat", "dog")
     assert target_test(training, 8, CLASSES) is None
+
+
+def test_the_pace_of_two_streams_is_not_the_machines_speed(data: Path, tmp_path: Path) -> None:
+    run, metrics = trained(tmp_path / "run", "coral", epochs=1)
+    assert steps_of(run.config, metrics) is None
+    alone = replace(run.config, training=replace(run.config.training, objective="adabn"))
+    assert steps_of(alone, metrics) is not None
 
 
 # AdaBN

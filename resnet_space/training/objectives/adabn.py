@@ -27,7 +27,7 @@ class AdaBN(CrossEntropy):
 
     id = "adabn"
     label = "AdaBN"
-    hint = "Learns the labels, then takes BatchNorm's statistics from the target: costs one pass over its images."
+    hint = "Learns the labels, then takes BatchNorm's statistics from the target: one pass over its images."
     needs_target = True
 
     @classmethod

@@ -291,10 +291,10 @@ def domain_fields(context: AppContext, defaults: dict[str, Any]) -> dict[str, An
             defaults["domain_weight"], label="Domain weight", info="λ, of the domain loss", step=0.1, min_width=130
         )
         fields["domain_schedule"] = gr.Dropdown(
-            [("rises from 0", "ramp"), ("constant", "constant")],
+            [("rising", "ramp"), ("constant", "constant")],
             value=defaults["domain_schedule"],
             label="Schedule of λ",
-            info="over the training",
+            info="rising from 0, or not",
             min_width=130,
         )
     return fields
