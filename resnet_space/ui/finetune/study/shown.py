@@ -121,12 +121,10 @@ def cost_rows(study: Study) -> list[list[str]]:
 
 
 def chart_of(study: Study) -> Chart:
-    curves = {
-        label: [
-            (size, max(m.low, 0.0), m.value, min(m.high, 1.0)) for size in study.sizes if (m := study.mean(arm, size))
-        ]
-        for arm, label in ARMS.items()
-    }
+    curves: dict[str, list[tuple[int, float, float, float]]] = {}
+    for arm, label in ARMS.items():
+        means = ((size, study.mean(arm, size)) for size in study.sizes)
+        curves[label] = [(size, max(m.low, 0.0), m.value, min(m.high, 1.0)) for size, m in means if m]
     return learning_chart({label: points for label, points in curves.items() if points}, "Test accuracy", study.sizes)
 
 
