@@ -24,7 +24,7 @@ from resnet_space.runs import Run
 from resnet_space.training import studying, work
 from resnet_space.training.speeds import SpeedFile, Speeds, machine_words
 from resnet_space.training.study import SEEDS, SIZES, STEPS, Study
-from resnet_space.training.study_words import words_of
+from resnet_space.training.study_words import left_out_words, words_of
 from resnet_space.training.timing import measured
 from resnet_space.training.work import Stop, Tell
 
@@ -124,8 +124,8 @@ def _done(asked: Study, folder: Path, root: Path, tell: Tell[Study], stop: Stop)
 def _print(shown: list[str], now: Study) -> None:
     if not shown and now.expected is not None:
         shown.append("")
-        for one in now.left_out:
-            print(f"Left out: {one.name}, as {one.reason}.", flush=True)
+        for words in left_out_words(now):
+            print(words, flush=True)
         print(f"{len(now.trainings)} trainings, about {now.expected / 60:.0f} minutes in all.", flush=True)
     for point in now.points[len(shown) - 1 :] if shown else ():
         shown.append("")

@@ -39,7 +39,7 @@ class Changes:
     """What N images tell of a network before and after a training.
 
     Attributes:
-        parts: P names in forward order, without the head; added ones at the end.
+        parts: P names in forward order, without the head; added ones at the end, with their stage.
         weights: P relative distances ||after - before|| / ||before|| of all of a part's parameters together.
         added: how many parts, the last ones, were added to the network, such as CBAM's gates.
         layers: L layers whose outputs were compared, in forward order.
@@ -77,6 +77,7 @@ def changes(before: Backbone, after: Backbone, batches: Iterable[tuple[Tensor, T
     """
     parts = sorted((part for part in after.parts() if part.stage != "head"), key=lambda part: part.added)
     added = sum(part.added for part in parts)
+    names = [f"{part.stage} {part.name}" if part.added else part.name for part in parts]
     weights = [_distance(before, after, part) for part in parts]
     layers = layers_of(after)
     sums = torch.zeros(3, len(layers), dtype=torch.float64)  # HSIC of both, of before, of after
@@ -89,7 +90,7 @@ def changes(before: Backbone, after: Backbone, batches: Iterable[tuple[Tensor, T
             sums[:, i] += torch.stack([hsic(own, other), hsic(own, own), hsic(other, other)])
         images += len(batch)
         cka = sums[0] / (sums[1] * sums[2]).clamp(min=0).sqrt()
-        yield Changes([part.name for part in parts], weights, added, list(layers), cka, images)
+        yield Changes(names, weights, added, list(layers), cka, images)
     if not images:
         raise UserError(f"To compare features, there must be at least {LEAST_IMAGES} images.")
 

@@ -117,8 +117,11 @@ class Run(Weights, Turn):
         config = config or self.config
         if config.training.start is None:
             return Run.create(path, config)
-        if not (self.path / START_WEIGHTS).is_file():  # one that came from another machine
-            return Run.create(path, config, start=Run.open(self.path.parent / config.training.start))
+        if not (self.path / START_WEIGHTS).is_file():  # one that came from another machine, or is of a study
+            roots = (self.path.parent, Path(path).absolute().parent)
+            starts = (root / config.training.start for root in roots)
+            start = next((start for start in starts if start.is_dir()), roots[0] / config.training.start)
+            return Run.create(path, config, start=Run.open(start))
         made = Run.create(path, config)
         try:
             with in_a_sentence(f"{made.name} cannot be created"):

@@ -18,6 +18,7 @@ from resnet_space.models import Backbone
 from resnet_space.models.registry import HEAD
 from resnet_space.runs import (
     METRICS,
+    ORIGINS,
     START_WEIGHTS,
     STATE,
     Metric,
@@ -25,6 +26,7 @@ from resnet_space.runs import (
     in_a_sentence,
     is_tested,
     replaced_atomically,
+    without_head,
 )
 from resnet_space.training import distributed
 from resnet_space.training.features import CutModel, KnownFeatures, evaluation_features, frozen_segments, same_before
@@ -73,6 +75,22 @@ def initial_model(run: Run) -> tuple[Backbone, bool]:
         UserError: if the start's weights do not fit the configured architecture.
     """
     return model_with(run.config, None if run.config.training.start is None else run.load_weights(START_WEIGHTS))
+
+
+def model_before(run: Run) -> Backbone:
+    """A fine-tuned run's network with the weights that it started from, in eval mode. Raises UserError."""
+    start = ORIGINS.get(run.name, run.config.training.start)
+    if start is None:
+        raise UserError(f"{run.name} started from random weights: choose a run that was fine-tuned.")
+    if (run.path / START_WEIGHTS).is_file():
+        weights = run.load_weights(START_WEIGHTS)
+    elif (run.path.parent / start).is_dir():
+        weights = Run.open(run.path.parent / start).load_weights()
+    else:
+        raise UserError(f"{run.name} started from {start}, whose weights are not on this machine.")
+    with torch.random.fork_rng(devices=[]):
+        model, _ = model_with(run.config, without_head(weights, run.config.model.entry.head))
+    return model.eval()
 
 
 def model_with(config: RunConfig, weights: dict[str, Tensor] | None) -> tuple[Backbone, bool]:

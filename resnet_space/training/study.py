@@ -264,7 +264,7 @@ def planned(study: Study, data: DatasetSummary, start: ModelConfig, speeds: Spee
     most = available(data)
     asked = sorted({size for size in study.sizes if size <= most})
     left_out = [
-        LeftOut(f"{size:,} per class", f"the smallest class has {most:,} images to train on")
+        LeftOut(f"{size:,}", f"the smallest class has {most:,} images to train on")
         for size in sorted(set(study.sizes) - set(asked))
     ]
     if left_out and most >= max(LEAST_MORE * (asked or [0])[-1], 2):
@@ -276,7 +276,7 @@ def planned(study: Study, data: DatasetSummary, start: ModelConfig, speeds: Spee
     spent, kept = 0.0, []
     for size, cost in costs.items():
         if cost is not None and study.budget is not None and spent + cost > 60 * study.budget:
-            left_out.append(LeftOut(f"{size:,} per class", f"it would take about {rough_duration(cost)} more"))
+            left_out.append(LeftOut(f"{size:,}", f"it would take about {rough_duration(cost)} more"))
             continue
         spent += cost or 0.0
         kept.append(size)

@@ -5,6 +5,8 @@ from statistics import fmean
 from typing import Any
 
 from resnet_space.common.text import NO_BREAK, percent
+from resnet_space.training.choosing import listed
+from resnet_space.training.comparison import by_reason
 from resnet_space.training.study import ARMS, HELD_OUT, Arm, Mean, Study
 
 TUTORIALS = (
@@ -42,8 +44,19 @@ def words_of(study: Study) -> str:
     else:
         said.append(f"Scratch catches up at {caught:,} images per class.")
     said += _worth(study, sizes)
-    passed = _passes(study, sizes)
-    return " ".join([*said, *([passed] if passed else [])])
+    if all(study.ahead("fine-tuned", "scratch", size).interval for size in sizes):  # type: ignore[union-attr]
+        said.append(_passes(study, sizes))
+    else:
+        said.append("Sizes with a single seed have no interval yet: chance alone may move them by some points.")
+    return " ".join(said)
+
+
+def left_out_words(study: Study) -> list[str]:
+    """A sentence for each reason to leave sizes out."""
+    return [
+        f"Left out: {listed(names)} images per class, as {reason}."
+        for reason, names in by_reason(study.left_out).items()
+    ]
 
 
 def points_of(ahead: Mean) -> str:
@@ -85,8 +98,8 @@ def _passes(study: Study, sizes: Sequence[int]) -> str:
     if clear is None:
         return "Fine-tuning does not clearly beat the frozen network with a solved head."
     if clear == sizes[0]:
-        return "It clearly beats the frozen network with a solved head at every size."
-    return f"It clearly beats the frozen network with a solved head from {clear:,} images per class on."
+        return "Fine-tuning clearly beats the frozen network with a solved head at every size."
+    return f"Fine-tuning clearly beats the frozen network with a solved head from {clear:,} images per class on."
 
 
 def share_of(mean: Mean | None) -> str:

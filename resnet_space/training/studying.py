@@ -151,14 +151,15 @@ class _Studying:
         while True:
             self._give_way(run)
             with closing(train(run, resume=(run.path / STATE).exists())) as metrics:
-                total = 1
+                total = done = 0
                 for metric in metrics:
                     if metric["event"] == "test":
                         return metric
-                    if metric["event"] == "start":
-                        total = max(metric["epochs"] * metric["steps_per_epoch"], 1)
-                    done = int(metric.get("step", 0))
-                    self._told(Doing(run.name, "training", done, total, self._share(min(done / total, 1.0))))
+                    began = {} if total else last_metric(run.metrics(), "start") or {}  # not told again on resuming
+                    total = total or began.get("epochs", 0) * began.get("steps_per_epoch", 0)
+                    done = max(done, int(metric.get("step", 0)))
+                    own = min(done / total, 1.0) if total else 0.0
+                    self._told(Doing(run.name, "training", done, total, max(self._share(own), self.now.doing.share)))
                     if self._others_train():
                         break
                 else:

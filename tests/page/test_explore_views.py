@@ -27,6 +27,7 @@ from resnet_space.ui.explore.questions import QUESTIONS, card_value
 from resnet_space.ui.explore.questions import export_of as question_export
 from resnet_space.ui.explore.view_tab import ViewTab, export_of
 from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.explore.views.change import CHANGES, Change
 from resnet_space.ui.explore.views.early import READINGS, Early
 from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
@@ -93,6 +94,14 @@ def test_a_view_without_lines_of_python_still_gives_its_figure_and_table(
     assert Path(export.table_file()).is_file()
     with pytest.raises(UserError, match="no Python code"):
         export.code()
+
+
+def test_what_changed_needs_the_weights_that_the_run_started_from(findings: Findings) -> None:
+    assert "General early, specific late" in Change().words(findings)
+    for name, words in ((SHALLOW, "started from random weights"), (f"untrained:{SHALLOW}", "was not trained")):
+        other = replace(findings, network=Network.parse(name))
+        with pytest.raises(UserError, match=words):
+            next(measure_on_demand(CONTEXT, other, CHANGES, NEVER))
 
 
 def test_what_needs_labels_says_so_where_the_network_does_not_know_the_classes(findings: Findings) -> None:

@@ -11,6 +11,8 @@ from safetensors.numpy import load_file
 
 from resnet_space.runs import WEIGHTS, Run
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
+from resnet_space.training.robustness import load_robustness
+from resnet_space.training.study import Study
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, keep, learn, subject, unfold
 
@@ -85,6 +87,35 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     page.reload()
     expect(page.get_by_label("Pictures", exact=True)).to_have_value(title)
     unfold(page, "All runs")
+
+
+@pytest.mark.long
+def test_a_run_is_stressed_and_a_study_says_what_its_start_is_worth(page: Page, run: Run, app: App) -> None:
+    page.locator("#stress").get_by_role("button", name="Corrupted images: a stress test").click()
+    page.locator("#stress-start").click()
+    report = page.locator("#stress-report")
+    expect(report).to_contain_text("of 61 sets of", timeout=SHOWN_MS)
+    expect(report).to_contain_text("Accuracy falls from", timeout=TRAINED_MS)
+    found = load_robustness(run)
+    assert found is not None
+    expect(report.locator(".finding")).to_have_text(found.words)
+    z = report.locator(".js-plotly-plot").evaluate("chart => chart.data[0].z")
+    assert [len(row) for row in z] == [6] * 12
+    assert z[0][5] == found.of("gaussian-noise")[5].accuracy
+
+    page.locator("#study").get_by_role("button", name="Does transfer help? Learning curves").click()
+    for label, value in (("Images per class", "5"), ("Seeds", "1"), ("Steps", "4")):
+        page.locator("#study").get_by_label(label).fill(value)
+    expect(page.locator("#study-plan")).to_contain_text("on 5", timeout=SHOWN_MS)
+    page.locator("#study-start").click()
+    expect(page.locator("#study-progress .ended")).to_contain_text("Finished", timeout=TRAINED_MS)
+    expect(page.locator("#study-report .finding")).to_contain_text("With 5 images per class, fine-tuning is")
+    (folder,) = (app.checkpoints / Study.FOLDER).glob("*/study.json")
+    study = Study.read(folder.parent)
+    assert study.dataset == TINY
+    drawn = page.locator("#study-report .js-plotly-plot").evaluate("chart => chart.data.map(trace => trace.y[0])")
+    assert drawn[0] == study.points[0].accuracy
+    keep(page, "14-study")
 
 
 @pytest.mark.long

@@ -114,6 +114,8 @@ def test_a_learner_sees_every_view_measured_by_itself_clicks_and_takes_it_away(p
     assert f"{medians[4]:.4f}" in said
 
     # What costs more than a pass is measured when its view is opened.
+    view(page, "What changed")
+    expect(page.get_by_text("General early, specific late:")).to_be_visible(timeout=SHOWN_MS)
     view(page, "Remove a block")
     expect(page.get_by_text("matters most: without it")).to_be_visible(timeout=SHOWN_MS)
     expect(page.get_by_text("Of 5 pairs, swapping")).to_be_visible(timeout=SHOWN_MS)

@@ -114,16 +114,18 @@ def several_chart(title: str, counts: Sequence[int], draws: Sequence[Sequence[fl
 
 
 def change_chart(names: Sequence[str], values: Sequence[float], title: str, y: str) -> Chart:
-    """A value of each layer by depth, from 0."""
-    shown = curve(y, range(len(names)), values, palette.category(0), f"<b>%{{text}}</b><br>{y} %{{y:.3g}}", points=7)
-    return chart(
-        title,
-        [shown | {"text": list(names)}],
-        depth_axis(names, "layer, by depth"),
-        {"title": y, "rangemode": "tozero"},
-        height=340,
-        showlegend=False,
-    )
+    """A value of each layer by depth, as bars."""
+    bars = {
+        "type": "bar",
+        "x": list(range(len(names))),
+        "y": [short(value) for value in values],
+        "text": list(names),
+        "textposition": "none",
+        "marker": {"color": [palette.in_order(i, len(names)) for i in range(len(names))]},
+        "hovertemplate": f"<b>%{{text}}</b><br>{y} %{{y:.3g}}<extra></extra>",
+    }
+    axis = depth_axis(names, "layer, by depth")
+    return chart(title, [bars], axis, {"title": y, "rangemode": "tozero"}, height=320, showlegend=False)
 
 
 def early_chart(names: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Chart:

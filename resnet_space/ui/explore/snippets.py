@@ -14,17 +14,20 @@ class Python(NamedTuple):
         imports: names in `resnet_space.residuals`.
         measured: the expression that becomes `found`.
         printed: what is printed of it.
+        more: another line that imports.
     """
 
     imports: str
     measured: str
     printed: str
+    more: str = ""
 
     def lines(self, network: Network, images: Images) -> str:
         """The lines for one network. Pictures of one's own have the names under which they were sent."""
         more_imports, batches = _batches(images, labelled="batches" in self.measured)
         network_imports, loaded = network.python()
         used = sorted([*self.imports.split(", "), *([] if images.files else ["probe", "probe_batches"])])
+        more_imports = [*more_imports, *([self.more] if self.more else [])]
         imports = sorted([*network_imports, *more_imports, f"from resnet_space.residuals import {', '.join(used)}"])
         torch = ["import torch"] if "torch." in self.measured + batches[0] else []
         found = [f"found = {self.measured}", f"print({self.printed})", ""]

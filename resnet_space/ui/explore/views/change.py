@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.profiles import change_chart
-from resnet_space.runs import ORIGINS, START_WEIGHTS, without_head
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore.measuring import Findings, OnDemand
 from resnet_space.ui.explore.networks import RUN, Network
@@ -20,24 +19,11 @@ if TYPE_CHECKING:
 
 def before_training(context: AppContext, network: Network) -> "nn.Module":
     """The network with the weights that its run started from. Raises UserError where they are not at hand."""
-    run = context.library.open(network.name) if network.kind == RUN else None
-    start = None if run is None else ORIGINS.get(run.name, run.config.training.start)
-    if run is None or start is None:
-        raise UserError(f"{network.label} started from random weights: choose a run that was fine-tuned.")
-    import torch
+    from resnet_space.training.state import model_before
 
-    from resnet_space.training.state import model_with
-
-    if (run.path / START_WEIGHTS).is_file():
-        weights = run.load_weights(START_WEIGHTS)
-    else:
-        try:
-            weights = context.library.open(start).load_weights()
-        except UserError:
-            raise UserError(f"{run.name} started from {start}, whose weights are not on this machine.") from None
-    with torch.random.fork_rng(devices=[]):
-        model, _ = model_with(run.config, without_head(weights, run.config.model.entry.head))
-    return model.eval()
+    if network.kind != RUN:
+        raise UserError(f"{network.label} was not trained: choose a run that was fine-tuned.")
+    return model_before(context.library.open(network.name))
 
 
 CHANGES: "OnDemand[Changes]" = OnDemand(
@@ -65,6 +51,12 @@ class Change(View):
         "Spearman's rank correlation with depth, two-sided permutation test."
     )
     on_demand = (CHANGES,)
+    lines = Python(
+        "changes, last",
+        "last(changes(model_before(run), model, batches))",
+        "found.trend, found.layers, found.cka, found.parts, found.weights",
+        "from resnet_space.training.state import model_before",
+    )
 
     def draw(self, findings: Findings, variant: str = "") -> list[Chart | None]:
         if (found := CHANGES.of(findings)) is None:
@@ -91,9 +83,6 @@ class Change(View):
 
         names = dict.fromkeys([*weights, *features])
         return columns, [[name, cell(features, name), cell(weights, name)] for name in names]
-
-    def python(self, variant: str = "") -> Python | None:
-        return None  # the start's weights are in the run's folder, or another run
 
 
 def _trend(trend: "Trend") -> str:

@@ -44,7 +44,7 @@ def build_study(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
                 minutes = gr.Number(MINUTES, label="Minutes", info="for all together", minimum=1, min_width=110)
             plan = gr.HTML("", elem_id="study-plan", apply_default_css=False)
             with gr.Row():
-                start = gr.Button("Start the study", variant="primary", min_width=150, scale=0, elem_id="study-start")
+                start = gr.Button("Start the study", variant="primary", min_width=190, scale=0, elem_id="study-start")
                 stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="study-stop")
                 resume = gr.Button("Continue", min_width=110, scale=0, visible=False, elem_id="study-continue")
         progress = gr.HTML("", elem_id="study-progress", apply_default_css=False)

@@ -16,6 +16,7 @@ from resnet_space.training.study_words import (
     COLUMNS,
     TUTORIALS,
     costs_of,
+    left_out_words,
     method_words,
     points_of,
     share_of,
@@ -50,7 +51,7 @@ def plan_html(study: Study) -> str:
 
 
 def _left_out_html(study: Study) -> str:
-    words = " ".join(f"Left out: {one.name}, as {one.reason}." for one in study.left_out)
+    words = " ".join(left_out_words(study))
     return f'<p class="note">{escape(words)}</p>' if words else ""
 
 
@@ -79,8 +80,10 @@ def report_of(study: Study) -> dict[str, Any]:
     words = words_of(study)
     found = f'<p class="finding">{escape(words)}</p>' if words else ""
     curves = '<div class="chart" data-chart="curves" style="min-height: 380px"></div>'
-    tables = _table("Accuracy by images per class", HEADS, curve_rows(study))
-    tables += _table("Cost of a training", COSTS, cost_rows(study))
+    tables = _table(
+        "Mean test accuracy by images per class, with its interval over the seeds", HEADS, curve_rows(study)
+    )
+    tables += _table("What one training costs, at the largest size", COSTS, cost_rows(study))
     notes = f'<p class="note">{escape(TUTORIALS)}</p><p class="note">{escape(method_words(study))}</p>'
     return {"html": found + curves + tables + notes + _left_out_html(study), "figures": {"curves": chart_of(study)}}
 
@@ -88,7 +91,8 @@ def report_of(study: Study) -> dict[str, Any]:
 def _table(label: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"{SCROLLS.format(label)}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<h4>{label}</h4>{SCROLLS.format(label)}{table}</div>"
 
 
 def curve_rows(study: Study) -> list[list[str]]:
@@ -117,10 +121,10 @@ def cost_rows(study: Study) -> list[list[str]]:
 
 
 def chart_of(study: Study) -> Chart:
-    curves = {
-        label: [(size, m.low, m.value, m.high) for size in study.sizes if (m := study.mean(arm, size))]
-        for arm, label in ARMS.items()
-    }
+    curves: dict[str, list[tuple[int, float, float, float]]] = {}
+    for arm, label in ARMS.items():
+        means = ((size, study.mean(arm, size)) for size in study.sizes)
+        curves[label] = [(size, max(m.low, 0.0), m.value, min(m.high, 1.0)) for size, m in means if m]
     return learning_chart({label: points for label, points in curves.items() if points}, "Test accuracy", study.sizes)
 
 
@@ -152,7 +156,7 @@ def markdown_of(context: AppContext, study: Study) -> str:
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
         ]
-    lines += [TUTORIALS, "", *(f"- Left out: {one.name}, as {one.reason}." for one in study.left_out)]
+    lines += [TUTORIALS, "", *(f"- {words}" for words in left_out_words(study))]
     for p in study.points:
         lines += [f"- {p.arm}, {p.per_class} per class, seed {p.seed}: {markdown_text(p.problem)}"] if p.problem else []
     return "\n".join([*lines, "", "## Configurations", "", *_configurations(context, study)])
