@@ -24,6 +24,7 @@ def test_an_inverse_power_law_with_a_floor_is_found_and_extended() -> None:
     assert enough._fitted(counts, np.full(5, 0.3), 800.0) == pytest.approx(0.3)
 
 
+@pytest.mark.long
 def test_twice_as_many_pictures_do_as_well_as_was_predicted() -> None:
     inside = 0
     for seed in range(4):
