@@ -4,8 +4,9 @@ Five seeds each: 5 % of the training labels of ants and bees, and of `cifar10-mi
 how many of them are among as many first in the queue, and how many wrong labels are expected, beside what confident
 learning says (cleanlab 2.9.0, which is no dependency: install it first) from the same probabilities; the same without
 any flipped. Then 50 copies (recompressed, resized, mirrored, cropped) of training pictures in the other split: recall
-and precision, where what is found without any planted counts as right. `--pictures FOLDER` times the check of a folder
-of parquet files, such as CIFAR-10's test images.
+and precision, where what is found without any planted counts as right. Then, in 20 trials, whether the accuracy with
+twice as many pictures lies in the interval that was predicted. `--pictures FOLDER` times the check of a folder of
+parquet files, such as CIFAR-10's test images.
 """
 
 import argparse
@@ -35,9 +36,11 @@ from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.training import checking
 from resnet_space.training.comparing import solved_out_of_fold
 from resnet_space.training.data_report import DataReport
+from resnet_space.training.enough import learning_curve
 
 SEEDS = range(5)
-SHARE, COPIES = 0.05, 50
+SHARE, COPIES, TRIALS = 0.05, 50, 20
+FEW = {"hymenoptera": 120, "cifar10-mini": 500}  # pictures from which twice as many are predicted
 BACKBONES = {
     "hymenoptera": ("efficientnet-lite0-imagenet",),
     "cifar10-mini": ("resnet20-cbam-imagenet32", "resnet20-cbam-cifar10"),
@@ -174,6 +177,31 @@ def copy_results(name: str, source: Path, data: Path, runs: Path) -> dict[str, A
     return found
 
 
+def curve_results(name: str, runs: Path, few: int) -> dict[str, Any]:
+    """How often the accuracy with twice as many pictures lies in the interval that was predicted from `few`."""
+    seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+
+    def noted(features: torch.Tensor, labels: torch.Tensor, classes: int, *_: Any) -> None:
+        seen.append((features, labels, classes))
+
+    with patch.object(checking, "learning_curve", noted):
+        check_data(name, runs=runs)
+    features, labels, classes = seen[-1]
+    found: dict[str, Any] = {"pictures": few, "predicted": [], "interval": [], "measured": []}
+    for seed in range(TRIALS):
+        rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[: 2 * few]
+        curves = [learning_curve(features[own], labels[own], classes, [None] * len(own)) for own in (rows[:few], rows)]
+        assert curves[0] is not None
+        assert curves[1] is not None
+        predicted = curves[0].predicted
+        found["predicted"].append(predicted.accuracy)
+        found["interval"].append((predicted.low, predicted.high))
+        found["measured"].append(curves[1].points[-1].accuracy)
+    inside = [low <= m <= high for (low, high), m in zip(found["interval"], found["measured"], strict=True)]
+    print(name, few, "learning curves within the interval:", sum(inside), "of", TRIALS, flush=True)
+    return found | {"inside": sum(inside)}
+
+
 def timed(folder: Path, data: Path, runs: Path) -> dict[str, Any]:
     data.mkdir(exist_ok=True)
     (data / "timed").symlink_to(folder.absolute())
@@ -215,6 +243,10 @@ def main() -> None:
             print(results["timed"])
         for name, source in sources.items():
             results[name] = {"copies": copy_results(name, source, data, runs)}
+            if name == "hymenoptera":
+                source.rename(data / name)
+                source = data / name
+            results[name]["curves"] = curve_results(name, runs, FEW[name])
             for backbone in BACKBONES[name]:
                 results[name][backbone] = label_results(name, source, data, runs, backbone)
     if arguments.save:

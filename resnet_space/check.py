@@ -100,6 +100,7 @@ def main() -> int:
             print(f"{one.split} {one.index} {one.file}: {one.words}")
     for finding in report.classes:
         print(finding.words)
+    print(report.verdict or "There are too few pictures for a learning curve.")
     return 0
 
 

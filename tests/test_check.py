@@ -116,7 +116,7 @@ def test_what_cannot_be_checked_gets_a_sentence(
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
     grey = png(Image.new("RGB", (32, 32)))
     write_split(tmp_path / "data" / "one", "train", [grey] * 3, [0, 0, 1], ["a", "b"])
-    with pytest.raises(UserError, match="At least two classes with two images each are needed"):
+    with pytest.raises(UserError, match="This needs at least two classes with two images each"):
         check_data("one", runs=runs)
     with pytest.raises(UserError, match="no dataset named 'gone'"):
         check_data("gone", runs=runs)

@@ -10,7 +10,10 @@ LOOKS = (("circle", "solid"), ("diamond", "dash"), ("star", "dot"))  # so that n
 
 
 def learning_chart(
-    curves: Mapping[str, Sequence[tuple[int, float, float, float]]], title: str, sizes: Sequence[int]
+    curves: Mapping[str, Sequence[tuple[int, float, float, float]]],
+    title: str,
+    sizes: Sequence[int],
+    what: str = "images per class",
 ) -> Chart:
     """Accuracy on a logarithmic axis of images.
 
@@ -18,6 +21,7 @@ def learning_chart(
         curves: label -> (images per class, low, mean, high) by images; low and high are the interval's ends.
         title: of the chart.
         sizes: of all curves, also those to come.
+        what: the axis has.
     """
     traces = []
     for i, (label, points) in enumerate(curves.items()):
@@ -25,7 +29,7 @@ def learning_chart(
         colour = palette.category(i)
         bars = error_bars([(low, mean, high) for _, low, mean, high in points], thickness=1.2, width=4)
         xs, ys = [size for size, *_ in points], [mean for *_, mean, _ in points]
-        hover = "%{x} images per class: %{y:.1%}"
+        hover = f"%{{x}} {what}: %{{y:.1%}}"
         marker = {"size": 9, "color": colour, "symbol": symbol}
         traces.append(
             curve(label, xs, ys, colour, hover, dash=dash, points=9, extra=label, marker=marker, error_y=bars)
@@ -35,7 +39,7 @@ def learning_chart(
     return chart(
         title,
         traces,
-        {"title": "images per class", "type": "log", "range": ends} | ticks,
-        {"title": "test accuracy", "tickformat": ".0%", "rangemode": "tozero"},
+        {"title": what, "type": "log", "range": ends} | ticks,
+        {"title": "accuracy", "tickformat": ".0%", "rangemode": "tozero"},
         height=380,
     )

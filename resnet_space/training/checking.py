@@ -28,12 +28,13 @@ from resnet_space.runs import Run
 from resnet_space.training.comparing import loaded, solved_out_of_fold
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.device import choose_device
+from resnet_space.training.enough import learning_curve
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
 from resnet_space.training.work import Doing, State, Stopped
 
-PICTURES, COPIES, LABELS = 0.7, 0.8, 0.95  # how much of the whole is done after each phase
+PICTURES, COPIES, LABELS, SPLITS = 0.6, 0.7, 0.8, 0.85  # how much of the whole is done after each phase
 DECODING = 0.4  # of a picture's time
 
 
@@ -88,8 +89,12 @@ class _Check:
             count = len(pictures.classes)
             logits, judged = solved_out_of_fold(pictures.features, pictures.labels, count, groups, told)
             self.now = with_labels(self.now, pictures, logits, judged)
-            shifted = between_splits(pictures, partial(self._told, "splits", LABELS, 1.0))
+            shifted = between_splits(pictures, partial(self._told, "splits", LABELS, SPLITS))
             self.now = replace(self.now, classes=(*self.now.classes, *shifted))
+            told = partial(self._told, "curve", SPLITS, 1.0)
+            curve = learning_curve(pictures.features, pictures.labels, count, groups, told)
+            if curve is not None:
+                self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
         except Stopped as stopped:
             return self._ended("stopped", str(stopped))
         return self._ended("finished")

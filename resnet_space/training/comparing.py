@@ -299,8 +299,8 @@ def _out_of_fold(
     folds = torch.from_numpy(fold_of)
     judged = folds >= 0
     if len(labels[judged].unique()) < 2:
-        raise UserError("At least two classes with two images each are needed: add images.")
-    small, penalties = _in_their_span(features)
+        raise UserError("This needs at least two classes with two images each: add images.")
+    small, penalties = in_few_numbers(features)
     logits = held_out_logits(small, labels, classes, fold_of, penalties, tell)
     own = torch.empty(len(labels), classes)
     chosen = []
@@ -312,7 +312,7 @@ def _out_of_fold(
     return own, judged, folds, chosen
 
 
-def _in_their_span(features: Tensor) -> tuple[Tensor, Sequence[float]]:
+def in_few_numbers(features: Tensor) -> tuple[Tensor, Sequence[float]]:
     """Features by which the same heads are found in less time, and the penalties `TRIED` that mean the same there."""
     width = features.shape[1]
     if len(features) >= width:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplicate, Outlier
+from resnet_space.common.text import percent
+from resnet_space.data.checks.items import ClassFinding, CurvePoint, LabelIssue, NearDuplicate, Outlier
 from resnet_space.training.work import Work
 
+LITTLE = 0.01  # of accuracy: below that, twice the pictures are hardly worth it
 LISTS = {"label_issues": LabelIssue, "near_duplicates": NearDuplicate, "outliers": Outlier, "classes": ClassFinding}
 
 
@@ -21,6 +23,8 @@ class DataReport(Work):
         expected: how many labels are expected to be wrong; None where that is not known yet.
         interval: 95 % of it.
         label_issues, near_duplicates, outliers, classes: the findings.
+        curve: accuracies by the number of pictures to learn from, of solved heads on the backbone's features.
+        predicted: the one that is predicted for twice as many; none where there are too few to tell.
     """
 
     NOUN: ClassVar[str] = "check"
@@ -28,7 +32,7 @@ class DataReport(Work):
     FOLDER: ClassVar[str] = ".checks"
     MODULE: ClassVar[str] = "resnet_space.check"
     AT_ONCE: ClassVar[int] = 1
-    PARTS: ClassVar[Mapping[str, type]] = LISTS
+    PARTS: ClassVar[Mapping[str, type]] = LISTS | {"curve": CurvePoint, "predicted": CurvePoint}
 
     backbone: str = ""
     counts: Mapping[str, int] | None = None
@@ -39,6 +43,8 @@ class DataReport(Work):
     near_duplicates: tuple[NearDuplicate, ...] = ()
     outliers: tuple[Outlier, ...] = ()
     classes: tuple[ClassFinding, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    predicted: tuple[CurvePoint, ...] = ()
 
     @property
     def results(self) -> int:
@@ -58,10 +64,26 @@ class DataReport(Work):
         expected = f"About {round(self.expected):,} wrong labels are expected (95 % interval: {low:,} to {high:,})."
         return f"{expected} {copies}. {odd}."
 
+    @property
+    def verdict(self) -> str:
+        """What would help most, more pictures, better labels, or a bigger backbone, and why; "" if nobody can tell."""
+        if not self.predicted or self.expected is None:
+            return ""
+        now, then = self.curve[-1], self.predicted[0]
+        gain, wrong = then.accuracy - now.accuracy, self.expected / max(sum((self.counts or {}).values()), 1)
+        share = percent(wrong)
+        foreseen = f"{percent(then.accuracy)} ({100 * then.low:.1f} to {percent(then.high)})"
+        told = f"Twice the pictures: {foreseen} are predicted, instead of {percent(now.accuracy)}."
+        if wrong > max(gain, LITTLE):
+            return f"{told} Better labels first: about {share} of them are wrong, more than that gains."
+        if gain > LITTLE:
+            return f"{told} More pictures help."
+        return f"{told} More of the same add little: try a bigger backbone, or fine-tune it."
+
     def to_json(self) -> dict[str, Any]:
         """For programs: everything, each finding with its sentence."""
         found = {name: [asdict(one) | {"words": one.words} for one in getattr(self, name)] for name in LISTS}
-        return asdict(self) | found | {"words": self.words}
+        return asdict(self) | found | {"words": self.words, "verdict": self.verdict}
 
 
 def _are(count: int) -> str:

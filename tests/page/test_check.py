@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from resnet_space.common.text import NO_BREAK
-from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplicate, Outlier
+from resnet_space.data.checks.items import ClassFinding, CurvePoint, LabelIssue, NearDuplicate, Outlier
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.work import Doing
-from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_html, table_rows
+from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_html, report_of, table_rows
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 FOUND = DataReport(
@@ -63,3 +63,22 @@ def test_the_table_has_a_row_for_each_finding() -> None:
     assert rows[1][-1] == (
         "The same picture, mirrored, in test and in train with the labels cat and dog. It is row 7 of train (7.png)."
     )
+
+
+def with_curve(expected: float, now: float, then: float) -> DataReport:
+    points = (CurvePoint(100, 0.5, 0.6, 0.7), CurvePoint(200, now - 0.05, now, now + 0.05))
+    predicted = (CurvePoint(400, then - 0.04, then, then + 0.04),)
+    return replace(FOUND, expected=expected, curve=points, predicted=predicted)
+
+
+def test_the_verdict_weighs_more_pictures_against_better_labels_and_a_bigger_backbone() -> None:
+    """Of 3,000 pictures: 300 wrong labels are 10 %."""
+    more, labels, backbone = with_curve(3, 0.7, 0.74), with_curve(300, 0.7, 0.74), with_curve(3, 0.7, 0.702)
+    told = "Twice the pictures: 74.0 % (70.0 to 78.0 %) are predicted, instead of 70.0 %."
+    assert more.verdict == f"{told} More pictures help."
+    assert labels.verdict == f"{told} Better labels first: about 10.0 % of them are wrong, more than that gains."
+    assert backbone.verdict.endswith("More of the same add little: try a bigger backbone, or fine-tune it.")
+    assert FOUND.verdict == ""
+    assert [trace["x"] for trace in report_of(more)["figures"]["curve"]["data"]] == [[100, 200], [400]]
+    assert report_of(FOUND)["figures"] == {}
+    assert more.verdict in report_html(more)

@@ -64,7 +64,7 @@ def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(m
 def test_heads_on_fewer_images_than_features_are_those_that_all_features_give() -> None:
     features, labels = clouds(60, 3, 100, 3.0)
     folds, _ = folds_of(labels.tolist(), [None] * 60, 5)
-    small, penalties = comparing._in_their_span(features)
+    small, penalties = comparing.in_few_numbers(features)
     assert small.shape[1] < features.shape[1]
     found = held_out_logits(small, labels, 3, folds, penalties)
     expected = held_out_logits(features, labels, 3, folds, comparing.TRIED)

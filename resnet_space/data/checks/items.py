@@ -120,3 +120,13 @@ class ClassFinding:
     words: str
     index: int = -1
     file: str = ""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy with so many pictures to learn from, and its 95 % interval."""
+
+    pictures: int
+    low: float
+    accuracy: float
+    high: float

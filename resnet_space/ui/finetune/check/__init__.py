@@ -11,9 +11,10 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.exports import stem, wire_download
-from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_html, table_rows
+from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_of, table_rows
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.progress import progress_html
+from resnet_space.ui.scripts import SCRIPTS
 
 POLL_SECONDS = 1.0
 ABOUT = (
@@ -37,7 +38,14 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
             start = gr.Button("Check these pictures", variant="primary", min_width=200, scale=0, elem_id="check-start")
             stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="check-stop")
         progress = gr.HTML("", elem_id="check-progress", apply_default_css=False)
-        report = gr.HTML("", elem_id="check-report", apply_default_css=False)
+        report = gr.HTML(
+            None,
+            html_template='<div class="body"></div>',
+            js_on_load="resnetSpace.report(element, props, watch)",
+            head=SCRIPTS,
+            elem_id="check-report",
+            apply_default_css=False,
+        )
         shown = gr.Textbox("", visible="hidden")
         file = gr.File(visible="hidden")
         keep = gr.Button("Findings as CSV", size="sm", scale=0, min_width=160, visible=False)
@@ -54,7 +62,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
         update: dict[Any, Any] = {progress: progress_of(found)}
         if now != drawn:
             update |= {
-                report: report_html(found),
+                report: report_of(found),
                 start: gr.update(visible=not running, interactive=True),
                 stop: gr.update(visible=running, interactive=True),
                 keep: gr.update(visible=bool(found.counts) and not running),
@@ -81,7 +89,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
     opened = section.expand(lambda key: context.checks.newest(key) or "", visitor, shown, **QUIET)
     opened.then(look, [shown, known], views, **QUIET)
     pressed = start.click(
-        lambda: {start: gr.update(interactive=False), progress: progress_html("Starting."), report: ""},
+        lambda: {start: gr.update(interactive=False), progress: progress_html("Starting."), report: None},
         None,
         [start, progress, report],
         queue=False,

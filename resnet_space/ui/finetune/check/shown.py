@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
@@ -10,6 +10,8 @@ from resnet_space.data.checks.items import NearDuplicate, Where
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
+from resnet_space.plots import Chart
+from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import duration
@@ -25,6 +27,7 @@ PHASES = {
     "copies": "Looking for copies",
     "labels": "Checking labels",
     "splits": "Comparing splits",
+    "curve": "Learning from fewer pictures",
 }
 COLUMNS = ("finding", "split", "row", "file", "label", "score", "what")
 SOUND = "Nothing to look at."
@@ -48,6 +51,19 @@ def progress_of(report: DataReport) -> str:
     state = "failed" if report.state == "failed" else "ended"
     words = f"<b>{ended}</b>: {escape(report.dataset)}.{reason}"
     return progress_html(words, f"{escape(pictures)}{duration(report.seconds)}", state=state)
+
+
+def report_of(report: DataReport) -> dict[str, Any]:
+    """The findings and the learning curve, for the page's script."""
+    figures = {"curve": chart_of(report)} if report.curve and report.state != "running" else {}
+    return {"html": report_html(report), "figures": figures}
+
+
+def chart_of(report: DataReport) -> Chart:
+    points = [(point.pictures, point.low, point.accuracy, point.high) for point in report.curve]
+    curves = {"measured": points, "predicted": [(p.pictures, p.low, p.accuracy, p.high) for p in report.predicted]}
+    sizes = [pictures for of in curves.values() for pictures, *_ in of]
+    return learning_chart(curves, "How many pictures are enough?", sizes, what="pictures to learn from")
 
 
 def report_html(report: DataReport) -> str:
@@ -74,9 +90,16 @@ def report_html(report: DataReport) -> str:
         _section("Odd pictures", len(report.outliers), odd, ODD),
         _classes(report),
     ]
+    if report.curve:
+        sections.append(f'<p class="finding">{escape(report.verdict)}</p>{CURVE}<p class="note">{ABOUT_CURVE}</p>')
     return f'<div class="data"><p class="finding">{escape(report.words)}</p>{"".join(sections)}</div>'
 
 
+CURVE = '<div class="chart" data-chart="curve" style="min-height: 380px"></div>'
+ABOUT_CURVE = (
+    "Accuracy of heads on the backbone's features, on pictures that they have not learned from, with 95 % intervals. "
+    "Fine-tuning may do better."
+)
 LABELS = "Label, what a head sees that has not learned from the picture, and the probability that the label is wrong."
 COPIES = "The test says too much where a test picture is a copy of one to learn from."
 ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or unlike all others of the class."

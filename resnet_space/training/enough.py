@@ -1,0 +1,132 @@
+"""How many pictures are enough: accuracy by the number of pictures to learn from, and a prediction for twice as many.
+
+Each picture is held out once. From the others of its fold, nested subsets of every class's share are learned from: the
+same heads as those that check the labels, on the same features. The error is fitted by an inverse power law with a
+floor (Cortes et al. 1993; Hestness et al. 2017, arXiv:1712.00409): error(n) = floor + scale * n ** -decay. The interval
+of the prediction is that of fits to pictures drawn again with replacement (Efron 1979).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_space.data.checks.items import CurvePoint
+from resnet_space.data.splits import stratified_indices
+from resnet_space.training.comparing import TRIED, in_few_numbers
+from resnet_space.training.comparison import FOLDS
+from resnet_space.training.solver import solve
+from resnet_space.training.taught import each_fold, folds_of
+
+MOST_SIZES = 6  # each half of the next
+LEAST_OF_A_CLASS = 2  # pictures in the mean, with which a size is worth a look
+LEAST_SIZES = 3  # for a fit
+DRAWS = 200  # of the pictures, for an interval
+DECAYS = np.linspace(0.1, 1.5, 29)  # exponents that are tried
+
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The points that were measured, from few to many pictures, and the one that is predicted for twice as many."""
+
+    points: tuple[CurvePoint, ...]
+    predicted: CurvePoint
+
+
+def learning_curve(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    copies: Sequence[int | None],
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> LearningCurve | None:
+    """Measure and predict accuracies. None if there are too few pictures for `LEAST_SIZES` sizes.
+
+    Args:
+        features: float32 [n, D].
+        labels: int64 [n].
+        classes: C.
+        copies: of each picture, what it shares with those that are held out with it; None for nothing.
+        tell: called with (heads done, all).
+    """
+    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
+    judged = torch.from_numpy(fold_of >= 0)
+    most = int(min((judged & ~left_out).sum() for left_out in each_fold(fold_of)))
+    sizes = [most >> halved for halved in range(MOST_SIZES) if most >> halved >= LEAST_OF_A_CLASS * classes][::-1]
+    if len(sizes) < LEAST_SIZES:
+        return None
+    correct = _correct(features, labels, classes, fold_of, sizes, tell)[:, judged.numpy()]
+    counts = np.array(sizes, dtype=float)
+    drawn = np.random.default_rng(0).integers(correct.shape[1], size=(DRAWS, correct.shape[1]))
+    accuracies = np.stack([correct[:, rows].mean(1) for rows in drawn])
+    twice = 2 * counts[-1]
+    # A measurement with twice as many pictures would err, too, by less.
+    noise = np.random.default_rng(1).normal(0, 1, DRAWS) * accuracies[:, -1].std() / np.sqrt(2)
+    fits = np.array([_fitted(counts, errors, twice) for errors in 1 - accuracies]) + noise
+    low, high = np.quantile(1 - fits, (0.025, 0.975)).clip(0, 1)
+    predicted = float(np.clip(1 - _fitted(counts, 1 - correct.mean(1), twice), low, high))
+    ends = np.quantile(accuracies, (0.025, 0.975), axis=0)
+    points = zip(sizes, ends[0], correct.mean(1), ends[1], strict=True)
+    return LearningCurve(
+        tuple(CurvePoint(n, *(round(float(value), 5) for value in values)) for n, *values in points),
+        CurvePoint(int(twice), round(float(low), 5), round(predicted, 5), round(float(high), 5)),
+    )
+
+
+def _correct(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    fold_of: NDArray[np.int64],
+    sizes: Sequence[int],
+    tell: Callable[[int, int], None],
+) -> Booleans:
+    """Whether each picture is recognised by heads that learned from so many others: bool [sizes, n].
+
+    The penalty of a fold is the one that suits the other folds best, so no picture has a say in how it is judged.
+    """
+    small, penalties = in_few_numbers(features)
+    folds = list(each_fold(fold_of))
+    judged = torch.from_numpy(fold_of >= 0)
+    found = np.zeros((len(sizes), len(labels)), dtype=np.bool_)
+    done, count = 0, len(sizes) * len(folds) * len(TRIED)
+    for at, size in enumerate(sizes):
+        logits = torch.zeros(len(TRIED), len(labels), classes)
+        for fold, left_out in enumerate(folds):
+            others = (judged & ~left_out).nonzero().flatten()
+            chosen = _nested(others, labels[others], size, seed=fold)
+            for i, head in enumerate(solve(small[chosen], labels[chosen], classes, penalties)):
+                logits[i, left_out] = head.logits(small[left_out])
+                done += 1
+                tell(done, count)
+        for left_out in folds:
+            own = judged & ~left_out
+            losses = [float(F.cross_entropy(of_penalty[own], labels[own])) for of_penalty in logits]
+            best = logits[int(np.argmin(losses)), left_out].argmax(1)
+            found[at, left_out.numpy()] = (best == labels[left_out]).numpy()
+    return found
+
+
+def _nested(rows: Tensor, labels: Tensor, size: int, seed: int) -> Tensor:
+    """`size` of the rows, each class in its share; more of them contain fewer."""
+    return rows[stratified_indices(labels, size, seed)[0]]
+
+
+def _fitted(counts: NDArray[np.float64], errors: NDArray[np.float64], at: float) -> float:
+    """The error at a count, by the inverse power law that fits best in least squares, with no part below zero."""
+    fits = []
+    for decay in DECAYS:
+        falling = counts**-decay
+        for uses in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0)):  # the floor and the power, or one of them
+            design = np.stack([np.ones_like(counts), falling], 1) * uses
+            floor, scale = np.linalg.lstsq(design, errors, rcond=None)[0]
+            if min(floor, scale) >= 0:
+                loss = float(((design @ (floor, scale) - errors) ** 2).sum())
+                fits.append((loss, float(uses[0] * floor + uses[1] * scale * at**-decay)))
+    return min(fits)[1]
