@@ -105,12 +105,13 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     defaults = training_fields() | {"image_size": 32} | first_values(context)
     heading("Data")
     data = build_data(context, visitor)
-    check_button = gr.Button("Are the labels right? Are there copies?", size="sm", elem_classes="link")
     heading("Recommended setup")
     recommended = gr.HTML("", elem_id="recommended", apply_default_css=False)
     caution = gr.HTML("", apply_default_css=False, visible=False)
     recommend_button = gr.Button("Use the recommended setup", size="sm", visible=False)
-    compare_button = gr.Button("Which network suits these images?", size="sm", elem_classes="link")
+    with gr.Row(elem_classes="links"):
+        compare_button = gr.Button("Which network suits these images?", size="sm", elem_classes="link", min_width=10)
+        check_button = gr.Button("Are their labels right?", size="sm", elem_classes="link", min_width=10)
     with gr.Accordion("Change the setup", open=False, elem_id="setup"):
         start = gr.Dropdown(
             start_choices(context),
