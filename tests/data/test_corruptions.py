@@ -49,6 +49,7 @@ def test_a_higher_severity_is_farther_from_the_image_and_the_same_every_time(nam
     assert torch.equal(corrupt(small, name, 3, seed=3), corrupted[3])
 
 
+@pytest.mark.long
 # Fog's severities differ in how fine it is, too, so that they are not ordered by their distance.
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "fog"])
 def test_photographs_have_severities_of_their_own(name: str, photographs: Tensor) -> None:

@@ -14,7 +14,7 @@ from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.explore.views.norms import Norms
 
 REPOSITORY = Path(__file__).parents[2]
-SOME = Images("cifar10-mini", "test", 3)
+SOME = Images("cifar10-mini", "test", 4)
 OWN = Images(files=(str(REPOSITORY / "resnet_space" / "datasets" / "examples" / "cat.jpg"),))
 SHOWN = Network(SHOWPIECE)
 PICTURES = Python("block_pictures", "block_pictures(model, torch.cat(images)[0][None], 'layer2.1', None)", "found.sum")
@@ -42,7 +42,7 @@ class Printed:
 def test_the_lines_of_the_norms_print_the_measured_numbers(printed: Printed) -> None:
     run = Run.open(REPOSITORY / "checkpoints" / SHOWPIECE)
     model, config = run.load_model(), run.config.model
-    images = [batch for batch, _ in probe_batches(probe("cifar10-mini", "test", 3, config), config)]
+    images = [batch for batch, _ in probe_batches(probe("cifar10-mini", "test", 4, config), config)]
     found = last(measure(model, images))
     out = printed(LINES["norms"].lines(SHOWN, SOME))
     assert str(found.norms.blocks) in out
