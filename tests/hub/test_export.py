@@ -372,7 +372,7 @@ def test_a_file_with_other_answers_is_not_kept(
 ) -> None:
     plant(monkeypatch, change)
     files = tmp_path / "files"
-    sentence = rf"^The ONNX file of a-run was not kept: its answers differ from PyTorch's by {by} of the largest value"
+    sentence = rf"^The ONNX file of a-run was not kept: its logits differ from PyTorch's by {by} of the largest value"
     with pytest.raises(UserError, match=sentence):
         write(small_run, files / "model.onnx")
     assert list(files.iterdir()) == []

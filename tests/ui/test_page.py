@@ -1,6 +1,8 @@
 """The page that needs no server: in a browser without a network, and as a static Space."""
 
 import base64
+import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -21,7 +23,7 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.images import open_image
 from resnet_space.hub.export import write
-from resnet_space.hub.page import MOST_BYTES, TAG, page_files
+from resnet_space.hub.page import MOST_BYTES, RUNTIME, TAG, WASM, page_files
 from resnet_space.hub.page.space import push_page
 from resnet_space.inference import Classifier
 from resnet_space.runs import CONFIG, SHOWPIECE, Run
@@ -222,6 +224,13 @@ def test_a_page_with_eight_bits_gives_the_answers_of_the_onnx_file_with_eight_bi
         assert answer["names"] == names[0].tolist()
         assert answer["probabilities"] == pytest.approx(shares[0].tolist(), abs=1e-4)
     page.context.close()
+
+
+def test_the_runtime_is_that_of_the_npm_package() -> None:
+    """onnxruntime-web 1.30.0, as `npm pack` fetches it."""
+    wasm, script = gzip.decompress(WASM.read_bytes()), RUNTIME.read_bytes()
+    assert hashlib.sha256(wasm).hexdigest() == "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
+    assert hashlib.sha256(script).hexdigest() == "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90"
 
 
 # As a Space
