@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.domains import difference
 from benchmarks.profile_epoch import FUNCTIONS, Stopwatch, watching
 from benchmarks.scaling import curve
 from tests.trainings import png
@@ -20,6 +21,12 @@ def test_a_slope_is_the_power_by_which_something_grows() -> None:
     assert curve(x, [7.0] * 4)["slope"] == 0
     bent = curve([1, 2, 4], [1, 2, 8])
     assert (bent["slope"], bent["steepest"]) == (1.5, 2)
+
+
+def test_a_gain_is_the_mean_paired_difference_with_its_t_interval() -> None:
+    gain, low, high = difference([0.5, 0.7, 0.9], [0.4, 0.5, 0.6])  # by 0.1, 0.2, 0.3: the standard error is 0.1 / √3
+    half = 4.302653 * 0.1 / 3**0.5  # the t distribution's 97.5 % with two degrees of freedom
+    assert (gain, low, high) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
 
 
 def test_a_moment_counts_to_the_innermost_part_and_all_of_a_validation_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

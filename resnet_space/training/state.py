@@ -290,8 +290,9 @@ class Training:
             "validation_accuracy": round(validation_accuracy, 5),
             "best": best,
         }
+        solved = self.plan[self.phase].solved  # by another loss, which has one part
         for name, sums in (("losses", done.part_sums), ("measures", done.measure_sums)):
-            metric |= {name: means(sums, done.images)} if sums else {}
+            metric |= {name: means(sums, done.images)} if sums and not solved else {}
         patient = self.phase < len(self.plan) - 1 or done.epoch == self.phase_start
         self.progress = Progress(
             epoch=done.epoch + 1,

@@ -197,7 +197,12 @@ FROZEN = {"strategy": "last-stage", "crop_padding": 0, "flip": False}  # the fea
 
 @pytest.mark.parametrize(
     ("objective", "settings", "interval"),
-    [("mmd-linear", {}, 0), ("mmd-gaussian", {"epochs": 2}, 3), ("coral", FROZEN, 3), ("dann", {"epochs": 2}, 3)],
+    [
+        ("mmd-linear", {"strategy": "probe-then-fine-tune", "epochs": 2}, 0),
+        ("mmd-gaussian", {"epochs": 2}, 3),
+        ("coral", FROZEN, 3),
+        ("dann", {"epochs": 2}, 3),
+    ],
 )
 def test_a_training_with_a_target_goes_on_to_the_bit_after_any_interruption(
     objective: str, settings: dict[str, Any], interval: int, data: Path, tmp_path: Path
@@ -215,7 +220,11 @@ def test_a_training_with_a_target_goes_on_to_the_bit_after_any_interruption(
         assert bool(states[0]["beside"]) == (objective == "dann")
     model = expected.load_model()  # strict: the discriminator is no part of it
     assert isinstance(model, nn.Module)
-    for metric in (metric for metric in metrics if metric["event"] in ("step", "epoch")):
+    solved = [metric for metric in metrics if metric.get("phase") == 1 and metrics[0]["phases"][0].get("solved")]
+    assert len(solved) == (objective == "mmd-linear")
+    assert not any("losses" in metric for metric in solved)
+    learned = metrics[metrics.index(solved[0]) + 1 :] if solved else metrics
+    for metric in (metric for metric in learned if metric["event"] in ("step", "epoch")):
         assert list(metric["losses"]) == ["task", "domain"]
         assert list(metric.get("measures", {})) == (["domain-accuracy"] if objective == "dann" else [])
         assert ("discriminator" in metric.get("rates", {})) == (objective == "dann" and metric["event"] == "step")
