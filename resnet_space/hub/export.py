@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import quoted
+from resnet_space.hub.licence import licence_of
+from resnet_space.hub.portable import MODEL_FILE, model_file, portable_config
 from resnet_space.runs import (
     CARD,
     CONFIG,
@@ -55,7 +57,7 @@ FORMATS = {  # name -> ending of the file
     "page": "zip",
     "page-int8": "zip",
 }
-FOLDER = (CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS, CARD, NOTICE)  # and the figures
+FOLDER = (WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS, CARD, NOTICE)  # and the figures
 STAGES = ("load", "translate", "check", "quantize", "page")
 CHECKED = ((1, 1.0, 1.4), (3, 2.3, 1.7))  # images, and height and width as multiples of the model's; others are traced
 TOLERANCE = 1e-4  # of an output's largest value; rounding makes about 1e-6, and more in networks that amplify it
@@ -148,11 +150,14 @@ def ending_of(kind: object) -> str:
 
 
 def _write_folder(run: Run, path: Path) -> Export:
-    """The run's folder as a zip, without what only this machine needs. Unpacked, it is a run again."""
+    """What a push uploads, as a zip. Unpacked, it is a run again, and loads elsewhere as a pushed one does."""
     if not run.has_weights:
         raise UserError(f"{run.name} has no {WEIGHTS} yet: train it for at least one epoch first.")
     figures = [f"{FIGURES}/{file.name}" for file in sorted((run.path / FIGURES).glob("*.png"))]
     with replaced_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{run.name}/{CONFIG}", portable_config(run.config, licence_of(run)))
+        if source := model_file(run.config.model):
+            archive.writestr(f"{run.name}/{MODEL_FILE}", source)
         for name in (*FOLDER, *figures):
             if (there := run.existing(name)) is not None:
                 archive.write(there, f"{run.name}/{name}")

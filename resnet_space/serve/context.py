@@ -231,17 +231,25 @@ class AppContext:
         space = os.environ.get("SPACE_ID") or jobs_space()
         return push_run(run, repo_id, token=token, private=private, licence=licence, progress=progress, space=space)
 
-    def require_pushable(self, name: str, repo_id: str, key: str | None, token: str | None) -> None:
+    def require_pushable(self, name: str, repo_id: str, key: str | None, token: str | None, licence: str = "") -> None:
         """Refuse what a push would refuse before it asks the Hub. Raises HubError, UserError."""
-        push_request(self.own_run(name, key), repo_id, token)
+        push_request(self.own_run(name, key), repo_id, token, licence=licence)
 
     def push_page(
-        self, name: str, page: Path, repo_id: str, key: str | None, *, token: str | None = None, private: bool = False
+        self,
+        name: str,
+        page: Path,
+        repo_id: str,
+        key: str | None,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        licence: str = "",
     ) -> str:
         """Publish a run's page, a zip, as a static Space; returns its URL. Raises HubError, UserError."""
         from resnet_space.hub.page.space import push_page  # which takes torch
 
-        return push_page(self.own_run(name, key), page, repo_id, token=token, private=private)
+        return push_page(self.own_run(name, key), page, repo_id, token=token, private=private, licence=licence)
 
     def user_name(self, token: str | None) -> str | None:
         """The Hub user of the token, cached because the Hub allows few such requests. Raises HubError."""

@@ -97,6 +97,15 @@ def test_it_tells_the_accuracy_on_which_images_of_what() -> None:
     assert "insects" in sentence
 
 
+def test_it_tells_the_accuracy_on_another_domain_that_it_was_adapted_to() -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, objective="coral", target="sketches"))
+    tested = judged() | {"target": "test", "target_images": 321, "target_accuracy": 0.4321}
+    text = card_text(a_run(config), [*FINISHED[:-2], tested, END])
+    (sentence,) = (line for line in text.splitlines() if "43.21" in line)
+    for fact in ("sketches", "321 test images", "without their labels", "`coral`"):
+        assert fact in sentence
+
+
 def test_where_the_published_validation_images_are_the_test_it_says_so() -> None:
     text = card_text(a_run(), [*FINISHED[:-2], judged("valid"), END])
     (sentence,) = (line for line in text.splitlines() if "76.54" in line)

@@ -247,15 +247,16 @@ def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubStub]:
 
 
 def test_a_page_becomes_a_static_space_and_is_replaced_by_the_next(run: Run, packed: Path, stub: HubStub) -> None:
-    for _ in range(2):
-        assert push_page(run, packed, "ann/hostile", token=TOKEN, private=True) == f"{stub.url}/spaces/ann/hostile"
+    for licence in ("", "apache-2.0"):
+        url = push_page(run, packed, "ann/hostile", token=TOKEN, private=True, licence=licence)
+        assert url == f"{stub.url}/spaces/ann/hostile"
     space = stub.repositories["spaces", "ann/hostile"]
     assert (space.sdk, space.private) == ("static", True)
     files = space.commits[space.refs["main"]]
     with zipfile.ZipFile(packed) as archive:
         assert files["index.html"] == archive.read("hostile/index.html")
     matter = yaml.safe_load(bytes(files["README.md"]).split(b"---\n")[1])
-    assert (matter["title"], matter["sdk"], matter["license"]) == ("hostile", "static", "mit")
+    assert (matter["title"], matter["sdk"], matter["license"]) == ("hostile", "static", "apache-2.0")
     assert TAG in matter["tags"]
     assert len(matter["short_description"]) <= 60
 

@@ -51,16 +51,16 @@ def page_files(run: Run, onnx: Path) -> dict[str, bytes]:
         )
     files = {
         "index.html": _page(told(run), onnx.read_bytes()).encode(),
-        CARD: _readme(run).encode(),
+        CARD: readme(run).encode(),
         LICENCE.name: LICENCE.read_bytes(),
     }
     notice = run.existing(NOTICE)
     return files if notice is None else files | {NOTICE: notice.read_bytes()}
 
 
-def _readme(run: Run) -> str:
-    """With what the Hub reads of a static Space."""
-    title, licence = json.dumps(run.name), json.dumps(licence_of(run))
+def readme(run: Run, licence: str = "") -> str:
+    """With what the Hub reads of a static Space; the licence is by default that of the weights it started from."""
+    title, licence = json.dumps(run.name), json.dumps(licence or licence_of(run))
     return (
         f"---\ntitle: {title}\nemoji: 🔬\ncolorFrom: blue\ncolorTo: green\nsdk: static\npinned: false\n"
         f"license: {licence}\nshort_description: An image classifier that runs in your browser\n"

@@ -1,6 +1,7 @@
 """What programs can ask of the fine-tune tab: `gradio_client`, plain HTTP, MCP."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -163,10 +164,12 @@ def build_api(context: AppContext) -> None:
         """
         token = token_of(context, key, signed_in, x_hf_token)
         if page:
-            context.require_pushable(run, repo_id, key, token)
+            context.require_pushable(run, repo_id, key, token, licence)
             made = exported_file(context, run, "page")
-            return context.push_page(run, made.path, repo_id, key, token=token, private=private)
-        return context.push(run, repo_id, key, token=token, private=private, licence=licence)
+            publish = partial(context.push_page, run, made.path)
+        else:
+            publish = partial(context.push, run)
+        return publish(repo_id, key, token=token, private=private, licence=licence)
 
     @costly
     def pull_endpoint(

@@ -81,9 +81,12 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         token, private = token_of(context, key, signed_in), seen_by == FOR_OWNER
         target_id = (repo_id or "").strip()
         if chosen == PAGE:
-            context.require_pushable(name or "", target_id, key, token)  # before the minute that the page takes
+            # Before the minute that the page takes.
+            context.require_pushable(name or "", target_id, key, token, licence)
             made = exported_file(context, name or "", PAGE, reporting(progress))
-            space = context.push_page(name or "", made.path, target_id, key, token=token, private=private)
+            space = context.push_page(
+                name or "", made.path, target_id, key, token=token, private=private, licence=licence
+            )
             return _published(name, space, "runs as a page")
         progress(0.0, desc="Writing the card")
         url = context.push(

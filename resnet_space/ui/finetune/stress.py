@@ -63,7 +63,7 @@ def build_stress(context: AppContext, judged: gr.State) -> Stress:
     with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
         gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
         with gr.Row():
-            start = gr.Button("Run the stress test", min_width=170, scale=0, elem_id="stress-start", visible=False)
+            start = gr.Button("Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False)
             stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
         report = gr.HTML(
             None,
