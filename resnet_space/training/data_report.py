@@ -77,7 +77,7 @@ class DataReport(Work):
         if wrong > max(gain, LITTLE):
             return f"{told} Better labels first: about {share} of them are wrong, more than that gains."
         if gain > LITTLE:
-            return f"{told} More pictures help."
+            return f"{told} More pictures {'help' if then.low > now.accuracy else 'may help'}."
         return f"{told} More of the same add little: try a bigger backbone, or fine-tune it."
 
     def to_json(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
     with gr.Accordion("Check the data", open=False, elem_id="check-data") as section:
         gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
         with gr.Row(visible=not context.readonly):
-            start = gr.Button("Check these pictures", variant="primary", min_width=200, scale=0, elem_id="check-start")
+            start = gr.Button("Check these pictures", variant="primary", min_width=250, scale=0, elem_id="check-start")
             stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="check-stop")
         progress = gr.HTML("", elem_id="check-progress", apply_default_css=False)
         report = gr.HTML(

@@ -97,8 +97,8 @@ def report_html(report: DataReport) -> str:
 
 CURVE = '<div class="chart" data-chart="curve" style="min-height: 380px"></div>'
 ABOUT_CURVE = (
-    "Accuracy of heads on the backbone's features, on pictures that they have not learned from, with 95 % intervals. "
-    "Fine-tuning may do better."
+    "Accuracy of heads on the backbone's features, on pictures that they have not learned from, with 95\u00a0% "
+    "intervals. Fine-tuning may do better."
 )
 LABELS = "Label, what a head sees that has not learned from the picture, and the probability that the label is wrong."
 COPIES = "The test says too much where a test picture is a copy of one to learn from."
