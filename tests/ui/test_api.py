@@ -52,6 +52,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
     assert names == {"/start_training", "/training_status", "/stop_training", "/push", "/pull"} | {
         "/predict",
         "/explore_residuals",
+        "/check_data",
         "/compare_models",
         "/add_data",
         "/export",
@@ -126,6 +127,21 @@ def test_networks_are_compared_and_a_comparison_is_known_by_its_name(client: Cli
         client.predict(dataset=TINY, networks=["gone"], api_name="/compare_models")
     with pytest.raises(AppError, match="There is no such comparison"):
         client.predict(comparison="gone", api_name="/compare_models")
+
+
+@pytest.mark.long
+def test_data_are_checked_and_a_check_is_known_by_its_name(client: Client, app: App) -> None:
+    found = client.predict(dataset=TINY, key="mine", api_name="/check_data")
+    assert (found["state"], found["backbone"]) == ("finished", BACKBONE)
+    for name in ("label_issues", "near_duplicates", "outliers", "classes"):
+        scores = [one["score"] for one in found[name]]
+        assert scores == sorted(scores, reverse=True) or name == "near_duplicates"  # contradictions, other splits first
+        assert all({"split", "index", "file", "score", "words"} <= set(one) for one in found[name])
+    assert client.predict(check=found["check"], key="mine", api_name="/check_data") == found
+    with pytest.raises(AppError, match="There is no run named gone"):
+        client.predict(dataset=TINY, backbone="gone", api_name="/check_data")
+    with pytest.raises(AppError, match="There is no such check"):
+        client.predict(check="gone", api_name="/check_data")
 
 
 def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:

@@ -22,6 +22,7 @@ PUBLIC = {
     "stop_training",
     "predict",
     "explore_residuals",
+    "check_data",
     "compare_models",
     "push",
     "pull",
