@@ -95,10 +95,13 @@ def add_reads(app: FastAPI, store: Store, port: int) -> None:
 
 
 def _card_data(card: Content) -> dict[str, Any]:
-    """The front matter of a card."""
+    """The front matter of a card: its texts alone, as what is nested could be endless when it is written as JSON."""
     found = re.match(rb"---\r?\n(.*?)\r?\n---", read(card), re.DOTALL)
-    data = yaml.safe_load(found[1]) if found else None
-    return data if isinstance(data, dict) else {}
+    try:
+        data = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError:
+        return {}
+    return {name: value for name, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
 
 
 def _file(request: Request, content: Content, headers: dict[str, str]) -> Response:
