@@ -412,6 +412,7 @@ def test_the_folder_is_a_run_again_when_it_is_unpacked(small_run: Run, tmp_path:
 
 
 @pytest.mark.usefixtures("traced")
+@pytest.mark.long
 def test_another_process_writes_the_same_file_without_a_warning(
     small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

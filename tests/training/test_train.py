@@ -735,6 +735,7 @@ def command(run: Run, *options: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.long
 def test_sigterm_stops_the_process_and_resume_finishes(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", LONG)
     with command(run) as process:

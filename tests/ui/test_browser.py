@@ -224,6 +224,7 @@ def photographs(folder: Path) -> Path:
     return archive
 
 
+@pytest.mark.long
 def test_networks_are_compared_on_ones_data_and_the_best_is_trained_in_one_click(app: App, page: Page) -> None:
     choose_data(page, TINY)
     page.get_by_role("button", name="Which network suits these images?").click()
@@ -468,6 +469,7 @@ def test_nothing_is_cut_off_moves_or_shuts_anybody_out_on_a_phone_or_in_the_dark
     context.close()
 
 
+@pytest.mark.long
 def test_a_teacher_takes_a_slide_and_a_table_out_of_each_tab(page: Page) -> None:
     def kept(button: str) -> Path:
         shown = page.locator(".exports").filter(visible=True).first

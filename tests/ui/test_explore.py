@@ -192,6 +192,7 @@ def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_
     expect(page).to_have_url(re.compile(f"network=untrained%3A{SHOWPIECE}"))
 
 
+@pytest.mark.long
 def test_the_address_of_a_picture_and_of_other_images_rebuilds_them(app: App, browser: Browser) -> None:
     address = f"{app.url}/?tab=explore&run={SHOWPIECE}&split=train&count=32&view=pictures&picture=7&block=layer3.1"
     with visit(browser, address) as page:
@@ -204,6 +205,7 @@ def test_the_address_of_a_picture_and_of_other_images_rebuilds_them(app: App, br
         expect_measured(page, f"{SHOWPIECE} on 2,000 train images from cifar10-mini (all there are)")
 
 
+@pytest.mark.long
 def test_the_history_opens_by_a_link_tells_of_the_network_that_is_clicked_or_chosen_and_measures_it(
     app: App, browser: Browser
 ) -> None:
