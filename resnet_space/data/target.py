@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.data.columns import Columns, readable
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import Dataset, open_dataset
-from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
 from resnet_space.data.summary import TEST_SHARE
+
+if TYPE_CHECKING:  # a form checks a target without torch, which takes seconds to import
+    from resnet_space.data.splits import ImageSet
 
 LEAST = 2  # images: a distance between distributions needs two of each
 
@@ -29,7 +31,7 @@ def check_target(training: TrainConfig) -> None:
             _require(training, sum(pq.read_metadata(file).num_rows for file in dataset.files["train"]))
 
 
-def target_images(training: TrainConfig, size: int, folder: Path | None = None) -> ImageSet:
+def target_images(training: TrainConfig, size: int, folder: Path | None = None) -> "ImageSet":
     """The images to learn from, decoded to `size` pixels. All labels are -1, whatever the files say.
 
     They are those of the training split; if the dataset has no other, without a fifth of them, drawn by the seed and
@@ -43,6 +45,8 @@ def target_images(training: TrainConfig, size: int, folder: Path | None = None) 
     Raises:
         UserError: for a dataset that cannot be read or has fewer than two images.
     """
+    from resnet_space.data.splits import UnlabelledError, load_split
+
     dataset, _, wanted = _opened(training)
     try:
         data = load_split(dataset.files["train"], size, dataset.columns, folder=folder, wanted=wanted, labelled=False)
@@ -55,11 +59,13 @@ def target_images(training: TrainConfig, size: int, folder: Path | None = None) 
 
 def target_test(
     training: TrainConfig, size: int, classes: tuple[str, ...], folder: Path | None = None
-) -> tuple[ImageSet, str] | None:
+) -> "tuple[ImageSet, str] | None":
     """The images to test on, labelled in the source's classes, and their split; None if none has such a label.
 
     Classes are matched by their names. Raises as `target_images`.
     """
+    from resnet_space.data.splits import UnlabelledError, load_split
+
     dataset, split, kept = _opened(training)
     wanted = None if kept is None else ~kept
     try:
@@ -73,6 +79,8 @@ def target_test(
 
 def _opened(training: TrainConfig) -> tuple[Dataset, str, np.ndarray | None]:
     """The dataset, the split to test on, and which rows of the training split are learned from; None is all."""
+    import torch
+
     dataset = open_dataset(DatasetRef.parse(training.target))
     split = next((split for split in ("test", "validation") if split in dataset.files), "train")
     if split != "train":
