@@ -225,7 +225,6 @@ def test_a_program_pushes_and_pulls_with_a_token_of_the_client_or_in_a_header(
         Client(space.url, verbose=False).predict("bob/by-program", api_name="/pull")
 
 
-@pytest.mark.long
 def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub, page: Page) -> None:
     page.goto(anns.url)
     unfold(page, SETUP)
