@@ -150,7 +150,6 @@ def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     expect(plot.locator(".modebar")).to_be_visible()  # as the mouse is over it
 
 
-@pytest.mark.long
 def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_one(page: Page, app: App) -> None:
     unfold(page, SETUP)
     page.get_by_label("Batch size").fill("32")
