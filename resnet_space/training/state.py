@@ -366,4 +366,6 @@ class Training:
                 self.schedule.load_state_dict(state["schedule"])
         if distributed.is_first() and not (self.is_over and is_tested(self.run.metrics())):
             self.run.forget_metrics_after(state["metrics_bytes"])
-        self.started = time.monotonic() - self.progress.seconds
+        # A test that is kept took time after the state was saved.
+        kept = [metric["seconds"] for metric in self.run.metrics()[-1:]]
+        self.started = time.monotonic() - max([self.progress.seconds, *kept])
