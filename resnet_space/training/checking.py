@@ -92,7 +92,7 @@ class _Check:
             shifted = between_splits(pictures, partial(self._told, "splits", LABELS, SPLITS))
             self.now = replace(self.now, classes=(*self.now.classes, *shifted))
             told = partial(self._told, "curve", SPLITS, 1.0)
-            curve = learning_curve(pictures.features, pictures.labels, count, groups, told)
+            curve = learning_curve(pictures.features, pictures.labels, count, groups, told, logits)
             if curve is not None:
                 self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
         except Stopped as stopped:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from resnet_space.data.checks.items import CurvePoint
 from resnet_space.data.splits import stratified_indices
-from resnet_space.training.comparing import TRIED, in_few_numbers
+from resnet_space.training.comparing import in_few_numbers, solved_out_of_fold
 from resnet_space.training.comparison import FOLDS
 from resnet_space.training.solver import solve
 from resnet_space.training.taught import each_fold, folds_of
 
-MOST_SIZES = 6  # each half of the next
+MOST_SIZES = 5  # each half of the next
 LEAST_OF_A_CLASS = 2  # pictures in the mean, with which a size is worth a look
 LEAST_SIZES = 3  # for a fit
 DRAWS = 200  # of the pictures, for an interval
@@ -45,6 +45,7 @@ def learning_curve(
     classes: int,
     copies: Sequence[int | None],
     tell: Callable[[int, int], None] = lambda *_: None,
+    logits: Tensor | None = None,
 ) -> LearningCurve | None:
     """Measure and predict accuracies. None if there are too few pictures for `LEAST_SIZES` sizes.
 
@@ -54,6 +55,7 @@ def learning_curve(
         classes: C.
         copies: of each picture, what it shares with those that are held out with it; None for nothing.
         tell: called with (heads done, all).
+        logits: [n, C] of `solved_out_of_fold`, which are those of the largest size, if they are known.
     """
     fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
     judged = torch.from_numpy(fold_of >= 0)
@@ -61,7 +63,10 @@ def learning_curve(
     sizes = [most >> halved for halved in range(MOST_SIZES) if most >> halved >= LEAST_OF_A_CLASS * classes][::-1]
     if len(sizes) < LEAST_SIZES:
         return None
-    correct = _correct(features, labels, classes, fold_of, sizes, tell)[:, judged.numpy()]
+    if logits is None:
+        logits, _ = solved_out_of_fold(features, labels, classes, copies)
+    fewer = _correct(features, labels, classes, fold_of, sizes[:-1], tell)
+    correct = np.vstack([fewer, (logits.argmax(1) == labels).numpy()])[:, judged.numpy()]
     counts = np.array(sizes, dtype=float)
     drawn = np.random.default_rng(0).integers(correct.shape[1], size=(DRAWS, correct.shape[1]))
     accuracies = np.stack([correct[:, rows].mean(1) for rows in drawn])
@@ -92,12 +97,13 @@ def _correct(
     The penalty of a fold is the one that suits the other folds best, so no picture has a say in how it is judged.
     """
     small, penalties = in_few_numbers(features)
+    penalties = penalties[:-1]  # fewer pictures need no weaker one, which takes longest
     folds = list(each_fold(fold_of))
     judged = torch.from_numpy(fold_of >= 0)
     found = np.zeros((len(sizes), len(labels)), dtype=np.bool_)
-    done, count = 0, len(sizes) * len(folds) * len(TRIED)
+    done, count = 0, len(sizes) * len(folds) * len(penalties)
     for at, size in enumerate(sizes):
-        logits = torch.zeros(len(TRIED), len(labels), classes)
+        logits = torch.zeros(len(penalties), len(labels), classes)
         for fold, left_out in enumerate(folds):
             others = (judged & ~left_out).nonzero().flatten()
             chosen = _nested(others, labels[others], size, seed=fold)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from resnet_space.training import enough
+from resnet_space.training.comparing import solved_out_of_fold
 from resnet_space.training.enough import learning_curve
 
 
@@ -43,10 +44,14 @@ def test_accuracy_grows_and_the_sizes_double() -> None:
     told: list[tuple[int, int]] = []
     curve = learning_curve(features, labels, 3, [None] * 300, lambda done, total: told.append((done, total)))
     assert curve is not None
-    assert [point.pictures for point in curve.points] == [7, 15, 30, 60, 120, 240]
+    assert [point.pictures for point in curve.points] == [15, 30, 60, 120, 240]
     assert curve.points[-1].accuracy > curve.points[0].accuracy
     assert all(point.low <= point.accuracy <= point.high for point in (*curve.points, curve.predicted))
     assert told[-1] == (told[-1][1], told[-1][1])
+    logits, _ = solved_out_of_fold(features, labels, 3, [None] * 300)
+    known = learning_curve(features, labels, 3, [None] * 300, logits=logits)
+    assert known is not None
+    assert known.points == curve.points
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one_and_has_every_class() -> None:
