@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.config import ModelConfig
+from resnet_space.data.images import LARGE
 from resnet_space.explain.ood import FeatureStatistics, recorded_means
 from resnet_space.explain.saliency import mapped_stages
 from resnet_space.models import Backbone, ChannelAttention
@@ -89,7 +90,7 @@ class WholeNetwork(nn.Module):
         resized = (length * stored / short).floor()
         left = ((resized - stored) / 2).round()
         start, end = ((edge * length / resized).float() for edge in (left, left + stored))
-        is_panorama = (long * stored / short).floor() > 4 * stored
+        is_panorama = (long * stored / short).floor() * stored > LARGE
         step = torch.where(is_panorama, (end - start).double() / stored, length / resized)
         seen = round((stored - size) / 2) + torch.arange(size, dtype=torch.float64) + 0.5
         centres = torch.where(is_panorama, start + seen * step, (left + seen) * step)
