@@ -100,8 +100,8 @@ ABOUT_CURVE = (
     "Accuracy of heads on the backbone's features, on pictures that they have not learned from, with 95\u00a0% "
     "intervals. Fine-tuning may do better."
 )
-LABELS = "Label, what a head sees that has not learned from the picture, and the probability that the label is wrong."
-COPIES = "The test says too much where a test picture is a copy of one to learn from."
+LABELS = "The label, the class predicted without having learned from the picture, and how probably the label is wrong."
+COPIES = "A test picture that is a copy of a training picture makes the test accuracy too high."
 ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or unlike all others of the class."
 
 
