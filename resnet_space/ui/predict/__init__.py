@@ -159,7 +159,8 @@ def build_predict(
         yield {
             answered: choice.name,
             answer: answers_html(predicted, choice, asked, shown.label),
-            mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes)),
+            # With a value: Gradio waits before it applies choices alone, and loses them if the row is mounted meanwhile.
+            mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes), value=None),
         }
         with context.slots.taken("predictions"):
             shown_maps = {why: class_maps_html(predicted), gates: gates_html(predicted)}
