@@ -159,7 +159,7 @@ def build_predict(
         yield {
             answered: choice.name,
             answer: answers_html(predicted, choice, asked, shown.label),
-            # With a value: Gradio waits before it applies choices alone, and loses them if the row is mounted meanwhile.
+            # With a value: Gradio applies choices alone later, and loses them where the row is mounted meanwhile.
             mistakes.label: gr.update(choices=list(predicted[0].classifier.config.classes), value=None),
         }
         with context.slots.taken("predictions"):

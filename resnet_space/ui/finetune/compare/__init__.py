@@ -12,6 +12,7 @@ from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import LEAST_MINUTES, MINUTES, MOST_MINUTES, MOST_NETWORKS, fit, start_comparison
 from resnet_space.serve.handlers import costly
+from resnet_space.training.comparison import Comparison
 from resnet_space.training.strategies import STRATEGIES
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.exports import place_exports, wire_download
@@ -22,11 +23,9 @@ from resnet_space.ui.finetune.fields import Fields, start_choices
 from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.finetune.work_fold import WorkFold
 from resnet_space.ui.opening import Listen
-from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
 
-POLL_SECONDS = 1.0
 PROBE, RECOMMENDED = "linear-probe", ""
 ABOUT = (
     "Each network computes the features of the same training images once. A head is solved on them and judged by "
@@ -67,6 +66,7 @@ def build_compare(
         names: the runs that can predict.
         opened: listens to the event after which the visitor's key is known.
     """
+    fold = WorkFold(context, context.comparisons, visitor, "compare")
     with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as section:
         gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
         with gr.Column(visible=not context.readonly):
@@ -92,17 +92,8 @@ def build_compare(
                 )
             fitting = gr.HTML("", elem_id="fitting", apply_default_css=False)
             with gr.Row():
-                start = gr.Button("Compare", variant="primary", min_width=140, scale=0, elem_id="compare-start")
-                stop = gr.Button("Stop", variant="stop", min_width=140, scale=0, visible=False, elem_id="compare-stop")
-        progress = gr.HTML("", elem_id="compare-progress", apply_default_css=False)
-        report = gr.HTML(
-            None,
-            html_template='<div class="body"></div>',
-            js_on_load="resnetSpace.networks(element, props, trigger, watch)",
-            head=SCRIPTS,
-            elem_id="compare-report",
-            apply_default_css=False,
-        )
+                fold.place_buttons("Compare", min_width=140)
+        fold.place_report("resnetSpace.networks(element, props, trigger, watch)")
         with gr.Column(visible=False) as ended:
             with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
                 recipe = gr.Dropdown(
@@ -115,32 +106,17 @@ def build_compare(
                 )
                 queue_all = gr.Button("Fine-tune all of these", min_width=170, scale=1)
             message = gr.HTML("", elem_classes="told", apply_default_css=False)
-            shown = gr.Textbox("", visible="hidden")
-            exports = place_exports([shown], partial(export_of, context))
+            exports = place_exports([fold.shown], partial(export_of, context))
             with gr.Row():
                 keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
-            wire_download(keep, partial(report_file, context), [shown], exports.file)
-    known = gr.State(None)  # how many rows are drawn, and the state
-    timer = gr.Timer(POLL_SECONDS, active=False)
-    views = [progress, report, ended, start, stop, timer, known]
+            wire_download(keep, partial(report_file, context), [fold.shown], exports.file)
 
-    def look(name: str | None, drawn: object) -> dict[Any, Any]:
-        if not name:
-            return {timer: gr.Timer(active=False), progress: "", start: gr.update(interactive=True)}
-        comparison = context.comparisons.open(name)
-        running = comparison.state == "running"
-        now = [name, len(comparison.rows), comparison.state]
-        update: dict[Any, Any] = {progress: progress_of(comparison)}
-        if now != drawn:
-            update |= {
-                report: report_of(comparison, writable=not context.readonly),
-                ended: gr.update(visible=not running and bool(comparison.judged)),
-                start: gr.update(visible=not running, interactive=True),
-                stop: gr.update(visible=running, interactive=True),
-                timer: gr.Timer(active=running),
-                known: now,
-            }
-        return update
+    def draw(comparison: Comparison) -> dict[Any, Any]:
+        there = comparison.state != "running" and bool(comparison.judged)
+        return {
+            fold.report: report_of(comparison, writable=not context.readonly),
+            ended: gr.update(visible=there),
+        }
 
     def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
         try:
@@ -153,15 +129,6 @@ def build_compare(
     def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
         return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
 
-    def on_press() -> dict[Any, Any]:
-        off = {report: None, ended: gr.update(visible=False), start: gr.update(interactive=False)}
-        return off | {progress: progress_html("Starting.")}
-
-    def on_stop(name: str, key: str | None) -> dict[Any, Any]:
-        context.require_writable()
-        context.comparisons.stop(name, key)
-        return {stop: gr.update(interactive=False)}
-
     def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
         """The comparison in the page's address, or else the visitor's newest one."""
         linked = request.query_params.get("compare", "")
@@ -169,23 +136,17 @@ def build_compare(
             name = linked if linked and context.comparisons.open(linked) else context.comparisons.newest(key)
         except UserError:
             name = None
-        return {shown: name or "", section: gr.update(open=True)} if linked else {shown: name or ""}
+        return {fold.shown: name or ""} | ({section: gr.update(open=True)} if linked else {})
 
     asked = [form.dataset, networks, minutes, visitor]
-    arrived = opened(on_open, visitor, [shown, section], **QUIET)
-    arrived.then(look, [shown, known], views, **QUIET)
+    started = fold.wire(on_start, asked, progress_of, draw, [ended])
+    started.success(None, fold.shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
+    fold.look_on(opened(on_open, visitor, [fold.shown, section], **QUIET).then)
     ahead: Any = LATEST | {"concurrency_limit": 2}
-    changes = [section.expand, form.dataset.change, networks.change, minutes.change, known.change]
+    changes = [section.expand, form.dataset.change, networks.change, minutes.change, fold.known.change]
     gr.on(changes, look_ahead, asked, fitting, **ahead)
     names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
-    pressed = start.click(on_press, None, [progress, report, ended, start], queue=False, **QUIET)
-    started = pressed.then(on_start, asked, shown, **QUIET)
-    started.failure(lambda name: look(name, None), shown, views, **QUIET)
-    started.success(None, shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
-    started.success(look, [shown, known], views, **QUIET)
-    timer.tick(look, [shown, known], views, **QUIET)
-    stop.click(on_stop, [shown, visitor], stop, **QUIET)
-    return Compare(section, shown, report, queue_all, recipe, message)
+    return Compare(section, fold.shown, fold.report, queue_all, recipe, message)
 
 
 def network_choices(context: AppContext, key: str | None = None) -> list[tuple[str, str]]:
