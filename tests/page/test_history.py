@@ -36,6 +36,17 @@ def test_the_errors_are_drawn_by_year_with_those_of_no_paper_open_and_unknown_on
     assert all(abs(x) < 0.5 for x in (*one["x"], *two["x"]))
 
 
+def test_a_name_stands_where_it_covers_no_other_and_is_left_to_the_hover_where_there_is_no_room() -> None:
+    def named(families: int) -> list[str]:
+        crowd = [Milestone(f"n{i}", "A long name", f"f{i}", 2015, 10_000_000, 0.07, True) for i in range(families)]
+        data = error_chart(crowd)["data"]
+        return [trace["textposition"][0] for trace in data if trace["text"][0]]
+
+    assert named(1) == ["top center"]
+    assert named(24) == 12 * ["top center", "bottom center"]  # 36 pixels from one another, a name is 62 wide
+    assert named(48) == [*12 * ["top center", "bottom center"], "middle right"]  # of every four two, and the last one
+
+
 def test_a_family_has_one_colour_in_both_charts() -> None:
     found = [
         {trace["name"]: trace["marker"]["color"] for trace in chart(milestones())["data"]}
