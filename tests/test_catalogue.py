@@ -59,7 +59,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """A run of each network, with weights that look trained."""
     config = config_of(request.param)
     made = Run.create(tmp_path_factory.mktemp("runs") / "run", config)
-    made.save_weights(alive(config.model.build(seed=0), config.model.image_size).state_dict())
+    size = config.model.image_size
+    pictures = 4 * torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) - 2  # as exports see them
+    made.save_weights(alive(config.model.build(seed=0), size, pictures).state_dict())
     yield Run.open(made.path)
     made.path.joinpath("model.safetensors").unlink()  # of up to half a gigabyte
 
