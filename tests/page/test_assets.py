@@ -1,0 +1,68 @@
+"""What replaces Gradio's search for a component finds what Gradio's own finds."""
+
+import subprocess
+
+from playwright._impl._driver import compute_driver_executable
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from resnet_space.ui.assets import ASSETS, FIND, SEARCH, routes, with_quick_search
+
+# A tree with ids at random, some of them twice, which both search for each id and for one that it lacks: as it was, with
+# a child removed and one moved, and with another component in it, which Gradio tells.
+BOTH = """
+let seed = 1;
+const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
+const tree = (depth) => ({ id: random(300), children: depth ? Array.from({ length: random(4) + 1 }, () => tree(depth - 1)) : undefined });
+const root = tree(4);
+let compared = 0, found = 0;
+function compare() {
+  for (let id = -1; id < 300; id++) {
+    const theirs = SEARCH(root, id);
+    if (findComponent(root, id) !== theirs) throw Error(`Another component for ${id}`);
+    compared++;
+    found += theirs !== null;
+  }
+}
+compare();
+compare();
+root.children = [...root.children].reverse().slice(1);
+forgetComponents();
+compare();
+root.children.push({ id: 1000, children: [{ id: 299 }] });
+forgetComponents();
+compare();
+if (findComponent(root, 1000) !== root.children.at(-1)) throw Error("not the new one");
+const other = { id: 1, children: [{ id: 2 }] };
+if (findComponent(other, 2) !== other.children[0] || findComponent(root, 2) !== SEARCH(root, 2)) throw Error("mixed up");
+other.children[0] = { id: 3 }; // which nobody told
+if (findComponent(other, 2) !== null) throw Error("one that is gone");
+console.log(compared, found);
+"""
+
+
+def test_a_component_is_found_where_gradios_own_search_finds_it() -> None:
+    (search,) = filter(None, (SEARCH.search(path.read_text(encoding="utf-8")) for path in ASSETS.glob("core-*.js")))
+    code = FIND.read_text(encoding="utf-8") + search[0] + BOTH.replace("SEARCH", search["name"])
+    node, _ = compute_driver_executable()
+    done = subprocess.run([node, "-e", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    compared, found = map(int, done.stdout.split())
+    assert compared == 4 * 301
+    assert 100 < found < compared
+
+
+def test_the_script_with_the_search_is_served_in_the_place_of_gradios() -> None:
+    (route,) = routes()
+    original = (ASSETS / route.path.removeprefix("/assets/")).read_text(encoding="utf-8")
+    served = TestClient(Starlette(routes=[route])).get(route.path)
+    assert served.headers["content-type"].startswith("text/javascript")
+    search = SEARCH.search(original)
+    assert search
+    assert not SEARCH.search(served.text)
+    ours = FIND.read_text(encoding="utf-8").replace("findComponent", search["name"])
+    assert served.text.replace(f"\n{ours}", search[0]).replace(",forgetComponents()", "") == original
+
+
+def test_a_script_that_gradio_builds_differently_is_left_alone() -> None:
+    assert with_quick_search("function find(tree,id){return tree.index[id]}") is None
