@@ -32,7 +32,7 @@ def with_quick_search(script: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _scripts() -> dict[str, bytes]:
-    """The replaced ones by name, compressed. None in a version of Gradio that is built differently: then its own serve."""
+    """The replaced ones by name, compressed; empty where Gradio is built differently: then its own serve."""
     found = {path.name: with_quick_search(path.read_text(encoding="utf-8")) for path in ASSETS.glob("core-*.js")}
     return {name: gzip.compress(script.encode(), 6) for name, script in found.items() if script}
 

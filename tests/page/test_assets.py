@@ -8,12 +8,13 @@ from starlette.testclient import TestClient
 
 from resnet_space.ui.assets import ASSETS, FIND, SEARCH, routes, with_quick_search
 
-# A tree with ids at random, some of them twice, which both search for each id and for one that it lacks: as it was, with
-# a child removed and one moved, and with another component in it, which Gradio tells.
+# A tree with ids at random, some of them twice, in which both search for each id and for one that it lacks: as it was,
+# with a child removed and others moved, and with another component in it, which Gradio tells.
 BOTH = """
 let seed = 1;
 const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
-const tree = (depth) => ({ id: random(300), children: depth ? Array.from({ length: random(4) + 1 }, () => tree(depth - 1)) : undefined });
+const children = (depth) => Array.from({ length: random(4) + 1 }, () => tree(depth - 1));
+const tree = (depth) => ({ id: random(300), children: depth ? children(depth) : undefined });
 const root = tree(4);
 let compared = 0, found = 0;
 function compare() {
@@ -34,7 +35,8 @@ forgetComponents();
 compare();
 if (findComponent(root, 1000) !== root.children.at(-1)) throw Error("not the new one");
 const other = { id: 1, children: [{ id: 2 }] };
-if (findComponent(other, 2) !== other.children[0] || findComponent(root, 2) !== SEARCH(root, 2)) throw Error("mixed up");
+if (findComponent(other, 2) !== other.children[0]) throw Error("not in the other tree");
+if (findComponent(root, 2) !== SEARCH(root, 2)) throw Error("not in this tree");
 other.children[0] = { id: 3 }; // which nobody told
 if (findComponent(other, 2) !== null) throw Error("one that is gone");
 console.log(compared, found);
