@@ -1,4 +1,8 @@
-"""Gradio's own scripts, with one function replaced: the search for a component (`static/find.js`)."""
+"""Two of Gradio's own scripts, in each of which one function is replaced, as it takes much of the browser's time.
+
+The search for a component (`static/find.js`), and the clock of what is pending. Gradio never stops the clock of a part
+of the page that was removed meanwhile; it then draws the page 60 times a second, for as long as it is open.
+"""
 
 import gzip
 import re
@@ -18,6 +22,10 @@ SEARCH = re.compile(
     r"if\(\2\.children\)for\(let (\w+) of \2\.children\)\{let \2=(?P=name)\(\4,\3\);if\(\2\)return \2\}return null\}"
 )
 CHANGE = re.compile(r"\w+\.children=\w+\.children(?=,this\.#)")
+# The clock shows tenths of a second.
+CLOCK = re.compile(
+    r"function (?P<name>[\w$]+)\(\)\{[\w$]+\(\(\)=>\{(?P<tick>[^{}]*performance\.now\(\)[^{}]*&&(?P=name)\(\))\}\)\}"
+)
 
 
 def with_quick_search(script: str) -> str | None:
@@ -30,11 +38,26 @@ def with_quick_search(script: str) -> str | None:
     return script.replace(search[0], f"\n{ours}")
 
 
+def with_slow_clock(script: str) -> str | None:
+    """The script with a clock that asks for no frames, or None if it has none."""
+    clock = CLOCK.search(script)
+    if clock is None:
+        return None
+    return script.replace(clock[0], f"function {clock['name']}(){{setTimeout(()=>{{{clock['tick']}}},100)}}")
+
+
+REPLACED = {"core-*.js": with_quick_search, "statustracker-*.js": with_slow_clock}
+
+
 @lru_cache(maxsize=1)
 def _scripts() -> dict[str, bytes]:
-    """The replaced ones by name, compressed; empty where Gradio is built differently: then its own serve."""
-    found = {path.name: with_quick_search(path.read_text(encoding="utf-8")) for path in ASSETS.glob("core-*.js")}
-    return {name: gzip.compress(script.encode(), 6) for name, script in found.items() if script}
+    """The replaced ones by name, compressed; without those that Gradio builds differently: its own are served then."""
+    found = {}
+    for names, replaced in REPLACED.items():
+        for path in ASSETS.glob(names):
+            if script := replaced(path.read_text(encoding="utf-8")):
+                found[path.name] = gzip.compress(script.encode(), 6)
+    return found
 
 
 async def _script(request: Request) -> Response:
