@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
-from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, pick, visit
 from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
@@ -66,15 +66,13 @@ def dataset(page: Page) -> Locator:
 
 
 def choose_data(page: Page, name: str) -> None:
-    dataset(page).click()
-    page.get_by_role("option", name=name, exact=True).click()
+    pick(dataset(page), name, exact=True)
     expect(dataset(page)).to_have_value(name)
 
 
 def choose_strategy(page: Page, name: str) -> None:
     unfold(page, SETUP)
-    page.get_by_label("Strategy").click()
-    page.get_by_role("option", name=name).click()
+    pick(page.get_by_label("Strategy"), name)
 
 
 def start(page: Page, epochs: int) -> None:
@@ -179,8 +177,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
 
     page.get_by_role("button", name="Try it in Predict").click()
     expect(subject(page)).to_have_value("fine-tune-1")
-    subject(page).click()
-    page.get_by_role("option", name="resnet20-cbam-cifar10").click()
+    pick(subject(page), "resnet20-cbam-cifar10")
     page.get_by_role("button", name="Example: horse").click()
     expect(page.locator("#answer .said")).to_have_text("horse", timeout=SHOWN_MS)
     expect(page.locator("#gates .maps figure")).to_have_count(4)  # the input and the three stages
@@ -302,14 +299,12 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     expect(page.locator(".report")).to_contain_text("uoft-cs/cifar10 is here: 10 classes", timeout=SHOWN_MS)
 
     unfold(page, SETUP)
-    page.get_by_label("Backbone", exact=True).click()
-    page.get_by_role("option", name="resnet18.tv_in1k").click()
+    pick(page.get_by_label("Backbone", exact=True), "resnet18.tv_in1k")
     expect(page.locator(".caution")).to_contain_text("enlarged from 32 to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Image size").fill("32")
     expect(page.locator(".caution")).to_contain_text("to 1 x 1 positions", timeout=SHOWN_MS)
-    page.get_by_label("Random crop").click()
-    page.get_by_role("option", name="padded").click()
+    pick(page.get_by_label("Random crop"), "padded")
     keep(page, "10-hub")
     config = learn(page, app, epochs=1).config
     assert (config.training.dataset, config.training.dataset_revision) == ("uoft-cs/cifar10", commit)
