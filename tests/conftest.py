@@ -41,8 +41,16 @@ LONGEST = (
     "hub/test_push",
     "ui/test_mcp",
     "data/test_archives",
+    "tests/test_own_networks",
     "ui/test_raw_calls",
     "training/test_range_test",
+    "tests/test_catalogue",
+    "training/test_speeds",
+    "ui/test_page",
+    "hub/test_pretrained",
+    "training/test_features",
+    "serve/test_handlers",
+    "training/test_probe",
 )
 
 
