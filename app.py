@@ -11,10 +11,13 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 from resnet_space.common.hardware import is_zero_gpu, sleep_while_waiting
+from resnet_space.serve.stubs import without_stubs
 from resnet_space.serve.temporary import take_folder
 
 sleep_while_waiting()  # read by torch when it is imported
 take_folder()  # by gradio
+with without_stubs():
+    import gradio  # noqa: F401
 if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 # Several workers test at once, and PyTorch's threads spin while they wait for one another. Read when torch is imported.
@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from resnet_space.serve.stubs import without_stubs
 
 # What takes longest begins first: then no process has a long file to itself at the end. Files of tests/ui, which mostly
 # wait for an app and its browser, take turns with files that compute.
@@ -39,9 +41,24 @@ LONGEST = (
     "hub/test_push",
     "ui/test_mcp",
     "data/test_archives",
+    "tests/test_own_networks",
     "ui/test_raw_calls",
     "training/test_range_test",
+    "tests/test_catalogue",
+    "training/test_speeds",
+    "ui/test_page",
+    "hub/test_pretrained",
+    "training/test_features",
+    "serve/test_handlers",
+    "training/test_probe",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Importing the test modules imports gradio."""
+    with without_stubs():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,3 +1,4 @@
+import inspect
 import os
 import shutil
 import subprocess
@@ -5,7 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import gradio
 import pytest
+from gradio import component_meta
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import NO_SAVED_TOKEN, sent_token
@@ -25,6 +28,7 @@ from resnet_space.serve.launch import (
     prepare,
 )
 from resnet_space.serve.limits import PUBLIC, VARIABLES, Limits
+from resnet_space.serve.stubs import without_stubs
 
 LOCAL = "http://127.0.0.1:7860/"
 OFFLINE = (
@@ -232,3 +236,16 @@ def test_the_page_is_built_before_what_takes_long_to_import() -> None:
     code = f"import sys, resnet_space.ui, resnet_space.serve.launch; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "[]\n"
+
+
+def test_gradio_is_imported_without_writing_the_stubs_of_its_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise AssertionError("It writes one.")
+
+    monkeypatch.setattr(component_meta, "create_pyi", refuse)
+    with pytest.raises(AssertionError, match="It writes one"):  # as for every component that is defined
+        component_meta.create_or_modify_pyi(gradio.Textbox, "Textbox", [])
+    with without_stubs():
+        component_meta.create_or_modify_pyi(gradio.Textbox, "Textbox", [])
+        assert inspect.getfile(Options) == str(REPOSITORY / "resnet_space/serve/launch.py")
+    assert inspect.getfile(gradio.Textbox) == str(Path(gradio.__file__).parent / "components/textbox.py")

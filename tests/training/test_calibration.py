@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy.optimize import minimize_scalar
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from resnet_space.calibrate import main
 from resnet_space.common.errors import UserError
@@ -57,6 +56,8 @@ def test_a_few_images_that_are_all_right_make_no_model_certain() -> None:
 def test_the_calibration_error_is_torchmetrics() -> None:
     logits, labels = too_sure(3000, 2.5)
     best = logits.softmax(1).max(1)
+    from torchmetrics.functional.classification import multiclass_calibration_error  # which takes 1 s
+
     expected = multiclass_calibration_error(logits.softmax(1), labels, num_classes=7, n_bins=15, norm="l1")
     found = calibration_error(best.values.numpy(), (best.indices == labels).numpy())
     assert found == pytest.approx(expected.item(), abs=1e-6)

@@ -15,7 +15,6 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1Score
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig
@@ -158,6 +157,8 @@ def test_the_summary_agrees_with_references_that_see_all_probabilities() -> None
     logits = logits_of(data)
     labels = data.labels.numpy()
     probabilities = torch.from_numpy(softmax(logits, axis=1)).float()
+    from torchmetrics.classification import MulticlassCalibrationError, MulticlassF1Score  # which takes 1 s
+
     calibration = MulticlassCalibrationError(7, n_bins=15, norm="l1")(probabilities, data.labels)
     f1 = MulticlassF1Score(7, average="macro")(probabilities, data.labels)
     assert numbers == pytest.approx(

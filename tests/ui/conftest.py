@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 SHIPPED = (BACKBONE, SHOWPIECE)  # of them, what the tests' apps have
 START_SECONDS = 120
 SHOWN_MS = 60_000  # the machine may be busy
+LIST_MS = 5_000  # for an open list's option to be clicked
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
 # As if this machine had been timed lately, which would take its time from the tests.
 SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.0}, {("resnet20", 32): 500_000.0})
@@ -163,3 +164,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def pick(field: Locator, option: str, *, exact: bool = False) -> None:
+    """Choose from a list. It closes where an answer to an earlier event draws it anew: then it is opened again."""
+    deadline = time.monotonic() + SHOWN_MS / 1_000
+    while True:
+        field.click()
+        try:
+            field.page.get_by_role("option", name=option, exact=exact).click(timeout=LIST_MS)
+            return
+        except TimeoutError:
+            assert time.monotonic() < deadline, f"{option} cannot be chosen"
+            field.blur()

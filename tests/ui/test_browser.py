@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
-from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, pick, visit
 from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
@@ -66,15 +66,13 @@ def dataset(page: Page) -> Locator:
 
 
 def choose_data(page: Page, name: str) -> None:
-    dataset(page).click()
-    page.get_by_role("option", name=name, exact=True).click()
+    pick(dataset(page), name, exact=True)
     expect(dataset(page)).to_have_value(name)
 
 
 def choose_strategy(page: Page, name: str) -> None:
     unfold(page, SETUP)
-    page.get_by_label("Strategy").click()
-    page.get_by_role("option", name=name).click()
+    pick(page.get_by_label("Strategy"), name)
 
 
 def start(page: Page, epochs: int) -> None:
@@ -134,11 +132,11 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_text("On a rented GPU")).to_be_hidden()  # none is set up
     keep(page, "1-before")
 
-    start(page, epochs=4)  # it still trains when a second visitor looks, also on a quick machine
+    start(page, epochs=3)  # it still trains when a second visitor looks, also on a quick machine
     expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_hidden()
     expect(subject(page)).to_have_value("fine-tune-1")
-    expect(page.locator(".status.training")).to_contain_text("of 4", timeout=SHOWN_MS)
+    expect(page.locator(".status.training")).to_contain_text("of 3", timeout=SHOWN_MS)
     expect(result).to_contain_text("Best validation accuracy so far of 200 images")
     keep(page, "2-training")
     before = progress(page)
@@ -149,13 +147,13 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
     assert progress(page) >= before
     unfold(page, SETUP)
-    expect(page.get_by_label("Epochs", exact=True)).to_have_value("4")  # as it was set before
+    expect(page.get_by_label("Epochs", exact=True)).to_have_value("3")  # as it was set before
 
     second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
     second.goto(app.url)
     expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
     unfold(second, SETUP)
-    expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("4")  # which another visitor had set
+    expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("3")  # which another visitor had set
     second.locator("#live .chart").first.scroll_into_view_if_needed()
     expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
     second.close()
@@ -179,8 +177,7 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
 
     page.get_by_role("button", name="Try it in Predict").click()
     expect(subject(page)).to_have_value("fine-tune-1")
-    subject(page).click()
-    page.get_by_role("option", name="resnet20-cbam-cifar10").click()
+    pick(subject(page), "resnet20-cbam-cifar10")
     page.get_by_role("button", name="Example: horse").click()
     expect(page.locator("#answer .said")).to_have_text("horse", timeout=SHOWN_MS)
     expect(page.locator("#gates .maps figure")).to_have_count(4)  # the input and the three stages
@@ -302,14 +299,12 @@ def test_a_data_set_and_weights_of_the_hub_are_downloaded_and_learned(app: App, 
     expect(page.locator(".report")).to_contain_text("uoft-cs/cifar10 is here: 10 classes", timeout=SHOWN_MS)
 
     unfold(page, SETUP)
-    page.get_by_label("Backbone", exact=True).click()
-    page.get_by_role("option", name="resnet18.tv_in1k").click()
+    pick(page.get_by_label("Backbone", exact=True), "resnet18.tv_in1k")
     expect(page.locator(".caution")).to_contain_text("enlarged from 32 to 224 px", timeout=SHOWN_MS)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Image size").fill("32")
     expect(page.locator(".caution")).to_contain_text("to 1 x 1 positions", timeout=SHOWN_MS)
-    page.get_by_label("Random crop").click()
-    page.get_by_role("option", name="padded").click()
+    pick(page.get_by_label("Random crop"), "padded")
     keep(page, "10-hub")
     config = learn(page, app, epochs=1).config
     assert (config.training.dataset, config.training.dataset_revision) == ("uoft-cs/cifar10", commit)

@@ -20,7 +20,7 @@ from resnet_space.serve import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
-from tests.ui.conftest import REPOSITORY, SHOWN_MS, App, wait_for
+from tests.ui.conftest import REPOSITORY, SHOWN_MS, App, pick, wait_for
 from tests.ui.test_browser import SETUP, TRAINED_MS, keep, unfold
 from tests.ui.test_mcp import PUBLIC
 
@@ -100,8 +100,7 @@ def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts
     expect(page.get_by_text("You are signed in as ann.")).to_be_visible(timeout=TRAINED_MS)
     licence = page.get_by_label("Licence").locator("visible=true")
     expect(licence).to_have_value("mit (its own)", timeout=TRAINED_MS)
-    licence.click()
-    page.get_by_role("option", name="apache-2.0").click()
+    pick(licence, "apache-2.0")
     page.get_by_role("button", name="Push", exact=True).click()
     progress = page.locator(".progress-level").filter(has_text="Uploading")
     expect(progress).to_be_visible(timeout=TRAINED_MS)

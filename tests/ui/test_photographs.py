@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from resnet_space.runs import PHOTO_BACKBONE
 from resnet_space.training.strategies import recipe
 from tests.hub_stub import HubStub
-from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App, visit
+from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App, pick, visit
 from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, dataset, keep, unfold, upload
 
 pytestmark = pytest.mark.ui
@@ -127,8 +127,7 @@ def test_what_a_visitor_has_set_stays_when_other_data_is_chosen_and_after_a_relo
 def test_random_initialisation_is_offered_an_architecture_that_suits_it(page: Page) -> None:
     expect(page.locator("#recommended")).to_contain_text("ResNet-20", timeout=SHOWN_MS)
     unfold(page, SETUP)
-    page.get_by_label("Backbone", exact=True).click()
-    page.get_by_role("option", name="random initialisation").click()
+    pick(page.get_by_label("Backbone", exact=True), "random initialisation")
     expect(page.get_by_label("Architecture")).to_have_value("resnet20")
     expect(page.get_by_label("CBAM attention")).to_have_value("after every stage")
     expect(page.get_by_label("Strategy")).to_have_value("full")

@@ -23,7 +23,7 @@ from resnet_space.inference import Classifier
 from resnet_space.runs import PHOTO_BACKBONE, Run
 from tests.hub_stub import HubStub
 from tests.tested import with_test_pictures
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, pick, visit
 from tests.ui.test_browser import SLOW_NETWORK, dataset, expect_toast, keep
 
 pytestmark = pytest.mark.ui
@@ -80,8 +80,7 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     expect(page.locator("#gates section")).to_have_count(2)
     history = page.evaluate("window.history.length")
 
-    page.get_by_label("Compare with").click()
-    page.get_by_role("option", name="nothing").click()
+    pick(page.get_by_label("Compare with"), "nothing")
     expect(answers).to_have_count(1)
     expect(page.locator("#gates section")).to_have_count(1)
     assert page.url.endswith(f"/?tab=predict&run={SHOWPIECE}&example=dog")
@@ -163,8 +162,7 @@ def test_test_pictures_of_the_run_are_offered_with_their_labels_and_a_link_opens
         named = offered.first.get_attribute("data-picture")
         address = f"/?tab=predict&run={TESTED}&picture={str(named).replace(':', '%3A')}"
         assert page.url.endswith(address)
-        page.get_by_label("Run", exact=True).first.click()
-        page.get_by_role("option", name=SHOWPIECE).click()
+        pick(page.get_by_label("Run", exact=True).first, SHOWPIECE)
         expect(page.locator("#answer .of")).to_have_text(SHOWPIECE)
         expect(truth).to_contain_text(f"labelled {label}")  # the picture stays
         assert f"of={TESTED}" in page.url
@@ -172,8 +170,7 @@ def test_test_pictures_of_the_run_are_offered_with_their_labels_and_a_link_opens
 
         page.goto(served.url + address)
         expect(truth).to_have_text(f"✗ labelled {label} · model says {said}")
-        page.get_by_label("Wrong? Correct the label").click()
-        page.get_by_role("option", name=label, exact=True).click()
+        pick(page.get_by_label("Wrong? Correct the label"), label, exact=True)
         page.get_by_role("button", name="Save the correction").click()
         expect(page.locator("#mistakes")).to_contain_text("(1 picture)")
 
@@ -235,8 +232,7 @@ def test_heads_are_shown_by_layer_and_query_with_mouse_keys_and_address(served: 
         page.keyboard.press("ArrowLeft")
         expect(page.locator("#evidence .evidence").first).to_be_hidden()  # it is about another layer
         keep(page, "55-heads")
-        page.get_by_label("Run", exact=True).first.click()
-        page.get_by_role("option", name=BACKBONE).click()
+        pick(page.get_by_label("Run", exact=True).first, BACKBONE)
         expect(page.locator("#answer .of")).to_have_text(BACKBONE)
         expect(heads.locator("figure")).to_have_count(0)
         expect(exports).to_be_hidden()
@@ -292,8 +288,7 @@ def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(
         )
         expect(answer.locator(".said")).to_contain_text("palace")
         expect(who).to_have_text(PHOTO_BACKBONE)
-        run.click()
-        page.get_by_role("option", name=BACKBONE).click()
+        pick(run, BACKBONE)
         expect(answer.locator(".of")).to_have_text(BACKBONE)
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
         page.locator("#picture input[type=file]").set_input_files(PHOTOGRAPHS / "rocket.jpg")
@@ -368,8 +363,7 @@ def test_a_mistake_is_kept_as_the_visitors_own_data_and_offered_to_a_training(
 ) -> None:
     page.get_by_role("button", name="Save the correction").click()
     expect_toast(page, "Choose the correct label first.")
-    page.get_by_label("Wrong? Correct the label").click()
-    page.get_by_role("option", name="deer").click()
+    pick(page.get_by_label("Wrong? Correct the label"), "deer")
     page.get_by_role("button", name="Save the correction").click()
     expect(page.locator("#mistakes")).to_contain_text("(1 picture)")
     folder = served.checkpoints.parent / "data" / page.locator("#mistakes .note b").last.inner_text()

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from resnet_space.runs import SHOWPIECE
 from tests.hub_stub import HubStub
 from tests.reworded_app import MARK
-from tests.ui.conftest import TINY, App, visit
+from tests.ui.conftest import TINY, App, pick, visit
 from tests.ui.test_browser import TRAINED_MS, unfold
 
 
@@ -29,8 +29,7 @@ def page(reworded: App, browser: Browser) -> Iterator[Page]:
 
 
 def choose(page: Page, label: str, choice: str) -> None:
-    field(page, label).click()
-    page.get_by_role("option", name=f"{choice}{MARK}", exact=True).click()
+    pick(field(page, label), f"{choice}{MARK}", exact=True)
 
 
 def field(page: Page, label: str) -> Locator:

@@ -1,0 +1,71 @@
+"""Two of Gradio's own scripts, in each of which one function is replaced, as it takes much of the browser's time.
+
+The search for a component (`static/find.js`), and the clock of what is pending. Gradio never stops the clock of a part
+of the page that was removed meanwhile; it then draws the page 60 times a second, for as long as it is open.
+"""
+
+import gzip
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import gradio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+ASSETS = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+FIND = Path(__file__).parent / "static" / "find.js"
+# As Gradio's build has them, whatever it names them: the search, and what puts other components in the tree.
+SEARCH = re.compile(
+    r"function (?P<name>[\w$]+)\((\w+),(\w+)\)\{if\(\2\.id===\3\)return \2;"
+    r"if\(\2\.children\)for\(let (\w+) of \2\.children\)\{let \2=(?P=name)\(\4,\3\);if\(\2\)return \2\}return null\}"
+)
+CHANGE = re.compile(r"\w+\.children=\w+\.children(?=,this\.#)")
+# The clock shows tenths of a second.
+CLOCK = re.compile(
+    r"function (?P<name>[\w$]+)\(\)\{[\w$]+\(\(\)=>\{(?P<tick>[^{}]*performance\.now\(\)[^{}]*&&(?P=name)\(\))\}\)\}"
+)
+
+
+def with_quick_search(script: str) -> str | None:
+    """The script with our search, or None if it is not the one that has these functions."""
+    search = SEARCH.search(script)
+    if search is None or not CHANGE.search(script):
+        return None
+    ours = FIND.read_text(encoding="utf-8").replace("findComponent", search["name"])
+    script = CHANGE.sub(lambda change: f"{change[0]},forgetComponents()", script)
+    return script.replace(search[0], f"\n{ours}")
+
+
+def with_slow_clock(script: str) -> str | None:
+    """The script with a clock that asks for no frames, or None if it has none."""
+    clock = CLOCK.search(script)
+    if clock is None:
+        return None
+    return script.replace(clock[0], f"function {clock['name']}(){{setTimeout(()=>{{{clock['tick']}}},100)}}")
+
+
+REPLACED = {"core-*.js": with_quick_search, "statustracker-*.js": with_slow_clock}
+
+
+@lru_cache(maxsize=1)
+def _scripts() -> dict[str, bytes]:
+    """The replaced ones by name, compressed; without those that Gradio builds differently: its own are served then."""
+    found = {}
+    for names, replaced in REPLACED.items():
+        for path in ASSETS.glob(names):
+            if script := replaced(path.read_text(encoding="utf-8")):
+                found[path.name] = gzip.compress(script.encode(), 6)
+    return found
+
+
+async def _script(request: Request) -> Response:
+    headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400"}
+    script = _scripts()[request.url.path.rpartition("/")[2]]
+    return Response(script, media_type="text/javascript", headers=headers)
+
+
+def routes() -> list[Route]:
+    """They come before Gradio's own."""
+    return [Route(f"/assets/{name}", _script) for name in _scripts()]

@@ -1,0 +1,27 @@
+// In the place of Gradio's search for a component. Its own goes through the tree, more than a thousand reactive objects,
+// for each output of each event, and through all of it for a component that is not drawn, such as a State: that is half
+// of the time that the page takes to load. Here each component's place in the tree is known: the indices that lead to it.
+let componentPlaces = new WeakMap(); // of a root: id -> indices
+
+function componentsBelow(root) {
+  const places = new Map();
+  const enter = (component, place) => {
+    if (!places.has(component.id)) places.set(component.id, place);
+    component.children?.forEach((child, index) => enter(child, [...place, index]));
+  };
+  enter(root, []);
+  componentPlaces.set(root, places);
+  return places;
+}
+
+function forgetComponents() {
+  componentPlaces = new WeakMap();
+}
+
+function findComponent(root, id) {
+  const at = (place) => place?.reduce((component, index) => component?.children?.[index], root);
+  const known = (componentPlaces.get(root) ?? componentsBelow(root)).get(id);
+  if (!known) return null;
+  const found = at(known);
+  return found?.id === id ? found : (at(componentsBelow(root).get(id)) ?? null);
+}
