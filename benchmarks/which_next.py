@@ -3,7 +3,8 @@
 Simulated on labelled pictures whose labels are hidden: 5 or 10 pictures of a class are known, and 10, 20 or 40 more are
 chosen among the training pictures, at once, by features of the frozen backbone that ships and the head that is solved
 on those that are known. Each choice is judged by the accuracy on the test pictures of the head that is solved on all,
-less the mean accuracy of `RANDOM` random choices of as many pictures from the same start. 95 % intervals of the mean
+with the penalty that suits the
+start best, less the mean accuracy of `RANDOM` random choices of as many pictures from the same start. 95 % intervals of the mean
 difference are Student's, over seeds, each of which draws another start.
 
 The choices:
@@ -53,8 +54,8 @@ from resnet_space.training.solver import solve
 from resnet_space.training.taught import PENALTIES, folds_of, held_out_logits, in_their_span
 
 BACKBONES = {
-    "hymenoptera": ("efficientnet-lite0-imagenet",),
     "cifar10-mini": ("resnet20-cbam-imagenet32",),
+    "hymenoptera": ("efficientnet-lite0-imagenet",),
 }
 STARTS, ASKED = (5, 10), (10, 20, 40)
 TUNING, SEEDS, RANDOM = 5, 20, 5
@@ -62,17 +63,23 @@ WIDER = 5
 Numbers = NDArray[np.float64]
 
 
-def head_of(features: Tensor, labels: Tensor, classes: int) -> tuple[Callable[[Tensor], Tensor], float]:
-    """(features -> logits of the solved head, temperature): the penalty is the one that suits held-out pictures."""
+def suited(features: Tensor, labels: Tensor, classes: int) -> tuple[float, float]:
+    """(penalty, temperature) that suit pictures which are held out in turn."""
     folds, _ = folds_of(labels.tolist(), [None] * len(labels))
-    small, back = in_their_span(features)
+    small, _ = in_their_span(features)
     penalties = [penalty * small.shape[1] / features.shape[1] for penalty in PENALTIES]
     logits = held_out_logits(small, labels, classes, folds, penalties)
     judged = torch.from_numpy(folds >= 0)
     best = min(range(len(PENALTIES)), key=lambda i: float(F.cross_entropy(logits[i, judged], labels[judged])))
-    *_, head = solve(small, labels, classes, penalties[: best + 1])
+    return PENALTIES[best], fit_temperature(logits[best, judged], labels[judged])
+
+
+def head_of(features: Tensor, labels: Tensor, classes: int, penalty: float) -> Callable[[Tensor], Tensor]:
+    """features -> logits of the solved head."""
+    small, back = in_their_span(features)
+    (head,) = solve(small, labels, classes, [penalty * small.shape[1] / features.shape[1]])
     mean = features.mean(0)
-    return lambda some: head.logits((some - mean) @ back.T), fit_temperature(logits[best, judged], labels[judged])
+    return lambda some: head.logits((some - mean) @ back.T)
 
 
 def margins(probabilities: Tensor) -> Tensor:
@@ -211,11 +218,13 @@ def trial(sets: dict[str, tuple[Tensor, Tensor]], start: int, seed: int) -> dict
     known = torch.cat([order[labels[order] == label][:start] for label in range(classes)])
     pool = order[~torch.isin(order, known)]
 
+    penalty, temperature = suited(features[known], labels[known], classes)
+
     def accuracy(rows: Tensor) -> float:
-        head, _ = head_of(features[rows], labels[rows], classes)
+        head = head_of(features[rows], labels[rows], classes, penalty)
         return float((head(tests).argmax(1) == truth).float().mean())
 
-    head, temperature = head_of(features[known], labels[known], classes)
+    head = head_of(features[known], labels[known], classes, penalty)
     probabilities = (head(features[pool]) / temperature).softmax(1)
     found: dict[int, dict[str, float]] = {}
     for asked in ASKED:

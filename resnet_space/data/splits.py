@@ -443,6 +443,19 @@ def load_learnable(
     return data
 
 
+def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) -> tuple[ImageSet, ImageSet]:
+    """(the images to learn from, those to test on) of a dataset that has none to test on, as `load_splits` with
+    `grouped_split` would hold them out if they were of one class. All labels are -1.
+
+    Arguments and errors are those of `load_splits`.
+    """
+    dataset, seen = open_dataset(ref), Thumbnails(MOST_COMPARED)
+    files = dataset.files["train"]
+    look = seen.of("train", sum(pq.read_metadata(file).num_rows for file in files))
+    data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
+    return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
+
+
 def _labels(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
     """Of all rows, -1 for those without one."""
     schema = pq.read_schema(files[0])
