@@ -3,9 +3,8 @@
 Simulated on labelled pictures whose labels are hidden: 5 or 10 pictures of a class are known, and 10, 20 or 40 more are
 chosen among the training pictures, at once, by features of the frozen backbone that ships and the head that is solved
 on those that are known. Each choice is judged by the accuracy on the test pictures of the head that is solved on all,
-with the penalty that suits the
-start best, less the mean accuracy of `RANDOM` random choices of as many pictures from the same start. 95 % intervals of the mean
-difference are Student's, over seeds, each of which draws another start.
+with the penalty that suits the start, less the mean accuracy of `RANDOM` random choices of as many pictures from the
+same start. 95 % intervals of the mean difference are Student's, over seeds, each of which draws another start.
 
 The choices:
 
