@@ -97,7 +97,8 @@ class Splits:
     """The images to train on, to choose the best epoch by (`validation`), and to test on once (`test`).
 
     `validation_name` and `test_name` say which split of the dataset that is: "train", "validation" or "test".
-    `warnings` has one sentence for each problem in how the splits were formed.
+    `warnings` has one sentence for each problem in how the splits were formed, and `notes` what there is to know about
+    their near-duplicates.
     """
 
     train: ImageSet
@@ -106,6 +107,7 @@ class Splits:
     test_name: str
     validation_name: str = "train"
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_split(
@@ -306,13 +308,14 @@ def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SplitMembers:
-    """The pictures of each set of a training, by digest (int64, in the set's order), and their splits."""
+    """The pictures of each set of a training, by digest (int64, in the set's order), their splits, and the notes."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     validation_name: str
     test_name: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, splits: Splits) -> "SplitMembers | None":
@@ -320,7 +323,8 @@ class SplitMembers:
         train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
         if train is None or validation is None or test is None:
             return None
-        return cls(train.numpy(), validation.numpy(), test.numpy(), splits.validation_name, splits.test_name)
+        digests = train.numpy(), validation.numpy(), test.numpy()
+        return cls(*digests, splits.validation_name, splits.test_name, splits.notes)
 
     def save(self, file: Path) -> None:
         with file.open("wb") as opened:
@@ -332,7 +336,8 @@ class SplitMembers:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
-                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]))
+                notes = tuple(map(str, arrays["notes"])) if "notes" in arrays else ()
+                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]), notes)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -505,15 +510,15 @@ def _without_test(train: ImageSet, *, grows: bool) -> tuple[ImageSet, ImageSet]:
 
 def _divided(sets: Mapping[str, ImageSet], training: TrainConfig, *, grows: bool) -> Splits:
     train = sets["train"]
-    warnings = list[str]()
+    notes = list[str]()
     test_name = next((split for split in ("test", "validation") if split in sets), "train")
     own_validation = test_name == "test" and "validation" in sets
     if train.copies is not None and not own_validation:
-        warnings += told_of_copies(len(train) - len(train.copies.unique()))
+        notes += told_of_copies(len(train) - len(train.copies.unique()))
     if test_name != "train":
         test = sets[test_name]
         if train.copies is not None and test.copies is not None:
-            warnings += told_of_tests(int(torch.isin(test.copies, train.copies).sum()), len(test))
+            notes += told_of_tests(int(torch.isin(test.copies, train.copies).sum()), len(test))
     elif training.grouped_split:
         train, test = _without_test(train, grows=grows)
     else:
@@ -533,9 +538,7 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig, *, grows: bool
     if not len(train) or not len(test):
         different = "different " if training.grouped_split else ""
         raise UserError(f"The dataset {training.dataset!r} has too few {different}images for training and testing.")
-    return Splits(
-        train, validation, test, test_name, "validation" if own_validation else "train", warnings=tuple(warnings)
-    )
+    return Splits(train, validation, test, test_name, "validation" if own_validation else "train", notes=tuple(notes))
 
 
 def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
@@ -579,4 +582,5 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, data
         members.test_name,
         members.validation_name,
         warnings,
+        members.notes,
     )

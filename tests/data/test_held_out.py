@@ -160,7 +160,7 @@ def test_a_taught_set_keeps_who_is_tested_on_and_a_copy_goes_with_its_original(d
     after = load_splits(TrainConfig("things"), 16)
     assert sides(before).items() <= sides(after).items()
     assert len(after.test) == 2 * len(before.test)
-    assert after.warnings == ("20 near-duplicates were kept on one side of the split.",)
+    assert after.notes == ("20 near-duplicates were kept on one side of the split.",)
 
 
 # Near-duplicates
@@ -177,13 +177,13 @@ def test_near_duplicates_are_never_in_two_parts(data_folder: Path, write_split: 
         encoded += copies_of(photograph(i))
     group = [*range(60), *(i for i in range(0, 60, 4) for _ in range(3))]
     splits = divided(data_folder, write_split, encoded, validation_fraction=0.2)
-    assert splits.warnings == ("45 near-duplicates were kept on one side of the split.",)
+    assert splits.notes == ("45 near-duplicates were kept on one side of the split.",)
     parts = [{group[row] for row in part.source.tolist()} for part in parts_of(splits) if part.source is not None]
     assert len(parts[0] | parts[1] | parts[2]) == sum(map(len, parts)) == 60
     drawn = divided(data_folder, write_split, encoded, validation_fraction=0.2, grouped_split=False)
     parts = [{group[row] for row in part.source.tolist()} for part in parts_of(drawn) if part.source is not None]
     assert sum(map(len, parts)) > 60
-    assert drawn.warnings == ()
+    assert drawn.notes == ()
 
 
 def parts_of(splits: Splits) -> tuple[ImageSet, ImageSet, ImageSet]:
@@ -195,7 +195,7 @@ def test_of_too_many_pictures_the_same_files_are_kept_together(
 ) -> None:
     monkeypatch.setattr(splits_module, "MOST_COMPARED", 30)
     encoded = [jpeg(photograph(i % 20)) for i in range(40)]
-    assert divided(data_folder, write_split, encoded).warnings == (
+    assert divided(data_folder, write_split, encoded).notes == (
         "20 near-duplicates were kept on one side of the split.",
     )
 
@@ -216,8 +216,8 @@ def test_the_bundled_test_pictures_that_are_copies_are_told_and_stay() -> None:
     assert len(copies) >= 5
     assert set(copies) <= {191, 410, 486, 533, 819, 922, 988}
     told = f"At least {len(copies)} of the 1,000 test images have a near-duplicate among the training images"
-    assert any(sentence.startswith(told) for sentence in found.warnings)
-    assert drawn.warnings == ()
+    assert any(sentence.startswith(told) for sentence in found.notes)
+    assert drawn.notes == ()
 
 
 def test_later_pictures_do_not_change_whose_copy_a_picture_is() -> None:
