@@ -186,6 +186,9 @@ class TrainConfig:
         min_crop_area: minimum fraction of the image area for "resized".
         flip: flip half of the training images horizontally.
         validation_fraction: fraction of the training images held out to choose the best epoch.
+        grouped_split: hold out near-duplicates together, and choose the images to test on, where the dataset has none,
+            by their content: a dataset that grows keeps them. Without it both are drawn by `seed`, as in runs that were
+            made before there was a choice.
         seed: of everything random.
         precision: "auto" is bfloat16 autocast if the hardware is faster in it, else float32.
         objective: the loss; see `resnet_space.training.objectives`.
@@ -226,6 +229,7 @@ class TrainConfig:
     min_crop_area: float = 0.35
     flip: bool = True
     validation_fraction: float = 0.1
+    grouped_split: bool = True
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     objective: str = "cross-entropy"
@@ -293,6 +297,9 @@ class TrainConfig:
         _require_number("The minimum crop area", self.min_crop_area, 0.01, 1)
         _require(isinstance(self.flip, bool), f"Flip must be true or false, not {self.flip!r}.")
         _require_number("The validation fraction", self.validation_fraction, 0, 0.5, above=True)
+        _require(
+            isinstance(self.grouped_split, bool), f"grouped_split must be true or false, not {self.grouped_split!r}."
+        )
         _require_whole("The seed", self.seed, 0, 2**31 - 1)
         _require_choice("The precision", self.precision, ("auto", "float32", "bfloat16"))
 
@@ -350,6 +357,8 @@ def _from_json(kind: type[T], data: object, part: str) -> T:
         had = set(data) | set(entry.options if entry else ())
         own = {name: data.get(name, value) for name, value in _RESNET_OPTIONS.items() if name in had}
         data = {name: value for name, value in data.items() if name not in own} | {"options": own}
+    if kind is TrainConfig:
+        data = {"grouped_split": False, **data}  # of runs from before there was a choice
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(map(str, data)) - known)
     named = ", ".join(unknown).encode("utf-8", "backslashreplace").decode()

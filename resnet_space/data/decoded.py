@@ -60,6 +60,7 @@ def _save(splits: Splits, folder: Path) -> None:
         "test_name": splits.test_name,
         "validation_name": splits.validation_name,
         "warnings": splits.warnings,
+        "notes": splits.notes,
         "classes": splits.train.classes,
         "sets": index,
     }
@@ -83,6 +84,5 @@ def load_decoded(folder: Path) -> Splits:
         return ImageSet(images, labels, tuple(about["classes"]), rows, source)
 
     train, validation, test = map(read_set, SETS)
-    return Splits(
-        train, validation, test, about["test_name"], about["validation_name"], warnings=tuple(about["warnings"])
-    )
+    told = tuple(about["warnings"]), tuple(about["notes"])
+    return Splits(train, validation, test, about["test_name"], about["validation_name"], *told)

@@ -27,16 +27,21 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
+from resnet_space.data.checks.copies import Thumbnails, first_copies
 from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, read_column, readable
+from resnet_space.data.held_out import class_quantiles, drawn_together, to_test_on, told_of_copies, told_of_tests
 from resnet_space.data.images import ImageError, open_image, to_model_size
+from resnet_space.data.mistakes import MISTAKES
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.sources import open_dataset
+from resnet_space.data.sources import dataset_folder, open_dataset
 from resnet_space.data.summary import TEST_SHARE
+from resnet_space.data.taught import is_taught
 
 MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
 COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
 DECODING = ".images-"  # prefix of temporary files with decoded images, which end with their process
+MOST_COMPARED = 20_000  # images whose near-duplicates are looked for; of more, those whose files are the same
 MEMORY_SHARE = 0.25  # of all memory, for a split's pixels, unless RESNET_SPACE_IMAGE_MEMORY_MB is set
 
 
@@ -51,7 +56,8 @@ class ImageSet:
     Images on disk, of which there are more than memory should hold, and those of more than a gigabyte are never copied
     as a whole: `rows` then says which of `images` belong to this set. `source` has their row numbers in the files they
     came from, where that is known, and `digests` what tells one picture with its class from another: int64 [N], of its
-    encoded bytes and the class's name.
+    encoded bytes and the class's name; `contents` are those of the encoded bytes alone. `copies` is a number that a
+    picture shares with its near-duplicates, int64 [N], where these were looked for.
     """
 
     images: Tensor
@@ -60,6 +66,8 @@ class ImageSet:
     rows: Tensor | None = None
     source: Tensor | None = None
     digests: Tensor | None = None
+    contents: Tensor | None = None
+    copies: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,12 +77,9 @@ class ImageSet:
         return self.images[indices if self.rows is None else self.rows[indices]]
 
     def subset(self, indices: Tensor) -> "ImageSet":
-        smaller = replace(
-            self,
-            labels=self.labels[indices],
-            source=None if self.source is None else self.source[indices],
-            digests=None if self.digests is None else self.digests[indices],
-        )
+        known = {name: getattr(self, name) for name in ("source", "digests", "contents", "copies")}
+        of_each = {name: values[indices] for name, values in known.items() if values is not None}
+        smaller = replace(self, labels=self.labels[indices], **of_each)
         if self.rows is None and self.images.nbytes <= COPIED_BYTES:
             return replace(smaller, images=self.images[indices])
         return replace(smaller, rows=indices if self.rows is None else self.rows[indices])
@@ -92,7 +97,8 @@ class Splits:
     """The images to train on, to choose the best epoch by (`validation`), and to test on once (`test`).
 
     `validation_name` and `test_name` say which split of the dataset that is: "train", "validation" or "test".
-    `warnings` has one sentence for each problem in how the splits were formed.
+    `warnings` has one sentence for each problem in how the splits were formed, and `notes` what there is to know about
+    their near-duplicates.
     """
 
     train: ImageSet
@@ -101,6 +107,7 @@ class Splits:
     test_name: str
     validation_name: str = "train"
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_split(
@@ -167,7 +174,7 @@ def _load_split(
     images = _room_for((count, size, size, 3), folder)
     labels = np.full(count, -1, dtype=np.int64)
     usable = np.zeros(count, dtype=np.bool_)
-    digests = np.zeros(count, dtype=np.int64)
+    digests, contents = np.zeros((2, count), dtype=np.int64)
     unknown: Counter[str] = Counter()
     names = [name.encode() for name in columns.classes]
 
@@ -184,6 +191,7 @@ def _load_split(
             look(int(rows_of[i]), image)
         labels[i], usable[i] = label, True
         digest = hashlib.blake2b(encoded, digest_size=8)
+        contents[i] = int.from_bytes(digest.digest(), "little", signed=True)
         digest.update(names[label] if labelled else b"")
         digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
 
@@ -216,6 +224,7 @@ def _load_split(
         torch.arange(count) if on_disk else None,
         source=torch.from_numpy(rows_of),
         digests=torch.from_numpy(digests),
+        contents=torch.from_numpy(contents),
     )
     return data if len(found) == count else data.subset(found)
 
@@ -280,14 +289,7 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
     Returns:
         The positions that were taken and the rest, both sorted.
     """
-    generator = torch.Generator().manual_seed(seed)
-    # Give every image its quantile within its class: the `count` lowest are then spread evenly over the classes.
-    quantile = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        order = torch.randperm(len(members), generator=generator)
-        quantile[members[order]] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    ranked = quantile.argsort(stable=True)
+    ranked = class_quantiles(labels, seed).argsort(stable=True)
     return ranked[:count].sort().values, ranked[count:].sort().values
 
 
@@ -306,13 +308,14 @@ def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SplitMembers:
-    """The pictures of each set of a training, by digest (int64, in the set's order), and their splits."""
+    """The pictures of each set of a training, by digest (int64, in the set's order), their splits, and the notes."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     validation_name: str
     test_name: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, splits: Splits) -> "SplitMembers | None":
@@ -320,7 +323,8 @@ class SplitMembers:
         train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
         if train is None or validation is None or test is None:
             return None
-        return cls(train.numpy(), validation.numpy(), test.numpy(), splits.validation_name, splits.test_name)
+        digests = train.numpy(), validation.numpy(), test.numpy()
+        return cls(*digests, splits.validation_name, splits.test_name, splits.notes)
 
     def save(self, file: Path) -> None:
         with file.open("wb") as opened:
@@ -332,7 +336,8 @@ class SplitMembers:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
-                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]))
+                notes = tuple(map(str, arrays["notes"])) if "notes" in arrays else ()
+                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]), notes)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -350,7 +355,8 @@ def load_splits(
 
     Validation images are drawn from the training images (stratified, seeded) unless the dataset has validation and test
     images of its own. Where it has no test images, its validation images take their part, as in Tiny-ImageNet, whose
-    test labels are secret; where it has neither, a fifth of the training images.
+    test labels are secret; where it has neither, a fifth of the training images. With `grouped_split`, near-duplicates
+    are held out together, and which images are tested on follows from their content, whatever the seed; see `held_out`.
 
     Where memory has no room for them they go to files in `folder`, which nobody else uses, and where a process that
     was killed may have left its own.
@@ -375,15 +381,27 @@ def load_splits(
     if members is not None and set(classes) <= set(columns.classes):
         columns = columns.only(classes)  # a class that was added since is not learned
     sets: dict[str, ImageSet] = {}
+    seen = Thumbnails(MOST_COMPARED if members is None and training.grouped_split else 0)
     for split, paths in files.items():
         try:
             sets[split] = load_split(
-                paths, size, columns, split=split, warnings=warnings, progress=progress, folder=folder
+                paths,
+                size,
+                columns,
+                split=split,
+                warnings=warnings,
+                progress=progress,
+                folder=folder,
+                look=seen.of(split, sum(pq.read_metadata(file).num_rows for file in paths)),
             )
         except UnlabelledError:  # as the tests of competitions are
             if split == "train":
                 raise
-    divided = _divided(sets, training) if members is None else _divided_as_before(sets, members, training.dataset)
+    if members is not None:
+        divided = _divided_as_before(sets, members, training.dataset)
+    else:
+        sets = _with_copies(sets, seen) if training.grouped_split else sets
+        divided = _divided(sets, training, grows=training.grouped_split and _grows(training.dataset))
     return replace(divided, warnings=(*divided.warnings, *warnings))
 
 
@@ -396,7 +414,7 @@ def load_learnable(
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> ImageSet:
-    """The images that a training with this seed may learn from, without those that it is tested on.
+    """The images that a training may learn from, without those that it is tested on, near-duplicates numbered.
 
     Of more than `most` images, each class gives its share, drawn by `seed`; the others are not decoded where the
     dataset has a split of its own to test on. Arguments and errors are those of `load_splits`.
@@ -412,12 +430,35 @@ def load_learnable(
         chosen, _ = stratified_indices(torch.from_numpy(labels[usable]), most, seed)
         wanted = np.zeros(len(labels), dtype=np.bool_)
         wanted[usable[chosen.numpy()]] = True
-    data = load_split(files["train"], size, columns, progress=progress, folder=folder, wanted=wanted)
+    seen = Thumbnails(MOST_COMPARED)
+    data = load_split(
+        files["train"],
+        size,
+        columns,
+        progress=progress,
+        folder=folder,
+        wanted=wanted,
+        look=seen.of("train", len(labels) if wanted is None else most, rows=len(labels)),
+    )
+    data = _with_copies({"train": data}, seen)["train"]
     if not tested:
-        data, _ = _without_test(data, seed)
+        data, _ = _without_test(data, grows=_grows(ref.name))
     if len(data) > most:
         data = data.subset(stratified_indices(data.labels, most, seed)[0])
     return data
+
+
+def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) -> tuple[ImageSet, ImageSet]:
+    """(the images to learn from, those to test on) of a dataset that has none to test on, as `load_splits` with
+    `grouped_split` would hold them out if they were of one class. All labels are -1.
+
+    Arguments and errors are those of `load_splits`.
+    """
+    dataset, seen = open_dataset(ref), Thumbnails(MOST_COMPARED)
+    files = dataset.files["train"]
+    look = seen.of("train", sum(pq.read_metadata(file).num_rows for file in files))
+    data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
+    return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
 
 
 def _labels(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
@@ -430,31 +471,74 @@ def _labels(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
     )
 
 
-def _without_test(train: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+def _grows(dataset: str) -> bool:
+    """Whether it is one to which pictures are added one by one, at the end."""
+    return "/" not in dataset and (dataset.startswith(MISTAKES) or is_taught(dataset_folder(dataset)))
+
+
+def _with_copies(sets: Mapping[str, ImageSet], seen: Thumbnails) -> dict[str, ImageSet]:
+    """The sets with `copies`, which are shared between them: files that are the same, and pictures that look it."""
+    of_each = [data.contents for data in sets.values()]
+    contents = torch.cat([known for known in of_each if known is not None])
+    _, group = contents.unique(return_inverse=True)
+    rows = torch.arange(len(contents))
+    same = torch.full_like(rows, len(rows)).scatter_reduce(0, group, rows, "amin")[group]
+    near, first = rows.clone(), 0
+    at, pictures = [], []
+    for split, data in sets.items():
+        if split in seen.found and data.source is not None:
+            at.append(rows[first : first + len(data)])
+            pictures.append(torch.from_numpy(seen.found[split])[data.source])
+        first += len(data)
+    if at:
+        own = torch.cat(at)
+        near[own] = own[first_copies(torch.cat(pictures))]
+    copies = torch.minimum(same, near)
+    for row in (copies < rows).nonzero().flatten().tolist():
+        copies[row] = copies[copies[row]]
+    parts = copies.split([len(data) for data in sets.values()])
+    return {split: replace(data, copies=own) for (split, data), own in zip(sets.items(), parts, strict=True)}
+
+
+def _without_test(train: ImageSet, *, grows: bool) -> tuple[ImageSet, ImageSet]:
     """(the rest, the images to test on) of a dataset that has none to test on."""
-    test, rest = stratified_indices(train.labels, max(round(len(train) * TEST_SHARE), 1), seed + 1)
-    return train.subset(rest), train.subset(test)
+    assert train.contents is not None
+    assert train.copies is not None
+    tests = torch.from_numpy(to_test_on(train.contents, train.labels, train.copies, TEST_SHARE, grows=grows))
+    return train.subset((~tests).nonzero().flatten()), train.subset(tests.nonzero().flatten())
 
 
-def _divided(sets: Mapping[str, ImageSet], training: TrainConfig) -> Splits:
+def _divided(sets: Mapping[str, ImageSet], training: TrainConfig, *, grows: bool) -> Splits:
     train = sets["train"]
+    notes = list[str]()
     test_name = next((split for split in ("test", "validation") if split in sets), "train")
-    if test_name == "train":
-        train, test = _without_test(train, training.seed)
-    else:
+    own_validation = test_name == "test" and "validation" in sets
+    if train.copies is not None and not own_validation:
+        notes += told_of_copies(len(train) - len(train.copies.unique()))
+    if test_name != "train":
         test = sets[test_name]
+        if train.copies is not None and test.copies is not None:
+            notes += told_of_tests(int(torch.isin(test.copies, train.copies).sum()), len(test))
+    elif training.grouped_split:
+        train, test = _without_test(train, grows=grows)
+    else:
+        held_out, rest = stratified_indices(train.labels, max(round(len(train) * TEST_SHARE), 1), training.seed + 1)
+        train, test = train.subset(rest), train.subset(held_out)
     if training.images_per_class:
         train = train.subset(subset_indices(train.labels, training.images_per_class, training.subset_seed))
-    own_validation = test_name == "test" and "validation" in sets
     if own_validation:
         validation = sets["validation"]
-    else:
-        count = min(round(len(train) * training.validation_fraction), MAX_VALIDATION_IMAGES)
-        held_out, rest = stratified_indices(train.labels, max(count, 1), training.seed)
+    elif len(train):
+        count = max(min(round(len(train) * training.validation_fraction), MAX_VALIDATION_IMAGES), 1)
+        if train.copies is None:
+            held_out, rest = stratified_indices(train.labels, count, training.seed)
+        else:
+            held_out, rest = drawn_together(train.labels, train.copies, count, training.seed)
         train, validation = train.subset(rest), train.subset(held_out)
-    if not len(train):
-        raise UserError(f"The dataset {training.dataset!r} has too few images for training and testing.")
-    return Splits(train, validation, test, test_name, "validation" if own_validation else "train")
+    if not len(train) or not len(test):
+        different = "different " if training.grouped_split else ""
+        raise UserError(f"The dataset {training.dataset!r} has too few {different}images for training and testing.")
+    return Splits(train, validation, test, test_name, "validation" if own_validation else "train", notes=tuple(notes))
 
 
 def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
@@ -498,4 +582,5 @@ def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, data
         members.test_name,
         members.validation_name,
         warnings,
+        members.notes,
     )

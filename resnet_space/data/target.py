@@ -34,8 +34,8 @@ def check_target(training: TrainConfig) -> None:
 def target_images(training: TrainConfig, size: int, folder: Path | None = None) -> "ImageSet":
     """The images to learn from, decoded to `size` pixels. All labels are -1, whatever the files say.
 
-    They are those of the training split; if the dataset has no other, without a fifth of them, drawn by the seed and
-    not by the labels.
+    They are those of the training split; if the dataset has no other, without about a fifth of them, which do not
+    depend on the labels.
 
     Args:
         training: names the dataset.
@@ -45,11 +45,17 @@ def target_images(training: TrainConfig, size: int, folder: Path | None = None) 
     Raises:
         UserError: for a dataset that cannot be read or has fewer than two images.
     """
-    from resnet_space.data.splits import UnlabelledError, load_split
+    from resnet_space.data.splits import UnlabelledError, divide_unlabelled, load_split
 
-    dataset, _, wanted = _opened(training)
+    dataset, split = _opened(training)
     try:
-        data = load_split(dataset.files["train"], size, dataset.columns, folder=folder, wanted=wanted, labelled=False)
+        if split == "train" and training.grouped_split:
+            data, _ = divide_unlabelled(DatasetRef.parse(training.target), size, folder)
+        else:
+            wanted = _drawn(training, dataset) if split == "train" else None
+            data = load_split(
+                dataset.files["train"], size, dataset.columns, folder=folder, wanted=wanted, labelled=False
+            )
     except UnlabelledError:
         _require(training, 0)
         raise
@@ -64,11 +70,18 @@ def target_test(
 
     Classes are matched by their names. Raises as `target_images`.
     """
-    from resnet_space.data.splits import UnlabelledError, load_split
+    from resnet_space.data.splits import UnlabelledError, divide_unlabelled, load_split
 
-    dataset, split, kept = _opened(training)
-    wanted = None if kept is None else ~kept
+    dataset, split = _opened(training)
+    wanted = None
     try:
+        if split == "train":
+            wanted = ~_drawn(training, dataset)
+            if training.grouped_split:
+                _, tests = divide_unlabelled(DatasetRef.parse(training.target), size, folder)
+                assert tests.source is not None
+                wanted[:] = False
+                wanted[tests.source.numpy()] = True
         data = load_split(
             dataset.files[split], size, _renamed(dataset.columns, classes), split=split, folder=folder, wanted=wanted
         )
@@ -77,20 +90,22 @@ def target_test(
     return data, split
 
 
-def _opened(training: TrainConfig) -> tuple[Dataset, str, np.ndarray | None]:
-    """The dataset, the split to test on, and which rows of the training split are learned from; None is all."""
+def _opened(training: TrainConfig) -> tuple[Dataset, str]:
+    """The dataset, and the split to test on."""
+    dataset = open_dataset(DatasetRef.parse(training.target))
+    return dataset, next((split for split in ("test", "validation") if split in dataset.files), "train")
+
+
+def _drawn(training: TrainConfig, dataset: Dataset) -> np.ndarray:
+    """Which rows of the training split are learned from if a fifth of them, drawn by the seed, is tested on."""
     import torch
 
-    dataset = open_dataset(DatasetRef.parse(training.target))
-    split = next((split for split in ("test", "validation") if split in dataset.files), "train")
-    if split != "train":
-        return dataset, split, None
     with readable(f"The target {training.target!r}"):
         rows = sum(pq.read_metadata(file).num_rows for file in dataset.files["train"])
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(training.seed)).numpy()
     wanted = np.ones(rows, dtype=np.bool_)
     wanted[order[: round(rows * TEST_SHARE)]] = False
-    return dataset, split, wanted
+    return wanted
 
 
 def _renamed(columns: Columns, classes: tuple[str, ...]) -> Columns:

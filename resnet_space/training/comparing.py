@@ -233,10 +233,11 @@ def loaded(run: Run, config: ModelConfig) -> Backbone:
 
 
 def _copies(data: ImageSet) -> list[int | None]:
-    """Of each image, a number that it shares with its copies; None where it has none."""
-    digests = [] if data.digests is None else data.digests.tolist()
-    counts = Counter(digests)
-    return [digest if counts[digest] > 1 else None for digest in digests] or [None] * len(data)
+    """Of each image, a number that it shares with its near-duplicates; None where it has none."""
+    assert data.copies is not None
+    numbers = data.copies.tolist()
+    counts = Counter(numbers)
+    return [number if counts[number] > 1 else None for number in numbers]
 
 
 def judge(

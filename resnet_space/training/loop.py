@@ -121,7 +121,7 @@ def train(
     if training.progress.epoch == training.progress.step == 0:
         training.save()  # whenever it is killed from now on, there is a state to go on from
     # New, or to go on for longer, or with something to tell.
-    warning = " ".join(splits.warnings)[:MAX_WARNING]
+    warning = " ".join((*splits.notes, *splits.warnings))[:MAX_WARNING]
     other = started is None or started["epochs"] != training.epochs or started.get("warning", "") != warning
     if distributed.agreed(other):
         metric = _start_metric(training, len(train_set), len(splits.validation), dtype)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes, ope
 from resnet_space.data.summary import summarise
 
 IMAGE = {"_type": "Image"}
+TRAINING = TrainConfig(dataset="set", grouped_split=False)  # most pictures are the same
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 
 
@@ -87,7 +89,7 @@ def test_a_splits_classes_are_matched_by_name(
 ) -> None:
     write_named(folder, "train", ("red", "green", "blue"), ["red", "green", "blue"] * 4)
     write_named(folder, "test", classes, colours.split() * 2)
-    splits = load_splits(TrainConfig(dataset="set"), 8)
+    splits = load_splits(TRAINING, 8)
     assert splits.test.classes == splits.train.classes == ("red", "green", "blue")
     assert splits.test.images[:, 4, 4].argmax(1).tolist() == splits.test.labels.tolist()
     assert splits.warnings == tuple(filter(None, [warning]))
@@ -99,7 +101,7 @@ def test_a_splits_classes_are_matched_by_name(
 def test_a_class_that_is_not_learned_is_left_out_of_the_test_and_told(folder: Path) -> None:
     write_named(folder, "train", ("red", "green"), ["red", "green"] * 6)
     write_named(folder, "test", ("blue", "green", "red"), ["red", "blue", "blue", "green"])
-    splits = load_splits(TrainConfig(dataset="set"), 8)
+    splits = load_splits(TRAINING, 8)
     assert splits.test.labels.tolist() == [0, 1]
     told = "2 images of the test split were left out because there are no training images of 'blue'."
     assert splits.warnings == summarise(DatasetRef("set")).warnings == (told,)
@@ -108,11 +110,11 @@ def test_a_class_that_is_not_learned_is_left_out_of_the_test_and_told(folder: Pa
 def test_a_test_of_other_classes_or_without_labels_is_none(folder: Path) -> None:
     write_named(folder, "train", ("red", "green"), ["red", "green"] * 10)
     write_named(folder, "test", ("blue", "cyan"), ["blue"] * 4)
-    splits = load_splits(TrainConfig(dataset="set"), 8)
+    splits = load_splits(TRAINING, 8)
     assert splits.test_name == "train"
     assert "4 images of the test split were left out" in splits.warnings[0]
     write(folder, "test", {"img": images(["red"] * 4)}, {"img": IMAGE})
-    assert load_splits(TrainConfig(dataset="set"), 8).test_name == "train"
+    assert load_splits(TRAINING, 8).test_name == "train"
     assert list(summarise(DatasetRef("set")).counts) == ["train"]
 
 
@@ -154,7 +156,7 @@ def test_texts_and_whole_numbers_become_classes(folder: Path, values: Any, class
         str(int(v) if isinstance(v, float) else v) for v in column.to_pylist()[:4]
     ]
     assert not unknown
-    splits = load_splits(TrainConfig(dataset="set"), 8)
+    splits = load_splits(TRAINING, 8)
     assert (splits.test.classes, len(splits.test), splits.warnings) == (classes, 4, ())
     assert sum(summarise(DatasetRef("set")).counts["train"]) == 16
 
@@ -179,7 +181,7 @@ def test_what_cannot_be_classes_is_refused_with_the_reason(folder: Path, column:
 def test_a_label_that_the_training_images_lack_is_told(folder: Path) -> None:
     write(folder, "train", {"img": images(["red", "blue"] * 6), "label": ["a", "b"] * 6})
     write(folder, "test", {"img": images(["red", "blue", "red"]), "label": ["a", "new", None]})
-    splits = load_splits(TrainConfig(dataset="set"), 8)
+    splits = load_splits(TRAINING, 8)
     assert splits.test.labels.tolist() == [0]
     told = "1 image of the test split was left out because there are no training images of 'new'."
     assert splits.warnings == (told,)
@@ -218,8 +220,8 @@ def test_of_several_label_columns_the_usual_name_is_taken_or_the_most_classes(
 def test_of_several_image_columns_the_one_named_image_is_taken_and_another_can_be_chosen(folder: Path) -> None:
     columns = {"mask": images(["blue"] * 12), "image": images(["red"] * 12), "label": [0, 1] * 6}
     file = write(folder, "train", columns, {"mask": IMAGE, "image": IMAGE, "label": named("a", "b")})
-    assert load_splits(TrainConfig(dataset="set"), 8).train.images[0, 4, 4].argmax() == 0
-    assert load_splits(TrainConfig(dataset="set", dataset_image="mask"), 8).train.images[0, 4, 4].argmax() == 2
+    assert load_splits(TRAINING, 8).train.images[0, 4, 4].argmax() == 0
+    assert load_splits(replace(TRAINING, dataset_image="mask"), 8).train.images[0, 4, 4].argmax() == 2
     assert np.asarray(read_images([file], [0])[0])[4, 4].argmax() == 0
     assert np.asarray(read_images([file], [0], "mask")[0])[4, 4].argmax() == 2
     with pytest.raises(UserError, match=r"has no image column 'label': choose one of image, mask\."):
@@ -228,7 +230,7 @@ def test_of_several_image_columns_the_one_named_image_is_taken_and_another_can_b
 
 def test_images_as_plain_bytes_are_read_where_there_is_no_metadata(folder: Path) -> None:
     write(folder, "train", {"jpg": [picture("blue", i) for i in range(12)], "label": ["a", "b"] * 6})
-    assert load_splits(TrainConfig(dataset="set"), 8).train.images[0, 4, 4].argmax() == 2
+    assert load_splits(TRAINING, 8).train.images[0, 4, 4].argmax() == 2
     assert summarise(DatasetRef("set")).samples[0].image.getpixel((0, 0))[2] > 100
 
 

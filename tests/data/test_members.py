@@ -105,6 +105,17 @@ def test_pictures_that_were_added_or_moved_change_no_set(
     added = len(change(old)) - len(old)
     told = f"{added} images were added to the dataset after the training started and are not used."
     assert splits.warnings == ((told,) if added else ())
+    assert splits.notes == ()
+
+
+def test_what_was_told_of_near_duplicates_is_told_again(
+    tmp_path: Path, data_folder: Path, write_split: WriteSplit
+) -> None:
+    write(write_split, data_folder, rows(0, 40) + rows(0, 3))
+    run = begun_run(tmp_path)
+    told = "3 near-duplicates were kept on one side of the split."
+    assert splits_of(run).notes == (told,)
+    assert pixels(splits_of(run)) == pixels(splits_of(Run.create(tmp_path / "runs" / "other", CONFIG)))
 
 
 def test_a_training_that_goes_on_without_new_pictures_says_so(

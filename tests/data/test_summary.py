@@ -319,7 +319,7 @@ def test_a_batch_larger_than_what_is_left_to_learn_from_is_told(
     folder: Path, write_split: WriteSplit, count: int, splits: dict[str, int]
 ) -> None:
     write_splits(folder, write_split, {"train": count, **splits})
-    training = TrainConfig(dataset="pets", batch_size=64)
+    training = TrainConfig(dataset="pets", batch_size=64, grouped_split=False)  # two pictures, many times
     assert batch_caution(DatasetRef("pets"), training) == (len(load_splits(training, 8).train) < 64)
 
 
@@ -331,7 +331,7 @@ def test_a_batch_is_compared_with_what_is_left_whichever_splits_there_are(
     folder: Path, write_split: WriteSplit, count: int, splits: dict[str, int]
 ) -> None:
     write_splits(folder, write_split, {"train": count, **splits})
-    training = TrainConfig(dataset="pets", batch_size=64)
+    training = TrainConfig(dataset="pets", batch_size=64, grouped_split=False)  # two pictures, many times
     assert batch_caution(DatasetRef("pets"), training) == (len(load_splits(training, 8).train) < 64)
 
 
@@ -387,7 +387,7 @@ def test_that_test_images_are_held_out_is_told_where_there_are_none() -> None:
 def test_test_images_without_labels_are_no_test_images(folder: Path, write_split: WriteSplit) -> None:
     write_splits(folder, write_split, {"train": 100})
     write_split(folder, "test", [png(0, (8, 8))] * 20, [-1] * 20, named(2))
-    training = TrainConfig(dataset="pets", start="a-start")
+    training = TrainConfig(dataset="pets", start="a-start", grouped_split=False)
     assert load_splits(training, 8).test_name == "train"
     assert any("no test images" in sentence for sentence in cautions(summarise(DatasetRef("pets")), SMALL, training))
 

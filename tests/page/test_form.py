@@ -322,8 +322,8 @@ def test_every_setting_of_a_training_reaches_the_configuration(context: AppConte
         "layer_decay": 0.7, "optimizer": "adamw", "schedule": "plateau", "warmup": 0.3, "momentum": 0.8,
         "weight_decay": 0.01, "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 0.4, "clip_norm": 2.5, "ema": 0.99,
         "patience": 4, "crop": "resized", "crop_padding": 2, "min_crop_area": 0.5, "flip": False,
-        "validation_fraction": 0.25, "seed": 7, "objective": "coral", "target": "cifar10-mini", "domain_weight": 3.0,
-        "domain_schedule": "constant",
+        "validation_fraction": 0.25, "grouped_split": False, "seed": 7, "objective": "coral", "target": "cifar10-mini",
+        "domain_weight": 3.0, "domain_schedule": "constant",
     }  # fmt: skip
     assert set(settings) == set(training_fields())
     defaults = training_fields()

@@ -258,16 +258,17 @@ def open_dataset_bytes(name: str, split: str) -> list[bytes]:
     return [value["bytes"] for value in pq.read_table(file)["img"].to_pylist()]
 
 
-def test_without_a_test_split_the_targets_images_are_divided_by_the_seed_and_not_by_the_labels(
-    data: Path, write_split: WriteSplit
+@pytest.mark.parametrize("grouped", [False, True])
+def test_without_a_test_split_the_targets_images_are_divided_whatever_the_labels_are(
+    data: Path, write_split: WriteSplit, grouped: bool
 ) -> None:
     def divided(labels: list[int]) -> tuple[list[Any], int]:
         write(write_split, data / "lone", "train", [5 * i for i in range(40)], labels)
-        training = replace(TRAINING, target="lone")
+        training = replace(TRAINING, target="lone", grouped_split=grouped)
         learned, tested = target_images(training, 8), target_test(training, 8, CLASSES)
         assert tested is not None
         assert tested[1] == "train"
-        assert len(learned) == 32
+        assert grouped or len(learned) == 32
         assert set(learned.labels.tolist()) == {-1}
         assert learned.source is not None
         assert tested[0].source is not None

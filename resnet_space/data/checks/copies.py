@@ -6,12 +6,13 @@ the scale of each axis by which the brightness of one fits that of the other. Wh
 correlate where they overlap: of a copy nearly perfectly; of two pictures of one scene, or of one kind, they do not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +22,7 @@ NEIGHBOURS = 3  # that are proposed for each picture, by tiny versions and by fe
 LIKELY = 0.6  # correlation of the tiny versions, below which a pair is not laid over one another
 FITTING = 0.75  # correlation of pairs laid over one another at half the size, below which it is not done exactly
 COPY = 0.9  # correlation of the details, from which on two pictures are copies
+EARLIER, ALIKE = 2, 0.85  # as NEIGHBOURS and LIKELY where pictures are only grouped, which takes a tenth of the time
 DETAILS = (
     3,
     9,
@@ -38,6 +40,26 @@ class Pair:
     second: int
     score: float
     mirrored: bool
+
+
+class Thumbnails:
+    """Collects those of whole splits while they are decoded, as long as there are at most so many pictures."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.found: dict[str, NDArray[np.uint8]] = {}  # [rows, SIDE, SIDE] by split
+
+    def of(self, split: str, count: int, *, rows: int | None = None) -> Callable[[int, Image.Image], None] | None:
+        """What `load_split` shows the split's `count` pictures, by row; None where they are too many."""
+        if count > self.left:
+            return None
+        self.left -= count
+        kept = self.found[split] = np.zeros((count if rows is None else rows, SIDE, SIDE), dtype=np.uint8)
+
+        def look(row: int, image: Image.Image) -> None:
+            kept[row] = thumbnail(image).numpy()
+
+        return look
 
 
 def thumbnail(image: Image.Image) -> Tensor:
@@ -60,7 +82,34 @@ def find_copies(
     """
     pictures = thumbnails.float() / 255
     pairs, mirrored = _proposed(pictures, features)
-    found = []
+    return sorted(_laid_over(pictures, pairs, mirrored, tell), key=lambda pair: -pair.score)
+
+
+def first_copies(thumbnails: Tensor) -> Tensor:
+    """Of each picture, the position of the first that it is a copy of, itself where it is none: int64 [N].
+
+    Only earlier pictures are looked at, so those that come later change nothing. A copy of a copy is one of the first,
+    too; a copy of two pictures that are none of one another is one of the earlier. Slight crops are missed more often
+    than by `find_copies`.
+
+    Args:
+        thumbnails: uint8 [N, SIDE, SIDE].
+    """
+    pictures = thumbnails.float() / 255
+    own, turned = _directions(pictures)
+    best: dict[int, int] = {}
+    for pair in _laid_over(pictures, *_likely([_earlier(own, turned)], own, turned, ALIKE)):
+        best[pair.second] = min(pair.first, best.get(pair.second, pair.first))
+    first = torch.arange(len(thumbnails))
+    for later in sorted(best):
+        first[later] = first[best[later]]
+    return first
+
+
+def _laid_over(
+    pictures: Tensor, pairs: Tensor, mirrored: Tensor, tell: Callable[[int, int], None] = lambda *_: None
+) -> Iterator[Pair]:
+    """Those of the proposed pairs that are copies."""
     for first in range(0, len(pairs), AT_ONCE):
         tell(first, len(pairs))
         rows, flip = pairs[first : first + AT_ONCE], mirrored[first : first + AT_ONCE]
@@ -72,24 +121,33 @@ def find_copies(
             rows[fitting].tolist(), flip[fitting].tolist(), scores.tolist(), strict=True
         ):
             if score >= COPY:
-                found.append(Pair(one, two, round(score, 4), turned))
+                yield Pair(one, two, round(score, 4), turned)
     tell(len(pairs), len(pairs))
-    return sorted(found, key=lambda pair: -pair.score)
 
 
 def _proposed(pictures: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
     """Pairs int64 [M, 2] worth a closer look, and whether the second is to be mirrored, bool [M]."""
-    tiny = F.adaptive_avg_pool2d(pictures[:, None], TINY)[:, 0]
-    own, turned = _unit(tiny.flatten(1)), _unit(tiny.flip(2).flatten(1))
+    own, turned = _directions(pictures)
     near = [_nearest(own, own), _nearest(own, turned)]
     if features is not None:
         directions = F.normalize(features.float(), dim=1)
         near.append(_nearest(directions, directions))
-    pairs = torch.cat(near).sort(1).values.unique(dim=0)
+    return _likely(near, own, turned, LIKELY)
+
+
+def _directions(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Of tiny versions, as they are and mirrored, float32 [N, TINY * TINY] each."""
+    tiny = F.adaptive_avg_pool2d(pictures[:, None], TINY)[:, 0]
+    return _unit(tiny.flatten(1)), _unit(tiny.flip(2).flatten(1))
+
+
+def _likely(near: Sequence[Tensor], own: Tensor, turned: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Each pair once whose tiny versions correlate by `least`, in one orientation, and whether that is the mirrored."""
+    pairs = torch.cat(list(near)).sort(1).values.unique(dim=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     straight = (own[pairs[:, 0]] * own[pairs[:, 1]]).sum(1)
     crossed = (own[pairs[:, 0]] * turned[pairs[:, 1]]).sum(1)
-    likely = torch.maximum(straight, crossed) >= LIKELY
+    likely = torch.maximum(straight, crossed) >= least
     return pairs[likely], (crossed > straight)[likely]
 
 
@@ -108,6 +166,24 @@ def _nearest(rows: Tensor, others: Tensor) -> Tensor:
         products[index, first + index] = -2
         nearest = products.topk(min(NEIGHBOURS, max(len(rows) - 1, 1)), dim=1).indices
         found.append(torch.stack([(first + index)[:, None].expand_as(nearest), nearest], 2).flatten(0, 1))
+    return torch.cat(found)
+
+
+def _earlier(own: Tensor, turned: Tensor) -> Tensor:
+    """(row, one of the `EARLIER` nearest of those before it, if it is `ALIKE`) int64 [M, 2]."""
+    found = [torch.zeros(0, 2, dtype=torch.int64)]
+    for first in range(0, len(own), AT_ONCE):
+        some = own[first : first + AT_ONCE]
+        last = first + len(some)
+        products = torch.maximum(some @ own[:last].T, some @ turned[:last].T)
+        products[:, first:].masked_fill_(torch.ones(len(some), len(some), dtype=torch.bool).triu(), -2)
+        rows = torch.arange(first, last)
+        for _ in range(EARLIER):  # faster than topk
+            values, nearest = products.max(1)
+            near = values >= ALIKE
+            rows, nearest, products = rows[near], nearest[near], products[near]
+            found.append(torch.stack([rows, nearest], 1))
+            products.scatter_(1, nearest[:, None], -2)
     return torch.cat(found)
 
 

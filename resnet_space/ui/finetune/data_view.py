@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from resnet_space.common.text import percent
-from resnet_space.config import RunConfig
+from resnet_space.config import RunConfig, TrainConfig
 from resnet_space.data.images import to_model_size
 from resnet_space.data.summary import DatasetSummary, Sample
 from resnet_space.ui.pictures import data_url
@@ -50,15 +50,21 @@ def _counts_html(summary: DatasetSummary) -> str:
 
 def _splits_html(summary: DatasetSummary, config: RunConfig | None) -> str:
     """Which images choose the epoch, and which judge it."""
-    share = config.training.validation_fraction if config else 0.1
+    training = config.training if config else TrainConfig(dataset="-")
     sentences = [f"The images have {summary.side} pixels on their short side (median)."]
     if "test" not in summary.counts and "validation" not in summary.counts:
-        sentences.append("A fifth of the training images is held out for testing.")
+        sentences.append(
+            "About a fifth of the training images is held out for testing, chosen by their content: they stay the same "
+            "when you add images."
+            if training.grouped_split
+            else "A fifth of the training images is held out for testing."
+        )
     if not ("test" in summary.counts and "validation" in summary.counts):
         sentences.append(
-            f"{percent(share, 0)} of the training images are held out for validation, stratified by class: they choose "
-            "the best epoch."
+            f"{percent(training.validation_fraction, 0)} of the training images are held out for validation, "
+            "stratified by class: they choose the best epoch."
         )
+        sentences += ["Near-duplicates are kept on one side of each split."] if training.grouped_split else []
     tested = "validation" if "validation" in summary.counts and "test" not in summary.counts else "test"
     sentences.append(f"The {tested} images are evaluated once, after the last epoch.")
     return f"<p>{' '.join(sentences)}</p>"

@@ -267,6 +267,11 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
         fields["min_crop_area"] = number("min_crop_area", "Smallest crop area", "fraction, of the resized crop", 0.05)
         fields["seed"] = number("seed", "Seed", "the same seed repeats a run on a CPU", 1)
     fields["flip"] = gr.Checkbox(defaults["flip"], label="Random horizontal flip")
+    fields["grouped_split"] = gr.Checkbox(
+        defaults["grouped_split"],
+        label="Keep near-duplicates on one side of a split",
+        info="and choose held-out test images by their content, so that more images change none",
+    )
     return fields
 
 

@@ -12,7 +12,7 @@ from resnet_space.ui.finetune.form import MODEL_SETTINGS, training_fields
 from resnet_space.ui.finetune.status import RANDOM
 
 MOST_EPOCHS = 1_000  # whose time is told
-OWN_BUSINESS = ("seed", "validation_fraction")  # settings that no proposal is about
+OWN_BUSINESS = ("seed", "validation_fraction", "grouped_split")  # settings that no proposal is about
 
 
 def proposal_for(

@@ -37,7 +37,8 @@ TIMED_SECONDS = 5.0  # between two looks whether this machine was timed
 PROGRESS_SECONDS = 1.0  # between two words on a range test
 
 # What the drawn samples depend on, besides the start and the data.
-SEEN_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed", "validation_fraction")
+AUGMENTED_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "seed")
+SEEN_BY = (*AUGMENTED_BY, "validation_fraction", "grouped_split")
 
 
 def offered_by(context: AppContext, form: Fields, start: str) -> dict[Any, Any]:
