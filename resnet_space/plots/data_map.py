@@ -25,5 +25,5 @@ def map_chart(
         marker = {"symbol": SHAPES[i % len(SHAPES)], "size": 4, "color": palette.category(i), "opacity": 0.7}
         if rows:
             traces.append(cloud(group, [xs[row] for row in rows], [ys[row] for row in rows], "", marker=marker))
-    bare = {"tickvals": [], "ticktext": []}
+    bare: dict[str, list[float]] = {"tickvals": [], "ticktext": []}
     return chart(title, traces, {"title": "t-SNE 1"} | bare, {"title": "t-SNE 2"} | bare, height=520)

@@ -50,8 +50,8 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
         shown = gr.Textbox("", visible="hidden")
         file = gr.File(visible="hidden")
         keep = gr.Button("Findings as CSV", size="sm", scale=0, min_width=160, visible=False)
-        known = gr.State(None)  # what is drawn: the name and the state
-        build_map(context, visitor, shown, known)
+        build_map(context, visitor, shown, report.change)
+    known = gr.State(None)  # what is drawn: the name and the state
     timer = gr.Timer(POLL_SECONDS, active=False)
     views = [progress, report, start, stop, keep, timer, known]
 

@@ -17,9 +17,10 @@ from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_map import NEAREST, POINTS, DataMap, Points
-from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.opening import Listen
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.scripts import SCRIPTS
 
@@ -33,14 +34,14 @@ CAVEAT = (
 )
 
 
-def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, known: gr.State) -> None:
+def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, found: Listen) -> None:
     """Place the map below a check's findings, and wire its events.
 
     Args:
         context: what all share.
         visitor: the key that a browser is known by.
         check: the name of the check on the page.
-        known: changes when another check, or another state of it, is on the page.
+        found: the event after which other findings are on the page.
     """
     view = gr.HTML(
         None,
@@ -77,7 +78,7 @@ def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, 
             context.maps.stop(found[0], key)
         return look(name, key)
 
-    known.change(look, [check, visitor], views, **QUIET)
+    found(look, [check, visitor], views, **LATEST)
     started = view.submit(on_start, [check, visitor], views, **QUIET)
     started.failure(look, [check, visitor], views, **QUIET)
     view.select(on_select, [check, visitor], views, show_progress="hidden", **EACH)
