@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 FEW = 2_500  # pictures, up to which tiles are large
 LARGE, SMALL = 96, 64  # pixels of a tile
@@ -19,8 +19,16 @@ def tile_side(pictures: int) -> int:
 
 def tile(image: Image.Image, side: int) -> bytes:
     """The whole picture within a square, never enlarged, as a JPEG."""
-    small = ImageOps.contain(image, (side, side)) if max(image.size) > side else image
-    return _jpeg(small.convert("RGB"))
+    return _jpeg(contained(image, side).convert("RGB"))
+
+
+def contained(image: Image.Image, side: int) -> Image.Image:
+    """At most `side` pixels wide and high; a smaller picture as it is. However narrow it is, a pixel of it stays."""
+    longest = max(image.size)
+    if longest <= side:
+        return image
+    width, height = (max(round(length * side / longest), 1) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
 
 
 def sheet(tiles: Sequence[bytes], side: int) -> bytes:

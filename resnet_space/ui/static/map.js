@@ -8,8 +8,8 @@ window.resnetSpace.drawMap = (() => {
   const FINDINGS = ["label may be wrong", "copy", "odd", "no finding"];
   const NONE = 3; // of FINDINGS
   const GREY = "#8a8a8a";
-  const MOST_TILES = 400; // in sight, from which on there are points instead of pictures
-  const MOST_SHEETS = 32; // that are kept decoded, about 1 MB each
+  const MOST_TILES = 700; // in sight, from which on there are points instead of pictures
+  const MOST_SHEETS = 48; // that are kept decoded, 0.3 to 2.4 MB each; more than MOST_TILES lie on
   const MOST_SHOWN = 200; // pictures of a selection as a list
   const NEAR = 16; // pixels, within which a picture is pointed at
   const STEP = 60; // pixels that a key moves the map
@@ -180,7 +180,7 @@ window.resnetSpace.drawMap = (() => {
         const ink = made.getContext("2d");
         ink.translate(side / 2, side / 2);
         const [fill, shape] = of < 0 ? [GREY, "circle"] : looks(of);
-        ink.globalAlpha = of < 0 ? 0.22 : 0.85;
+        ink.globalAlpha = of < 0 ? 0.22 : fill === GREY ? 0.45 : 0.9;
         ink.fillStyle = fill;
         mark(ink, shape, radius * ratio);
         return made;
@@ -234,16 +234,19 @@ window.resnetSpace.drawMap = (() => {
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, w, h);
       const seen = [];
+      let inside = 0;
       for (const i of order) {
         const [cx, cy] = [px(i), py(i)];
         if (cx > -48 && cy > -48 && cx < w + 48 && cy < h + 48) seen.push(i);
+        if (cx > 0 && cy > 0 && cx < w && cy < h) inside += 1;
       }
-      tiled = seen.length <= MOST_TILES;
-      const side = Math.round(Math.min(Math.max(0.6 * Math.sqrt((w * h) / Math.max(seen.length, 1)), 22), 96));
+      tiled = inside <= MOST_TILES;
+      const side = Math.round(Math.min(Math.max(0.6 * Math.sqrt((w * h) / Math.max(inside, 1)), 20), 96));
       const radius = tiled ? 5 : Math.min(Math.max(2.4 * (state.k / smallest()) ** 0.35, 2.4), 5);
       const rounded = Math.round(2 * radius) / 2;
-      const stamp = (i, of, cx, cy) => {
-        const made = glyph(of, rounded);
+      const stamp = (of, cx, cy) => {
+        const found = state.by === "finding" && of >= 0;
+        const made = glyph(of, found && of !== NONE ? Math.max(rounded, 5) : rounded);
         const size = made.width / ratio;
         pen.drawImage(made, cx - size / 2, cy - size / 2, size, size);
       };
@@ -251,7 +254,7 @@ window.resnetSpace.drawMap = (() => {
         for (const i of seen) {
           if (isFaded(i) !== faded) continue;
           const [cx, cy] = [px(i), py(i)];
-          if (faded || !tiled) stamp(i, faded ? -1 : group[i], cx, cy);
+          if (faded || !tiled) stamp(faded ? -1 : group[i], cx, cy);
           else {
             const [left, top] = [Math.round(cx - side / 2), Math.round(cy - side / 2)];
             pen.fillStyle = looks(group[i])[0];
@@ -259,7 +262,7 @@ window.resnetSpace.drawMap = (() => {
             if (picture(pen, i, left, top, side)) {
               pen.fillStyle = style.backgroundColor;
               pen.fillRect(left - 2, top - 2, 14, 14);
-              stamp(i, group[i], left + 5, top + 5);
+              stamp(group[i], left + 5, top + 5);
             }
           }
         }
@@ -303,9 +306,12 @@ window.resnetSpace.drawMap = (() => {
         told = i;
       }
       const [cx, cy] = [px(i), py(i)];
-      const right = cx + 18 + card.offsetWidth < width() ? cx + 18 : cx - 18 - card.offsetWidth;
-      card.style.left = `${Math.max(right, 4)}px`;
-      card.style.top = `${Math.min(Math.max(cy - 40, 4), Math.max(height() - card.offsetHeight - 4, 4))}px`;
+      const [w, h] = [card.offsetWidth, card.offsetHeight];
+      const beside = cx + 18 + w < width() ? cx + 18 : cx - 18 - w;
+      const narrow = beside < 4; // it is then above or below
+      card.style.left = `${Math.max(beside, 4)}px`;
+      const away = cy > height() / 2 ? 4 : height() - h - 4;
+      card.style.top = `${narrow ? away : Math.min(Math.max(cy - 40, 4), Math.max(height() - h - 4, 4))}px`;
       return told;
     }
 

@@ -213,7 +213,7 @@ Object.assign(window.resnetSpace, (() => {
   // The map of a check's pictures: the button that starts it, how far it is, and the map, which another script draws.
   let drawing = null;
   function dataMap(element, props, trigger, watch) {
-    const [told, drawn] = element.querySelectorAll(".told, .drawn");
+    const [drawn, told] = element.querySelectorAll(".drawn, .told");
     let shown = null;
     let asking = 0;
 

@@ -45,7 +45,7 @@ def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, 
     """
     view = gr.HTML(
         None,
-        html_template='<div class="data-map"><div class="told"></div><div class="drawn"></div></div>',
+        html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
         js_on_load="resnetSpace.dataMap(element, props, trigger, watch)",
         head=SCRIPTS,
         elem_id="data-map",
@@ -94,7 +94,7 @@ def told(found: DataMap | None) -> str:
         numbers = f"about {duration(left)} left" if left is not None else ""
         return progress_html("Drawing the map", numbers, share=found.doing.share, label="drawn")
     kept = f" Of a picture's {NEAREST} nearest by features, {found.kept:.1f} are among its {NEAREST} nearest here."
-    return f'<p class="note">{CAVEAT}{kept} Computed in {duration(found.seconds)}.</p>'
+    return f'<p class="note">{CAVEAT}{kept}</p>'
 
 
 def map_export(context: AppContext, check: str, key: str | None, shown: dict[str, Any] | None) -> Export:
