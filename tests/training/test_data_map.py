@@ -14,22 +14,12 @@ from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
 from resnet_space.data.checks.tiles import ON_A_SHEET, ON_A_SIDE, tile
-from resnet_space.training.data_map import KINDS, PICTURES, POINTS, UNKNOWN, DataMap, Mapped, Points, draw
+from resnet_space.training.data_map import KINDS, PICTURES, POINTS, UNKNOWN, DataMap, Points, draw
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.plane import kept_neighbours, on_a_plane, principal_components
 from resnet_space.training.work import Stopped
-
-GROUPS, EACH = 3, 40
-
-
-@pytest.fixture(scope="module")
-def features() -> torch.Tensor:
-    """Three groups of pictures in 64 dimensions."""
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(GROUPS, 64, generator=generator)
-    return centres.repeat_interleave(EACH, 0) + 0.3 * torch.randn(GROUPS * EACH, 64, generator=generator)
+from tests.mapped import EACH, GROUPS, NAME, colour, features, write_check
 
 
 @pytest.fixture(scope="module")
@@ -38,45 +28,26 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
 
 
-def colour(i: int) -> tuple[int, int, int]:
-    return (2 * i % 256, 60, 255 - 2 * i % 256)
-
-
 @pytest.fixture
-def checked(tmp_path: Path, features: torch.Tensor) -> Path:
-    """The folder of the runs, with a check whose pictures each have a colour of their own."""
-    folder = tmp_path / DataReport.FOLDER / "done"
-    folder.mkdir(parents=True)
-    count = len(features)
-    where = [("train" if i % 2 else "test", i, f"{i}.png") for i in range(count)]
-    tiles = [tile(Image.new("RGB", (40, 40), colour(i)), 96) for i in range(count)]
-    labels = np.repeat(np.arange(GROUPS), EACH)
-    predicted = np.where(np.arange(count) == 5, UNKNOWN, labels)
-    Mapped(where, labels, predicted, ["a", "b", "<i>c"], principal_components(features), tiles).write(folder)
-    DataReport(
-        dataset="d",
-        counts={"train": 60, "test": 60},
-        state="finished",
-        label_issues=(LabelIssue("train", 7, "7.png", "a", 0.9, "b"),),
-        near_duplicates=(NearDuplicate("test", 8, "8.png", "a", 0.99, False, "train", 9, "9.png", "a"),),
-        outliers=(Outlier("train", 7, "7.png", "a", 1.4, "dark"),),
-    ).write(folder)
+def checked(tmp_path: Path) -> Path:
+    """The folder of the runs, with a check."""
+    write_check(tmp_path)
     return tmp_path
 
 
 def drawn(root: Path, kept: Path) -> Path:
     folder = root / DataMap.FOLDER / "map"
     folder.mkdir(parents=True)
-    found = draw(DataMap(dataset="d", check="done"), folder, kept, tell=lambda _: None, stop=lambda: None)
+    found = draw(DataMap(dataset="d", check=NAME), folder, kept, tell=lambda _: None, stop=lambda: None)
     assert (found.state, found.pictures, found.seconds_left) == ("finished", GROUPS * EACH, None)
     found.write(folder)
     return folder
 
 
 def test_pictures_with_similar_features_are_near_one_another_the_same_each_time(
-    features: torch.Tensor, kept: Path, tmp_path: Path
+    kept: Path,
 ) -> None:
-    components = principal_components(features)
+    components = principal_components(features())
     assert components.shape == (GROUPS * EACH, 50)
     told: list[tuple[int, int]] = []
     places = on_a_plane(components, kept, lambda *now: told.append(now))
@@ -93,12 +64,11 @@ def test_pictures_with_similar_features_are_near_one_another_the_same_each_time(
     np.testing.assert_array_equal(on_a_plane(components, kept), places)
 
 
-def test_the_components_keep_the_angles_between_features(features: torch.Tensor) -> None:
-    few = features[:30]
+def test_the_components_keep_the_angles_between_features() -> None:
+    few = features()[:30]
     unit = torch.nn.functional.normalize(few, dim=1)
-    distances = torch.cdist(unit, unit)
     found = torch.from_numpy(principal_components(few))
-    torch.testing.assert_close(torch.cdist(found, found), distances, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.pdist(found), torch.pdist(unit), atol=1e-4, rtol=0)
 
 
 def test_it_ends_where_it_is_told_to() -> None:
@@ -122,8 +92,8 @@ def test_the_neighbours_that_stay_are_those_that_scikit_learn_finds() -> None:
 @pytest.mark.parametrize("count", [1, 4, 12])
 def test_few_pictures_and_equal_ones_have_positions_too(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    for features in (torch.randn(count, 8, generator=generator), torch.ones(count, 8)):
-        places = on_a_plane(principal_components(features))
+    for some in (torch.randn(count, 8, generator=generator), torch.ones(count, 8)):
+        places = on_a_plane(principal_components(some))
         assert places.shape == (count, 2)
         assert np.isfinite(places).all()
 
@@ -162,7 +132,7 @@ def test_what_was_drawn_is_read_as_a_table(checked: Path, kept: Path) -> None:
 
 
 def test_a_map_stops_and_says_what_it_lacks(checked: Path) -> None:
-    asked = DataMap(dataset="d", check="done")
+    asked = DataMap(dataset="d", check=NAME)
     folder = checked / DataMap.FOLDER / "map"
     folder.mkdir(parents=True)
     told: list[DataMap] = []
@@ -171,7 +141,7 @@ def test_a_map_stops_and_says_what_it_lacks(checked: Path) -> None:
     assert told[-1].doing.phase == "plane"
     with pytest.raises(UserError, match="This check has kept no pictures for a map"):
         draw(replace(asked, check="gone"), folder, checked, tell=told.append, stop=lambda: None)
-    (checked / DataReport.FOLDER / "done" / PICTURES).write_bytes(b"damaged")
+    (checked / DataReport.FOLDER / NAME / PICTURES).write_bytes(b"damaged")
     with pytest.raises(UserError, match="This check has kept no pictures for a map"):
         draw(asked, folder, checked, tell=told.append, stop=lambda: None)
 

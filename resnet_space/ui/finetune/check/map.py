@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -87,7 +88,7 @@ def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, 
 def told(found: DataMap | None) -> str:
     """How a map stands, as HTML; below it, once it is drawn, what it says."""
     if found is None or found.state in ("stopped", "failed"):
-        why = f" <b>{found.state.capitalize()}.</b> {found.reason}" if found and found.reason else ""
+        why = f" <b>{found.state.capitalize()}.</b> {escape(found.reason)}" if found and found.reason else ""
         return f'<p class="note">{ABOUT}{why}</p>'
     if found.state == "running":
         left = found.seconds_left
@@ -114,7 +115,7 @@ def map_export(context: AppContext, check: str, key: str | None, shown: dict[str
     }
     if by not in groups:
         raise UserError(f"A map has no colours by {by!r}: choose one of {', '.join(groups)}.")
-    order = [*classes] if by != "finding" else sorted(set(groups[by]), key=lambda kind: kind == "no finding")
+    order = [*classes] if by != "finding" else sorted(set(groups[by]), key=lambda kinds: (kinds == "no finding", kinds))
     charts: list[plots.Chart | None] = [map_chart(points.x, points.y, groups[by], order, "Map of the pictures")]
     rows = [
         [*where, points.classes[label], (*points.classes, "")[predicted], kinds, x, y]
