@@ -127,7 +127,7 @@ def test_checked_pictures_are_drawn_as_a_map_from_which_some_are_taken_to_review
     page.get_by_role("button", name="Draw the map").click()
     fold = page.locator("#data-map")
     stage = fold.get_by_role("application", name="Map of 120 pictures.")
-    expect(stage).to_be_visible(timeout=TRAINED_MS)
+    expect(stage).to_be_visible(timeout=SHOWN_MS)
     expect(fold).to_contain_text("distances between groups, and their sizes, mean little")
     expect(fold.get_by_role("button", name="a 40")).to_have_attribute("aria-pressed", "false")
     fold.get_by_label("Colour by").select_option("finding")

@@ -229,12 +229,13 @@ Object.assign(window.resnetSpace, (() => {
 
     async function redraw() {
       const { html, map, running, may } = props.value ?? {};
-      clearTimeout(asking);
+      clearInterval(asking);
       put(told, html ?? "");
       told.querySelector(":scope > button")?.remove();
       if (running) {
         press("Stop drawing", () => trigger("select", { what: "stop" }));
-        asking = setTimeout(() => trigger("select", { what: "look" }), 1000);
+        // Not after each answer: one like that before changes nothing, and is not heard of.
+        asking = setInterval(() => trigger("select", { what: "look" }), 1000);
       } else if (html && !map && may) press("Draw the map", () => trigger("submit"));
       if (map === shown) return;
       shown = map;
