@@ -1,9 +1,11 @@
 """Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python."""
 
 import argparse
+import csv
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from resnet_space.common.hardware import keep_threads_apart
@@ -12,11 +14,15 @@ if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
 from resnet_space.common.errors import UserError
+from resnet_space.common.files import in_a_sentence
+from resnet_space.common.text import csv_cell
+from resnet_space.data.checks.items import MapPoint
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import summarise
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
 from resnet_space.training import work
 from resnet_space.training.checking import check
+from resnet_space.training.data_map import DataMap, draw
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.proposal import best_start
@@ -31,6 +37,7 @@ def check_data(
     *,
     backbone: str | Path | None = None,
     runs: str | Path = "checkpoints",
+    map: bool = False,
     tell: Callable[[DataReport], None] = lambda _: None,
 ) -> DataReport:
     """Find labels that are probably wrong, copies, odd pictures, and classes that cannot be told apart.
@@ -40,6 +47,7 @@ def check_data(
         backbone: folder of a run, or its name in the folder `runs`, whose network computes the features; by default the
             shipped one that suits the pictures' size.
         runs: the folder of runs, beside which features are cached.
+        map: whether to place the pictures on a plane by their features, too, in `report.map`: at most 10,000 of them.
         tell: called with what there is so far, now and then.
 
     Returns:
@@ -50,7 +58,7 @@ def check_data(
     """
     root, ref = Path(runs), DatasetRef.parse(dataset)
     run = _backbone(root, ref, backbone)
-    asked = DataReport(dataset=str(ref), machine=machine_words(), created=round(time.time(), 1))
+    asked = DataReport(dataset=str(ref), mapped=map, machine=machine_words(), created=round(time.time(), 1))
     return check(asked, run, FeatureStore.beside(root), tell=tell)
 
 
@@ -65,8 +73,12 @@ def _backbone(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
 
 
 def finish(folder: Path) -> int:
-    """Check what a check's folder asks for, and write what is found there. Returns the process's exit status."""
+    """Do what the folder of a check, or of a map, asks for, and write there what is found. Returns the exit status."""
     root = folder.parent.parent
+    if folder.parent.name == DataMap.FOLDER:
+        of_check = DataMap.read(folder)
+        places = FeatureStore.beside(root).folder
+        return work.finish(folder, of_check, lambda tell, stop: draw(of_check, folder, places, tell=tell, stop=stop))
     asked = DataReport.read(folder)
 
     def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
@@ -74,6 +86,14 @@ def finish(folder: Path) -> int:
         return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
 
     return work.finish(folder, asked, do)
+
+
+def _write_map(path: Path, points: Sequence[MapPoint]) -> None:
+    """As CSV. Raises UserError."""
+    with in_a_sentence("The map cannot be written"), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(MapPoint)])
+        writer.writerows([csv_cell(cell) for cell in astuple(point)] for point in points)
 
 
 def main() -> int:
@@ -85,12 +105,25 @@ def main() -> int:
         "--backbone", metavar="RUN", help="folder or name of the run whose network computes the features"
     )
     parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
+    parser.add_argument(
+        "--map", type=Path, metavar="CSV", help="write a map of the pictures, and their predicted classes"
+    )
     parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
     arguments = parser.parse_args()
     try:
         if arguments.folder:
             return finish(Path(arguments.dataset).absolute())
-        report = check_data(arguments.dataset, backbone=arguments.backbone, runs=arguments.runs)
+        report = check_data(
+            arguments.dataset, backbone=arguments.backbone, runs=arguments.runs, map=arguments.map is not None
+        )
+        if arguments.map is not None:
+            with (
+                in_a_sentence("The map cannot be written"),
+                arguments.map.open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.writer(file)
+                writer.writerow([field.name for field in fields(MapPoint)])
+                writer.writerows([csv_cell(cell) for cell in astuple(point)] for point in report.map)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

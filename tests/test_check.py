@@ -1,5 +1,6 @@
 """Checking a dataset from Python and by the command, with faults that were planted in bundled pictures."""
 
+import csv
 import io
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from resnet_space.data import check_data
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, open_dataset, split_files
 from resnet_space.runs import BACKBONE
+from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.work import STOP
 from tests.conftest import WriteSplit
@@ -127,10 +129,16 @@ def test_what_cannot_be_checked_gets_a_sentence(
 
 
 def test_the_command_prints_what_was_found_and_a_folder_keeps_it(
-    faulty: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    faulty: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["check", faulty, "--runs", str(runs)])
+    table = tmp_path / "map.csv"
+    monkeypatch.setattr(sys, "argv", ["check", faulty, "--runs", str(runs), "--map", str(table)])
     assert check.main() == 0
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert list(rows[0]) == ["split", "index", "file", "label", "predicted", "x", "y"]
+    assert len({(row["split"], row["index"]) for row in rows}) == COUNT + TESTED
+    wrong = {row["index"] for row in rows if row["split"] == "train" and row["predicted"] != row["label"]}
+    assert {str(i) for i in FLIPPED} <= wrong
     first, *others = capsys.readouterr().out.splitlines()
     assert "wrong labels are expected" in first
     assert any("The same picture, mirrored, in test and in train." in line for line in others)
@@ -145,6 +153,16 @@ def test_the_command_prints_what_was_found_and_a_folder_keeps_it(
     assert report.state == "finished"
     assert report.to_json()["label_issues"][0]["words"].startswith("Labelled ")
     assert report.near_duplicates[0].of_index == 5
+    assert report.map == ()
+
+    mapped = runs / DataMap.FOLDER / "m"
+    mapped.mkdir(parents=True)
+    DataMap(dataset=faulty, check=faulty).write(mapped)
+    assert finish(mapped) == 0
+    drawn = DataMap.read(mapped)
+    assert (drawn.state, drawn.pictures) == ("finished", COUNT + TESTED)
+    assert drawn.seconds < report.seconds  # the positions were on disk
+    assert 0 < (drawn.kept or 0) <= 10
     (folder / STOP).touch()
     assert finish(folder) == 0
     assert DataReport.read(folder).state == "stopped"

@@ -22,7 +22,7 @@ LETTER = 0.5  # width of an average letter, in sizes of its font
 LINE = 1.25  # height of a line of text, in sizes of its font
 POINTS = 72  # of a font, an inch
 MOST_VECTORS = 1_500  # points of one series; more would make a file that no viewer scrolls
-MARKERS = {"circle": "o", "diamond": "D", "star": "*"}
+MARKERS = {"circle": "o", "diamond": "D", "star": "*", "square": "s", "triangle-up": "^", "cross": "P"}
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3))}
 
 

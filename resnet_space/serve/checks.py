@@ -1,17 +1,21 @@
-"""Start a check of a dataset, for a visitor."""
+"""Start a check of a dataset, or a map of its pictures, for a visitor."""
 
 import time
 
+from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
+from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.speeds import machine_words
 
 RECOMMENDED = ""  # the shipped backbone that suits the pictures
 
 
-def start_check(context: AppContext, dataset: str, key: str | None, *, backbone: str = RECOMMENDED) -> str:
+def start_check(
+    context: AppContext, dataset: str, key: str | None, *, backbone: str = RECOMMENDED, mapped: bool = False
+) -> str:
     """Check a dataset in a process of its own.
 
     Args:
@@ -19,6 +23,7 @@ def start_check(context: AppContext, dataset: str, key: str | None, *, backbone:
         dataset: a choice's value.
         key: the visitor's.
         backbone: the run whose network computes the features.
+        mapped: whether a map is wanted with it.
 
     Returns:
         The check's name.
@@ -33,6 +38,7 @@ def start_check(context: AppContext, dataset: str, key: str | None, *, backbone:
     context.limits.check(TrainConfig(dataset=ref.name, epochs=1), sum(map(sum, data.counts.values())))
     asked = DataReport(
         dataset=str(ref),
+        mapped=mapped,
         backbone=context.start_run(backbone).name if backbone else "",
         minutes=context.limits.minutes,
         busy=context.trainer.active() is not None,
@@ -41,3 +47,38 @@ def start_check(context: AppContext, dataset: str, key: str | None, *, backbone:
     )
     context.storage.room_for(0, "The check")
     return context.checks.start(asked, lambda owners: context.claim(owners, key) if key else None)
+
+
+def start_map(context: AppContext, check: object, key: str | None) -> str:
+    """Draw a map of a check's pictures in a process of its own.
+
+    Returns:
+        The map's name.
+
+    Raises:
+        UserError: with one sentence; then nothing was started.
+    """
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
+    found = context.checks.open(check)
+    if not found.counts or found.state == "running":
+        raise UserError("There are no pictures for a map yet: check them first.")
+    asked = DataMap(
+        dataset=found.dataset,
+        check=str(check),
+        minutes=context.limits.minutes,
+        busy=context.trainer.active() is not None,
+        machine=machine_words(),
+        created=round(time.time(), 1),
+    )
+    context.storage.room_for(0, "The map")
+    return context.maps.start(asked, lambda owners: context.claim(owners, key) if key else None)
+
+
+def map_of(context: AppContext, check: object, key: str | None) -> tuple[str, DataMap] | None:
+    """The visitor's newest map, with its name, if it is one of this check."""
+    name = context.maps.newest(key)
+    if name is None:
+        return None
+    found = context.maps.open(name)
+    return (name, found) if found.check == check else None

@@ -11,30 +11,36 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from resnet_space.common.steps import Steps
 from resnet_space.data.checks.copies import find_copies, thumbnail
 from resnet_space.data.checks.quality import Looks, looks_of
+from resnet_space.data.checks.tiles import tile, tile_side
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
 from resnet_space.data.summary import image_settings, summarise
 from resnet_space.runs import Run
 from resnet_space.training.comparing import loaded, solved_out_of_fold
+from resnet_space.training.data_map import MOST, UNKNOWN, Mapped
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.device import choose_device
 from resnet_space.training.enough import learning_curve
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
+from resnet_space.training.plane import on_a_plane, principal_components
 from resnet_space.training.work import Doing, State, Stopped
 
-PICTURES, COPIES, LABELS, SPLITS = 0.6, 0.7, 0.8, 0.85  # how much of the whole is done after each phase
+# How much of the whole is done after each phase; and how much of it remains where a map is asked for, too.
+PICTURES, COPIES, LABELS, SPLITS, WITH_MAP = 0.6, 0.7, 0.8, 0.85, 0.6
 DECODING = 0.4  # of a picture's time
 
 
@@ -50,12 +56,12 @@ def check(
     """Check a dataset.
 
     Args:
-        asked: names the dataset.
+        asked: names the dataset, and says whether a map is wanted.
         run: whose network computes the features.
         store: of features.
         tell: called with what there is so far, with every batch.
         stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
-        folder: for decoded images for which memory has no room.
+        folder: of the check: for decoded images for which memory has no room, and for what a map is drawn from.
 
     Raises:
         UserError: for a dataset that cannot be read, or has fewer than two classes with two pictures each.
@@ -75,6 +81,7 @@ class _Check:
     ) -> None:
         self.now = replace(asked, backbone=run.name)
         self.run, self.store, self.tell, self.stop, self.folder = run, store, tell, stop, folder
+        self.tiles: dict[tuple[str, int], bytes] = {}  # of the pictures that may be on a map
         self.began = time.monotonic()
 
     def done(self) -> DataReport:
@@ -95,9 +102,29 @@ class _Check:
             curve = learning_curve(pictures.features, pictures.labels, count, groups, told, logits)
             if curve is not None:
                 self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
+            self._map(pictures, logits.argmax(1).where(judged, UNKNOWN).numpy())
         except Stopped as stopped:
             return self._ended("stopped", str(stopped))
         return self._ended("finished")
+
+    def _map(self, pictures: Pictures, predicted: NDArray[np.int64]) -> None:
+        """Draw a map, if that is asked for, and keep what another one is drawn from."""
+        if self.folder is None and not self.now.mapped:
+            return
+        rows = [i for i, where in enumerate(pictures.where) if where[:2] in self.tiles]
+        mapped = Mapped(
+            [pictures.where[i] for i in rows],
+            pictures.labels[rows].numpy(),
+            predicted[rows],
+            pictures.classes,
+            principal_components(pictures.features[rows]),
+            [self.tiles[pictures.where[i][:2]] for i in rows],
+        )
+        if self.folder is not None:
+            mapped.write(self.folder)
+        if self.now.mapped:
+            places = on_a_plane(mapped.components, self.store.folder, partial(self._told, "plane", 1.0, 1 / WITH_MAP))
+            self.now = replace(self.now, map=mapped.points(places))
 
     def _ended(self, state: State, reason: str = "") -> DataReport:
         seconds = round(time.monotonic() - self.began, 1)
@@ -106,7 +133,8 @@ class _Check:
 
     def _told(self, phase: str, low: float, high: float, done: int, total: int) -> None:
         """Tell of a phase in which the share of the whole goes from `low` to `high`."""
-        share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
+        share = low + (high - low) * min(done / max(total, 1), 1.0)
+        share = round(share * (WITH_MAP if self.now.mapped else 1.0), 4)
         seconds = round(time.monotonic() - self.began, 1)
         self.now = replace(self.now, doing=Doing("", phase, done, total, share), seconds=seconds)
         self.tell(self.now)
@@ -125,13 +153,25 @@ class _Check:
         thumbnails, features, labels, unreadable = [], [], [], {}
         sizes = {split: sum(map(_rows_in, files)) for split, files in dataset.files.items()}
         total, before = sum(sizes.values()), 0
+        side, drawn = tile_side(min(total, MOST)), np.random.default_rng(0).permutation(total) < MOST
+        first = 0  # row of the split among all
         for split, files in dataset.files.items():
             seen: dict[int, tuple[Looks, Tensor]] = {}
             begin, end = (PICTURES * rows / total for rows in (before, before + sizes[split]))
             middle = begin + DECODING * (end - begin)
 
-            def look(row: int, image: Image.Image, seen: dict[int, tuple[Looks, Tensor]] = seen) -> None:
+            def look(
+                row: int,
+                image: Image.Image,
+                seen: dict[int, tuple[Looks, Tensor]] = seen,
+                split: str = split,
+                first: int = first,
+            ) -> None:
                 seen[row] = looks_of(image), thumbnail(image)
+                if drawn[first + row]:
+                    self.tiles[split, row] = tile(image, side)
+
+            first += sizes[split]
 
             try:
                 data = load_split(

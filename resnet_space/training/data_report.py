@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from resnet_space.common.text import percent
-from resnet_space.data.checks.items import ClassFinding, CurvePoint, LabelIssue, NearDuplicate, Outlier
+from resnet_space.data.checks.items import ClassFinding, CurvePoint, LabelIssue, MapPoint, NearDuplicate, Outlier
 from resnet_space.training.work import Work
 
 LITTLE = 0.01  # of accuracy: below that, twice the pictures are hardly worth it
@@ -25,6 +25,8 @@ class DataReport(Work):
         label_issues, near_duplicates, outliers, classes: the findings.
         curve: accuracies by the number of pictures to learn from, of solved heads on the backbone's features.
         predicted: the one that is predicted for twice as many; none where there are too few to tell.
+        mapped: whether a map is asked for.
+        map: at most 10,000 pictures with their positions on it.
     """
 
     NOUN: ClassVar[str] = "check"
@@ -32,7 +34,7 @@ class DataReport(Work):
     FOLDER: ClassVar[str] = ".checks"
     MODULE: ClassVar[str] = "resnet_space.check"
     AT_ONCE: ClassVar[int] = 1
-    PARTS: ClassVar[Mapping[str, type]] = LISTS | {"curve": CurvePoint, "predicted": CurvePoint}
+    PARTS: ClassVar[Mapping[str, type]] = LISTS | {"curve": CurvePoint, "predicted": CurvePoint, "map": MapPoint}
 
     backbone: str = ""
     counts: Mapping[str, int] | None = None
@@ -45,6 +47,8 @@ class DataReport(Work):
     classes: tuple[ClassFinding, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     predicted: tuple[CurvePoint, ...] = ()
+    mapped: bool = False
+    map: tuple[MapPoint, ...] = ()
 
     @property
     def results(self) -> int:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from resnet_space.common.files import discard
 from resnet_space.runs import WEIGHTS, Run
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from resnet_space.training.robustness import load_robustness
 from resnet_space.training.study import Study
+from tests.mapped import write_check
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.quality import serious_faults
 from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, keep, learn, subject, unfold
 
 pytestmark = pytest.mark.ui
@@ -116,6 +119,42 @@ def test_a_run_is_stressed_and_a_study_says_what_its_start_is_worth(page: Page, 
     drawn = page.locator("#study-report .js-plotly-plot").evaluate("chart => chart.data.map(trace => trace.y[0])")
     assert drawn[0] == study.points[0].accuracy
     keep(page, "14-study")
+
+
+def test_checked_pictures_are_drawn_as_a_map_from_which_some_are_taken_to_review(page: Page, app: App) -> None:
+    folder = write_check(app.checkpoints)
+    page.get_by_role("button", name="Check the data").click()
+    page.get_by_role("button", name="Draw the map").click()
+    fold = page.locator("#data-map")
+    stage = fold.get_by_role("application", name="Map of 120 pictures.")
+    expect(stage).to_be_visible(timeout=SHOWN_MS)
+    expect(fold).to_contain_text("distances between groups, and their sizes, mean little")
+    expect(fold.get_by_role("button", name="a 40")).to_have_attribute("aria-pressed", "false")
+    fold.get_by_label("Colour by").select_option("finding")
+    fold.get_by_role("button", name="copy 2").click()  # all others are faded, and not selected
+    page.evaluate("document.addEventListener('review-pictures', (event) => (window.review = event.detail))")
+    fold.get_by_role("button", name="Rectangle").click()
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2, steps=3)
+    page.mouse.up()
+    fold.get_by_role("button", name="Review these 2").click()
+    chosen = sorted(page.evaluate("window.review"), key=lambda one: one["index"])
+    assert chosen == [{"split": "test", "index": 8}, {"split": "train", "index": 9}]
+    fold.get_by_role("button", name="Show", exact=True).click()
+    expect(fold.locator("figure")).to_have_count(2)
+    fold.get_by_role("button", name="copy 2").click()
+    stage.focus()
+    page.keyboard.press("Shift+ArrowRight")  # to the picture in the middle
+    expect(fold.locator(".card")).to_contain_text("Label: ")
+    page.keyboard.press("Space")
+    expect(fold.locator("figure")).to_have_count(3)
+    assert serious_faults(page) == []
+    keep(page, "15-map")
+    discard(folder)
 
 
 @pytest.mark.long

@@ -130,3 +130,12 @@ class CurvePoint:
     low: float
     accuracy: float
     high: float
+
+
+@dataclass(frozen=True)
+class MapPoint(Where):
+    """A picture on the map: the class predicted without having learned from it ("" if unknown), and its position."""
+
+    predicted: str
+    x: float
+    y: float

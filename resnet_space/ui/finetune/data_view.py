@@ -129,6 +129,6 @@ def _data_url(picture: "Image") -> str:
 
 def tile(picture: "Image") -> "Image":
     """At most a tile; without a copy of a large one."""
-    from PIL import ImageOps
+    from resnet_space.data.checks.tiles import contained
 
-    return picture if max(picture.size) <= TILE else ImageOps.contain(picture, (TILE, TILE))
+    return contained(picture, TILE)

@@ -17,14 +17,10 @@ Object.assign(window.resnetSpace, (() => {
   // Plotly's library is large, and a page that shows no chart is there sooner without it.
   let library = null;
 
-  function plotly() {
-    library ??= new Promise((loaded, failed) => {
-      const script = document.createElement("script");
-      Object.assign(script, { src: "plotly.min.js", onload: loaded, onerror: failed });
-      document.head.append(script);
-    });
-    return library;
-  }
+  const fetched = (src) => new Promise((onload, onerror) => {
+    document.head.append(Object.assign(document.createElement("script"), { src, onload, onerror }));
+  });
+  const plotly = () => (library ??= fetched("plotly.min.js"));
 
   if (window.resnetSpace.state.tab !== "predict") plotly();
 
@@ -214,5 +210,46 @@ Object.assign(window.resnetSpace, (() => {
     report(element, props, watch);
   }
 
-  return { live, clickable, points, report, networks, exports };
+  // The map of a check's pictures: the button that starts it, how far it is, and the map, which another script draws.
+  let drawing = null;
+  function dataMap(element, props, trigger, watch) {
+    const [drawn, told] = element.querySelectorAll(".drawn, .told");
+    let shown = null;
+    let asking = 0;
+
+    function press(words, act) {
+      const button = document.createElement("button");
+      Object.assign(button, { type: "button", textContent: words });
+      button.onclick = () => {
+        button.disabled = true;
+        act();
+      };
+      told.append(button);
+    }
+
+    async function redraw() {
+      const { html, map, running, may } = props.value ?? {};
+      clearInterval(asking);
+      put(told, html ?? "");
+      told.querySelector(":scope > button")?.remove();
+      if (running) {
+        press("Stop drawing", () => trigger("select", { what: "stop" }));
+        // Not after each answer: one like that before changes nothing, and is not heard of.
+        asking = setInterval(() => trigger("select", { what: "look" }), 1000);
+      } else if (html && !map && may) press("Draw the map", () => trigger("submit"));
+      if (map === shown) return;
+      shown = map;
+      drawn.replaceChildren();
+      if (!map) return;
+      const [answer] = await Promise.all([fetch(`map/${map}/points.json.gz`), (drawing ??= fetched("map.js"))]);
+      if (!answer.ok || map !== shown) return;
+      const points = await answer.json();
+      window.resnetSpace.drawMap(drawn, `map/${map}`, points, (by) => (props.value = { ...props.value, by }));
+    }
+
+    watch("value", redraw);
+    redraw();
+  }
+
+  return { live, clickable, points, report, networks, exports, dataMap };
 })());

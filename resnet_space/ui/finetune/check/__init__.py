@@ -11,6 +11,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.exports import stem, wire_download
+from resnet_space.ui.finetune.check.map import build_map
 from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_of, table_rows
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.progress import progress_html
@@ -49,6 +50,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
         shown = gr.Textbox("", visible="hidden")
         file = gr.File(visible="hidden")
         keep = gr.Button("Findings as CSV", size="sm", scale=0, min_width=160, visible=False)
+        build_map(context, visitor, shown, report.change)
     known = gr.State(None)  # what is drawn: the name and the state
     timer = gr.Timer(POLL_SECONDS, active=False)
     views = [progress, report, start, stop, keep, timer, known]

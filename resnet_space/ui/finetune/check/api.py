@@ -20,7 +20,7 @@ def build_check_api(context: AppContext) -> None:
 
     @costly
     def check_data(
-        dataset: str = DATASET, backbone: str = RECOMMENDED, check: str = "", key: str = ""
+        dataset: str = DATASET, backbone: str = RECOMMENDED, check: str = "", key: str = "", map: bool = False
     ) -> Generator[dict[str, Any], None, None]:
         """Find labels that are probably wrong, copies of one picture, odd pictures, and classes that look alike.
 
@@ -32,14 +32,15 @@ def build_check_api(context: AppContext) -> None:
             backbone: the run whose network computes the features; without one, the shipped one that suits the pictures.
             check: the name of an earlier check, to be told how it stands; then all else is left out.
             key: a secret of yours; on a public app one is made where it is left out.
+            map: whether to place the pictures on a plane by their features, too.
 
         Returns:
             The check's name, its state, `label_issues`, `near_duplicates`, `outliers` and `classes`, the most urgent
             first, each with split, index, file, score and a sentence, how many labels are expected to be wrong, and the
-            key.
+            key; with a map, in `map`, at most 10,000 pictures, each with its label, its predicted class, x and y.
         """
         key = own_key(context, key)
-        name = check or start_check(context, dataset, key, backbone=backbone)
+        name = check or start_check(context, dataset, key, backbone=backbone, mapped=map)
         phase = None
         while True:
             found = context.checks.open(name)

@@ -28,6 +28,7 @@ PHASES = {
     "labels": "Checking labels",
     "splits": "Comparing splits",
     "curve": "Learning from fewer pictures",
+    "plane": "Drawing the map",
 }
 COLUMNS = ("finding", "split", "row", "file", "label", "score", "what")
 SOUND = "Nothing to look at."
