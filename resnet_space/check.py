@@ -49,12 +49,13 @@ def check_data(
         UserError: for a dataset or a run that there is not, or fewer than two classes with two pictures each.
     """
     root, ref = Path(runs), DatasetRef.parse(dataset)
-    run = _backbone(root, ref, backbone)
+    run = backbone_for(root, ref, backbone)
     asked = DataReport(dataset=str(ref), machine=machine_words(), created=round(time.time(), 1))
     return check(asked, run, FeatureStore.beside(root), tell=tell)
 
 
-def _backbone(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+def backbone_for(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+    """The run that is named, or the shipped one that suits the pictures. Raises UserError."""
     if not name:
         shipped = [name for name in (PHOTO_BACKBONE, BACKBONE) if (root / name).is_dir()]
         here = {name: Run.open(root / name).config.model for name in shipped}
@@ -70,7 +71,7 @@ def finish(folder: Path) -> int:
     asked = DataReport.read(folder)
 
     def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
-        run = _backbone(root, DatasetRef.parse(asked.dataset), asked.backbone)
+        run = backbone_for(root, DatasetRef.parse(asked.dataset), asked.backbone)
         return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
 
     return work.finish(folder, asked, do)

@@ -35,6 +35,7 @@ from resnet_space.serve.storage import Storage
 from resnet_space.serve.works import Works
 from resnet_space.training.comparison import Comparison
 from resnet_space.training.data_report import DataReport
+from resnet_space.training.review import BeforeAfter
 from resnet_space.training.speeds import SpeedFile
 from resnet_space.training.study import Study
 
@@ -73,6 +74,7 @@ class AppContext:
         self.comparisons = Works(Comparison, self.library.root, public=public)
         self.studies = Works(Study, self.library.root, public=public)
         self.checks = Works(DataReport, self.library.root, public=public)
+        self.reviews = Works(BeforeAfter, self.library.root, public=public)
         self.storage = Storage(self)
         self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()

@@ -52,7 +52,7 @@ class StoredItem:
         used: time of the last change or use (seconds since 1970).
         bytes: its size.
         delete: deletes it.
-        kind: "runs", "comparisons", "studies", "checks", "datasets", "temporary", "left" or "hub".
+        kind: "runs", "comparisons", "studies", "checks", "reviews", "datasets", "temporary", "left" or "hub".
         lasts: seconds without use after which it is deleted; None: as the limits say.
         stays: whether it is in use; then it is not deleted.
         whose: the address that uploaded or exported it, if known.
@@ -102,7 +102,8 @@ class Inventory:
         if not self.context.readonly:  # where nothing is made, and nothing deleted
             busy_data: set[str] = set()
             sources += [self._left, lambda: self._runs(busy_data)]
-            for works in (self.context.comparisons, self.context.studies, self.context.checks):
+            context = self.context
+            for works in (context.comparisons, context.studies, context.checks, context.reviews):
                 sources.append(partial(self._works, works, busy_data))
             sources += [lambda: self._datasets(busy_data)]
             if "SPACE_ID" in os.environ:
@@ -150,7 +151,7 @@ class Inventory:
         return lambda: self.context.library.delete(run)
 
     def _works(self, works: "Works[Any]", busy_data: set[str]) -> Iterator[StoredItem]:
-        """Comparisons, studies, or checks."""
+        """Comparisons, studies, checks, or reviews with their decisions."""
 
         def look(path: Path) -> Iterator[StoredItem]:
             busy = works.is_alive(path.name)
