@@ -1,9 +1,9 @@
-"""What a review is worth that takes the queue's suggestions: `python benchmarks/data_review.py HYMENOPTERA_ZIP [--save]`.
+"""What a review is worth that takes what is suggested: `python benchmarks/data_review.py HYMENOPTERA_ZIP [--save]`.
 
 Five seeds: 5 % of the training labels of ants and bees, and of `cifar10-mini`, flipped to another class at random. Of
-the first pictures in the queue, every suggestion is taken, also where it is mistaken. How many training labels are those
-that were there before the flips, before and after; the accuracy of a head on frozen features, on the same test pictures,
-before and after, with the paired interval of each seed, and of all seeds' test pictures together.
+the first pictures in the queue, every suggestion is taken, also where it is mistaken. How many training labels are
+those that were there before the flips, before and after; the accuracy of a head on frozen features, on the same test
+pictures, before and after, with the paired interval of each seed, and of all seeds' test pictures together.
 """
 
 import argparse

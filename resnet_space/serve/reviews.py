@@ -8,7 +8,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def _folder(context: AppContext, ref: DatasetRef, key: str | None) -> Path:
     return context.reviews.folder / name
 
 
-def _files(ref: DatasetRef) -> Mapping[str, Any]:
+def _files(ref: DatasetRef) -> dict[str, list[int]]:
     found = open_dataset(ref).files
     with in_a_sentence(f"The dataset {ref.name} cannot be read"):
         stats = {f"{split}/{file.name}": file.stat() for split, files in found.items() for file in files}

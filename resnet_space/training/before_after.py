@@ -1,4 +1,4 @@
-"""The same head before and after a review: solved on a dataset and on its new version, judged on the same test pictures.
+"""A head before and after a review: solved on a dataset and on its new version, judged on the same test pictures.
 
 Both are linear probes on the same frozen features, as the strategy `linear-probe` trains them: the same pictures, but
 for those that were dropped, to learn from, and the same ones to choose the penalty by.

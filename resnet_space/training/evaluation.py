@@ -240,8 +240,8 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
 
 
 def paired_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The confidence interval for the difference of two accuracies on the same `n` images (Bonett & Price 2012, "Adjusted
-    Wald confidence interval for a difference of binomial proportions based on paired data").
+    """The confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald interval
+    for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
 
     Only the second is right for `gained` of them, only the first for `lost`.
     """

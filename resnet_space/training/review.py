@@ -1,4 +1,4 @@
-"""A review of a dataset: the queue of its findings, each with what it suggests to do, and what the new version is worth.
+"""A review of a dataset: the queue of its findings, each with what it suggests, and what the new version is worth.
 
 `training.before_after` finds the latter.
 """
@@ -60,7 +60,7 @@ class ReviewItem:
 
 
 def review_queue(report: DataReport) -> list[ReviewItem]:
-    """The findings about single pictures: labels first, then copies, then odd pictures, the most urgent first of each."""
+    """The findings about single pictures: labels, then copies, then odd pictures, the most urgent first of each."""
 
     def item(kind: Kind, one: LabelIssue | NearDuplicate | Outlier) -> ReviewItem:
         known = {name: value for name, value in asdict(one).items() if name in ReviewItem.__dataclass_fields__}
