@@ -119,8 +119,8 @@ def start_before_after(context: AppContext, version: str, key: str | None) -> st
 
 
 def _folder(context: AppContext, ref: DatasetRef, key: str | None) -> Path:
-    name = hashlib.sha256(json.dumps([key or "", str(ref)]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return context.reviews.folder / name
+    whose = json.dumps([key if context.public else None, str(ref)])  # one's own machine has one visitor
+    return context.reviews.folder / hashlib.sha256(whose.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _files(ref: DatasetRef) -> dict[str, list[int]]:

@@ -53,6 +53,7 @@ def judge_before_and_after(
         def tell_of(done: int, total: int) -> None:
             nonlocal now
             share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
+            share = max(share, now.doing.share)  # each split is decoded by itself
             seconds = round(time.monotonic() - began, 1)
             now = replace(now, doing=Doing("", phase, done, total, share), seconds=seconds)
             tell(now)

@@ -14,6 +14,7 @@ STATIC = Path(__file__).parent / "static"
 # which brings all charts): a third of the size, which the browser has to fetch and to compile before the first chart.
 PLOTLY = STATIC / "plotly-cartesian.min.js"
 SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
+LATE = ("review.js",)  # fetched by the one component that needs it, when it is first seen
 # Of components that need them: Gradio waits for these before it runs what a component has to run. Plotly's library is
 # not among them: page.js fetches it with the first chart.
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in SERVED)
@@ -22,7 +23,7 @@ HEAD = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>"
 
 
 async def _script(request: Request) -> Response:
-    name = next(name for name in SERVED if request.url.path.endswith(f"/{name}"))
+    name = next(name for name in (*SERVED, *LATE) if request.url.path.endswith(f"/{name}"))
     return Response((STATIC / name).read_bytes(), media_type="text/javascript")
 
 
@@ -37,4 +38,4 @@ def _plotly_gzip() -> bytes:
     return gzip.compress(PLOTLY.read_bytes(), 6)
 
 
-ROUTES = [Route("/plotly.min.js", _plotly), *(Route(f"/{name}", _script) for name in SERVED)]
+ROUTES = [Route("/plotly.min.js", _plotly), *(Route(f"/{name}", _script) for name in (*SERVED, *LATE))]

@@ -11,6 +11,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.exports import stem, wire_download
+from resnet_space.ui.finetune.check.review import place_review, wire_review
 from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_of, table_rows
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.progress import progress_html
@@ -38,6 +39,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
             start = gr.Button("Check these pictures", variant="primary", min_width=250, scale=0, elem_id="check-start")
             stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="check-stop")
         progress = gr.HTML("", elem_id="check-progress", apply_default_css=False)
+        review = place_review(context)
         report = gr.HTML(
             None,
             html_template='<div class="body"></div>',
@@ -101,4 +103,5 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
     timer.tick(look, [shown, known], views, **QUIET)
     stop.click(on_stop, [shown, visitor], stop, **QUIET)
     wire_download(keep, table, [shown], file)
+    wire_review(review, context, visitor, form, shown, known)
     return section
