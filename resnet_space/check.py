@@ -1,4 +1,7 @@
-"""Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python."""
+"""Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python.
+
+With `--decisions FILE --name NAME` it makes a new version, as `apply_decisions` does.
+"""
 
 import argparse
 import sys
@@ -14,6 +17,7 @@ if __name__ == "__main__":
 from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import summarise
+from resnet_space.data.versions import apply_decisions, decisions_in
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
 from resnet_space.training import work
 from resnet_space.training.checking import check
@@ -87,10 +91,18 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
     parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
+    parser.add_argument("--decisions", type=Path, metavar="FILE", help="JSON list of decisions: make a new version")
+    parser.add_argument("--name", default="", help="of the new version")
+    parser.add_argument("--clean-test", action="store_true", help="carry out decisions about test pictures, too")
     arguments = parser.parse_args()
     try:
         if arguments.folder:
             return finish(Path(arguments.dataset).absolute())
+        if arguments.decisions:
+            decisions = decisions_in(arguments.decisions)
+            manifest = apply_decisions(arguments.dataset, decisions, arguments.name, clean_test=arguments.clean_test)
+            print(f"{manifest.name}: {manifest.words}")
+            return 0
         report = check_data(arguments.dataset, backbone=arguments.backbone, runs=arguments.runs)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -234,6 +234,18 @@ def apply_decisions(
     return manifest
 
 
+def decisions_in(file: Path) -> list[PictureDecision]:
+    """The decisions in a JSON file. Raises UserError."""
+    with in_a_sentence(f"{file} cannot be read"):
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+    if not isinstance(found, list):
+        raise UserError(f"{file} has no JSON list of decisions.")
+    return [PictureDecision.of(one) for one in found]
+
+
 def outcome(
     dataset: str, decisions: Sequence[PictureDecision | Mapping[str, Any]], *, clean_test: bool = False
 ) -> list[Reviewed]:

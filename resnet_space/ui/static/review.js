@@ -6,6 +6,7 @@ window.resnetSpace.review = (() => {
   const AHEAD = 3; // pictures that are fetched before they are looked at
   const MOST_KEPT = 60; // pictures in the page's memory
   const CHIPS = 10; // classes with a button and a digit each; more are in a list
+  const UNSENT = "resnet_space.review"; // in the browser's storage: decisions that the server may not have yet
   const POLL = 1000; // milliseconds between two looks at how a comparison stands
   const SPLITS = ["train", "validation", "test"];
   const KEYS = { k: "keep", r: "relabel", d: "drop", s: "same", u: "undo", n: "next" };
@@ -21,6 +22,7 @@ window.resnetSpace.review = (() => {
   let number = 0; // of the last request
   let busy = false;
   let waiting = {}; // what the next request has
+  let underway = []; // decisions in the request under way
   let element = null;
   let ask = null;
 
@@ -43,9 +45,16 @@ window.resnetSpace.review = (() => {
     Object.assign(state.examples, value.examples);
     if (value.number === 0) { // another check is shown
       if (view === "closed") Object.assign(state, { count: value.count, decided: value.decided, made: "" });
+      const { dataset = "", decide = [] } = JSON.parse(sessionStorage.getItem(UNSENT) ?? "{}");
+      if (!busy && decide.length) { // the page was left before they were sent
+        state.dataset = dataset;
+        send({ decide });
+      }
       return draw();
     }
     busy = false;
+    underway = [];
+    note();
     const { pictures, examples, number: answered, ...rest } = value;
     Object.assign(state, rest);
     if (value.open) begin();
@@ -61,6 +70,8 @@ window.resnetSpace.review = (() => {
     const again = !waiting.open && view !== "closed" && !problem;
     busy = false;
     waiting = {};
+    underway = [];
+    note();
     problem = "That did not work: the message in the corner of the page says why.";
     if (again) send({ open: true });
     draw();
@@ -73,12 +84,21 @@ window.resnetSpace.review = (() => {
     waiting.want = [...new Set([...(waiting.want ?? []), ...want])];
     waiting.lack = [...new Set([...(waiting.lack ?? []), ...lack])];
     flush();
+    note();
+  }
+
+  // Decisions outlive a reload also while the server is slow.
+  function note() {
+    const decide = [...underway, ...(waiting.decide ?? [])];
+    if (decide.length) sessionStorage.setItem(UNSENT, JSON.stringify({ dataset: state.dataset, decide }));
+    else sessionStorage.removeItem(UNSENT);
   }
 
   function flush() {
     const empty = Object.values(waiting).every((value) => (Array.isArray(value) ? !value.length : !value));
     if (busy || empty || !ask) return;
     busy = true;
+    underway = waiting.decide ?? [];
     number = Math.max(number + 1, Date.now());
     ask({ number, dataset: state.dataset ?? "", clean, ...waiting });
     waiting = {};
@@ -291,11 +311,11 @@ window.resnetSpace.review = (() => {
     const left = state.items.length - state.items.filter(({ id }) => id in state.decisions).length;
     const { words = "", note = "", tested: ofTest = false, changed = 0 } = state.summary ?? {};
     const undecided = left ? `<p class="note">${left.toLocaleString("en")} of ${state.items.length.toLocaleString("en")} are not decided: they stay as they are.</p>` : "";
-    const test = ofTest ? `<label class="clean"><input type="checkbox" ${clean ? "checked" : ""}> Clean the test pictures, too. Results on them can then not be compared with earlier ones, or with others'.</label>` : "";
-    const make = changed ? `<div class="make"><label>Name <input class="name" type="text" maxlength="60" value="${escaped(state.name)}"></label>${button("make", "Make the new version", "", 'class="suggested"')}</div>` : "";
+    const test = ofTest ? `<label class="clean"><input type="checkbox" ${clean ? "checked" : ""}> Clean the test pictures, too. Results are then no longer comparable with earlier ones, or with those of others.</label>` : "";
+    const make = changed ? `<div class="make"><label>Name <input class="name" type="text" maxlength="60" value="${escaped(state.name)}"></label>${button("make", "Make the new version", "", state.made ? "" : 'class="suggested"')}</div>` : "";
     const made = state.made ? `<p><b>${escaped(state.made)}</b> is ready. The old dataset is still there.</p>` : "";
     const running = state.result?.state === "running";
-    const train = state.made ? `<div class="make">${button("train", "Train before and after", "", running ? "disabled" : "")}</div>` : "";
+    const train = state.made ? `<div class="make">${button("train", "Train before and after", "", running ? "disabled" : state.result ? "" : 'class="suggested"')}</div>` : "";
     return `<section class="summary" tabindex="-1" aria-label="Summary of the review">
       <p class="finding">${escaped(words)}</p>${undecided}${note ? `<p class="note">${escaped(note)}</p>` : ""}${test}${make}${made}${train}
       <div class="result">${state.result?.html ?? ""}</div>

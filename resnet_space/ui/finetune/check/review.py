@@ -197,11 +197,11 @@ def wire_review(
             require_unchanged(ref, report.created)
         else:
             report = None
-        items = _items(report, asked)
+        items = items_of(report, asked)
         saved = open_review(context, ref, key)
         if asked.decide:
             saved = save_review(context, ref, key, lambda review: _decide(review, items, asked))
-        value: dict[str, Any] = {"number": asked.number}
+        value: dict[str, Any] = {"number": asked.number, "decided": len(saved.decisions)}
         if asked.opens:
             value |= whole(ref, items, saved, version_name(str(ref)))
         update: dict[Any, Any] = {}
@@ -243,7 +243,7 @@ def wire_review(
         asked_for.failure(None, None, None, js="() => resnetSpace.review.failed()", **QUIET)
 
 
-def _items(report: DataReport | None, asked: Asked) -> dict[str, ReviewItem]:
+def items_of(report: DataReport | None, asked: Asked) -> dict[str, ReviewItem]:
     """What there is to decide about, by id: the findings, and the pictures that were chosen."""
     queue = review_queue(report) if report is not None else []
     there = {(one.split, one.index) for one in queue}
