@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,18 @@ from PIL import Image
 from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.serve.context import AppContext
 from resnet_space.serve.reviews import SavedReview
-from resnet_space.training.review import ReviewItem
+from resnet_space.training.review import BeforeAfter, ReviewItem
 from resnet_space.ui.finetune.check.review import CHOSEN, MOST_PICTURES, Asked, items_of
-from resnet_space.ui.finetune.check.review_shown import NO_TEST_SPLIT, examples, pictures_of, summary_of, whole
+from resnet_space.ui.finetune.check.review_shown import (
+    NO_TEST_SPLIT,
+    examples,
+    pictures_of,
+    result_of,
+    summary_of,
+    whole,
+)
 from resnet_space.ui.finetune.teach.requests import UNFIT
 from tests.conftest import WriteSplit
 from tests.training.test_review import REPORT
@@ -74,6 +83,26 @@ def test_the_summary_says_what_a_version_would_have_otherwise() -> None:
     found = summary_of(PETS, SavedReview({}, {"odd:train:3": drop}), clean=False)
     assert found == {"words": "1 dropped.", "changed": 1, "note": NO_TEST_SPLIT, "tested": False}
     assert summary_of(PETS, SavedReview({}), clean=False)["words"] == "Nothing decided."
+
+
+def test_a_version_and_its_comparison_are_told_as_long_as_they_are_there(tmp_path: Path) -> None:
+    context = AppContext(tmp_path / "checkpoints")
+    assert result_of(context, SavedReview({}), None) == {"made": "", "result": None}
+    assert result_of(context, SavedReview({}, version="gone", compared="gone"), None) == {"made": "", "result": None}
+    assert result_of(context, SavedReview({}, version="pets"), None) == {"made": "pets", "result": None}
+    folder = context.reviews.folder / "pets"
+    folder.mkdir(parents=True)
+    found = BeforeAfter(dataset="pets", state="finished", backbone="<b>", images=10, before=8, after=9, gained=1)
+    for now, state, said in (
+        (found, "finished", "Test accuracy 80.0 % before, 90.0 % after"),
+        (replace(found, state="failed", reason="It <broke>."), "failed", "It &lt;broke&gt;."),
+        (replace(found, state="running"), "stopped", "It was interrupted."),  # its process is gone
+    ):
+        now.write(folder)
+        result = result_of(context, SavedReview({}, version="pets", compared="pets"), None)["result"]
+        assert result["state"] == state
+        assert said in result["html"]
+        assert "<b>" not in result["html"]
 
 
 def test_chosen_pictures_come_first_but_a_finding_about_one_stays_the_finding() -> None:

@@ -13,6 +13,7 @@ window.resnetSpace.review = (() => {
   const DONE = { keep: "Kept", drop: "Dropped", same: "The same picture: one of the two is dropped" };
 
   const state = { items: [], decisions: {}, pictures: new Map(), examples: {}, count: 0, decided: 0 };
+  let of = ""; // the dataset that the pictures are of
   let view = "closed"; // "queue", "end"
   let at = 0; // the position in the queue
   let history = []; // ids, as they were decided
@@ -40,11 +41,16 @@ window.resnetSpace.review = (() => {
       return draw();
     }
     if (value.number !== number && value.number !== 0) return; // an answer to what was asked for before
+    if (value.open && value.dataset !== of) {
+      [of, history, clean] = [value.dataset, [], false];
+      state.pictures.clear();
+      state.examples = {};
+    }
     for (const [name, url] of Object.entries(value.pictures ?? {})) state.pictures.set(name, url);
     for (const name of [...state.pictures.keys()].slice(0, -MOST_KEPT)) state.pictures.delete(name);
     Object.assign(state.examples, value.examples);
     if (value.number === 0) { // another check is shown
-      if (view === "closed") Object.assign(state, { count: value.count, decided: value.decided, made: "" });
+      if (view === "closed") Object.assign(state, { count: value.count, decided: value.decided, dataset: "" });
       const { dataset = "", decide = [] } = JSON.parse(sessionStorage.getItem(UNSENT) ?? "{}");
       if (!busy && decide.length) { // the page was left before they were sent
         state.dataset = dataset;

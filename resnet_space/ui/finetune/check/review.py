@@ -223,24 +223,19 @@ def wire_review(
         if asked.ends or asked.make:
             value["summary"] = summary_of(ref, saved, asked.clean)
         if asked.opens or asked.make or asked.train or asked.look:
-            value["made"] = saved.version
-            value["result"] = result_of(context, saved.compared)
+            value |= result_of(context, saved, key)
         if asked.want:
             value["pictures"] = pictures_of(ref, asked.want)
         if asked.lack:
             value["examples"] = examples(ref, asked.lack, {(one.split, one.index) for one in items.values()})
         return {review: value} | update
 
+    if context.readonly:
+        return
     drawn.change(on_drawn, [check, visitor], review, **QUIET)
-    if not context.readonly:
-        asked_for = review.submit(
-            on_ask,
-            [check, form.dataset, visitor],
-            [review, form.data.added],
-            concurrency_limit=4,
-            **QUIET | EACH,
-        )
-        asked_for.failure(None, None, None, js="() => resnetSpace.review.failed()", **QUIET)
+    asked = [check, form.dataset, visitor]
+    answered = review.submit(on_ask, asked, [review, form.data.added], concurrency_limit=4, **QUIET | EACH)
+    answered.failure(None, None, None, js="() => resnetSpace.review.failed()", **QUIET)
 
 
 def items_of(report: DataReport | None, asked: Asked) -> dict[str, ReviewItem]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
@@ -109,11 +110,16 @@ def summary_of(ref: DatasetRef, saved: SavedReview, clean: bool) -> dict[str, An
     }
 
 
-def result_of(context: AppContext, name: str) -> dict[str, Any] | None:
-    """How the comparison of both versions stands; None where there is none."""
-    if not name:
-        return None
-    found = context.reviews.open(name)
+def result_of(context: AppContext, saved: SavedReview, key: str | None) -> dict[str, Any]:
+    """The version that was made last, and how its comparison with the old one stands, as far as they are there."""
+    try:
+        context.datasets.named(saved.version, key)
+        made = {"made": saved.version, "result": None}
+        found = context.reviews.open(saved.compared) if saved.compared else None
+    except UserError:
+        return {"made": "", "result": None}
+    if found is None:
+        return made
     if found.state == "running":
         now = found.doing
         html = progress_html(PHASES.get(now.phase, "Loading PyTorch"), share=now.share, label="compared")
@@ -123,4 +129,4 @@ def result_of(context: AppContext, name: str) -> dict[str, Any] | None:
         html = f'<p class="finding">{escape(found.words)}</p><p class="note">{escape(note)}</p>'
     else:
         html = f'<p class="caution">{escape(found.reason or "It was stopped.")}</p>'
-    return {"state": found.state, "html": html}
+    return made | {"result": {"state": found.state, "html": html}}
