@@ -15,9 +15,10 @@ if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.decisions import decisions_in
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import summarise
-from resnet_space.data.versions import apply_decisions, decisions_in
+from resnet_space.data.versions import apply_decisions
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
 from resnet_space.training import work
 from resnet_space.training.checking import check

@@ -10,8 +10,8 @@ import pytest
 from resnet_space import check, review
 from resnet_space.common.errors import UserError
 from resnet_space.data import apply_decisions
+from resnet_space.data.decisions import PictureDecision
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, split_files
-from resnet_space.data.versions import PictureDecision
 from resnet_space.review import before_and_after, finish
 from resnet_space.runs import BACKBONE
 from resnet_space.training.review import BeforeAfter

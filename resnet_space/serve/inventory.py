@@ -156,7 +156,7 @@ class Inventory:
         def look(path: Path) -> Iterator[StoredItem]:
             busy = works.is_alive(path.name)
             if busy:
-                busy_data.add(DatasetRef.parse(works.open(path.name).dataset).name)
+                busy_data.update(DatasetRef.parse(one).name for one in works.open(path.name).datasets)
             owned = _owned(path / WORK_OWNER)
             if owned is not None:
                 used, size = tree(path)

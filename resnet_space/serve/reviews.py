@@ -16,9 +16,10 @@ from typing import Any
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence, replaced_atomically
 from resnet_space.config import TrainConfig
+from resnet_space.data.decisions import read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import dataset_folder, open_dataset
-from resnet_space.data.versions import MOST_DECISIONS, read_manifest
+from resnet_space.data.versions import MOST_DECISIONS
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import OWNER

@@ -15,11 +15,12 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.common.steps import Steps
 from resnet_space.config import TrainConfig
+from resnet_space.data.decisions import Manifest, read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import dataset_folder, open_dataset
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.data.summary import image_settings, summarise
-from resnet_space.data.versions import Manifest, file_digests, read_manifest
+from resnet_space.data.versions import file_digests
 from resnet_space.runs import Run
 from resnet_space.training.comparing import loaded
 from resnet_space.training.device import choose_device

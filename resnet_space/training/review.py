@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from resnet_space.common.text import percent
 from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
-from resnet_space.data.versions import PictureDecision
+from resnet_space.data.decisions import PictureDecision
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.evaluation import paired_interval
 from resnet_space.training.work import Work
@@ -104,6 +104,10 @@ class BeforeAfter(Work):
     lost: int = 0
     learned: tuple[int, int] = (0, 0)
     test_cleaned: bool = False
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return self.dataset, self.source
 
     @property
     def results(self) -> int:

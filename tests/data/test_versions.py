@@ -13,10 +13,11 @@ from PIL import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.data import apply_decisions, versions
+from resnet_space.data.decisions import MANIFEST, PictureDecision, decisions_in, read_manifest, summary_words
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, open_dataset
 from resnet_space.data.summary import summarise
-from resnet_space.data.versions import MANIFEST, PictureDecision, decisions_in, outcome, read_manifest, summary_words
+from resnet_space.data.versions import outcome
 from tests.conftest import WriteSplit
 
 CLASSES = ("ant", "bee", "cat")

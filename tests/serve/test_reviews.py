@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.decisions import read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE, DATASET_OWNER, open_dataset
-from resnet_space.data.versions import read_manifest
 from resnet_space.serve import reviews, visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.inventory import EXPIRES

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
-from resnet_space.data.versions import PictureDecision
+from resnet_space.data.decisions import PictureDecision
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.evaluation import paired_interval
 from resnet_space.training.review import BeforeAfter, review_queue
@@ -58,3 +58,4 @@ def test_the_difference_is_said_with_its_interval_and_honestly() -> None:
         "The test pictures have their new labels, so it cannot be compared with other results."
     )
     assert BeforeAfter(dataset="v2").words == ""
+    assert BeforeAfter(dataset="v2", source="v1").datasets == ("v2", "v1")  # both stay while it runs

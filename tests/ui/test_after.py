@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
+from resnet_space.data.decisions import read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.summary import summarise
-from resnet_space.data.versions import read_manifest
 from resnet_space.runs import WEIGHTS, Run
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation

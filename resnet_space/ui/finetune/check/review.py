@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.decisions import Manifest, PictureDecision, Row
 from resnet_space.data.reference import SPLITS, DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.data.versions import Manifest, PictureDecision, apply_decisions
+from resnet_space.data.versions import apply_decisions
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.serve.inventory import SECRET_NAME
@@ -41,8 +42,6 @@ MOST_CHOSEN = 2_000  # pictures that are brought from outside the check
 CHOSEN = "Chosen on the map."
 VERSION = re.compile(r"-v(\d+)$")
 SCRIPT = '<script src="review.js"></script>'
-
-Row = tuple[str, int]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.decisions import Row, summary_words
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
-from resnet_space.data.versions import judged_split, labels_of, outcome, summary_words
+from resnet_space.data.versions import judged_split, labels_of, outcome
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import ReviewItem
@@ -30,8 +31,6 @@ NO_TEST_SPLIT = (
     "This dataset has no test pictures of its own: a training draws them from the training pictures, so decisions "
     "change some of those, too."
 )
-
-Row = tuple[str, int]
 
 
 def whole(ref: DatasetRef, items: Mapping[str, ReviewItem], saved: SavedReview, name: str) -> dict[str, Any]:
