@@ -162,6 +162,7 @@ window.resnetSpace.review = (() => {
     send({ decide: [{ id, action, label }] });
     tell(`${action === "relabel" ? `Relabelled as ${label}` : DONE[action]}. ${tested(item()) && action !== "keep" ? "A test picture: it stays as it is unless you say so at the end. " : ""}`);
     next();
+    element.querySelector(".queue")?.focus({ preventScroll: true }); // also from the list, where letters are no keys
   }
 
   // The next one that is not decided, or with `any` the next one.
@@ -234,6 +235,7 @@ window.resnetSpace.review = (() => {
   };
 
   function key(event) {
+    if (event.key === "Enter" && event.target.matches(".choose select")) return act(event, does.listed);
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
     if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
     const name = event.key.toLowerCase();
@@ -256,8 +258,8 @@ window.resnetSpace.review = (() => {
     const button = event.target.closest("button[data-do]");
     if (!button) return;
     does[button.dataset.do](button);
-    // So that Enter takes the next suggestion, after a click; who came by the tab key stays at the button.
-    if (event.detail && view === "queue" && button.dataset.do !== "relabel") element.querySelector(".queue").focus({ preventScroll: true });
+    // So that Enter takes the next suggestion, and does not press the same button for another picture.
+    if (view === "queue" && button.dataset.do !== "relabel") element.querySelector(".queue").focus({ preventScroll: true });
   }
 
   // What is drawn
@@ -345,12 +347,15 @@ window.resnetSpace.review = (() => {
     const html = { closed, queue, end: ended }[view]();
     if (texts.get(body) !== html) {
       const focused = element.contains(document.activeElement) ? document.activeElement : null;
-      const again = focused?.dataset.do ? `[data-do="${focused.dataset.do}"]` : focused?.matches(".name") ? ".name" : focused?.matches("section") ? "section" : "";
-      const typed = element.querySelector(".name")?.value;
+      const field = [".name", ".choose select"].find((selector) => focused?.matches(selector));
+      const again = field ?? (focused?.dataset.do ? `[data-do="${focused.dataset.do}"]` : "section");
       texts.set(body, html);
       body.innerHTML = html;
-      if (typed && view === "end" && element.querySelector(".name") && again === ".name") element.querySelector(".name").value = typed;
-      if (focused) (element.querySelector(again || "section") ?? element.querySelector("section"))?.focus({ preventScroll: true });
+      const found = element.querySelector(again) ?? element.querySelector("section");
+      if (focused) found?.focus({ preventScroll: true });
+      const same = body.dataset.of === `${view} ${at}`; // what is typed or chosen is about this picture
+      if (field && same && found?.matches(field)) found.value = focused.value;
+      body.dataset.of = `${view} ${at}`;
     }
     const words = problem || said;
     if (status.textContent !== words) status.textContent = words;
