@@ -292,6 +292,7 @@ def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version
         page.get_by_role("button", name="Review 5 findings").click()
         expect(counter).to_contain_text("4 of 5 · 3 decided")
         take = page.get_by_role("button", name="Same picture: drop the one in train")
+        expect(queue.locator(".picture img")).to_have_count(2)  # it is drawn for the last time
         boxes = [box for button in queue.locator(".actions button").all() if (box := button.bounding_box())]
         assert len(boxes) == 7
         assert all(box["height"] >= 44 and 422 < box["y"] < box["y"] + box["height"] <= 844 for box in boxes)
