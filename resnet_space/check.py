@@ -1,4 +1,7 @@
-"""Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python."""
+"""Check a dataset: `python -m resnet_space.check DATASET`, or `check_data` from Python.
+
+With `--decisions FILE --name NAME` it makes a new version, as `apply_decisions` does.
+"""
 
 import argparse
 import csv
@@ -17,8 +20,10 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence
 from resnet_space.common.text import csv_cell
 from resnet_space.data.checks.items import MapPoint
+from resnet_space.data.decisions import decisions_in
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.summary import summarise
+from resnet_space.data.versions import apply_decisions
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
 from resnet_space.training import work
 from resnet_space.training.checking import check
@@ -57,12 +62,13 @@ def check_data(
         UserError: for a dataset or a run that there is not, or fewer than two classes with two pictures each.
     """
     root, ref = Path(runs), DatasetRef.parse(dataset)
-    run = _backbone(root, ref, backbone)
+    run = backbone_for(root, ref, backbone)
     asked = DataReport(dataset=str(ref), mapped=map, machine=machine_words(), created=round(time.time(), 1))
     return check(asked, run, FeatureStore.beside(root), tell=tell)
 
 
-def _backbone(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+def backbone_for(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
+    """The run that is named, or the shipped one that suits the pictures. Raises UserError."""
     if not name:
         shipped = [name for name in (PHOTO_BACKBONE, BACKBONE) if (root / name).is_dir()]
         here = {name: Run.open(root / name).config.model for name in shipped}
@@ -82,7 +88,7 @@ def finish(folder: Path) -> int:
     asked = DataReport.read(folder)
 
     def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
-        run = _backbone(root, DatasetRef.parse(asked.dataset), asked.backbone)
+        run = backbone_for(root, DatasetRef.parse(asked.dataset), asked.backbone)
         return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
 
     return work.finish(folder, asked, do)
@@ -109,10 +115,18 @@ def main() -> int:
         "--map", type=Path, metavar="CSV", help="write a map of the pictures, and their predicted classes"
     )
     parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
+    parser.add_argument("--decisions", type=Path, metavar="FILE", help="JSON list of decisions: make a new version")
+    parser.add_argument("--name", default="", help="of the new version")
+    parser.add_argument("--clean-test", action="store_true", help="carry out decisions about test pictures, too")
     arguments = parser.parse_args()
     try:
         if arguments.folder:
             return finish(Path(arguments.dataset).absolute())
+        if arguments.decisions:
+            decisions = decisions_in(arguments.decisions)
+            manifest = apply_decisions(arguments.dataset, decisions, arguments.name, clean_test=arguments.clean_test)
+            print(f"{manifest.name}: {manifest.words}")
+            return 0
         report = check_data(
             arguments.dataset, backbone=arguments.backbone, runs=arguments.runs, map=arguments.map is not None
         )

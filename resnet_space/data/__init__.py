@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from resnet_space.data.archives import import_archive, import_folder
     from resnet_space.data.hub import describe_dataset
     from resnet_space.data.splits import load_splits
+    from resnet_space.data.versions import apply_decisions
 
 _PUBLIC = {
+    "apply_decisions": "versions",
     "import_archive": "archives",
     "import_folder": "archives",
     "describe_dataset": "hub",
@@ -19,7 +21,7 @@ _PUBLIC = {
 }
 _ABOVE = {"check_data": "resnet_space.check"}  # public here, too, although it needs the networks of layers above
 
-__all__ = ["check_data", "describe_dataset", "import_archive", "import_folder", "load_splits"]
+__all__ = ["apply_decisions", "check_data", "describe_dataset", "import_archive", "import_folder", "load_splits"]
 
 
 def __getattr__(name: str) -> Any:

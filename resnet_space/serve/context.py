@@ -36,6 +36,7 @@ from resnet_space.serve.works import Works
 from resnet_space.training.comparison import Comparison
 from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
+from resnet_space.training.review import BeforeAfter
 from resnet_space.training.speeds import SpeedFile
 from resnet_space.training.study import Study
 
@@ -75,6 +76,7 @@ class AppContext:
         self.studies = Works(Study, self.library.root, public=public)
         self.checks = Works(DataReport, self.library.root, public=public)
         self.maps = Works(DataMap, self.library.root, public=public)
+        self.reviews = Works(BeforeAfter, self.library.root, public=public)
         self.storage = Storage(self)
         self.speeds = SpeedFile(root)
         self._user_names: OrderedDict[str, str] = OrderedDict()

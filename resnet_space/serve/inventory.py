@@ -52,7 +52,7 @@ class StoredItem:
         used: time of the last change or use (seconds since 1970).
         bytes: its size.
         delete: deletes it.
-        kind: "runs", "comparisons", "studies", "checks", "maps", "datasets", "temporary", "left" or "hub".
+        kind: "runs", "comparisons", "studies", "checks", "maps", "reviews", "datasets", "temporary", "left" or "hub".
         lasts: seconds without use after which it is deleted; None: as the limits say.
         stays: whether it is in use; then it is not deleted.
         whose: the address that uploaded or exported it, if known.
@@ -103,7 +103,8 @@ class Inventory:
             busy_data: set[str] = set()
             sources += [self._left, lambda: self._runs(busy_data)]
             context = self.context
-            for works in (context.comparisons, context.studies, context.checks, context.maps):
+            kinds = (context.comparisons, context.studies, context.checks, context.maps, context.reviews)
+            for works in kinds:
                 sources.append(partial(self._works, works, busy_data))
             sources += [lambda: self._datasets(busy_data)]
             if "SPACE_ID" in os.environ:
@@ -151,12 +152,12 @@ class Inventory:
         return lambda: self.context.library.delete(run)
 
     def _works(self, works: "Works[Any]", busy_data: set[str]) -> Iterator[StoredItem]:
-        """Comparisons, studies, checks, or maps."""
+        """Comparisons, studies, checks, maps, or reviews with their decisions."""
 
         def look(path: Path) -> Iterator[StoredItem]:
             busy = works.is_alive(path.name)
             if busy:
-                busy_data.add(DatasetRef.parse(works.open(path.name).dataset).name)
+                busy_data.update(DatasetRef.parse(one).name for one in works.open(path.name).datasets)
             owned = _owned(path / WORK_OWNER)
             if owned is not None:
                 used, size = tree(path)

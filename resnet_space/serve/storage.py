@@ -60,7 +60,7 @@ class Storage:
             sizes[thing.kind] += thing.bytes
         if temporary.is_own() and (temporary.folder() / temporary.UNFINISHED).exists():
             sizes["temporary"] += tree(temporary.folder() / temporary.UNFINISHED)[1]
-        names = ("runs", "comparisons", "studies", "checks", "maps", "datasets", "temporary", "left", "hub")
+        names = ("runs", "comparisons", "studies", "checks", "maps", "reviews", "datasets", "temporary", "left", "hub")
         kinds = {kind: sizes[kind] for kind in names}
         return {**kinds, "total": sizes.total(), "free": _free(self.context.library.root)}
 

@@ -239,6 +239,18 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
     return max((centre - half) / (n + z**2), 0.0), min((centre + half) / (n + z**2), 1.0)
 
 
+def paired_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald interval
+    for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
+
+    Only the second is right for `gained` of them, only the first for `lost`.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
+    return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
 def confusion_matrix(evaluation: Evaluation) -> NDArray[np.int64]:
     """Counts of images by true class (row) and predicted class (column): [C, C]."""
     c = len(evaluation.classes)

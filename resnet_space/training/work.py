@@ -79,6 +79,11 @@ class Work:
     doing: Doing = Doing()
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """The references of those in use."""
+        return (self.dataset,)
+
+    @property
     def results(self) -> int:
         """How many results there are."""
         raise NotImplementedError

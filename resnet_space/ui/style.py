@@ -31,5 +31,5 @@ def theme() -> gr.themes.Base:
     )
 
 
-STYLES = ("page.css", "finetune.css", "teach.css", "map.css", "predict.css", "explore.css")
+STYLES = ("page.css", "finetune.css", "teach.css", "map.css", "review.css", "predict.css", "explore.css")
 CSS = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in STYLES)

@@ -1,6 +1,7 @@
 """Trained runs in a real browser: look at their errors, compare, train on, rename, delete, export."""
 
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,30 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from resnet_space.common.files import discard
+from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
+from resnet_space.data.decisions import read_manifest
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE
+from resnet_space.data.summary import summarise
 from resnet_space.runs import WEIGHTS, Run
+from resnet_space.training.data_report import DataReport
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from resnet_space.training.robustness import load_robustness
 from resnet_space.training.study import Study
 from tests.mapped import write_check
 from tests.ui.conftest import SHOWN_MS, TINY, App, visit
 from tests.ui.quality import serious_faults
-from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, keep, learn, subject, unfold
+from tests.ui.test_browser import (
+    SETUP,
+    TRAINED_MS,
+    choose_data,
+    choose_strategy,
+    dataset,
+    keep,
+    learn,
+    subject,
+    unfold,
+)
 
 pytestmark = pytest.mark.ui
 
@@ -262,3 +279,98 @@ def test_what_came_with_the_app_is_not_deleted(page: Page, app: App) -> None:
     toast = page.get_by_test_id("toast-body").filter(has_text="comes with the app")
     expect(toast.first).to_be_visible(timeout=SHOWN_MS)
     assert app.run("resnet20-cbam-cifar10").has_weights
+
+
+def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version(
+    app: App, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = DataReport(
+        dataset=TINY,
+        backbone="a-run",
+        state="finished",
+        counts={"train": 320, "test": 200},
+        created=time.time(),
+        label_issues=(
+            LabelIssue("train", 3, "", "cat", 0.97, "dog"),
+            LabelIssue("train", 5, "", "cat", 0.9, "deer"),
+            LabelIssue("test", 8, "", "cat", 0.8, "frog"),
+        ),
+        near_duplicates=(NearDuplicate("test", 5, "", "cat", 0.99, True, "train", 7, "", "cat"),),
+        outliers=(Outlier("train", 9, "", "cat", 1.4, "blurred"),),
+    )
+    folder = app.checkpoints / DataReport.FOLDER / "reviewed"
+    folder.mkdir(parents=True)
+    found.write(folder)
+    with visit(browser, app.url) as page:
+        page.get_by_role("button", name="Are their labels right?").click()
+        page.get_by_role("button", name="Review 5 findings").click()
+        queue, said = page.locator(".review .queue"), page.locator(".review .said")
+        counter = queue.locator("header")
+        expect(queue.locator(".picture img")).to_be_visible()
+        expect(queue.locator(".sample img")).to_have_count(4)
+        keep(page, "review-1-label")
+        assert serious_faults(page) == []
+        page.keyboard.press("Enter")
+        expect(said).to_have_text("Relabelled as dog.")
+        expect(counter).to_contain_text("2 of 5 · 1 decided")
+        page.keyboard.press("1")
+        expect(said).to_have_text("Relabelled as airplane.")
+        page.keyboard.press("u")
+        expect(counter).to_contain_text("2 of 5 · 1 decided")
+        page.keyboard.press("k")
+        page.keyboard.press("d")
+        expect(said).to_contain_text("A test picture: it stays as it is unless you say so at the end.")
+        expect(queue.locator(".picture img")).to_have_count(2)
+        keep(page, "review-2-pair")
+
+        page.reload()  # what was decided is still there
+        page.get_by_role("button", name="Are their labels right?").click()
+        expect(page.locator(".review")).to_contain_text("3 decided")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.get_by_role("button", name="Review 5 findings").click()
+        expect(counter).to_contain_text("4 of 5 · 3 decided")
+        take = page.get_by_role("button", name="Same picture: drop the one in train")
+        expect(queue.locator(".picture img")).to_have_count(2)  # it is drawn for the last time
+        boxes = [box for button in queue.locator(".actions button").all() if (box := button.bounding_box())]
+        assert len(boxes) == 7
+        assert all(box["height"] >= 44 and 422 < box["y"] < box["y"] + box["height"] <= 844 for box in boxes)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        keep(page, "review-3-phone")
+        take.click()
+        expect(counter).to_contain_text("5 of 5 · 4 decided")
+        page.get_by_role("button", name="Next").click()
+        page.set_viewport_size({"width": 1440, "height": 1000})
+        summary = page.locator(".review .summary")
+        expect(summary).to_contain_text("1 relabelled, 1 dropped, 1 kept; 1 test picture seen, not changed.")
+        chosen = [{"split": "train", "index": 20}]
+        page.evaluate("detail => document.dispatchEvent(new CustomEvent('review-pictures', { detail }))", chosen)
+        expect(queue).to_contain_text("Chosen on the map.")
+        expect(counter).to_contain_text("1 of 6 · 4 decided")
+        page.keyboard.press("d")
+        page.get_by_role("button", name="Finish").click()
+        expect(summary).to_contain_text("1 relabelled, 2 dropped, 1 kept; 1 test picture seen, not changed.")
+        page.get_by_label("Clean the test pictures, too").check()
+        expect(summary).to_contain_text("1 relabelled, 3 dropped, 1 kept.")
+        page.get_by_label("Clean the test pictures, too").uncheck()
+        page.get_by_label("Name", exact=True).fill("my duck")  # in a field, its letters are no keys
+        expect(summary).to_contain_text("1 test picture seen, not changed.")
+        keep(page, "review-4-summary")
+        assert serious_faults(page) == []
+        page.get_by_role("button", name="Make the new version").click()
+        expect(said).to_have_text("my-duck is ready, and chosen in the form.")
+        unfold(page, "Other data")
+        expect(dataset(page)).to_have_value("my-duck")
+    manifest = read_manifest(app.checkpoints.parent / "data" / "my-duck")
+    assert manifest is not None
+    assert {(one.split, one.index): (one.action, one.changed) for one in manifest.changes} == {
+        ("train", 3): ("relabel", True),
+        ("train", 5): ("keep", False),
+        ("train", 7): ("same", True),
+        ("train", 20): ("drop", True),
+        ("test", 8): ("drop", False),
+    }
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(app.checkpoints.parent / "data"))
+    assert {name: sum(counts) for name, counts in summarise(DatasetRef("my-duck")).counts.items()} == {
+        "train": 318,
+        "test": 200,
+    }

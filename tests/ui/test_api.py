@@ -53,6 +53,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
         "/predict",
         "/explore_residuals",
         "/check_data",
+        "/clean_data",
         "/compare_models",
         "/add_data",
         "/export",
@@ -142,6 +143,27 @@ def test_data_are_checked_and_a_check_is_known_by_its_name(client: Client, app: 
         client.predict(dataset=TINY, backbone="gone", api_name="/check_data")
     with pytest.raises(AppError, match="There is no such check"):
         client.predict(check="gone", api_name="/check_data")
+
+    issue = found["label_issues"][0] | {"action": "relabel"}
+    issue |= {"label": issue["suggested"], "finding": issue["words"]}
+    made = client.predict(dataset=TINY, decisions=[issue], compare=True, key="mine", api_name="/clean_data")
+    assert made["dataset"] == f"{TINY}-v2"
+    change = made["manifest"]["changes"][0]
+    assert (change["index"], change["label"], change["finding"]) == (issue["index"], issue["suggested"], issue["words"])
+    compared = made["comparison"]
+    assert (compared["state"], compared["images"]) == ("finished", 200)
+    assert compared["after"] - compared["before"] == compared["gained"] - compared["lost"]
+
+
+def test_a_version_is_made_from_decisions(client: Client, app: App) -> None:
+    decisions = [{"split": "train", "index": 3, "action": "relabel", "label": "cat"}]
+    made = client.predict(TINY, decisions, "cats", api_name="/clean_data")
+    assert (made["dataset"], made["manifest"]["source"], made["manifest"]["by"]) == ("cats", TINY, "a visitor")
+    assert (app.checkpoints.parent / "data" / "cats" / "version.json").exists()
+    with pytest.raises(AppError, match="'dodo' is not one of the 10 classes"):
+        client.predict(TINY, [decisions[0] | {"label": "dodo"}], api_name="/clean_data")
+    with pytest.raises(AppError, match="is no decision"):
+        client.predict(TINY, ["drop"], api_name="/clean_data")
 
 
 def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:

@@ -23,6 +23,7 @@ PUBLIC = {
     "predict",
     "explore_residuals",
     "check_data",
+    "clean_data",
     "compare_models",
     "push",
     "pull",

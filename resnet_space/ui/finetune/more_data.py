@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -24,6 +24,8 @@ from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
 from resnet_space.ui.reports import left_out_html
+
+T = TypeVar("T")
 
 ARCHIVES = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"]
 UPLOAD, FOLDER = "upload", "folder"  # where a dataset came from
@@ -123,9 +125,7 @@ def hub_html(dataset: HubDataset) -> str:
     )
 
 
-def bring(
-    context: AppContext, title: str, key: str | None, bringing: Callable[[Path], ImportReport]
-) -> tuple[str, ImportReport]:
+def bring(context: AppContext, title: str, key: str | None, bringing: Callable[[Path], T]) -> tuple[str, T]:
     """Make a visitor's dataset under a free name like the one that is wanted. Raises UserError."""
     context.require_writable()
     key = visitors.require_key(key, public=context.public)

@@ -50,8 +50,10 @@ class WorkFold(Generic[W]):
             "Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id=f"{self.name}-stop"
         )
 
-    def place_report(self, script: str = "resnetSpace.report(element, props, watch)") -> None:
+    def place_progress(self) -> None:
         self.progress = gr.HTML("", elem_id=f"{self.name}-progress", apply_default_css=False)
+
+    def place_report(self, script: str = "resnetSpace.report(element, props, watch)") -> None:
         self.report = gr.HTML(
             None,
             html_template='<div class="body"></div>',

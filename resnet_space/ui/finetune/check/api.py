@@ -1,22 +1,26 @@
-"""What programs can ask of a check: `gradio_client`, plain HTTP, MCP."""
+"""What programs can ask of a check and a review: `gradio_client`, plain HTTP, MCP."""
 
 import time
 from collections.abc import Generator
+from dataclasses import asdict
 from typing import Any
 
+import gradio as gr
 from gradio.events import api
 
 from resnet_space.serve.checks import RECOMMENDED, start_check
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
+from resnet_space.serve.reviews import start_before_after
 from resnet_space.ui.finetune.api import own_key
+from resnet_space.ui.finetune.check.review import make_version
 from resnet_space.ui.finetune.more_data import DATASET
 
 POLL_SECONDS = 0.5
 
 
 def build_check_api(context: AppContext) -> None:
-    """The endpoint /check_data."""
+    """The endpoints /check_data and /clean_data."""
 
     @costly
     def check_data(
@@ -52,4 +56,44 @@ def build_check_api(context: AppContext) -> None:
                 return
             time.sleep(POLL_SECONDS)
 
+    @costly
+    def clean_data(
+        dataset: str = DATASET,
+        decisions: list[dict[str, Any]] | None = None,
+        name: str = "",
+        clean_test: bool = False,
+        compare: bool = False,
+        key: str = "",
+        profile: gr.OAuthProfile | None = None,
+    ) -> dict[str, Any]:
+        """Make a new version of a dataset from decisions about its pictures; the old one stays.
+
+        Args:
+            dataset: as of check_data.
+            decisions: such as {"split": "train", "index": 5, "action": "relabel", "label": "cat"}. The action is
+                "keep", "relabel", "drop", or "same": of two copies one is dropped, never the test picture of the two;
+                then "of_split" and "of_index" name the other. What a finding of check_data has besides, "file",
+                "score" and its sentence as "finding", is kept in the manifest.
+            name: of the new dataset; "-v2" is added to the old name where it is left out.
+            clean_test: whether test pictures are changed, too. Results are then no longer comparable with earlier
+                ones. Otherwise decisions about them are noted only.
+            compare: whether a head is trained on both versions and judged on the same test pictures.
+            key: a secret of yours; on a public app one is made where it is left out.
+
+        Returns:
+            The new dataset's name, to train with; the manifest: what was changed, in which files; a summary; with
+            compare, both accuracies and the paired interval of their difference; and the key.
+        """
+        key = own_key(context, key)
+        by = profile.username if profile else ""
+        manifest = make_version(context, dataset, decisions or [], name, key, clean_test=clean_test, by=by)
+        answer = {"dataset": manifest.name, "words": manifest.words, "manifest": asdict(manifest), "key": key}
+        if compare:
+            comparison = start_before_after(context, manifest.name, key)
+            while (found := context.reviews.open(comparison)).state == "running":
+                time.sleep(POLL_SECONDS)
+            answer["comparison"] = found.to_json()
+        return answer
+
     api(check_data, api_name="check_data", concurrency_limit=2)
+    api(clean_data, api_name="clean_data", concurrency_limit=2)

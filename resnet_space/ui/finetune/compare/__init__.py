@@ -93,6 +93,7 @@ def build_compare(
             fitting = gr.HTML("", elem_id="fitting", apply_default_css=False)
             with gr.Row():
                 fold.place_buttons("Compare", min_width=140)
+        fold.place_progress()
         fold.place_report("resnetSpace.networks(element, props, trigger, watch)")
         with gr.Column(visible=False) as ended:
             with gr.Row(visible=not context.readonly, elem_id="compare-queue"):

@@ -46,6 +46,7 @@ def build_study(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
             with gr.Row():
                 fold.place_buttons("Start the study", min_width=190)
                 resume = gr.Button("Continue", min_width=110, scale=0, visible=False, elem_id="study-continue")
+        fold.place_progress()
         fold.place_report()
         with gr.Column(visible=False) as found:
             exports = place_exports([fold.shown], partial(export_of, context))

@@ -55,10 +55,10 @@ class Asked:
     def of(cls, data: object) -> "Asked":
         """Raises UserError for anything that no page sends."""
         asked = data if isinstance(data, dict) else {}
-        number, name, changes = asked.get("number", 0), asked.get("set"), _list(asked, "changes", dict, MOST_CHANGES)
+        number, name, changes = asked.get("number", 0), asked.get("set"), list_in(asked, "changes", dict, MOST_CHANGES)
         if not _is_whole(number) or not (name is None or isinstance(name, str)):
             raise UserError(UNFIT)
-        known, unfolded = _list(asked, "known", str, MOST_KNOWN), _list(asked, "unfolded", int, MOST_CHANGES)
+        known, unfolded = list_in(asked, "known", str, MOST_KNOWN), list_in(asked, "unfolded", int, MOST_CHANGES)
         return cls(number, name, frozenset(known), frozenset(unfolded), tuple(changes))
 
 
@@ -70,7 +70,7 @@ def read_changes(asked: Sequence[dict[str, Any]]) -> Changes:
     for change in asked:
         kind = change.get("do")
         if kind == "add":
-            new = _new_pictures(_list(change, "files", dict, MOST_FILES), read.left_out)
+            new = _new_pictures(list_in(change, "files", dict, MOST_FILES), read.left_out)
             read.new += new
             read.changes += [_adding(new, change.get("class"))] if new else []
         else:
@@ -80,7 +80,7 @@ def read_changes(asked: Sequence[dict[str, Any]]) -> Changes:
 
 def _plain(kind: object, change: dict[str, Any]) -> Change:
     class_id, name = change.get("class"), str(change.get("name", ""))
-    ids = _list(change, "ids", str, MOST_KNOWN)
+    ids = list_in(change, "ids", str, MOST_KNOWN)
     known: dict[str, Change] = {
         "remove": lambda taught: taught.without(ids),
         "move": lambda taught: taught.moved(ids, class_id),
@@ -132,7 +132,8 @@ def frame_of(data: object) -> bytes:
         raise UserError(UNFIT) from None
 
 
-def _list(data: dict[str, Any], name: str, kind: type, most: int) -> list[Any]:
+def list_in(data: dict[str, Any], name: str, kind: type, most: int) -> list[Any]:
+    """A list in an event's data; none where it is missing. Raises UserError for anything else."""
     values = data.get(name) or []
     if not isinstance(values, list) or len(values) > most or not all(isinstance(value, kind) for value in values):
         raise UserError(UNFIT)

@@ -1,0 +1,131 @@
+"""Reviews of datasets by visitors: their decisions, which are saved one by one, and before and after.
+
+The decisions are in a folder of their own beside the runs, one for each visitor and dataset: they survive a reload and
+a restart, and expire as everything of a visitor does.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnet_space.common.errors import UserError
+from resnet_space.common.files import in_a_sentence, replaced_atomically
+from resnet_space.config import TrainConfig
+from resnet_space.data.decisions import read_manifest
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import dataset_folder, open_dataset
+from resnet_space.data.versions import MOST_DECISIONS
+from resnet_space.serve import visitors
+from resnet_space.serve.context import AppContext
+from resnet_space.serve.works import OWNER
+from resnet_space.training.review import BeforeAfter
+from resnet_space.training.speeds import machine_words
+
+FILE = "decisions.json"
+CHANGED = "The pictures have changed since they were checked: check them again."
+_writing = threading.Lock()
+
+
+@dataclass
+class SavedReview:
+    """A visitor's review of a dataset.
+
+    Attributes:
+        files: when the dataset's files were changed, and their sizes: decisions hold for these.
+        decisions: by the id of their item, as JSON.
+        version: the dataset that was made last from them, "" before.
+        compared: the name of its comparison with the old one, "" before.
+    """
+
+    files: dict[str, list[int]]
+    decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    version: str = ""
+    compared: str = ""
+
+
+def open_review(context: AppContext, ref: DatasetRef, key: str | None) -> SavedReview:
+    """A visitor's decisions about a dataset; none where its files have changed since. Raises UserError."""
+    files = _files(ref)
+    try:
+        found = SavedReview(**json.loads((_folder(context, ref, key) / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return SavedReview(files)
+    return found if found.files == files else SavedReview(files)
+
+
+def save_review(
+    context: AppContext, ref: DatasetRef, key: str | None, change: Callable[[SavedReview], object]
+) -> SavedReview:
+    """Change what is saved of a review. Raises UserError; then it stays as it was."""
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
+    folder = _folder(context, ref, key)
+    context.storage.room_for(0, "The review")
+    with _writing, in_a_sentence("The decision cannot be saved"):
+        review = open_review(context, ref, key)
+        change(review)
+        if len(review.decisions) > MOST_DECISIONS:
+            raise UserError(f"There are {MOST_DECISIONS:,} decisions: make the new version first.")
+        if key and not folder.exists():
+            context.claim(folder / OWNER, key)
+        with replaced_atomically(folder / FILE) as file:
+            file.write_text(json.dumps(asdict(review), ensure_ascii=False), encoding="utf-8")
+    return review
+
+
+def require_unchanged(ref: DatasetRef, since: float) -> None:
+    """Raises UserError where a dataset's files were changed after a check (seconds since 1970)."""
+    if any(changed > since * 1e9 for _, changed in _files(ref).values()):
+        raise UserError(CHANGED)
+
+
+def start_before_after(context: AppContext, version: str, key: str | None) -> str:
+    """Judge a version and the dataset that it was made from, in a process of its own.
+
+    Args:
+        context: what all share.
+        version: a dataset's name.
+        key: the visitor's.
+
+    Returns:
+        The name of the comparison.
+
+    Raises:
+        UserError: with one sentence; then nothing was started.
+    """
+    context.require_writable()
+    key = visitors.require_key(key, public=context.public)
+    ref = context.datasets.named(version, key)
+    manifest = None if ref.is_on_hub else read_manifest(dataset_folder(ref.name))
+    if manifest is None:
+        raise UserError(f"{ref.name} was not made by a review, so there is no dataset to compare it with.")
+    source = context.datasets.named(manifest.source, key)
+    images = sum(map(sum, context.datasets.summary(source).counts.values()))
+    context.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
+    context.storage.room_for(0, "The comparison")
+    asked = BeforeAfter(
+        dataset=str(ref),
+        source=manifest.source,
+        minutes=context.limits.minutes,
+        busy=context.trainer.active() is not None,
+        machine=machine_words(),
+        created=round(time.time(), 1),
+    )
+    return context.reviews.start(asked, lambda owners: context.claim(owners, key) if key else None)
+
+
+def _folder(context: AppContext, ref: DatasetRef, key: str | None) -> Path:
+    whose = json.dumps([key if context.public else None, str(ref)])  # one's own machine has one visitor
+    return context.reviews.folder / hashlib.sha256(whose.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _files(ref: DatasetRef) -> dict[str, list[int]]:
+    found = open_dataset(ref).files
+    with in_a_sentence(f"The dataset {ref.name} cannot be read"):
+        stats = {f"{split}/{file.name}": file.stat() for split, files in found.items() for file in files}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
