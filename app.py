@@ -30,6 +30,7 @@ from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import AppContext, build_app
 from resnet_space.ui.finetune.check.map import MapFiles
+from resnet_space.ui.assets import replaced_scripts
 from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
@@ -47,6 +48,7 @@ def main() -> None:
     app.queue(default_concurrency_limit=2)
     mcp = not options.accounts  # Gradio's MCP server calls the app without a visitor's cookie
     parts = (LiveFeed(context), MapFiles(context), Uploads(context))
+    routes = [*ROUTES, *replaced_scripts(), *(route for part in parts for route in part.routes)]
     printed = io.StringIO()  # what gradio prints, so that the address can be the last line
     try:
         with contextlib.redirect_stdout(printed):
@@ -62,7 +64,7 @@ def main() -> None:
                 run_history=False,
                 ssr_mode=False,
                 prevent_thread_lock=True,
-                **protection(options, routes=[*ROUTES, *(route for part in parts for route in part.routes)]),
+                **protection(options, routes=routes),
             )
     except OSError as error:
         refuse(error)

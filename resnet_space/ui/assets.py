@@ -66,6 +66,6 @@ async def _script(request: Request) -> Response:
     return Response(script, media_type="text/javascript", headers=headers)
 
 
-def routes() -> list[Route]:
-    """They come before Gradio's own."""
+def replaced_scripts() -> list[Route]:
+    """Their routes, which come before Gradio's own."""
     return [Route(f"/assets/{name}", _script) for name in _scripts()]

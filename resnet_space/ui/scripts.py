@@ -9,8 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from resnet_space.ui import assets
-
 STATIC = Path(__file__).parent / "static"
 # Its build with the charts that the page has (npm's plotly.js-cartesian-dist-min, in the version of the Python package,
 # which brings all charts): a third of the size, which the browser has to fetch and to compile before the first chart.
@@ -40,5 +38,4 @@ def _plotly_gzip() -> bytes:
     return gzip.compress(PLOTLY.read_bytes(), 6)
 
 
-_SERVED = [Route(f"/{name}", _script) for name in (*SERVED, *LATER)]
-ROUTES = [Route("/plotly.min.js", _plotly), *_SERVED, *assets.routes()]
+ROUTES = [Route("/plotly.min.js", _plotly), *(Route(f"/{name}", _script) for name in (*SERVED, *LATER))]

@@ -7,7 +7,7 @@ from playwright._impl._driver import compute_driver_executable
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from resnet_space.ui.assets import ASSETS, CLOCK, FIND, SEARCH, routes, with_quick_search, with_slow_clock
+from resnet_space.ui.assets import ASSETS, CLOCK, FIND, SEARCH, replaced_scripts, with_quick_search, with_slow_clock
 
 # A tree with ids at random, some of them twice, in which both search for each id and for one that it lacks: as it was,
 # with a child removed and others moved, and with another component in it, which Gradio tells.
@@ -61,7 +61,7 @@ def test_a_component_is_found_where_gradios_own_search_finds_it() -> None:
 
 def served(names: str) -> tuple[str, str]:
     """Gradio's script, and what the page gets in its place."""
-    (route,) = (route for route in routes() if fnmatch(route.path, f"/assets/{names}"))
+    (route,) = (route for route in replaced_scripts() if fnmatch(route.path, f"/assets/{names}"))
     answer = TestClient(Starlette(routes=[route])).get(route.path)
     assert answer.headers["content-type"].startswith("text/javascript")
     return (ASSETS / route.path.removeprefix("/assets/")).read_text(encoding="utf-8"), answer.text

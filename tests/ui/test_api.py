@@ -22,6 +22,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from resnet_space.runs import CONFIG, FEATURE_STATISTICS, RESUME, WEIGHTS, last_metric
+from resnet_space.ui.assets import ASSETS, replaced_scripts
 from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
@@ -58,6 +59,15 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
         "/add_data",
         "/export",
     }
+
+
+def test_the_page_gets_the_scripts_that_replace_gradios(app: App) -> None:
+    routes = replaced_scripts()
+    assert len(routes) == 2
+    for route in routes:
+        served = httpx.get(app.url + route.path).text
+        assert served != (ASSETS / route.path.removeprefix("/assets/")).read_text(encoding="utf-8")
+        assert ("componentPlaces" in served) == ("core-" in route.path)
 
 
 def test_the_page_is_sent_compressed_to_who_can_read_it_so(app: App) -> None:
