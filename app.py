@@ -29,8 +29,8 @@ from resnet_space.serve.proposals import measure_speeds
 from resnet_space.serve.uploads import Uploads
 from resnet_space.serve.visitors import weak_owner_key
 from resnet_space.ui import AppContext, build_app
-from resnet_space.ui.finetune.check.map import MapFiles
 from resnet_space.ui.assets import replaced_scripts
+from resnet_space.ui.finetune.check.map import MapFiles
 from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme

@@ -30,9 +30,9 @@ def expect_unmoved(page: Page) -> None:
     assert sum(value for value, *_ in shifts) < MOST_SHIFTED, "\n".join(map(str, shifts))
 
 
-def serious_faults(page: Page) -> list[str]:
-    """What axe-core calls serious or critical in what the page shows, each with the element that has it."""
-    found = Axe().run(page).response["violations"]
+def serious_faults(page: Page, part: str | None = None) -> list[str]:
+    """What axe-core calls serious or critical in what the page, or a part of it, shows, each with its element."""
+    found = Axe().run(page, context=part).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:200]}"
         for fault in found
