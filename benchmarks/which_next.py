@@ -16,8 +16,7 @@ The choices:
 - typical: the densest picture of each of the largest clusters in which none is known yet (TypiClust; Hacohen et al.
   2022, arXiv:2202.02794).
 
-The choice that does best on the first `TUNING` seeds, which are not counted, is judged on the others. "everywhere" is
-the mean over all of the above, seed by seed.
+The choice that does best on the first `TUNING` seeds, which are not counted, is judged on the others.
 """
 
 import argparse
@@ -258,7 +257,6 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
-    everywhere: list[dict[str, Numbers]] = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         os.environ[DATA_FOLDER_VARIABLE] = str(data)
@@ -272,7 +270,6 @@ def main() -> None:
                         rows = [one[asked] for one in trials]
                         title = f"{dataset}, {start} a class, {asked} more"
                         gains = {name: np.array([row[name] - row["random"] for row in rows]) for name in CHOICES}
-                        everywhere.append(gains)
                         results[title] = {
                             "start": round(100 * float(np.mean([row["none"] for row in rows])), 2),
                             "random": round(100 * float(np.mean([row["random"] for row in rows])), 2),
@@ -284,12 +281,6 @@ def main() -> None:
                             results[f"{dataset}, {start} a class, {asked} more"],
                             flush=True,
                         )
-    means = {name: np.mean([gains[name] for gains in everywhere], axis=0) for name in CHOICES}
-    results["everywhere"] = {
-        "tuning": {name: round(100 * float(g[:TUNING].mean()), 2) for name, g in means.items()},
-        "gain": {name: interval(g[TUNING:]) for name, g in means.items()},
-    }
-    print("everywhere", results["everywhere"])
     if arguments.save:
         save("which_next", results)
 

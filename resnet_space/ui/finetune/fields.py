@@ -269,8 +269,8 @@ def advanced_fields(defaults: dict[str, Any]) -> dict[str, Any]:
     fields["flip"] = gr.Checkbox(defaults["flip"], label="Random horizontal flip")
     fields["grouped_split"] = gr.Checkbox(
         defaults["grouped_split"],
-        label="Keep near-duplicates on one side of a split",
-        info="and choose held-out test images by their content, so that more images change none",
+        label="Keep near-duplicates together",
+        info="on one side of each split; test images that are held out stay the same when you add images",
     )
     return fields
 
