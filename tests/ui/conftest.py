@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
@@ -157,6 +157,16 @@ def visit(browser: Browser, url: str) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors
+
+
+def go(page: Page, url: str) -> None:
+    """To another address. The page that is left may still write its own, which can abort that: then once more."""
+    try:
+        page.goto(url)
+    except Error as error:
+        if "ERR_ABORTED" not in error.message:
+            raise
+        page.goto(url)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

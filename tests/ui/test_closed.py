@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, go
 from tests.ui.quality import watched
 from tests.ui.test_browser import keep, subject, unfold
 
@@ -201,7 +201,7 @@ def test_a_reviewer_on_a_phone_sees_results_an_answer_and_what_shortcuts_buy(rea
     context = watched(browser, 390, 844)
     page = context.new_page()
     page.set_default_timeout(SHOWN_MS)
-    page.goto(f"{readonly.url}/?run=mine")
+    go(page, f"{readonly.url}/?run=mine")
     expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
     page.get_by_role("button", name="Try it in Predict").click()
     expect(page.locator("#answer .said")).to_be_visible()
