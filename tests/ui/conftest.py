@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +32,8 @@ LIST_MS = 5_000  # for an open list's option to be clicked
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
 # As if this machine had been timed lately, which would take its time from the tests.
 SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.0}, {("resnet20", 32): 500_000.0})
+# For gradio's client, which by itself waits 5 s for an answer.
+PATIENT: dict[str, Any] = {"verbose": False, "httpx_kwargs": {"timeout": SHOWN_MS / 1_000}}
 TINY = "cifar10-tiny"  # a dataset beside the bundled one, where it matters little what is learned
 
 

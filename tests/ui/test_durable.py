@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import SHOWN_MS, TINY, App, go, wait_for
+from tests.ui.conftest import PATIENT, SHOWN_MS, TINY, App, go, wait_for
 from tests.ui.test_browser import TRAINED_MS, choose_data, keep, start
 
 pytestmark = pytest.mark.ui
@@ -150,7 +150,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
 
 
 def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -> None:
-    client = Client(public.url, verbose=False)
+    client = Client(public.url, **PATIENT)
     started = client.predict(epochs=200, api_name="/start_training")
     name, key = started["run"], started["key"]
     assert len(key) > 20
@@ -190,7 +190,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -
 
 
 def test_limits_are_told_in_one_sentence(public: App) -> None:
-    client = Client(public.url, verbose=False)
+    client = Client(public.url, **PATIENT)
     with pytest.raises(AppError, match="301 epochs exceed the limit of 300 on this app"):
         client.predict(epochs=301, api_name="/start_training")
     client.close()
