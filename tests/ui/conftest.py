@@ -11,10 +11,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
@@ -31,6 +32,8 @@ LIST_MS = 5_000  # for an open list's option to be clicked
 expect.set_options(timeout=SHOWN_MS)  # where a test says nothing else
 # As if this machine had been timed lately, which would take its time from the tests.
 SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.0}, {("resnet20", 32): 500_000.0})
+# For gradio's client, which by itself waits 5 s for an answer.
+PATIENT: dict[str, Any] = {"verbose": False, "httpx_kwargs": {"timeout": SHOWN_MS / 1_000}}
 TINY = "cifar10-tiny"  # a dataset beside the bundled one, where it matters little what is learned
 
 
@@ -157,6 +160,16 @@ def visit(browser: Browser, url: str) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors
+
+
+def go(page: Page, url: str) -> None:
+    """To another address. The page that is left may still write its own, which can abort that: then once more."""
+    try:
+        page.goto(url)
+    except Error as error:
+        if "ERR_ABORTED" not in error.message:
+            raise
+        page.goto(url)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from resnet_space.runs import CONFIG, FEATURE_STATISTICS, RESUME, WEIGHTS, last_metric
 from resnet_space.ui.assets import ASSETS, replaced_scripts
-from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App
+from tests.ui.conftest import PATIENT, SHIPPED, SHOWN_MS, TINY, App
 
 BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLE = Path(__file__).parents[2] / "resnet_space" / "datasets" / "examples" / "horse.jpg"
@@ -33,7 +33,7 @@ FACES = {"age": ["young", "old", "older"], "gender": ["f", "m"]}
 
 @pytest.fixture(scope="module")
 def client(app: App) -> Iterator[Client]:
-    connected = Client(app.url, verbose=False)
+    connected = Client(app.url, **PATIENT)
     yield connected
     connected.close()
 

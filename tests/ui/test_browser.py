@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
-from tests.ui.conftest import SHOWN_MS, TINY, App, pick, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, go, pick, visit
 from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
@@ -374,7 +374,7 @@ def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
 
 
 def test_bad_input_gets_a_sentence_and_the_app_stays_alive(app: App, page: Page, tmp_path: Path) -> None:
-    page.goto(f"{app.url}/?run=resnet20-cbam-cifar10")
+    go(page, f"{app.url}/?run=resnet20-cbam-cifar10")
     start(page, epochs=0)
     expect_toast(page, "The number of epochs must be a whole number from 1 to 1,000, not 0.")
 
@@ -491,7 +491,7 @@ def test_a_teacher_takes_a_slide_and_a_table_out_of_each_tab(page: Page) -> None
 
 
 def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(app: App, page: Page) -> None:
-    page.goto(f"{app.url}/?run=resnet20-cbam-cifar10")  # whatever other tests have trained
+    go(page, f"{app.url}/?run=resnet20-cbam-cifar10")  # whatever other tests have trained
     expect(page.locator("#result")).to_contain_text("88.6", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Try it in Predict")).to_be_visible(timeout=SHOWN_MS)
     page.evaluate("document.activeElement.blur()")

@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App
+from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, go
 from tests.ui.quality import watched
 from tests.ui.test_browser import keep, subject, unfold
 
@@ -93,7 +93,7 @@ def test_with_the_password_everything_is_there_and_without_its_cookie_nothing(lo
     assert answered(f"{locked.url}/page.js", opener=opener)[0] == 200
     with opener.open(f"{locked.url}/live?runs={SHOWPIECE}") as stream:
         assert stream.readline() == b"retry: 1000\n"
-    client = Client(locked.url, auth=("ann", PASSWORD), verbose=False)
+    client = Client(locked.url, auth=("ann", PASSWORD), **PATIENT)
     assert client.predict(SHOWPIECE, api_name="/training_status")["state"] == "finished"
     client.close()
 
@@ -134,7 +134,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_only_looks_works(readonly: App) -> None:
-    client = Client(readonly.url, verbose=False)
+    client = Client(readonly.url, **PATIENT)
     answer, *_ = client.predict(handle_file(EXAMPLE), "mine", api_name="/predict")
     assert answer["label"] == "horse"
     *_, values = client.predict("mine", "test images of cifar10-mini", 2, None, api_name="/explore_residuals")
@@ -144,7 +144,7 @@ def test_what_only_looks_works(readonly: App) -> None:
 
 
 def test_no_raw_request_changes_anything(readonly: App) -> None:
-    client = Client(readonly.url, verbose=False)
+    client = Client(readonly.url, **PATIENT)
     refused = "This app is read-only"
     with pytest.raises(AppError, match=refused):
         client.predict(epochs=1, api_name="/start_training")
@@ -201,7 +201,7 @@ def test_a_reviewer_on_a_phone_sees_results_an_answer_and_what_shortcuts_buy(rea
     context = watched(browser, 390, 844)
     page = context.new_page()
     page.set_default_timeout(SHOWN_MS)
-    page.goto(f"{readonly.url}/?run=mine")
+    go(page, f"{readonly.url}/?run=mine")
     expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
     page.get_by_role("button", name="Try it in Predict").click()
     expect(page.locator("#answer .said")).to_be_visible()

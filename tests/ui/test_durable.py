@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import SHOWN_MS, TINY, App, wait_for
+from tests.ui.conftest import PATIENT, SHOWN_MS, TINY, App, go, wait_for
 from tests.ui.test_browser import TRAINED_MS, choose_data, keep, start
 
 pytestmark = pytest.mark.ui
@@ -134,7 +134,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
     keep(other, "12-queued")
     assert ones not in other.content()  # neither in the choices nor in the table
 
-    other.goto(f"{public.url}/?run={ones}")  # a link that the first visitor gave away: to look, not to touch
+    go(other, f"{public.url}/?run={ones}")  # a link that the first visitor gave away: to look, not to touch
     expect(other.locator(".status.training")).to_contain_text(ones, timeout=SHOWN_MS)
     other.get_by_role("button", name="Stop", exact=True).click()
     toast = other.get_by_test_id("toast-body").filter(has_text=f"{ones} is not yours")
@@ -145,12 +145,12 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
     expect(one.locator(".status.training")).to_contain_text(ones, timeout=SHOWN_MS)
     one.get_by_role("button", name="Stop", exact=True).click()
     expect(one.locator(".status.stopped")).to_contain_text(f"{ones} was stopped", timeout=SHOWN_MS)
-    other.goto(f"{public.url}/?run={others}")
+    go(other, f"{public.url}/?run={others}")
     expect(other.locator(".status.finished")).to_contain_text(others, timeout=TRAINED_MS)
 
 
 def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -> None:
-    client = Client(public.url, verbose=False)
+    client = Client(public.url, **PATIENT)
     started = client.predict(epochs=200, api_name="/start_training")
     name, key = started["run"], started["key"]
     assert len(key) > 20
@@ -190,7 +190,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -
 
 
 def test_limits_are_told_in_one_sentence(public: App) -> None:
-    client = Client(public.url, verbose=False)
+    client = Client(public.url, **PATIENT)
     with pytest.raises(AppError, match="301 epochs exceed the limit of 300 on this app"):
         client.predict(epochs=301, api_name="/start_training")
     client.close()

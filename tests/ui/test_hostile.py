@@ -20,7 +20,7 @@ from resnet_space.common.text import markdown_text
 from resnet_space.runs import Run
 from resnet_space.serve.handlers import UNFIT
 from tests.hub_stub import HubStub
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, visit
 from tests.ui.test_browser import OTHER_DATA, TRAINED_MS, keep, open_tab, start, unfold
 
 pytestmark = pytest.mark.ui
@@ -129,7 +129,7 @@ def test_the_card_and_the_table_have_the_names_as_text(page: Page, served: App, 
     assert set(run.config.model.classes) == set(CLASSES)
     card = (run.path / "README.md").read_text(encoding="utf-8")
     assert all(markdown_text(name) in card for name in CLASSES)
-    client = Client(served.url, verbose=False, download_files=str(tmp_path))
+    client = Client(served.url, download_files=str(tmp_path), **PATIENT)
     *_, table, values = client.predict(run.name, "test images of cifar10-mini", 1, None, api_name="/explore_residuals")
     for file in (table, values):
         assert Path(file).name.startswith(f"{run.name}-residual-norms")
@@ -226,7 +226,7 @@ def test_an_upload_that_is_too_large_is_refused(served: App) -> None:
 
 def test_a_token_in_the_environment_or_in_a_wrong_field_is_written_and_shown_nowhere(served: App) -> None:
     answers = []
-    client = Client(served.url, verbose=False)
+    client = Client(served.url, **PATIENT)
     for values in (
         {"dataset": f"user/{TOKEN}"},
         {"dataset": TOKEN},

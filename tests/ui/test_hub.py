@@ -20,7 +20,7 @@ from resnet_space.serve import visitors
 from tests.hub_stub import HubStub
 from tests.hub_stub.oauth import CLIENT, SCOPES
 from tests.hub_stub.store import read
-from tests.ui.conftest import REPOSITORY, SHOWN_MS, App, pick, wait_for
+from tests.ui.conftest import PATIENT, REPOSITORY, SHOWN_MS, App, go, pick, wait_for
 from tests.ui.test_browser import SETUP, TRAINED_MS, keep, unfold
 from tests.ui.test_mcp import PUBLIC
 
@@ -93,7 +93,7 @@ def push(page: Page, told: str, target: str | None = None) -> None:
 def test_a_run_is_pushed_with_the_login_of_the_machine_pulled_again_and_predicts_the_same(
     anns: App, people: HubStub, page: Page
 ) -> None:
-    page.goto(f"{anns.url}/?run=my-cifar")
+    go(page, f"{anns.url}/?run=my-cifar")
     expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     people.slow("/preupload/", 2.0, times=1)
     page.get_by_text("Publish on the Hugging Face Hub").click()
@@ -171,7 +171,7 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
 
     page.get_by_role("button", name="Sign in with Hugging Face").click()
     expect(page.get_by_role("button", name="Logout (bob)")).to_be_visible(timeout=TRAINED_MS)
-    page.goto(f"{space.url}/?run=bobs-run")
+    go(page, f"{space.url}/?run=bobs-run")
     expect(page.locator(".status")).to_contain_text("bobs-run", timeout=TRAINED_MS)
     push(page, "You are signed in as bob.", "ann/stolen-name")
     expect(toast.filter(has_text="has no write access to ann/stolen-name").first).to_be_visible(timeout=TRAINED_MS)
@@ -185,7 +185,7 @@ def test_on_a_space_a_visitor_signs_in_and_pushes_with_their_own_rights_only(
 
 
 def test_a_visitor_cannot_push_what_is_not_theirs_nor_with_the_spaces_token(space: App, people: HubStub) -> None:
-    client = Client(space.url, verbose=False)
+    client = Client(space.url, **PATIENT)
     before = len(people.requests)
     for name, key in (("anns-own", ""), ("bobs-run", "guess")):
         with pytest.raises(AppError, match="is not yours"):
@@ -202,7 +202,7 @@ def test_a_visitor_cannot_push_what_is_not_theirs_nor_with_the_spaces_token(spac
 def test_a_program_pushes_and_pulls_with_a_token_of_the_client_or_in_a_header(
     space: App, people: HubStub, tmp_path: Path
 ) -> None:
-    client = Client(space.url, oauth_token=BOB, verbose=False)
+    client = Client(space.url, oauth_token=BOB, **PATIENT)
     url = client.predict(
         "bobs-run",
         "bob/by-program",
@@ -213,7 +213,7 @@ def test_a_program_pushes_and_pulls_with_a_token_of_the_client_or_in_a_header(
     )
     client.close()
     assert b"license: cc-by-4.0" in read(people.files("bob/by-program")["README.md"])
-    client = Client(space.url, headers={"x-hf-token": BOB}, verbose=False)  # as over MCP
+    client = Client(space.url, headers={"x-hf-token": BOB}, **PATIENT)  # as over MCP
     assert url.startswith(f"{people.url}/bob/by-program/commit/")
     assert people.model("bob/by-program").private
     pulled = client.predict("bob/by-program", api_name="/pull")
@@ -221,7 +221,7 @@ def test_a_program_pushes_and_pulls_with_a_token_of_the_client_or_in_a_header(
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {f"/{name}" for name in PUBLIC}
     client.close()
     with pytest.raises(AppError):
-        Client(space.url, verbose=False).predict("bob/by-program", api_name="/pull")
+        Client(space.url, **PATIENT).predict("bob/by-program", api_name="/pull")
 
 
 def test_a_training_goes_to_a_job_and_comes_back_live(anns: App, people: HubStub, page: Page) -> None:
@@ -291,7 +291,7 @@ def test_the_skill_goes_from_a_zip_of_pictures_to_a_published_model_as_it_is_wri
 def test_the_page_of_a_run_is_published_as_a_static_space_from_the_panel_and_by_programs(
     anns: App, people: HubStub, page: Page
 ) -> None:
-    page.goto(f"{anns.url}/?run=my-cifar")
+    go(page, f"{anns.url}/?run=my-cifar")
     expect(page.locator(".status")).to_contain_text("my-cifar", timeout=TRAINED_MS)
     page.get_by_text("Publish on the Hugging Face Hub").click()
     expect(page.get_by_text("You are signed in as ann.")).to_be_visible(timeout=TRAINED_MS)
@@ -306,7 +306,7 @@ def test_the_page_of_a_run_is_published_as_a_static_space_from_the_panel_and_by_
     assert (space.sdk, space.private) == ("static", True)
     assert b"sdk: static" in read(space.commits[space.refs["main"]]["README.md"])
 
-    client = Client(anns.url, verbose=False)
+    client = Client(anns.url, **PATIENT)
     address = client.predict("my-cifar", "ann/my-page", page=True, api_name="/push")
     assert address == f"{people.url}/spaces/ann/my-page"
     with pytest.raises(AppError, match="no write access to bob/page"):

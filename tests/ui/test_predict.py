@@ -23,7 +23,7 @@ from resnet_space.inference import Classifier
 from resnet_space.runs import PHOTO_BACKBONE, Run
 from tests.hub_stub import HubStub
 from tests.tested import with_test_pictures
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, pick, visit
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, go, pick, visit
 from tests.ui.test_browser import SLOW_NETWORK, dataset, expect_toast, keep
 
 pytestmark = pytest.mark.ui
@@ -168,7 +168,7 @@ def test_test_pictures_of_the_run_are_offered_with_their_labels_and_a_link_opens
         assert f"of={TESTED}" in page.url
         expect(offered).to_have_count(0)  # those of this run are not here
 
-        page.goto(served.url + address)
+        go(page, served.url + address)
         expect(truth).to_have_text(f"✗ labelled {label} · model says {said}")
         pick(page.get_by_label("Wrong? Correct the label"), label, exact=True)
         page.get_by_role("button", name="Save the correction").click()
@@ -275,7 +275,7 @@ def test_photographs_are_answered_by_the_photograph_model_until_a_run_is_chosen(
         expect(run).to_have_value(PHOTO_BACKBONE)
         assert page.url.endswith(f"/?tab=predict&run={PHOTO_BACKBONE}&example=tripod")
 
-        page.goto(f"{served.url}/?tab=predict")
+        go(page, f"{served.url}/?tab=predict")
         expect(answer.locator(".said")).to_have_text("cat")
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
         page.locator("#picture input[type=file]").set_input_files(EXAMPLES / "horse.jpg")  # a small one

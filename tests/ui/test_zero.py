@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from resnet_space.runs import Library, Run, last_metric
 from resnet_space.serve.zero.host import LEFT
 from tests.hub_stub import HubStub
-from tests.ui.conftest import App
+from tests.ui.conftest import PATIENT, App
 from tests.ui.test_browser import SETUP, unfold
 from tests.zero_stub import HEADER, SPACE, ZeroGPUStub, visitor_token
 
@@ -45,7 +45,7 @@ def wait_until_ended(run: Run) -> dict[str, Any]:
 @pytest.mark.long
 def test_a_visitors_training_takes_several_slices_of_their_quota(space: App, zero: ZeroGPUStub) -> None:
     assert zero.started  # the package found a GPU function, without which a ZeroGPU Space is ended
-    client = Client(space.url, verbose=False, headers={HEADER: TOKEN})
+    client = Client(space.url, headers={HEADER: TOKEN}, **PATIENT)
     # Large batches are slower here than a GPU is expected to be: the first slice is too short for them.
     job = client.submit(epochs=5, batch_size=512, api_name="/start_training")
     status = job.result(END_SECONDS)
