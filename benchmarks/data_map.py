@@ -2,8 +2,9 @@
 
 CHECK is the folder of a check, such as `checkpoints/.checks/cifar10-1`: what t-SNE of its pictures takes by openTSNE
 and by scikit-learn, in CPU time of one thread, and how many of a picture's ten nearest neighbours by features are among
-its ten nearest on the map. URL is that of an app with the map of its newest check drawn: frames a second in Chromium
-without a GPU while the map is dragged, with all points in sight and with pictures; what the browser fetches; its heap.
+its ten nearest on the map. URL is that of an app in which the map of its newest check is drawn: frames a second in
+Chromium without a GPU while the map is dragged, with all points in sight and with pictures; what the browser fetches;
+its heap.
 """
 
 import argparse

@@ -57,8 +57,8 @@ def test_its_files_are_for_whoever_has_its_name_and_no_others_are(app: AppContex
 
 def test_a_figure_and_a_table_have_all_pictures_in_the_colours_of_the_page(app: AppContext) -> None:
     for by, groups in (
-        (None, ["a", "b", "&lt;i&gt;c"]),
-        ("predicted", ["a", "b", "&lt;i&gt;c", "unknown"]),
+        (None, ["a", "b", "<i>c"]),
+        ("predicted", ["a", "b", "<i>c", "unknown"]),
         ("finding", ["copy", "label, odd", "no finding"]),
     ):
         (chart,) = map_export(app, NAME, None, {"by": by}).charts

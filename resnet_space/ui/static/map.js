@@ -14,6 +14,7 @@ window.resnetSpace.drawMap = (() => {
   const NEAR = 16; // pixels, within which a picture is pointed at
   const STEP = 60; // pixels that a key moves the map
   const MARGIN = 24;
+  const [SLOW, AGAIN] = [25, 200]; // milliseconds of a frame, and between two that are drawn anew while it is dragged
   const BY = { label: "label", predicted: "predicted class", finding: "finding" };
 
   const make = (tag, properties = {}, ...children) => {
@@ -46,6 +47,7 @@ window.resnetSpace.drawMap = (() => {
     const onASheet = points.columns ** 2;
     const state = { by: "label", mode: "move", only: new Set(), k: 1, left: 0, top: 0, at: -1 };
     const selected = new Set();
+    const down = new Map(); // the pointers that are, and where
     const sheets = new Map(); // by number: a decoded one, or the promise of it; the last used is last
     const order = new Int32Array(count); // what stands out is drawn last
     let group = []; // of each point, by what it is coloured
@@ -54,6 +56,8 @@ window.resnetSpace.drawMap = (() => {
     let drawing = 0;
     let dragged = null; // the lasso, or the rectangle's corners, in pixels
     let tiled = false;
+    // How all was drawn last, and how long that took; where it is slow, it is shifted while the map is dragged.
+    const whole = { image: make("canvas"), began: 0, took: 0, k: 0, left: 0, top: 0 };
 
     const canvas = make("canvas", { tabIndex: 0 });
     canvas.setAttribute("role", "application");
@@ -230,6 +234,15 @@ window.resnetSpace.drawMap = (() => {
       const ratio = window.devicePixelRatio;
       const [w, h] = [width(), height()];
       if (!w) return;
+      const began = performance.now();
+      const moves = down.size === 1 && !dragged && whole.k === state.k;
+      if (moves && whole.took > SLOW && began - whole.began < AGAIN) {
+        pen.setTransform(1, 0, 0, 1, 0, 0);
+        pen.clearRect(0, 0, canvas.width, canvas.height);
+        pen.drawImage(whole.image, (state.left - whole.left) * ratio, (state.top - whole.top) * ratio);
+        draw();
+        return;
+      }
       const style = getComputedStyle(canvas);
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, w, h);
@@ -288,6 +301,12 @@ window.resnetSpace.drawMap = (() => {
         pen.stroke();
         pen.setLineDash([]);
       }
+      Object.assign(whole, { began, k: state.k, left: state.left, top: state.top });
+      requestAnimationFrame(() => (whole.took = performance.now() - began));
+      if (whole.took > SLOW && down.size) {
+        Object.assign(whole.image, { width: canvas.width, height: canvas.height });
+        whole.image.getContext("2d").drawImage(canvas, 0, 0);
+      } else whole.k = 0;
       tell();
     }
 
@@ -405,7 +424,6 @@ window.resnetSpace.drawMap = (() => {
 
     // The pointer: one moves, draws, or points; two move and zoom.
 
-    const down = new Map();
     let travelled = 0;
     const where = ({ clientX, clientY }) => {
       const box = canvas.getBoundingClientRect();

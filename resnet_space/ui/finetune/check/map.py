@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from resnet_space import plots
 from resnet_space.common.errors import UserError
-from resnet_space.common.text import plotly_text
 from resnet_space.plots.data_map import map_chart
 from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
@@ -106,7 +105,7 @@ def map_export(context: AppContext, check: str, key: str | None, shown: dict[str
     name, drawn = found
     points = Points.read(context.maps.folder / name)
     by = str((shown or {}).get("by") or "label")
-    classes = [*map(plotly_text, points.classes), "unknown"]
+    classes = [*points.classes, "unknown"]
     labels = [classes[label] for label in points.labels]
     groups = {
         "label": labels,
