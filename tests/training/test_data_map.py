@@ -112,7 +112,7 @@ def test_each_picture_is_where_the_page_looks_for_it(checked: Path, kept: Path) 
     bits = {row: bits for row, bits in zip(found["row"], found["found"], strict=True) if bits}
     assert bits == {7: 0b101, 8: 0b010, 9: 0b010}
     words = found["words"][str(found["row"].index(7))]
-    assert words == ["Labelled a, but looks like b. Wrong with a probability of 90.0 %.", "It is nearly black."]
+    assert words == ["Labelled a, but looks like b. Probability of a wrong label: 90.0 %.", "It is nearly black."]
     steps = np.hypot(np.diff(found["x"]), np.diff(found["y"]))
     shuffled = np.random.default_rng(0).permutation(len(found["x"]))
     assert (

@@ -52,7 +52,7 @@ class LabelIssue(Where):
     @property
     def words(self) -> str:
         looks = f"Labelled {self.label}, but looks like {self.suggested}."
-        return f"{looks} Wrong with a probability of {percent(self.score)}."
+        return f"{looks} Probability of a wrong label: {percent(self.score)}."
 
 
 @dataclass(frozen=True)
