@@ -3,18 +3,15 @@
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resnet_space.models import CBAM
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def alive(model: M, size: int = 32, images: Tensor | None = None) -> M:
-    """As after a training: norm layers with scales of their own that fit the data, gates that differ between images.
-
-    Deep networks amplify rounding without bound on images that differ from the data, which is noise by default.
-    """
+def alive(model: M, size: int = 32) -> M:
+    """As after a training: norm layers with scales of their own that fit the data, gates that differ between images."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -26,5 +23,5 @@ def alive(model: M, size: int = 32, images: Tensor | None = None) -> M:
                 # The spatial gate sums 98 inputs: with larger weights it would be all open or all closed.
                 parameter.data.normal_(0, 0.05 if parameter.ndim == 4 else 0.3, generator=generator)
     with torch.no_grad():
-        model.train()(torch.randn(8, 3, size, size, generator=generator) if images is None else images)
+        model.train()(torch.randn(8, 3, size, size, generator=generator))
     return model.eval()

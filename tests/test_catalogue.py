@@ -37,6 +37,8 @@ QUICK = {"lenet5", "vit_tiny_patch4_32"}
 NETWORKS = list(entries())
 # Those without a network of the same weights elsewhere.
 ALONE = {*(name for name in NETWORKS if name.startswith("resnet") and entries()[name].pixels == 32), "lenet5"}
+# With norm layers that have random scales, these amplify the rounding of an image by 1,000 and more.
+UNSTABLE = {"resnet152", "efficientnet_b4", "tf_efficientnet_b6", "tf_efficientnet_b7"}
 
 
 def _size(entry: Entry) -> int:
@@ -56,12 +58,12 @@ def marked(names: list[str]) -> list[Any]:
 
 @pytest.fixture(scope="module", params=marked(NETWORKS))
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A run of each network, with weights that look trained."""
+    """A run of each network, with weights that look trained, but for those that are not stable then."""
     config = config_of(request.param)
     made = Run.create(tmp_path_factory.mktemp("runs") / "run", config)
-    size = config.model.image_size
-    pictures = 4 * torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) - 2  # as exports see them
-    made.save_weights(alive(config.model.build(seed=0), size, pictures).state_dict())
+    model = config.model.build(seed=0)
+    looks_trained = model if request.param in UNSTABLE else alive(model, config.model.image_size)
+    made.save_weights(looks_trained.state_dict())
     yield Run.open(made.path)
     made.path.joinpath("model.safetensors").unlink()  # of up to half a gigabyte
 

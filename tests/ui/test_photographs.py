@@ -87,7 +87,7 @@ def test_dropped_photographs_are_learned_with_nothing_changed(photo_app: App, pa
     page.get_by_role("button", name="Start", exact=True).click()
     finished = page.locator(".status.finished")
     expect(finished).to_contain_text("has finished", timeout=TRAINED_MS)
-    expect(finished).to_contain_text("8 of 8 held-out training images correct, 100.0 %")
+    expect(finished).to_contain_text("10 of 10 held-out training images correct, 100.0 %")
     expect(page.locator(".scores")).not_to_contain_text("top-5")  # of two classes
     run = photo_app.run(finished.locator("b").first.inner_text())
     assert (run.config.training.strategy, run.config.training.crop) == ("linear-probe", "padded")  # so it is cached

@@ -68,15 +68,15 @@ def build_check_api(context: AppContext) -> None:
     ) -> dict[str, Any]:
         """Make a new version of a dataset from decisions about its pictures; the old one stays.
 
+        An action is "keep", "relabel", "drop", or "same", by which one of two copies is dropped, never the test picture
+        of the two; then "of_split" and "of_index" name the other. What a finding of check_data has besides, "file",
+        "score" and its sentence as "finding", is kept in the manifest.
+
         Args:
             dataset: as of check_data.
-            decisions: such as {"split": "train", "index": 5, "action": "relabel", "label": "cat"}. The action is
-                "keep", "relabel", "drop", or "same": of two copies one is dropped, never the test picture of the two;
-                then "of_split" and "of_index" name the other. What a finding of check_data has besides, "file",
-                "score" and its sentence as "finding", is kept in the manifest.
+            decisions: such as {"split": "train", "index": 5, "action": "relabel", "label": "cat"}, one per picture.
             name: of the new dataset; "-v2" is added to the old name where it is left out.
-            clean_test: whether test pictures are changed, too. Results are then no longer comparable with earlier
-                ones. Otherwise decisions about them are noted only.
+            clean_test: whether test pictures are changed, too; then results cannot be compared with earlier ones.
             compare: whether a head is trained on both versions and judged on the same test pictures.
             key: a secret of yours; on a public app one is made where it is left out.
 
