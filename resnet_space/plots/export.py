@@ -155,7 +155,8 @@ def _axis(axes: Axes, which: str, given: Mapping[str, Any], size: Size) -> None:
     elif given.get("type") == "category":
         pass  # a heat map names its own
     elif "tickvals" in given:
-        axis.set_ticks(given["tickvals"], given["ticktext"], parse_math=False)
+        texts = [html.unescape(text.replace("<br>", "\n")) for text in given["ticktext"]]
+        axis.set_ticks(given["tickvals"], texts, parse_math=False)
         if len(given["tickvals"]) > 9 and which == "x":
             axis.set_tick_params(rotation=90)
     if "autorangeoptions" in given:

@@ -139,7 +139,7 @@ def test_a_comparison_has_accuracies_gradients_removed_blocks_and_ratios_also_of
     steps = [comparison for _, comparison in compare(CONTEXT, networks, images, NEVER)]
     assert steps[0].charts[0] is not None  # the accuracies at once
     accuracy, *others = [drawn for drawn in steps[-1].charts if drawn is not None]
-    assert "plain56-cifar10: 40.6 %" in accuracy["layout"]["xaxis"]["ticktext"]
+    assert "plain56-cifar10<br>40.6 %" in accuracy["layout"]["xaxis"]["ticktext"]
     # Gradients; removed blocks, with a dashed line each for the intact networks; ratios; layer outputs.
     assert [len(drawn["data"]) for drawn in others] == [2, 4, 1, 2]
     columns, rows = steps[-1].table

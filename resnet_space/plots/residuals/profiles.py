@@ -272,7 +272,8 @@ def accuracy_bars(
     spread = error_bars(values, thickness=1.6, width=7)
     middles = [middle for _, middle, _ in values]
     intervals = curve("interval", range(len(names)), middles, "#777", width=0, points=1, error_y=spread)
-    told = [f"{name}: {100 * middle:.1f} %" for name, (_, middle, _) in results.items()]
+    # In two lines, which need not be turned on a phone.
+    told = [f"{name}<br>{100 * middle:.1f} %" for name, (_, middle, _) in results.items()]
     x = {"title": "", "showgrid": False, "tickvals": list(range(len(names))), "ticktext": told}
     axis = {"title": "accuracy", **PERCENT}
     return chart(
