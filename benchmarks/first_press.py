@@ -9,7 +9,6 @@ the accuracies; and the time that the page had promised. The app was up, and had
 import argparse
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.machine import save
+from resnet_space.common.text import percent
 from resnet_space.runs import RESUME, SHIPPED, Run, last_metric
 from resnet_space.training.speeds import SPEEDS
 from tests.ui.browser import launch
@@ -70,28 +70,23 @@ def pressed(page: Page, checkpoints: Path, began: float | None = None) -> dict[s
     accuracies: dict[str, str] = {}
 
     def look() -> bool:
-        """What the status line says: a percentage is a tested number; the last is there when it has finished."""
-        status = shows(page, "#status")
-        percent = re.search(r"\d+(\.\d+)? ?%", status)
-        if percent and "first" not in seen:
-            seen["first"], accuracies["first"] = time.monotonic(), percent[0]
+        """What the page says of the new head alone, where it was tested, and of the result."""
         if page.evaluate("!!document.querySelector('.status.failed, .status.stopped')"):
-            raise RuntimeError(status)
-        run = Run.open(path)
-        if "final" not in seen and percent and last_metric(run.metrics(), "test"):
-            shown = f"{last_metric(run.metrics(), 'test')['accuracy']:.1%}"  # type: ignore[index]
-            if shown in status:
-                seen["final"], accuracies["final"] = time.monotonic(), shown
-        return last_metric(run.metrics(), "end") is not None and not run.is_training and "final" in seen
+            raise RuntimeError(shows(page, "#status"))
+        run, result = Run.open(path), shows(page, "#result")
+        metrics = run.metrics()
+        head = next((m["test_accuracy"] for m in metrics if "test_accuracy" in m), None)
+        for name, accuracy in (("first", head), ("final", (last_metric(metrics, "test") or {}).get("accuracy"))):
+            if accuracy is not None and name not in seen and run.name in result and percent(accuracy) in result:
+                seen[name], accuracies[name] = time.monotonic(), percent(accuracy)
+        return last_metric(metrics, "end") is not None and not run.is_training and "final" in seen
 
     seen["end"] = wait_for("the end", look)
     run = Run.open(path)
-    first = next((m for m in run.metrics() if "test_accuracy" in m), None)
     return {
         "recommended": recommended,
         "seconds": {name: round(moment - began, 1) for name, moment in seen.items()},
         "accuracy shown": accuracies,
-        "solved head": first and first["test_accuracy"],
         "strategy": run.config.training.strategy,
         "epochs": run.config.training.epochs,
     }
@@ -99,12 +94,10 @@ def pressed(page: Page, checkpoints: Path, began: float | None = None) -> dict[s
 
 def dropped(page: Page, checkpoints: Path, archive: Path) -> dict[str, Any]:
     """Bring an archive, and press Start when the form has taken the proposal."""
-    page.get_by_role("button", name="Other images").click()
     began = time.monotonic()
     page.locator("#archive input[type=file]").set_input_files(archive)
     wait_for("the report", lambda: "is ready" in shows(page, ".report"))
     wait_for("the proposal", lambda: "photographs" in shows(page, "#recommended"))
-    wait_for("the form", lambda: "imagenet32" not in page.get_by_label("Start from", exact=True).input_value(), 60)
     ready = time.monotonic() - began
     return pressed(page, checkpoints, began) | {"ready to press after": round(ready, 1)}
 
@@ -139,7 +132,7 @@ def main() -> None:
                         continue
                     page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
                     page.goto(url)
-                    wait_for("the page", lambda page=page: "Recommended" in shows(page, "#recommended"), 60)
+                    wait_for("the page", lambda page=page: "About" in shows(page, "#recommended"), 60)
                     time.sleep(2)  # as somebody reads it
                     results[name] = (
                         pressed(page, checkpoints) if archive is None else dropped(page, checkpoints, archive.resolve())
