@@ -1,14 +1,11 @@
 """Start a check of a dataset, or a map of its pictures, for a visitor."""
 
-import time
-
 from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
-from resnet_space.training.speeds import machine_words
 
 RECOMMENDED = ""  # the shipped backbone that suits the pictures
 
@@ -40,13 +37,8 @@ def start_check(
         dataset=str(ref),
         mapped=mapped,
         backbone=context.start_run(backbone).name if backbone else "",
-        minutes=context.limits.minutes,
-        busy=context.trainer.active() is not None,
-        machine=machine_words(),
-        created=round(time.time(), 1),
     )
-    context.storage.room_for(0, "The check")
-    return context.checks.start(asked, lambda owners: context.claim(owners, key) if key else None)
+    return context.start_work(context.checks, asked, key)
 
 
 def start_map(context: AppContext, check: object, key: str | None) -> str:
@@ -66,13 +58,8 @@ def start_map(context: AppContext, check: object, key: str | None) -> str:
     asked = DataMap(
         dataset=found.dataset,
         check=str(check),
-        minutes=context.limits.minutes,
-        busy=context.trainer.active() is not None,
-        machine=machine_words(),
-        created=round(time.time(), 1),
     )
-    context.storage.room_for(0, "The map")
-    return context.maps.start(asked, lambda owners: context.claim(owners, key) if key else None)
+    return context.start_work(context.maps, asked, key)
 
 
 def map_of(context: AppContext, check: object, key: str | None) -> tuple[str, DataMap] | None:

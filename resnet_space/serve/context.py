@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,12 @@ from resnet_space.serve.limits import Limits
 from resnet_space.serve.loaded import LoadedModels
 from resnet_space.serve.slots import Slots
 from resnet_space.serve.storage import Storage
-from resnet_space.serve.works import Works
+from resnet_space.serve.works import W, Works
 from resnet_space.training.comparison import Comparison
 from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.review import BeforeAfter
-from resnet_space.training.speeds import SpeedFile
+from resnet_space.training.speeds import SpeedFile, machine_words
 from resnet_space.training.study import Study
 
 if TYPE_CHECKING:
@@ -131,6 +132,31 @@ class AppContext:
         visitors.claim(owners, key)
         if self.public and not visitors.is_owner_of_all(key):
             owners.with_name(EXPIRES).touch()
+
+    def start_work(self, works: Works[W], asked: W, key: str | None, *, size: int = 0) -> str:
+        """Start work for a visitor within the app's limits, in a process of its own.
+
+        Args:
+            works: of its kind.
+            asked: what is to be done.
+            key: the visitor's; None where the machine is one's own.
+            size: bytes that it will store.
+
+        Returns:
+            Its name.
+
+        Raises:
+            UserError: with one sentence; then nothing was started.
+        """
+        self.storage.room_for(size, f"The {asked.NOUN}")
+        now = replace(
+            asked,
+            minutes=self.limits.minutes,
+            busy=self.trainer.active() is not None,
+            machine=machine_words(),
+            created=round(time.time(), 1),
+        )
+        return works.start(now, lambda owners: self.claim(owners, key) if key else None)
 
     def new_path(self, kind: str) -> Path:
         """The path of a new run. On a public app, its name is unguessable."""

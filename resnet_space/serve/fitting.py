@@ -1,6 +1,5 @@
 """Which networks a comparison judges: those that a visitor names, or those at hand that fit the time."""
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -145,16 +144,12 @@ def start_comparison(
     found = fit(context, data, key, names=names, minutes=minutes)
     if not found.networks:
         raise UserError(f"No network at hand fits {minutes:g} minutes: allow more, or choose networks.")
-    context.storage.room_for(sum(candidate.download for candidate in found.networks), "The comparison")
     asked = Comparison(
         str(ref),
         found.networks,
         found.left_out,
         most=most,
-        minutes=context.limits.minutes,
-        busy=context.trainer.active() is not None,
-        machine=machine_words(),
-        created=round(time.time(), 1),
         classes=len(data.classes),
     )
-    return context.comparisons.start(asked, lambda owners: context.claim(owners, key) if key else None)
+    size = sum(candidate.download for candidate in found.networks)
+    return context.start_work(context.comparisons, asked, key, size=size)

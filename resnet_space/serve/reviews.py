@@ -7,7 +7,6 @@ a restart, and expire as everything of a visitor does.
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +23,6 @@ from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import OWNER
 from resnet_space.training.review import BeforeAfter
-from resnet_space.training.speeds import machine_words
 
 FILE = "decisions.json"
 CHANGED = "The pictures have changed since they were checked: check them again."
@@ -107,16 +105,11 @@ def start_before_after(context: AppContext, version: str, key: str | None) -> st
     source = context.datasets.named(manifest.source, key)
     images = sum(map(sum, context.datasets.summary(source).counts.values()))
     context.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
-    context.storage.room_for(0, "The comparison")
     asked = BeforeAfter(
         dataset=str(ref),
         source=manifest.source,
-        minutes=context.limits.minutes,
-        busy=context.trainer.active() is not None,
-        machine=machine_words(),
-        created=round(time.time(), 1),
     )
-    return context.reviews.start(asked, lambda owners: context.claim(owners, key) if key else None)
+    return context.start_work(context.reviews, asked, key)
 
 
 def _folder(context: AppContext, ref: DatasetRef, key: str | None) -> Path:

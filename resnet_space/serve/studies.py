@@ -1,14 +1,11 @@
 """Start a study of what transfer is worth, for a visitor."""
 
-import time
-
 from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.hub.pretrained import is_pretrained
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.proposals import speeds_of
-from resnet_space.training.speeds import machine_words
 from resnet_space.training.study import Study, planned
 
 MINUTES, MOST_MINUTES = 60.0, 6_000.0  # that a study may be expected to take
@@ -56,9 +53,6 @@ def plan_study(
         budget=minutes if limit is None else min(minutes, limit),
         minutes=limit,
         most_epochs=context.limits.epochs,
-        busy=context.trainer.active() is not None,
-        machine=machine_words(),
-        created=round(time.time(), 1),
     )
     return planned(study, data, context.start_model(start), speeds_of(context))
 
@@ -67,8 +61,7 @@ def start_study(context: AppContext, study: Study, key: str | None) -> str:
     """Start a planned study. Returns its name. Raises UserError; then nothing was started."""
     context.require_writable()
     key = visitors.require_key(key, public=context.public)
-    context.storage.room_for(0, "The study")
-    return context.studies.start(study, lambda owners: context.claim(owners, key) if key else None)
+    return context.start_work(context.studies, study, key)
 
 
 def sizes_of(text: object) -> tuple[int, ...]:
