@@ -359,6 +359,11 @@ def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version
         expect(said).to_have_text("my-duck is ready, and chosen in the form.")
         unfold(page, "Other data")
         expect(dataset(page)).to_have_value("my-duck")
+        page.get_by_role("button", name="Train before and after").click()
+        verdict = page.locator(".review .verdict")
+        expect(verdict).to_contain_text("on the same 200 pictures", timeout=TRAINED_MS)
+        assert verdict.evaluate("element => element.scrollWidth <= element.clientWidth")  # all of it is in sight
+        keep(page, "review-5-verdict")
     manifest = read_manifest(app.checkpoints.parent / "data" / "my-duck")
     assert manifest is not None
     assert {(one.split, one.index): (one.action, one.changed) for one in manifest.changes} == {

@@ -66,7 +66,7 @@ window.resnetSpace.review = (() => {
     if (value.open) begin();
     if (value.made !== undefined && value.summary) tell(`${value.made} is ready, and chosen in the form.`);
     if (state.result?.state === "running" && view === "end") setTimeout(() => send({ look: true }), POLL);
-    else if (value.result && !value.open) tell(element.querySelector(".result .finding")?.textContent ?? "");
+    else if (value.result && !value.open) tell(element.querySelector(".verdict .finding")?.textContent ?? "");
     draw();
     flush();
   }
@@ -326,7 +326,7 @@ window.resnetSpace.review = (() => {
     const train = state.made ? `<div class="make">${button("train", "Train before and after", "", running ? "disabled" : state.result ? "" : 'class="suggested"')}</div>` : "";
     return `<section class="summary" tabindex="-1" aria-label="Summary of the review">
       <p class="finding">${escaped(words)}</p>${undecided}${note ? `<p class="note">${escaped(note)}</p>` : ""}${test}${make}${made}${train}
-      <div class="result">${state.result?.html ?? ""}</div>
+      <div class="verdict">${state.result?.html ?? ""}</div>
       <div class="tools">${button("back", "Back to the pictures")}${button("undo", "Undo", "U")}${button("close", "Close")}</div></section>`;
   }
 
