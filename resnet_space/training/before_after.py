@@ -4,7 +4,6 @@ Both are linear probes on the same frozen features, as the strategy `linear-prob
 for those that were dropped, to learn from, and the same ones to choose the penalty by.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.probe import Probe
 from resnet_space.training.review import BeforeAfter
 from resnet_space.training.solver import PENALTIES
-from resnet_space.training.work import Doing, Stop, Stopped, Tell
+from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
 
 DECODED, FEATURES = 0.2, 0.6  # how much of the whole is done after each phase
 
@@ -47,20 +46,13 @@ def judge_before_and_after(
     Raises:
         UserError: where `asked.dataset` is no version, or the dataset that it was made from is gone or was changed.
     """
-    began = time.monotonic()
-    now = replace(asked, backbone=run.name)
+    work = Underway(replace(asked, backbone=run.name), tell, stop)
 
     def told(phase: str, low: float, high: float) -> Callable[[int, int], None]:
         def tell_of(done: int, total: int) -> None:
-            nonlocal now
             share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
-            share = max(share, now.doing.share)  # each split is decoded by itself
-            seconds = round(time.monotonic() - began, 1)
-            now = replace(now, doing=Doing("", phase, done, total, share), seconds=seconds)
-            tell(now)
-            reason = stop()
-            if reason is not None:
-                raise Stopped(reason)
+            share = max(share, work.now.doing.share)  # each split is decoded by itself
+            work.told(Doing("", phase, done, total, share))
 
         return tell_of
 
@@ -105,13 +97,10 @@ def judge_before_and_after(
             features = probe.known[id(after.test)].features
             right.append(steps.result.logits(features).argmax(1) == after.test.labels)
     except Stopped as stopped:
-        return replace(now, state="stopped", reason=str(stopped), doing=Doing())
+        return work.ended("stopped", str(stopped))
     first, second = right
     return replace(
-        now,
-        state="finished",
-        doing=Doing(),
-        seconds=round(time.monotonic() - began, 1),
+        work.ended("finished"),
         images=len(first),
         before=int(first.sum()),
         after=int(second.sum()),

@@ -4,7 +4,6 @@ Every picture is held out once, copies together; heads that have not seen it say
 `label_issues`). Nothing is changed.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,7 +36,7 @@ from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
 from resnet_space.training.plane import on_a_plane, principal_components
-from resnet_space.training.work import Doing, State, Stopped
+from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
 
 # How much of the whole is done after each phase; and how much of it remains where a map is asked for, too.
 PICTURES, COPIES, LABELS, SPLITS, WITH_MAP = 0.6, 0.7, 0.8, 0.85, 0.6
@@ -69,47 +68,47 @@ def check(
     return _Check(asked, run, store, tell, stop, folder).done()
 
 
-class _Check:
+class _Check(Underway[DataReport]):
     def __init__(
         self,
         asked: DataReport,
         run: Run,
         store: FeatureStore,
-        tell: Callable[[DataReport], None],
-        stop: Callable[[], str | None],
+        tell: Tell[DataReport],
+        stop: Stop,
         folder: Path | None,
     ) -> None:
-        self.now = replace(asked, backbone=run.name)
-        self.run, self.store, self.tell, self.stop, self.folder = run, store, tell, stop, folder
+        super().__init__(replace(asked, backbone=run.name), tell, stop)
+        self.run, self.store, self.folder = run, store, folder
+        self.most_mapped = MOST if folder is not None or asked.mapped else 0
         self.tiles: dict[tuple[str, int], bytes] = {}  # of the pictures that may be on a map
-        self.began = time.monotonic()
 
     def done(self) -> DataReport:
         try:
             pictures = self._pictures()
-            told = partial(self._told, "copies", PICTURES, COPIES)
+            told = partial(self._phase, "copies", PICTURES, COPIES)
             pairs = find_copies(pictures.thumbnails, pictures.features, told)
             self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
             self.now = replace(self.now, outliers=outliers(pictures))
             groups = groups_of(len(pictures.where), pairs)
-            told = partial(self._told, "labels", COPIES, LABELS)
+            told = partial(self._phase, "labels", COPIES, LABELS)
             count = len(pictures.classes)
             logits, judged = solved_out_of_fold(pictures.features, pictures.labels, count, groups, told)
             self.now = with_labels(self.now, pictures, logits, judged)
-            shifted = between_splits(pictures, partial(self._told, "splits", LABELS, SPLITS))
+            shifted = between_splits(pictures, partial(self._phase, "splits", LABELS, SPLITS))
             self.now = replace(self.now, classes=(*self.now.classes, *shifted))
-            told = partial(self._told, "curve", SPLITS, 1.0)
+            told = partial(self._phase, "curve", SPLITS, 1.0)
             curve = learning_curve(pictures.features, pictures.labels, count, groups, told, logits)
             if curve is not None:
                 self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
             self._map(pictures, logits.argmax(1).where(judged, UNKNOWN).numpy())
         except Stopped as stopped:
-            return self._ended("stopped", str(stopped))
-        return self._ended("finished")
+            return self.ended("stopped", str(stopped))
+        return self.ended("finished")
 
     def _map(self, pictures: Pictures, predicted: NDArray[np.int64]) -> None:
         """Draw a map, if that is asked for, and keep what another one is drawn from."""
-        if self.folder is None and not self.now.mapped:
+        if not self.most_mapped:
             return
         rows = [i for i, where in enumerate(pictures.where) if where[:2] in self.tiles]
         mapped = Mapped(
@@ -123,24 +122,14 @@ class _Check:
         if self.folder is not None:
             mapped.write(self.folder)
         if self.now.mapped:
-            places = on_a_plane(mapped.components, self.store.folder, partial(self._told, "plane", 1.0, 1 / WITH_MAP))
+            places = on_a_plane(mapped.components, self.store.folder, partial(self._phase, "plane", 1.0, 1 / WITH_MAP))
             self.now = replace(self.now, map=mapped.points(places))
 
-    def _ended(self, state: State, reason: str = "") -> DataReport:
-        seconds = round(time.monotonic() - self.began, 1)
-        self.now = replace(self.now, state=state, reason=reason, doing=Doing(), seconds=seconds)
-        return self.now
-
-    def _told(self, phase: str, low: float, high: float, done: int, total: int) -> None:
+    def _phase(self, phase: str, low: float, high: float, done: int, total: int) -> None:
         """Tell of a phase in which the share of the whole goes from `low` to `high`."""
         share = low + (high - low) * min(done / max(total, 1), 1.0)
         share = round(share * (WITH_MAP if self.now.mapped else 1.0), 4)
-        seconds = round(time.monotonic() - self.began, 1)
-        self.now = replace(self.now, doing=Doing("", phase, done, total, share), seconds=seconds)
-        self.tell(self.now)
-        reason = self.stop()
-        if reason is not None:
-            raise Stopped(reason)
+        self.told(Doing("", phase, done, total, share))
 
     def _pictures(self) -> Pictures:
         ref = DatasetRef.parse(self.now.dataset)
@@ -153,8 +142,8 @@ class _Check:
         thumbnails, features, labels, unreadable = [], [], [], {}
         sizes = {split: sum(map(_rows_in, files)) for split, files in dataset.files.items()}
         total, before = sum(sizes.values()), 0
-        side, drawn = tile_side(min(total, MOST)), np.random.default_rng(0).permutation(total) < MOST
-        first = 0  # row of the split among all
+        side = tile_side(min(total, MOST))
+        drawn = np.random.default_rng(0).permutation(total) < self.most_mapped
         for split, files in dataset.files.items():
             seen: dict[int, tuple[Looks, Tensor]] = {}
             begin, end = (PICTURES * rows / total for rows in (before, before + sizes[split]))
@@ -165,21 +154,20 @@ class _Check:
                 image: Image.Image,
                 seen: dict[int, tuple[Looks, Tensor]] = seen,
                 split: str = split,
-                first: int = first,
+                before: int = before,
             ) -> None:
                 seen[row] = looks_of(image), thumbnail(image)
-                if drawn[first + row]:
+                if drawn[before + row]:
                     self.tiles[split, row] = tile(image, side)
 
-            first += sizes[split]
-
+            before += sizes[split]
             try:
                 data = load_split(
                     files,
                     config.stored_size,
                     dataset.columns,
                     split=split,
-                    progress=partial(self._told, "decoding", begin, middle),
+                    progress=partial(self._phase, "decoding", begin, middle),
                     folder=self.folder,
                     look=look,
                 )
@@ -188,7 +176,7 @@ class _Check:
                 continue
             steps = Steps(Extractor(model, config, self.store).steps(len(data), data.pixels))
             for done in steps:
-                self._told("features", middle, end, done, len(data))
+                self._phase("features", middle, end, done, len(data))
             features.append(steps.result.features)
             labels.append(data.labels)
             names = _file_names(files, dataset.columns.image)
@@ -197,7 +185,6 @@ class _Check:
             looks += [seen[row][0] for row in rows]
             thumbnails += [seen[row][1] for row in rows]
             unreadable[split] = sizes[split] - len(data)
-            before += sizes[split]
         counts = Counter(split for split, *_ in where)
         self.now = replace(self.now, counts=dict(counts), unreadable=unreadable)
         found = torch.cat(labels)

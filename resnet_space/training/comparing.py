@@ -6,7 +6,6 @@ strength of the head's penalty and the temperature are those that suit the other
 how it is judged itself. The nearest neighbours (Cover & Hart 1967) vote by the cosine of their features.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from resnet_space.training.host import failure
 from resnet_space.training.solver import PENALTIES
 from resnet_space.training.state import model_with
 from resnet_space.training.taught import each_fold, folds_of, held_out_logits, in_their_span
-from resnet_space.training.work import Doing, State, Stopped
+from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
 
 TRIED = PENALTIES[::2]  # of which the images choose
 NEIGHBOURS = 10
@@ -102,19 +101,18 @@ def compare(
     return _Work(asked, fetch, store, tell, stop, folder).done()
 
 
-class _Work:
+class _Work(Underway[Comparison]):
     def __init__(
         self,
         asked: Comparison,
         fetch: Fetch,
         store: FeatureStore,
-        tell: Callable[[Comparison], None],
-        stop: Callable[[], str | None],
+        tell: Tell[Comparison],
+        stop: Stop,
         folder: Path | None,
     ) -> None:
-        self.now, self.fetch, self.store = asked, fetch, store
-        self.tell, self.stop, self.folder = tell, stop, folder
-        self.began = time.monotonic()
+        super().__init__(asked, tell, stop)
+        self.fetch, self.store, self.folder = fetch, store, folder
         self.ref = DatasetRef.parse(asked.dataset)
         self.images: tuple[int, ImageSet] | None = None  # of the size that was decoded last
         known = all(candidate.seconds is not None for candidate in asked.networks)
@@ -122,7 +120,7 @@ class _Work:
 
     def done(self) -> Comparison:
         try:
-            self._told(Doing())
+            self.told(Doing())
             side = summarise(self.ref).side
             for i, candidate in enumerate(self.now.networks):
                 try:
@@ -130,22 +128,10 @@ class _Work:
                 except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
                     row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
                 self.now = replace(self.now, rows=(*self.now.rows, row))
-                self._told(Doing(candidate.name, share=self._share(i, 1.0)))
+                self.told(Doing(candidate.name, share=self._share(i, 1.0)))
         except Stopped as stopped:
-            return self._ended("stopped", str(stopped))
-        return self._ended("finished")
-
-    def _ended(self, state: State, reason: str = "") -> Comparison:
-        seconds = round(time.monotonic() - self.began, 1)
-        self.now = replace(self.now, state=state, reason=reason, doing=Doing(), seconds=seconds)
-        return self.now
-
-    def _told(self, doing: Doing) -> None:
-        self.now = replace(self.now, doing=doing, seconds=round(time.monotonic() - self.began, 1))
-        self.tell(self.now)
-        reason = self.stop()
-        if reason is not None:
-            raise Stopped(reason)
+            return self.ended("stopped", str(stopped))
+        return self.ended("finished")
 
     def _share(self, network: int, own: float) -> float:
         done = sum(self.weights[:network]) + own * self.weights[network]
@@ -156,7 +142,7 @@ class _Work:
 
         def tell(done: int, total: int) -> None:
             own = low + (high - low) * done / max(total, 1)
-            self._told(Doing(name, phase, done, total, self._share(network, own)))
+            self.told(Doing(name, phase, done, total, self._share(network, own)))
 
         return tell
 

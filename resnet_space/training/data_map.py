@@ -7,7 +7,6 @@ version.
 
 import gzip
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from resnet_space.common.files import replaced_atomically
 from resnet_space.data.checks.items import MapPoint
 from resnet_space.data.checks.tiles import ON_A_SHEET, ON_A_SIDE, largest, sheet
 from resnet_space.training.data_report import DataReport
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Work
+from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway, Work
 
 MOST = 10_000  # pictures on a map; of more, so many drawn at random
 PICTURES, POINTS, SHEET = "pictures.npz", "points.json.gz", "sheet-{}.jpg"
@@ -167,26 +166,20 @@ def draw(asked: DataMap, folder: Path, features: Path, *, tell: Tell[DataMap], s
     """
     from resnet_space.training.plane import kept_neighbours, on_a_plane  # late: torch
 
-    began, now = time.monotonic(), asked
+    work = Underway(asked, tell, stop)
 
     def told(done: int, total: int) -> None:
-        nonlocal now
-        seconds = round(time.monotonic() - began, 1)
-        now = replace(now, doing=Doing("", "plane", done, total, round(done / total, 4)), seconds=seconds)
-        tell(now)
-        if (reason := stop()) is not None:
-            raise Stopped(reason)
+        work.told(Doing("", "plane", done, total, round(done / total, 4)))
 
     checked = folder.parent.parent / DataReport.FOLDER / asked.check
     mapped, report = Mapped.read(checked), DataReport.read(checked)
     try:
         places = on_a_plane(mapped.components, features, told)
     except Stopped as stopped:
-        return replace(now, state="stopped", reason=str(stopped), doing=Doing())
+        return work.ended("stopped", str(stopped))
     kept = round(kept_neighbours(mapped.components, places, NEAREST), 2)
     _write(folder, mapped, report, places)
-    seconds = round(time.monotonic() - began, 1)
-    return replace(now, state="finished", doing=Doing(), seconds=seconds, kept=kept, pictures=len(places))
+    return replace(work.ended("finished"), kept=kept, pictures=len(places))
 
 
 def _write(folder: Path, mapped: Mapped, report: DataReport, places: NDArray[np.float32]) -> None:

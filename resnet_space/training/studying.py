@@ -23,7 +23,7 @@ from resnet_space.training.host import failure
 from resnet_space.training.loop import train
 from resnet_space.training.speeds import Speeds
 from resnet_space.training.study import Arm, Point, Study, config_of, planned, run_name
-from resnet_space.training.work import Doing, State, Stop, Stopped, Tell
+from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
 
 LOOK_SECONDS = 1.0  # between two looks at whether somebody trains
 WAIT_SECONDS = 0.5
@@ -63,7 +63,7 @@ def study_transfer(
     return _Studying(study, fetch, folder, root, speeds, tell, stop).done()
 
 
-class _Studying:
+class _Studying(Underway[Study]):
     def __init__(
         self,
         study: Study,
@@ -74,10 +74,9 @@ class _Studying:
         tell: Tell[Study],
         stop: Stop,
     ) -> None:
-        self.now, self.fetch, self.folder = study, fetch, folder
-        self.speeds, self.tell, self.stop = speeds, tell, stop
+        super().__init__(study, tell, stop)
+        self.fetch, self.folder, self.speeds = fetch, folder, speeds
         self.trainer = Trainer(Library(root), spawns=False)
-        self.began = time.monotonic() - study.seconds
         self.looked = 0.0
 
     def done(self) -> Study:
@@ -89,8 +88,8 @@ class _Studying:
             finally:
                 turn.release()
         except Stopped as stopped:
-            return self._ended("stopped", str(stopped))
-        return self._ended("finished")
+            return self.ended("stopped", str(stopped), Doing(share=self.now.doing.share))
+        return self.ended("finished", doing=Doing(share=self.now.doing.share))
 
     def _wait_for(self, turn: FileLock) -> None:
         waiting = False
@@ -100,10 +99,10 @@ class _Studying:
                 return
             except Timeout:
                 waiting = True
-                self._told(Doing("", "waiting for another study", share=self.now.doing.share))
+                self.told(Doing("", "waiting for another study", share=self.now.doing.share))
 
     def _all(self) -> None:
-        self._told(replace(self.now.doing, name="", phase=""))
+        self.told(replace(self.now.doing, name="", phase=""))
         data = summarise(DatasetRef.parse(self.now.dataset))
         start = self.fetch(self.now.start)
         if self.now.expected is None and not self.now.points:
@@ -115,7 +114,7 @@ class _Studying:
             config = config_of(self.now, data, start.config.model, arm, size, seed)
             point = self._point(config, start, arm, size, seed)
             self.now = replace(self.now, points=(*self.now.points, point))
-            self._told(Doing(run_name(arm, size, seed), share=self._share(0.0)))
+            self.told(Doing(run_name(arm, size, seed), share=self._share(0.0)))
 
     def _point(self, config: RunConfig, start: Run, arm: Arm, size: int, seed: int) -> Point:
         path = self.folder / "runs" / run_name(arm, size, seed)
@@ -159,7 +158,7 @@ class _Studying:
                     total = total or began.get("epochs", 0) * began.get("steps_per_epoch", 0)
                     done = max(done, int(metric.get("step", 0)))
                     own = min(done / total, 1.0) if total else 0.0
-                    self._told(Doing(run.name, "training", done, total, max(self._share(own), self.now.doing.share)))
+                    self.told(Doing(run.name, "training", done, total, max(self._share(own), self.now.doing.share)))
                     if self._others_train():
                         break
                 else:
@@ -169,7 +168,7 @@ class _Studying:
         """Wait while another training runs on this machine."""
         self.looked = 0.0
         while self._others_train():
-            self._told(Doing(run.name, "waiting for a training", share=self.now.doing.share))
+            self.told(Doing(run.name, "waiting for a training", share=self.now.doing.share))
             time.sleep(WAIT_SECONDS)
             self.looked = 0.0
 
@@ -188,18 +187,6 @@ class _Studying:
         if len(self.now.points) == len(costs):
             return 1.0
         return round((sum(costs[:place]) + own * costs[place]) / sum(costs), 4)
-
-    def _told(self, doing: Doing) -> None:
-        self.now = replace(self.now, doing=doing, seconds=round(time.monotonic() - self.began, 1))
-        self.tell(self.now)
-        reason = self.stop()
-        if reason is not None:
-            raise Stopped(reason)
-
-    def _ended(self, state: State, reason: str = "") -> Study:
-        seconds, doing = round(time.monotonic() - self.began, 1), Doing(share=self.now.doing.share)
-        self.now = replace(self.now, state=state, reason=reason, seconds=seconds, doing=doing)
-        return self.now
 
 
 def _tidy(path: Path) -> None:

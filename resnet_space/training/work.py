@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -116,6 +116,38 @@ class Work:
 W = TypeVar("W", bound=Work)
 Tell = Callable[[W], None]
 Stop = Callable[[], str | None]
+
+
+class Underway(Generic[W]):
+    """Work that is being done, which is told as it goes on.
+
+    Args:
+        asked: what is to be done, or go on.
+        tell: called with what there is so far.
+        stop: gives the reason to end ("" for none to tell), or None to go on; asked whenever something is told.
+
+    Attributes:
+        now: what there is so far.
+    """
+
+    def __init__(self, asked: W, tell: Tell[W], stop: Stop) -> None:
+        self.now, self.tell, self.stop = asked, tell, stop
+        self.began = time.monotonic() - asked.seconds
+
+    def told(self, doing: Doing) -> None:
+        """Tell what is under way. Raises Stopped."""
+        self.now = replace(self.now, doing=doing, seconds=self._seconds())
+        self.tell(self.now)
+        reason = self.stop()
+        if reason is not None:
+            raise Stopped(reason)
+
+    def ended(self, state: State, reason: str = "", doing: Doing = Doing()) -> W:
+        self.now = replace(self.now, state=state, reason=reason, doing=doing, seconds=self._seconds())
+        return self.now
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.began, 1)
 
 
 def finish(folder: Path, asked: W, do: Callable[[Tell[W], Stop], W]) -> int:
