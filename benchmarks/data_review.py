@@ -24,9 +24,9 @@ from benchmarks.data_checks import SEEDS, SHARE, flipped
 from benchmarks.machine import save
 from resnet_space.check import check_data
 from resnet_space.data import apply_decisions, import_archive
+from resnet_space.data.columns import labels_of
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE, open_dataset
-from resnet_space.data.versions import labels_of
 from resnet_space.review import before_and_after
 from resnet_space.training.review import review_queue
 

@@ -255,6 +255,18 @@ def columns_of_files(
         )
 
 
+def labels_of(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
+    """The class of every row of a split, -1 for those without one."""
+    found = []
+    for file in files:
+        schema = pq.read_schema(file)
+        if columns.label in schema.names:
+            found.append(columns.match(read_column([file], columns.label), schema)[0])
+        else:  # a test of a competition
+            found.append(np.full(pq.read_metadata(file).num_rows, -1, dtype=np.int64))
+    return np.concatenate(found)
+
+
 def read_column(files: Sequence[Path], name: str) -> "pa.ChunkedArray":
     """One column of all rows. Raises pyarrow's exceptions."""
     return pa.chunked_array([chunk for file in files for chunk in pq.read_table(file, columns=[name])[name].chunks])

@@ -28,7 +28,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
 from resnet_space.data.checks.copies import Thumbnails, first_copies
-from resnet_space.data.columns import Columns, columns_of_files, image_bytes, misfits, read_column, readable
+from resnet_space.data.columns import Columns, columns_of_files, image_bytes, labels_of, misfits, readable
 from resnet_space.data.held_out import class_quantiles, drawn_together, to_test_on, told_of_copies, told_of_tests
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.mistakes import MISTAKES
@@ -422,8 +422,9 @@ def load_learnable(
     dataset = open_dataset(ref)
     files, columns = dataset.files, dataset.columns
     with readable(f"The dataset {ref.name!r}"):
-        tested = any((_labels(files[split], columns) >= 0).any() for split in ("test", "validation") if split in files)
-        labels = _labels(files["train"], columns)
+        others = [labels_of(files[split], columns) for split in ("test", "validation") if split in files]
+        tested = any((found >= 0).any() for found in others)
+        labels = labels_of(files["train"], columns)
     usable = np.flatnonzero(labels >= 0)
     wanted = None
     if tested and len(usable) > most:
@@ -459,16 +460,6 @@ def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) ->
     look = seen.of("train", sum(pq.read_metadata(file).num_rows for file in files))
     data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
     return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
-
-
-def _labels(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
-    """Of all rows, -1 for those without one."""
-    schema = pq.read_schema(files[0])
-    if columns.label not in schema.names:  # a test of a competition
-        return np.full(1, -1, dtype=np.int64)
-    return np.concatenate(
-        [columns.match(read_column([file], columns.label), pq.read_schema(file))[0] for file in files]
-    )
 
 
 def _grows(dataset: str) -> bool:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence
 from resnet_space.data.archives.writing import image_schema
-from resnet_space.data.columns import Columns, image_bytes, read_column, readable
+from resnet_space.data.columns import image_bytes, labels_of, readable
 from resnet_space.data.decisions import MANIFEST, WEIGHT, Manifest, PictureDecision, Reviewed, Row
 from resnet_space.data.reference import SPLITS, DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, Dataset, data_folder, open_dataset
@@ -97,11 +97,15 @@ def apply_decisions(
 
 def outcome(
     dataset: str, decisions: Sequence[PictureDecision | Mapping[str, Any]], *, clean_test: bool = False
-) -> list[Reviewed]:
-    """What `apply_decisions` would do with the pictures, without doing it. Raises UserError as it does."""
+) -> tuple[list[Reviewed], str]:
+    """What `apply_decisions` would do with the pictures, without doing it, and the split that a training is tested on.
+
+    Raises UserError as it does.
+    """
     source = open_dataset(DatasetRef.parse(dataset))
     labels, judged = _labels(source, dataset)
-    return list(_settled(decisions, labels, source.columns.classes, "" if clean_test else judged).values())
+    settled = _settled(decisions, labels, source.columns.classes, "" if clean_test else judged)
+    return list(settled.values()), judged
 
 
 def _labels(source: Dataset, name: str) -> tuple[dict[str, NDArray[np.int64]], str]:
@@ -109,18 +113,6 @@ def _labels(source: Dataset, name: str) -> tuple[dict[str, NDArray[np.int64]], s
     with readable(f"The dataset {name!r}"):
         labels = {split: labels_of(files, source.columns) for split, files in source.files.items()}
     return labels, judged_split(labels)
-
-
-def labels_of(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
-    """The class of every row of a split, -1 for those without one."""
-    found = []
-    for file in files:
-        schema = pq.read_schema(file)
-        if columns.label in schema.names:
-            found.append(columns.match(read_column([file], columns.label), schema)[0])
-        else:  # a test of a competition
-            found.append(np.full(pq.read_metadata(file).num_rows, -1, dtype=np.int64))
-    return np.concatenate(found)
 
 
 def judged_split(labels: Mapping[str, NDArray[np.int64]]) -> str:

@@ -92,7 +92,7 @@ def test_test_pictures_stay_unless_that_is_asked_for(data: Path) -> None:
     cleaned = apply_decisions("pets", decisions, "cleaned", clean_test=True)
     assert cleaned.test_cleaned
     assert [label for _, label in rows(data, "cleaned", "test")] == ["cat", "bee", "ant"]
-    assert cleaned.words == summary_words(outcome("pets", decisions, clean_test=True)) == "1 relabelled, 2 dropped."
+    assert cleaned.words == summary_words(outcome("pets", decisions, clean_test=True)[0]) == "1 relabelled, 2 dropped."
     untouched = apply_decisions("pets", [decision("train", 0, "drop")], "untouched", clean_test=True)
     assert not untouched.test_cleaned  # no test picture was changed
 
@@ -124,10 +124,10 @@ def test_of_two_copies_one_is_kept(item: tuple[str, int], other: tuple[str, int]
 
 def test_of_two_decisions_about_a_picture_the_last_counts_but_what_is_dropped_stays_dropped() -> None:
     labels = [decision("train", 0, "relabel", label=label) for label in ("bee", "cat")]
-    assert [one.label for one in outcome("pets", labels)] == ["cat"]
-    assert [one.action for one in outcome("pets", [decision("train", 0, "drop"), *labels])] == ["drop"]
-    (same_class,) = outcome("pets", [decision("train", 0, "relabel", label="ant")])
-    assert (same_class.action, same_class.changed) == ("keep", False)
+    assert [one.label for one in outcome("pets", labels)[0]] == ["cat"]
+    assert [one.action for one in outcome("pets", [decision("train", 0, "drop"), *labels])[0]] == ["drop"]
+    (same_class,), judged = outcome("pets", [decision("train", 0, "relabel", label="ant")])
+    assert (same_class.action, same_class.changed, judged) == ("keep", False, "test")
 
 
 def test_text_labels_plain_bytes_and_pictures_without_a_label_are_kept_as_they_are(data: Path) -> None:

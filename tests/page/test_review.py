@@ -15,7 +15,7 @@ from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import BeforeAfter, ReviewItem
-from resnet_space.ui.finetune.check.review import CHOSEN, MOST_PICTURES, Asked, items_of
+from resnet_space.ui.finetune.check.review import CHOSEN, MOST_CHOSEN, MOST_PICTURES, Asked, items_of
 from resnet_space.ui.finetune.check.review_shown import (
     NO_TEST_SPLIT,
     examples,
@@ -58,6 +58,14 @@ def test_pictures_are_sent_at_the_size_of_the_page_and_what_is_none_is_empty() -
     size, (red, green, blue) = drawn(found["train:2"])
     assert size == (640, 427)
     assert blue > 200 > 60 > max(red, green)
+
+
+def test_a_picture_of_a_pixels_width_is_sent_too(data: Path, write_split: WriteSplit) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1500), (0, 0, 250)).save(file, "PNG")
+    write_split(data / "narrow", "train", [file.getvalue()], [0], ["cat", "dog"])
+    url = pictures_of(DatasetRef("narrow"), [("train", 0)])["train:0"]
+    assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (1, 640)
 
 
 def test_a_class_is_shown_by_pictures_that_nothing_was_found_about() -> None:
@@ -136,3 +144,9 @@ def test_chosen_pictures_come_first_but_a_finding_about_one_stays_the_finding() 
 def test_what_no_page_sends_is_refused(data: Any) -> None:
     with pytest.raises(UserError, match=UNFIT):
         Asked.of(data)
+
+
+def test_more_chosen_pictures_than_a_request_may_have_get_a_sentence_with_both_numbers() -> None:
+    chosen = [{"split": "train", "index": i} for i in range(MOST_CHOSEN + 1)]
+    with pytest.raises(UserError, match=r"At most 2,000 pictures .* not 2,001: choose fewer\."):
+        Asked.of({"number": 1, "open": True, "chosen": chosen})

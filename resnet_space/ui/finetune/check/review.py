@@ -83,6 +83,9 @@ class Asked:
         number, dataset, make = asked.get("number"), asked.get("dataset") or "", asked.get("make") or ""
         if type(number) is not int or not isinstance(dataset, str) or not isinstance(make, str):
             raise UserError(UNFIT)
+        if isinstance(wanted := asked.get("chosen"), list) and len(wanted) > MOST_CHOSEN:
+            count = f"{len(wanted):,}"
+            raise UserError(f"At most {MOST_CHOSEN:,} pictures can be reviewed at once, not {count}: choose fewer.")
         chosen = [(one.get("split"), one.get("index")) for one in list_in(asked, "chosen", dict, MOST_CHOSEN)]
         if not all(split in SPLITS and type(index) is int for split, index in chosen):
             raise UserError(UNFIT)

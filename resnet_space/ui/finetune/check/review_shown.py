@@ -1,28 +1,27 @@
 """What the page is told of a review: the queue, its pictures, the summary, and what came of before and after."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from resnet_space.common.errors import UserError
+from resnet_space.data.columns import labels_of
 from resnet_space.data.decisions import Row, summary_words
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
-from resnet_space.data.versions import judged_split, labels_of, outcome
+from resnet_space.data.versions import judged_split, outcome
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import ReviewItem
-from resnet_space.ui.finetune.data_view import tile
+from resnet_space.ui.finetune.data_view import TILE
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.pictures import jpeg_url
 from resnet_space.ui.progress import progress_html
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 LARGE = 640  # pixels of the picture that is decided about
 EXAMPLES = 2  # pictures of a class
@@ -63,19 +62,18 @@ def whole(ref: DatasetRef, items: Mapping[str, ReviewItem], saved: SavedReview, 
     }
 
 
-def pictures_of(ref: DatasetRef, rows: Iterable[Row], seen: "Callable[[Image], Image] | None" = None) -> dict[str, str]:
-    """Addresses of pictures by "split:row"; "" for those that cannot be decoded, or are not there."""
-    from PIL import ImageOps
-
-    def fitted(image: "Image") -> "Image":
-        return image if max(image.size) <= LARGE else ImageOps.contain(image, (LARGE, LARGE))
+def pictures_of(ref: DatasetRef, rows: Iterable[Row], side: int = LARGE) -> dict[str, str]:
+    """Addresses of pictures of at most `side` pixels by "split:row"; "" for those that cannot be decoded, or are not
+    there.
+    """
+    from resnet_space.data.checks.tiles import contained
 
     dataset, wanted = open_dataset(ref), list(dict.fromkeys(rows))
     found = {f"{split}:{row}": "" for split, row in wanted}
     for split, files in dataset.files.items():
         own = [row for where, row in wanted if where == split]
         try:
-            images = read_images(files, own, dataset.columns.image, seen or fitted) if own else []
+            images = read_images(files, own, dataset.columns.image, partial(contained, side=side)) if own else []
         except IndexError:
             continue
         for row, image in zip(own, images, strict=True):
@@ -92,15 +90,13 @@ def examples(ref: DatasetRef, names: Sequence[str], suspect: Collection[Row]) ->
         if name in dataset.columns.classes:
             rows = np.flatnonzero(labels == dataset.columns.classes.index(name)).tolist()
             chosen[name] = [("train", row) for row in rows if ("train", row) not in suspect][:EXAMPLES]
-    urls = pictures_of(ref, [row for rows in chosen.values() for row in rows], tile)
+    urls = pictures_of(ref, [row for rows in chosen.values() for row in rows], TILE)
     return {name: [url for split, row in rows if (url := urls[f"{split}:{row}"])] for name, rows in chosen.items()}
 
 
 def summary_of(ref: DatasetRef, saved: SavedReview, clean: bool) -> dict[str, Any]:
     """What a new version would have otherwise, in words."""
-    changes = outcome(str(ref), list(saved.decisions.values()), clean_test=clean)
-    dataset = open_dataset(ref)
-    own_test = judged_split({split: labels_of(files, dataset.columns) for split, files in dataset.files.items()})
+    changes, own_test = outcome(str(ref), list(saved.decisions.values()), clean_test=clean)
     return {
         "words": summary_words(changes),
         "changed": sum(one.changed for one in changes),
