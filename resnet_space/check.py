@@ -131,13 +131,7 @@ def main() -> int:
             arguments.dataset, backbone=arguments.backbone, runs=arguments.runs, map=arguments.map is not None
         )
         if arguments.map is not None:
-            with (
-                in_a_sentence("The map cannot be written"),
-                arguments.map.open("w", newline="", encoding="utf-8") as file,
-            ):
-                writer = csv.writer(file)
-                writer.writerow([field.name for field in fields(MapPoint)])
-                writer.writerows([csv_cell(cell) for cell in astuple(point)] for point in report.map)
+            _write_map(arguments.map, report.map)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

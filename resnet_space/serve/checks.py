@@ -55,11 +55,7 @@ def start_map(context: AppContext, check: object, key: str | None) -> str:
     found = context.checks.open(check)
     if not found.counts or found.state == "running":
         raise UserError("There are no pictures for a map yet: check them first.")
-    asked = DataMap(
-        dataset=found.dataset,
-        check=str(check),
-    )
-    return context.start_work(context.maps, asked, key)
+    return context.start_work(context.maps, DataMap(dataset=found.dataset, check=str(check)), key)
 
 
 def map_of(context: AppContext, check: object, key: str | None) -> tuple[str, DataMap] | None:

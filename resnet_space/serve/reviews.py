@@ -105,11 +105,7 @@ def start_before_after(context: AppContext, version: str, key: str | None) -> st
     source = context.datasets.named(manifest.source, key)
     images = sum(map(sum, context.datasets.summary(source).counts.values()))
     context.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
-    asked = BeforeAfter(
-        dataset=str(ref),
-        source=manifest.source,
-    )
-    return context.start_work(context.reviews, asked, key)
+    return context.start_work(context.reviews, BeforeAfter(dataset=str(ref), source=manifest.source), key)
 
 
 def _folder(context: AppContext, ref: DatasetRef, key: str | None) -> Path:

@@ -1,6 +1,8 @@
 """The map of a check on the page: how it stands, its files, and what is taken away of it."""
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,14 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from resnet_space.common.errors import UserError
+from resnet_space.plots import palette
+from resnet_space.plots.data_map import SHAPES
 from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
 from resnet_space.training.data_map import DataMap, draw
 from resnet_space.training.work import Doing
 from resnet_space.ui.finetune.check.map import COLUMNS, MapFiles, map_export, told
+from resnet_space.ui.scripts import STATIC
 from tests.mapped import CLASSES, EACH, GROUPS, NAME, write_check
 
 
@@ -87,3 +92,11 @@ def test_a_map_is_that_of_the_check_and_needs_one(app: AppContext, tmp_path: Pat
         start_map(app, "another", None)
     with pytest.raises(UserError, match="This app is read-only"):
         start_map(AppContext(tmp_path, readonly=True), NAME, None)
+
+
+def test_the_page_and_the_figure_have_the_same_colours_and_shapes() -> None:
+    script = (STATIC / "map.js").read_text(encoding="utf-8")
+    drawn = [re.search(rf"const {name} = (\[.*?\]);", script) for name in ("COLOURS", "SHAPES")]
+    colours, shapes = (json.loads(found[1]) for found in drawn if found is not None)
+    assert tuple(colours) == palette.CATEGORIES
+    assert shapes == [shape.removesuffix("-up") for shape in SHAPES]
