@@ -359,8 +359,11 @@ def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version
         expect(said).to_have_text("my-duck is ready, and chosen in the form.")
         unfold(page, "Other data")
         expect(dataset(page)).to_have_value("my-duck")
-        page.get_by_role("button", name="Train before and after").click()
-        verdict = page.locator(".review .verdict")
+        train, verdict = page.get_by_role("button", name="Train before and after"), page.locator(".review .verdict")
+        train.click()
+        page.locator(".review").get_by_role("button", name="Stop").click()
+        expect(verdict).to_have_text("It was stopped.")
+        train.click()
         expect(verdict).to_contain_text("on the same 200 pictures", timeout=TRAINED_MS)
         assert verdict.evaluate("element => element.scrollWidth <= element.clientWidth")  # all of it is in sight
         keep(page, "review-5-verdict")

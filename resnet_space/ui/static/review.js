@@ -232,6 +232,10 @@ window.resnetSpace.review = (() => {
       tell("Training before and after.");
       draw();
     },
+    stop: () => {
+      send({ stop: true });
+      tell("Stopping the comparison.");
+    },
   };
 
   function key(event) {
@@ -323,7 +327,7 @@ window.resnetSpace.review = (() => {
     const make = changed ? `<div class="make"><label>Name <input class="name" type="text" maxlength="60" value="${escaped(state.name)}"></label>${button("make", "Make the new version", "", state.made ? "" : 'class="suggested"')}</div>` : "";
     const made = state.made ? `<p><b>${escaped(state.made)}</b> is ready. The old dataset is still there.</p>` : "";
     const running = state.result?.state === "running";
-    const train = state.made ? `<div class="make">${button("train", "Train before and after", "", running ? "disabled" : state.result ? "" : 'class="suggested"')}</div>` : "";
+    const train = state.made ? `<div class="make">${running ? button("stop", "Stop") : button("train", "Train before and after", "", state.result ? "" : 'class="suggested"')}</div>` : "";
     return `<section class="summary" tabindex="-1" aria-label="Summary of the review">
       <p class="finding">${escaped(words)}</p>${undecided}${note ? `<p class="note">${escaped(note)}</p>` : ""}${test}${make}${made}${train}
       <div class="verdict">${state.result?.html ?? ""}</div>

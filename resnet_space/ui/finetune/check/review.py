@@ -61,6 +61,7 @@ class Asked:
         make: the name of the version that is to be made, "" for none.
         train: whether both versions are to be compared.
         look: whether that is under way.
+        stop: whether it is to be stopped.
     """
 
     number: int
@@ -75,6 +76,7 @@ class Asked:
     make: str
     train: bool
     look: bool
+    stop: bool
 
     @classmethod
     def of(cls, data: object) -> "Asked":
@@ -102,6 +104,7 @@ class Asked:
             make=make,
             train=bool(asked.get("train")),
             look=bool(asked.get("look")),
+            stop=bool(asked.get("stop")),
         )
 
 
@@ -222,9 +225,11 @@ def wire_review(
         if asked.train:
             compared = start_before_after(context, saved.version, key)
             saved = save_review(context, ref, key, lambda review: vars(review).update(compared=compared))
+        if asked.stop:
+            context.reviews.stop(saved.compared, key)
         if asked.ends or asked.make:
             value["summary"] = summary_of(ref, saved, asked.clean)
-        if asked.opens or asked.make or asked.train or asked.look:
+        if asked.opens or asked.make or asked.train or asked.look or asked.stop:
             value |= result_of(context, saved, key)
         if asked.want:
             value["pictures"] = pictures_of(ref, asked.want)
