@@ -23,7 +23,7 @@ DOING = {
     "solving": "solving heads",
 }
 COUNTED = {"downloading": (1e6, " MB"), "decoding": (1, " images"), "features": (1, " images")}  # in a phase
-HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s", "")
+HEADS = ("network", "accuracy", "k-NN", "calibration error", "images/s")
 PLACES = (
     '<div class="charts"><div class="chart" data-chart="time"></div><div class="chart" data-chart="size"></div></div>'
 )
@@ -135,12 +135,12 @@ def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str
     low, high = row.interval
     interval = f"{100 * low:.1f} to {percent(high, space=NO_BREAK)}"
     cells = (
-        f'{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{escape(about)}</div>',
+        f'<div class="network"><div>{number} <b>{escape(row.name)}</b>{tags}<div class="subdued">{escape(about)}</div>'
+        f"</div>{button}</div>",
         f'<b>{percent(row.accuracy, space=NO_BREAK)}</b><div class="subdued">{interval}</div>',
         percent(row.neighbours_accuracy, space=NO_BREAK),
         percent(row.calibration_error, space=NO_BREAK),
         f"{row.images_per_second:,.0f}",
-        button,
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
