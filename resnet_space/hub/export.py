@@ -12,6 +12,7 @@ does. H and W may be any, N any number. Its outputs, k = min(5, C):
   top_names          string [N, k]
   ood_score          float32 [N], above 1 for a picture unlike the training images; where the run has feature statistics
   maps               float32 [N, k, h, w], class maps; where the classifier is linear in the mean features
+  seen               uint8 [N, S, S, 3], the pixels that the model sees; where there are no maps
 
 Its metadata have the values that went into it, each as JSON: classes, image_size, resize, mean, std, temperature.
 """

@@ -34,6 +34,7 @@ class WholeNetwork(nn.Module):
       ood_score          float32 [N], above 1 for a picture unlike the training images; where the run has statistics
       maps               float32 [N, k, h, w], Grad-CAM of the top classes; where the classifier is linear in the mean
                          features, so that it needs no gradient
+      seen               uint8 [N, S, S, 3], the pixels that the model sees; where there are no maps
     """
 
     def __init__(self, model: Backbone, config: ModelConfig, statistics: FeatureStatistics | None) -> None:
@@ -46,13 +47,14 @@ class WholeNetwork(nn.Module):
         for name, values in vars(statistics).items() if statistics else ():
             self.register_buffer(f"ood_{name}", torch.from_numpy(values))
         self.has_maps = is_linear_in_means(model, config)
-        optional = {"ood_score": self.has_statistics, "maps": self.has_maps}
+        optional = {"ood_score": self.has_statistics, "maps": self.has_maps, "seen": not self.has_maps}
         self.outputs: tuple[str, ...] = ("logits", "probabilities", "top_probabilities", "top_indices")
         self.outputs += tuple(name for name, is_there in optional.items() if is_there)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        seen = self.seen(images)
         with recorded_means(self.model) as means:
-            features = self.model.forward_features(self.prepared(images))
+            features = self.model.forward_features(self.prepared(seen))
             logits = self.model.forward_head(features)
         probabilities = (logits / self.config.temperature).softmax(1)
         top_probabilities, top_indices = probabilities.topk(min(TOP, len(self.config.classes)))
@@ -64,10 +66,12 @@ class WholeNetwork(nn.Module):
             weights: Any = self.model.get_classifier().weight
             each = torch.einsum("nkc,nchw->nkhw", weights[top_indices], maps)
             found.append(each.relu() / (maps.shape[2] * maps.shape[3]))
+        else:
+            found.append(seen.permute(0, 2, 3, 1).to(torch.uint8))
         return tuple(found)
 
-    def prepared(self, images: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] -> float32 [N, 3, S, S], as `Classifier.prepare`: Pillow's antialiased bicubic resize.
+    def seen(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> whole numbers [N, 3, S, S], as `to_model_size`: Pillow's antialiased bicubic resize.
 
         As Pillow, it resizes rows first and rounds after each direction. Sizes are tensors here: the file is traced
         once, for pictures of any size.
@@ -77,8 +81,11 @@ class WholeNetwork(nn.Module):
         sides = torch.minimum(high, wide), torch.maximum(high, wide)
         pixels = images.permute(0, 3, 1, 2).float()
         pixels = _resized(pixels, self._shares(wide, width, *sides))
-        pixels = _resized(pixels.mT, self._shares(high, height, *sides)).mT
-        return (pixels - self.means) * self.scales  # type: ignore[operator]
+        return _resized(pixels.mT, self._shares(high, height, *sides)).mT
+
+    def prepared(self, seen: Tensor) -> Tensor:
+        """float32, as `Classifier.prepare`."""
+        return (seen - self.means) * self.scales  # type: ignore[operator]
 
     def _shares(self, length: Tensor, pixels: int, short: Tensor, long: Tensor) -> Tensor:
         """Along one axis, float64 [S, pixels]: the share of each pixel of the picture in those that the model sees.

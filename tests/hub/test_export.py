@@ -165,7 +165,7 @@ def test_pictures_are_prepared_as_torchvision_does(name: str, size: tuple[int, i
     config = MODELS[name]
     network = graph.WholeNetwork(config.build().eval(), config, None)
     some = pictures(2, *size)
-    own = network.prepared(torch.from_numpy(some))
+    own = network.prepared(network.seen(torch.from_numpy(some)))
     reference = torch.stack([prepared(picture, config) for picture in some])
     level = 1 / 255 / max(config.std)
     assert (own - reference).abs().max() < 0.01 * level
@@ -175,7 +175,7 @@ def test_pictures_are_prepared_as_torchvision_does(name: str, size: tuple[int, i
 def test_panoramas_are_prepared_as_the_app_does(small_run: Run, size: tuple[int, int]) -> None:
     network = graph.WholeNetwork(small_run.load_model(), SMALL, None)
     (picture,) = pictures(1, *size)
-    own = network.prepared(torch.from_numpy(picture)[None])
+    own = network.prepared(network.seen(torch.from_numpy(picture)[None]))
     torch.testing.assert_close(own, Classifier(small_run).prepare([Image.fromarray(picture)]), rtol=0, atol=1e-5)
 
 

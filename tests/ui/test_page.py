@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +18,25 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import Browser, Page, expect
+from torch import Tensor, nn
 
 from resnet_space.common.hub_client import HubError
 from resnet_space.config import ModelConfig, RunConfig
-from resnet_space.data.images import open_image
+from resnet_space.data.images import ORIENTATION, open_image
 from resnet_space.hub.export import write
-from resnet_space.hub.page import MOST_BYTES, RUNTIME, TAG, WASM, page_files
+from resnet_space.hub.page import JPEG, MOST_BYTES, RUNTIME, TAG, WASM, _runtime, page_files
 from resnet_space.hub.page.space import push_page
 from resnet_space.inference import Classifier
+from resnet_space.models import register
+from resnet_space.models.registry import unregister
 from resnet_space.runs import CONFIG, SHOWPIECE, Run
 from resnet_space.ui.pictures import ENOUGH
 from resnet_space.ui.predict.answer import percent
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
+from tests.own_networks import SIZE, Own, OwnEntry
 from tests.ui.conftest import REPOSITORY, SHOWN_MS
 from tests.ui.quality import serious_faults
 from tests.ui.test_browser import keep
@@ -68,9 +74,9 @@ def packed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(run, tmp_path_factory.mktemp("files") / "hostile.zip", "page").path
 
 
-def as_png(picture: Image.Image) -> bytes:
+def as_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -94,7 +100,27 @@ def ten_pictures() -> list[bytes]:
     made[7].putalpha(Image.new("L", made[7].size, 255))
     noise = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
     made[8] = Image.fromarray(noise)  # unlike the training images
-    return [as_png(picture) for picture in made]
+    return [as_file(picture) for picture in made]
+
+
+def jpegs() -> list[bytes]:
+    """Photographs as they come, and the kinds of JPEG: each subsampling, progressive, grey, every orientation, a large one
+    that its decoder reduces, and one that is reduced afterwards, too.
+    """
+    photographs = sorted((REPOSITORY / "resnet_space" / "datasets" / "photographs").glob("*.jpg"))
+    picture = Image.open(photographs[0]).convert("RGB")
+    kinds: list[dict[str, Any]] = [{"subsampling": kind, "progressive": kind > 0} for kind in (0, 1, 2)]
+    kinds += [{"exif": oriented(orientation)} for orientation in range(1, 9)]
+    made = [as_file(picture.resize((81 + i, 59)), "JPEG", **options) for i, options in enumerate(kinds)]
+    made += [as_file(picture.resize((90, 60)).convert("L"), "JPEG")]
+    made += [as_file(picture.resize(size), "JPEG", exif=oriented(8)) for size in ((3_200, 2_100), (1_801, 1_733))]
+    return [file.read_bytes() for file in photographs] + made
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
 
 
 READ = """async (content) => {
@@ -149,7 +175,7 @@ def test_the_page_gives_the_apps_answers_without_a_network_or_a_request_whatever
     page, asked = opened(browser, packed, tmp_path)
     expect(page.locator("#said")).to_have_text("Choose a picture to see its class.")
     pictures = ten_pictures()
-    found = expect_the_apps_answers(page, run, pictures)
+    found = expect_the_apps_answers(page, run, pictures + jpegs())
     assert len({answer["names"][0] for answer in found}) >= 5
     assert found[0]["score"] < 1 < found[8]["score"]
 
@@ -179,12 +205,78 @@ def test_the_page_gives_the_apps_answers_without_a_network_or_a_request_whatever
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not serious_faults(page)
     keep(page, "91-page-phone")
-    page.evaluate(READ.replace("const {", "return {}; const {"), base64.b64encode(b"no picture").decode())
-    expect(page.locator("#caution")).to_contain_text("not a picture that this browser can read")
+    cmyk = as_file(Image.open(io.BytesIO(pictures[0])).convert("CMYK"), "JPEG")  # which the browser decodes
+    assert page.evaluate(READ, base64.b64encode(cmyk).decode())["names"][0] == own.classes[0]
+    for content in (b"no picture", cmyk[:40]):
+        page.evaluate(READ.replace("const {", "return {}; const {"), base64.b64encode(content).decode())
+        expect(page.locator("#caution")).to_contain_text("not a picture that this browser can read")
     assert asked == []
     # Not even a script in the page could reach anything.
     assert page.evaluate("fetch('https://huggingface.co').then(() => 'reached', () => 'blocked')") == "blocked"
     assert any("Content Security Policy" in said for said in asked)
+    page.context.close()
+
+
+class Corner(Own):
+    """It looks at the upper left quarter of a picture only."""
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return super().forward_head(features[..., : SIZE // 2, : SIZE // 2], pre_logits)
+
+
+@pytest.fixture
+def corner() -> Iterator[str]:
+    def build(num_classes: int) -> Corner:
+        return Corner(nn.Conv2d(3, 8, 1), [nn.Conv2d(8, 8, 1)], 8, num_classes)
+
+    known = {"family": "own", "source": "tests", "year": 2026, "paper": "", "blocks": (1,), "depth": 2}
+    entry = OwnEntry("corner", build=build, parameters=100, maps=True, **known)
+    register(entry)
+    yield entry.name
+    unregister(entry.name)
+
+
+def test_an_occlusion_map_shows_what_the_network_looks_at(corner: str, browser: Browser, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(corner, tuple("abcdef"), image_size=SIZE, resize=SIZE + 3, mean=(0.2, 0.5, 0.7))
+    run = Run.create(tmp_path / "a-run", RunConfig(config))
+    run.save_weights({name: 4 * values for name, values in config.build().state_dict().items()})
+    page, asked = opened(browser, write(run, tmp_path / "page.zip", "page").path, tmp_path / "folder")
+    picture = as_file(Image.open(io.BytesIO(jpegs()[0])).resize((40, 29)))
+    assert page.evaluate(READ, base64.b64encode(picture).decode())["maps"] is None
+    button = page.get_by_role("button", name="Make an occlusion map: about ")
+    button.evaluate("button => { button.click(); button.click(); }")  # and stopped
+    expect(page.locator("#heat")).to_be_hidden()
+    button.click()
+    shown = page.get_by_label("Show the occlusion map of the chosen class")
+    expect(shown).to_be_checked()
+    expect(page.locator("#heat")).to_be_visible()
+
+    classifier, cells = Classifier(run), 8
+    image = open_image(io.BytesIO(picture))
+    own = classifier.predict(image)
+    seen, side = np.asarray(classifier.view(image)), SIZE // cells
+    falls, count = np.zeros((5, cells, cells)), np.zeros((cells, cells))
+    for row, column in np.ndindex(cells - 1, cells - 1):
+        hidden = np.full((config.stored_size, config.stored_size, 3), (51, 128, 178), dtype=np.uint8)
+        hidden[2 : 2 + SIZE, 2 : 2 + SIZE] = seen
+        hidden[2 + row * side : 2 + (row + 2) * side, 2 + column * side : 2 + (column + 2) * side] = (51, 128, 178)
+        logits = classifier.predict(Image.fromarray(hidden)).logits
+        fall = np.array(own.probabilities) - logits.softmax(0)[own.indices].numpy()
+        falls[:, row : row + 2, column : column + 2] += fall[:, None, None]
+        count[row : row + 2, column : column + 2] += 1
+    expected = (falls / count).clip(min=0)
+    found = np.reshape(page.evaluate("[...page.answer().maps.data]"), expected.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.max() > 0.01
+    assert not found[:, 5:].any()
+    assert not found[:, :, 5:].any()
+    points = f"{100 * expected[0].max():.1f}"
+    expect(page.locator("#occluded")).to_contain_text(f"lowers its probability, by {points} percentage points at most.")
+    shown.uncheck()
+    expect(page.locator("#heat")).to_be_hidden()
+    assert not serious_faults(page)
+    assert asked == []
     page.context.close()
 
 
@@ -226,10 +318,23 @@ def test_a_page_with_eight_bits_gives_the_answers_of_the_onnx_file_with_eight_bi
     page.context.close()
 
 
-def test_the_runtime_is_that_of_the_npm_package() -> None:
-    """onnxruntime-web 1.30.0, as `npm pack` fetches it."""
+def test_the_runtime_starts_where_files_have_no_origin(tmp_path: Path) -> None:
+    """As in Firefox, for a page that is opened from a folder."""
+    script = tmp_path / "runtime.mjs"
+    script.write_text(
+        f"globalThis.location = {{ origin: 'null' }};{_runtime()}console.log(typeof ort.InferenceSession);"
+    )
+    node, _ = compute_driver_executable()
+    ran = subprocess.run([node, script], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("function\n", "")
+
+
+def test_runtime_and_decoder_are_those_of_the_npm_packages() -> None:
+    """onnxruntime-web 1.30.0 and @cwasm/jpeg-turbo 0.1.3, as `npm pack` fetches them."""
     wasm, script = gzip.decompress(WASM.read_bytes()), RUNTIME.read_bytes()
     assert hashlib.sha256(wasm).hexdigest() == "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
+    jpeg = hashlib.sha256(gzip.decompress(JPEG.read_bytes())).hexdigest()
+    assert jpeg == "80ed55eef2d0ff276f837ef521fad8181ccdfa6f298f652f6e45aed7fbbbc871"
     assert hashlib.sha256(script).hexdigest() == "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90"
 
 

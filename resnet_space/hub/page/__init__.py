@@ -3,6 +3,8 @@
 The page's policy lets it connect to nothing, not even to where it came from, so no picture can leave the visitor's
 device. It opens from a folder, too, where a browser would not fetch a second file. `ort.wasm.bundle.min.mjs` and the
 WebAssembly, here compressed, are those of the npm package onnxruntime-web 1.30.0 (MIT licence, Microsoft Corporation).
+`jpeg-turbo.wasm.gz` is libjpeg-turbo, of the npm package @cwasm/jpeg-turbo 0.1.3 (MIT licence): its pixels are those of
+Pillow, to the bit, which those of browsers are not.
 """
 
 import base64
@@ -25,7 +27,9 @@ from resnet_space.runs import CARD, FEATURE_STATISTICS, NOTICE, Run, last_metric
 HERE = Path(__file__).parent
 RUNTIME_VERSION = "1.30.0"
 RUNTIME, WASM = HERE / "ort.wasm.bundle.min.mjs", HERE / "ort-wasm-simd-threaded.wasm.gz"
-LICENCE = HERE / "onnxruntime-LICENSE.txt"
+JPEG = HERE / "jpeg-turbo.wasm.gz"
+SCRIPTS = ("picture.js", "occlusion.js", "page.js")  # one script, in this order
+LICENCES = tuple(HERE / f"{name}-LICENSE.txt" for name in ("onnxruntime", "jpeg-turbo"))
 TAG = "resnet_space-page"  # by which a Space is known as a page of this app
 NAMES = re.compile(r"export\{(?P<names>[^{}]*)\};?\s*//# sourceMappingURL=\S+\s*$")
 MOST_BYTES = 400_000_000  # of a model: a browser's strings end at half a gigabyte
@@ -52,8 +56,7 @@ def page_files(run: Run, onnx: Path) -> dict[str, bytes]:
     files = {
         "index.html": _page(told(run), onnx.read_bytes()).encode(),
         CARD: readme(run).encode(),
-        LICENCE.name: LICENCE.read_bytes(),
-    }
+    } | {licence.name: licence.read_bytes() for licence in LICENCES}
     notice = run.existing(NOTICE)
     return files if notice is None else files | {NOTICE: notice.read_bytes()}
 
@@ -66,13 +69,14 @@ def readme(run: Run, licence: str = "") -> str:
         f"license: {licence}\nshort_description: An image classifier that runs in your browser\n"
         f"tags:\n  - {TAG}\n  - image-classification\n---\n\n# {run.name}\n\n"
         "Open `index.html`: it runs the model in the browser and connects to nothing. Any web server can host this "
-        f"folder.\n\nMade with resnet_space. The page has ONNX Runtime Web {RUNTIME_VERSION} in it: see "
-        f"{LICENCE.name}.\n"
+        f"folder.\n\nMade with resnet_space. The page has ONNX Runtime Web {RUNTIME_VERSION} and libjpeg-turbo in it: see "
+        f"{' and '.join(licence.name for licence in LICENCES)}.\n"
     )
 
 
 def _page(about: dict[str, Any], model: bytes) -> str:
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     runtime = _runtime()
     # Only these three may run; a hash is of the text between the tags.
     scripts = " ".join(map(_hash, (runtime, script)))
@@ -80,7 +84,8 @@ def _page(about: dict[str, Any], model: bytes) -> str:
         f"default-src 'none'; script-src {scripts} 'wasm-unsafe-eval'; style-src {_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    parts = _parts("runtime", WASM.read_bytes()) + _parts("model", gzip.compress(model, 6, mtime=0))
+    files = {"runtime": WASM.read_bytes(), "jpeg": JPEG.read_bytes(), "model": gzip.compress(model, 6, mtime=0)}
+    parts = [part for name, content in files.items() for part in _parts(name, content)]
     return Template((HERE / "template.html").read_text(encoding="utf-8")).substitute(
         policy=policy,
         title=html.escape(about["name"]),
@@ -102,8 +107,12 @@ def _parts(name: str, content: bytes) -> list[str]:
 
 
 def _runtime() -> str:
-    """ONNX Runtime Web as a script that puts what it exports into `ort`, as there is no file to import it from."""
-    text = RUNTIME.read_text(encoding="utf-8")
+    """ONNX Runtime Web as a script that puts what it exports into `ort`, as there is no file to import it from.
+
+    Of a file's address it makes one relative to the page's origin, which Firefox refuses, as files have none there. It
+    needs no address, as it is given its WebAssembly.
+    """
+    text = RUNTIME.read_text(encoding="utf-8").replace("import.meta.url", "'page:/'")
     found = NAMES.search(text)
     assert found is not None
     exported = dict(pair.split(" as ")[::-1] for pair in found["names"].split(","))
@@ -124,7 +133,10 @@ def told(run: Run) -> dict[str, Any]:
         "what": f"Classifies pictures into {len(config.classes):,} classes: {_listed(config)}.",
         "unusual": UNUSUAL,
         "uncalibrated": "" if calibrated else UNCALIBRATED,
-        "seen": config.image_size / config.stored_size,
+        "size": config.image_size,
+        "stored": config.stored_size,
+        "offset": round((config.stored_size - config.image_size) / 2),
+        "mean": [round(255 * value) for value in config.mean],
         "about": _about(run),
     }
 
@@ -141,6 +153,7 @@ def _about(run: Run) -> dict[str, str]:
         "Network": config.entry.title,
         "Accuracy": f"{percent(test['accuracy'])} of the test images of {run.config.training.dataset}" if test else "",
         "Preparation": f"{preprocessing_words(config)}.",
-        "Made with": f"resnet_space; runs with ONNX Runtime Web {RUNTIME_VERSION} (MIT licence).",
+        "Made with": f"resnet_space; runs with ONNX Runtime Web {RUNTIME_VERSION} (MIT licence), reads JPEG with libjpeg-turbo "
+        "(BSD-style licences).",
     }
     return {name: value for name, value in facts.items() if value}

@@ -1,11 +1,12 @@
-// A picture in, its classes out: all in this page. `ort` is ONNX Runtime Web; the files are in the page, in base64.
+// A picture in, its classes out: all in this page, after picture.js and occlusion.js. `ort` is ONNX Runtime Web; the
+// files are in the page, in base64.
 const at = (id) => document.getElementById(id);
 const told = JSON.parse(at("told").textContent);
-const ENOUGH = 512; // pixels of the short side; a larger picture is reduced by a whole factor, as the app does
-const MOST = 16e6; // pixels of a canvas on a phone
 const SURE = 0.5; // a class with less is not given as the answer
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 let session, answer, stream;
+let pace; // milliseconds of an answer to a picture that need not be resized
+let hiding = false;
 
 function bytesOf(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
@@ -29,49 +30,9 @@ async function unpacked(name) {
   return new Uint8Array(await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
 }
 
-// The mean of blocks of factor x factor pixels, as Pillow's Image.reduce.
-function reduced({ data, width, height }, factor) {
-  const wide = Math.ceil(width / factor), high = Math.ceil(height / factor);
-  const pixels = new Uint8Array(wide * high * 3);
-  for (let y = 0; y < high; y++) {
-    for (let x = 0; x < wide; x++) {
-      const right = Math.min((x + 1) * factor, width), end = Math.min((y + 1) * factor, height);
-      const count = (right - x * factor) * (end - y * factor);
-      let red = 0, green = 0, blue = 0;
-      for (let row = y * factor; row < end; row++) {
-        for (let i = 4 * (row * width + x * factor), last = 4 * (row * width + right); i < last; i += 4) {
-          red += data[i]; green += data[i + 1]; blue += data[i + 2];
-        }
-      }
-      const to = 3 * (y * wide + x), half = count / 2;
-      pixels[to] = (red + half) / count; pixels[to + 1] = (green + half) / count; pixels[to + 2] = (blue + half) / count;
-    }
-  }
-  return { pixels, width: wide, height: high };
-}
-
-// Upright, on white where it is transparent, without its colour profile: as the app reads it.
-function drawn(source, width, height) {
-  const scale = Math.min(1, Math.sqrt(MOST / (width * height)));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(Math.round(width * scale), 1);
-  canvas.height = Math.max(Math.round(height * scale), 1);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(source, 0, 0, canvas.width, canvas.height);
-  return canvas;
-}
-
-async function classify(canvas) {
-  const { width, height } = canvas;
-  const image = canvas.getContext("2d").getImageData(0, 0, width, height);
-  const small = reduced(image, Math.max(Math.floor(Math.min(width, height) / ENOUGH), 1));
-  const shape = [1, small.height, small.width, 3];
-  const outputs = await session.run({ images: new ort.Tensor("uint8", small.pixels, shape) });
-  const found = {};
-  for (const [name, tensor] of Object.entries(outputs)) found[name] = { data: tensor.data, dims: tensor.dims };
-  return found;
+async function answersTo({ pixels, width, height }) {
+  const outputs = await session.run({ images: new ort.Tensor("uint8", pixels, [1, height, width, 3]) });
+  return Object.fromEntries(Object.entries(outputs).map(([name, { data, dims }]) => [name, { data, dims }]));
 }
 
 function percent(share) {
@@ -98,6 +59,7 @@ function strong(text) {
 
 function show(outputs) {
   answer = outputs;
+  hiding = false;
   const names = outputs.top_names.data, shares = outputs.top_probabilities.data;
   const score = outputs.ood_score?.data[0];
   const unusual = score > 1;
@@ -121,25 +83,70 @@ function show(outputs) {
     return button;
   });
   at("classes").replaceChildren(...buttons);
-  at("shows").hidden = !outputs.maps;
-  at("mapless").hidden = Boolean(outputs.maps);
+  offer();
   at("uncalibrated").hidden = !told.uncalibrated;
   heat(0);
 }
 
-// The chosen class's map over the picture, divided by its own maximum.
-function heat(chosen) {
+// What there is to see of the evidence, or to be had.
+function offer() {
+  at("shows").hidden = !answer.maps;
+  at("mapless").hidden = Boolean(answer.maps);
+  at("progress").hidden = !hiding;
+  at("hide").textContent = hiding ? "Stop" : `Make an occlusion map: about ${duration(SQUARES * pace)}`;
+}
+
+function duration(milliseconds) {
+  const seconds = Math.max(Math.round(milliseconds / 1000), 1);
+  return seconds < 100 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}
+
+async function occlude() {
+  if (hiding) return (hiding = false);
+  const of = answer, context = at("heat").getContext("2d"), side = at("heat").width, start = performance.now();
+  hiding = true;
+  offer();
+  const maps = await occlusion(of, async (square, [left, top, right, bottom]) => {
+    if (square) pace = (performance.now() - start) / square;
+    at("bar").value = square / SQUARES;
+    at("remaining").textContent = `${duration((SQUARES - square) * pace)} left`;
+    context.clearRect(0, 0, side, side);
+    context.fillStyle = `rgb(${told.mean})`;
+    context.fillRect(left * side, top * side, (right - left) * side, (bottom - top) * side);
+    at("heat").hidden = false;
+    at("heat").classList.add("hiding");
+    await painted();
+    return !hiding || of !== answer;
+  });
+  if (of !== answer) return; // of another picture
+  hiding = false;
+  if (maps) answer.maps = maps;
+  offer();
+  heat(chosen());
+}
+
+// A task of its own, so that the browser draws and hears what is pressed meanwhile.
+const painted = () => new Promise((resolve) => setTimeout(resolve));
+
+const chosen = () => [...at("classes").children].findIndex((button) => button.getAttribute("aria-pressed") === "true");
+
+// A class's map over the picture, divided by its own maximum.
+function heat(of) {
   const visible = Boolean(answer?.maps) && at("show").checked;
   at("heat").hidden = !visible;
+  at("heat").classList.remove("hiding");
   at("picture").classList.toggle("under", visible);
-  if (!visible) return;
+  if (!answer?.maps) return;
   const [, , high, wide] = answer.maps.dims;
-  const values = answer.maps.data.slice(chosen * high * wide, (chosen + 1) * high * wide);
-  const peak = Math.max(...values) || 1;
+  const values = answer.maps.data.slice(of * high * wide, (of + 1) * high * wide);
+  const peak = Math.max(...values);
+  const points = (100 * peak).toFixed(1);
+  at("occluded").textContent = `Show the occlusion map of the chosen class: ${points === "0.0" ? "hiding no area lowers its probability."
+    : `hiding a bright area lowers its probability, by ${points} percentage points at most.`}`;
   const small = new OffscreenCanvas(wide, high);
   const pixels = new ImageData(wide, high);
   values.forEach((value, i) => {
-    const position = (value / peak) * (VIRIDIS.length - 1);
+    const position = (value / (peak || 1)) * (VIRIDIS.length - 1);
     const low = Math.min(Math.floor(position), VIRIDIS.length - 2), share = position - low;
     for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = VIRIDIS[low][c] * (1 - share) + VIRIDIS[low + 1][c] * share;
     pixels.data[4 * i + 3] = 255;
@@ -151,39 +158,45 @@ function heat(chosen) {
 }
 
 // The square that the model sees.
-function look(canvas) {
-  const side = Math.min(canvas.width, canvas.height) * told.seen;
-  const picture = at("picture").getContext("2d");
-  picture.imageSmoothingEnabled = side > at("picture").width;
-  picture.imageSmoothingQuality = "high";
-  picture.drawImage(canvas, (canvas.width - side) / 2, (canvas.height - side) / 2, side, side, 0, 0, 448, 448);
+function look({ pixels, width, height }) {
+  const image = new ImageData(width, height);
+  for (let i = 0, from = 0; from < pixels.length; i += 4, from += 3) {
+    image.data.set(pixels.subarray(from, from + 3), i);
+    image.data[i + 3] = 255;
+  }
+  const whole = new OffscreenCanvas(width, height);
+  whole.getContext("2d").putImageData(image, 0, 0);
+  const side = (Math.min(width, height) * told.size) / told.stored, canvas = at("picture");
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = side > canvas.width;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(whole, (width - side) / 2, (height - side) / 2, side, side, 0, 0, canvas.width, canvas.height);
   at("invitation").hidden = true;
-  at("picture").hidden = false;
+  canvas.hidden = false;
   at("heat").hidden = true;
   at("stage").classList.add("full");
 }
 
-async function take(canvas) {
-  look(canvas);
+async function take(picture) {
+  hiding = false;
+  look(picture);
   caution("");
   say("Looking at the picture");
   await ready;
-  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
-  show(await classify(canvas));
+  await painted();
+  show(await answersTo(picture));
 }
 
 async function read(file) {
   close();
-  let bitmap;
+  let picture;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    picture = await pictureOf(file);
   } catch {
     say("No picture", true);
     return caution("This file is not a picture that this browser can read: use a JPEG, PNG, WebP, GIF or BMP.");
   }
-  const canvas = drawn(bitmap, bitmap.width, bitmap.height);
-  bitmap.close();
-  await take(canvas);
+  await take(picture);
 }
 
 function close() {
@@ -196,9 +209,9 @@ function close() {
 async function camera() {
   const video = at("video");
   if (stream) {
-    const canvas = drawn(video, video.videoWidth, video.videoHeight);
+    const picture = drawn(video, video.videoWidth, video.videoHeight);
     close();
-    return take(canvas);
+    return take(picture);
   }
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
@@ -228,6 +241,15 @@ async function load() {
   ort.env.wasm.numThreads = 1; // more need headers that a file has not
   ort.env.wasm.wasmBinary = await unpacked("runtime");
   session = await ort.InferenceSession.create(await unpacked("model"), { executionProviders: ["wasm"] });
+  if (session.outputNames.includes("maps")) at("occluded").hidden = true;
+  else {
+    at("cam").hidden = true;
+    const blank = { pixels: new Uint8Array(3 * told.stored ** 2), width: told.stored, height: told.stored };
+    await answersTo(blank); // the first takes longer
+    const start = performance.now();
+    await answersTo(blank);
+    pace = performance.now() - start;
+  }
   if (at("picture").hidden) say("Choose a picture to see its class.", true);
 }
 
@@ -240,9 +262,8 @@ at("file").addEventListener("change", () => {
 });
 at("camera").addEventListener("click", camera);
 at("stop").addEventListener("click", close);
-at("show").addEventListener("change", () => {
-  heat([...at("classes").children].findIndex((button) => button.getAttribute("aria-pressed") === "true"));
-});
+at("show").addEventListener("change", () => heat(chosen()));
+at("hide").addEventListener("click", occlude);
 document.addEventListener("paste", (event) => event.clipboardData.files[0] && read(event.clipboardData.files[0]));
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
@@ -251,9 +272,10 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop" && event.dataTransfer.files[0]) read(event.dataTransfer.files[0]);
   });
 }
+const decoder = unpacked("jpeg").then((bytes) => WebAssembly.compile(bytes));
 const ready = load().catch((error) => {
   say("The model could not be loaded", true);
   caution(`This browser cannot run it: use a current one. (${error.message})`);
   throw error;
 });
-globalThis.page = { read, ready, answer: () => answer }; // for programs that drive a browser
+globalThis.page = { read, ready, occlude, answer: () => answer }; // for programs that drive a browser
