@@ -267,7 +267,7 @@ def test_the_readmes_ten_lines_go_from_a_zip_of_pictures_to_a_published_model(
 ) -> None:
     section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## By HTTP\n")[1]
     code = section.split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) == 10
+    assert len(list(filter(None, code.splitlines()))) == 10
     assert f"```python\n{code}```" in (REPOSITORY / "SKILL.md").read_text(encoding="utf-8")
     for written, here in (("http://127.0.0.1:7860", anns.url), ("user/model", "ann/pets")):
         assert code.count(written) == 1

@@ -111,8 +111,7 @@ def build_export_api(context: AppContext) -> None:
 
         Args:
             run: the run's name.
-            format: "page", "onnx", "page-int8" or "onnx-int8" (12-bit weights: int8 and half a byte), or "safetensors"
-                (the zipped folder).
+            format: "page", "onnx", both with weights of 12 bits as "page-int8", "onnx-int8"; "safetensors", a zipped run.
 
         Returns:
             The file; and {"run": ..., "format": ..., "words": how closely it gives the run's answers}.
