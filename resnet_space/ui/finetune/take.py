@@ -111,7 +111,7 @@ def build_export_api(context: AppContext) -> None:
 
         Args:
             run: the run's name.
-            format: "page", "onnx", both with weights of 12 bits as "page-int8", "onnx-int8"; "safetensors", a zipped run.
+            format: "page" or "onnx", with 12-bit weights "page-int8" or "onnx-int8"; "safetensors" (a zipped folder).
 
         Returns:
             The file; and {"run": ..., "format": ..., "words": how closely it gives the run's answers}.
