@@ -1,10 +1,10 @@
 """Ways of making an ONNX file small, by size and by what they change: `python benchmarks/small_weights.py
 HYMENOPTERA_ZIP [RUN_DIR=DATASET ...] [--save]`.
 
-Each way rounds the weights of the same file. The first leaves small ones at 32 bits, the others at 16. What a way needs
-to know, it learns on training pictures; it is judged on test pictures, by the changes of probabilities and of the top
-five. By default: the shipped EfficientNet-Lite0 on the photographs of the archive, and the shipped ResNet-20 with CBAM
-on `cifar10-mini`. "12 bits" is what the app writes; of the other ways, the size is computed.
+Each way rounds the weights of the same file, but for tiny ones. The first leaves small ones at 32 bits, the others at
+16. What a way needs to know, it learns on training pictures; it is judged on test pictures, by the changes of
+probabilities and of the top five. By default: the shipped EfficientNet-Lite0 on the photographs of the archive, and the
+shipped ResNet-20 with CBAM on `cifar10-mini`. "12 bits" is what the app writes; for other ways, the size is computed.
 
 - channel: 8 bits, rounded to nearest, with a scale for each output channel from its largest value.
 - block: the same with a scale, of 32 bits, for every 32 weights in a row.
@@ -12,7 +12,7 @@ on `cifar10-mini`. "12 bits" is what the app writes; of the other ways, the size
 - compensated: GPTQ (Frantar et al. 2023), for dense layers and 1 x 1 convolutions: the weights of an output make up for
   what those before them lose, by the correlations of the layer's inputs.
 - mixed: 8 bits where they change the logits of the training pictures least per byte, 16 elsewhere; as many layers as
-  keep the probabilities of the training pictures to within half of 0.01.
+  keep the probabilities of the training pictures to within 0.01.
 - 16 bits: float16.
 """
 
@@ -39,7 +39,7 @@ from resnet_space.data.archives import import_archive
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet, load_splits
 from resnet_space.hub.export import write_onnx
-from resnet_space.hub.quantized import BATCH, LAYERS, LEAST, MOST, _output_axis, quantize
+from resnet_space.hub.quantized import BATCH, LARGE, LAYERS, MOST, TINY, _output_axis, quantize
 from resnet_space.runs import PHOTO_BACKBONE, SHOWPIECE, Run
 
 Weights = NDArray[Any]  # floats
@@ -60,12 +60,13 @@ class Network:
         self.axes: dict[str, int] = {}
         for weight in self.model.graph.initializer:
             node, name = users.get(weight.name), weight.name
-            if node is None or name.startswith("ood_") or len(weight.dims) < 2:
+            small = np.prod(weight.dims) < TINY * total
+            if node is None or name.startswith("ood_") or len(weight.dims) < 2 or small:
                 continue
             self.axes[name] = _output_axis(node, len(weight.dims))
             values = np.moveaxis(numpy_helper.to_array(weight), self.axes[name], 0)
             self.weights[name] = values.reshape(len(values), -1)
-            if values.size >= LEAST * total:
+            if values.size >= LARGE * total:
                 self.large.append(name)
             if node.op_type != "Conv" or (values.shape[2:] == (1, 1) and values.shape[1] > 1):
                 self.inputs[name] = node.input[0]
@@ -222,7 +223,7 @@ def mixed(
     order = sorted(channel, key=harm)
     for count in range(len(order), 0, -1):
         after = network.logits(learned, half | {name: channel[name] for name in order[:count]})
-        if np.abs(softmax(after, temperature) - softmax(before, temperature)).max() <= MOST / 2:
+        if np.abs(softmax(after, temperature) - softmax(before, temperature)).max() <= MOST:
             return order[:count]
     return []
 

@@ -2,8 +2,8 @@
 
 The common 8 bits do not keep probabilities to within 0.01, in none of the ways of rounding that
 `benchmarks/small_weights.py` compares. Four bits more make errors of a sixteenth, for any network, and without pictures
-to find out what it can bear. Each output channel has its own scale. Small weights, as of the first layers, matter most
-and get float16.
+to find out what it can bear. Each output channel has its own scale. Small weights, as of the first layers, matter most:
+they get float16, and the smallest, which take no room, stay as they are.
 
 The file has whole numbers, as int8 and half a byte, from which a runtime computes the weights once, when it loads the
 file: so it is as fast as the other, and any runtime can read it.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parents[1] / "datasets"  # its pictures stand in for those of the run
 TESTED, BATCH = 1_000, 32  # images
 MOST = 0.01  # by which a probability may change
-LEAST = 1 / 60  # of all values; smaller weights get float16
+LARGE, TINY = 1 / 60, 1 / 1_000  # of all values: larger weights get 12 bits, smaller ones keep 32, others get 16
 LAYERS = ("Conv", "Gemm", "MatMul")
 LEVELS, HALF = 2047, 16  # of 12 bits with a sign, and of half a byte
 HALVES = "half_bytes"  # float32 [256, 2]: what the halves of a byte stand for
@@ -70,17 +70,17 @@ def quantize(file: Path, path: Path) -> None:
 
     model = onnx.load(file, load_external_data=False)
     users = {name: node for node in model.graph.node if node.op_type in LAYERS for name in node.input}
-    least = LEAST * sum(np.prod(weight.dims) for weight in model.graph.initializer)
+    total = sum(np.prod(weight.dims) for weight in model.graph.initializer)
     halves = np.stack(np.divmod(np.arange(HALF**2), HALF), axis=1) / HALF
     constants = [numpy_helper.from_array(halves.astype(np.float32), HALVES)]
     nodes = []
     for weight in model.graph.initializer:
         name, node = weight.name, users.get(weight.name)
-        if node is None or name.startswith("ood_") or len(weight.dims) < 2:
+        values: NDArray[np.float32] = numpy_helper.to_array(weight)
+        if node is None or name.startswith("ood_") or values.ndim < 2 or values.size < TINY * total:
             constants.append(weight)
             continue
-        values: NDArray[np.float32] = numpy_helper.to_array(weight)
-        if values.size < least or values.size % 2:
+        if values.size < LARGE * total or values.size % 2:
             parts: dict[str, NDArray[Any]] = {"float16": values.astype(np.float16)}
             nodes.append(helper.make_node("Cast", [f"{name}.float16"], [name], to=TensorProto.FLOAT))
         else:
