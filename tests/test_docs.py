@@ -85,14 +85,23 @@ def test_every_option_of_the_command_line_is_in_the_hosting_page(capsys: pytest.
     assert {name for name in named(TEXTS["docs/hosting.md"]) if name.startswith("--")} >= options
 
 
-def test_every_public_endpoint_is_in_the_readme(tmp_path: Path) -> None:
-    async def described() -> set[str]:
-        return set(build_app(AppContext(tmp_path)).get_api_info()["named_endpoints"])
+def test_every_public_endpoint_is_in_the_readme_whose_calls_have_its_parameters(tmp_path: Path) -> None:
+    async def described() -> dict[str, set[str]]:
+        endpoints = build_app(AppContext(tmp_path)).get_api_info()["named_endpoints"]
+        return {name: {one["parameter_name"] for one in each["parameters"]} for name, each in endpoints.items()}
 
     endpoints = asyncio.run(described())  # within a loop, or Gradio makes one that nobody closes
-    assert "/predict" in endpoints
     section = TEXTS["README.md"].split("## By HTTP\n", 1)[1].split("\n## ")[0]
-    assert sorted(endpoints - named(section) - set(re.findall(r'api_name="([^"]+)"', section))) == []
+    called = set()
+    for node in ast.walk(ast.parse(section.split("```python\n")[1].split("```")[0])):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.predict":
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            name = ast.literal_eval(given.pop("api_name"))
+            assert given.keys() <= endpoints[name]
+            assert len(node.args) + len(given) <= len(endpoints[name])
+            called.add(name)
+    assert called >= {"/add_data", "/start_training", "/training_status", "/predict", "/export", "/push"}
+    assert sorted(set(endpoints) - named(section) - called) == []
 
 
 @pytest.mark.parametrize("names", [list(STRATEGIES), list(OBJECTIVES)], ids=["strategies", "objectives"])

@@ -80,6 +80,12 @@ def is_repo_id(repo_id: object) -> bool:
     return isinstance(repo_id, str) and _REPO_ID.fullmatch(repo_id) is not None
 
 
+def require_owned_id(repo_id: str, what: str, example: str) -> None:
+    """Refuse what is not "owner/name". Raises HubError; `what` is a "dataset", "repository" or "Space"."""
+    if not is_repo_id(repo_id) or "/" not in repo_id:
+        raise HubError(masked(f"{repo_id!r} is not a valid {what} name: use the form owner/name, such as {example}."))
+
+
 def is_revision(revision: object) -> bool:
     return isinstance(revision, str) and _REVISION.fullmatch(revision) is not None
 

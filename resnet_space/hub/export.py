@@ -125,11 +125,11 @@ def write(run: Run, path: Path, kind: str = "onnx", tell: Tell = lambda _stage: 
         by = f"by at most {difference:.0e} of their largest value" if difference else "by nothing"
         words = f"On random pictures, the answers of the exported model differ from PyTorch's {by}."
         if kind.endswith("-int8"):
-            from resnet_space.hub.quantized import cost_words, quantize
+            from resnet_space.hub.quantized import cost, quantize
 
             tell("quantize")
             quantize(onnx, small)
-            words = f"{words} {cost_words(run, onnx, small)}"
+            words = f"{words} {cost(run, onnx, small).words}"
             onnx = small
         if kind.startswith("page"):
             from resnet_space.hub.page import page_files
@@ -268,7 +268,7 @@ def main() -> int:
         "--format",
         default="onnx",
         choices=FORMATS,
-        help="ONNX, the same with 8-bit weights, or a zip with a web page that runs the model in the browser",
+        help="ONNX or a zip with a web page that runs the model in the browser, each also with 12-bit weights (-int8)",
     )
     arguments = parser.parse_args()
     try:

@@ -15,7 +15,14 @@ from dataclasses import asdict, dataclass
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
-from resnet_space.common.hub_client import HubError, HubRequest, hub_api, is_repo_id, sent_token, translated_errors
+from resnet_space.common.hub_client import (
+    HubError,
+    HubRequest,
+    hub_api,
+    require_owned_id,
+    sent_token,
+    translated_errors,
+)
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.restyled import RESTYLED
 from resnet_space.data.sources import BUNDLED
@@ -139,8 +146,7 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
     space = jobs_space()
     if space is None:
         raise HubError(f"A job runs in the image of a Space with this app: set {SPACE_VARIABLE} to its name.")
-    if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(f"{repo_id!r} is not a valid repository name: use the form user/name.")
+    require_owned_id(repo_id, "repository", "ann/birds")
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
         raise HubError(f"The time limit must be {MIN_MINUTES} to {MAX_MINUTES} minutes, not {minutes}.")
     config = run.config.training

@@ -2,7 +2,9 @@
 
 A network that timm has, with the same parameter names, loads by `timm.create_model("hf-hub:user/name")` and by
 transformers, whose wrapper of timm reads the same entries. Any other brings `model.py`, made of this package's own
-source, which needs PyTorch and reads the weights beside it.
+source, which reads the weights beside it. It needs PyTorch, and nothing more for the networks of this package. One of
+timm's or torchvision's with a CBAM or a stem for small images is still built by that library: a copy of its source, of
+thousands of lines and with a licence of its own, would be harder to read and to trust than `pip install timm`.
 """
 
 import json

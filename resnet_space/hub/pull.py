@@ -56,10 +56,7 @@ class RemoteModel:
         revision: the commit, 40 hexadecimal digits.
         kind: "run" for a run of this app, "timm" for a timm model, which has only weights, "features" for one without
             a classifier, which can be fine-tuned but not predict.
-        architecture: one of `list_models()`.
-        classes: their number; 0 without a classifier.
         licence: that its card states, or "unknown".
-        bytes: size of the download.
         private: whether access is restricted.
         config: of the future run.
         files: the size in bytes of each file that a pull downloads.
@@ -68,13 +65,20 @@ class RemoteModel:
     repo_id: str
     revision: str
     kind: Kind
-    architecture: str
-    classes: int
     licence: str
-    bytes: int
     private: bool
     config: RunConfig = field(repr=False)
     files: Mapping[str, int] = field(repr=False)
+
+    @property
+    def classes(self) -> int:
+        """Their number; 0 without a classifier."""
+        return 0 if self.kind == "features" else len(self.config.model.classes)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the download."""
+        return sum(self.files.values())
 
 
 def search_models(query: str, *, token: str | None = None, limit: int = 20) -> list[str]:
@@ -115,19 +119,7 @@ def describe_model(repo_id: str, *, revision: str | None = None, token: str | No
         (file,) = download_files("model", repo_id, commit, [CONFIG], total=sizes[CONFIG], token=token)
         kind, config = read_config(request.what, file.read_bytes())
     files = sizes if kind == "run" else {WEIGHTS: sizes[WEIGHTS]}
-    model = config.model
-    return RemoteModel(
-        repo_id,
-        commit,
-        kind,
-        model.architecture,
-        0 if kind == "features" else len(model.classes),
-        there.licence,
-        sum(files.values()),
-        there.private,
-        config,
-        files,
-    )
+    return RemoteModel(repo_id, commit, kind, there.licence, there.private, config, files)
 
 
 def pull_run(

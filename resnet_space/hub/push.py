@@ -28,7 +28,7 @@ from resnet_space.common.hub_client import (
     Progress,
     download_files,
     hub_api,
-    is_repo_id,
+    require_owned_id,
     translated_errors,
 )
 from resnet_space.common.tokens import masked
@@ -118,10 +118,7 @@ def push_request(
     Raises:
         HubError: if the run is not ready or may not be pushed, the name is not valid, or nobody is signed in.
     """
-    if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(
-            masked(f"{repo_id!r} is not a valid repository name: use the form owner/name, such as ann/birds.")
-        )
+    require_owned_id(repo_id, "repository", "ann/birds")
     if not run.has_weights:
         raise HubError(f"{run.name} has no weights to push: train it for at least one epoch first.")
     if run.is_training and not in_training:
@@ -133,8 +130,7 @@ def push_request(
     changed = f"{repo_id} has changed in the meantime: review it, then push again"
     refusals = {
         403: f"this account or token has no write access to {repo_id}: use a token with write access, or a "
-        "repository of "
-        "your own",
+        "repository of your own",
         404: f"{repo_id} does not exist or is not visible to this account: check the spelling",
         409: changed,
         412: changed,

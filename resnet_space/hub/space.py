@@ -19,8 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import SpaceInfo
 
-from resnet_space.common.hub_client import HubError, HubRequest, endpoint, is_repo_id, translated_errors
-from resnet_space.common.tokens import masked
+from resnet_space.common.hub_client import HubError, HubRequest, endpoint, require_owned_id, translated_errors
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = "docs/hosting.md"
@@ -62,10 +61,7 @@ def deploy(repo_id: str, folder: Path = REPOSITORY, *, token: str | None = None,
     Raises:
         HubError: one sentence on what is not possible or what the Hub refuses.
     """
-    if not is_repo_id(repo_id) or "/" not in repo_id:
-        raise HubError(
-            masked(f"{repo_id!r} is not a valid Space name: use the form owner/name, such as ann/resnet_space.")
-        )
+    require_owned_id(repo_id, "Space", "ann/resnet_space")
     token = token or get_token()
     if not token:
         raise HubError("Nobody is signed in on this machine: run `hf auth login` first.")

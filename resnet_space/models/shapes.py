@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_space.models.contract import Backbone
+from resnet_space.models.hooks import recorded
 from resnet_space.models.registry import entry_of
 
 
@@ -40,30 +41,19 @@ def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_siz
     assert isinstance(model, Backbone)
     parts = model.parts()
     stage_of = {name.rpartition(".")[0]: part.stage for part in parts for name in part.parameters}
-    numbers = dict.fromkeys((part.stage for part in parts), 0)
-    channels: dict[str, int] = {}
-
-    def count(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            numbers[stage_of[name]] += output.numel() if output.ndim > 2 else 0
-
-        return hook
-
-    def look(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            channels[name] = model.to_map(output).shape[1]
-
-        return hook
-
+    layers = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear) and name in stage_of
+    ]
     made_for = entry.input_size(dict(options))
     reduction = made_for // model.to_map(_passed(model, made_for)).shape[-1]
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and name in stage_of:
-            module.register_forward_hook(count(name))
-    for name in model.observed():
-        model.get_submodule(name).register_forward_hook(look(name))
-    _passed(model, image_size)
-    return Shape(numbers, tuple(channels.values()), reduction)
+    counts = dict.fromkeys(layers, lambda _inputs, output: output.numel() if output.ndim > 2 else 0)
+    channels = dict.fromkeys(model.observed(), lambda _inputs, output: model.to_map(output).shape[1])
+    with recorded(model, counts) as counted, recorded(model, channels) as seen:
+        _passed(model, image_size)
+    numbers = dict.fromkeys((part.stage for part in parts), 0)
+    for name, found in counted.items():
+        numbers[stage_of[name]] += sum(found)
+    return Shape(numbers, tuple(found[-1] for found in seen.values()), reduction)
 
 
 def _passed(model: Backbone, size: int) -> Tensor:

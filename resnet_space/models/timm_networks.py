@@ -1,7 +1,7 @@
 """Networks built by timm: their entries, without importing timm, and the adapter to the contract."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -192,35 +192,26 @@ class _Timm:
         """By `feature_info`, and the module whose output is that of `forward_features`."""
         infos = self.feature_info
         modules = [info["module"] for info in (infos if isinstance(infos, list) else infos.info)]
-        last = self._last_module()
-        return {module: module for module in [*modules, *([last] if last not in modules else [])]}
+        return {module: module for module in [*modules, self._last_module]}
 
+    @cached_property
     def _last_module(self) -> str:
-        """Found once, by a forward pass."""
+        """Found by a forward pass."""
         import torch
 
-        from resnet_space.models.hooks import eval_mode
+        from resnet_space.models.hooks import Hook, eval_mode, hooked
 
-        known = self.__dict__.get("_known_last_module")
-        if known is None:
-            model: Any = self
-            outputs: dict[str, Any] = {}
-            handles = [
-                module.register_forward_hook(lambda _m, _i, output, name=name: outputs.__setitem__(name, output))
-                for name, module in self.named_modules()
-                if name
-            ]
-            parameter = next(model.parameters())
-            _, height, width = model.pretrained_cfg["input_size"]
-            try:
-                with torch.inference_mode(), eval_mode(model):
-                    features = model.forward_features(parameter.new_zeros(1, 3, height, width))
-            finally:
-                for handle in handles:
-                    handle.remove()
-            known = next(name for name, output in reversed(outputs.items()) if output is features)
-            self.__dict__["_known_last_module"] = known
-        return str(known)
+        model: Any = self
+        outputs: list[tuple[str, Tensor]] = []
+
+        def hook(name: str) -> Hook:
+            return lambda _module, _inputs, output: outputs.append((name, output))
+
+        names = [name for name, _ in self.named_modules() if name]
+        _, height, width = model.pretrained_cfg["input_size"]
+        with torch.inference_mode(), eval_mode(model), hooked(model, [(name, hook(name)) for name in names]):
+            features = model.forward_features(next(model.parameters()).new_zeros(1, 3, height, width))
+        return next(name for name, output in reversed(outputs) if output is features)
 
     def attention_weights(self) -> dict[str, str]:
         from resnet_space.models.additions import class_name

@@ -29,7 +29,8 @@ def model_html(model: RemoteModel) -> str:
     classes = f"{model.classes:,} classes" if model.classes else "no classifier: fine-tune it before it predicts"
     return (
         f'<div class="report"><p><b>{escape(model.repo_id)}</b>, commit {escape(model.revision[:7])}: '
-        f"{escape(model.architecture)}, {classes}. Licence: {escape(model.licence)}. {size} to download.</p></div>"
+        f"{escape(model.config.model.architecture)}, {classes}. Licence: {escape(model.licence)}. {size} to download."
+        "</p></div>"
     )
 
 

@@ -180,6 +180,8 @@ def test_timm_and_transformers_give_the_apps_answers_for_each_kind_of_network(
     runs = [
         made(tmp_path / "resnet18", ModelConfig("resnet18", HOSTILE, image_size=224, resize=256)),
         made(tmp_path / "cbam", ModelConfig("resnet20", HOSTILE, {"cbam": "stage"})),
+        made(tmp_path / "stem", ModelConfig("resnet18", HOSTILE, {"stem": "cifar"})),
+        made(tmp_path / "lite0-cbam", ModelConfig("tf_efficientnet_lite0", HOSTILE, {"cbam": "stage"}, image_size=96)),
         Run.open(tmp_path / "lite0"),
         made(tmp_path / "vit", ModelConfig("vit_tiny_patch16_224", HOSTILE, image_size=160, resize=180)),
         made(tmp_path / "small-vit", ModelConfig("vit_tiny_patch4_32", HOSTILE)),
@@ -187,7 +189,9 @@ def test_timm_and_transformers_give_the_apps_answers_for_each_kind_of_network(
     expected = {f"ann/{run.name}": pushed(stub, run, pictures) for run in runs}
     answers = answers_elsewhere(stub, {repo_id: blocks(stub, repo_id) for repo_id in expected}, pictures)
     for repo_id, of_app in expected.items():
-        require_same(of_app, answers[repo_id], {"file"} if repo_id == "ann/cbam" else {"timm", "transformers"})
+        has_file = MODEL_FILE in stub.files(repo_id)
+        assert has_file == (repo_id in ("ann/cbam", "ann/stem", "ann/lite0-cbam"))
+        require_same(of_app, answers[repo_id], {"file"} if has_file else {"timm", "transformers"})
     assert not any(
         re.search("trust_remote_code", read(content).decode(errors="replace"))
         for repo_id in expected
@@ -281,8 +285,9 @@ def test_the_packages_of_a_file_are_named() -> None:
     def packages(name: str, **options: Any) -> str:
         return needs(model_file(ModelConfig(name, ("a", "b"), options)))
 
-    assert packages("resnet20") == "torch safetensors pillow numpy"
+    assert packages("resnet20") == packages("resnet18", stem="cifar") == "torch safetensors pillow numpy"
     assert packages("alexnet") == "torch torchvision safetensors pillow numpy"
+    assert packages("tf_efficientnet_lite0", cbam="last") == packages("mobilenetv3_small_100", stem="cifar")
     assert packages("mobilenetv3_small_100", stem="cifar") == "torch timm safetensors pillow numpy"
     assert packages("resnet18") == ""
 

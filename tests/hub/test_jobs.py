@@ -211,7 +211,7 @@ def test_a_metric_is_heard_as_it_was_said() -> None:
             {"token": "hf_reads_only_0123456789"},
             "The job for a-run cannot be started with this account: check the token's permissions.",
         ),
-        ({"repo_id": "a-run"}, "'a-run' is not a valid repository name: use the form user/name."),
+        ({"repo_id": "a-run"}, "'a-run' is not a valid repository name: use the form owner/name, such as ann/birds."),
         (
             {"repo_id": "bob/a-run"},
             "The job for a-run cannot be started with this account: check the token's permissions.",

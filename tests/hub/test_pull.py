@@ -197,7 +197,7 @@ def test_a_model_is_described_before_it_is_downloaded(stub: HubStub, files: dict
     commit = stub.add_model(REPO, files | more | {"figures/curves.png": b"\x89PNG\r\n\x1a\n"}, private=True)
     found = describe_model(REPO, token=TOKEN)
     assert (found.repo_id, found.revision, found.kind, found.private) == (REPO, commit, "run", True)
-    assert (found.architecture, found.classes, found.config) == ("resnet20", 2, RUN_CONFIG)
+    assert (found.classes, found.config) == (2, RUN_CONFIG)
     assert set(found.files) == {CONFIG, WEIGHTS, METRICS, EVALUATION, FEATURE_STATISTICS, CARD, "figures/curves.png"}
     assert found.bytes == sum(len(content) for name, content in files.items() if name != ".gitattributes") + 8
     assert not stub.asked("GET", "/storage/")  # nothing large yet
@@ -347,7 +347,7 @@ def test_a_model_of_timms_is_a_run_that_computes_the_same(stub: HubStub, root: P
     theirs, files = timm_repository(["ant", "bee", "<b>cat</b>"], 3)
     stub.add_model("ann/timm-bees", files | {CARD: b"theirs", METRICS: b"not ours"})
     found = describe_model("ann/timm-bees")
-    assert (found.kind, found.architecture, found.classes) == ("timm", "resnet18", 3)
+    assert (found.kind, found.config.model.architecture, found.classes) == ("timm", "resnet18", 3)
     assert dict(found.files) == {WEIGHTS: len(files[WEIGHTS])}
     pulled = pull_run("ann/timm-bees", root=root)
     model = pulled.config.model

@@ -210,10 +210,11 @@ def test_a_shape_is_that_of_a_real_forward_pass() -> None:
     model = config.build().eval()
     counts: list[int] = []
     channels: list[int] = []
+    observed = model.observed()  # timm's networks find theirs by a forward pass
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda _m, _i, output: counts.append(output.numel()))
-    for name in model.observed():
+    for name in observed:
         model.get_submodule(name).register_forward_hook(lambda _m, _i, output: channels.append(output.shape[1]))
     with torch.inference_mode():
         features = model.forward_features(torch.randn(1, 3, 160, 160))

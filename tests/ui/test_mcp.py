@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
-import io
 import json
 import re
 import urllib.request
@@ -94,16 +92,3 @@ def test_a_tool_call_is_refused_in_a_sentence_and_fetches_no_address(app: App) -
     unknown = called(app, "training_status", run="gone")
     assert unknown.isError
     assert "There is no run named gone, or it has been deleted: choose another one." in text(unknown)
-
-
-def test_the_readmes_example_runs_as_it_is_written_but_for_the_address(app: App) -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## By HTTP\n", 1)[1].split("\n## ")[0]
-    found = re.search(r"```python\n(.*?)```", section, re.S)
-    assert found is not None
-    code = found[1]
-    assert code.count("http://127.0.0.1:7860") == 1
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.chdir(REPOSITORY):
-        exec(compile(code.replace("http://127.0.0.1:7860", app.url), "README.md", "exec"), {})
-    assert "cat" in said.getvalue()

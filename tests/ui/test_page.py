@@ -304,7 +304,7 @@ def test_each_kind_of_network_gives_the_apps_answers(
 
 
 @pytest.mark.long
-def test_a_page_with_eight_bits_gives_the_answers_of_the_onnx_file_with_eight_bits(
+def test_a_page_with_smaller_weights_gives_the_answers_of_the_onnx_file_with_smaller_weights(
     run: Run, browser: Browser, tmp_path: Path
 ) -> None:
     page, _ = opened(browser, write(run, tmp_path / "page.zip", "page-int8").path, tmp_path / "folder")

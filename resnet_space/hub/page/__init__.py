@@ -51,7 +51,7 @@ def page_files(run: Run, onnx: Path) -> dict[str, bytes]:
     if size > MOST_BYTES:
         raise UserError(
             f"{run.name} has {size // 1_000_000} MB, but a page can have {MOST_BYTES // 1_000_000} MB: choose a format "
-            "with 8-bit weights, or ONNX."
+            "with 12-bit weights, or ONNX."
         )
     files = {
         "index.html": _page(told(run), onnx.read_bytes()).encode(),

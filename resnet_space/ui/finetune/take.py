@@ -18,9 +18,9 @@ from resnet_space.ui.subject import Subject
 
 LABELS = {  # of the formats
     "page": "Web page that runs the model",
-    "page-int8": "Web page, 8-bit weights",
+    "page-int8": "Web page, 12-bit weights",
     "onnx": "ONNX",
-    "onnx-int8": "ONNX, 8-bit weights",
+    "onnx-int8": "ONNX, 12-bit weights",
     "safetensors": "Folder with safetensors",
 }
 STAGE_WORDS = {  # of an export
@@ -111,7 +111,7 @@ def build_export_api(context: AppContext) -> None:
 
         Args:
             run: the run's name.
-            format: "page", "page-int8" (8-bit weights), "onnx", "onnx-int8" or "safetensors" (the zipped folder).
+            format: "page" or "onnx", with 12-bit weights "page-int8" or "onnx-int8"; "safetensors" (a zipped folder).
 
         Returns:
             The file; and {"run": ..., "format": ..., "words": how closely it gives the run's answers}.
