@@ -42,8 +42,8 @@ _expect = LocatorAssertions._call_expect
 
 
 async def _expect_of_what_is_there(self: LocatorAssertions, expression: str, options: Any, title: str | None) -> Any:
-    """Whenever an expectation finds no element, Playwright describes the whole page for its message, which takes half of
-    the browser's time: wait for the element first.
+    """Wait for the element first: Playwright describes the whole page each time that an expectation finds none, which
+    took half of the browser's time.
     """
     if not options["isNot"] and expression not in HOLD_OF_NOTHING and not expression.endswith(".array"):
         try:
@@ -53,7 +53,7 @@ async def _expect_of_what_is_there(self: LocatorAssertions, expression: str, opt
     return await _expect(self, expression, options, title)
 
 
-LocatorAssertions._call_expect = _expect_of_what_is_there
+LocatorAssertions._call_expect = _expect_of_what_is_there  # type: ignore[assignment, method-assign]
 
 
 class App:
