@@ -1,7 +1,10 @@
-"""Two of Gradio's own scripts, in each of which one function is replaced, as it takes much of the browser's time.
+"""Two of Gradio's own scripts, in which three functions are replaced, as they take much of the browser's time.
 
-The search for a component (`static/find.js`), and the clock of what is pending. Gradio never stops the clock of a part
-of the page that was removed meanwhile; it then draws the page 60 times a second, for as long as it is open.
+The search for a component (`static/find.js`), the copies of what components hold, and the clock of what is pending.
+Before each update without a value, Gradio copies the component's value, a chart's data number by number, so that what a
+hidden component held is there again when it is shown. It does so at each progress message too, for each component that
+ever had one, where nothing is hidden. And it never stops the clock of a part of the page that was removed meanwhile; it
+then draws the page 60 times a second, for as long as it is open.
 """
 
 import gzip
@@ -21,6 +24,7 @@ SEARCH = re.compile(
     r"function (?P<name>[\w$]+)\((\w+),(\w+)\)\{if\(\2\.id===\3\)return \2;"
     r"if\(\2\.children\)for\(let (\w+) of \2\.children\)\{let \2=(?P=name)\(\4,\3\);if\(\2\)return \2\}return null\}"
 )
+COPIES = re.compile(r"&&!\(`value`in (?P<update>[\w$]+)\)(?=&&\(await this\.#)")
 CHANGE = re.compile(r"\w+\.children=\w+\.children(?=,this\.#)")
 # The clock shows tenths of a second.
 CLOCK = re.compile(
@@ -29,12 +33,13 @@ CLOCK = re.compile(
 
 
 def with_quick_search(script: str) -> str | None:
-    """The script with our search, or None if it is not the one that has these functions."""
+    """The script with our search and fewer copies, or None if it is not the one that has these functions."""
     search = SEARCH.search(script)
-    if search is None or not CHANGE.search(script):
+    if search is None or not CHANGE.search(script) or not COPIES.search(script):
         return None
     ours = FIND.read_text(encoding="utf-8").replace("findComponent", search["name"])
     script = CHANGE.sub(lambda change: f"{change[0]},forgetComponents()", script)
+    script = COPIES.sub(r"\g<0>&&!(`loading_status`in \g<update>)", script)
     return script.replace(search[0], f"\n{ours}")
 
 

@@ -1,5 +1,6 @@
-"""What replaces two functions of Gradio's scripts: the search finds what Gradio's finds, the clock draws nothing."""
+"""What replaces functions of Gradio's scripts: the search finds what Gradio's finds, the clock draws nothing."""
 
+import re
 import subprocess
 from fnmatch import fnmatch
 
@@ -7,7 +8,16 @@ from playwright._impl._driver import compute_driver_executable
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from resnet_space.ui.assets import ASSETS, CLOCK, FIND, SEARCH, replaced_scripts, with_quick_search, with_slow_clock
+from resnet_space.ui.assets import (
+    ASSETS,
+    CLOCK,
+    COPIES,
+    FIND,
+    SEARCH,
+    replaced_scripts,
+    with_quick_search,
+    with_slow_clock,
+)
 
 # A tree with ids at random, some of them twice, in which both search for each id and for one that it lacks: as it was,
 # with a child removed and others moved, and with another component in it, which Gradio tells.
@@ -72,7 +82,10 @@ def test_the_script_with_the_search_is_served_in_the_place_of_gradios() -> None:
     search = SEARCH.search(original)
     assert search
     assert not SEARCH.search(changed)
+    assert re.search(r"&&!\(`value`in (\w+)\)&&!\(`loading_status`in \1\)&&\(await ", changed)
     ours = FIND.read_text(encoding="utf-8").replace("findComponent", search["name"])
+    assert len(COPIES.findall(original)) == 1
+    changed = re.sub(r"&&!\(`loading_status`in \w+\)", "", changed)  # what is pending has no values to be copied
     assert changed.replace(f"\n{ours}", search[0]).replace(",forgetComponents()", "") == original
 
 

@@ -32,6 +32,11 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # The address bar's lists are a page each, loaded for every visitor. Only the last such flag counts: the other names
+    # are those of Playwright's own that matter here.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,AvoidUnnecessaryBeforeUnloadCheckSync,"
+    "DestroyProfileOnBrowserClose,HttpsFirstBalancedModeAutoEnable,HttpsUpgrades,MediaRouter,OptimizationHints,"
+    "PaintHolding,ThirdPartyStoragePartitioning",
 )
 INSTALL_SECONDS = 180
 NO_BROWSER = (

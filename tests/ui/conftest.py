@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from playwright._impl.assertions import LocatorAssertions
 from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
@@ -35,6 +36,24 @@ SPEEDS = Speeds("cpu", 6.0, {("resnet20", 32): 1_500.0}, {("resnet20", 32): 500.
 # For gradio's client, which by itself waits 5 s for an answer.
 PATIENT: dict[str, Any] = {"verbose": False, "httpx_kwargs": {"timeout": SHOWN_MS / 1_000}}
 TINY = "cifar10-tiny"  # a dataset beside the bundled one, where it matters little what is learned
+
+HOLD_OF_NOTHING = ("to.be.hidden", "to.be.detached", "to.have.count")
+_expect = LocatorAssertions._call_expect
+
+
+async def _expect_of_what_is_there(self: LocatorAssertions, expression: str, options: Any, title: str | None) -> Any:
+    """Wait for the element first: Playwright describes the whole page each time that an expectation finds none, which
+    took half of the browser's time.
+    """
+    if not options["isNot"] and expression not in HOLD_OF_NOTHING and not expression.endswith(".array"):
+        try:
+            await self._actual_locator.first.wait_for(state="attached", timeout=options["timeout"])
+        except TimeoutError:
+            options["timeout"] = 1  # it fails, and says how
+    return await _expect(self, expression, options, title)
+
+
+LocatorAssertions._call_expect = _expect_of_what_is_there  # type: ignore[assignment, method-assign]
 
 
 class App:
