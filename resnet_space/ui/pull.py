@@ -12,6 +12,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.html import cautions_html, place_html
 from resnet_space.ui.subject import Subject
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
@@ -38,7 +39,7 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     pulled = gr.State(None)
     with gr.Accordion("From the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         model = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
-        report = gr.HTML("", elem_classes="told", apply_default_css=False)
+        report = place_html(elem_classes="told")
         pull = gr.Button("Download", size="sm")
 
     def on_open() -> Any:
@@ -63,7 +64,7 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
                     f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm model."
                 )
         except HubError as error:
-            return {report: f'<p class="caution">{escape(str(error))}</p>'}
+            return {report: cautions_html(error)}
         return {model: gr.update(choices=models, value=models[0]), report: ""}
 
     @costly

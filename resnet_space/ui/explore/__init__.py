@@ -24,6 +24,7 @@ from resnet_space.ui.explore.questions import Card, card_value, place_questions
 from resnet_space.ui.explore.running import Page, status_html
 from resnet_space.ui.explore.view_tab import place_variant, place_view
 from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.html import place_html
 from resnet_space.ui.pull import wire_pull
 from resnet_space.ui.subject import Subject
 
@@ -72,7 +73,7 @@ def build_explore(
         with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
             view, address = gr.Textbox("0", visible="hidden"), gr.Textbox("", visible="hidden")
             with gr.Row(elem_id="explore-status"):
-                status = gr.HTML(status_html("Not measured yet."), apply_default_css=False)
+                status = place_html(status_html("Not measured yet."))
                 stop = gr.Button("Stop measuring", size="sm", visible=False, scale=0, min_width=140)
             # Gradio would put those that do not fit into a menu; the style sheet lets the row scroll instead.
             with gr.Tabs(elem_id="explore-views", overflow_behavior="wrap") as views:

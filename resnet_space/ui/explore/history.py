@@ -18,6 +18,7 @@ from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.networks import RANDOM, Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.exports import Export, place_exports
+from resnet_space.ui.html import place_html
 
 if TYPE_CHECKING:
     from gradio.events import Dependency
@@ -132,9 +133,9 @@ def build_history(network: gr.Dropdown, settled: "Dependency") -> None:
         place_exports([], history_export)
         titles = [(f"{network.title} ({network.year})", network.name) for network in milestones()]
         chosen = gr.Dropdown(titles, value=FIRST, label="Network to read about")
-        shown = gr.HTML("", apply_default_css=False, elem_id="milestone")
+        shown = place_html(elem_id="milestone")
         explore = gr.Button("Explore its residual blocks, with random weights", size="sm")
-        gr.HTML(guide_html(), apply_default_css=False, elem_id="guide")
+        place_html(guide_html(), elem_id="guide")
 
     def on_open(name: str) -> dict[Any, Any]:
         networks = milestones()

@@ -21,6 +21,7 @@ from resnet_space.ui.explore.networks import config_of, load_network
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.wording import RESIDUAL, percent
 from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.html import finding_html, place_html
 from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ class BlockView:
             size = f"{values.shape[1]} x {values.shape[0]} positions, {values.min():.2f} to {values.max():.2f}"
             cards.append(_card(map_png(values, -self.most, self.most, colours=SIGNED), title, size, f"{title}: {size}"))
         return (
-            f'<p class="finding">{escape(self.words)}</p>'
-            f'<div class="scale"><span>{self.channel_words}</span><span>{-self.most:.2f}</span>'
-            f'<span class="ramp signed"></span><span>{self.most:.2f}</span></div>'
+            f'{finding_html(self.words)}<div class="scale"><span>{self.channel_words}</span>'
+            f'<span>{-self.most:.2f}</span><span class="ramp signed"></span><span>{self.most:.2f}</span></div>'
             f'<div class="maps">{"".join(cards)}</div>'
         )
 
@@ -250,18 +250,12 @@ def build_pictures(context: AppContext, findings: gr.State) -> PicturesTab:
     """Place the sub-tab and wire its events; `findings` is the handle of what was measured."""
     with gr.Tab("One picture", id="pictures") as placed:
         gr.Markdown(ABOUT, elem_classes="about")
-        thumbnails = gr.HTML(
-            None,
-            html_template="${value ?? ''}",
-            js_on_load="resnetSpace.explore.thumbnails(element, trigger)",
-            apply_default_css=False,
-            elem_id="pictures-thumbnails",
-        )
+        thumbnails = place_html("", "explore.thumbnails(element, trigger)", elem_id="pictures-thumbnails")
         with gr.Row():
             block = gr.Dropdown([], label="Block", min_width=120)
             image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
             channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
-        shown = gr.HTML("", apply_default_css=False, elem_id="pictures-shown")
+        shown = place_html(elem_id="pictures-shown")
         address = gr.Textbox("", visible="hidden")
         chosen = [findings, block, image, channel]
         place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)

@@ -13,9 +13,8 @@ from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
 from resnet_space.ui.exports import Export, Exports, place_exports, stem
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import place_html
 
-POINTS = "resnetSpace.points(element, props, trigger, watch)"
 PRESS = "*Not measured yet: press a button above.*"
 
 
@@ -65,7 +64,7 @@ def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
     """A Plotly chart whose points answer clicks.
 
     It is always on the page, and hides itself while it is empty: an update that makes a component visible is lost
-    where its tab is just opening. It names the scripts, as Gradio waits for those that a component names.
+    where its tab is just opening.
 
     Args:
         elem_id: of the component.
@@ -73,9 +72,7 @@ def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
     """
     kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
     template = f'<div class="chart" {kept}></div>'
-    return gr.HTML(
-        None, html_template=template, js_on_load=POINTS, head=SCRIPTS, elem_id=elem_id, apply_default_css=False
-    )
+    return place_html(None, "points(element, props, trigger, watch)", html_template=template, elem_id=elem_id)
 
 
 def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:

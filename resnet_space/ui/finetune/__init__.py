@@ -22,7 +22,7 @@ from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.domains import build_domains
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, build_fields, heading, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, build_fields, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -36,8 +36,8 @@ from resnet_space.ui.finetune.study import build_study
 from resnet_space.ui.finetune.take import build_export_api, build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
+from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
 from resnet_space.ui.opening import Looks
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.subject import Subject, counterpart
 
 LIVE = """
@@ -88,23 +88,16 @@ def build_finetune(
             form = build_fields(context, visitor)
             job_started = build_jobs(context, visitor, form, subject)
         with gr.Column(scale=3, min_width=320):
-            heading("Result")
-            gr.HTML(
-                NO_RESULT, html_template='<div class="live">${value}</div>', elem_id="result", apply_default_css=False
-            )
+            place_heading("Result")
+            place_html(NO_RESULT, html_template=LIVE_LINE, elem_id="result")
             with gr.Row(elem_id="next"):
                 compare_button = gr.Button("Compare with random initialisation", size="sm", visible=False)
                 see_mistakes = gr.Button("See mistakes", size="sm", visible=False, min_width=110)
                 try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
                 explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
                 take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
-            live = gr.HTML(
-                {"runs": None},
-                html_template=LIVE,
-                js_on_load="resnetSpace.live(element, props, trigger, watch)",
-                head=SCRIPTS,
-                elem_id="live",
-                apply_default_css=False,
+            live = place_html(
+                {"runs": None}, "live(element, props, trigger, watch)", html_template=LIVE, elem_id="live"
             )
             beside = gr.Dropdown(
                 [],
@@ -114,7 +107,7 @@ def build_finetune(
                 label="Compare with other runs",
                 info="in the charts and the table; for a single one, the settings that differ are listed",
             )
-            difference = gr.HTML("", apply_default_css=False)
+            difference = place_html()
             followed = gr.State(None)  # the run that the status line speaks of
             compare = build_compare(context, visitor, form, names, looks.opened)
             build_study(context, visitor, form)
@@ -257,7 +250,7 @@ def build_finetune(
         beside_first = [*(run.name for run in others), *comparable(context, first, names_now)]
         stands = "waits in the queue" if context.trainer.status(first).state == "queued" else "has started"
         more = f"; {len(others)} more in the queue" if others else ""
-        told = f'<p class="note"><b>{escape(first.name)}</b> {stands}{more}. See Result.</p>'
+        told = note_html(f"<b>{escape(first.name)}</b> {stands}{more}. See Result.")
         update = {beside: _runs_update(list(dict.fromkeys(beside_first))[: MAX_SHOWN - 1]), compare.message: told}
         return update | subject.become(first.name, context.trained_names(key))
 

@@ -24,6 +24,7 @@ from resnet_space.ui.finetune.proposals import (
     proposal_for,
 )
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
+from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
 from resnet_space.ui.pull import build_pull
 
 NO_TARGET = ("none", "")
@@ -103,11 +104,11 @@ class Fields:
 def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     """Place the form in the column around it, in the order in which one thinks: data, setup, start."""
     defaults = training_fields() | {"image_size": 32} | first_values(context)
-    heading("Data")
+    place_heading("Data")
     data = build_data(context, visitor)
-    heading("Recommended setup")
-    recommended = gr.HTML("", elem_id="recommended", apply_default_css=False)
-    caution = gr.HTML("", apply_default_css=False, visible=False)
+    place_heading("Recommended setup")
+    recommended = place_html(elem_id="recommended")
+    caution = place_html(visible=False)
     recommend_button = gr.Button("Use the recommended setup", size="sm", visible=False)
     with gr.Row(elem_classes="links"):
         compare_button = gr.Button("Which network suits these images?", size="sm", elem_classes="link", min_width=10)
@@ -132,7 +133,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
             label="Strategy",
             info="which layers train, and when",
         )
-        hint = gr.HTML("", apply_default_css=False)
+        hint = place_html()
         with gr.Row():
             fields: dict[str, Any] = {
                 "epochs": gr.Number(defaults["epochs"], label="Epochs", min_width=130),
@@ -150,16 +151,16 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
         with gr.Accordion("Adapt to another domain", open=False, elem_id="domain"):
             fields |= domain_fields(context, defaults)
         with gr.Accordion("Plan: what trains when", open=False):
-            plan = gr.HTML("", apply_default_css=False)
+            plan = place_html()
     with gr.Column(elem_id="go"):
         with gr.Row(elem_id="start-row", equal_height=True):
             run_name = gr.Textbox("", label="Run name", min_width=140, max_length=96, elem_id="run-name")
             start_button = gr.Button("Start", variant="primary", min_width=110)
             queue_button = gr.Button("Queue", min_width=90, visible=False)
             stop_button = gr.Button("Stop", variant="stop", min_width=110, visible=False)
-        estimate = gr.HTML("", elem_id="estimate", apply_default_css=False)
-        gr.HTML(UNKNOWN, html_template='<div class="live">${value}</div>', elem_id="status", apply_default_css=False)
-        message = gr.HTML("", elem_classes="told", apply_default_css=False)
+        estimate = place_html(elem_id="estimate")
+        place_html(UNKNOWN, html_template=LIVE_LINE, elem_id="status")
+        message = place_html(elem_classes="told")
         with gr.Row(visible=False, elem_id="going-on") as going_on:
             more_epochs = gr.Number(
                 MORE_EPOCHS, label="More epochs", info="than planned", min_width=130, precision=0, minimum=0
@@ -195,11 +196,6 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
     )
 
 
-def heading(words: str) -> None:
-    """Of a section of the tab."""
-    gr.HTML(f"<h2>{words}</h2>", elem_classes="heading", apply_default_css=False)
-
-
 def hint_html(strategy: str) -> str:
     """What a strategy trains, what it is for, and what it needs."""
     entry = STRATEGIES.get(strategy)
@@ -207,7 +203,7 @@ def hint_html(strategy: str) -> str:
         return ""
     needs = "a pretrained backbone" if entry.start == "needed" else "no pretrained weights"
     suits = f" <b>For:</b> {entry.suits}." if entry.suits else ""
-    return f'<p class="note">{entry.summary[0].upper()}{entry.summary[1:]}.{suits} <b>Needs:</b> {needs}.</p>'
+    return note_html(f"{entry.summary[0].upper()}{entry.summary[1:]}.{suits} <b>Needs:</b> {needs}.")
 
 
 def first_values(context: AppContext) -> dict[str, Any]:
@@ -291,7 +287,7 @@ def domain_fields(context: AppContext, defaults: dict[str, Any]) -> dict[str, An
             info="what is minimised; all but cross-entropy adapt to the target",
         ),
     }
-    gr.HTML(OBJECTIVE_HINTS, apply_default_css=False)
+    place_html(OBJECTIVE_HINTS)
     with gr.Row():
         fields["domain_weight"] = gr.Number(
             defaults["domain_weight"], label="Domain weight", info="λ, of the domain loss", step=0.1, min_width=130

@@ -18,6 +18,7 @@ from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import cautions_html, place_html
 from resnet_space.ui.subject import Subject
 
 WHAT = (
@@ -52,7 +53,7 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subj
         with gr.Row():
             minutes = gr.Number(MINUTES, label="Time limit", info="minutes", precision=0, min_width=110)
             target = gr.Textbox(label="Repository", placeholder="user/name", info="a new one", min_width=130)
-        cost = gr.HTML("", elem_classes="told", apply_default_css=False)
+        cost = place_html(elem_classes="told")
         start = gr.Button("Start the job", size="sm", variant="primary")
 
     def flavour_named(name: str | None, token: str | None) -> Flavour | None:
@@ -86,7 +87,7 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subj
             seconds = estimated_seconds(config, training_images(context, config), flavour)
             return cost_html(flavour, seconds, limit)
         except UserError as error:
-            return f'<p class="caution">{escape(str(error))}</p>'
+            return cautions_html(error)
 
     @costly
     def on_start(

@@ -12,6 +12,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.storage import retention_words
 from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.finetune.status import start_of
+from resnet_space.ui.html import place_note
 from resnet_space.ui.subject import Subject
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
@@ -84,7 +85,7 @@ def build_run_list(
             elem_id="run-list",
         )
         kept = retention_words(context.limits)
-        gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
+        place_note(kept, visible=bool(kept))
         with gr.Row(visible=not context.readonly):
             new_name = gr.Textbox(label="Rename the shown run", placeholder="new name", info="press Enter")
             delete = gr.Button("Delete the shown run", size="sm", variant="stop", min_width=110)

@@ -15,6 +15,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.take import exported_file, reporting
+from resnet_space.ui.html import place_html
 from resnet_space.ui.subject import Subject
 
 FOR_ALL, FOR_OWNER = "public", "private"
@@ -44,7 +45,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
             visibility = gr.Radio(visible_to, value=FOR_OWNER, label="A new repository is", min_width=150)
             licence = gr.Dropdown(choices_of(None), value="", label="Licence", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
-        report = gr.HTML("", elem_classes="told", apply_default_css=False)
+        report = place_html(elem_classes="told")
 
     def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
         try:

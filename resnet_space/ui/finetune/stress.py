@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,8 +16,8 @@ from resnet_space.serve.handlers import costly
 from resnet_space.training.robustness import COLUMNS, Robustness, load_robustness, table_rows
 from resnet_space.ui.events import PRIVATE, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.html import finding_html, place_note, place_report
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
 
 ABOUT = (
@@ -61,18 +60,11 @@ def build_stress(context: AppContext, judged: gr.State) -> Stress:
     """Place the fold and wire its events; `judged` has the name of the run that is shown."""
     stops = Stops()
     with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        place_note(ABOUT)
         with gr.Row():
             start = gr.Button("Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False)
             stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
-        report = gr.HTML(
-            None,
-            html_template='<div class="body"></div>',
-            js_on_load="resnetSpace.report(element, props, watch)",
-            head=SCRIPTS,
-            elem_id="stress-report",
-            apply_default_css=False,
-        )
+        report = place_report("stress-report")
         exports = place_exports([judged], partial(export_of, context), visible=False).buttons
     stress = Stress(context, report, start, exports)
 
@@ -121,7 +113,7 @@ def report_of(found: Robustness | None, line: str = "") -> dict[str, Any]:
     """The sentence and the heat map, for the page's script; `line`: HTML above them."""
     if found is None or not found.corruptions:
         return {"html": line, "figures": {}}
-    words = f'<p class="finding">{escape(found.words)}</p>' if found.is_complete else ""
+    words = finding_html(found.words if found.is_complete else "")
     return {
         "html": line + words + '<div class="chart" data-chart="stress" style="min-height: 402px"></div>',
         "figures": {"stress": chart_of(found)},

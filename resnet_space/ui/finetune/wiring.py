@@ -15,7 +15,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
 from resnet_space.ui.events import LATEST, QUIET
-from resnet_space.ui.finetune.data_view import cautions_html, data_html
+from resnet_space.ui.finetune.data_view import data_html
 from resnet_space.ui.finetune.entries import wire_proposal
 from resnet_space.ui.finetune.fields import NO_TARGET, Fields, hint_html, start_choices
 from resnet_space.ui.finetune.form import cbam_choices, requested_config, requested_plan, suggest
@@ -31,6 +31,7 @@ from resnet_space.ui.finetune.proposals import (
 )
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.html import cautions_html, note_html
 from resnet_space.ui.opening import Listen
 
 TIMED_SECONDS = 5.0  # between two looks whether this machine was timed
@@ -100,13 +101,13 @@ def wire_fields(
             own = proposal_for(context, request.dataset, key, form_now, epochs=form_now["epochs"])
             update[form.estimate] = estimate_html(own, form_now)
         except UserError as error:
-            refused = cautions_html([str(error)])
+            refused = cautions_html(error)
             return update | {form.plan: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
         quota = quota_html(context, config, sum(summary.counts["train"]), token_of(context, key, signed_in))
         return update | {
             form.plan: plan_html(config.training.strategy, phases, config.model) + quota,
-            form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
+            form.caution: gr.update(value=cautions_html(*sentences), visible=bool(sentences)),
         }
 
     def look_at_data(key: str | None, *values: Any) -> str:
@@ -146,13 +147,13 @@ def wire_fields(
         # Whose it is is nobody else's business.
         beside = ", beside a training that slows it down" if context.trainer.active() else ""
         shown_at, points, suggestion = 0.0, list[Any](), None
-        yield {form.message: f'<p class="note">Decoding images for a range test{beside}.</p>'}
+        yield {form.message: note_html(f"Decoding images for a range test{beside}.")}
         for latest in suggest(context, form.request(key, values)):
             points, suggestion = latest or (points, suggestion)
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 shown_at = time.monotonic()
                 words = f"Range test{beside}: step {len(points)} of at most {STEPS}."
-                yield {form.message: f'<p class="note">{words}</p>' if points else gr.skip()}
+                yield {form.message: note_html(words) if points else gr.skip()}
         chart = plots.figure(plots.range_chart(points, suggestion.tested if suggestion else None))
         update = {form.suggestion: gr.update(value=chart, visible=True), form.message: ""}
         if suggestion:

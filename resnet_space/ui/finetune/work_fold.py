@@ -11,8 +11,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import Works
 from resnet_space.training.work import Work
 from resnet_space.ui.events import QUIET
+from resnet_space.ui.html import DRAW, place_html, place_report
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
 
 W = TypeVar("W", bound=Work)
 
@@ -51,17 +51,10 @@ class WorkFold(Generic[W]):
         )
 
     def place_progress(self) -> None:
-        self.progress = gr.HTML("", elem_id=f"{self.name}-progress", apply_default_css=False)
+        self.progress = place_html(elem_id=f"{self.name}-progress")
 
-    def place_report(self, script: str = "resnetSpace.report(element, props, watch)") -> None:
-        self.report = gr.HTML(
-            None,
-            html_template='<div class="body"></div>',
-            js_on_load=script,
-            head=SCRIPTS,
-            elem_id=f"{self.name}-report",
-            apply_default_css=False,
-        )
+    def place_report(self, script: str = DRAW) -> None:
+        self.report = place_report(f"{self.name}-report", script=script)
 
     def wire(
         self,

@@ -22,6 +22,7 @@ from resnet_space.serve.refusals import warn
 from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.exports import Export, place_exports
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import EMPTY, answers_html
 from resnet_space.ui.predict.endpoint import build_endpoint
 from resnet_space.ui.predict.evidence import Judged, StoppedTestError, evidence_value
@@ -36,7 +37,6 @@ from resnet_space.ui.predict.maps import class_maps_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.pull import build_pull, wire_pull
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
 from resnet_space.ui.subject import Subject, linked_run
 
@@ -46,8 +46,7 @@ OPACITY = """
 <label class="opacity">Opacity of the heatmaps
 <input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the heatmaps, in per cent"></label>
 """
-MAPS = "resnetSpace.predict.maps(element, trigger, watch)"
-PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
+PICK, MAPS = "predict.examples(element, trigger)", "predict.maps(element, trigger, watch)"
 NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
 
 
@@ -92,44 +91,28 @@ def build_predict(
                     elem_id="picture",
                     buttons=["fullscreen"],
                 )
-                tested = gr.HTML(
-                    "",
-                    js_on_load="resnetSpace.predict.examples(element, trigger)",
-                    elem_id="tested",
-                    visible=False,
-                    **PLAIN,
-                )
-                shipped = gr.HTML(
-                    examples_html(),
-                    js_on_load="resnetSpace.predict.examples(element, trigger)",
-                    elem_id="examples",
-                    **PLAIN,
-                )
+                tested = place_html("", PICK, elem_id="tested", visible=False)
+                shipped = place_html(examples_html(), PICK, elem_id="examples")
                 other = run_dropdown(with_nothing(trained), "", label="Compare with")
                 pulled = build_pull(context, visitor)
             with gr.Column(scale=2, min_width=320, elem_id="predict-answer"):
-                answer = gr.HTML(
-                    EMPTY, js_on_load="resnetSpace.predict.answer(element, trigger, watch)", elem_id="answer", **PLAIN
-                )
-                why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
-                evidence = gr.HTML(
+                answer = place_html(EMPTY, "predict.answer(element, trigger, watch)", elem_id="answer")
+                why = place_html("", MAPS, elem_id="why")
+                evidence = place_html(
                     NO_EVIDENCE,
+                    "predict.evidence(element, props, watch)",
                     html_template='<div class="body" aria-live="polite"></div>',
-                    js_on_load="resnetSpace.predict.evidence(element, props, watch)",
                     elem_id="evidence",
-                    **PLAIN,
                 )
                 stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
                 with gr.Column(visible=False) as below:
-                    gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
+                    place_html(OPACITY, "predict.opacity(element)", elem_id="opacity")
                 exports = place_exports([wanted, picture, view], lambda *shown: on_export(*shown), visible=False)
                 with gr.Column(visible=False) as correcting:
                     mistakes = build_mistakes(context, visitor, wanted, picture, answered)
-                gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
-                channel = gr.HTML(
-                    "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
-                )
-                heads = build_heads(context, wanted, picture, PLAIN)
+                gates = place_html("", MAPS, elem_id="gates")
+                channel = place_html("", "predict.channel(element, trigger, watch)", elem_id="channel")
+                heads = build_heads(context, wanted, picture)
         with gr.Tab("Many pictures", id="many") as many_tab:
             build_many(context, subject.chosen)
     build_endpoint(context, picture)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import warnings_html
 from resnet_space.ui.predict.choice import choose_run
@@ -50,5 +51,5 @@ def build_endpoint(context: AppContext, picture: gr.Image) -> None:
 
 def program_html(look: Look) -> str:
     """The warnings, the gates, the heads of the last layer, the preprocessing."""
-    note = f'<p class="note">Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.</p>'
+    note = note_html(f"Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.")
     return f"{warnings_html(look)}{gates_html([look])}{heads_html([look], Attended())}{note}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import jpeg_url
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.batch import Row
@@ -53,7 +54,7 @@ def grid_html(rows: Sequence[Row]) -> str:
     count = f"{len(shown):,} of {len(rows):,} pictures" if len(shown) < len(rows) else f"{len(rows):,} pictures"
     mistakes = ", mistakes first" if any(row.right is False for row in shown) else ""
     cards = "".join(map(_card, shown))
-    return f'<p class="note">{count}{mistakes}</p><ul class="grid">{cards}</ul>'
+    return f'{note_html(count + mistakes)}<ul class="grid">{cards}</ul>'
 
 
 def short_name(file: str) -> str:

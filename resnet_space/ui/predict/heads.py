@@ -15,6 +15,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.exports import Export, Exports, place_exports, stem
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.figure import picture_path
 from resnet_space.ui.predict.looks import Look, looks
@@ -223,17 +224,16 @@ class HeadsPart:
         return {self.html: html, self.exports.buttons: gr.update(visible=bool(html))}
 
 
-def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image, scripts: dict[str, Any]) -> HeadsPart:
+def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> HeadsPart:
     """Place the maps and their buttons; another layer or query is another forward pass.
 
     Args:
         context: what all share.
         wanted: the picture and the runs, see `wanted.Wanted`.
         picture: the visitor's own.
-        scripts: of components that the page's script works on.
     """
     attended = gr.Textbox(visible="hidden")
-    html = gr.HTML("", js_on_load="resnetSpace.predict.heads(element, trigger, watch)", elem_id="heads", **scripts)
+    html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
 
     def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
         asked = Wanted.parse(text).found(context)

@@ -18,6 +18,7 @@ from resnet_space.runs import EVALUATION, Run, last_metric
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import Evaluation, load_evaluation
 from resnet_space.ui.finetune.data_view import tile
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import jpeg_url
 
 if TYPE_CHECKING:
@@ -142,10 +143,8 @@ def _html(context: AppContext, path: Path, _changed: int) -> str:
     buttons = "".join(
         _button(found, i, tile(image)) for i, image in zip(positions, images, strict=True) if image is not None
     )
-    return (
-        f'<p class="note">Test images of {escape(found.run)}; ✗ marks those it gets wrong</p>'
-        f'<div class="examples labelled">{buttons}</div>'
-    )
+    note = note_html(f"Test images of {escape(found.run)}; ✗ marks those it gets wrong")
+    return f'{note}<div class="examples labelled">{buttons}</div>'
 
 
 def _button(found: HeldOut, position: int, image: "Image") -> str:

@@ -20,6 +20,7 @@ from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
 from resnet_space.ui.finetune.results import CHART, CLICKABLE, confusion_value
+from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.predict.batch import (
     TOP,
     Reading,
@@ -35,7 +36,6 @@ from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.reports import counted, left_out_html
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all
@@ -66,14 +66,13 @@ def result_html(
     unusual = sum(row.unusual for row in rows)
     if unusual:
         are = "picture is" if unusual == 1 else "pictures are"
-        parts.append(
-            f'<p class="caution">{unusual:,} {are} unlike the training images. Do not rely on the predictions for '
-            f"{'it' if unusual == 1 else 'them'}.</p>"
-        )
+        it = "it" if unusual == 1 else "them"
+        words = f"{unusual:,} {are} unlike the training images. Do not rely on the predictions for {it}."
+        parts.append(cautions_html(words))
     if not calibrated:
         from resnet_space.inference import UNCALIBRATED
 
-        parts.append(f'<p class="caution">{UNCALIBRATED}</p>')
+        parts.append(cautions_html(UNCALIBRATED))
     parts.append(left_out_html(skipped.listed, skipped.count))
     return f'<div class="report">{"".join(parts)}</div>'
 
@@ -112,22 +111,15 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
             folder = gr.Textbox(
                 label="Or a folder on this machine", placeholder="/home/me/pictures", visible=not context.public
             )
-            gr.HTML(f'<p class="note">{HOW}</p>', apply_default_css=False)
+            place_note(HOW)
             with gr.Row():
                 start = gr.Button("Classify all", variant="primary", min_width=120)
                 stop = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
-            report = gr.HTML("", apply_default_css=False)
+            report = place_html()
             keep = gr.DownloadButton("Predictions as CSV", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320):
-            grid = gr.HTML(NOTHING, apply_default_css=False, elem_id="many-grid")
-            confusion = gr.HTML(
-                None,
-                html_template=CHART,
-                js_on_load=CLICKABLE,
-                head=SCRIPTS,
-                apply_default_css=False,
-                elem_id="many-confusion",
-            )
+            grid = place_html(NOTHING, elem_id="many-grid")
+            confusion = place_html(None, CLICKABLE, html_template=CHART, elem_id="many-confusion")
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
         uploads = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]

@@ -18,6 +18,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import copied
 from resnet_space.ui.events import PRIVATE
 from resnet_space.ui.finetune.more_data import free_dataset_name
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.reports import counted
 
@@ -81,7 +82,7 @@ def build_mistakes(
         with gr.Row():
             label = gr.Dropdown([], label="Wrong? Correct the label", value=None, min_width=160, scale=2)
             keep = gr.Button("Save the correction", size="sm", min_width=150)
-        report = gr.HTML("", apply_default_css=False)
+        report = place_html()
         with gr.Row(visible=False) as actions:
             use = gr.Button("Train on the corrections", size="sm", min_width=180)
             export = gr.DownloadButton("Download as Parquet", size="sm", min_width=150)

@@ -22,6 +22,7 @@ from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded, units_of
 from resnet_space.ui.explore.wording import NORM, RESIDUAL, percent
 from resnet_space.ui.exports import stem, wire_download
+from resnet_space.ui.html import place_html
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -92,7 +93,7 @@ class Norms(View):
     ) -> "list[Component]":
         """All values as CSV, and the image and block of a point that is clicked."""
         with tab.extra:
-            clicked = gr.HTML("", apply_default_css=False, elem_id="clicked")
+            clicked = place_html(elem_id="clicked")
             values_button = gr.Button("All values as CSV", size="sm")
 
         def values(handle: Handle[Findings] | None) -> str:

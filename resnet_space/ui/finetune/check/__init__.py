@@ -16,6 +16,7 @@ from resnet_space.ui.finetune.check.review import place_review, wire_review
 from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_of, table_rows
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.work_fold import WorkFold
+from resnet_space.ui.html import place_note
 
 ABOUT = (
     "Looks for labels that may be wrong, copies of one picture, and odd pictures, in all splits. Each is judged "
@@ -34,7 +35,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
     fold = WorkFold(context, context.checks, visitor, "check")
     section: gr.Accordion
     with gr.Accordion("Check the data", open=False, elem_id="check-data") as section:
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        place_note(ABOUT)
         with gr.Row(visible=not context.readonly):
             fold.place_buttons("Check these pictures", min_width=250)
         fold.place_progress()

@@ -20,9 +20,9 @@ from resnet_space.training.data_map import NEAREST, POINTS, DataMap, Points
 from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import note_html, place_html
 from resnet_space.ui.opening import Listen
 from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
 
 FILES = re.compile(rf"{re.escape(POINTS)}|sheet-\d{{1,4}}\.jpg")
 COLUMNS = ("split", "row", "file", "label", "predicted", "finding", "x", "y")
@@ -43,13 +43,11 @@ def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, 
         check: the name of the check on the page.
         found: the event after which other findings are on the page.
     """
-    view = gr.HTML(
+    view = place_html(
         None,
+        "dataMap(element, props, trigger, watch)",
         html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
-        js_on_load="resnetSpace.dataMap(element, props, trigger, watch)",
-        head=SCRIPTS,
         elem_id="data-map",
-        apply_default_css=False,
     )
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)
     views = [view, exports.buttons]
@@ -88,13 +86,13 @@ def told(found: DataMap | None) -> str:
     """How a map stands, as HTML; below it, once it is drawn, what it says."""
     if found is None or found.state in ("stopped", "failed"):
         why = f" <b>{found.state.capitalize()}.</b> {escape(found.reason)}" if found and found.reason else ""
-        return f'<p class="note">{ABOUT}{why}</p>'
+        return note_html(ABOUT + why)
     if found.state == "running":
         left = found.seconds_left
         numbers = f"about {duration(left)} left" if left is not None else ""
         return progress_html("Drawing the map", numbers, share=found.doing.share, label="drawn")
     kept = f" Of a picture's {NEAREST} nearest by features, {found.kept:.1f} are among its {NEAREST} nearest here."
-    return f'<p class="note">{CAVEAT}{kept}</p>'
+    return note_html(CAVEAT + kept)
 
 
 def map_export(context: AppContext, check: str, key: str | None, shown: dict[str, Any] | None) -> Export:

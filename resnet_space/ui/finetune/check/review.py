@@ -33,6 +33,7 @@ from resnet_space.ui.finetune.check.review_shown import examples, pictures_of, r
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.more_data import bring
 from resnet_space.ui.finetune.teach.requests import UNFIT, list_in
+from resnet_space.ui.html import place_html
 
 COST = 1 / 16  # of a prediction's, for each request: a decision, and the next pictures
 MOST_AT_ONCE = 500  # decisions in a request
@@ -150,13 +151,12 @@ def make_version(
 
 def place_review(context: AppContext) -> gr.HTML:
     """The place of the queue, empty until a check has findings."""
-    return gr.HTML(
+    return place_html(
         None,
+        "review.mount(element, props, trigger, watch)",
         html_template='<div class="review"></div>',
-        js_on_load="resnetSpace.review.mount(element, props, trigger, watch)",
         head=SCRIPT,
         elem_id="review",
-        apply_default_css=False,
         visible=not context.readonly,
     )
 

@@ -15,6 +15,7 @@ from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import finding_html, note_html
 from resnet_space.ui.progress import progress_html
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def report_html(report: DataReport) -> str:
         _classes(report),
     ]
     if report.curve:
-        sections.append(f'<p class="finding">{escape(report.verdict)}</p>{CURVE}<p class="note">{ABOUT_CURVE}</p>')
-    return f'<div class="data"><p class="finding">{escape(report.words)}</p>{"".join(sections)}</div>'
+        sections.append(finding_html(report.verdict) + CURVE + note_html(ABOUT_CURVE))
+    return f'<div class="data">{finding_html(report.words)}{"".join(sections)}</div>'
 
 
 CURVE = '<div class="chart" data-chart="curve" style="min-height: 380px"></div>'
@@ -109,7 +110,7 @@ ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or
 def _section(title: str, count: int, tiles: "Sequence[tuple[Image | None, str]]", words: str) -> str:
     there = [(image, caption) for image, caption in tiles if image is not None]
     shown = tiles_html("", there) if there else ("" if count else f"<p>{SOUND}</p>")
-    about = f'<p class="note">{words}</p>' if count else ""
+    about = note_html(words) if count else ""
     return f"<details{' open' if count else ''}><summary>{title}: {count:,}</summary>{about}{shown}</details>"
 
 

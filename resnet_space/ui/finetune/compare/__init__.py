@@ -18,12 +18,12 @@ from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.compare.report import export_of, report_file
 from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
-from resnet_space.ui.finetune.data_view import cautions_html
 from resnet_space.ui.finetune.fields import Fields, start_choices
 from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.finetune.work_fold import WorkFold
+from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.opening import Listen
 
 PROBE, RECOMMENDED = "linear-probe", ""
@@ -68,7 +68,7 @@ def build_compare(
     """
     fold = WorkFold(context, context.comparisons, visitor, "compare")
     with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as section:
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        place_note(ABOUT)
         with gr.Column(visible=not context.readonly):
             with gr.Row():
                 networks = gr.Dropdown(
@@ -90,11 +90,11 @@ def build_compare(
                     min_width=110,
                     scale=1,
                 )
-            fitting = gr.HTML("", elem_id="fitting", apply_default_css=False)
+            fitting = place_html(elem_id="fitting")
             with gr.Row():
                 fold.place_buttons("Compare", min_width=140)
         fold.place_progress()
-        fold.place_report("resnetSpace.networks(element, props, trigger, watch)")
+        fold.place_report("networks(element, props, trigger, watch)")
         with gr.Column(visible=False) as ended:
             with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
                 recipe = gr.Dropdown(
@@ -106,7 +106,7 @@ def build_compare(
                     scale=2,
                 )
                 queue_all = gr.Button("Fine-tune all of these", min_width=170, scale=1)
-            message = gr.HTML("", elem_classes="told", apply_default_css=False)
+            message = place_html(elem_classes="told")
             exports = place_exports([fold.shown], partial(export_of, context))
             with gr.Row():
                 keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
@@ -124,7 +124,7 @@ def build_compare(
             summary = context.datasets.summary(context.datasets.named(dataset, key))
             return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))
         except UserError as error:
-            return cautions_html([str(error)])
+            return cautions_html(error)
 
     @costly
     def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:

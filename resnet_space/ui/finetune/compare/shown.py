@@ -13,6 +13,7 @@ from resnet_space.training.comparison import Candidate, Comparison, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.training.work import LeftOut
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import finding_html, note_html, row_html, table_html
 from resnet_space.ui.progress import progress_html
 
 DOING = {
@@ -38,7 +39,7 @@ def fit_html(fit: Fit) -> str:
     seen = [escape(candidate.name) for candidate in fit.networks if candidate.seen]
     if seen:
         words += f" {listed(seen)} learned these classes before: the accuracy may be of images that it knows."
-    return f'<p class="note">{words}</p>{left_out_html(fit.left_out)}'
+    return note_html(words) + left_out_html(fit.left_out)
 
 
 def _time_words(networks: Sequence[Candidate]) -> str:
@@ -81,7 +82,7 @@ def progress_of(comparison: Comparison) -> str:
 def _busy(comparison: Comparison) -> str:
     if not comparison.busy:
         return ""
-    return '<p class="note">A training ran beside it at its start: images/s may be too low.</p>'
+    return note_html("A training ran beside it at its start: images/s may be too low.")
 
 
 def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
@@ -91,16 +92,12 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     running = comparison.state == "running"
     found = comparison.choice.words or "No network could be judged."
     found += " Not all networks were judged." if len(comparison.rows) < len(comparison.networks) else ""
-    words = "" if running else f'<p class="finding">{escape(found)}</p>'
+    words = "" if running else finding_html(found)
     take = None if running else comparison.choice.take
-    rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
-    rows += "".join(_problem_html(row) for row in comparison.failed)
-    head = "".join(f"<th>{text}</th>" for text in HEADS)
-    table = (
-        '<div class="runs" tabindex="0" role="region" aria-label="Compared networks">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-    note = f'<p class="note">{escape(method_words(comparison))}</p>' if comparison.judged else ""
+    rows = [_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1)]
+    rows += [_problem_html(row) for row in comparison.failed]
+    table = table_html("Compared networks", HEADS, rows)
+    note = note_html(escape(method_words(comparison))) if comparison.judged else ""
     note += left_out_html(comparison.left_out)
     figures = {} if len(comparison.judged) < 2 else dict(zip(("time", "size"), charts_of(comparison), strict=True))
     return {"html": words + table + note + (PLACES if figures else ""), "figures": figures}
@@ -142,7 +139,7 @@ def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str
         f"{row.images_per_second:,.0f}",
         button,
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return row_html(cells)
 
 
 def charts_of(comparison: Comparison) -> tuple[Chart, Chart]:

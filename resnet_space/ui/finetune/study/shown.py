@@ -26,9 +26,9 @@ from resnet_space.training.study_words import (
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import cautions_html, finding_html, note_html, row_html, table_html
 from resnet_space.ui.progress import progress_html
 
-SCROLLS = '<div class="runs" tabindex="0" role="region" aria-label="{}">'
 HEADS = ("images per class", *ARMS.values(), "fine-tuned minus scratch")
 COSTS = ("training", "images per class", "epochs", "minutes", "accuracy")
 PYTHON = """from resnet_space.study import study_transfer
@@ -47,12 +47,12 @@ def plan_html(study: Study) -> str:
     if study.expected is not None:
         time = f"about {rough_duration(study.expected)} in all, more if other trainings run meanwhile"
     words = f"<b>{escape(study.start)}</b> on {sizes} images per class: {count} trainings, {time}."
-    return f'<p class="note">{words}</p>{_left_out_html(study)}'
+    return note_html(words) + _left_out_html(study)
 
 
 def _left_out_html(study: Study) -> str:
     words = " ".join(left_out_words(study))
-    return f'<p class="note">{escape(words)}</p>' if words else ""
+    return note_html(escape(words)) if words else ""
 
 
 def progress_of(study: Study) -> str:
@@ -75,24 +75,20 @@ def progress_of(study: Study) -> str:
 def report_of(study: Study) -> dict[str, Any]:
     """The sentence, the curves and the tables, for the page's script."""
     if not study.done:
-        problem = next((point.problem for point in study.points), "")
-        return {"html": f'<p class="caution">{escape(problem)}</p>' if problem else "", "figures": {}}
-    words = words_of(study)
-    found = f'<p class="finding">{escape(words)}</p>' if words else ""
+        problems = [point.problem for point in study.points[:1] if point.problem]
+        return {"html": cautions_html(*problems), "figures": {}}
+    found = finding_html(words_of(study))
     curves = '<div class="chart" data-chart="curves" style="min-height: 380px"></div>'
     tables = _table(
         "Mean test accuracy by images per class, with its interval over the seeds", HEADS, curve_rows(study)
     )
     tables += _table("What one training costs, at the largest size", COSTS, cost_rows(study))
-    notes = f'<p class="note">{escape(TUTORIALS)}</p><p class="note">{escape(method_words(study))}</p>'
+    notes = note_html(escape(TUTORIALS)) + note_html(escape(method_words(study)))
     return {"html": found + curves + tables + notes + _left_out_html(study), "figures": {"curves": chart_of(study)}}
 
 
 def _table(label: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<h4>{label}</h4>{SCROLLS.format(label)}{table}</div>"
+    return f"<h4>{label}</h4>{table_html(label, heads, (row_html(map(escape, row)) for row in rows))}"
 
 
 def curve_rows(study: Study) -> list[list[str]]:
