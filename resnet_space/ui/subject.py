@@ -41,6 +41,25 @@ class Subject:
         return {self.run: gr.update(choices=[*dict.fromkeys([name, *known])], value=name), self.chosen: name}
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the parts of a page share.
+
+    Attributes:
+        context: what all pages share.
+        visitor: the key that a browser is known by.
+        subject: what the page is about.
+        names: the runs that can predict.
+        settled: the event after which the subject is that of the page's address.
+    """
+
+    context: AppContext
+    visitor: gr.BrowserState
+    subject: Subject
+    names: gr.State
+    settled: Dependency
+
+
 def place_subject(context: AppContext) -> Subject:
     """Its components, in the page's header."""
     run = run_dropdown(context.trained_names(), context.default_name())

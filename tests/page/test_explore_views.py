@@ -31,7 +31,7 @@ from resnet_space.ui.explore.views.change import CHANGES, Change
 from resnet_space.ui.explore.views.early import READINGS, Early
 from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
-from resnet_space.ui.subject import place_subject
+from resnet_space.ui.subject import Shared, place_subject
 
 CONTEXT = AppContext(Path(__file__).parents[2] / "checkpoints")
 NEVER = threading.Event()
@@ -211,7 +211,7 @@ def test_a_view_of_ones_own_is_one_entry_and_appears_with_its_charts_table_and_e
         with gr.Blocks() as app:
             settled, subject = app.load(None), place_subject(CONTEXT)
             with gr.Tab("Explore") as tab:
-                build_explore(CONTEXT, subject, tab, gr.BrowserState(None), gr.State([]), settled)
+                build_explore(Shared(CONTEXT, gr.BrowserState(None), subject, gr.State([]), settled), tab)
         return app
 
     app = asyncio.run(built())

@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from resnet_space.serve.context import AppContext
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.comparing import MOST_NETWORKS, Comparison
 from resnet_space.ui.explore.memory import value_of
 from resnet_space.ui.explore.networks import UNTRAINED, Network, other_choices
 from resnet_space.ui.explore.view_tab import charts_update, place_chart
 from resnet_space.ui.exports import place_exports
+from resnet_space.ui.subject import Shared
 
 ABOUT = (
     "The network measured here and up to three others on the same images: accuracy first, then gradients, removed "
@@ -54,8 +54,9 @@ class CompareTab:
         return urlencode({"with": ",".join(str(findings.network) for findings in comparison.findings[1:])})
 
 
-def build_compare(context: AppContext, names: gr.State) -> CompareTab:
-    """Place the sub-tab; `names` are the runs that can be compared."""
+def build_compare(shared: Shared) -> CompareTab:
+    """Place the sub-tab and wire its events."""
+    names = shared.names
     with gr.Tab("Compare", id="compare") as placed:
         # Beside the tab, gradio would count it as one and show it twice.
         comparison = gr.State(None, time_to_live=1_800)
@@ -63,7 +64,7 @@ def build_compare(context: AppContext, names: gr.State) -> CompareTab:
         gr.Markdown(ABOUT, elem_classes="about")
         with gr.Row(elem_id="compare-with"):
             others = gr.Dropdown(
-                other_choices(context.trained_names()),
+                other_choices(shared.context.trained_names()),
                 value=[str(Network("", UNTRAINED))],
                 multiselect=True,
                 max_choices=MOST_NETWORKS - 1,

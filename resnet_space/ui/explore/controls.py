@@ -24,7 +24,7 @@ from resnet_space.ui.explore.images import (
 )
 from resnet_space.ui.explore.networks import Network, network_choices
 from resnet_space.ui.pull import build_pull
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 # Gradio says that the subject has changed also where only its choices have: that leaves the network alone.
@@ -54,11 +54,11 @@ class Controls:
         return [self.source, self.dataset, self.split, self.count, self.pictures]
 
 
-def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
+def place_controls(shared: Shared) -> Controls:
     """The column's components."""
     network = run_dropdown(network_choices(), str(Network("")), "Network")
     source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
-    dataset = gr.Dropdown(context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
+    dataset = gr.Dropdown(shared.context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
     with gr.Row():
         split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
         # No limit by the split: it would come late, and the browser would cut what was typed.
@@ -74,7 +74,7 @@ def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
         visible=False,
         elem_id="own-pictures",
     )
-    pulled = build_pull(context, visitor)
+    pulled = build_pull(shared)
     return Controls(network, pulled, source, dataset, split, count, pictures)
 
 
@@ -92,10 +92,9 @@ class Settled:
     with_own_data: Callable[..., Dependency]
 
 
-def wire_controls(
-    context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State, subject: Subject
-) -> Settled:
-    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured."""
+def wire_controls(shared: Shared, controls: Controls) -> Settled:
+    """Let choices follow one another, and what comes and goes."""
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
 
     def on_source(source: str) -> Any:
         of_data = gr.update(visible=source == DATASET)
@@ -124,7 +123,7 @@ def wire_controls(
     inputs = [controls.dataset, controls.split, visitor]
     other = controls.dataset.input(on_dataset, inputs, controls.split, **LATEST)
     gr.on(
-        [names.change, controls.dataset.focus],
+        [shared.names.change, controls.dataset.focus],
         lambda key: gr.update(choices=context.datasets.choices(key)),
         visitor,
         controls.dataset,

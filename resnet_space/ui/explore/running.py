@@ -24,7 +24,7 @@ from resnet_space.ui.explore.view_tab import ViewTab
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.stops import Stop, Stops
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 GROWTH, PICTURES = "growth", "pictures"  # views by their keys; the first needs nothing measured
 SLOW = 5.0  # passes that are quick where one takes so short that nothing need be told of it
@@ -84,9 +84,7 @@ class Page:
         under_way: by session, what is measured right now.
     """
 
-    context: AppContext
-    subject: Subject
-    visitor: gr.BrowserState
+    shared: Shared
     controls: Controls
     view: gr.Textbox
     findings: gr.State
@@ -101,10 +99,14 @@ class Page:
     under_way: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def context(self) -> AppContext:
+        return self.shared.context
+
+    @property
     def inputs(self) -> list[Any]:
         """As `asked` reads them; the first is the open view."""
-        fixed = [self.view, self.findings, self.compared.comparison, self.subject.run, self.controls.network]
-        fixed += [self.visitor, self.compared.others, *self.pictures.chosen]
+        fixed = [self.view, self.findings, self.compared.comparison, self.shared.subject.run, self.controls.network]
+        fixed += [self.shared.visitor, self.compared.others, *self.pictures.chosen]
         return [*fixed, *(tab.variant for tab in self.tabs), *self.controls.images]
 
     @property

@@ -38,7 +38,7 @@ from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
 from resnet_space.ui.opening import Looks
-from resnet_space.ui.subject import Subject, counterpart
+from resnet_space.ui.subject import Shared, counterpart
 
 LIVE = """
 <div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>
@@ -63,30 +63,17 @@ class FinetuneTab:
     teach: Teach
 
 
-def build_finetune(
-    context: AppContext,
-    app: gr.Blocks,
-    subject: Subject,
-    visitor: gr.BrowserState,
-    names: gr.State,
-    looks: Looks,
-) -> FinetuneTab:
+def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
     """Place the tab's components in the app, what one sets on the left and what came of it on the right, and wire them.
 
-    Args:
-        context: what all share.
-        app: the page.
-        subject: the run that results, continuing and pushing are about.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict, for all tabs' choices.
-        looks: when the tab is looked at; it is opened when the subject is that of the page's address, and the visitor's
-            key is known.
+    `looks`: when the tab is looked at. It is opened when the subject is settled, and the visitor's key is known.
     """
-    teach = build_teach(context, visitor, looks.opened)
+    context, subject, visitor, names = shared.context, shared.subject, shared.visitor, shared.names
+    teach = build_teach(shared, looks.opened)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
-            form = build_fields(context, visitor)
-            job_started = build_jobs(context, visitor, form, subject)
+            form = build_fields(shared)
+            job_started = build_jobs(shared, form)
         with gr.Column(scale=3, min_width=320):
             place_heading("Result")
             place_html(NO_RESULT, html_template=LIVE_LINE, elem_id="result")
@@ -109,15 +96,15 @@ def build_finetune(
             )
             difference = place_html()
             followed = gr.State(None)  # the run that the status line speaks of
-            compare = build_compare(context, visitor, form, names, looks.opened)
-            build_study(context, visitor, form)
-            check = build_check(context, visitor, form)
+            compare = build_compare(shared, form, looks.opened)
+            build_study(shared, form)
+            check = build_check(shared, form)
             mistakes = build_results(context)
-            domains = build_domains(context, subject)
-            take = build_take(context, subject)
-            build_share(context, visitor, subject)
-            figures = build_figures(context, visitor, subject, beside)
-            run_list = build_run_list(context, visitor, subject, beside, names)
+            domains = build_domains(shared)
+            take = build_take(shared)
+            build_share(shared)
+            figures = build_figures(shared, beside)
+            run_list = build_run_list(shared, beside)
 
     def open_page(about: str | None, key: str, known: list[str], request: gr.Request) -> dict[Any, Any]:
         """The runs beside the subject and the cell that the page's address names, and the visitor's datasets."""
@@ -313,7 +300,7 @@ def build_finetune(
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(context, looks.first, visitor, form, taken_back)
+    wire_fields(shared, looks.first, form, taken_back)
     build_api(context)
     build_data_api(context)
     build_export_api(context)

@@ -26,6 +26,7 @@ from resnet_space.ui.finetune.proposals import (
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
 from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
 from resnet_space.ui.pull import build_pull
+from resnet_space.ui.subject import Shared
 
 NO_TARGET = ("none", "")
 OBJECTIVE_HINTS = (
@@ -101,11 +102,12 @@ class Fields:
         return Request(start, dataset, architecture, cbam, settings, key)
 
 
-def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
+def build_fields(shared: Shared) -> Fields:
     """Place the form in the column around it, in the order in which one thinks: data, setup, start."""
+    context = shared.context
     defaults = training_fields() | {"image_size": 32} | first_values(context)
     place_heading("Data")
-    data = build_data(context, visitor)
+    data = build_data(shared)
     place_heading("Recommended setup")
     recommended = place_html(elem_id="recommended")
     caution = place_html(visible=False)
@@ -120,7 +122,7 @@ def build_fields(context: AppContext, visitor: gr.BrowserState) -> Fields:
             label="Backbone",
             info="the weights to start from; the head is replaced if the classes differ",
         )
-        pulled = build_pull(context, visitor)
+        pulled = build_pull(shared)
         with gr.Row(visible=start.value == RANDOM) as architecture_row:
             architecture = gr.Dropdown(
                 list_models(), value=defaults["architecture"], label="Architecture", min_width=130, visible=True

@@ -16,7 +16,7 @@ from resnet_space.ui.finetune.live import rows_of
 from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.finetune.run_list import COLUMNS as RUN_COLUMNS
 from resnet_space.ui.finetune.run_list import run_rows
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,11 +49,11 @@ def figure_choices(metrics: Sequence[Metric], *, tested: bool) -> list[tuple[str
     return [*curves, *([(label, name) for name, label in TESTED.items()] if tested else []), ("All runs", RUNS)]
 
 
-def build_figures(context: AppContext, visitor: gr.BrowserState, subject: Subject, beside: gr.Dropdown) -> gr.Radio:
+def build_figures(shared: Shared, beside: gr.Dropdown) -> gr.Radio:
     """Place the panel and wire its events. Returns the choice of what to take, for the page to say what there is."""
     with gr.Accordion("Figures and tables for slides and papers", open=False, elem_id="figures"):
         which = gr.Radio(figure_choices([], tested=False), value=RUNS, label="Export")
-        place_exports([which, subject.run, beside, visitor], partial(figure_of, context))
+        place_exports([which, shared.subject.run, beside, shared.visitor], partial(figure_of, shared.context))
     return which
 
 

@@ -11,7 +11,6 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
@@ -19,7 +18,7 @@ from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import cautions_html, place_html
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 WHAT = (
     "The training runs on a GPU that you rent from Hugging Face by the minute, and you follow it here. The run comes "
@@ -43,10 +42,11 @@ def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     )
 
 
-def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subject: Subject) -> Any:
+def build_jobs(shared: Shared, form: Fields) -> Any:
     """Place the panel, which nobody sees where no jobs are set up, and wire its events. Returns the event that started
     a job, for what is to follow it.
     """
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
     with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False, visible=jobs_space() is not None) as panel:
         who = gr.Markdown(WHAT)
         machine = gr.Dropdown([], label="Machine")

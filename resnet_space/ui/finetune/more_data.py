@@ -25,6 +25,7 @@ from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
 from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.reports import left_out_html
+from resnet_space.ui.subject import Shared
 
 T = TypeVar("T")
 
@@ -174,8 +175,9 @@ class Data:
     teach: gr.Button
 
 
-def build_data(context: AppContext, visitor: gr.BrowserState) -> Data:
+def build_data(shared: Shared) -> Data:
     """Place the two cards and what is behind them, and wire its events."""
+    context, visitor = shared.context, shared.visitor
     added = gr.State(None)
     with gr.Row(elem_id="cards", equal_height=True):
         built_in = gr.Button("Try 2,000 built-in photos", elem_id="built-in", min_width=130)

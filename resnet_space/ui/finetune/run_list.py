@@ -13,7 +13,7 @@ from resnet_space.serve.storage import retention_words
 from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.finetune.status import start_of
 from resnet_space.ui.html import place_note
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
     "run": "str",
@@ -65,13 +65,12 @@ def run_rows(context: AppContext, key: str | None) -> list[list[Any]]:
     return rows
 
 
-def build_run_list(
-    context: AppContext, visitor: gr.BrowserState, subject: Subject, beside: gr.Dropdown, names: gr.State
-) -> RunList:
+def build_run_list(shared: Shared, beside: gr.Dropdown) -> RunList:
     """Place the table, in which a click makes a run the subject, and what can be done with that one; wire their events.
 
     `beside` has the names of the runs that are compared with the subject.
     """
+    context, subject, visitor, names = shared.context, shared.subject, shared.visitor, shared.names
     changed = gr.State(0)
     with gr.Accordion("All runs", open=False, elem_id="all-runs"):
         table = gr.Dataframe(

@@ -10,13 +10,12 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.hub.licence import CHOICES, licence_of
 from resnet_space.hub.push import suggested_repo_id
 from resnet_space.runs import Run
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.take import exported_file, reporting
 from resnet_space.ui.html import place_html
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 FOR_ALL, FOR_OWNER = "public", "private"
 MODEL, PAGE = "model", "page"
@@ -32,8 +31,9 @@ def choices_of(run: Run | None) -> list[Any]:
     return [(f"{licence_of(run)} (its own)" if run else "its own", ""), *CHOICES]
 
 
-def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject) -> gr.Accordion:
+def build_share(shared: Shared) -> None:
     """Place the panel, which is about the subject, and wire its events."""
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
     with gr.Accordion("Publish on the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
         kind = gr.Radio(
@@ -114,8 +114,6 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         concurrency_limit=2,
         **PRIVATE,
     )
-    found: gr.Accordion = panel
-    return found
 
 
 def _link(url: str, words: str) -> str:

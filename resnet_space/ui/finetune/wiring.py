@@ -33,6 +33,7 @@ from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.html import cautions_html, note_html
 from resnet_space.ui.opening import Listen
+from resnet_space.ui.subject import Shared
 
 TIMED_SECONDS = 5.0  # between two looks whether this machine was timed
 PROGRESS_SECONDS = 1.0  # between two words on a range test
@@ -70,14 +71,9 @@ def wire_cbam(context: AppContext, opened: Listen, form: Fields) -> None:
     gr.on(triggers, offered, [form.start, form.architecture, form.cbam], form.cbam, **LATEST)
 
 
-def wire_fields(
-    context: AppContext,
-    opened: Listen,
-    visitor: gr.BrowserState,
-    form: Fields,
-    taken_back: Dependency,
-) -> None:
+def wire_fields(shared: Shared, opened: Listen, form: Fields, taken_back: Dependency) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
+    context, visitor = shared.context, shared.visitor
 
     def look_at_plan(key: str | None, signed_in: gr.OAuthToken | None, *values: Any) -> dict[Any, Any]:
         """What is recommended for the data; the plan, and what to mind, of the form as it stands, or why not."""

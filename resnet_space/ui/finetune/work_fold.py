@@ -7,12 +7,12 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import Works
 from resnet_space.training.work import Work
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.html import DRAW, place_html, place_report
 from resnet_space.ui.progress import progress_html
+from resnet_space.ui.subject import Shared
 
 W = TypeVar("W", bound=Work)
 
@@ -21,9 +21,8 @@ class WorkFold(Generic[W]):
     """The parts of a fold that every kind of work has. Place them with the methods, then `wire` their events.
 
     Args:
-        context: what all share.
+        shared: by all parts of the page.
         works: of this kind.
-        visitor: the key that a browser is known by.
         name: the first word of its elements' ids.
 
     Attributes:
@@ -39,8 +38,8 @@ class WorkFold(Generic[W]):
     progress: gr.HTML
     report: gr.HTML
 
-    def __init__(self, context: AppContext, works: Works[W], visitor: gr.BrowserState, name: str) -> None:
-        self.context, self.works, self.visitor, self.name = context, works, visitor, name
+    def __init__(self, shared: Shared, works: Works[W], name: str) -> None:
+        self.context, self.visitor, self.works, self.name = shared.context, shared.visitor, works, name
         self.shown = gr.Textbox("", visible="hidden")
         self.known = gr.State(None)
 

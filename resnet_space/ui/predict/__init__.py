@@ -16,7 +16,6 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
 from resnet_space.ui.choices import run_dropdown
@@ -38,7 +37,7 @@ from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.stops import Stops
-from resnet_space.ui.subject import Subject, linked_run
+from resnet_space.ui.subject import Shared, linked_run
 
 __all__ = ["PredictTab", "build_predict"]
 
@@ -61,19 +60,9 @@ class PredictTab:
     mistakes: Mistakes
 
 
-def build_predict(
-    context: AppContext, subject: Subject, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State, settled: Dependency
-) -> PredictTab:
-    """Place the tab's components and wire its events.
-
-    Args:
-        context: what all share.
-        subject: the run that answers where the visitor chose it.
-        tab: the tab itself.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict.
-        settled: the event after which the subject is that of the page's address.
-    """
+def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
+    """Place the tab's components and wire its events."""
+    context, subject, names = shared.context, shared.subject, shared.names
     trained = context.trained_names()
     tests = Stops()
     # What the page's script writes: which picture and runs an answer is wanted for, and which heatmaps are shown.
@@ -94,7 +83,7 @@ def build_predict(
                 tested = place_html("", PICK, elem_id="tested", visible=False)
                 shipped = place_html(examples_html(), PICK, elem_id="examples")
                 other = run_dropdown(with_nothing(trained), "", label="Compare with")
-                pulled = build_pull(context, visitor)
+                pulled = build_pull(shared)
             with gr.Column(scale=2, min_width=320, elem_id="predict-answer"):
                 answer = place_html(EMPTY, "predict.answer(element, trigger, watch)", elem_id="answer")
                 why = place_html("", MAPS, elem_id="why")
@@ -109,12 +98,12 @@ def build_predict(
                     place_html(OPACITY, "predict.opacity(element)", elem_id="opacity")
                 exports = place_exports([wanted, picture, view], lambda *shown: on_export(*shown), visible=False)
                 with gr.Column(visible=False) as correcting:
-                    mistakes = build_mistakes(context, visitor, wanted, picture, answered)
+                    mistakes = build_mistakes(shared, wanted, picture, answered)
                 gates = place_html("", MAPS, elem_id="gates")
                 channel = place_html("", "predict.channel(element, trigger, watch)", elem_id="channel")
                 heads = build_heads(context, wanted, picture)
         with gr.Tab("Many pictures", id="many") as many_tab:
-            build_many(context, subject.chosen)
+            build_many(shared)
     build_endpoint(context, picture)
     offered, of = gr.Image(type="filepath", format="png", visible=False), gr.Textbox(visible=False)
 
@@ -263,12 +252,12 @@ def build_predict(
     # An answer is there before anything is clicked, once the tab is looked at.
     with_example = partial(want, how="looked")
     with_example(tab.select)
-    want(settled.then, "arrived")
-    opened = want(settled.then(open_link, None, other, **QUIET).then, "late")
+    want(shared.settled.then, "arrived")
+    opened = want(shared.settled.then(open_link, None, other, **QUIET).then, "late")
     opened.then(on_subject, subject.run, tested, **QUIET)
     subject.run.change(on_subject, subject.run, tested, **LATEST)
     names.change(lambda known: gr.update(choices=with_nothing(known)), names, other, **QUIET)
-    wire_pull(pulled, names, subject)
+    wire_pull(pulled, shared)
     return PredictTab(with_example, opened, mistakes)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.training.evaluation import Evaluation, summary, wilson_interval
@@ -37,6 +36,7 @@ from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
 from resnet_space.ui.progress import progress_html
 from resnet_space.ui.reports import counted, left_out_html
 from resnet_space.ui.stops import Stops
+from resnet_space.ui.subject import Shared
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all
 SHOW_SECONDS = 1.0  # between two updates of the page
@@ -99,8 +99,9 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     return confusion_value(evaluation, occurring, title="Confusion matrix of these pictures")
 
 
-def build_many(context: AppContext, chosen: gr.Textbox) -> None:
-    """Place the panel and wire its events; `chosen` is the run that the visitor wants to answer, or empty."""
+def build_many(shared: Shared) -> None:
+    """Place the panel and wire its events."""
+    context = shared.context
     most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
     with gr.Row(elem_id="many-pictures"):
@@ -182,7 +183,7 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
 
     waiting = start.click(on_start, None, [report, keep, confusion, start, grid], queue=False, **QUIET)
     views = [report, grid, keep, confusion, start, stop]
-    done = waiting.then(on_classify, [files, folder, chosen], views, concurrency_limit=1, **QUIET)
+    done = waiting.then(on_classify, [files, folder, shared.subject.chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
     stop.click(on_stop, None, None, **QUIET)
 

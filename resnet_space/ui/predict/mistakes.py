@@ -21,6 +21,7 @@ from resnet_space.ui.finetune.more_data import free_dataset_name
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.reports import counted
+from resnet_space.ui.subject import Shared
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
 
@@ -73,10 +74,9 @@ def keep_mistake(
     return folder, count
 
 
-def build_mistakes(
-    context: AppContext, visitor: gr.BrowserState, wanted: gr.Textbox, picture: gr.Image, run: gr.Textbox
-) -> Mistakes:
+def build_mistakes(shared: Shared, wanted: gr.Textbox, picture: gr.Image, run: gr.Textbox) -> Mistakes:
     """Place the row and wire its events; `wanted` says which picture is shown, `run` is the one that answered."""
+    context, visitor = shared.context, shared.visitor
     dataset = gr.State(None)
     with gr.Column(visible=not context.readonly, elem_id="mistakes"):
         with gr.Row():

@@ -23,6 +23,7 @@ from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import note_html, place_html
 from resnet_space.ui.opening import Listen
 from resnet_space.ui.progress import progress_html
+from resnet_space.ui.subject import Shared
 
 FILES = re.compile(rf"{re.escape(POINTS)}|sheet-\d{{1,4}}\.jpg")
 COLUMNS = ("split", "row", "file", "label", "predicted", "finding", "x", "y")
@@ -34,15 +35,15 @@ CAVEAT = (
 )
 
 
-def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, found: Listen) -> None:
+def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
     """Place the map below a check's findings, and wire its events.
 
     Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
+        shared: by all parts of the page.
         check: the name of the check on the page.
         found: the event after which other findings are on the page.
     """
+    context, visitor = shared.context, shared.visitor
     view = place_html(
         None,
         "dataMap(element, props, trigger, watch)",

@@ -34,6 +34,7 @@ from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.more_data import bring
 from resnet_space.ui.finetune.teach.requests import UNFIT, list_in
 from resnet_space.ui.html import place_html
+from resnet_space.ui.subject import Shared
 
 COST = 1 / 16  # of a prediction's, for each request: a decision, and the next pictures
 MOST_AT_ONCE = 500  # decisions in a request
@@ -161,19 +162,17 @@ def place_review(context: AppContext) -> gr.HTML:
     )
 
 
-def wire_review(
-    review: gr.HTML, context: AppContext, visitor: gr.BrowserState, form: Fields, check: gr.Textbox, drawn: gr.State
-) -> None:
+def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox, drawn: gr.State) -> None:
     """Wire the queue's events.
 
     Args:
         review: its place.
-        context: what all share.
-        visitor: the key that a browser is known by.
+        shared: by all parts of the page.
         form: whose dataset is reviewed where there is no check; the new version is chosen in it.
         check: the name of the check whose findings are reviewed.
         drawn: changes when these are shown.
     """
+    context, visitor = shared.context, shared.visitor
 
     def on_drawn(name: str | None, key: str | None) -> dict[str, Any] | None:
         """What the button says before anything is opened."""

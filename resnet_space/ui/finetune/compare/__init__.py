@@ -25,6 +25,7 @@ from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.finetune.work_fold import WorkFold
 from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.opening import Listen
+from resnet_space.ui.subject import Shared
 
 PROBE, RECOMMENDED = "linear-probe", ""
 ABOUT = (
@@ -54,19 +55,16 @@ class Compare:
     message: gr.HTML
 
 
-def build_compare(
-    context: AppContext, visitor: gr.BrowserState, form: Fields, names: gr.State, opened: Listen
-) -> Compare:
+def build_compare(shared: Shared, form: Fields, opened: Listen) -> Compare:
     """Place the section and wire its events, but for those that start trainings.
 
     Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
+        shared: by all parts of the page.
         form: whose dataset it is.
-        names: the runs that can predict.
         opened: listens to the event after which the visitor's key is known.
     """
-    fold = WorkFold(context, context.comparisons, visitor, "compare")
+    context, visitor = shared.context, shared.visitor
+    fold = WorkFold(shared, context.comparisons, "compare")
     with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as section:
         place_note(ABOUT)
         with gr.Column(visible=not context.readonly):
@@ -146,7 +144,7 @@ def build_compare(
     ahead: Any = LATEST | {"concurrency_limit": 2}
     changes = [section.expand, form.dataset.change, networks.change, minutes.change, fold.known.change]
     gr.on(changes, look_ahead, asked, fitting, **ahead)
-    names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
+    shared.names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
     return Compare(section, fold.shown, fold.report, queue_all, recipe, message)
 
 

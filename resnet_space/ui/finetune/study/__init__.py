@@ -6,7 +6,6 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.studies import MINUTES, plan_study, start_study
 from resnet_space.training.study import SEEDS, SIZES, STEPS, Study
@@ -16,6 +15,7 @@ from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.study.shown import export_of, plan_html, progress_of, report_file, report_of
 from resnet_space.ui.finetune.work_fold import WorkFold
 from resnet_space.ui.html import cautions_html, place_html, place_note
+from resnet_space.ui.subject import Shared
 
 POLL_SECONDS = 2.0
 ABOUT = (
@@ -25,15 +25,10 @@ ABOUT = (
 )
 
 
-def build_study(context: AppContext, visitor: gr.BrowserState, form: Fields) -> None:
-    """Place the fold and wire its events; what it shows is looked up when it is opened.
-
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        form: whose dataset and start it is about.
-    """
-    fold = WorkFold(context, context.studies, visitor, "study")
+def build_study(shared: Shared, form: Fields) -> None:
+    """Place the fold, about the form's dataset and start, and wire its events; it is looked up when it is opened."""
+    context, visitor = shared.context, shared.visitor
+    fold = WorkFold(shared, context.studies, "study")
     with gr.Accordion("Does transfer help? Learning curves", open=False, elem_id="study") as section:
         place_note(ABOUT)
         with gr.Column(visible=not context.readonly):

@@ -15,7 +15,6 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import open_image
 from resnet_space.data.taught import read_pictures, thumbnail
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly, costs
 from resnet_space.serve.storage import retention_words
 from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
@@ -25,6 +24,7 @@ from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, ste
 from resnet_space.ui.html import place_html, place_note
 from resnet_space.ui.opening import Listen
 from resnet_space.ui.pictures import ENOUGH, data_url
+from resnet_space.ui.subject import Shared
 
 LOOK_COST = 1 / 8  # of a prediction's: 4 a second for a minute on a public page, if nothing else is asked for
 PACE, PUBLIC_PACE = 250, 500  # milliseconds between two pictures of the camera that are looked at, at least
@@ -48,14 +48,9 @@ class Teach:
     section: gr.Accordion
 
 
-def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Listen) -> Teach:
-    """Place the section and wire its events.
-
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        opened: listens to the event after which it is known.
-    """
+def build_teach(shared: Shared, opened: Listen) -> Teach:
+    """Place the section and wire its events; `opened`: listens to the event after which the visitor is known."""
+    context, visitor = shared.context, shared.visitor
     teaching = Teaching(context)
     # By the browser too, so that a reload comes back to the same pictures.
     current = gr.BrowserState(None, storage_key="resnet_space.taught", secret="resnet_space")
