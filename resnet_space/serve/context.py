@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -19,10 +18,9 @@ from resnet_space.common.hub_client import HubError, Progress
 from resnet_space.config import ModelConfig
 from resnet_space.hub.account import free_gpu_seconds, who_am_i
 from resnet_space.hub.follower import Follower
-from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
+from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
-from resnet_space.hub.push import push_request, push_run
 from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
@@ -244,42 +242,6 @@ class AppContext:
         elif key:
             self.claim(run.path / OWNER, key)
         return run
-
-    def push(
-        self,
-        name: str,
-        repo_id: str,
-        key: str | None,
-        *,
-        token: str | None = None,
-        private: bool = False,
-        licence: str = "",
-        progress: Progress | None = None,
-    ) -> str:
-        """Push a visitor's run; returns the commit's URL. Raises HubError, UserError."""
-        run = self.own_run(name, key)
-        space = os.environ.get("SPACE_ID") or jobs_space()
-        return push_run(run, repo_id, token=token, private=private, licence=licence, progress=progress, space=space)
-
-    def require_pushable(self, name: str, repo_id: str, key: str | None, token: str | None, licence: str = "") -> None:
-        """Refuse what a push would refuse before it asks the Hub. Raises HubError, UserError."""
-        push_request(self.own_run(name, key), repo_id, token, licence=licence)
-
-    def push_page(
-        self,
-        name: str,
-        page: Path,
-        repo_id: str,
-        key: str | None,
-        *,
-        token: str | None = None,
-        private: bool = False,
-        licence: str = "",
-    ) -> str:
-        """Publish a run's page, a zip, as a static Space; returns its URL. Raises HubError, UserError."""
-        from resnet_space.hub.page.space import push_page  # which takes torch
-
-        return push_page(self.own_run(name, key), page, repo_id, token=token, private=private, licence=licence)
 
     def user_name(self, token: str | None) -> str | None:
         """The Hub user of the token, cached because the Hub allows few such requests. Raises HubError."""

@@ -77,14 +77,11 @@ def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
 
     @costs(0.2)  # nothing of it takes long, and most of it finds that all is there
     def on_change(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from cumulative(page.measured(str(request.session_hash), page.asked(values)), stop)
+        yield from cumulative(page.measured(request, page.asked(values)), stop)
 
     @costly
     def on_measure(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from cumulative(page.measured(str(request.session_hash), page.asked(values), pressed=True), stop)
-
-    def on_stop(request: gr.Request) -> None:
-        page.stops.stop(str(request.session_hash))
+        yield from cumulative(page.measured(request, page.asked(values), pressed=True), stop)
 
     def measured(listen: Callable[..., Dependency], opened: str = "") -> Dependency:
         """After an event, measure what the open view needs; `opened`: the view that the event opens."""
@@ -103,7 +100,7 @@ def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
     for shown in tabs:
         for wanted, button in zip(shown.view.on_demand, shown.buttons, strict=True):
             _wire_on_demand(page, wanted, button)
-    stop.click(on_stop, None, None, queue=False, **QUIET)
+    stop.click(page.stops.stop, None, None, queue=False, **QUIET)
     address.change(None, address, None, js="(text) => resnetSpace.explore.shows('all', text)", **QUIET)
 
     wire_pull(controls.pulled, shared)
@@ -127,7 +124,7 @@ def _wire_on_demand(page: Page, wanted: OnDemand[Any], button: gr.Button) -> Non
         assert handle is not None
 
         def updates() -> Iterator[dict[Any, Any]]:
-            with page.stops.asked(str(request.session_hash)) as stop:
+            with page.stops.asked(request) as stop:
                 yield from page.more(page.asked(values), findings, wanted, stop)
             yield {page.stop: gr.update(visible=False)}
 
@@ -178,7 +175,7 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
                 picture=(link.block or None, link.picture, link.channel),
                 sources=(source, link.data or data, link.split or split, link.count, pictures),
             )
-            for measured in page.measured(str(request.session_hash), chosen):
+            for measured in page.measured(request, chosen):
                 yield update | measured if measured is not None else None
                 update = {}
             if update:

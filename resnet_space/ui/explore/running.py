@@ -22,7 +22,7 @@ from resnet_space.ui.explore.networks import Network, config_of
 from resnet_space.ui.explore.pictures import PicturesTab
 from resnet_space.ui.explore.view_tab import ViewTab
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import progress_html
 from resnet_space.ui.stops import Stop, Stops
 from resnet_space.ui.subject import Shared
 
@@ -133,11 +133,11 @@ class Page:
 
     # Measuring
 
-    def measured(self, session: str, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
+    def measured(self, request: gr.Request, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
         """Measure what the open view needs and does not have yet; updates of the page, None where they are outdated.
 
         Args:
-            session: of the page.
+            request: of the page.
             asked: what its components say.
             pressed: a button was pressed: also what takes long is measured, and a refusal is an error. Else it is told
                 above the views.
@@ -152,9 +152,10 @@ class Page:
             images = asked.images(self.context)
             # As a page opens, several of its events ask for the same.
             wanted = (asked.view, asked.network, images, asked.others, asked.picture)
+            session = str(request.session_hash)
             if not pressed and self.under_way.get(session) == wanted:
                 return
-            with self.stops.asked(session, instead=True) as stop:
+            with self.stops.asked(request, instead=True) as stop:
                 self.under_way[session] = wanted
                 try:
                     yield from handler(asked, images, stop, pressed=pressed)

@@ -290,13 +290,14 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
     run_list.changed.change(**redraw)
     teach.changed.change(**redraw)
     see_mistakes.click(None, None, None, js=SCROLL.format("mistakes-of"), **QUIET)
-    take_it.click(lambda: gr.update(open=True), None, take, **QUIET).then(None, js=SCROLL.format("take"), **QUIET)
-    opened_compare = form.compare_button.click(lambda: gr.update(open=True), None, compare.section, **QUIET)
-    opened_compare.then(None, js=SCROLL.format("compare-models"), **QUIET)
-    opened_check = form.check_button.click(lambda: gr.update(open=True), None, check, **QUIET)
-    opened_check.then(None, js=SCROLL.format("check-data"), **QUIET)
-    opened_teach = form.data.teach.click(lambda: gr.update(open=True), None, teach.section, **QUIET)
-    opened_teach.then(None, js=SCROLL.format("teach"), **QUIET)
+    for button, section in (
+        (take_it, take),
+        (form.compare_button, compare.section),
+        (form.check_button, check),
+        (form.data.teach, teach.section),
+    ):
+        shown = button.click(lambda section=section: {section: gr.update(open=True)}, None, section, **QUIET)
+        shown.then(None, js=SCROLL.format(section.elem_id), **QUIET)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)

@@ -10,7 +10,7 @@ from resnet_space.models.registry import CBAM_PARTS, HEAD
 from resnet_space.runs import Doing, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import backbone_parts
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import progress_html
 from resnet_space.ui.reports import correct_words, interval_words
 
 RANDOM = "random initialisation"  # an id: of no start, in the form and of programs

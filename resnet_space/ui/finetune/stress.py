@@ -16,8 +16,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.training.robustness import COLUMNS, Robustness, load_robustness, table_rows
 from resnet_space.ui.events import PRIVATE, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
-from resnet_space.ui.html import finding_html, place_note, place_report
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import finding_html, place_note, place_report, progress_html
 from resnet_space.ui.stops import Stops
 
 ABOUT = (
@@ -72,7 +71,7 @@ def build_stress(context: AppContext, judged: gr.State) -> Stress:
     def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         context.require_writable()
         run = context.library.open(name or "")
-        with stops.asked(str(request.session_hash), alone="A stress test is already under way.") as stopped:
+        with stops.asked(request, alone="A stress test is already under way.") as stopped:
             for found, words in _steps(context, run):
                 yield {report: report_of(found, words)}
                 if stopped.is_set():
@@ -90,10 +89,7 @@ def build_stress(context: AppContext, judged: gr.State) -> Stress:
         lambda: {start: gr.update(interactive=True), stop: gr.update(visible=False)}, None, [start, stop], **QUIET
     )
 
-    def on_stop(request: gr.Request) -> None:
-        stops.stop(str(request.session_hash))
-
-    stop.click(on_stop, None, None, queue=False, **QUIET)
+    stop.click(stops.stop, None, None, queue=False, **QUIET)
     return stress
 
 

@@ -10,8 +10,7 @@ from gradio.events import Dependency
 from resnet_space.serve.works import Works
 from resnet_space.training.work import Work
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.html import DRAW, place_html, place_report
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import DRAW, place_html, place_report, progress_html
 from resnet_space.ui.subject import Shared
 
 W = TypeVar("W", bound=Work)

@@ -116,7 +116,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
         text: str, payload: dict[str, Any] | None, attended: str, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """The answer first, its maps when they are drawn."""
-        tests.stop(str(request.session_hash))  # of the picture before
+        tests.stop(request)  # of the picture before
         asked = Wanted.parse(text).found(context)
         nothing = {answer: EMPTY, evidence: NO_EVIDENCE} | dict.fromkeys((why, gates, channel), "") | once(False)
         nothing |= heads.updates((), "")
@@ -171,7 +171,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[dict[Any, Any]]:
         looked, judged = asked_one(text, payload, event.side), Judged.of(event)
-        with tests.asked(str(request.session_hash)) as stopped:
+        with tests.asked(request) as stopped:
 
             def on_share(share: float) -> None:
                 if stopped.is_set():
@@ -183,9 +183,6 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
             with context.slots.taken("tests of maps"), suppress(StoppedTestError):
                 value = evidence_value(looked, judged, on_share)
             yield {evidence: value | {"of": text}, stop: gr.update(visible=False)}
-
-    def on_stop(request: gr.Request) -> None:
-        tests.stop(str(request.session_hash))
 
     @costly
     def on_channel(text: str, payload: dict[str, Any] | None, event: gr.EventData) -> str:
@@ -245,7 +242,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
     tested_by = [why.submit, gates.submit, heads.html.submit]
     asked = gr.on(tested_by, on_evidence, [wanted, picture], [evidence, stop], **one_by_one)
     asked.failure(lambda: gr.update(visible=False), None, stop, js="() => resnetSpace.predict.rest()", **QUIET)
-    stop.click(on_stop, None, None, **QUIET)
+    stop.click(tests.stop, None, None, **QUIET)
     gates.select(on_channel, [wanted, picture], channel, show_progress="minimal", **one_by_one)
     for shown_tab, mode in ((one_tab, ""), (many_tab, "many")):
         shown_tab.select(None, js=f"() => resnetSpace.show('predict', {{view: '{mode}'}})", **QUIET)

@@ -19,7 +19,7 @@ from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
 from resnet_space.ui.finetune.results import CHART, CLICKABLE, confusion_value
-from resnet_space.ui.html import cautions_html, place_html, place_note
+from resnet_space.ui.html import cautions_html, place_html, place_note, progress_html
 from resnet_space.ui.predict.batch import (
     TOP,
     Reading,
@@ -33,7 +33,6 @@ from resnet_space.ui.predict.batch import (
 )
 from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
-from resnet_space.ui.progress import progress_html
 from resnet_space.ui.reports import counted, left_out_html
 from resnet_space.ui.stops import Stops
 from resnet_space.ui.subject import Shared
@@ -145,7 +144,7 @@ def build_many(shared: Shared) -> None:
             words = f"{counted(len(rows), 'picture')} classified by {escape(name)}"
             return progress_html(words, share=reading.done / max(reading.total, 1), label="pictures")
 
-        with stops.asked(str(request.session_hash), alone=ALONE) as stopped:
+        with stops.asked(request, alone=ALONE) as stopped:
             yield {report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
             try:
                 classifying = classified(
@@ -178,14 +177,11 @@ def build_many(shared: Shared) -> None:
         off = {start: gr.update(interactive=False), keep: gr.update(visible=False)}
         return off | {report: progress_html(WAITING), confusion: None, grid: NOTHING}
 
-    def on_stop(request: gr.Request) -> None:
-        stops.stop(str(request.session_hash))
-
     waiting = start.click(on_start, None, [report, keep, confusion, start, grid], queue=False, **QUIET)
     views = [report, grid, keep, confusion, start, stop]
     done = waiting.then(on_classify, [files, folder, shared.subject.chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
-    stop.click(on_stop, None, None, **QUIET)
+    stop.click(stops.stop, None, None, **QUIET)
 
 
 def _width(rows: Sequence[Row]) -> int:

@@ -20,9 +20,8 @@ from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import ReviewItem
 from resnet_space.ui.finetune.data_view import TILE
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import cautions_html, finding_html, note_html
+from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html
 from resnet_space.ui.pictures import jpeg_url
-from resnet_space.ui.progress import progress_html
 
 LARGE = 640  # pixels of the picture that is decided about
 EXAMPLES = 2  # pictures of a class

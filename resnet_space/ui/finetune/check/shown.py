@@ -15,8 +15,7 @@ from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import finding_html, note_html
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import finding_html, note_html, progress_html
 
 if TYPE_CHECKING:
     from PIL.Image import Image

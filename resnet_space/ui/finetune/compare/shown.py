@@ -13,8 +13,7 @@ from resnet_space.training.comparison import Candidate, Comparison, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.training.work import LeftOut
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import finding_html, note_html, row_html, table_html
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import finding_html, note_html, progress_html, row_html, table_html
 
 DOING = {
     "": "loading PyTorch",

@@ -26,8 +26,7 @@ from resnet_space.training.study_words import (
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import cautions_html, finding_html, note_html, row_html, table_html
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html, row_html, table_html
 
 HEADS = ("images per class", *ARMS.values(), "fine-tuned minus scratch")
 COSTS = ("training", "images per class", "epochs", "minutes", "accuracy")
