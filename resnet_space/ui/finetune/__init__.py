@@ -22,7 +22,7 @@ from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.domains import build_domains
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, build_fields, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, Fields, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -72,7 +72,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
     teach = build_teach(shared, looks.opened)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
-            form = build_fields(shared)
+            form = Fields(shared)
             job_started = build_jobs(shared, form)
         with gr.Column(scale=3, min_width=320):
             place_heading("Result")
