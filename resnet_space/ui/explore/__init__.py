@@ -11,17 +11,17 @@ from resnet_space.serve.handlers import costly, costs
 from resnet_space.ui.events import LATEST, QUIET, cumulative
 from resnet_space.ui.explore.address import Link, link_of
 from resnet_space.ui.explore.api import build_api
-from resnet_space.ui.explore.compare import build_compare
-from resnet_space.ui.explore.controls import place_controls, wire_controls
+from resnet_space.ui.explore.compare import CompareTab
+from resnet_space.ui.explore.controls import Controls, wire_controls
 from resnet_space.ui.explore.growth import build_growth
 from resnet_space.ui.explore.history import build_history
 from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of
 from resnet_space.ui.explore.memory import MEMORY, Handle
 from resnet_space.ui.explore.networks import Network, other_choices
-from resnet_space.ui.explore.pictures import build_pictures
+from resnet_space.ui.explore.pictures import PicturesTab
 from resnet_space.ui.explore.questions import Card, card_value, place_questions
 from resnet_space.ui.explore.running import Page, status_html
-from resnet_space.ui.explore.view_tab import place_variant, place_view
+from resnet_space.ui.explore.view_tab import ViewTab, place_variant
 from resnet_space.ui.explore.views import VIEWS
 from resnet_space.ui.html import place_html
 from resnet_space.ui.pull import wire_pull
@@ -56,7 +56,7 @@ def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
     cards = place_questions(context)
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
-            controls = place_controls(shared)
+            controls = Controls(shared)
             variants = [place_variant(view) for view in VIEWS]
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
         with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
@@ -66,10 +66,10 @@ def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
                 stop = gr.Button("Stop measuring", size="sm", visible=False, scale=0, min_width=140)
             # Gradio would put those that do not fit into a menu; the style sheet lets the row scroll instead.
             with gr.Tabs(elem_id="explore-views", overflow_behavior="wrap") as views:
-                tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
-                pictures = build_pictures(context, findings)
+                tabs = [ViewTab(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
+                pictures = PicturesTab(context, findings)
                 growth = build_growth(context, controls.network, subject.run)
-                compared = build_compare(shared)
+                compared = CompareTab(shared)
     build_history(controls.network, shared.settled)
     emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
     page = Page(shared, controls, view, findings, status, stop, address, tabs, pictures, compared, emptied)

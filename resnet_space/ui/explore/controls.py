@@ -36,46 +36,36 @@ TO_SUBJECT = """(network, run) => {
 }"""
 
 
-@dataclass(frozen=True)
 class Controls:
-    """`pulled` changes to the name of a run that was just pulled."""
+    """The column's components; `pulled` changes to the name of a run that was just pulled."""
 
-    network: gr.Dropdown
-    pulled: gr.State
-    source: gr.Radio
-    dataset: gr.Dropdown
-    split: gr.Dropdown
-    count: gr.Number
-    pictures: gr.Gallery
+    def __init__(self, shared: Shared) -> None:
+        self.network = run_dropdown(network_choices(), str(Network("")), "Network")
+        self.source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
+        self.dataset = gr.Dropdown(shared.context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
+        with gr.Row():
+            self.split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
+            # No limit by the split: it would come late, and the browser would cut what was typed.
+            self.count = gr.Number(
+                FIRST_COUNT, label="How many", minimum=1, maximum=MAX_IMAGES, precision=0, min_width=80
+            )
+        self.pictures = gr.Gallery(
+            label="Pictures",
+            sources=["upload", "webcam", "clipboard"],
+            file_types=["image"],
+            type="filepath",
+            interactive=True,
+            height=260,
+            columns=3,
+            visible=False,
+            elem_id="own-pictures",
+        )
+        self.pulled = build_pull(shared)
 
     @property
     def images(self) -> list[Any]:
         """What says which images to measure."""
         return [self.source, self.dataset, self.split, self.count, self.pictures]
-
-
-def place_controls(shared: Shared) -> Controls:
-    """The column's components."""
-    network = run_dropdown(network_choices(), str(Network("")), "Network")
-    source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
-    dataset = gr.Dropdown(shared.context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
-    with gr.Row():
-        split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
-        # No limit by the split: it would come late, and the browser would cut what was typed.
-        count = gr.Number(FIRST_COUNT, label="How many", minimum=1, maximum=MAX_IMAGES, precision=0, min_width=80)
-    pictures = gr.Gallery(
-        label="Pictures",
-        sources=["upload", "webcam", "clipboard"],
-        file_types=["image"],
-        type="filepath",
-        interactive=True,
-        height=260,
-        columns=3,
-        visible=False,
-        elem_id="own-pictures",
-    )
-    pulled = build_pull(shared)
-    return Controls(network, pulled, source, dataset, split, count, pictures)
 
 
 @dataclass(frozen=True)

@@ -204,18 +204,48 @@ def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str
     return f'<div class="thumbnails" style="--sheet: url({sheet_url})">{buttons}</div>'
 
 
-@dataclass(frozen=True)
 class PicturesTab:
-    """The sub-tab's components; `address` is its part of the page's address."""
+    """The sub-tab, placed and wired.
 
-    context: AppContext
-    tab: gr.Tab
-    block: gr.Dropdown
-    image: gr.Number
-    channel: gr.Textbox
-    thumbnails: gr.HTML
-    shown: gr.HTML
-    address: gr.Textbox
+    Args:
+        context: what all share.
+        findings: the handle of what was measured.
+
+    Attributes:
+        address: its part of the page's address.
+    """
+
+    def __init__(self, context: AppContext, findings: gr.State) -> None:
+        self.context = context
+        with gr.Tab("One picture", id="pictures") as self.tab:
+            gr.Markdown(ABOUT, elem_classes="about")
+            self.thumbnails = place_html("", "explore.thumbnails(element, trigger)", elem_id="pictures-thumbnails")
+            with gr.Row():
+                self.block = gr.Dropdown([], label="Block", min_width=120)
+                self.image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
+                self.channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
+            self.shown = place_html(elem_id="pictures-shown")
+            self.address = gr.Textbox("", visible="hidden")
+            chosen = [findings, *self.chosen]
+            place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
+
+        @costly
+        def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
+            return self.draw(findings_of(handle), *values) if isinstance(handle, Handle) else {self.shown: gr.skip()}
+
+        @costly
+        def on_thumbnail(
+            handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
+        ) -> dict[Any, Any]:
+            index = getattr(event, "index", None)
+            return {self.image: index} | self.draw(findings_of(handle), block, index, channel)
+
+        outputs = [self.shown, self.thumbnails, self.address]
+        changes = [self.block.input, self.image.input, self.channel.submit, self.channel.blur]
+        gr.on(changes, on_change, chosen, outputs, **LATEST)
+        self.thumbnails.select(on_thumbnail, chosen, [self.image, *outputs], trigger_mode="multiple", **QUIET)
+        js = "(text) => resnetSpace.explore.shows('pictures', text)"
+        self.address.change(None, self.address, None, js=js, **QUIET)
 
     @property
     def chosen(self) -> list[Any]:
@@ -244,36 +274,3 @@ class PicturesTab:
             self.thumbnails: thumbnails_html(self.context, findings, view.index),
             self.address: urlencode({"picture": view.index, "block": view.pictures.block, "channel": channel}),
         }
-
-
-def build_pictures(context: AppContext, findings: gr.State) -> PicturesTab:
-    """Place the sub-tab and wire its events; `findings` is the handle of what was measured."""
-    with gr.Tab("One picture", id="pictures") as placed:
-        gr.Markdown(ABOUT, elem_classes="about")
-        thumbnails = place_html("", "explore.thumbnails(element, trigger)", elem_id="pictures-thumbnails")
-        with gr.Row():
-            block = gr.Dropdown([], label="Block", min_width=120)
-            image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
-            channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
-        shown = place_html(elem_id="pictures-shown")
-        address = gr.Textbox("", visible="hidden")
-        chosen = [findings, block, image, channel]
-        place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
-    tab = PicturesTab(context, placed, block, image, channel, thumbnails, shown, address)
-
-    @costly
-    def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
-        return tab.draw(findings_of(handle), *values) if isinstance(handle, Handle) else {shown: gr.skip()}
-
-    @costly
-    def on_thumbnail(
-        handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
-    ) -> dict[Any, Any]:
-        index = getattr(event, "index", None)
-        return {tab.image: index} | tab.draw(findings_of(handle), block, index, channel)
-
-    outputs = [shown, thumbnails, address]
-    gr.on([block.input, image.input, channel.submit, channel.blur], on_change, chosen, outputs, **LATEST)
-    thumbnails.select(on_thumbnail, chosen, [image, *outputs], trigger_mode="multiple", **QUIET)
-    address.change(None, address, None, js="(text) => resnetSpace.explore.shows('pictures', text)", **QUIET)
-    return tab

@@ -1,6 +1,5 @@
 """A view on the page: what it is about, its words, its charts, its table, and the buttons below."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,52 +11,10 @@ from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
-from resnet_space.ui.exports import Export, Exports, place_exports, stem
+from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.html import place_html
 
 PRESS = "*Not measured yet: press a button above.*"
-
-
-@dataclass(frozen=True)
-class ViewTab:
-    """The components of one view.
-
-    Attributes:
-        view: which.
-        tab: its sub-tab.
-        variant: the choice among the view's variants.
-        words, charts, table: what it shows.
-        buttons: of what is measured on demand, in the view's order.
-        extra: room for what only this view has.
-        exports: the buttons below.
-    """
-
-    view: View
-    tab: gr.Tab
-    variant: Component
-    words: gr.Markdown
-    charts: list[gr.HTML]
-    buttons: list[gr.Button]
-    extra: gr.Column
-    table: gr.Dataframe
-    exports: Exports
-
-    @property
-    def outputs(self) -> list[Any]:
-        """What an update changes."""
-        return [self.words, *self.charts, self.table]
-
-    def update(self, findings: Findings, variant: object) -> dict[Any, Any]:
-        """What is shown of the findings; `variant` is the choice's value."""
-        chosen = self.view.variant_of(findings, variant)
-        charts, words = self.view.draw(findings, chosen), self.view.words(findings, chosen)
-        columns, rows = self.view.table(findings, chosen)
-        missing = PRESS if findings.labelled else UNLABELLED
-        return {
-            self.words: words or missing,
-            **charts_update(self.charts, charts),
-            self.table: {"headers": columns, "data": rows},
-        }
 
 
 def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
@@ -87,30 +44,58 @@ def place_variant(view: View) -> Component:
     return gr.Radio(choices, value=choices[0][1], label=view.variants.label, info=view.variants.info, visible=False)
 
 
-def place_view(view: View, variant: Component, findings: gr.State) -> ViewTab:
-    """Place a view as a sub-tab; `findings` has the handle of those of the page."""
-    with gr.Tab(view.title, id=view.key) as placed:
-        gr.Markdown(view.about, elem_classes="about")
-        buttons = []
-        if view.on_demand:
-            with gr.Row(elem_classes="keep"):
-                buttons = [gr.Button(wanted.label, size="sm", min_width=160, scale=0) for wanted in view.on_demand]
-        words = gr.Markdown("", elem_classes="said")
-        charts = [place_chart(f"{view.key}-{i}", view.reserved if i == 0 else 0) for i in range(view.charts)]
-        extra = gr.Column()
-        with gr.Accordion("Table", open=False):
-            table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
-        exports = place_exports(
-            [findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen)
-        )
-    tab = ViewTab(view, placed, variant, words, charts, buttons, extra, table, exports)
-    if isinstance(variant, gr.Radio):
+class ViewTab:
+    """A view as a sub-tab, placed and wired.
 
-        def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
-            return tab.update(findings_of(handle), chosen)
+    Args:
+        view: which.
+        variant: the choice among its variants, of `place_variant`.
+        findings: the handle of those of the page.
 
-        variant.input(on_variant, [findings, variant], tab.outputs, **QUIET)
-    return tab
+    Attributes:
+        buttons: of what is measured on demand, in the view's order.
+        extra: room for what only this view has.
+    """
+
+    def __init__(self, view: View, variant: Component, findings: gr.State) -> None:
+        self.view, self.variant = view, variant
+        with gr.Tab(view.title, id=view.key) as self.tab:
+            gr.Markdown(view.about, elem_classes="about")
+            self.buttons: list[gr.Button] = []
+            if view.on_demand:
+                with gr.Row(elem_classes="keep"):
+                    self.buttons = [gr.Button(one.label, size="sm", min_width=160, scale=0) for one in view.on_demand]
+            self.words = gr.Markdown("", elem_classes="said")
+            self.charts = [place_chart(f"{view.key}-{i}", view.reserved if i == 0 else 0) for i in range(view.charts)]
+            self.extra = gr.Column()
+            with gr.Accordion("Table", open=False):
+                table_id = f"{view.key}-table"
+                self.table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=table_id)
+            inputs = [findings, variant]
+            self.exports = place_exports(inputs, lambda handle, chosen: export_of(view, findings_of(handle), chosen))
+        if isinstance(variant, gr.Radio):
+
+            def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
+                return self.update(findings_of(handle), chosen)
+
+            variant.input(on_variant, inputs, self.outputs, **QUIET)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What an update changes."""
+        return [self.words, *self.charts, self.table]
+
+    def update(self, findings: Findings, variant: object) -> dict[Any, Any]:
+        """What is shown of the findings; `variant` is the choice's value."""
+        chosen = self.view.variant_of(findings, variant)
+        charts, words = self.view.draw(findings, chosen), self.view.words(findings, chosen)
+        columns, rows = self.view.table(findings, chosen)
+        missing = PRESS if findings.labelled else UNLABELLED
+        return {
+            self.words: words or missing,
+            **charts_update(self.charts, charts),
+            self.table: {"headers": columns, "data": rows},
+        }
 
 
 def export_of(view: View, findings: Findings, variant: object = "") -> Export:

@@ -40,27 +40,18 @@ MORE_EPOCHS = 5  # that a finished run is offered
 
 # The rarely changed settings, two in a row: their names in the configuration, their labels and hints, and their steps.
 ADVANCED = (
-    (
-        ("warmup", "Warm-up", "fraction of a phase's steps", 0.01),
-        ("weight_decay", "Weight decay", "not on norms and biases", 0.0001),
-    ),
-    (
-        ("momentum", "Momentum", "of SGD", 0.01),
-        ("layer_decay", "Layer decay", own_field_hint("layer_decay"), 0.05),
-    ),
-    (
-        ("label_smoothing", "Label smoothing", "0 is none", 0.05),
-        ("clip_norm", "Gradient clipping", "maximum norm; 0 is none", 0.5),
-    ),
-    (("mixup", "MixUp", "alpha; 0 is none", 0.1), ("cutmix", "CutMix", "alpha; 0 is none", 0.1)),
-    (
-        ("ema", "Moving average", "decay, of the weights; 0 is none", 0.001),
-        ("patience", "Patience", "epochs without improvement; 0: no early stop", 1),
-    ),
-    (
-        ("image_size", "Image size", "pixels at the model's input", 32),
-        ("validation_fraction", "Validation share", "held out to choose the best epoch", 0.05),
-    ),
+    ("warmup", "Warm-up", "fraction of a phase's steps", 0.01),
+    ("weight_decay", "Weight decay", "not on norms and biases", 0.0001),
+    ("momentum", "Momentum", "of SGD", 0.01),
+    ("layer_decay", "Layer decay", own_field_hint("layer_decay"), 0.05),
+    ("label_smoothing", "Label smoothing", "0 is none", 0.05),
+    ("clip_norm", "Gradient clipping", "maximum norm; 0 is none", 0.5),
+    ("mixup", "MixUp", "alpha; 0 is none", 0.1),
+    ("cutmix", "CutMix", "alpha; 0 is none", 0.1),
+    ("ema", "Moving average", "decay, of the weights; 0 is none", 0.001),
+    ("patience", "Patience", "epochs without improvement; 0: no early stop", 1),
+    ("image_size", "Image size", "pixels at the model's input", 32),
+    ("validation_fraction", "Validation share", "held out to choose the best epoch", 0.05),
 )
 
 
@@ -145,9 +136,9 @@ class Fields:
         with gr.Row():
             self._choice("optimizer", "Optimizer", OPTIMIZERS)
             self._choice("schedule", "Schedule", ["cosine", "one-cycle", "plateau", "constant"])
-        for row in ADVANCED:
+        for pair in zip(ADVANCED[::2], ADVANCED[1::2], strict=True):
             with gr.Row():
-                for field in row:
+                for field in pair:
                     self._number(*field)
         with gr.Row():
             self._choice("crop", "Random crop", ["padded", "resized"])
