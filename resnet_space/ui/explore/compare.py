@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.comparing import MOST_NETWORKS, Comparison
+from resnet_space.ui.explore.comparing import CHARTS, MOST_NETWORKS, Comparison
 from resnet_space.ui.explore.memory import value_of
 from resnet_space.ui.explore.networks import UNTRAINED, Network, other_choices
 from resnet_space.ui.explore.view_tab import charts_update, place_chart
@@ -47,7 +47,7 @@ class CompareTab:
                 vars(self.others)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
                 self.button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks", scale=0)
             self.words = gr.Markdown("", elem_classes="said")
-            self.charts = [place_chart(f"compare-{i}", 300 if i == 0 else 0) for i in range(5)]
+            self.charts = [place_chart(f"compare-{i}", 300 if i == 0 else 0) for i in range(CHARTS)]
             nothing = "Nothing has been compared yet: press Compare first."
             place_exports([self.comparison], lambda handle: value_of(handle, nothing).export)
         gr.on(
