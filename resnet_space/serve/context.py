@@ -15,7 +15,9 @@ from resnet_space.common.background import in_background
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.common.hub_client import HubError, Progress
-from resnet_space.config import ModelConfig
+from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.summary import DatasetSummary
 from resnet_space.hub.account import free_gpu_seconds, who_am_i
 from resnet_space.hub.follower import Follower
 from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
@@ -92,6 +94,21 @@ class AppContext:
                 "This app is read-only: you can view and try its runs, but not train, upload, push, rename or delete "
                 "anything."
             )
+
+    def writer(self, key: object) -> str | None:
+        """The key of a visitor who is about to change or start something. Raises UserError where they may not."""
+        self.require_writable()
+        return visitors.require_key(key, public=self.public)
+
+    def dataset_to_judge(self, name: object, key: str | None, *splits: str) -> tuple[DatasetRef, DatasetSummary]:
+        """A dataset that a visitor names, if the app's limits allow for its images; `splits`: that count, without any
+        all. Raises UserError.
+        """
+        ref = self.datasets.named(name, key)
+        data = self.datasets.summary(ref)
+        images = sum(sum(counts) for split, counts in data.counts.items() if split in (splits or data.counts))
+        self.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
+        return ref, data
 
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded again only if its files change. Raises UserError if it cannot be loaded."""
@@ -228,17 +245,13 @@ class AppContext:
         progress: Progress | None = None,
     ) -> Run:
         """Pull a Hub model as a run of the visitor. Raises HubError, UserError."""
-        self.require_writable()
-        key = visitors.require_key(key, public=self.public)
+        key = self.writer(key)
         before = {run.path for run in self.library.runs()}
-        run = pull_run(
-            repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
-        )
+        root, hidden = self.library.root, self.public
+        run = pull_run(repo_id, revision=revision, token=token, root=root, progress=progress, hidden=hidden)
         marked = (run.path / OWNER).with_name(EXPIRES).exists()
         if key and self.public and run.path in before and not marked:
-            visitors.claim(
-                run.path / GUESTS, key
-            )  # the run already existed: the visitor becomes a guest, and its owner stays
+            visitors.claim(run.path / GUESTS, key)  # beside the owner, who stays
         elif key:
             self.claim(run.path / OWNER, key)
         return run

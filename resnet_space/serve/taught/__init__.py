@@ -157,8 +157,7 @@ class Teaching:
         self, name: str | None, key: str | None, changes: Sequence[Change], new: Sequence[NewPicture]
     ) -> TaughtSet:
         context = self.context
-        context.require_writable()
-        key = visitors.require_key(key, public=context.public)
+        key = context.writer(key)
         if name is None:
             root = context.datasets.folder
             begun = TaughtSet(root / free_name(root, KIND, secret=context.public))

@@ -14,7 +14,6 @@ from resnet_space.data.target import check_target
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, from_scratch, plan
 from resnet_space.ui.finetune.status import RANDOM, is_underway
@@ -188,8 +187,7 @@ def start_training(
             raise
         return run
 
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     if start is None:
         return context.trainer.start_new(create_own)
     run = create_own()

@@ -16,7 +16,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives import Decision, ImportReport, import_archive, import_folder
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
-from resnet_space.serve import temporary, visitors
+from resnet_space.serve import temporary
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
@@ -128,8 +128,7 @@ def hub_html(dataset: HubDataset) -> str:
 
 def bring(context: AppContext, title: str, key: str | None, bringing: Callable[[Path], T]) -> tuple[str, T]:
     """Make a visitor's dataset under a free name like the one that is wanted. Raises UserError."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     name = free_dataset_name(title, secret=context.public)
     report = bringing(context.datasets.folder / name)
     if key:

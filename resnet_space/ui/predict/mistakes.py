@@ -57,8 +57,7 @@ def keep_mistake(
     key: str | None,
 ) -> tuple[Path, int]:
     """(the dataset's folder, how many pictures it has now). Raises UserError."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     shown = wanted.kept(context, payload)
     if not label:
         raise UserError("Choose the correct label first.")
