@@ -70,8 +70,12 @@ def test_an_update_computes_the_table_once(view: View, findings: Findings, monke
         return table(self, found, variant)
 
     monkeypatch.setattr(type(view), "table", counted)
-    with gr.Blocks():
-        ViewTab(view, gr.State(""), gr.State(None)).update(findings, "")
+
+    async def update() -> None:  # in a running loop: else gradio makes some of its own, and never closes them
+        with gr.Blocks():
+            ViewTab(view, gr.State(""), gr.State(None)).update(findings, "")
+
+    asyncio.run(update())
     assert calls == [""]
 
 
