@@ -11,13 +11,7 @@ from resnet_space.hub.licence import licence_of
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.proposals import speeds_of
-from resnet_space.training.comparison import (
-    MOST_IMAGES,
-    Candidate,
-    Comparison,
-    expected_seconds,
-    has_seen,
-)
+from resnet_space.training.comparison import MOST_IMAGES, Candidate, Comparison, expected_seconds, has_seen
 from resnet_space.training.speeds import Speeds, machine_words
 from resnet_space.training.work import LeftOut
 

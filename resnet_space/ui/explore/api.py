@@ -34,12 +34,7 @@ def build_api(context: AppContext, limits: dict[str, Any]) -> None:
         button = gr.Button()
 
     @costly
-    def explore_residuals(
-        run: str,
-        source: str,
-        count: float,
-        image: dict[str, Any] | None,
-    ) -> tuple[Any, ...]:
+    def explore_residuals(run: str, source: str, count: float, image: dict[str, Any] | None) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
         Args:

@@ -13,14 +13,7 @@ from resnet_space.plots.residuals.depth import Block, quartiles
 from resnet_space.plots.residuals.profiles import PERCENT, accuracy_bars, compare_chart, responses_chart
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore.images import Images
-from resnet_space.ui.explore.measuring import (
-    Findings,
-    OnDemand,
-    Progress,
-    is_quick,
-    measure_network,
-    measure_on_demand,
-)
+from resnet_space.ui.explore.measuring import Findings, OnDemand, Progress, is_quick, measure_network, measure_on_demand
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.scores import Score, accuracy_words, tested
 from resnet_space.ui.explore.views import VIEWS

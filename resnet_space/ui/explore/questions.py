@@ -96,8 +96,7 @@ def shortcuts(context: AppContext) -> Answer:
         f"shortcuts, {percent(without)} without."
     )
     chart = accuracy_bars(
-        {"shortcuts": results[DEEP].interval, "none": results[PLAIN].interval},
-        "Test accuracy, with its 95 % interval",
+        {"shortcuts": results[DEEP].interval, "none": results[PLAIN].interval}, "Test accuracy, with its 95 % interval"
     )
     rows = [
         [name, result.on, result.images, result.correct, *map(rounded, result.interval)]

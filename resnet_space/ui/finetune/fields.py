@@ -11,17 +11,9 @@ from resnet_space.config import OBJECTIVES, OPTIMIZERS
 from resnet_space.models import list_models
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import STRATEGIES, own_field_hint
-from resnet_space.ui.finetune.form import (
-    CBAM_CHOICES,
-    SHORTCUT_CHOICES,
-    Request,
-    training_fields,
-)
+from resnet_space.ui.finetune.form import CBAM_CHOICES, SHORTCUT_CHOICES, Request, training_fields
 from resnet_space.ui.finetune.more_data import DATASET, build_data
-from resnet_space.ui.finetune.proposals import (
-    form_values,
-    proposal_for,
-)
+from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.status import RANDOM, RANDOM_WORDS, UNKNOWN
 from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
 from resnet_space.ui.pull import build_pull

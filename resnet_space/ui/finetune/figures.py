@@ -29,12 +29,7 @@ Histories = dict[str, list[Metric]]
 CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
     "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
     "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
-    "rates": (
-        "Learning rates",
-        "step",
-        ("step", "rates"),
-        lambda shown: plots.rates_chart(next(iter(shown.values()))),
-    ),
+    "rates": ("Learning rates", "step", ("step", "rates"), lambda shown: plots.rates_chart(next(iter(shown.values())))),
     "speed": ("Speed", "step", ("step", "images_per_second"), plots.speed_chart),
     "memory": ("Memory", "step", ("step", "memory"), plots.memory_chart),
 }

@@ -49,12 +49,7 @@ def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> P
 
 
 def keep_mistake(
-    context: AppContext,
-    wanted: Wanted,
-    payload: dict[str, Any] | None,
-    run: str,
-    label: str | None,
-    key: str | None,
+    context: AppContext, wanted: Wanted, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> tuple[Path, int]:
     """(the dataset's folder, how many pictures it has now). Raises UserError."""
     key = context.writer(key)

@@ -19,13 +19,7 @@ from resnet_space.data.versions import apply_decisions
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.serve.inventory import SECRET_NAME
-from resnet_space.serve.reviews import (
-    SavedReview,
-    open_review,
-    require_unchanged,
-    save_review,
-    start_before_after,
-)
+from resnet_space.serve.reviews import SavedReview, open_review, require_unchanged, save_review, start_before_after
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.review import ReviewItem, review_queue
 from resnet_space.ui.events import EACH, QUIET

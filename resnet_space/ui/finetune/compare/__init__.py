@@ -112,10 +112,7 @@ def build_compare(shared: Shared, form: Fields, opened: Listen) -> Compare:
 
     def draw(comparison: Comparison) -> dict[Any, Any]:
         there = comparison.state != "running" and bool(comparison.judged)
-        return {
-            fold.report: report_of(comparison, writable=not context.readonly),
-            ended: gr.update(visible=there),
-        }
+        return {fold.report: report_of(comparison, writable=not context.readonly), ended: gr.update(visible=there)}
 
     def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
         try:
