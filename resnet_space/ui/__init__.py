@@ -8,10 +8,9 @@ from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Looks
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
-from resnet_space.ui.opening import Looks
 from resnet_space.ui.predict import build_predict
 from resnet_space.ui.subject import Shared, place_subject, wire_subject
 

@@ -11,7 +11,6 @@ from resnet_space.common.errors import UserError
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import from_scratch
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
 
 # The address, for all tabs, is kept by the page's script.
@@ -58,6 +57,21 @@ class Shared:
     subject: Subject
     names: gr.State
     settled: Dependency
+
+
+def run_dropdown(
+    names: Sequence[str | tuple[str, str]], value: str | None, label: str = "Run", info: str | None = None
+) -> gr.Dropdown:
+    """A choice of runs; `info` is told below its label.
+
+    Gradio would describe its values to programs, and with them the runs that there were at the start; an MCP client
+    then refuses to name any other.
+    """
+    dropdown = gr.Dropdown(list(names), value=value, label=label, info=info)
+    described: dict[str, Any] = {"type": "string"}
+    # In the instance: of a subclass of its components gradio writes a .pyi file beside ours.
+    vars(dropdown)["api_info"] = lambda: described
+    return dropdown
 
 
 def place_subject(context: AppContext) -> Subject:

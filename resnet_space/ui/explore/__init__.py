@@ -183,8 +183,7 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
 
         yield from cumulative(updates(), page.stop)
 
-    outputs = [*subject.outputs, controls.network, views, controls.dataset, controls.split, controls.count]
-    outputs += [compared.others]
+    outputs = [views, *page.chosen]
     opened = page.shared.settled.then(on_open, [page.shared.names, *page.inputs], [*outputs, *page.outputs], **ANEW)
     opened.then(None, None, page.view, js="() => resnetSpace.explore.ready()", **QUIET)
 
@@ -232,8 +231,7 @@ def _wire_cards(page: Page, cards: list[Card], views: gr.Tabs, measured: Any) ->
 
         return on_more
 
-    outputs = [*page.shared.subject.outputs, page.controls.network, views, page.controls.dataset, page.controls.split]
-    outputs += [page.controls.count, page.compared.others]
+    outputs = [views, *page.chosen]
     for card in cards:
         led = card.open.click(opening(card), page.shared.names, outputs, **LATEST)
         shown = f"() => {{ resnetSpace.explore.open('{card.question.view}'); resnetSpace.explore.reveal(); }}"

@@ -10,7 +10,6 @@ from gradio.events import Dependency
 from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.images import (
     DATASET,
@@ -24,7 +23,7 @@ from resnet_space.ui.explore.images import (
 )
 from resnet_space.ui.explore.networks import Network, network_choices
 from resnet_space.ui.pull import build_pull
-from resnet_space.ui.subject import Shared
+from resnet_space.ui.subject import Shared, run_dropdown
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 # Gradio says that the subject has changed also where only its choices have: that leaves the network alone.

@@ -110,6 +110,13 @@ class Page:
         return [*fixed, *(tab.variant for tab in self.tabs), *self.controls.images]
 
     @property
+    def chosen(self) -> list[Any]:
+        """What says what is to be measured."""
+        controls = self.controls
+        chosen = [controls.network, controls.dataset, controls.split, controls.count, self.compared.others]
+        return [*self.shared.subject.outputs, *chosen]
+
+    @property
     def outputs(self) -> list[Any]:
         fixed = [self.findings, self.status, self.stop, self.address, *self.emptied, *self.pictures.outputs]
         fixed += [tab.variant for tab in self.tabs if tab.view.variants]

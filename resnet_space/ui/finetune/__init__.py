@@ -13,7 +13,7 @@ from resnet_space.runs import Run, is_tested
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, Looks, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.check import build_check
 from resnet_space.ui.finetune.check.api import build_check_api
@@ -37,7 +37,6 @@ from resnet_space.ui.finetune.take import build_export_api, build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
 from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
-from resnet_space.ui.opening import Looks
 from resnet_space.ui.subject import Shared, counterpart
 
 LIVE = """

@@ -87,11 +87,6 @@ def rows_of(context: AppContext, names: Sequence[str]) -> list[Row]:
     return Snapshot(context).rows(names)
 
 
-def structure(context: AppContext, rows: Sequence[Row]) -> str:
-    """As `Snapshot.structure`, of a snapshot of its own."""
-    return Snapshot(context).structure(rows)
-
-
 def followed_row(rows: Sequence[Row]) -> Row | None:
     """The one that the status line speaks of: what trains, else what waits, else the first."""
     active = [row for row in rows if row[1].is_active]

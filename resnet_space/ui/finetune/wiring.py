@@ -14,7 +14,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Listen
 from resnet_space.ui.finetune.data_view import data_html
 from resnet_space.ui.finetune.entries import wire_proposal
 from resnet_space.ui.finetune.fields import NO_TARGET, Fields, hint_html, start_choices
@@ -32,7 +32,6 @@ from resnet_space.ui.finetune.proposals import (
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.html import cautions_html, note_html
-from resnet_space.ui.opening import Listen
 from resnet_space.ui.subject import Shared
 
 TIMED_SECONDS = 5.0  # between two looks whether this machine was timed

@@ -1,6 +1,6 @@
 """The predict tab: a picture and a run -> the answer, the evidence for each class, and whether that is faithful.
 
-Files: `wanted` (which picture and which runs), `choice` (which run answers), `looks` (its prediction), `answer`,
+Files: `wanted` (which picture and which runs), `looks` (which run answers, and its prediction), `answer`,
 `maps`, `gates`, `heads`, `evidence` (each to HTML), `figure` (to take away), `examples`, `labelled` (test pictures),
 `mistakes` (kept as a dataset), `batch`, `grid` and `many` (many pictures). `ui/static/predict.js` is what the page does
 itself.
@@ -18,7 +18,6 @@ from gradio.events import Dependency
 from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.exports import Export, place_exports
 from resnet_space.ui.html import place_html
@@ -37,7 +36,7 @@ from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.pull import build_pull, wire_pull
 from resnet_space.ui.stops import Stops
-from resnet_space.ui.subject import Shared, linked_run
+from resnet_space.ui.subject import Shared, linked_run, run_dropdown
 
 __all__ = ["PredictTab", "build_predict"]
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from resnet_space.ui.html import cautions_html, note_html
-from resnet_space.ui.predict.choice import SMALL, Choice
-from resnet_space.ui.predict.looks import Look
+from resnet_space.ui.predict.looks import SMALL, Choice, Look
 from resnet_space.ui.predict.wanted import Wanted
 
 EMPTY = '<div class="empty">Choose an example or add your own picture. The prediction appears here.</div>'

@@ -10,10 +10,9 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import warnings_html
-from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.gates import gates_html
 from resnet_space.ui.predict.heads import Attended, heads_html
-from resnet_space.ui.predict.looks import Look, look
+from resnet_space.ui.predict.looks import Look, choose_run, look
 
 
 def build_endpoint(context: AppContext, picture: gr.Image) -> None:

@@ -1,13 +1,17 @@
-"""The predictions of one or two runs for a picture: each model is loaded once and makes one forward pass."""
+"""Which run answers a picture, and the predictions of one or two runs for it.
+
+The visitor's choice answers, or the run that fits the picture's size. Each model is loaded once and makes one forward
+pass.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.pictures import ENOUGH, jpeg_url
-from resnet_space.ui.predict.choice import Choice, choose_run
 from resnet_space.ui.predict.wanted import Shown, Wanted
 
 if TYPE_CHECKING:
@@ -15,6 +19,53 @@ if TYPE_CHECKING:
 
     from resnet_space.explain.saliency import ClassMaps
     from resnet_space.inference import Classifier, Prediction
+
+
+SMALL = 64  # pixels: a short side of up to so many is that of a picture like CIFAR-10's, not of a photograph
+NOBODY = "There is no trained run here yet: train one in Fine-tune, or download one from the Hub."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which run answers.
+
+    Attributes:
+        name: the run.
+        is_visitors: whether the visitor chose it; otherwise the size of the picture did.
+        instead: the run that is one click away; None where there is none to offer.
+        is_small: whether the picture is as small as those of CIFAR-10.
+    """
+
+    name: str
+    is_visitors: bool
+    instead: str | None = None
+    is_small: bool = False
+
+
+def choose(short_side: int, chosen: str | None, default: str | None, photo: str | None) -> Choice:
+    """Which run answers a picture.
+
+    Args:
+        short_side: of the picture, in pixels.
+        chosen: the run that the visitor chose; None or empty: none.
+        default: the run for small pictures.
+        photo: the run for photographs; None where the app has none.
+
+    Raises:
+        UserError: where there is no run at all.
+    """
+    small = short_side <= SMALL
+    fitting = default or photo if small else photo or default
+    name = chosen or fitting
+    if not name:
+        raise UserError(NOBODY)
+    other = fitting if name != fitting else default
+    return Choice(name, bool(chosen), other if other != name else None, small)
+
+
+def choose_run(context: AppContext, short_side: int, chosen: str | None) -> Choice:
+    """`choose` among the runs of this app. Raises UserError."""
+    return choose(short_side, chosen, context.default_name(), context.photo_name())
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from resnet_space.ui.predict.batch import (
     table_columns,
     table_rows,
 )
-from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
+from resnet_space.ui.predict.looks import choose_run
 from resnet_space.ui.reports import counted, left_out_html
 from resnet_space.ui.stops import Stops
 from resnet_space.ui.subject import Shared

@@ -17,11 +17,10 @@ from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_map import NEAREST, POINTS, DataMap, Points
-from resnet_space.ui.events import EACH, LATEST, QUIET
+from resnet_space.ui.events import EACH, LATEST, QUIET, Listen
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import note_html, place_html, progress_html
-from resnet_space.ui.opening import Listen
 from resnet_space.ui.subject import Shared
 
 FILES = re.compile(rf"{re.escape(POINTS)}|sheet-\d{{1,4}}\.jpg")

@@ -14,7 +14,7 @@ from resnet_space.serve.fitting import LEAST_MINUTES, MINUTES, MOST_MINUTES, MOS
 from resnet_space.serve.handlers import costly
 from resnet_space.training.comparison import Comparison
 from resnet_space.training.strategies import STRATEGIES
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Listen
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.compare.report import export_of, report_file
 from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
@@ -24,7 +24,6 @@ from resnet_space.ui.finetune.proposals import form_values, proposal_for
 from resnet_space.ui.finetune.status import RANDOM
 from resnet_space.ui.finetune.work_fold import WorkFold
 from resnet_space.ui.html import cautions_html, place_html, place_note
-from resnet_space.ui.opening import Listen
 from resnet_space.ui.subject import Shared
 
 PROBE, RECOMMENDED = "linear-probe", ""

@@ -18,11 +18,10 @@ from resnet_space.data.taught import read_pictures, thumbnail
 from resnet_space.serve.handlers import costly, costs
 from resnet_space.serve.storage import retention_words
 from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
-from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.events import EACH, QUIET, Listen
 from resnet_space.ui.finetune.teach.requests import Asked, frame_of, read_changes
 from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, step_value, thumbnails
 from resnet_space.ui.html import place_html, place_note
-from resnet_space.ui.opening import Listen
 from resnet_space.ui.pictures import ENOUGH, data_url
 from resnet_space.ui.subject import Shared
 
