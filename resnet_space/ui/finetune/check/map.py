@@ -21,6 +21,7 @@ from resnet_space.ui.events import EACH, LATEST, QUIET, Listen
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import note_html, place_html, progress_html
+from resnet_space.ui.scripts import MAP
 from resnet_space.ui.subject import Shared
 
 FILES = re.compile(rf"{re.escape(POINTS)}|sheet-\d{{1,4}}\.jpg")
@@ -46,6 +47,7 @@ def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
         None,
         "dataMap(element, props, trigger, watch)",
         html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
+        head=MAP,
         elem_id="data-map",
     )
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)

@@ -28,6 +28,7 @@ from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.more_data import bring
 from resnet_space.ui.finetune.teach.requests import UNFIT, list_in
 from resnet_space.ui.html import place_html
+from resnet_space.ui.scripts import REVIEW
 from resnet_space.ui.subject import Shared
 
 COST = 1 / 16  # of a prediction's, for each request: a decision, and the next pictures
@@ -37,7 +38,6 @@ MOST_CLASSES = 8  # whose examples are in an answer
 MOST_CHOSEN = 2_000  # pictures that are brought from outside the check
 CHOSEN = "Chosen on the map."
 VERSION = re.compile(r"-v(\d+)$")
-SCRIPT = '<script src="review.js"></script>'
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def place_review(context: AppContext) -> gr.HTML:
         None,
         "review.mount(element, props, trigger, watch)",
         html_template='<div class="review"></div>',
-        head=SCRIPT,
+        head=REVIEW,
         elem_id="review",
         visible=not context.readonly,
     )
