@@ -149,19 +149,9 @@ class AppContext:
             owners.with_name(EXPIRES).touch()
 
     def start_work(self, works: Works[W], asked: W, key: str | None, *, size: int = 0) -> str:
-        """Start work for a visitor within the app's limits, in a process of its own.
+        """Start work for a visitor within the app's limits, in a process of its own. Returns its name.
 
-        Args:
-            works: of its kind.
-            asked: what is to be done.
-            key: the visitor's; None where the machine is one's own.
-            size: bytes that it will store.
-
-        Returns:
-            Its name.
-
-        Raises:
-            UserError: with one sentence; then nothing was started.
+        `size`: bytes that it will store. Raises UserError; then nothing was started.
         """
         self.storage.room_for(size, f"The {asked.NOUN}")
         now = replace(
@@ -212,11 +202,7 @@ class AppContext:
     def count_training(self, run: Run | None = None) -> None:
         """Count a training for the requesting address, which may have a third of all slots.
 
-        Args:
-            run: that is now training or queued; None only checks whether one more is allowed.
-
-        Raises:
-            UserError: if the limit is reached.
+        Without a run that is now training or queued, this only checks whether one more is allowed. Raises UserError.
         """
         address, longest = visitors.asking(), self.limits.queue
         if longest is None or not address:

@@ -20,19 +20,13 @@ def plan_study(
     steps: object,
     minutes: object = MINUTES,
 ) -> Study:
-    """A study with the sizes that the data and the minutes allow, not yet started.
+    """A study with the sizes that the data and the minutes allow, not yet started. Raises UserError.
 
     Args:
-        context: what all share.
-        dataset: a choice's value.
-        key: the visitor's.
         start: the run, or pretrained weights, to transfer.
         sizes: images per class, as text: "5, 10, 30".
         seeds, steps: as of a `Study`.
         minutes: that all may take, as far as that can be told beforehand.
-
-    Raises:
-        UserError: with one sentence.
     """
     if not isinstance(minutes, int | float) or not 0 < minutes <= MOST_MINUTES:
         raise UserError(f"The minutes must be above 0 and at most {MOST_MINUTES:g}, not {minutes!r}.")

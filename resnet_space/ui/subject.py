@@ -86,16 +86,9 @@ def wire_subject(
 ) -> Dependency:
     """Let the choice follow the runs that there are, and the page's address follow the choice.
 
-    Args:
-        context: what all share.
-        subject: whose choice it is.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict.
-        known: the event after which the visitor's key is known.
-
-    Returns:
-        The event by which the subject of a page that was just opened is settled: the run in its address, else the
-        visitor's newest that can predict, else the one that ships.
+    `known` is the event after which the visitor's key is known. Returns the event by which the subject of a page that
+    was just opened is settled: the run in its address, else the visitor's newest that can predict, else the one that
+    ships.
     """
 
     def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:

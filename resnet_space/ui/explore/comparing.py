@@ -154,15 +154,8 @@ def compare(
 ) -> Generator[tuple[Progress, Comparison], None, None]:
     """Measure one network after the other; each yield has all that were measured so far.
 
-    Args:
-        context: what all share.
-        networks: 2 to 4.
-        images: which to measure.
-        stop: set to end it.
-        costly: also measure gradients and removed blocks where they take long.
-
-    Raises:
-        UserError: for another number of networks, and for what cannot be measured.
+    `stop` is set to end it. `costly`: also measure gradients and removed blocks where they take long. Raises UserError
+    for less than 2 or more than 4 networks, and for what cannot be measured.
     """
     chosen = list(dict.fromkeys(networks))
     if not 2 <= len(chosen) <= MOST_NETWORKS:

@@ -205,15 +205,7 @@ def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str
 
 
 class PicturesTab:
-    """The sub-tab, placed and wired.
-
-    Args:
-        context: what all share.
-        findings: the handle of what was measured.
-
-    Attributes:
-        address: its part of the page's address.
-    """
+    """The sub-tab, placed and wired; `findings` is the handle of what was measured, `address` its part of the page's."""
 
     def __init__(self, context: AppContext, findings: gr.State) -> None:
         self.context = context

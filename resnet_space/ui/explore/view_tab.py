@@ -23,9 +23,7 @@ def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
     It is always on the page, and hides itself while it is empty: an update that makes a component visible is lost
     where its tab is just opening.
 
-    Args:
-        elem_id: of the component.
-        reserved: pixels kept free for it from the start; 0: it takes no room before it is drawn.
+    `reserved`: pixels kept free for it from the start; 0: it takes no room before it is drawn.
     """
     kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
     template = f'<div class="chart" {kept}></div>'
@@ -48,7 +46,6 @@ class ViewTab:
     """A view as a sub-tab, placed and wired.
 
     Args:
-        view: which.
         variant: the choice among its variants, of `place_variant`.
         findings: the handle of those of the page.
 

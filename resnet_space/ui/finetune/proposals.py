@@ -24,17 +24,11 @@ def proposal_for(
     *,
     epochs: object = None,
 ) -> Proposal:
-    """A training for a dataset that a visitor may use.
+    """A training for a dataset that a visitor may use. Raises UserError for what does not go together.
 
     Args:
-        context: what all share.
-        dataset: by its reference.
-        key: of the visitor.
         chosen: what they have settled already: values of the form's fields, of which those of `CHOICES` count.
         epochs: how many they want, where that is a number that may be.
-
-    Raises:
-        UserError: for what is not there, or does not go together.
     """
     settled = {name: value for name, value in (chosen or {}).items() if name in CHOICES and value not in (None, "")}
     if settled.get("start") == RANDOM:

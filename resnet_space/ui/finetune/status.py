@@ -106,14 +106,10 @@ def _solved_steps(start: Metric) -> int:
 def status_html(
     run: Run, status: Status, metrics: Sequence[Metric], *, waiting: int = 0, log: Sequence[str] = ()
 ) -> str:
-    """One line of words, one of numbers, and the progress bar.
+    """One line of words, one of numbers, and the progress bar of a run.
 
-    Args:
-        run: the run that it is about.
-        status: how it stands.
-        metrics: what it wrote.
-        waiting: how many runs are in the queue. Whose they are is nobody else's business.
-        log: the last lines of what a failed one's trainer said.
+    `waiting`: how many runs are in the queue; whose they are is nobody else's business. `log`: the last lines of what a
+    failed one's trainer said.
     """
     start = last_metric(metrics, "start")
     steps = [m for m in metrics if m["event"] == "step"]

@@ -19,10 +19,7 @@ W = TypeVar("W", bound=Work)
 class WorkFold(Generic[W]):
     """The parts of a fold that every kind of work has. Place them with the methods, then `wire` their events.
 
-    Args:
-        shared: by all parts of the page.
-        works: of this kind.
-        name: the first word of its elements' ids.
+    `name` is the first word of its elements' ids.
 
     Attributes:
         start, stop: the buttons.

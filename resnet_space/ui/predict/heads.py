@@ -227,10 +227,7 @@ class HeadsPart:
 def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> HeadsPart:
     """Place the maps and their buttons; another layer or query is another forward pass.
 
-    Args:
-        context: what all share.
-        wanted: the picture and the runs, see `wanted.Wanted`.
-        picture: the visitor's own.
+    `wanted`: the picture and the runs, as a `Wanted`; `picture`: the visitor's own.
     """
     attended = gr.Textbox(visible="hidden")
     html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")

@@ -43,16 +43,9 @@ class Choice:
 
 
 def choose(short_side: int, chosen: str | None, default: str | None, photo: str | None) -> Choice:
-    """Which run answers a picture.
+    """Which run answers a picture: the one that the visitor chose, that for small pictures, or that for photographs.
 
-    Args:
-        short_side: of the picture, in pixels.
-        chosen: the run that the visitor chose; None or empty: none.
-        default: the run for small pictures.
-        photo: the run for photographs; None where the app has none.
-
-    Raises:
-        UserError: where there is no run at all.
+    `short_side` is in pixels. Raises UserError where there is no run at all.
     """
     small = short_side <= SMALL
     fitting = default or photo if small else photo or default
@@ -125,13 +118,7 @@ def look(context: AppContext, picture: "Image", name: str, *, features: bool = T
 def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -> tuple[Choice, Shown, list[Look]]:
     """A look at the picture by the run that answers it, and by another beside it if one is wanted.
 
-    Args:
-        context: what all share.
-        wanted: which picture and which runs.
-        payload: of the component with the visitor's own picture.
-
-    Raises:
-        UserError: for a picture or a run that cannot be used.
+    `payload`: of the component with the visitor's own picture. Raises UserError for what cannot be used.
     """
     with context.slots.taken("predictions"):
         shown = wanted.shown(context, payload)

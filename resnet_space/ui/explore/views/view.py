@@ -92,14 +92,8 @@ class View(ABC):
     ) -> "list[Component]":
         """Place and wire what only this view has.
 
-        Args:
-            tab: the view's own.
-            context: what all share.
-            findings: the handle of what was measured.
-            pictures: the tab of one block's pictures.
-
-        Returns:
-            The components that a new measurement empties.
+        `findings` is the handle of what was measured, `pictures` the tab of one block's pictures. Returns the
+        components that a new measurement empties.
         """
         return []
 

@@ -35,12 +35,9 @@ CAVEAT = (
 
 
 def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
-    """Place the map below a check's findings, and wire its events.
+    """Place the map below the findings of a check, given by its name, and wire its events.
 
-    Args:
-        shared: by all parts of the page.
-        check: the name of the check on the page.
-        found: the event after which other findings are on the page.
+    `found` is the event after which other findings are on the page.
     """
     context, visitor = shared.context, shared.visitor
     view = place_html(

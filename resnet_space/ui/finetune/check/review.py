@@ -161,10 +161,8 @@ def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox
 
     Args:
         review: its place.
-        shared: by all parts of the page.
         form: whose dataset is reviewed where there is no check; the new version is chosen in it.
-        check: the name of the check whose findings are reviewed.
-        drawn: changes when these are shown.
+        check: the name of the check whose findings are reviewed; `drawn` changes when these are shown.
     """
     context, visitor = shared.context, shared.visitor
 

@@ -55,12 +55,9 @@ class Compare:
 
 
 def build_compare(shared: Shared, form: Fields, opened: Listen) -> Compare:
-    """Place the section and wire its events, but for those that start trainings.
+    """Place the section, about the form's dataset, and wire its events, but for those that start trainings.
 
-    Args:
-        shared: by all parts of the page.
-        form: whose dataset it is.
-        opened: listens to the event after which the visitor's key is known.
+    `opened`: listens to the event after which the visitor's key is known.
     """
     context, visitor = shared.context, shared.visitor
     fold = WorkFold(shared, context.comparisons, "compare")
@@ -152,15 +149,8 @@ def network_choices(context: AppContext, key: str | None = None) -> list[tuple[s
 def start_one(context: AppContext, name: str, network: object, key: str | None, recipe: str = PROBE) -> Run:
     """Train a network of a comparison on its dataset, by the ordinary way: then its test images are looked at, once.
 
-    Args:
-        context: what all share.
-        name: of the comparison.
-        network: of one of its rows.
-        key: of the visitor, who must be allowed to use the dataset.
-        recipe: a strategy; empty for the recommended setup.
-
-    Raises:
-        UserError: with one sentence; then nothing was started.
+    `name`: of the comparison; `network`: of one of its rows; `recipe`: a strategy, or empty for the recommended setup.
+    Raises UserError, also where the visitor may not use the dataset; then nothing was started.
     """
     comparison = context.comparisons.open(name)
     if network not in [row.name for row in comparison.judged]:
@@ -178,11 +168,7 @@ def start_one(context: AppContext, name: str, network: object, key: str | None, 
 def start_all(context: AppContext, name: str, key: str | None, recipe: str) -> tuple[list[Run], str]:
     """Train every network of a comparison, those after the first in the queue.
 
-    Returns:
-        The runs, and why there are no more, or "".
-
-    Raises:
-        UserError: if none can be started.
+    Returns the runs, and why there are no more, or "". Raises UserError if none can be started.
     """
     runs: list[Run] = []
     for row in context.comparisons.open(name).judged:
