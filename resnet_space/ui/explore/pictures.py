@@ -205,7 +205,7 @@ def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str
 
 
 class PicturesTab:
-    """The sub-tab, placed and wired; `findings` is the handle of what was measured, `address` its part of the page's."""
+    """The sub-tab, placed and wired; `findings` is the handle of what was measured."""
 
     def __init__(self, context: AppContext, findings: gr.State) -> None:
         self.context = context

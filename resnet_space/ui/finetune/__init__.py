@@ -246,18 +246,9 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
             raise UserError("Nothing is training, so there is nothing to stop.")
         context.trainer.stop(run)
 
-    view: list[Any] = [live, beside, form.start_button, form.queue_button, form.stop_button, form.name]
-    view += [
-        compare_button,
-        see_mistakes,
-        try_it,
-        explore_it,
-        take_it,
-        domains,
-        form.going_on,
-        form.go_on_button,
-        form.more_epochs,
-    ]
+    buttons = [compare_button, see_mistakes, try_it, explore_it, take_it]
+    buttons += [form.start_button, form.queue_button, form.stop_button, form.go_on_button]
+    view: list[Any] = [*buttons, live, beside, form.name, domains, form.going_on, form.more_epochs]
     view += [difference, followed, mistakes.judged, figures, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]

@@ -77,17 +77,15 @@ def build_stress(context: AppContext, judged: gr.State) -> Stress:
                 if stopped.is_set():
                     yield {report: report_of(found, progress_html("<b>Stopped.</b> Nothing was stored."))}
                     break
-        yield {stop: gr.update(visible=False), **({} if stopped.is_set() else stress.shown(run))} | (
-            {start: gr.update(visible=True, interactive=True)} if stopped.is_set() else {}
-        )
+        again = {start: gr.update(visible=True, interactive=True)}
+        yield {stop: gr.update(visible=False)} | (again if stopped.is_set() else stress.shown(run))
 
-    pressed = start.click(
-        lambda: {start: gr.update(interactive=False), stop: gr.update(visible=True)}, None, [start, stop], **QUIET
-    )
+    def running(on: bool) -> dict[Any, Any]:
+        return {start: gr.update(interactive=not on), stop: gr.update(visible=on)}
+
+    pressed = start.click(lambda: running(True), None, [start, stop], **QUIET)
     done = pressed.then(on_start, judged, [report, stop, start, exports], **PRIVATE)
-    done.failure(
-        lambda: {start: gr.update(interactive=True), stop: gr.update(visible=False)}, None, [start, stop], **QUIET
-    )
+    done.failure(lambda: running(False), None, [start, stop], **QUIET)
 
     stop.click(stops.stop, None, None, queue=False, **QUIET)
     return stress

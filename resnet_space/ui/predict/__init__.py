@@ -29,7 +29,7 @@ from resnet_space.ui.predict.figure import View, export_of
 from resnet_space.ui.predict.gates import channel_html, gates_html
 from resnet_space.ui.predict.heads import build_heads
 from resnet_space.ui.predict.labelled import labelled_html
-from resnet_space.ui.predict.looks import Look, looks
+from resnet_space.ui.predict.looks import Look, looked_at, looks
 from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import class_maps_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
@@ -149,8 +149,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
         return found.shown(context, None).image, asked.pick
 
     def on_export(text: str, payload: dict[str, Any] | None, seen: str) -> Export:
-        asked = Wanted.parse(text).found(context)
-        _, shown, predicted = looks(context, asked, payload)
+        asked, _, shown, predicted = looked_at(context, text, payload)
         return export_of(predicted, shown, asked, View.parse(seen))
 
     def on_instead(known: list[str], event: gr.EventData) -> dict[Any, Any]:
@@ -158,7 +157,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
 
     def asked_one(text: str, payload: dict[str, Any] | None, side: object) -> Look:
         """The run that a click was about."""
-        _, _, predicted = looks(context, Wanted.parse(text).found(context), payload)
+        *_, predicted = looked_at(context, text, payload)
         return predicted[1] if side == 1 and len(predicted) == 2 else predicted[0]
 
     @costly

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_space.ui.predict.heads import no_heads
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import by_magnitude, map_card, scale_html, where
+from resnet_space.ui.predict.maps import ask_html, by_magnitude, map_card, scale_html, side_html, where
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +46,11 @@ def gates_html(looks: Sequence[Look]) -> str:
 
 def _gates(look: Look, side: int, low: float, high: float) -> str:
     attention = look.prediction.attention
-    section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}</p>'
     if not attention.spatial:
         why = "" if attention.heads or look.classifier.config.entry.maps else f" {escape(no_heads(look))}"
-        return (
-            f"{section}<p>{escape(look.name)} has no CBAM, so it has no gates.{why} To see gates, choose a run with "
-            '"cbam" in its name, or train a network with CBAM.</p></section>'
-        )
+        none = f"{escape(look.name)} has no CBAM, so it has no gates.{why}"
+        see = 'To see gates, choose a run with "cbam" in its name, or train a network with CBAM.'
+        return side_html(look, side, look.name, f"<p>{none} {see}</p>")
     cards = [
         f'<figure><div class="view" role="img" aria-label="The input of {escape(look.name)}"></div>'
         "<figcaption><b>input</b><br>resized and cropped</figcaption></figure>"
@@ -64,12 +62,8 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
         alt = f"Spatial gate {gate_words(module)}, {values.min():.2f} to {values.max():.2f}: {where(values)}"
         card = map_card(values, low, high, words, alt, f"{look.name}-{module}-spatial-gate")
         cards.append(card.removesuffix("</figure>") + _channels(gates, 1 / attention.gain[module], module, side))
-    ask = (
-        f'<button type="button" class="ask" data-evidence="gates" data-side="{side}" '
-        f'data-class="{look.prediction.indices[0]}">Test whether these gates show the evidence for '
-        f"{escape(look.prediction.classes[0])}</button>"
-    )
-    return f'{section}<div class="maps gates">{"".join(cards)}</div>{ask}</section>'
+    shown = f'<div class="maps gates">{"".join(cards)}</div>{ask_html(look, side, "gates")}'
+    return side_html(look, side, look.name, shown)
 
 
 def gate_words(module: str) -> str:

@@ -18,8 +18,8 @@ from resnet_space.ui.exports import Export, Exports, place_exports, stem
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.figure import picture_path
-from resnet_space.ui.predict.looks import Look, looks
-from resnet_space.ui.predict.maps import map_card, scale_html, where
+from resnet_space.ui.predict.looks import Look, looked_at
+from resnet_space.ui.predict.maps import ask_html, map_card, scale_html, side_html, where
 from resnet_space.ui.predict.wanted import Shown, Wanted, told_by_page
 
 if TYPE_CHECKING:
@@ -135,9 +135,8 @@ def heads_html(predicted: Sequence[Look], attended: Attended) -> str:
 
 
 def _side(look: Look, side: int, attended: Attended) -> str:
-    section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}'
     if not look.prediction.attention.heads:
-        return f"{section}</p><p>{escape(no_heads(look))}</p></section>"
+        return side_html(look, side, look.name, f"<p>{escape(no_heads(look))}</p>")
     nearest, maps = attended.at(look), attended.maps(look)
     cards = [_picture(look, nearest)]
     for title, values in named_maps(maps).items():
@@ -146,13 +145,8 @@ def _side(look: Look, side: int, attended: Attended) -> str:
         alt = f"{title}, layer {nearest.layer}, query {nearest.words}: {where(values)}"
         name = f"{look.name}-layer-{nearest.layer}-{title}"
         cards.append(map_card(values, float(values.min()), float(values.max()), words, alt, name))
-    answer = look.prediction
-    ask = (
-        f'<button type="button" class="ask" data-evidence="heads" data-side="{side}" data-class="{answer.indices[0]}">'
-        f"Test whether these maps show the evidence for {escape(answer.classes[0])}</button>"
-    )
-    of = f", layer {nearest.layer} ({escape(maps.block)})</p>"
-    return f'{section}{of}<div class="maps">{"".join(cards)}</div>{ask}</section>'
+    shown = f'<div class="maps">{"".join(cards)}</div>{ask_html(look, side, "heads")}'
+    return side_html(look, side, f"{look.name}, layer {nearest.layer} ({maps.block})", shown)
 
 
 def no_heads(look: Look) -> str:
@@ -233,15 +227,14 @@ def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> H
     html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
 
     def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
-        asked = Wanted.parse(text).found(context)
-        _, shown, predicted = looks(context, asked, payload)
+        asked, _, shown, predicted = looked_at(context, text, payload)
         return heads_export(predicted, shown, asked, Attended.parse(told))
 
     part = HeadsPart(html, attended, place_exports([wanted, picture, attended], export, visible=False))
 
     @costs(0.2)
     def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
-        _, _, predicted = looks(context, Wanted.parse(text).found(context), payload)
+        *_, predicted = looked_at(context, text, payload)
         return part.updates(predicted, told)
 
     html.input(None, None, attended, js="() => resnetSpace.predict.attended()", **QUIET)

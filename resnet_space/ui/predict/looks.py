@@ -125,3 +125,11 @@ def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -
         choice = choose_run(context, min(shown.image.size), wanted.run)
         names = dict.fromkeys(filter(None, (choice.name, wanted.other)))
         return choice, shown, [look(context, shown.image, name) for name in names]
+
+
+def looked_at(
+    context: AppContext, text: str, payload: dict[str, Any] | None
+) -> tuple[Wanted, Choice, Shown, list[Look]]:
+    """As `looks`, for what the page's script writes; with what that was."""
+    wanted = Wanted.parse(text).found(context)
+    return wanted, *looks(context, wanted, payload)

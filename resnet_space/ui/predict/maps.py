@@ -69,11 +69,9 @@ def _side(look: Look, side: int) -> str:
             for turn, (method, maps) in enumerate(look.class_maps.items())
         )
         rows.append(f'<div class="why" data-side="{side}" data-class="{index}"{_hidden(i > 1)}>{cards}</div>')
-    return (
-        f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}, '
-        f'{escape(look.source)}</p>{scales}<div class="maps pair">{"".join(rows)}</div>'
-        f'<button type="button" class="ask" data-evidence="class" data-side="{side}">{TEST}</button></section>'
-    )
+    ask = f'<button type="button" class="ask" data-evidence="class" data-side="{side}">{TEST}</button>'
+    shown = f'{scales}<div class="maps pair">{"".join(rows)}</div>{ask}'
+    return side_html(look, side, f"{look.name}, {look.source}", shown)
 
 
 def _hidden(is_hidden: bool) -> str:
@@ -109,6 +107,21 @@ def map_card(values: "NDArray[np.float32]", low: float, high: float, words: str,
         f'<p class="keep"><a class="png" download="{plain}.png" href="#" aria-label="Download: {escape(alt)}">PNG</a> '
         f'<a download="{plain}.npy" href="{npy_url(values)}" aria-label="Download the values: {escape(alt)}">.npy'
         "</a></p></figure>"
+    )
+
+
+def side_html(look: Look, side: int, title: str, content: str) -> str:
+    """A run's part of a fold, with the picture as its model sees it."""
+    style = f'style="--view: url({look.view_url})"'
+    return f'<section data-side="{side}" {style}><p class="of">{escape(title)}</p>{content}</section>'
+
+
+def ask_html(look: Look, side: int, evidence: str) -> str:
+    """The button that asks whether maps of no class, `evidence`, show where the answer comes from."""
+    index, name = look.prediction.indices[0], look.prediction.classes[0]
+    return (
+        f'<button type="button" class="ask" data-evidence="{evidence}" data-side="{side}" data-class="{index}">Test '
+        f"whether these {'gates' if evidence == 'gates' else 'maps'} show the evidence for {escape(name)}</button>"
     )
 
 

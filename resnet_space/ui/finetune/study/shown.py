@@ -27,6 +27,7 @@ from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html, row_html, table_html
+from resnet_space.ui.reports import markdown_table
 
 HEADS = ("images per class", *ARMS.values(), "fine-tuned minus scratch")
 COSTS = ("training", "images per class", "epochs", "minutes", "accuracy")
@@ -78,9 +79,8 @@ def report_of(study: Study) -> dict[str, Any]:
         return {"html": cautions_html(*problems), "figures": {}}
     found = finding_html(words_of(study))
     curves = '<div class="chart" data-chart="curves" style="min-height: 380px"></div>'
-    tables = _table(
-        "Mean test accuracy by images per class, with its interval over the seeds", HEADS, curve_rows(study)
-    )
+    label = "Mean test accuracy by images per class, with its interval over the seeds"
+    tables = _table(label, HEADS, curve_rows(study))
     tables += _table("What one training costs, at the largest size", COSTS, cost_rows(study))
     notes = note_html(escape(TUTORIALS)) + note_html(escape(method_words(study)))
     return {"html": found + curves + tables + notes + _left_out_html(study), "figures": {"curves": chart_of(study)}}
@@ -104,14 +104,8 @@ def curve_rows(study: Study) -> list[list[str]]:
 def cost_rows(study: Study) -> list[list[str]]:
     """A row for each way to train, at its largest size: `COSTS`."""
     return [
-        [
-            ARMS[arm],
-            f"{size:,}",
-            f"{epochs:,}" if epochs else "—",
-            f"{seconds / 60:.1f}",
-            percent(accuracy, 1, NO_BREAK),
-        ]
-        for arm, size, seconds, accuracy, epochs in costs_of(study)
+        [ARMS[arm], f"{size:,}", f"{epochs:,}" if epochs else "—", f"{secs / 60:.1f}", percent(accuracy, 1, NO_BREAK)]
+        for arm, size, secs, accuracy, epochs in costs_of(study)
     ]
 
 
@@ -145,12 +139,7 @@ def markdown_of(context: AppContext, study: Study) -> str:
     lines += [markdown_text(words_of(study)), "", markdown_text(method_words(study)), ""]
     lines += [f"Started {made:%Y-%m-%d %H:%M} UTC; state: {study.state}; {study.seconds:,.0f} s.", ""]
     for heads, rows in ((HEADS, curve_rows(study)), (COSTS, cost_rows(study))):
-        lines += [
-            f"| {' | '.join(heads)} |",
-            f"|{'---|' * len(heads)}",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-        ]
+        lines += [*markdown_table(heads, rows), ""]
     lines += [TUTORIALS, "", *(f"- {words}" for words in left_out_words(study))]
     for p in study.points:
         lines += [f"- {p.arm}, {p.per_class} per class, seed {p.seed}: {markdown_text(p.problem)}"] if p.problem else []
@@ -167,11 +156,8 @@ def _configurations(context: AppContext, study: Study) -> list[str]:
     ]
     for arm, label in ARMS.items():
         config = config_of(study, data, start, arm, study.sizes[-1], 0)
-        lines += [
-            f"### {label}",
-            "",
-            f"- architecture: `{config.model.architecture}`, {config.model.image_size} pixels",
-        ]
+        architecture = f"- architecture: `{config.model.architecture}`, {config.model.image_size} pixels"
+        lines += [f"### {label}", "", architecture]
         lines += [f"- {field.name}: `{getattr(config.training, field.name)}`" for field in fields(config.training)]
         lines.append("")
     return lines
