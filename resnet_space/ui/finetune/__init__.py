@@ -17,7 +17,7 @@ from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, Looks, repo
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.check import build_check
 from resnet_space.ui.finetune.check.api import build_check_api
-from resnet_space.ui.finetune.compare import build_compare, start_all, start_one
+from resnet_space.ui.finetune.compare import Compare, start_all, start_one
 from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.domains import build_domains
@@ -95,7 +95,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
             )
             difference = place_html()
             followed = gr.State(None)  # the run that the status line speaks of
-            compare = build_compare(shared, form, looks.opened)
+            compare = Compare(shared, form, looks.opened)
             build_study(shared, form)
             check = build_check(shared, form)
             mistakes = build_results(context)
@@ -267,8 +267,8 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
         ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
         ([compare_button.click], on_compare, [], []),
         ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
-        ([compare.report.select], on_row, [compare.shown], [compare.message]),
-        ([compare.queue_all.click], on_all, [compare.shown, compare.recipe], [compare.message]),
+        ([compare.fold.report.select], on_row, [compare.fold.shown], [compare.message]),
+        ([compare.queue_all.click], on_all, [compare.fold.shown, compare.recipe], [compare.message]),
     ):
         started = gr.on(
             triggers, handler, [*asked, *inputs], [*started_here, *outputs], show_progress_on=form.message, **PRIVATE

@@ -31,7 +31,7 @@ from resnet_space.training.evaluation import (
 from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import test_evaluations_words
-from resnet_space.ui.finetune.stress import build_stress
+from resnet_space.ui.finetune.stress import Stress
 from resnet_space.ui.html import cautions_html, note_html, place_heading, place_html
 from resnet_space.ui.reports import scores_words
 
@@ -136,7 +136,7 @@ def build_results(context: AppContext) -> Mistakes:
                 with gr.Column(scale=5, min_width=250):
                     calibration = place_html(None, CLICKABLE, html_template=CHART, elem_id="calibration")
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
-            stress = build_stress(context, judged)
+            stress = Stress(context, judged)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         run = context.library.open(name)

@@ -1,7 +1,6 @@
 """Does it stand corrupted images? A stress test of the run whose mistakes are shown, on a button."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,62 +32,55 @@ for row in found.rows:
 """
 
 
-@dataclass(frozen=True)
 class Stress:
-    """`shown` gives what its components show of a run, to be part of the answer to its choice."""
+    """The fold, placed and wired; `judged` has the name of the run that is shown."""
 
-    context: AppContext
-    report: gr.HTML
-    start: gr.Button
-    exports: gr.HTML
+    def __init__(self, context: AppContext, judged: gr.State) -> None:
+        self.context = context
+        stops = Stops()
+        with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
+            place_note(ABOUT)
+            with gr.Row():
+                self.start = gr.Button(
+                    "Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False
+                )
+                stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
+            self.report = place_report("stress-report")
+            self.exports = place_exports([judged], partial(export_of, context), visible=False).buttons
+
+        @costly
+        def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+            context.require_writable()
+            run = context.library.open(name or "")
+            with stops.asked(request, alone="A stress test is already under way.") as stopped:
+                for found, words in _steps(context, run):
+                    yield {self.report: report_of(found, words)}
+                    if stopped.is_set():
+                        yield {self.report: report_of(found, progress_html("<b>Stopped.</b> Nothing was stored."))}
+                        break
+            again = {self.start: gr.update(visible=True, interactive=True)}
+            yield {stop: gr.update(visible=False)} | (again if stopped.is_set() else self.shown(run))
+
+        def running(on: bool) -> dict[Any, Any]:
+            return {self.start: gr.update(interactive=not on), stop: gr.update(visible=on)}
+
+        pressed = self.start.click(lambda: running(True), None, [self.start, stop], **QUIET)
+        done = pressed.then(on_start, judged, [stop, *self.outputs], **PRIVATE)
+        done.failure(lambda: running(False), None, [self.start, stop], **QUIET)
+        stop.click(stops.stop, None, None, queue=False, **QUIET)
 
     @property
     def outputs(self) -> list[Any]:
         return [self.report, self.start, self.exports]
 
     def shown(self, run: Run) -> dict[Any, Any]:
+        """What it shows of a run, to be part of the answer to its choice."""
         found = load_robustness(run)
         return {
             self.report: report_of(found),
             self.start: gr.update(visible=found is None and not self.context.readonly, interactive=True),
             self.exports: gr.update(visible=found is not None),
         }
-
-
-def build_stress(context: AppContext, judged: gr.State) -> Stress:
-    """Place the fold and wire its events; `judged` has the name of the run that is shown."""
-    stops = Stops()
-    with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
-        place_note(ABOUT)
-        with gr.Row():
-            start = gr.Button("Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False)
-            stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
-        report = place_report("stress-report")
-        exports = place_exports([judged], partial(export_of, context), visible=False).buttons
-    stress = Stress(context, report, start, exports)
-
-    @costly
-    def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        context.require_writable()
-        run = context.library.open(name or "")
-        with stops.asked(request, alone="A stress test is already under way.") as stopped:
-            for found, words in _steps(context, run):
-                yield {report: report_of(found, words)}
-                if stopped.is_set():
-                    yield {report: report_of(found, progress_html("<b>Stopped.</b> Nothing was stored."))}
-                    break
-        again = {start: gr.update(visible=True, interactive=True)}
-        yield {stop: gr.update(visible=False)} | (again if stopped.is_set() else stress.shown(run))
-
-    def running(on: bool) -> dict[Any, Any]:
-        return {start: gr.update(interactive=not on), stop: gr.update(visible=on)}
-
-    pressed = start.click(lambda: running(True), None, [start, stop], **QUIET)
-    done = pressed.then(on_start, judged, [report, stop, start, exports], **PRIVATE)
-    done.failure(lambda: running(False), None, [start, stop], **QUIET)
-
-    stop.click(stops.stop, None, None, queue=False, **QUIET)
-    return stress
 
 
 def _steps(context: AppContext, run: Run) -> Iterator[tuple[Robustness | None, str]]:

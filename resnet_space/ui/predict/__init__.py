@@ -27,7 +27,7 @@ from resnet_space.ui.predict.evidence import Judged, StoppedTestError, evidence_
 from resnet_space.ui.predict.examples import examples, examples_html
 from resnet_space.ui.predict.figure import View, export_of
 from resnet_space.ui.predict.gates import channel_html, gates_html
-from resnet_space.ui.predict.heads import build_heads
+from resnet_space.ui.predict.heads import HeadsPart
 from resnet_space.ui.predict.labelled import labelled_html
 from resnet_space.ui.predict.looks import Look, looked_at, looks
 from resnet_space.ui.predict.many import build_many
@@ -100,7 +100,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
                     mistakes = build_mistakes(shared, wanted, picture, answered)
                 gates = place_html("", MAPS, elem_id="gates")
                 channel = place_html("", "predict.channel(element, trigger, watch)", elem_id="channel")
-                heads = build_heads(context, wanted, picture)
+                heads = HeadsPart(context, wanted, picture)
         with gr.Tab("Many pictures", id="many") as many_tab:
             build_many(shared)
     build_endpoint(context, picture)

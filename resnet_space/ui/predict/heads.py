@@ -14,7 +14,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.ui.events import LATEST, QUIET
-from resnet_space.ui.exports import Export, Exports, place_exports, stem
+from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.figure import picture_path
@@ -198,45 +198,36 @@ def heads_export(predicted: Sequence[Look], shown: Shown, wanted: Wanted, attend
     return Export(name, (), caption, (COLUMNS, rows), python, figure)
 
 
-@dataclass(frozen=True)
 class HeadsPart:
-    """On the page.
+    """The maps and their buttons on the page, placed and wired; another layer or query is another forward pass.
+
+    `wanted`: the picture and the runs, as a `Wanted`; `picture`: the visitor's own.
 
     Attributes:
         html: of `heads_html`.
         attended: what the page's script writes: an `Attended`.
-        exports: the buttons, to be hidden where there are no heads.
     """
 
-    html: gr.HTML
-    attended: gr.Textbox
-    exports: Exports
+    def __init__(self, context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> None:
+        self.attended = gr.Textbox(visible="hidden")
+        self.html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
+        inputs = [wanted, picture, self.attended]
+
+        def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
+            asked, _, shown, predicted = looked_at(context, text, payload)
+            return heads_export(predicted, shown, asked, Attended.parse(told))
+
+        self._exports = place_exports(inputs, export, visible=False).buttons
+
+        @costs(0.2)
+        def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
+            *_, predicted = looked_at(context, text, payload)
+            return self.updates(predicted, told)
+
+        self.html.input(None, None, self.attended, js="() => resnetSpace.predict.attended()", **QUIET)
+        self.attended.change(on_attended, inputs, [self.html, self._exports], **LATEST)
 
     def updates(self, predicted: Sequence[Look], told: object) -> dict[Any, Any]:
         """For these runs."""
         html = heads_html(predicted, Attended.parse(told))
-        return {self.html: html, self.exports.buttons: gr.update(visible=bool(html))}
-
-
-def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> HeadsPart:
-    """Place the maps and their buttons; another layer or query is another forward pass.
-
-    `wanted`: the picture and the runs, as a `Wanted`; `picture`: the visitor's own.
-    """
-    attended = gr.Textbox(visible="hidden")
-    html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
-
-    def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
-        asked, _, shown, predicted = looked_at(context, text, payload)
-        return heads_export(predicted, shown, asked, Attended.parse(told))
-
-    part = HeadsPart(html, attended, place_exports([wanted, picture, attended], export, visible=False))
-
-    @costs(0.2)
-    def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
-        *_, predicted = looked_at(context, text, payload)
-        return part.updates(predicted, told)
-
-    html.input(None, None, attended, js="() => resnetSpace.predict.attended()", **QUIET)
-    attended.change(on_attended, [wanted, picture, attended], [html, part.exports.buttons], **LATEST)
-    return part
+        return {self.html: html, self._exports: gr.update(visible=bool(html))}

@@ -1,7 +1,6 @@
 """Which network suits these images? Networks judged on the same ones: choose, run, watch, and train what is best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,112 +32,99 @@ ABOUT = (
 )
 
 
-@dataclass(frozen=True)
 class Compare:
-    """What the tab wires further.
+    """The section, about the form's dataset, placed and wired, but for the events that start trainings.
+
+    `opened` listens to the event after which the visitor's key is known.
 
     Attributes:
-        section: the fold.
-        shown: the name of the comparison that is shown, or empty.
-        report: its `select` event tells which network's button was pressed.
+        fold: the `select` event of its report tells which network's button was pressed.
         queue_all: starts a training of every network with the recipe.
         recipe: the strategy, or empty for each network's recommended setup.
         message: what came of it.
     """
 
-    section: gr.Accordion
-    shown: gr.Textbox
-    report: gr.HTML
-    queue_all: gr.Button
-    recipe: gr.Dropdown
-    message: gr.HTML
+    def __init__(self, shared: Shared, form: Fields, opened: Listen) -> None:
+        context, visitor = shared.context, shared.visitor
+        fold = WorkFold(shared, context.comparisons, "compare")
+        self.fold = fold
+        with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as self.section:
+            place_note(ABOUT)
+            with gr.Column(visible=not context.readonly):
+                with gr.Row():
+                    networks = gr.Dropdown(
+                        network_choices(context),
+                        value=[],
+                        multiselect=True,
+                        max_choices=MOST_NETWORKS,
+                        label="Networks",
+                        info="none chosen: those at hand that fit the time",
+                        scale=3,
+                        min_width=220,
+                    )
+                    minutes = gr.Number(
+                        MINUTES,
+                        label="Minutes",
+                        info="for all together",
+                        minimum=LEAST_MINUTES,
+                        maximum=MOST_MINUTES,
+                        min_width=110,
+                        scale=1,
+                    )
+                fitting = place_html(elem_id="fitting")
+                with gr.Row():
+                    fold.place_buttons("Compare", min_width=140)
+            fold.place_progress()
+            fold.place_report("networks(element, props, trigger, watch)")
+            with gr.Column(visible=False) as ended:
+                with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
+                    self.recipe = gr.Dropdown(
+                        [("recommended for each", RECOMMENDED)]
+                        + [(s.label, name) for name, s in STRATEGIES.items() if s.start != "none"],
+                        value=RECOMMENDED,
+                        label="Recipe",
+                        min_width=200,
+                        scale=2,
+                    )
+                    self.queue_all = gr.Button("Fine-tune all of these", min_width=170, scale=1)
+                self.message = place_html(elem_classes="told")
+                exports = place_exports([fold.shown], partial(export_of, context))
+                with gr.Row():
+                    keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
+                wire_download(keep, partial(report_file, context), [fold.shown], exports.file)
 
+        def draw(comparison: Comparison) -> dict[Any, Any]:
+            there = comparison.state != "running" and bool(comparison.judged)
+            return {fold.report: report_of(comparison, writable=not context.readonly), ended: gr.update(visible=there)}
 
-def build_compare(shared: Shared, form: Fields, opened: Listen) -> Compare:
-    """Place the section, about the form's dataset, and wire its events, but for those that start trainings.
+        def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
+            try:
+                summary = context.datasets.summary(context.datasets.named(dataset, key))
+                return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))
+            except UserError as error:
+                return cautions_html(error)
 
-    `opened`: listens to the event after which the visitor's key is known.
-    """
-    context, visitor = shared.context, shared.visitor
-    fold = WorkFold(shared, context.comparisons, "compare")
-    with gr.Accordion("Compare networks on these images", open=False, elem_id="compare-models") as section:
-        place_note(ABOUT)
-        with gr.Column(visible=not context.readonly):
-            with gr.Row():
-                networks = gr.Dropdown(
-                    network_choices(context),
-                    value=[],
-                    multiselect=True,
-                    max_choices=MOST_NETWORKS,
-                    label="Networks",
-                    info="none chosen: those at hand that fit the time",
-                    scale=3,
-                    min_width=220,
-                )
-                minutes = gr.Number(
-                    MINUTES,
-                    label="Minutes",
-                    info="for all together",
-                    minimum=LEAST_MINUTES,
-                    maximum=MOST_MINUTES,
-                    min_width=110,
-                    scale=1,
-                )
-            fitting = place_html(elem_id="fitting")
-            with gr.Row():
-                fold.place_buttons("Compare", min_width=140)
-        fold.place_progress()
-        fold.place_report("networks(element, props, trigger, watch)")
-        with gr.Column(visible=False) as ended:
-            with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
-                recipe = gr.Dropdown(
-                    [("recommended for each", RECOMMENDED)]
-                    + [(s.label, name) for name, s in STRATEGIES.items() if s.start != "none"],
-                    value=RECOMMENDED,
-                    label="Recipe",
-                    min_width=200,
-                    scale=2,
-                )
-                queue_all = gr.Button("Fine-tune all of these", min_width=170, scale=1)
-            message = place_html(elem_classes="told")
-            exports = place_exports([fold.shown], partial(export_of, context))
-            with gr.Row():
-                keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
-            wire_download(keep, partial(report_file, context), [fold.shown], exports.file)
+        @costly
+        def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
+            return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
 
-    def draw(comparison: Comparison) -> dict[Any, Any]:
-        there = comparison.state != "running" and bool(comparison.judged)
-        return {fold.report: report_of(comparison, writable=not context.readonly), ended: gr.update(visible=there)}
+        def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
+            """The comparison in the page's address, or else the visitor's newest one."""
+            linked = request.query_params.get("compare", "")
+            try:
+                name = linked if linked and context.comparisons.open(linked) else context.comparisons.newest(key)
+            except UserError:
+                name = None
+            return {fold.shown: name or ""} | ({self.section: gr.update(open=True)} if linked else {})
 
-    def look_ahead(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
-        try:
-            summary = context.datasets.summary(context.datasets.named(dataset, key))
-            return fit_html(fit(context, summary, key, names=chosen or (), minutes=asked))
-        except UserError as error:
-            return cautions_html(error)
-
-    @costly
-    def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
-        return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
-
-    def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
-        """The comparison in the page's address, or else the visitor's newest one."""
-        linked = request.query_params.get("compare", "")
-        try:
-            name = linked if linked and context.comparisons.open(linked) else context.comparisons.newest(key)
-        except UserError:
-            name = None
-        return {fold.shown: name or ""} | ({section: gr.update(open=True)} if linked else {})
-
-    asked = [form.dataset, networks, minutes, visitor]
-    started = fold.wire(on_start, asked, progress_of, draw, [ended])
-    started.success(None, fold.shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
-    fold.look_on(opened(on_open, visitor, [fold.shown, section], **QUIET).then)
-    ahead: Any = LATEST | {"concurrency_limit": 2}
-    changes = [section.expand, form.dataset.change, networks.change, minutes.change, fold.known.change]
-    gr.on(changes, look_ahead, asked, fitting, **ahead)
-    shared.names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
-    return Compare(section, fold.shown, fold.report, queue_all, recipe, message)
+        asked = [form.dataset, networks, minutes, visitor]
+        started = fold.wire(on_start, asked, progress_of, draw, [ended])
+        started.success(None, fold.shown, None, js="(compare) => resnetSpace.show('finetune', {compare})", **QUIET)
+        fold.look_on(opened(on_open, visitor, [fold.shown, self.section], **QUIET).then)
+        ahead: Any = LATEST | {"concurrency_limit": 2}
+        changes = [self.section.expand, form.dataset.change, networks.change, minutes.change, fold.known.change]
+        gr.on(changes, look_ahead, asked, fitting, **ahead)
+        shared.names.change(lambda key: gr.update(choices=network_choices(context, key)), visitor, networks, **QUIET)
 
 
 def network_choices(context: AppContext, key: str | None = None) -> list[tuple[str, str]]:
