@@ -116,11 +116,9 @@ def wire_subject(
 def counterpart(run: Run, others: Sequence[Run]) -> Run | None:
     """The first of the others that was trained as this one, but for its start: from random weights, or from trained."""
     scratch = run.config.training.start is None
-    return next((o for o in others if (o.config.training.start is None) != scratch and _same_but_start(run, o)), None)
-
-
-def _same_but_start(run: Run, other: Run) -> bool:
-    return run.config.model == other.config.model and _budget(run) == _budget(other)
+    different = (other for other in others if (other.config.training.start is None) != scratch)
+    alike = (o for o in different if o.config.model == run.config.model and _budget(o) == _budget(run))
+    return next(alike, None)
 
 
 def _budget(run: Run) -> tuple[object, ...]:

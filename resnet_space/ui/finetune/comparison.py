@@ -123,13 +123,8 @@ def runs_html(runs: Sequence[Row]) -> str:
         ]
         rows.append(row_html(cells))
     heads = ("run", "test", "validation", "start", "data", "epochs", "time")  # a phone shows the first of them
-    return _mixed_html([run for run, *_ in runs]) + table_html("Runs", heads, rows)
-
-
-def _mixed_html(runs: Sequence[Run]) -> str:
-    if not mixed_data(runs):
-        return ""
-    return cautions_html("These runs have different datasets or classes: do not compare their accuracies.")
+    mixed = ["These runs have different datasets or classes: do not compare their accuracies."]
+    return cautions_html(*(mixed if mixed_data([run for run, *_ in runs]) else [])) + table_html("Runs", heads, rows)
 
 
 def _strategy_html(run: Run) -> str:

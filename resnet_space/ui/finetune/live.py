@@ -179,9 +179,11 @@ class LiveFeed:
         row = followed_row(rows)
         waiting = len(self.context.trainer.queue() if self._snapshot is None else self._snapshot.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
+        # What came with the app was not trained here.
+        told = row and (row[0].name not in NOT_MADE_HERE or is_underway(row[1]))
         return {
             "key": key,
-            "status": status_html(*row, waiting=waiting, log=log) if row and self._is_told(row) else EMPTY,
+            "status": status_html(*row, waiting=waiting, log=log) if row and told else EMPTY,
             "result": result_html(rows),
             "table": runs_html(rows),
             "figures": {
@@ -192,11 +194,6 @@ class LiveFeed:
                 "memory": plots.memory_chart(histories),
             },
         }
-
-    @staticmethod
-    def _is_told(row: Row) -> bool:
-        """What came with the app was not trained here."""
-        return row[0].name not in NOT_MADE_HERE or is_underway(row[1])
 
     async def _stream(self, request: Request) -> StreamingResponse:
         asked = request.query_params.get("runs", "").split(",")

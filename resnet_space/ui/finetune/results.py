@@ -156,18 +156,14 @@ def build_results(context: AppContext) -> Mistakes:
             title += f" (the {MOST_IMAGES} with the highest confidence)"
         return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
-    def cell_choices(evaluation: Evaluation, *cells: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """(label, id) of what can be looked at: the highest losses, and (true, predicted, count) of cells."""
-        named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
-        return [("Highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
-
     def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> dict[Any, Any]:
         """What shows a cell, or without one the highest losses."""
         cells, value = most_confused(evaluation), HIGHEST_LOSSES
         if chosen is not None:
             cells = [*cells, (*chosen, len(images_behind(evaluation, *chosen)))]
             value = f"{chosen[0]},{chosen[1]}"
-        choices = cell_choices(evaluation, *cells)
+        named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
+        choices = [("Highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
         shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from typing import Any
 
@@ -83,14 +84,10 @@ def build_share(shared: Shared) -> None:
         button = gr.Button("Push", variant="primary", size="sm")
         report = place_html(elem_classes="told")
 
-    def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
-        try:
-            return context.user_name(token_of(context, key, signed_in))
-        except HubError:  # the push itself says what is wrong
-            return None
-
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
-        user = name_of(key, signed_in)
+        user = None
+        with suppress(HubError):  # the push itself says what is wrong
+            user = context.user_name(token_of(context, key, signed_in))
         account = f"You are signed in as **{user}**." if user else how_to_sign_in(context)
         try:
             run = context.own_run(name or "", key)

@@ -162,7 +162,9 @@ def build_many(shared: Shared) -> None:
             elif len(rows) == most and not ended:
                 ended = f"The limit is {most:,} pictures at once."
             evaluation = evaluation_of(rows, classifier.config.classes)
-            path = csv_file(f"{name}-predictions", table_columns(_width(rows)), table_rows(rows)) if rows else None
+            path = (
+                csv_file(f"{name}-predictions", table_columns(len(rows[0].classes)), table_rows(rows)) if rows else None
+            )
             yield {
                 report: result_html(rows, reading.skipped, ended, name, evaluation, calibrated=classifier.calibrated),
                 grid: grid_html(rows) or NOTHING,
@@ -182,8 +184,3 @@ def build_many(shared: Shared) -> None:
     done = waiting.then(on_classify, [files, folder, shared.subject.chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
     stop.click(stops.stop, None, None, **QUIET)
-
-
-def _width(rows: Sequence[Row]) -> int:
-    """Classes a picture."""
-    return len(rows[0].classes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
-from resnet_space.data.checks.items import NearDuplicate, Where
+from resnet_space.data.checks.items import Where
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
@@ -144,13 +144,11 @@ def table_rows(report: DataReport) -> list[list[object]]:
         return [kind, one.split, one.index, one.file, one.label, score, words]
 
     rows = [row("label", one, one.score, one.words) for one in report.label_issues]
-    rows += [row("copy", one, one.score, f"{one.words} {_of(one)}") for one in report.near_duplicates]
+    for one in report.near_duplicates:
+        of = f"It is row {one.of_index} of {one.of_split} ({one.of_file})." if one.of_file else ""
+        rows.append(row("copy", one, one.score, f"{one.words} {of}"))
     rows += [row(one.problem, one, one.score, one.words) for one in report.outliers]
     return rows + [
         [one.kind, one.split, one.index if one.file else "", one.file, ", ".join(one.classes), one.score, one.words]
         for one in report.classes
     ]
-
-
-def _of(one: NearDuplicate) -> str:
-    return f"It is row {one.of_index} of {one.of_split} ({one.of_file})." if one.of_file else ""

@@ -94,7 +94,8 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     words = "" if running else finding_html(found)
     take = None if running else comparison.choice.take
     rows = [_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1)]
-    rows += [_problem_html(row) for row in comparison.failed]
+    wide = f'<td colspan="{len(HEADS) - 1}">'
+    rows += [f"<tr><td><b>{escape(r.name)}</b></td>{wide}{escape(r.problem)}</td></tr>" for r in comparison.failed]
     table = table_html("Compared networks", HEADS, rows)
     note = note_html(escape(method_words(comparison))) if comparison.judged else ""
     note += left_out_html(comparison.left_out)
@@ -110,10 +111,6 @@ def method_words(comparison: Comparison) -> str:
         f"cross-validation, with its 95{NO_BREAK}% interval (Wilson). k-NN: 10 nearest neighbours by cosine. "
         f"Speed on {comparison.machine}."
     )
-
-
-def _problem_html(row: Row) -> str:
-    return f'<tr><td><b>{escape(row.name)}</b></td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
 
 
 def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str:
