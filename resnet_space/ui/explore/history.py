@@ -4,9 +4,10 @@ It is folded away at the end of the tab, and nothing of it is made before it is 
 """
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
@@ -19,9 +20,6 @@ from resnet_space.ui.explore.networks import RANDOM, Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.exports import Export, place_exports
 from resnet_space.ui.html import place_html
-
-if TYPE_CHECKING:
-    from gradio.events import Dependency
 
 FIRST = "resnet50"
 ABOUT = (
@@ -120,7 +118,7 @@ def history_export() -> Export:
     return Export("networks", [error_chart(networks), parameters_chart(networks)], CAPTION, (COLUMNS, rows), PYTHON)
 
 
-def build_history(network: gr.Dropdown, settled: "Dependency") -> None:
+def build_history(network: gr.Dropdown, settled: Dependency) -> None:
     """Place the fold and wire its events.
 
     Args:

@@ -5,15 +5,13 @@ The spatial gates of all runs that are shown share one scale: they are shares.
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.ui.predict.heads import no_heads
 from resnet_space.ui.predict.looks import Look
 from resnet_space.ui.predict.maps import ask_html, by_magnitude, map_card, scale_html, side_html, where
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 90  # of the drawn bars
 NAMED_CHANNELS = 3  # the most turned up and down
@@ -71,7 +69,7 @@ def gate_words(module: str) -> str:
     return f"after stage {module[4:]}" if module.startswith("cbam") else f"inside {module.removesuffix('.cbam')}"
 
 
-def _channels(gates: "NDArray[np.float32]", neutral: float, module: str, side: int) -> str:
+def _channels(gates: NDArray[np.float32], neutral: float, module: str, side: int) -> str:
     """The channel gates as bars, and the most and the least weighted channels as buttons."""
     order = gates.argsort()
     up = [i for i in order[::-1] if gates[i] > neutral + AS_GOOD_AS_NEUTRAL]

@@ -9,6 +9,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
@@ -23,9 +25,7 @@ from resnet_space.ui.predict.maps import ask_html, map_card, scale_html, side_ht
 from resnet_space.ui.predict.wanted import Shown, Wanted, told_by_page
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from resnet_space.explain.attention import HeadMaps
     from resnet_space.plots.export import Size
@@ -97,13 +97,13 @@ def _grid(look: Look) -> tuple[int, int]:
     return rows, columns
 
 
-def named_maps(maps: "HeadMaps") -> "dict[str, NDArray[np.float32]]":
+def named_maps(maps: "HeadMaps") -> dict[str, NDArray[np.float32]]:
     """Title -> map [h, w]."""
     heads = {f"Head {i}": values for i, values in enumerate(maps.heads, 1)}
     return {"Rollout": maps.rollout, "Mean of the heads": maps.mean, **heads}
 
 
-def judged_maps(look: Look, attended: Attended) -> "dict[str, NDArray[np.float32]]":
+def judged_maps(look: Look, attended: Attended) -> dict[str, NDArray[np.float32]]:
     """The maps to test for their faithfulness, by their titles. Raises UserError for a run without heads."""
     if not look.prediction.attention.heads:
         raise UserError(f"{look.name} has no attention heads to test.")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from PIL.Image import Image
+
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
@@ -15,8 +17,6 @@ from resnet_space.ui.pictures import ENOUGH, jpeg_url
 from resnet_space.ui.predict.wanted import Shown, Wanted
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from resnet_space.explain.saliency import ClassMaps
     from resnet_space.inference import Classifier, Prediction
 
@@ -74,11 +74,11 @@ class Look:
 
     name: str
     classifier: "Classifier"
-    picture: "Image"
+    picture: Image
     prediction: "Prediction"
 
     @cached_property
-    def view(self) -> "Image":
+    def view(self) -> Image:
         """The part of the picture that the model sees, with as many pixels as there are, at most `ENOUGH`."""
         config = self.classifier.config
         side = min(*self.picture.size, ENOUGH)
@@ -109,7 +109,7 @@ class Look:
         }
 
 
-def look(context: AppContext, picture: "Image", name: str, *, features: bool = True) -> Look:
+def look(context: AppContext, picture: Image, name: str, *, features: bool = True) -> Look:
     """Raises UserError where the run cannot be used."""
     classifier = context.classifier(name)
     return Look(name, classifier, picture, classifier.predict(picture, features=features))

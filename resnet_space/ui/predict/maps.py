@@ -6,16 +6,15 @@ one method share one scale.
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.common.text import file_name
 from resnet_space.ui.pictures import data_url, npy_url
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.looks import Look
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 TEST = "Test whether these heatmaps are faithful"
 
@@ -95,7 +94,7 @@ def scale_html(label: str, low: float | str, high: float | str) -> str:
     )
 
 
-def map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, alt: str, name: str) -> str:
+def map_card(values: NDArray[np.float32], low: float, high: float, words: str, alt: str, name: str) -> str:
     """A map over the picture, its caption, and its links: as a picture and as numbers."""
     from resnet_space.plots.pictures import map_png
 
@@ -127,7 +126,6 @@ def ask_html(look: Look, side: int, evidence: str) -> str:
 
 def where(values: "Any") -> str:
     """Where a map is brightest, for screen readers."""
-    import numpy as np
 
     if float(values.max()) <= float(values.min()):
         return "the same everywhere"

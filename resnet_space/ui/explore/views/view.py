@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradio.components import Component
+
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, fewer_points_words, quartiles
 from resnet_space.ui.explore.measuring import Findings, OnDemand
@@ -13,7 +15,6 @@ from resnet_space.ui.explore.snippets import Python
 
 if TYPE_CHECKING:
     import gradio as gr
-    from gradio.components import Component
     from torch import Tensor
 
     from resnet_space.serve.context import AppContext
@@ -89,7 +90,7 @@ class View(ABC):
 
     def extend(
         self, tab: "ViewTab", context: "AppContext", findings: "gr.State", pictures: "PicturesTab"
-    ) -> "list[Component]":
+    ) -> list[Component]:
         """Place and wire what only this view has.
 
         `findings` is the handle of what was measured, `pictures` the tab of one block's pictures. Returns the

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
@@ -16,9 +18,6 @@ from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import finding_html, note_html, progress_html
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MOST = 16  # findings of a kind that are shown with their pictures
 PHASES = {
@@ -106,7 +105,7 @@ COPIES = "A test picture that is a copy of a training picture makes the test acc
 ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or unlike all others of the class."
 
 
-def _section(title: str, count: int, tiles: "Sequence[tuple[Image | None, str]]", words: str) -> str:
+def _section(title: str, count: int, tiles: Sequence[tuple[Image | None, str]], words: str) -> str:
     there = [(image, caption) for image, caption in tiles if image is not None]
     shown = tiles_html("", there) if there else ("" if count else f"<p>{SOUND}</p>")
     about = note_html(words) if count else ""
@@ -119,7 +118,7 @@ def _classes(report: DataReport) -> str:
     return f"<details{' open' if report.classes else ''}><summary>{title}</summary><ul>{rows}</ul></details>"
 
 
-def _pictures(report: DataReport) -> "dict[Place, Image]":
+def _pictures(report: DataReport) -> dict[Place, Image]:
     """The pictures that are shown, as far as they are on this machine."""
     wanted: list[Place] = []
     for shown in (report.label_issues[:MOST], report.near_duplicates[: MOST // 2], report.outliers[:MOST]):
