@@ -12,7 +12,7 @@ from resnet_space.runs import Metric, Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation, per_class, reliability
 from resnet_space.ui.exports import Export, place_exports, stem
-from resnet_space.ui.finetune.live import rows_of
+from resnet_space.ui.finetune.live import CURVES, rows_of
 from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.finetune.run_list import COLUMNS as RUN_COLUMNS
 from resnet_space.ui.finetune.run_list import run_rows
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 
     from resnet_space.plots.export import Size
 
-Histories = dict[str, list[Metric]]
-
-# By their ids: the label, the event that has the numbers, and their names there.
-CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
-    "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
-    "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
-    "rates": ("Learning rates", "step", ("step", "rates"), lambda shown: plots.rates_chart(next(iter(shown.values())))),
-    "speed": ("Speed", "step", ("step", "images_per_second"), plots.speed_chart),
-    "memory": ("Memory", "step", ("step", "memory"), plots.memory_chart),
-}
 TESTED = {"confusion": "Confusion matrix", "classes": "Scores by class", "calibration": "Calibration"}
 RUNS = "runs"
 

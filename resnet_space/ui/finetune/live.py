@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html import escape
@@ -35,6 +35,16 @@ MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
 MAX_MESSAGES = 64  # different sets of shown runs that are kept where no page shows them
 
 Row = tuple[Run, Status, list[Metric]]
+Histories = dict[str, list[Metric]]
+
+# By their ids: the label, the event that has the numbers, and their names there.
+CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
+    "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
+    "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
+    "rates": ("Learning rates", "step", ("step", "rates"), lambda of: plots.rates_chart(next(iter(of.values()), []))),
+    "speed": ("Speed", "step", ("step", "images_per_second"), plots.speed_chart),
+    "memory": ("Memory", "step", ("step", "memory"), plots.memory_chart),
+}
 
 
 class Snapshot:
@@ -186,13 +196,7 @@ class LiveFeed:
             "status": status_html(*row, waiting=waiting, log=log) if row and told else EMPTY,
             "result": result_html(rows),
             "table": runs_html(rows),
-            "figures": {
-                "loss": plots.loss_chart(histories),
-                "accuracy": plots.accuracy_chart(histories),
-                "rates": plots.rates_chart(rows[0][2] if rows else []),
-                "speed": plots.speed_chart(histories),
-                "memory": plots.memory_chart(histories),
-            },
+            "figures": {name: draw(histories) for name, (*_, draw) in CURVES.items()},
         }
 
     async def _stream(self, request: Request) -> StreamingResponse:

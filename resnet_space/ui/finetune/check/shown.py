@@ -16,8 +16,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import finding_html, note_html, progress_html
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import finding_html, note_html
 
 MOST = 16  # findings of a kind that are shown with their pictures
 PHASES = {
@@ -37,20 +37,11 @@ Place = tuple[str, int]  # split and row
 
 def progress_of(report: DataReport) -> str:
     """How it stands, in a line, with a bar while it runs."""
-    if report.state == "running":
-        now = report.doing
-        words = PHASES.get(now.phase, "Loading PyTorch")
-        words += f", {now.done:,} of {now.total:,}" if now.total > 1 else ""
-        left = report.seconds_left
-        numbers = f"about {duration(left)} left" if left is not None else ""
-        return progress_html(words, numbers, share=now.share, label="checked")
-    reason = f" {escape(report.reason)}" if report.reason else ""
-    ended = {"finished": "Checked", "stopped": "Stopped", "failed": "Failed"}[report.state]
-    count = sum((report.counts or {}).values())
-    pictures = f"{count:,} pictures by {report.backbone} · " if count else ""
-    state = "failed" if report.state == "failed" else "ended"
-    words = f"<b>{ended}</b>: {escape(report.dataset)}.{reason}"
-    return progress_html(words, f"{escape(pictures)}{duration(report.seconds)}", state=state)
+    now, count = report.doing, sum((report.counts or {}).values())
+    words = PHASES.get(now.phase, "Loading PyTorch")
+    words += f", {now.done:,} of {now.total:,}" if now.total > 1 else ""
+    done = escape(f"{count:,} pictures by {report.backbone}") if count and report.state != "running" else ""
+    return work_html(report, words, done, f": {escape(report.dataset)}", label="checked", ended="Checked")
 
 
 def report_of(report: DataReport) -> dict[str, Any]:

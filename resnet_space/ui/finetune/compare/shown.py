@@ -12,8 +12,8 @@ from resnet_space.training.choosing import Row, listed, pareto_front
 from resnet_space.training.comparison import Candidate, Comparison, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.training.work import LeftOut
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import finding_html, note_html, progress_html, row_html, table_html
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import finding_html, note_html, row_html, table_html
 
 DOING = {
     "": "loading PyTorch",
@@ -61,27 +61,13 @@ def progress_of(comparison: Comparison) -> str:
     """How it stands, in a line, with a bar while it runs."""
     done, total = len(comparison.rows), len(comparison.networks)
     judged = f"{done} of {total} {'network' if total == 1 else 'networks'} judged"
-    if comparison.state == "running":
-        now = comparison.doing
-        what = DOING[now.phase]
-        words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
-        scale, unit = COUNTED.get(now.phase, (1, ""))
-        words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
-        left = comparison.seconds_left
-        numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
-        return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
-    ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[comparison.state]
-    reason = f" {escape(comparison.reason)}" if comparison.reason else ""
-    numbers = f"{judged} · {duration(comparison.seconds)}"
-    words = f"<b>{ended}</b> on {escape(comparison.dataset)}.{reason}"
-    state = "failed" if comparison.state == "failed" else "ended"
-    return progress_html(words, numbers, state=state, more=_busy(comparison))
-
-
-def _busy(comparison: Comparison) -> str:
-    if not comparison.busy:
-        return ""
-    return note_html("A training ran beside it at its start: images/s may be too low.")
+    now = comparison.doing
+    what, (scale, unit) = DOING.get(now.phase, DOING[""]), COUNTED.get(now.phase, (1, ""))
+    words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
+    words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
+    busy = note_html("A training ran beside it at its start: images/s may be too low.") if comparison.busy else ""
+    about = f" on {escape(comparison.dataset)}"
+    return work_html(comparison, words, judged, about, label="networks judged", more=busy)
 
 
 def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:

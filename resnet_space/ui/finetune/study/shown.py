@@ -25,8 +25,8 @@ from resnet_space.training.study_words import (
 )
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html, row_html, table_html
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import cautions_html, finding_html, note_html, row_html, table_html
 from resnet_space.ui.reports import markdown_table
 
 HEADS = ("images per class", *ARMS.values(), "fine-tuned minus scratch")
@@ -58,18 +58,11 @@ def _left_out_html(study: Study) -> str:
 def progress_of(study: Study) -> str:
     """How it stands, in a line, with a bar while it runs."""
     done = f"{len(study.points)} of {len(study.trainings)} trainings"
-    if study.state == "running":
-        now = study.doing
-        words = f"<b>{escape(now.name)}</b>: {now.phase}" if now.name else (now.phase or "loading PyTorch")
-        words += f", step {now.done:,} of {now.total:,}" if now.total > 1 else ""
-        left = study.seconds_left
-        numbers = f"{done}{f' · about {duration(left)} left' if left is not None else ''}"
-        return progress_html(words[0].upper() + words[1:], numbers, share=now.share, label="trained")
-    ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[study.state]
-    reason = f" {escape(study.reason)}" if study.reason else ""
-    words = f"<b>{ended}</b>: {escape(study.start)} on {escape(study.dataset)}.{reason}"
-    state = "failed" if study.state == "failed" else "ended"
-    return progress_html(words, f"{done} · {duration(study.seconds)}", state=state)
+    now = study.doing
+    words = f"<b>{escape(now.name)}</b>: {now.phase}" if now.name else (now.phase or "loading PyTorch")
+    words += f", step {now.done:,} of {now.total:,}" if now.total > 1 else ""
+    about = f": {escape(study.start)} on {escape(study.dataset)}"
+    return work_html(study, words[0].upper() + words[1:], done, about, label="trained")
 
 
 def report_of(study: Study) -> dict[str, Any]:
