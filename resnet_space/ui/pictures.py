@@ -17,23 +17,18 @@ ENOUGH = 512  # pixels of the short side of a picture that is shown, and looked 
 NO_PICTURE = "There is no image yet: upload one, take one, paste one, or choose an example."
 
 
-def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) -> Image:
+def read_picture(payload: dict[str, Any] | None) -> Image:
     """The picture in an image component's payload, which is taken as it came (`preprocess=False`).
 
     Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.
 
-    Args:
-        payload: of the component.
-        short_side: pixels that are enough: a JPEG of several times as many is not decoded in full.
-
-    Raises:
-        UserError: one sentence for a missing or unusable picture, or one that was not uploaded.
+    Raises UserError for a missing or unusable picture, or one that was not uploaded.
     """
     source = (payload or {}).get("path") or (payload or {}).get("url")
     if not payload or not source:
         raise UserError(NO_PICTURE)
     inline = str(source).startswith("data:")
-    return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=short_side)
+    return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=ENOUGH)
 
 
 def _inline(url: str) -> io.BytesIO:
