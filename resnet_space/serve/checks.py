@@ -1,8 +1,6 @@
 """Start a check of a dataset, or a map of its pictures, for a visitor."""
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import TrainConfig
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.training.data_map import DataMap
 from resnet_space.training.data_report import DataReport
@@ -13,45 +11,24 @@ RECOMMENDED = ""  # the shipped backbone that suits the pictures
 def start_check(
     context: AppContext, dataset: str, key: str | None, *, backbone: str = RECOMMENDED, mapped: bool = False
 ) -> str:
-    """Check a dataset in a process of its own.
-
-    Args:
-        context: what all share.
-        dataset: a choice's value.
-        key: the visitor's.
-        backbone: the run whose network computes the features.
-        mapped: whether a map is wanted with it.
-
-    Returns:
-        The check's name.
+    """Check a dataset in a process of its own; `mapped`: whether a map is wanted with it. Returns the check's name.
 
     Raises:
         UserError: with one sentence; then nothing was started.
     """
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
-    ref = context.datasets.named(dataset, key)
-    data = context.datasets.summary(ref)
-    context.limits.check(TrainConfig(dataset=ref.name, epochs=1), sum(map(sum, data.counts.values())))
-    asked = DataReport(
-        dataset=str(ref),
-        mapped=mapped,
-        backbone=context.start_run(backbone).name if backbone else "",
-    )
-    return context.start_work(context.checks, asked, key)
+    key = context.writer(key)
+    ref, _ = context.dataset_to_judge(dataset, key)
+    chosen = context.start_run(backbone).name if backbone else ""
+    return context.start_work(context.checks, DataReport(dataset=str(ref), mapped=mapped, backbone=chosen), key)
 
 
 def start_map(context: AppContext, check: object, key: str | None) -> str:
-    """Draw a map of a check's pictures in a process of its own.
-
-    Returns:
-        The map's name.
+    """Draw a map of a check's pictures in a process of its own. Returns its name.
 
     Raises:
         UserError: with one sentence; then nothing was started.
     """
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     found = context.checks.open(check)
     if not found.counts or found.state == "running":
         raise UserError("There are no pictures for a map yet: check them first.")

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -16,13 +15,14 @@ from resnet_space.common.background import in_background
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import is_zero_gpu
 from resnet_space.common.hub_client import HubError, Progress
-from resnet_space.config import ModelConfig
+from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.summary import DatasetSummary
 from resnet_space.hub.account import free_gpu_seconds, who_am_i
 from resnet_space.hub.follower import Follower
-from resnet_space.hub.jobs import Flavour, job_of, jobs_space, list_flavours, start_job
+from resnet_space.hub.jobs import Flavour, job_of, list_flavours, start_job
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained, pretrained_model, pull_pretrained
 from resnet_space.hub.pull import pull_run
-from resnet_space.hub.push import push_request, push_run
 from resnet_space.runs import GUESTS, OWNER, PHOTO_BACKBONE, SHIPPED, SHOWPIECE, Library, Run
 from resnet_space.runs.folder import require_name
 from resnet_space.runs.queue import Trainer
@@ -95,6 +95,21 @@ class AppContext:
                 "anything."
             )
 
+    def writer(self, key: object) -> str | None:
+        """The key of a visitor who is about to change or start something. Raises UserError where they may not."""
+        self.require_writable()
+        return visitors.require_key(key, public=self.public)
+
+    def dataset_to_judge(self, name: object, key: str | None, *splits: str) -> tuple[DatasetRef, DatasetSummary]:
+        """A dataset that a visitor names, if the app's limits allow for its images; `splits`: that count, without any
+        all. Raises UserError.
+        """
+        ref = self.datasets.named(name, key)
+        data = self.datasets.summary(ref)
+        images = sum(sum(counts) for split, counts in data.counts.items() if split in (splits or data.counts))
+        self.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
+        return ref, data
+
     def classifier(self, name: str) -> "Classifier":
         """The run's model, loaded again only if its files change. Raises UserError if it cannot be loaded."""
         return self.models.get(self.library.open(name))
@@ -134,19 +149,9 @@ class AppContext:
             owners.with_name(EXPIRES).touch()
 
     def start_work(self, works: Works[W], asked: W, key: str | None, *, size: int = 0) -> str:
-        """Start work for a visitor within the app's limits, in a process of its own.
+        """Start work for a visitor within the app's limits, in a process of its own. Returns its name.
 
-        Args:
-            works: of its kind.
-            asked: what is to be done.
-            key: the visitor's; None where the machine is one's own.
-            size: bytes that it will store.
-
-        Returns:
-            Its name.
-
-        Raises:
-            UserError: with one sentence; then nothing was started.
+        `size`: bytes that it will store. Raises UserError; then nothing was started.
         """
         self.storage.room_for(size, f"The {asked.NOUN}")
         now = replace(
@@ -197,11 +202,7 @@ class AppContext:
     def count_training(self, run: Run | None = None) -> None:
         """Count a training for the requesting address, which may have a third of all slots.
 
-        Args:
-            run: that is now training or queued; None only checks whether one more is allowed.
-
-        Raises:
-            UserError: if the limit is reached.
+        Without a run that is now training or queued, this only checks whether one more is allowed. Raises UserError.
         """
         address, longest = visitors.asking(), self.limits.queue
         if longest is None or not address:
@@ -230,56 +231,16 @@ class AppContext:
         progress: Progress | None = None,
     ) -> Run:
         """Pull a Hub model as a run of the visitor. Raises HubError, UserError."""
-        self.require_writable()
-        key = visitors.require_key(key, public=self.public)
+        key = self.writer(key)
         before = {run.path for run in self.library.runs()}
-        run = pull_run(
-            repo_id, revision=revision, token=token, root=self.library.root, progress=progress, hidden=self.public
-        )
+        root, hidden = self.library.root, self.public
+        run = pull_run(repo_id, revision=revision, token=token, root=root, progress=progress, hidden=hidden)
         marked = (run.path / OWNER).with_name(EXPIRES).exists()
         if key and self.public and run.path in before and not marked:
-            visitors.claim(
-                run.path / GUESTS, key
-            )  # the run already existed: the visitor becomes a guest, and its owner stays
+            visitors.claim(run.path / GUESTS, key)  # beside the owner, who stays
         elif key:
             self.claim(run.path / OWNER, key)
         return run
-
-    def push(
-        self,
-        name: str,
-        repo_id: str,
-        key: str | None,
-        *,
-        token: str | None = None,
-        private: bool = False,
-        licence: str = "",
-        progress: Progress | None = None,
-    ) -> str:
-        """Push a visitor's run; returns the commit's URL. Raises HubError, UserError."""
-        run = self.own_run(name, key)
-        space = os.environ.get("SPACE_ID") or jobs_space()
-        return push_run(run, repo_id, token=token, private=private, licence=licence, progress=progress, space=space)
-
-    def require_pushable(self, name: str, repo_id: str, key: str | None, token: str | None, licence: str = "") -> None:
-        """Refuse what a push would refuse before it asks the Hub. Raises HubError, UserError."""
-        push_request(self.own_run(name, key), repo_id, token, licence=licence)
-
-    def push_page(
-        self,
-        name: str,
-        page: Path,
-        repo_id: str,
-        key: str | None,
-        *,
-        token: str | None = None,
-        private: bool = False,
-        licence: str = "",
-    ) -> str:
-        """Publish a run's page, a zip, as a static Space; returns its URL. Raises HubError, UserError."""
-        from resnet_space.hub.page.space import push_page  # which takes torch
-
-        return push_page(self.own_run(name, key), page, repo_id, token=token, private=private, licence=licence)
 
     def user_name(self, token: str | None) -> str | None:
         """The Hub user of the token, cached because the Hub allows few such requests. Raises HubError."""

@@ -6,20 +6,12 @@ from dataclasses import dataclass, replace
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import memory_bytes
-from resnet_space.config import TrainConfig
 from resnet_space.data.summary import SMALL_IMAGE, DatasetSummary, image_settings
 from resnet_space.hub.licence import licence_of
 from resnet_space.hub.pretrained import PRETRAINED, is_pretrained
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.proposals import speeds_of
-from resnet_space.training.comparison import (
-    MOST_IMAGES,
-    Candidate,
-    Comparison,
-    expected_seconds,
-    has_seen,
-)
+from resnet_space.training.comparison import MOST_IMAGES, Candidate, Comparison, expected_seconds, has_seen
 from resnet_space.training.speeds import Speeds, machine_words
 from resnet_space.training.work import LeftOut
 
@@ -132,24 +124,15 @@ def start_comparison(
     Raises:
         UserError: with one sentence; then nothing was started.
     """
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
-    ref = context.datasets.named(dataset, key)
-    data = context.datasets.summary(ref)
+    key = context.writer(key)
     if isinstance(most, bool) or not isinstance(most, int) or not LEAST_IMAGES <= most <= MOST_IMAGES_ASKED:
         raise UserError(
             f"The number of images must be a whole number from {LEAST_IMAGES} to {MOST_IMAGES_ASKED:,}, not {most!r}."
         )
-    context.limits.check(TrainConfig(dataset=ref.name, epochs=1), sum(data.counts["train"]))
+    ref, data = context.dataset_to_judge(dataset, key, "train")
     found = fit(context, data, key, names=names, minutes=minutes)
     if not found.networks:
         raise UserError(f"No network at hand fits {minutes:g} minutes: allow more, or choose networks.")
-    asked = Comparison(
-        str(ref),
-        found.networks,
-        found.left_out,
-        most=most,
-        classes=len(data.classes),
-    )
+    asked = Comparison(str(ref), found.networks, found.left_out, most=most, classes=len(data.classes))
     size = sum(candidate.download for candidate in found.networks)
     return context.start_work(context.comparisons, asked, key, size=size)

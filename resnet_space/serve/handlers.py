@@ -30,8 +30,6 @@ from resnet_space.serve.visitors import asked_by
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Errors that a user can cause: each says in one sentence what was wrong and what is allowed.
-
 COSTLY_AT_ONCE = 6  # running at once; the rest of Gradio's 40 threads stay free for quick calls
 COSTLY_OF_ONE = 2  # of these per address, no two of a kind: it can predict while it downloads
 COSTLY_CALLS_OF_ONE = 6  # waiting or running per address
@@ -233,11 +231,8 @@ class Guarded(gr.Blocks):
         if not is_costly(block_fn):
             return None
         if sum(job.costly for job in own) >= COSTLY_CALLS_OF_ONE:
-            return (
-                f"{COSTLY_CALLS_OF_ONE} requests from your address are already "
-                "running or queued: wait until one is "
-                "done."
-            )
+            own_calls = f"{COSTLY_CALLS_OF_ONE} requests from your address"
+            return f"{own_calls} are already running or queued: wait until one is done."
         wait = self._often.seconds_to_wait(address, cost_of(block_fn))
         if not wait:
             return None

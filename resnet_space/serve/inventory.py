@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,9 +104,8 @@ class Inventory:
             sources += [self._left, lambda: self._runs(busy_data)]
             context = self.context
             kinds = (context.comparisons, context.studies, context.checks, context.maps, context.reviews)
-            for works in kinds:
-                sources.append(partial(self._works, works, busy_data))
-            sources += [lambda: self._datasets(busy_data)]
+            sources += [partial(self._works, works, busy_data) for works in kinds]
+            sources.append(lambda: self._datasets(busy_data))
             if "SPACE_ID" in os.environ:
                 sources.append(lambda: _cached(busy_data))
         for source in sources:
@@ -131,12 +130,9 @@ class Inventory:
             if run is not None and busy:
                 busy_data.update((run.config.training.dataset, DatasetRef.parse(run.config.training.target).name))
             else:
-                yield from self._left_in(path)
-            owned = _owned(path / OWNER)
-            if owned is not None:
-                used, size = tree(path)
-                delete = _deletion(path) if run is None else self._run_deletion(run)
-                yield StoredItem(path.name, used, size, delete, lasts=None if owned else LEFT_BEHIND, stays=busy)
+                yield from _left_in(path)
+            delete = None if run is None else partial(self.context.library.delete, run)
+            yield from _owned_item(path, path / OWNER, "runs", busy, delete)
 
         known = {run.path: run for run in self.context.library.runs()}
         yield from self._each(_shown_folders(self.context.library.root), look)
@@ -148,9 +144,6 @@ class Inventory:
             tell_once(f"Not checked: {run.name!r} ({error!r})")
             return True
 
-    def _run_deletion(self, run: Run) -> Callable[[], None]:
-        return lambda: self.context.library.delete(run)
-
     def _works(self, works: "Works[Any]", busy_data: set[str]) -> Iterator[StoredItem]:
         """Comparisons, studies, checks, maps, or reviews with their decisions."""
 
@@ -158,22 +151,13 @@ class Inventory:
             busy = works.is_alive(path.name)
             if busy:
                 busy_data.update(DatasetRef.parse(one).name for one in works.open(path.name).datasets)
-            owned = _owned(path / WORK_OWNER)
-            if owned is not None:
-                used, size = tree(path)
-                lasts = None if owned else LEFT_BEHIND
-                yield StoredItem(path.name, used, size, _deletion(path), works.folder.name[1:], lasts, busy)
+            yield from _owned_item(path, path / WORK_OWNER, works.folder.name[1:], busy)
 
         yield from self._each(_shown_folders(works.folder), look)
 
     def _datasets(self, busy_data: set[str]) -> Iterator[StoredItem]:
         def look(path: Path) -> Iterator[StoredItem]:
-            owned = _owned(path / DATASET_OWNER)
-            if owned is not None:
-                used, size = tree(path)
-                lasts = None if owned else LEFT_BEHIND
-                stays = path.name in busy_data
-                yield StoredItem(path.name, used, size, _deletion(path), "datasets", lasts, stays)
+            yield from _owned_item(path, path / DATASET_OWNER, "datasets", path.name in busy_data)
 
         yield from self._each(_shown_folders(self.context.datasets.folder), look)
 
@@ -182,33 +166,21 @@ class Inventory:
 
         def look(path: Path) -> Iterator[StoredItem]:
             if HIDDEN.fullmatch(path.name):
-                used, size = tree(path)
-                yield StoredItem(path.name, used, size, lambda: _remove(path), "left", LEFT_BEHIND)
+                yield _leftover(path)
 
         for root in (self.context.library.root, self.context.datasets.folder):
             yield from self._each(root.iterdir() if root.is_dir() else (), look)
         features = self.context.library.root / FOLDER
         if features.is_dir():  # within a bound of its own; what is deleted is computed again
-            used, size = tree(features)
-            yield StoredItem(FOLDER, used, size, lambda: _remove(features), "left", math.inf)
-
-    def _left_in(self, run: Path) -> Iterator[StoredItem]:
-        """Leftovers within a run that is not training; their bytes count for the run."""
-        for folder in (run, run / RESUME, run / FIGURES):
-            for path in folder.glob(".*.tmp"):
-                yield StoredItem(path.name, tree(path)[0], 0, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
-        if (run / DECODED).exists():
-            yield StoredItem(DECODED, tree(run / DECODED)[0], 0, lambda: _remove(run / DECODED), "left", LEFT_BEHIND)
+            yield replace(_leftover(features), lasts=math.inf)
 
     def _temporary(self, known: Mapping[str, str]) -> Iterator[StoredItem]:
         now, lasts = time.time(), UNUSED_UPLOAD if self.context.public else DAY
 
         def look(path: Path) -> Iterator[StoredItem]:
             used, size = tree(path, LEAST_FILE)
-            whose = known.get(path.name, "")
-            yield StoredItem(
-                path.name, used, size, lambda: _remove(path), "temporary", lasts, now - used < IN_USE, whose
-            )
+            whose, busy = known.get(path.name, ""), now - used < IN_USE
+            yield StoredItem(path.name, used, size, partial(_remove, path), "temporary", lasts, busy, whose)
 
         if temporary.is_own():
             others = (temporary.LOCK, temporary.UNFINISHED)
@@ -226,19 +198,32 @@ def _cached(busy_data: set[str]) -> Iterator[StoredItem]:
         return
     for repository in cache.repos:
         commits = [revision.commit_hash for revision in repository.revisions]
-        deletion = cache.delete_revisions(*commits)
-        stays = repository.repo_id in busy_data
-        yield StoredItem(
-            repository.repo_id,
-            repository.last_accessed,
-            repository.size_on_disk,
-            deletion.execute,
-            kind="hub",
-            stays=stays,
-        )
+        name, used, size = repository.repo_id, repository.last_accessed, repository.size_on_disk
+        yield StoredItem(name, used, size, cache.delete_revisions(*commits).execute, "hub", stays=name in busy_data)
     for path in Path(constants.HF_HUB_CACHE).glob("*/blobs/*.incomplete"):
-        used, size = tree(path)
-        yield StoredItem(path.name, used, size, lambda path=path: _remove(path), "left", LEFT_BEHIND)  # type: ignore[misc]
+        yield _leftover(path)
+
+
+def _owned_item(
+    path: Path, owners: Path, kind: str, stays: bool, delete: Callable[[], None] | None = None
+) -> Iterator[StoredItem]:
+    """A folder with its owners' file, if it is a visitor's of a public app."""
+    owned = _owned(owners)
+    if owned is not None:
+        lasts = None if owned else LEFT_BEHIND
+        yield StoredItem(path.name, *tree(path), delete or partial(_delete_whole, path), kind, lasts, stays)
+
+
+def _leftover(path: Path) -> StoredItem:
+    return StoredItem(path.name, *tree(path), partial(_remove, path), "left", LEFT_BEHIND)
+
+
+def _left_in(run: Path) -> Iterator[StoredItem]:
+    """Leftovers within a run that is not training; their bytes count for the run."""
+    folders = (run, run / RESUME, run / FIGURES)
+    for path in (*(path for folder in folders for path in folder.glob(".*.tmp")), run / DECODED):
+        if path.exists():
+            yield replace(_leftover(path), bytes=0)
 
 
 def _owned(owners: Path) -> bool | None:
@@ -260,10 +245,6 @@ def _owned(owners: Path) -> bool | None:
 def _shown_folders(root: Path) -> Iterator[Path]:
     if root.is_dir():
         yield from (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _deletion(path: Path) -> Callable[[], None]:
-    return lambda: _delete_whole(path)
 
 
 def _delete_whole(folder: Path) -> None:

@@ -14,12 +14,10 @@ from typing import Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence, replaced_atomically
-from resnet_space.config import TrainConfig
 from resnet_space.data.decisions import read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import dataset_folder, open_dataset
 from resnet_space.data.versions import MOST_DECISIONS
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import OWNER
 from resnet_space.training.review import BeforeAfter
@@ -60,8 +58,7 @@ def save_review(
     context: AppContext, ref: DatasetRef, key: str | None, change: Callable[[SavedReview], object]
 ) -> SavedReview:
     """Change what is saved of a review. Raises UserError; then it stays as it was."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     folder = _folder(context, ref, key)
     context.storage.room_for(0, "The review")
     with _writing, in_a_sentence("The decision cannot be saved"):
@@ -83,28 +80,17 @@ def require_unchanged(ref: DatasetRef, since: float) -> None:
 
 
 def start_before_after(context: AppContext, version: str, key: str | None) -> str:
-    """Judge a version and the dataset that it was made from, in a process of its own.
-
-    Args:
-        context: what all share.
-        version: a dataset's name.
-        key: the visitor's.
-
-    Returns:
-        The name of the comparison.
+    """Judge a version of a dataset beside the one that it was made from, in a process of its own. Returns its name.
 
     Raises:
         UserError: with one sentence; then nothing was started.
     """
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     ref = context.datasets.named(version, key)
     manifest = None if ref.is_on_hub else read_manifest(dataset_folder(ref.name))
     if manifest is None:
         raise UserError(f"{ref.name} was not made by a review, so there is no dataset to compare it with.")
-    source = context.datasets.named(manifest.source, key)
-    images = sum(map(sum, context.datasets.summary(source).counts.values()))
-    context.limits.check(TrainConfig(dataset=ref.name, epochs=1), images)
+    context.dataset_to_judge(manifest.source, key)
     return context.start_work(context.reviews, BeforeAfter(dataset=str(ref), source=manifest.source), key)
 
 

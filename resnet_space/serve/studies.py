@@ -1,9 +1,7 @@
 """Start a study of what transfer is worth, for a visitor."""
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import TrainConfig
 from resnet_space.hub.pretrained import is_pretrained
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.proposals import speeds_of
 from resnet_space.training.study import Study, planned
@@ -22,27 +20,19 @@ def plan_study(
     steps: object,
     minutes: object = MINUTES,
 ) -> Study:
-    """A study with the sizes that the data and the minutes allow, not yet started.
+    """A study with the sizes that the data and the minutes allow, not yet started. Raises UserError.
 
     Args:
-        context: what all share.
-        dataset: a choice's value.
-        key: the visitor's.
         start: the run, or pretrained weights, to transfer.
         sizes: images per class, as text: "5, 10, 30".
         seeds, steps: as of a `Study`.
         minutes: that all may take, as far as that can be told beforehand.
-
-    Raises:
-        UserError: with one sentence.
     """
     if not isinstance(minutes, int | float) or not 0 < minutes <= MOST_MINUTES:
         raise UserError(f"The minutes must be above 0 and at most {MOST_MINUTES:g}, not {minutes!r}.")
     if start not in context.trained_names(key) and not is_pretrained(start):
         raise UserError("Choose weights to start from in the form above: a study asks what they are worth.")
-    ref = context.datasets.named(dataset, key)
-    data = context.datasets.summary(ref)
-    context.limits.check(TrainConfig(dataset=ref.name, epochs=1), sum(data.counts["train"]))
+    ref, data = context.dataset_to_judge(dataset, key, "train")
     limit = context.limits.minutes
     study = Study(
         dataset=str(ref),
@@ -59,9 +49,7 @@ def plan_study(
 
 def start_study(context: AppContext, study: Study, key: str | None) -> str:
     """Start a planned study. Returns its name. Raises UserError; then nothing was started."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
-    return context.start_work(context.studies, study, key)
+    return context.start_work(context.studies, study, context.writer(key))
 
 
 def sizes_of(text: object) -> tuple[int, ...]:

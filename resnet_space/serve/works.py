@@ -50,15 +50,8 @@ class Works(Generic[W]):
     def start(self, asked: W, claim: Callable[[Path], None]) -> str:
         """Start work in a process that outlives this one; only so many of a kind run or wait at a time.
 
-        Args:
-            asked: what is to be done.
-            claim: given the file of its owners, notes the visitor.
-
-        Returns:
-            Its name.
-
-        Raises:
-            UserError: with one sentence; then nothing was started.
+        `claim`, given the file of its owners, notes the visitor. Returns its name. Raises UserError; then nothing was
+        started.
         """
         with self._lock:
             self._check_room()

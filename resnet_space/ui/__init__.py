@@ -8,12 +8,11 @@ from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import Guarded
 from resnet_space.serve.identity import sign_in_button
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Looks
 from resnet_space.ui.explore import build_explore
 from resnet_space.ui.finetune import build_finetune
-from resnet_space.ui.opening import Looks
 from resnet_space.ui.predict import build_predict
-from resnet_space.ui.subject import place_subject, wire_subject
+from resnet_space.ui.subject import Shared, place_subject, wire_subject
 
 __all__ = ["AppContext", "build_app"]
 
@@ -38,14 +37,15 @@ def build_app(context: AppContext) -> gr.Blocks:
         names = gr.State(context.trained_names())  # of the runs that can predict
         known = app.load(None, visitor, visitor, js=visitors.KEY_IN_BROWSER, **QUIET)
         settled = wire_subject(context, subject, visitor, names, known)
+        shared = Shared(context, visitor, subject, names, settled)
         looks = Looks("finetune")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Fine-tune", id="finetune") as finetune_tab:
-                finetune = build_finetune(context, app, subject, visitor, names, looks)
+                finetune = build_finetune(shared, app, looks)
             with gr.Tab("Predict", id="predict") as predict_tab:
-                predict = build_predict(context, subject, predict_tab, visitor, names, settled)
+                predict = build_predict(shared, predict_tab)
             with gr.Tab("Explore residuals", id="explore") as explore_tab:
-                explore = build_explore(context, subject, explore_tab, visitor, names, settled)
+                explore = build_explore(shared, explore_tab)
 
         def show(tab: str) -> Any:
             return lambda name, known: {tabs: gr.Tabs(selected=tab)} | subject.become(name, known)

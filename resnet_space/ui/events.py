@@ -9,6 +9,9 @@ from copy import copy
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
+
+Listen = Callable[..., Dependency]
 
 # No endpoint for programs. Not preprocessed: Gradio refuses a choice that appeared after the page was built; the
 # handlers ask the library what there is.
@@ -49,3 +52,35 @@ PROGRESS = gr.Progress()  # the default of a handler's argument: by it Gradio se
 def reporter(progress: gr.Progress, description: str) -> Callable[[int, int], None]:
     """A callback (done, total) that moves the component's progress bar; `{mb}` in the words is the total in MB."""
     return lambda done, total: progress(done / max(total, 1), desc=description.format(mb=f"{total / 1e6:,.1f} MB"))
+
+
+class Looks:
+    """When a tab is looked at, as listeners: what it has to ask for waits until then.
+
+    Made outside of all tabs, as what is in one that is closed hears nothing.
+
+    Attributes:
+        first: once, as soon as it is looked at.
+        opened: once, as soon as it is looked at and what `wire` was given as needed is there.
+        again: after that, when it is opened once more, and at those of the events given to `wire` that come while it is
+            open.
+    """
+
+    first: Listen
+    opened: Listen
+    again: Listen
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._boxes = [gr.Textbox("", visible="hidden") for _ in ("first", "opened", "again")]
+        self.first, self.opened, self.again = (box.change for box in self._boxes)
+
+    def wire(self, tab: gr.Tab, load: Listen, needed: Listen, *events: Listen) -> None:
+        """Listen to the tab, to the page's load, to the event before `opened`, and to those for `again`."""
+        first, opened, again = self._boxes
+        for box, there in ((first, load), (opened, needed)):
+            what = f"'{self._name}', {box._id}"
+            there(None, None, box, js=f"() => resnetSpace.opens({what}, true)", **QUIET)
+            tab.select(None, None, box, js=f"() => resnetSpace.opens({what})", **QUIET)
+        for listen in (tab.select, *events):
+            listen(None, again, again, js=f"(before) => resnetSpace.look({what}, before)", **QUIET)

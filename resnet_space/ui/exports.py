@@ -16,7 +16,7 @@ from resnet_space.common.text import file_name
 from resnet_space.plots import Chart
 from resnet_space.ui.downloads import csv_file, own_folder
 from resnet_space.ui.events import PRIVATE
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import place_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,6 @@ BUTTONS = """<div class="exports"><label>Figure for <select>
 <option value="slide">Slide, 16:9</option><option value="paper">Paper, one column</option></select></label>
 <button data-what="png">PNG</button><button data-what="svg">SVG</button>
 <button data-what="table">Table as CSV</button><button data-what="python">Copy as Python</button></div>"""
-PRESS = "resnetSpace.exports.buttons(element, trigger)"
 
 
 def stem(*parts: str) -> str:
@@ -121,9 +120,7 @@ def place_exports(inputs: Sequence[Component], export: Callable[..., Export], *,
         return {file: found.table_file() if what == "table" else found.figure_file(what, size)}
 
     file = gr.File(visible="hidden", show_label=False)
-    buttons = gr.HTML(
-        None, html_template=BUTTONS, js_on_load=PRESS, head=SCRIPTS, visible=visible, apply_default_css=False
-    )
+    buttons = place_html(None, "exports.buttons(element, trigger)", html_template=BUTTONS, visible=visible)
     code = gr.Code(language="python", label="As Python, in the folder of this app", visible=False, interactive=False)
     progress: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": buttons}
     made = buttons.select(on_press, list(inputs), [file, code], **progress, **PRIVATE)

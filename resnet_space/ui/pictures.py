@@ -2,39 +2,33 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import ImageError, open_image
 from resnet_space.serve.uploads import uploaded_file
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image
 
 ENOUGH = 512  # pixels of the short side of a picture that is shown, and looked at by a model of usual size
 
 NO_PICTURE = "There is no image yet: upload one, take one, paste one, or choose an example."
 
 
-def read_picture(payload: dict[str, Any] | None, *, short_side: int = ENOUGH) -> "Image":
+def read_picture(payload: dict[str, Any] | None) -> Image:
     """The picture in an image component's payload, which is taken as it came (`preprocess=False`).
 
     Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.
 
-    Args:
-        payload: of the component.
-        short_side: pixels that are enough: a JPEG of several times as many is not decoded in full.
-
-    Raises:
-        UserError: one sentence for a missing or unusable picture, or one that was not uploaded.
+    Raises UserError for a missing or unusable picture, or one that was not uploaded.
     """
     source = (payload or {}).get("path") or (payload or {}).get("url")
     if not payload or not source:
         raise UserError(NO_PICTURE)
     inline = str(source).startswith("data:")
-    return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=short_side)
+    return open_image(_inline(str(source)) if inline else uploaded_file(payload), short_side=ENOUGH)
 
 
 def _inline(url: str) -> io.BytesIO:
@@ -49,7 +43,7 @@ def _inline(url: str) -> io.BytesIO:
         raise ImageError(f"The data: URL cannot be read: it must be {form}.") from None
 
 
-def jpeg_url(picture: "Image") -> str:
+def jpeg_url(picture: Image) -> str:
     """A photograph; a small picture is kept as it is, to the pixel."""
     buffer = io.BytesIO()
     if min(picture.size) <= 64:
@@ -59,9 +53,8 @@ def jpeg_url(picture: "Image") -> str:
     return data_url(buffer.getvalue(), "image/jpeg")
 
 
-def npy_url(array: "NDArray[np.float32]") -> str:
+def npy_url(array: NDArray[np.float32]) -> str:
     """What `numpy.load` reads."""
-    import numpy as np
 
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)

@@ -8,11 +8,11 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.html import cautions_html, place_html
+from resnet_space.ui.subject import Shared
 
 HOW = "user/name or user/name@revision; press Enter to search for other words"
 
@@ -34,12 +34,13 @@ def model_html(model: RemoteModel) -> str:
     )
 
 
-def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
+def build_pull(shared: Shared) -> gr.State:
     """Place the panel and wire its events. Returns a state that changes to the name of the run that was just pulled."""
+    context, visitor = shared.context, shared.visitor
     pulled = gr.State(None)
     with gr.Accordion("From the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         model = gr.Dropdown([], label="Model", info=HOW, allow_custom_value=True, value=None)
-        report = gr.HTML("", elem_classes="told", apply_default_css=False)
+        report = place_html(elem_classes="told")
         pull = gr.Button("Download", size="sm")
 
     def on_open() -> Any:
@@ -64,7 +65,7 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
                     f"The Hub has no model of this app for {text!r}: try other words, or user/name of a timm model."
                 )
         except HubError as error:
-            return {report: f'<p class="caution">{escape(str(error))}</p>'}
+            return {report: cautions_html(error)}
         return {model: gr.update(choices=models, value=models[0]), report: ""}
 
     @costly
@@ -84,8 +85,9 @@ def build_pull(context: AppContext, visitor: gr.BrowserState) -> gr.State:
     return pulled
 
 
-def wire_pull(pulled: gr.State, names: gr.State, subject: Subject) -> None:
-    """Let what was pulled be what the page is about; `names` are the runs that can predict."""
+def wire_pull(pulled: gr.State, shared: Shared) -> None:
+    """Let what was pulled be what the page is about."""
+    names, subject = shared.names, shared.subject
 
     def on_pulled(name: str, known: list[str]) -> dict[Any, Any]:
         return {names: [*dict.fromkeys([name, *known])]} | subject.become(name, known)

@@ -1,6 +1,6 @@
 """Sentences that several panels share: a score with its interval, and what was left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -56,6 +56,11 @@ def left_out_html(files: Sequence[Skipped], count: int) -> str:
     rows = "".join(f"<li>{escape(file.name)}: {escape(file.reason)}</li>" for file in listed)
     more = f"<li>and {count - len(listed):,} more</li>" if count > len(listed) else ""
     return f"<details><summary>{counted(count, 'file')} {were} left out</summary><ul>{rows}{more}</ul></details>"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Its lines."""
+    return [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def counted(count: int, what: str) -> str:

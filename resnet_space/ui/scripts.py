@@ -14,10 +14,11 @@ STATIC = Path(__file__).parent / "static"
 # which brings all charts): a third of the size, which the browser has to fetch and to compile before the first chart.
 PLOTLY = STATIC / "plotly-cartesian.min.js"
 SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
-LATER = ("map.js", "review.js")  # fetched by the first component that needs them
+LATER = ("map.js", "review.js")  # fetched when the fold is opened in which a component needs them
 # Of components that need them: Gradio waits for these before it runs what a component has to run. Plotly's library is
 # not among them: page.js fetches it with the first chart.
 SCRIPTS = "".join(f'<script src="{name}"></script>' for name in SERVED)
+MAP, REVIEW = (f'{SCRIPTS}<script src="{name}"></script>' for name in LATER)
 # Of the page: it is there before any component.
 HEAD = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in ("state.js", "explore.js"))
 

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import gradio as gr
+
 from resnet_space.common.errors import UserError
 
 
@@ -21,18 +23,18 @@ class Stops:
         self._lock = threading.Lock()
 
     @contextmanager
-    def asked(self, session: str, *, instead: bool = False, alone: str = "") -> Iterator[Stop]:
+    def asked(self, request: gr.Request, *, instead: bool = False, alone: str = "") -> Iterator[Stop]:
         """An event that is set when the page's Stop is pressed meanwhile.
 
         Args:
-            session: of the page.
+            request: of the page.
             instead: whether this ends and replaces what the page has under way.
             alone: the sentence by which it is refused while the page has something under way; empty: it is not.
 
         Raises:
             UserError: with that sentence.
         """
-        stop = Stop()
+        stop, session = Stop(), str(request.session_hash)
         with self._lock:
             running = self._running.setdefault(session, [])
             if running and alone:
@@ -49,8 +51,8 @@ class Stops:
                 if not self._running[session]:
                     del self._running[session]
 
-    def stop(self, session: str) -> None:
-        """Ask all that the page has under way to stop."""
+    def stop(self, request: gr.Request) -> None:
+        """Ask all that the page has under way to stop. A handler, also of a button by itself."""
         with self._lock:
-            for stop in self._running.get(session, []):
+            for stop in self._running.get(str(request.session_hash), []):
                 stop.set()

@@ -11,7 +11,6 @@ from resnet_space.common.errors import UserError
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import from_scratch
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
 
 # The address, for all tabs, is kept by the page's script.
@@ -41,6 +40,38 @@ class Subject:
         return {self.run: gr.update(choices=[*dict.fromkeys([name, *known])], value=name), self.chosen: name}
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the parts of a page share.
+
+    Attributes:
+        context: what all pages share.
+        visitor: the key that a browser is known by.
+        subject: what the page is about.
+        names: the runs that can predict.
+        settled: the event after which the subject is that of the page's address.
+    """
+
+    context: AppContext
+    visitor: gr.BrowserState
+    subject: Subject
+    names: gr.State
+    settled: Dependency
+
+
+def run_dropdown(names: Sequence[str | tuple[str, str]], value: str | None, label: str = "Run") -> gr.Dropdown:
+    """A choice of runs.
+
+    Gradio would describe its values to programs, and with them the runs that there were at the start; an MCP client
+    then refuses to name any other.
+    """
+    dropdown = gr.Dropdown(list(names), value=value, label=label)
+    described: dict[str, Any] = {"type": "string"}
+    # In the instance: of a subclass of its components gradio writes a .pyi file beside ours.
+    vars(dropdown)["api_info"] = lambda: described
+    return dropdown
+
+
 def place_subject(context: AppContext) -> Subject:
     """Its components, in the page's header."""
     run = run_dropdown(context.trained_names(), context.default_name())
@@ -53,16 +84,9 @@ def wire_subject(
 ) -> Dependency:
     """Let the choice follow the runs that there are, and the page's address follow the choice.
 
-    Args:
-        context: what all share.
-        subject: whose choice it is.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict.
-        known: the event after which the visitor's key is known.
-
-    Returns:
-        The event by which the subject of a page that was just opened is settled: the run in its address, else the
-        visitor's newest that can predict, else the one that ships.
+    `known` is the event after which the visitor's key is known. Returns the event by which the subject of a page that
+    was just opened is settled: the run in its address, else the visitor's newest that can predict, else the one that
+    ships.
     """
 
     def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
@@ -90,11 +114,9 @@ def wire_subject(
 def counterpart(run: Run, others: Sequence[Run]) -> Run | None:
     """The first of the others that was trained as this one, but for its start: from random weights, or from trained."""
     scratch = run.config.training.start is None
-    return next((o for o in others if (o.config.training.start is None) != scratch and _same_but_start(run, o)), None)
-
-
-def _same_but_start(run: Run, other: Run) -> bool:
-    return run.config.model == other.config.model and _budget(run) == _budget(other)
+    different = (other for other in others if (other.config.training.start is None) != scratch)
+    alike = (o for o in different if o.config.model == run.config.model and _budget(o) == _budget(run))
+    return next(alike, None)
 
 
 def _budget(run: Run) -> tuple[object, ...]:

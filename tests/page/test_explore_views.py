@@ -31,7 +31,7 @@ from resnet_space.ui.explore.views.change import CHANGES, Change
 from resnet_space.ui.explore.views.early import READINGS, Early
 from resnet_space.ui.explore.views.norms import UNGATED, Norms
 from resnet_space.ui.explore.views.view import Table, View
-from resnet_space.ui.subject import place_subject
+from resnet_space.ui.subject import Shared, place_subject
 
 CONTEXT = AppContext(Path(__file__).parents[2] / "checkpoints")
 NEVER = threading.Event()
@@ -70,8 +70,12 @@ def test_an_update_computes_the_table_once(view: View, findings: Findings, monke
         return table(self, found, variant)
 
     monkeypatch.setattr(type(view), "table", counted)
-    charts = [gr.HTML() for _ in range(view.charts)]
-    ViewTab(view, None, None, gr.Markdown(), charts, [], None, gr.Dataframe(), None).update(findings, "")
+
+    async def update() -> None:  # in a running loop: else gradio makes some of its own, and never closes them
+        with gr.Blocks():
+            ViewTab(view, gr.State(""), gr.State(None)).update(findings, "")
+
+    asyncio.run(update())
     assert calls == [""]
 
 
@@ -211,7 +215,7 @@ def test_a_view_of_ones_own_is_one_entry_and_appears_with_its_charts_table_and_e
         with gr.Blocks() as app:
             settled, subject = app.load(None), place_subject(CONTEXT)
             with gr.Tab("Explore") as tab:
-                build_explore(CONTEXT, subject, tab, gr.BrowserState(None), gr.State([]), settled)
+                build_explore(Shared(CONTEXT, gr.BrowserState(None), subject, gr.State([]), settled), tab)
         return app
 
     app = asyncio.run(built())

@@ -26,7 +26,7 @@ from resnet_space.plots import Chart, accuracy_chart, figure, loss_chart, palett
 from resnet_space.runs import Metric
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.training.strategies import STRATEGIES, Phase, plan, planned_epochs, recipe
-from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, cautions_html, data_html
+from resnet_space.ui.finetune.data_view import MOST_CLASSES, TILE, data_html
 from resnet_space.ui.finetune.more_data import (
     chosen_otherwise,
     free_dataset_name,
@@ -34,6 +34,7 @@ from resnet_space.ui.finetune.more_data import (
     report_html,
 )
 from resnet_space.ui.finetune.plan import plan_html
+from resnet_space.ui.html import cautions_html
 from resnet_space.ui.reports import LISTED
 from tests.conftest import WriteSplit
 from tests.trainings import phases
@@ -343,10 +344,10 @@ def test_names_are_never_markup() -> None:
 
     sentences = cautions(summary, config.model, config.training)
     assert EVIL in sentences[0]
-    warned = Page(cautions_html(sentences))
+    warned = Page(cautions_html(*sentences))
     assert {element.tag for element in warned.elements} == {"p"}
     assert [element.text for element in warned.of("p", "caution")] == sentences
-    assert cautions_html([]) == ""
+    assert cautions_html() == ""
 
 
 # Other images

@@ -44,7 +44,6 @@ from resnet_space.ui.predict.batch import (
     table_columns,
     table_rows,
 )
-from resnet_space.ui.predict.choice import Choice, choose
 from resnet_space.ui.predict.endpoint import program_html
 from resnet_space.ui.predict.evidence import Judged, evidence_value
 from resnet_space.ui.predict.examples import (
@@ -54,7 +53,7 @@ from resnet_space.ui.predict.examples import (
     photo_credits,
 )
 from resnet_space.ui.predict.gates import HEIGHT, bars, channel_html, gates_html
-from resnet_space.ui.predict.looks import Look
+from resnet_space.ui.predict.looks import Choice, Look, choose
 from resnet_space.ui.predict.maps import by_magnitude, class_maps_html
 from resnet_space.ui.predict.wanted import Wanted
 from tests.networks import alive

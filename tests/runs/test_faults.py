@@ -407,13 +407,13 @@ def test_metrics_that_lack_what_pages_read_and_files_that_are_folders_are_one_ru
 def test_a_run_whose_figures_cannot_be_made_is_named_beside_the_others(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss_chart = live.plots.loss_chart
+    *about, loss_chart = live.CURVES["loss"]
 
     def refusing(histories: dict[str, Any]) -> Any:
         assert "odd" not in histories
         return loss_chart(histories)
 
-    monkeypatch.setattr(live.plots, "loss_chart", refusing)
+    monkeypatch.setitem(live.CURVES, "loss", (*about, refusing))
     assert curves(context, "odd", "sound") == ["sound"]
     assert "odd cannot be shown" in message(context, "odd", "sound")["status"]
     assert "odd cannot be shown" in message(context, "odd")["status"]

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from PIL.Image import Image
+
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import discard
 from resnet_space.data.reference import DatasetRef
@@ -40,8 +42,6 @@ from resnet_space.serve.taught.memory import Memories, Memory
 from resnet_space.serve.taught.network import Network
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from resnet_space.serve.context import AppContext
     from resnet_space.training.taught import Lesson, Look
 
@@ -157,8 +157,7 @@ class Teaching:
         self, name: str | None, key: str | None, changes: Sequence[Change], new: Sequence[NewPicture]
     ) -> TaughtSet:
         context = self.context
-        context.require_writable()
-        key = visitors.require_key(key, public=context.public)
+        key = context.writer(key)
         if name is None:
             root = context.datasets.folder
             begun = TaughtSet(root / free_name(root, KIND, secret=context.public))
@@ -239,7 +238,7 @@ class Teaching:
                     memory.known.update(zip((id_ for id_, _ in batch), rows, strict=True))
             done += len(batch)
 
-    def look(self, name: str, key: str | None, picture: "Image") -> "tuple[TaughtSet, Look]":
+    def look(self, name: str, key: str | None, picture: Image) -> "tuple[TaughtSet, Look]":
         """The prediction of the set's model for a picture, and the set that it was trained on. Raises UserError."""
         now = self.open(name, key)
         memory = self._memories.of(now.folder)

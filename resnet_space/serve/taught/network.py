@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL.Image import Image
+
 from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import use_any_core
 from resnet_space.data.images import open_image, to_model_size
 from resnet_space.runs import PHOTO_BACKBONE, Library, Run
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from resnet_space.models import Backbone
@@ -73,7 +75,6 @@ class Network:
 
     def steps(self, pictures: Sequence[bytes]) -> "Iterator[tuple[int, Extracted | None]]":
         """Yields (number done, None), and finally the total with the features. Raises ImageError, UserError."""
-        import numpy as np
         import torch
 
         run, extractor, _ = self._extractors()
@@ -95,9 +96,8 @@ class Network:
                 return
             yield done, None
 
-    def features(self, picture: "Image") -> "Tensor":
+    def features(self, picture: Image) -> "Tensor":
         """Features [1, D] of one picture, which are not cached."""
-        import numpy as np
         import torch
 
         run, _, frames = self._extractors()

@@ -185,7 +185,8 @@ def _slices(
     run: Run, resume: bool, steps: int, test_steps: float, most: int, end: Metric
 ) -> Generator[SliceProgress, None, None]:
     number, setup = 0, SETUP_SECONDS
-    step = _steps_done(run) if resume else 0
+    done = (metric["step"] for metric in run.metrics() if resume and metric["event"] in ("step", "epoch"))
+    step = max(done, default=0)
     told_left: int | None = None
     while not run.stop_requested():
         pace = steps_per_second(run.metrics()) if resume else None
@@ -214,7 +215,3 @@ def _slices(
             return
         number, step, setup, resume, told_left = number + 1, report.step, report.setup, True, None
     end["status"] = "stopped"
-
-
-def _steps_done(run: Run) -> int:
-    return max((metric["step"] for metric in run.metrics() if metric["event"] in ("step", "epoch")), default=0)

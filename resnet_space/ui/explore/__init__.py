@@ -7,25 +7,25 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly, costs
 from resnet_space.ui.events import LATEST, QUIET, cumulative
 from resnet_space.ui.explore.address import Link, link_of
 from resnet_space.ui.explore.api import build_api
-from resnet_space.ui.explore.compare import build_compare
-from resnet_space.ui.explore.controls import place_controls, wire_controls
+from resnet_space.ui.explore.compare import CompareTab
+from resnet_space.ui.explore.controls import Controls, wire_controls
 from resnet_space.ui.explore.growth import build_growth
 from resnet_space.ui.explore.history import build_history
 from resnet_space.ui.explore.measuring import Findings, OnDemand, findings_of
 from resnet_space.ui.explore.memory import MEMORY, Handle
 from resnet_space.ui.explore.networks import Network, other_choices
-from resnet_space.ui.explore.pictures import build_pictures
+from resnet_space.ui.explore.pictures import PicturesTab
 from resnet_space.ui.explore.questions import Card, card_value, place_questions
 from resnet_space.ui.explore.running import Page, status_html
-from resnet_space.ui.explore.view_tab import place_variant, place_view
+from resnet_space.ui.explore.view_tab import ViewTab, place_variant
 from resnet_space.ui.explore.views import VIEWS
+from resnet_space.ui.html import place_html
 from resnet_space.ui.pull import wire_pull
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 FINDINGS_SECONDS = 1_800  # that a page's findings stay after its last event
 ABOUT = (
@@ -48,55 +48,40 @@ class ExploreTab:
     with_own_data: Callable[..., Dependency]  # `(listen, run)`: after an event, the images are those of the run's data
 
 
-def build_explore(
-    context: AppContext, subject: Subject, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State, settled: Dependency
-) -> ExploreTab:
-    """Place the tab's components and wire its events.
-
-    Args:
-        context: what all share.
-        subject: the run that is measured, if nothing else is chosen here.
-        tab: the explore tab itself.
-        visitor: the key that a browser is known by.
-        names: the runs that can be measured.
-        settled: the event after which the subject is that of the page's address.
-    """
+def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
+    """Place the tab's components and wire its events. If nothing else is chosen in it, the subject is measured."""
+    context, subject = shared.context, shared.subject
     findings = gr.State(None, time_to_live=FINDINGS_SECONDS)
     gr.Markdown(ABOUT, elem_id="explore-about")
     cards = place_questions(context)
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
-            controls = place_controls(context, visitor)
+            controls = Controls(shared)
             variants = [place_variant(view) for view in VIEWS]
             measure = gr.Button("Measure", variant="primary", elem_id="measure")
         with gr.Column(scale=4, min_width=320, elem_id="explore-shown"):
             view, address = gr.Textbox("0", visible="hidden"), gr.Textbox("", visible="hidden")
             with gr.Row(elem_id="explore-status"):
-                status = gr.HTML(status_html("Not measured yet."), apply_default_css=False)
+                status = place_html(status_html("Not measured yet."))
                 stop = gr.Button("Stop measuring", size="sm", visible=False, scale=0, min_width=140)
             # Gradio would put those that do not fit into a menu; the style sheet lets the row scroll instead.
             with gr.Tabs(elem_id="explore-views", overflow_behavior="wrap") as views:
-                tabs = [place_view(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
-                pictures = build_pictures(context, findings)
+                tabs = [ViewTab(view, variant, findings) for view, variant in zip(VIEWS, variants, strict=True)]
+                pictures = PicturesTab(context, findings)
                 growth = build_growth(context, controls.network, subject.run)
-                compared = build_compare(context, names)
-    build_history(controls.network, settled)
+                compared = CompareTab(shared)
+    build_history(controls.network, shared.settled)
     emptied = [component for tab in tabs for component in tab.view.extend(tab, context, findings, pictures)]
-    page = Page(
-        context, subject, visitor, controls, view, findings, status, stop, address, tabs, pictures, compared, emptied
-    )
-    chosen = wire_controls(context, visitor, controls, names, subject)
+    page = Page(shared, controls, view, findings, status, stop, address, tabs, pictures, compared, emptied)
+    chosen = wire_controls(shared, controls)
 
     @costs(0.2)  # nothing of it takes long, and most of it finds that all is there
     def on_change(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from cumulative(page.measured(str(request.session_hash), page.asked(values)), stop)
+        yield from cumulative(page.measured(request, page.asked(values)), stop)
 
     @costly
     def on_measure(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from cumulative(page.measured(str(request.session_hash), page.asked(values), pressed=True), stop)
-
-    def on_stop(request: gr.Request) -> None:
-        page.stops.stop(str(request.session_hash))
+        yield from cumulative(page.measured(request, page.asked(values), pressed=True), stop)
 
     def measured(listen: Callable[..., Dependency], opened: str = "") -> Dependency:
         """After an event, measure what the open view needs; `opened`: the view that the event opens."""
@@ -115,13 +100,13 @@ def build_explore(
     for shown in tabs:
         for wanted, button in zip(shown.view.on_demand, shown.buttons, strict=True):
             _wire_on_demand(page, wanted, button)
-    stop.click(on_stop, None, None, queue=False, **QUIET)
+    stop.click(page.stops.stop, None, None, queue=False, **QUIET)
     address.change(None, address, None, js="(text) => resnetSpace.explore.shows('all', text)", **QUIET)
 
-    wire_pull(controls.pulled, names, subject)
+    wire_pull(controls.pulled, shared)
     build_api(context, LIMITS)
-    _wire_link(page, views, names, settled)
-    _wire_cards(page, cards, views, names, settled, measured)
+    _wire_link(page, views)
+    _wire_cards(page, cards, views, measured)
 
     def with_own_data(listen: Callable[..., Dependency], run: gr.Dropdown) -> Dependency:
         return measured(chosen.with_own_data(listen, run).then)
@@ -139,7 +124,7 @@ def _wire_on_demand(page: Page, wanted: OnDemand[Any], button: gr.Button) -> Non
         assert handle is not None
 
         def updates() -> Iterator[dict[Any, Any]]:
-            with page.stops.asked(str(request.session_hash)) as stop:
+            with page.stops.asked(request) as stop:
                 yield from page.more(page.asked(values), findings, wanted, stop)
             yield {page.stop: gr.update(visible=False)}
 
@@ -156,9 +141,9 @@ def _clear_where_refused(page: Page, started: Any) -> None:
     started.failure(lambda: (refused, gr.update(visible=False)), None, [page.status, page.stop], **QUIET)
 
 
-def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency) -> None:
+def _wire_link(page: Page, views: gr.Tabs) -> None:
     """Choose what the address names when the page opens, and measure it in the same event."""
-    context, controls, compared, subject = page.context, page.controls, page.compared, page.subject
+    controls, compared, subject = page.controls, page.compared, page.shared.subject
 
     def update_of(link: Link, run: str | None, runs: list[str], key: str | None) -> dict[Any, Any]:
         update = subject.become(run, runs) if run and link.subject else {}
@@ -174,7 +159,7 @@ def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency)
     @costs(0.2)
     def on_open(request: gr.Request, runs: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
         def updates() -> Iterator[dict[Any, Any] | None]:
-            link = link_of(context, dict(request.query_params))
+            link = link_of(page.context, dict(request.query_params))
             if link is None:
                 return
             asked = page.asked(values)
@@ -190,7 +175,7 @@ def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency)
                 picture=(link.block or None, link.picture, link.channel),
                 sources=(source, link.data or data, link.split or split, link.count, pictures),
             )
-            for measured in page.measured(str(request.session_hash), chosen):
+            for measured in page.measured(request, chosen):
                 yield update | measured if measured is not None else None
                 update = {}
             if update:
@@ -198,9 +183,8 @@ def _wire_link(page: Page, views: gr.Tabs, names: gr.State, settled: Dependency)
 
         yield from cumulative(updates(), page.stop)
 
-    outputs = [*subject.outputs, controls.network, views, controls.dataset, controls.split, controls.count]
-    outputs += [compared.others]
-    opened = settled.then(on_open, [names, *page.inputs], [*outputs, *page.outputs], **ANEW)
+    outputs = [views, *page.chosen]
+    opened = page.shared.settled.then(on_open, [page.shared.names, *page.inputs], [*outputs, *page.outputs], **ANEW)
     opened.then(None, None, page.view, js="() => resnetSpace.explore.ready()", **QUIET)
 
 
@@ -214,9 +198,7 @@ def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:
     return update
 
 
-def _wire_cards(
-    page: Page, cards: list[Card], views: gr.Tabs, names: gr.State, settled: Dependency, measured: Any
-) -> None:
+def _wire_cards(page: Page, cards: list[Card], views: gr.Tabs, measured: Any) -> None:
     """Answer the questions when the tab is opened; a click opens the view that shows more."""
     places = [card.shown for card in cards]
     answered = gr.State(False)
@@ -232,7 +214,7 @@ def _wire_cards(
         yield from cumulative(answers(), answered)
 
     if cards:
-        for listen in (settled.then, page.view.change):
+        for listen in (page.shared.settled.then, page.view.change):
             listen(on_open, [page.view, answered], [*places, answered], js=INPUTS, **QUIET, **LIMITS)
 
     def opening(card: Card) -> Callable[..., dict[Any, Any]]:
@@ -240,7 +222,7 @@ def _wire_cards(
         name, *others = question.networks
 
         def on_more(runs: list[str]) -> dict[Any, Any]:
-            update = page.subject.become(name, runs) | {page.controls.network: str(Network(""))}
+            update = page.shared.subject.become(name, runs) | {page.controls.network: str(Network(""))}
             update |= {views: gr.Tabs(selected=question.view), page.controls.count: question.images.count}
             update |= {page.controls.dataset: question.images.dataset, page.controls.split: question.images.split}
             if others:
@@ -249,9 +231,8 @@ def _wire_cards(
 
         return on_more
 
-    outputs = [*page.subject.outputs, page.controls.network, views, page.controls.dataset, page.controls.split]
-    outputs += [page.controls.count, page.compared.others]
+    outputs = [views, *page.chosen]
     for card in cards:
-        led = card.open.click(opening(card), names, outputs, **LATEST)
+        led = card.open.click(opening(card), page.shared.names, outputs, **LATEST)
         shown = f"() => {{ resnetSpace.explore.open('{card.question.view}'); resnetSpace.explore.reveal(); }}"
         measured(led.then(None, js=shown, **QUIET).then)

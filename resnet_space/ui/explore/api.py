@@ -9,13 +9,13 @@ from resnet_space import plots
 from resnet_space.common.text import markdown_text
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.explore.images import MAX_IMAGES, images_from
 from resnet_space.ui.explore.measuring import measure_network
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.views.norms import Norms, all_values
 from resnet_space.ui.exports import stem
+from resnet_space.ui.subject import run_dropdown
 
 SOURCE = "test images of cifar10-mini"
 
@@ -34,12 +34,7 @@ def build_api(context: AppContext, limits: dict[str, Any]) -> None:
         button = gr.Button()
 
     @costly
-    def explore_residuals(
-        run: str,
-        source: str,
-        count: float,
-        image: dict[str, Any] | None,
-    ) -> tuple[Any, ...]:
+    def explore_residuals(run: str, source: str, count: float, image: dict[str, Any] | None) -> tuple[Any, ...]:
         """Measure what the residual blocks of a run do to their input.
 
         Args:

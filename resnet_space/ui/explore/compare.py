@@ -1,18 +1,17 @@
 """The sub-tab of up to four networks side by side on the same images."""
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
 
-from resnet_space.serve.context import AppContext
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.explore.comparing import MOST_NETWORKS, Comparison
+from resnet_space.ui.explore.comparing import CHARTS, MOST_NETWORKS, Comparison
 from resnet_space.ui.explore.memory import value_of
 from resnet_space.ui.explore.networks import UNTRAINED, Network, other_choices
 from resnet_space.ui.explore.view_tab import charts_update, place_chart
 from resnet_space.ui.exports import place_exports
+from resnet_space.ui.subject import Shared
 
 ABOUT = (
     "The network measured here and up to three others on the same images: accuracy first, then gradients, removed "
@@ -20,26 +19,46 @@ ABOUT = (
 )
 
 
-@dataclass(frozen=True)
 class CompareTab:
-    """The sub-tab's components.
+    """The sub-tab, placed and wired.
 
     Attributes:
-        tab: itself.
         others: the choice of what to compare with.
         button: compares, also where it takes long.
         comparison: the handle of what is shown.
-        words, charts: what it shows.
         address: its part of the page's address.
     """
 
-    tab: gr.Tab
-    others: gr.Dropdown
-    button: gr.Button
-    comparison: gr.State
-    words: gr.Markdown
-    charts: list[gr.HTML]
-    address: gr.Textbox
+    def __init__(self, shared: Shared) -> None:
+        with gr.Tab("Compare", id="compare") as self.tab:
+            # Beside the tab, gradio would count it as one and show it twice.
+            self.comparison = gr.State(None, time_to_live=1_800)
+            self.address = gr.Textbox("", visible="hidden")
+            gr.Markdown(ABOUT, elem_classes="about")
+            with gr.Row(elem_id="compare-with"):
+                self.others = gr.Dropdown(
+                    other_choices(shared.context.trained_names()),
+                    value=[str(Network("", UNTRAINED))],
+                    multiselect=True,
+                    max_choices=MOST_NETWORKS - 1,
+                    label="Compare with",
+                    scale=3,
+                )
+                vars(self.others)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
+                self.button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks", scale=0)
+            self.words = gr.Markdown("", elem_classes="said")
+            self.charts = [place_chart(f"compare-{i}", 300 if i == 0 else 0) for i in range(CHARTS)]
+            nothing = "Nothing has been compared yet: press Compare first."
+            place_exports([self.comparison], lambda handle: value_of(handle, nothing).export)
+        gr.on(
+            [shared.names.change, self.others.focus],
+            lambda runs, chosen: gr.update(choices=other_choices(runs, chosen or ())),
+            [shared.names, self.others],
+            self.others,
+            **QUIET,
+        )
+        js = "(text) => resnetSpace.explore.shows('compare', text)"
+        self.address.change(None, self.address, None, js=js, **QUIET)
 
     @property
     def outputs(self) -> list[Any]:
@@ -52,38 +71,3 @@ class CompareTab:
     def shared(self, comparison: Comparison) -> str:
         """The part of the address that names them."""
         return urlencode({"with": ",".join(str(findings.network) for findings in comparison.findings[1:])})
-
-
-def build_compare(context: AppContext, names: gr.State) -> CompareTab:
-    """Place the sub-tab; `names` are the runs that can be compared."""
-    with gr.Tab("Compare", id="compare") as placed:
-        # Beside the tab, gradio would count it as one and show it twice.
-        comparison = gr.State(None, time_to_live=1_800)
-        address = gr.Textbox("", visible="hidden")
-        gr.Markdown(ABOUT, elem_classes="about")
-        with gr.Row(elem_id="compare-with"):
-            others = gr.Dropdown(
-                other_choices(context.trained_names()),
-                value=[str(Network("", UNTRAINED))],
-                multiselect=True,
-                max_choices=MOST_NETWORKS - 1,
-                label="Compare with",
-                scale=3,
-            )
-            vars(others)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
-            button = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-networks", scale=0)
-        words = gr.Markdown("", elem_classes="said")
-        charts = [place_chart(f"compare-{i}", 300 if i == 0 else 0) for i in range(5)]
-        place_exports(
-            [comparison],
-            lambda handle: value_of(handle, "Nothing has been compared yet: press Compare first.").export,
-        )
-    gr.on(
-        [names.change, others.focus],
-        lambda runs, chosen: gr.update(choices=other_choices(runs, chosen or ())),
-        [names, others],
-        others,
-        **QUIET,
-    )
-    address.change(None, address, None, js="(text) => resnetSpace.explore.shows('compare', text)", **QUIET)
-    return CompareTab(placed, others, button, comparison, words, charts, address)

@@ -13,14 +13,7 @@ from resnet_space.plots.residuals.depth import Block, quartiles
 from resnet_space.plots.residuals.profiles import PERCENT, accuracy_bars, compare_chart, responses_chart
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore.images import Images
-from resnet_space.ui.explore.measuring import (
-    Findings,
-    OnDemand,
-    Progress,
-    is_quick,
-    measure_network,
-    measure_on_demand,
-)
+from resnet_space.ui.explore.measuring import Findings, OnDemand, Progress, is_quick, measure_network, measure_on_demand
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.scores import Score, accuracy_words, tested
 from resnet_space.ui.explore.views import VIEWS
@@ -31,7 +24,7 @@ from resnet_space.ui.explore.views.view import Table, medians, rounded, stages_o
 from resnet_space.ui.explore.wording import NORM, QUARTILES, RESIDUAL, percent
 from resnet_space.ui.exports import Export, stem
 
-MOST_NETWORKS = 4
+MOST_NETWORKS, CHARTS = 4, 5
 WITHOUT_ONE = "Accuracy with one block removed (dashed: intact)"
 ALIKE = 1.02  # a ratio of two medians below which a block has not changed
 DEFINITIONS = (
@@ -85,14 +78,10 @@ class Comparison:
         words = [accuracy_words(self.tests)] if self.tests else []
         gradients = {label: medians(g.norm) for label, (_, g) in self.measured(GRADIENTS).items()}
         words += [gradients_words(gradients)] if gradients else []
-        removed = {
-            label: (each.base_accuracy, each.accuracy.tolist()) for label, (_, each) in self.measured(EACH).items()
-        }
-        words += [removed_words(removed)] if removed else []
-        ratios = {
-            label: dict(zip(f.measured.norms.blocks, ratio_medians(f), strict=True))
-            for label, f in self.residual.items()
-        }
+        each = {label: (each.base_accuracy, each.accuracy.tolist()) for label, (_, each) in self.measured(EACH).items()}
+        words += [removed_words(each)] if each else []
+        blocks = {label: (f.measured.norms.blocks, ratio_medians(f)) for label, f in self.residual.items()}
+        ratios = {label: dict(zip(*of, strict=True)) for label, of in blocks.items()}
         words += [compare_words(ratios)] if len(ratios) > 1 else []
         plain = [f.network.label for f in self.findings if f.measured.plain]
         words += [f"**{markdown_text(label)}** has no shortcuts, so it has no ratio." for label in plain]
@@ -101,51 +90,30 @@ class Comparison:
     @property
     def charts(self) -> list[Chart | None]:
         """Accuracy, gradients, removed blocks, ratios, layer outputs; None for what is not measured."""
-        ratios = {
-            label: (norms, [quartiles(block.ratios) for block in norms])
-            for label, norms in ((label, block_norms(f)) for label, f in self.residual.items())
-        }
-        gradients = {
-            label: (_blocks(f, g.blocks), medians(g.norm)) for label, (f, g) in self.measured(GRADIENTS).items()
-        }
-        each = self.measured(EACH)
+        charts: list[Chart | None] = [None] * CHARTS
         order = [f.network.label for f in self.findings]
         order += [label for label in self.tests if label not in order]  # not measured yet
-        removed = {
-            label: (_blocks(f, [" + ".join(lesion.blocks) for lesion in result.lesions]), result.accuracy.tolist())
-            for label, (f, result) in each.items()
-        }
-        return [
-            accuracy_bars(
-                {label: test.interval for label, test in self.tests.items()},
-                "Accuracy on the test set, with its 95 % interval",
-                order=order,
-            )
-            if self.tests
-            else None,
-            compare_chart(
-                gradients,
-                "Gradient at each block's input: median",
-                {"title": "‖∂L/∂x‖", "type": "log", "exponentformat": "power"},
-                at={},
-                value="‖∂L/∂x‖ = %{y:.3g}",
-                order=order,
-            )
-            if gradients
-            else None,
-            compare_chart(
-                removed,
-                WITHOUT_ONE,
-                {"title": "accuracy", **PERCENT},
-                at={label: result.base_accuracy for label, (_, result) in each.items()},
-                value="accuracy %{y:.1%}",
-                order=order,
-            )
-            if removed
-            else None,
-            compare_chart(ratios, order=order) if ratios else None,
-            responses_chart(self.responses, ordered=True, order=order) if self.responses else None,
-        ]
+        if intervals := {label: test.interval for label, test in self.tests.items()}:
+            charts[0] = accuracy_bars(intervals, "Accuracy on the test set, with its 95 % interval", order=order)
+        if found := self.measured(GRADIENTS):
+            norms = {label: (_blocks(f, g.blocks), medians(g.norm)) for label, (f, g) in found.items()}
+            axis = {"title": "‖∂L/∂x‖", "type": "log", "exponentformat": "power"}
+            title, value = "Gradient at each block's input: median", "‖∂L/∂x‖ = %{y:.3g}"
+            charts[1] = compare_chart(norms, title, axis, at={}, value=value, order=order)
+        if found := self.measured(EACH):
+            removed = {
+                label: (_blocks(f, [" + ".join(lesion.blocks) for lesion in each.lesions]), each.accuracy.tolist())
+                for label, (f, each) in found.items()
+            }
+            axis, value = {"title": "accuracy", **PERCENT}, "accuracy %{y:.1%}"
+            intact = {label: each.base_accuracy for label, (_, each) in found.items()}
+            charts[2] = compare_chart(removed, WITHOUT_ONE, axis, at=intact, value=value, order=order)
+        if blocks := {label: block_norms(f) for label, f in self.residual.items()}:
+            ratios = {label: (of, [quartiles(block.ratios) for block in of]) for label, of in blocks.items()}
+            charts[3] = compare_chart(ratios, order=order)
+        if self.responses:
+            charts[4] = responses_chart(self.responses, ordered=True, order=order)
+        return charts
 
     @property
     def table(self) -> Table:
@@ -153,34 +121,15 @@ class Comparison:
         columns = ["network", "test set", "test images", "test images correct", "block"]
         columns += [f"ratio: {QUARTILES[0]}", *QUARTILES[1:], "median norm of dL/dx", "accuracy without the block"]
         rows: list[list[Any]] = []
-        gradients, each = self.measured(GRADIENTS), self.measured(EACH)
         for f in self.findings:
-            label = f.network.label
-            test = self.tests.get(label)
-            norms = (
-                dict(zip(gradients[label][1].blocks, medians(gradients[label][1].norm), strict=True))
-                if (label in gradients)
-                else {}
-            )
-            without = (
-                {
-                    name: accuracy
-                    for lesion, accuracy in zip(each[label][1].lesions, each[label][1].accuracy.tolist(), strict=True)
-                    for name in lesion.blocks
-                }
-                if label in each
-                else {}
-            )
+            test, gradients, each = self.tests.get(f.network.label), GRADIENTS.of(f), EACH.of(f)
+            score = (test.on, test.images, test.correct) if test else ("", None, None)
+            norms = dict(zip(gradients.blocks, medians(gradients.norm), strict=True)) if gradients else {}
+            lesions = zip(each.lesions, each.accuracy.tolist(), strict=True) if each else ()
+            without = {name: accuracy for lesion, accuracy in lesions for name in lesion.blocks}
             for block in block_norms(f):
-                rows.append(
-                    [
-                        label,
-                        *((test.on, test.images, test.correct) if test else ("", None, None)),
-                        block.name,
-                        *map(rounded, quartiles(block.ratios)),
-                        *(rounded(values.get(block.name, math.nan)) for values in (norms, without)),
-                    ]
-                )
+                more = (rounded(values.get(block.name, math.nan)) for values in (norms, without))
+                rows.append([f.network.label, *score, block.name, *map(rounded, quartiles(block.ratios)), *more])
         return columns, rows
 
     @property
@@ -205,15 +154,8 @@ def compare(
 ) -> Generator[tuple[Progress, Comparison], None, None]:
     """Measure one network after the other; each yield has all that were measured so far.
 
-    Args:
-        context: what all share.
-        networks: 2 to 4.
-        images: which to measure.
-        stop: set to end it.
-        costly: also measure gradients and removed blocks where they take long.
-
-    Raises:
-        UserError: for another number of networks, and for what cannot be measured.
+    `stop` is set to end it. `costly`: also measure gradients and removed blocks where they take long. Raises UserError
+    for less than 2 or more than 4 networks, and for what cannot be measured.
     """
     chosen = list(dict.fromkeys(networks))
     if not 2 <= len(chosen) <= MOST_NETWORKS:

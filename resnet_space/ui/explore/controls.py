@@ -10,7 +10,6 @@ from gradio.events import Dependency
 from resnet_space.common.errors import UserError
 from resnet_space.data.reference import DatasetRef
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.images import (
     DATASET,
@@ -24,7 +23,7 @@ from resnet_space.ui.explore.images import (
 )
 from resnet_space.ui.explore.networks import Network, network_choices
 from resnet_space.ui.pull import build_pull
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared, run_dropdown
 
 FIRST_DATASET, FIRST_SPLIT, FIRST_COUNT = "cifar10-mini", "test", 64
 # Gradio says that the subject has changed also where only its choices have: that leaves the network alone.
@@ -36,46 +35,36 @@ TO_SUBJECT = """(network, run) => {
 }"""
 
 
-@dataclass(frozen=True)
 class Controls:
-    """`pulled` changes to the name of a run that was just pulled."""
+    """The column's components; `pulled` changes to the name of a run that was just pulled."""
 
-    network: gr.Dropdown
-    pulled: gr.State
-    source: gr.Radio
-    dataset: gr.Dropdown
-    split: gr.Dropdown
-    count: gr.Number
-    pictures: gr.Gallery
+    def __init__(self, shared: Shared) -> None:
+        self.network = run_dropdown(network_choices(), str(Network("")), "Network")
+        self.source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
+        self.dataset = gr.Dropdown(shared.context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
+        with gr.Row():
+            self.split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
+            # No limit by the split: it would come late, and the browser would cut what was typed.
+            self.count = gr.Number(
+                FIRST_COUNT, label="How many", minimum=1, maximum=MAX_IMAGES, precision=0, min_width=80
+            )
+        self.pictures = gr.Gallery(
+            label="Pictures",
+            sources=["upload", "webcam", "clipboard"],
+            file_types=["image"],
+            type="filepath",
+            interactive=True,
+            height=260,
+            columns=3,
+            visible=False,
+            elem_id="own-pictures",
+        )
+        self.pulled = build_pull(shared)
 
     @property
     def images(self) -> list[Any]:
         """What says which images to measure."""
         return [self.source, self.dataset, self.split, self.count, self.pictures]
-
-
-def place_controls(context: AppContext, visitor: gr.BrowserState) -> Controls:
-    """The column's components."""
-    network = run_dropdown(network_choices(), str(Network("")), "Network")
-    source = gr.Radio(list(SOURCES), value=DATASET, label="Images")
-    dataset = gr.Dropdown(context.datasets.choices(), value=FIRST_DATASET, label="Dataset")
-    with gr.Row():
-        split = gr.Dropdown(["train", "test"], value=FIRST_SPLIT, label="Split", min_width=80)
-        # No limit by the split: it would come late, and the browser would cut what was typed.
-        count = gr.Number(FIRST_COUNT, label="How many", minimum=1, maximum=MAX_IMAGES, precision=0, min_width=80)
-    pictures = gr.Gallery(
-        label="Pictures",
-        sources=["upload", "webcam", "clipboard"],
-        file_types=["image"],
-        type="filepath",
-        interactive=True,
-        height=260,
-        columns=3,
-        visible=False,
-        elem_id="own-pictures",
-    )
-    pulled = build_pull(context, visitor)
-    return Controls(network, pulled, source, dataset, split, count, pictures)
 
 
 @dataclass(frozen=True)
@@ -92,10 +81,9 @@ class Settled:
     with_own_data: Callable[..., Dependency]
 
 
-def wire_controls(
-    context: AppContext, visitor: gr.BrowserState, controls: Controls, names: gr.State, subject: Subject
-) -> Settled:
-    """Let choices follow one another, and what comes and goes; `names` are the runs that can be measured."""
+def wire_controls(shared: Shared, controls: Controls) -> Settled:
+    """Let choices follow one another, and what comes and goes."""
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
 
     def on_source(source: str) -> Any:
         of_data = gr.update(visible=source == DATASET)
@@ -124,7 +112,7 @@ def wire_controls(
     inputs = [controls.dataset, controls.split, visitor]
     other = controls.dataset.input(on_dataset, inputs, controls.split, **LATEST)
     gr.on(
-        [names.change, controls.dataset.focus],
+        [shared.names.change, controls.dataset.focus],
         lambda key: gr.update(choices=context.datasets.choices(key)),
         visitor,
         controls.dataset,

@@ -4,9 +4,10 @@ It is folded away at the end of the tab, and nothing of it is made before it is 
 """
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
@@ -18,9 +19,7 @@ from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.explore.networks import RANDOM, Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.exports import Export, place_exports
-
-if TYPE_CHECKING:
-    from gradio.events import Dependency
+from resnet_space.ui.html import place_html
 
 FIRST = "resnet50"
 ABOUT = (
@@ -119,7 +118,7 @@ def history_export() -> Export:
     return Export("networks", [error_chart(networks), parameters_chart(networks)], CAPTION, (COLUMNS, rows), PYTHON)
 
 
-def build_history(network: gr.Dropdown, settled: "Dependency") -> None:
+def build_history(network: gr.Dropdown, settled: Dependency) -> None:
     """Place the fold and wire its events.
 
     Args:
@@ -132,9 +131,9 @@ def build_history(network: gr.Dropdown, settled: "Dependency") -> None:
         place_exports([], history_export)
         titles = [(f"{network.title} ({network.year})", network.name) for network in milestones()]
         chosen = gr.Dropdown(titles, value=FIRST, label="Network to read about")
-        shown = gr.HTML("", apply_default_css=False, elem_id="milestone")
+        shown = place_html(elem_id="milestone")
         explore = gr.Button("Explore its residual blocks, with random weights", size="sm")
-        gr.HTML(guide_html(), apply_default_css=False, elem_id="guide")
+        place_html(guide_html(), elem_id="guide")
 
     def on_open(name: str) -> dict[Any, Any]:
         networks = milestones()

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import plotly_text
 from resnet_space.config import ModelConfig
@@ -106,7 +108,6 @@ def image_set(images: Images, config: ModelConfig, *, public: bool = False) -> "
 
 
 def _image_set(images: Images, config: ModelConfig) -> "ImageSet":
-    import numpy as np
     import torch
 
     from resnet_space.data.splits import ImageSet

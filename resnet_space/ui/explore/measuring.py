@@ -18,7 +18,7 @@ from resnet_space.ui.explore.images import Images, image_names, image_set
 from resnet_space.ui.explore.memory import Handle, value_of
 from resnet_space.ui.explore.networks import LoadedNetwork, Network, config_of, load_network
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import progress_html
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

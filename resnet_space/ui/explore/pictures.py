@@ -21,6 +21,7 @@ from resnet_space.ui.explore.networks import config_of, load_network
 from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.wording import RESIDUAL, percent
 from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.html import finding_html, place_html
 from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ class BlockView:
             size = f"{values.shape[1]} x {values.shape[0]} positions, {values.min():.2f} to {values.max():.2f}"
             cards.append(_card(map_png(values, -self.most, self.most, colours=SIGNED), title, size, f"{title}: {size}"))
         return (
-            f'<p class="finding">{escape(self.words)}</p>'
-            f'<div class="scale"><span>{self.channel_words}</span><span>{-self.most:.2f}</span>'
-            f'<span class="ramp signed"></span><span>{self.most:.2f}</span></div>'
+            f'{finding_html(self.words)}<div class="scale"><span>{self.channel_words}</span>'
+            f'<span>{-self.most:.2f}</span><span class="ramp signed"></span><span>{self.most:.2f}</span></div>'
             f'<div class="maps">{"".join(cards)}</div>'
         )
 
@@ -204,18 +204,40 @@ def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str
     return f'<div class="thumbnails" style="--sheet: url({sheet_url})">{buttons}</div>'
 
 
-@dataclass(frozen=True)
 class PicturesTab:
-    """The sub-tab's components; `address` is its part of the page's address."""
+    """The sub-tab, placed and wired; `findings` is the handle of what was measured."""
 
-    context: AppContext
-    tab: gr.Tab
-    block: gr.Dropdown
-    image: gr.Number
-    channel: gr.Textbox
-    thumbnails: gr.HTML
-    shown: gr.HTML
-    address: gr.Textbox
+    def __init__(self, context: AppContext, findings: gr.State) -> None:
+        self.context = context
+        with gr.Tab("One picture", id="pictures") as self.tab:
+            gr.Markdown(ABOUT, elem_classes="about")
+            self.thumbnails = place_html("", "explore.thumbnails(element, trigger)", elem_id="pictures-thumbnails")
+            with gr.Row():
+                self.block = gr.Dropdown([], label="Block", min_width=120)
+                self.image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
+                self.channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
+            self.shown = place_html(elem_id="pictures-shown")
+            self.address = gr.Textbox("", visible="hidden")
+            chosen = [findings, *self.chosen]
+            place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
+
+        @costly
+        def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
+            return self.draw(findings_of(handle), *values) if isinstance(handle, Handle) else {self.shown: gr.skip()}
+
+        @costly
+        def on_thumbnail(
+            handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
+        ) -> dict[Any, Any]:
+            index = getattr(event, "index", None)
+            return {self.image: index} | self.draw(findings_of(handle), block, index, channel)
+
+        outputs = [self.shown, self.thumbnails, self.address]
+        changes = [self.block.input, self.image.input, self.channel.submit, self.channel.blur]
+        gr.on(changes, on_change, chosen, outputs, **LATEST)
+        self.thumbnails.select(on_thumbnail, chosen, [self.image, *outputs], trigger_mode="multiple", **QUIET)
+        js = "(text) => resnetSpace.explore.shows('pictures', text)"
+        self.address.change(None, self.address, None, js=js, **QUIET)
 
     @property
     def chosen(self) -> list[Any]:
@@ -244,42 +266,3 @@ class PicturesTab:
             self.thumbnails: thumbnails_html(self.context, findings, view.index),
             self.address: urlencode({"picture": view.index, "block": view.pictures.block, "channel": channel}),
         }
-
-
-def build_pictures(context: AppContext, findings: gr.State) -> PicturesTab:
-    """Place the sub-tab and wire its events; `findings` is the handle of what was measured."""
-    with gr.Tab("One picture", id="pictures") as placed:
-        gr.Markdown(ABOUT, elem_classes="about")
-        thumbnails = gr.HTML(
-            None,
-            html_template="${value ?? ''}",
-            js_on_load="resnetSpace.explore.thumbnails(element, trigger)",
-            apply_default_css=False,
-            elem_id="pictures-thumbnails",
-        )
-        with gr.Row():
-            block = gr.Dropdown([], label="Block", min_width=120)
-            image = gr.Number(0, label="Image", precision=0, minimum=0, min_width=120)
-            channel = gr.Textbox("", label="Channel", placeholder="mean over all", max_lines=1, min_width=120)
-        shown = gr.HTML("", apply_default_css=False, elem_id="pictures-shown")
-        address = gr.Textbox("", visible="hidden")
-        chosen = [findings, block, image, channel]
-        place_exports(chosen, lambda handle, *values: BlockView.of(context, findings_of(handle), *values).export)
-    tab = PicturesTab(context, placed, block, image, channel, thumbnails, shown, address)
-
-    @costly
-    def on_change(handle: Handle[Findings] | None, *values: Any) -> Any:
-        return tab.draw(findings_of(handle), *values) if isinstance(handle, Handle) else {shown: gr.skip()}
-
-    @costly
-    def on_thumbnail(
-        handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
-    ) -> dict[Any, Any]:
-        index = getattr(event, "index", None)
-        return {tab.image: index} | tab.draw(findings_of(handle), block, index, channel)
-
-    outputs = [shown, thumbnails, address]
-    gr.on([block.input, image.input, channel.submit, channel.blur], on_change, chosen, outputs, **LATEST)
-    thumbnails.select(on_thumbnail, chosen, [image, *outputs], trigger_mode="multiple", **QUIET)
-    address.change(None, address, None, js="(text) => resnetSpace.explore.shows('pictures', text)", **QUIET)
-    return tab

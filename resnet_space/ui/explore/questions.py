@@ -27,11 +27,10 @@ from resnet_space.ui.explore.views.norms import Norms, block_norms, ratio_median
 from resnet_space.ui.explore.views.view import Table, rounded, stages_of
 from resnet_space.ui.explore.wording import percent
 from resnet_space.ui.exports import Export, place_exports
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import place_report
 
 FEW, SOME = (Images("cifar10-mini", "test", count) for count in (64, 200))
 HEIGHT = 180  # pixels of a card's chart
-CARD = "resnetSpace.report(element, props, watch)"
 TESTED = """from resnet_space.runs import Run, last_metric
 
 for name in {names!r}:
@@ -97,8 +96,7 @@ def shortcuts(context: AppContext) -> Answer:
         f"shortcuts, {percent(without)} without."
     )
     chart = accuracy_bars(
-        {"shortcuts": results[DEEP].interval, "none": results[PLAIN].interval},
-        "Test accuracy, with its 95 % interval",
+        {"shortcuts": results[DEEP].interval, "none": results[PLAIN].interval}, "Test accuracy, with its 95 % interval"
     )
     rows = [
         [name, result.on, result.images, result.correct, *map(rounded, result.interval)]
@@ -210,14 +208,8 @@ def place_questions(context: AppContext) -> list[Card]:
     with gr.Row(elem_id="questions", visible=bool(asked)):
         for question in asked:
             with gr.Column(min_width=260, elem_classes="question"):
-                shown = gr.HTML(
-                    {"html": question.html("Measuring ..."), "figures": {}},
-                    html_template='<div class="body"></div>',
-                    js_on_load=CARD,
-                    head=SCRIPTS,
-                    elem_id=f"question-{question.key}",
-                    apply_default_css=False,
-                )
+                waiting = {"html": question.html("Measuring ..."), "figures": {}}
+                shown = place_report(f"question-{question.key}", waiting)
                 button = gr.Button("Show more", size="sm", elem_id=f"open-{question.key}")
                 with gr.Accordion("Download", open=False):
                     place_exports([], lambda question=question: export_of(context, question))

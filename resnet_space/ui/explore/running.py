@@ -22,9 +22,9 @@ from resnet_space.ui.explore.networks import Network, config_of
 from resnet_space.ui.explore.pictures import PicturesTab
 from resnet_space.ui.explore.view_tab import ViewTab
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.html import progress_html
 from resnet_space.ui.stops import Stop, Stops
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 GROWTH, PICTURES = "growth", "pictures"  # views by their keys; the first needs nothing measured
 SLOW = 5.0  # passes that are quick where one takes so short that nothing need be told of it
@@ -84,9 +84,7 @@ class Page:
         under_way: by session, what is measured right now.
     """
 
-    context: AppContext
-    subject: Subject
-    visitor: gr.BrowserState
+    shared: Shared
     controls: Controls
     view: gr.Textbox
     findings: gr.State
@@ -101,11 +99,22 @@ class Page:
     under_way: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def context(self) -> AppContext:
+        return self.shared.context
+
+    @property
     def inputs(self) -> list[Any]:
         """As `asked` reads them; the first is the open view."""
-        fixed = [self.view, self.findings, self.compared.comparison, self.subject.run, self.controls.network]
-        fixed += [self.visitor, self.compared.others, *self.pictures.chosen]
+        fixed = [self.view, self.findings, self.compared.comparison, self.shared.subject.run, self.controls.network]
+        fixed += [self.shared.visitor, self.compared.others, *self.pictures.chosen]
         return [*fixed, *(tab.variant for tab in self.tabs), *self.controls.images]
+
+    @property
+    def chosen(self) -> list[Any]:
+        """What says what is to be measured."""
+        controls = self.controls
+        chosen = [controls.network, controls.dataset, controls.split, controls.count, self.compared.others]
+        return [*self.shared.subject.outputs, *chosen]
 
     @property
     def outputs(self) -> list[Any]:
@@ -131,11 +140,11 @@ class Page:
 
     # Measuring
 
-    def measured(self, session: str, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
+    def measured(self, request: gr.Request, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
         """Measure what the open view needs and does not have yet; updates of the page, None where they are outdated.
 
         Args:
-            session: of the page.
+            request: of the page.
             asked: what its components say.
             pressed: a button was pressed: also what takes long is measured, and a refusal is an error. Else it is told
                 above the views.
@@ -150,9 +159,10 @@ class Page:
             images = asked.images(self.context)
             # As a page opens, several of its events ask for the same.
             wanted = (asked.view, asked.network, images, asked.others, asked.picture)
+            session = str(request.session_hash)
             if not pressed and self.under_way.get(session) == wanted:
                 return
-            with self.stops.asked(session, instead=True) as stop:
+            with self.stops.asked(request, instead=True) as stop:
                 self.under_way[session] = wanted
                 try:
                     yield from handler(asked, images, stop, pressed=pressed)

@@ -1,6 +1,5 @@
 """A view on the page: what it is about, its words, its charts, its table, and the buttons below."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,36 +11,71 @@ from resnet_space.ui.events import QUIET
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
-from resnet_space.ui.exports import Export, Exports, place_exports, stem
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.html import place_html
 
-POINTS = "resnetSpace.points(element, props, trigger, watch)"
 PRESS = "*Not measured yet: press a button above.*"
 
 
-@dataclass(frozen=True)
+def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
+    """A Plotly chart whose points answer clicks.
+
+    It is always on the page, and hides itself while it is empty: an update that makes a component visible is lost
+    where its tab is just opening.
+
+    `reserved`: pixels kept free for it from the start; 0: it takes no room before it is drawn.
+    """
+    kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
+    template = f'<div class="chart" {kept}></div>'
+    return place_html(None, "points(element, props, trigger, watch)", html_template=template, elem_id=elem_id)
+
+
+def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:
+    return {place: chart or {} for place, chart in zip(places, charts, strict=True)}
+
+
+def place_variant(view: View) -> Component:
+    """The choice among a view's variants, shown where a network has them; a hidden state where there are none."""
+    if view.variants is None:
+        return gr.State("")
+    choices = list(view.variants.choices)
+    return gr.Radio(choices, value=choices[0][1], label=view.variants.label, info=view.variants.info, visible=False)
+
+
 class ViewTab:
-    """The components of one view.
+    """A view as a sub-tab, placed and wired.
+
+    Args:
+        variant: the choice among its variants, of `place_variant`.
+        findings: the handle of those of the page.
 
     Attributes:
-        view: which.
-        tab: its sub-tab.
-        variant: the choice among the view's variants.
-        words, charts, table: what it shows.
         buttons: of what is measured on demand, in the view's order.
         extra: room for what only this view has.
-        exports: the buttons below.
     """
 
-    view: View
-    tab: gr.Tab
-    variant: Component
-    words: gr.Markdown
-    charts: list[gr.HTML]
-    buttons: list[gr.Button]
-    extra: gr.Column
-    table: gr.Dataframe
-    exports: Exports
+    def __init__(self, view: View, variant: Component, findings: gr.State) -> None:
+        self.view, self.variant = view, variant
+        with gr.Tab(view.title, id=view.key) as self.tab:
+            gr.Markdown(view.about, elem_classes="about")
+            self.buttons: list[gr.Button] = []
+            if view.on_demand:
+                with gr.Row(elem_classes="keep"):
+                    self.buttons = [gr.Button(one.label, size="sm", min_width=160, scale=0) for one in view.on_demand]
+            self.words = gr.Markdown("", elem_classes="said")
+            self.charts = [place_chart(f"{view.key}-{i}", view.reserved if i == 0 else 0) for i in range(view.charts)]
+            self.extra = gr.Column()
+            with gr.Accordion("Table", open=False):
+                table_id = f"{view.key}-table"
+                self.table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=table_id)
+            inputs = [findings, variant]
+            self.exports = place_exports(inputs, lambda handle, chosen: export_of(view, findings_of(handle), chosen))
+        if isinstance(variant, gr.Radio):
+
+            def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
+                return self.update(findings_of(handle), chosen)
+
+            variant.input(on_variant, inputs, self.outputs, **QUIET)
 
     @property
     def outputs(self) -> list[Any]:
@@ -59,61 +93,6 @@ class ViewTab:
             **charts_update(self.charts, charts),
             self.table: {"headers": columns, "data": rows},
         }
-
-
-def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
-    """A Plotly chart whose points answer clicks.
-
-    It is always on the page, and hides itself while it is empty: an update that makes a component visible is lost
-    where its tab is just opening. It names the scripts, as Gradio waits for those that a component names.
-
-    Args:
-        elem_id: of the component.
-        reserved: pixels kept free for it from the start; 0: it takes no room before it is drawn.
-    """
-    kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
-    template = f'<div class="chart" {kept}></div>'
-    return gr.HTML(
-        None, html_template=template, js_on_load=POINTS, head=SCRIPTS, elem_id=elem_id, apply_default_css=False
-    )
-
-
-def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:
-    return {place: chart or {} for place, chart in zip(places, charts, strict=True)}
-
-
-def place_variant(view: View) -> Component:
-    """The choice among a view's variants, shown where a network has them; a hidden state where there are none."""
-    if view.variants is None:
-        return gr.State("")
-    choices = list(view.variants.choices)
-    return gr.Radio(choices, value=choices[0][1], label=view.variants.label, info=view.variants.info, visible=False)
-
-
-def place_view(view: View, variant: Component, findings: gr.State) -> ViewTab:
-    """Place a view as a sub-tab; `findings` has the handle of those of the page."""
-    with gr.Tab(view.title, id=view.key) as placed:
-        gr.Markdown(view.about, elem_classes="about")
-        buttons = []
-        if view.on_demand:
-            with gr.Row(elem_classes="keep"):
-                buttons = [gr.Button(wanted.label, size="sm", min_width=160, scale=0) for wanted in view.on_demand]
-        words = gr.Markdown("", elem_classes="said")
-        charts = [place_chart(f"{view.key}-{i}", view.reserved if i == 0 else 0) for i in range(view.charts)]
-        extra = gr.Column()
-        with gr.Accordion("Table", open=False):
-            table = gr.Dataframe(interactive=False, wrap=True, elem_classes="numbers", elem_id=f"{view.key}-table")
-        exports = place_exports(
-            [findings, variant], lambda handle, chosen: export_of(view, findings_of(handle), chosen)
-        )
-    tab = ViewTab(view, placed, variant, words, charts, buttons, extra, table, exports)
-    if isinstance(variant, gr.Radio):
-
-        def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
-            return tab.update(findings_of(handle), chosen)
-
-        variant.input(on_variant, [findings, variant], tab.outputs, **QUIET)
-    return tab
 
 
 def export_of(view: View, findings: Findings, variant: object = "") -> Export:

@@ -13,16 +13,16 @@ from resnet_space.runs import Run, is_tested
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, Looks, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.check import build_check
 from resnet_space.ui.finetune.check.api import build_check_api
-from resnet_space.ui.finetune.compare import build_compare, start_all, start_one
+from resnet_space.ui.finetune.compare import Compare, start_all, start_one
 from resnet_space.ui.finetune.compare.api import build_compare_api
 from resnet_space.ui.finetune.comparison import NO_RESULT, difference_html, mixed_data
 from resnet_space.ui.finetune.domains import build_domains
 from resnet_space.ui.finetune.entries import keep_entries
-from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, build_fields, heading, start_choices
+from resnet_space.ui.finetune.fields import MORE_EPOCHS, NO_TARGET, Fields, start_choices
 from resnet_space.ui.finetune.figures import build_figures, figure_choices
 from resnet_space.ui.finetune.form import create_comparison, create_run, go_on, next_try, start_training
 from resnet_space.ui.finetune.jobs import build_jobs
@@ -36,9 +36,8 @@ from resnet_space.ui.finetune.study import build_study
 from resnet_space.ui.finetune.take import build_export_api, build_take
 from resnet_space.ui.finetune.teach import Teach, build_teach
 from resnet_space.ui.finetune.wiring import wire_fields
-from resnet_space.ui.opening import Looks
-from resnet_space.ui.scripts import SCRIPTS
-from resnet_space.ui.subject import Subject, counterpart
+from resnet_space.ui.html import LIVE_LINE, note_html, place_heading, place_html
+from resnet_space.ui.subject import Shared, counterpart
 
 LIVE = """
 <div class="charts"><div class="chart" data-chart="loss"></div><div class="chart" data-chart="accuracy"></div></div>
@@ -63,48 +62,28 @@ class FinetuneTab:
     teach: Teach
 
 
-def build_finetune(
-    context: AppContext,
-    app: gr.Blocks,
-    subject: Subject,
-    visitor: gr.BrowserState,
-    names: gr.State,
-    looks: Looks,
-) -> FinetuneTab:
+def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
     """Place the tab's components in the app, what one sets on the left and what came of it on the right, and wire them.
 
-    Args:
-        context: what all share.
-        app: the page.
-        subject: the run that results, continuing and pushing are about.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict, for all tabs' choices.
-        looks: when the tab is looked at; it is opened when the subject is that of the page's address, and the visitor's
-            key is known.
+    `looks`: when the tab is looked at. It is opened when the subject is settled, and the visitor's key is known.
     """
-    teach = build_teach(context, visitor, looks.opened)
+    context, subject, visitor, names = shared.context, shared.subject, shared.visitor, shared.names
+    teach = build_teach(shared, looks.opened)
     with gr.Row(elem_id="finetune"):
         with gr.Column(scale=2, min_width=320, elem_id="steps", visible=not context.readonly):
-            form = build_fields(context, visitor)
-            job_started = build_jobs(context, visitor, form, subject)
+            form = Fields(shared)
+            job_started = build_jobs(shared, form)
         with gr.Column(scale=3, min_width=320):
-            heading("Result")
-            gr.HTML(
-                NO_RESULT, html_template='<div class="live">${value}</div>', elem_id="result", apply_default_css=False
-            )
+            place_heading("Result")
+            place_html(NO_RESULT, html_template=LIVE_LINE, elem_id="result")
             with gr.Row(elem_id="next"):
                 compare_button = gr.Button("Compare with random initialisation", size="sm", visible=False)
                 see_mistakes = gr.Button("See mistakes", size="sm", visible=False, min_width=110)
                 try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
                 explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
                 take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
-            live = gr.HTML(
-                {"runs": None},
-                html_template=LIVE,
-                js_on_load="resnetSpace.live(element, props, trigger, watch)",
-                head=SCRIPTS,
-                elem_id="live",
-                apply_default_css=False,
+            live = place_html(
+                {"runs": None}, "live(element, props, trigger, watch)", html_template=LIVE, elem_id="live"
             )
             beside = gr.Dropdown(
                 [],
@@ -114,17 +93,17 @@ def build_finetune(
                 label="Compare with other runs",
                 info="in the charts and the table; for a single one, the settings that differ are listed",
             )
-            difference = gr.HTML("", apply_default_css=False)
+            difference = place_html()
             followed = gr.State(None)  # the run that the status line speaks of
-            compare = build_compare(context, visitor, form, names, looks.opened)
-            build_study(context, visitor, form)
-            check = build_check(context, visitor, form)
+            compare = Compare(shared, form, looks.opened)
+            build_study(shared, form)
+            check = build_check(shared, form)
             mistakes = build_results(context)
-            domains = build_domains(context, subject)
-            take = build_take(context, subject)
-            build_share(context, visitor, subject)
-            figures = build_figures(context, visitor, subject, beside)
-            run_list = build_run_list(context, visitor, subject, beside, names)
+            domains = build_domains(shared)
+            take = build_take(shared)
+            build_share(shared)
+            figures = build_figures(shared, beside)
+            run_list = build_run_list(shared, beside)
 
     def open_page(about: str | None, key: str, known: list[str], request: gr.Request) -> dict[Any, Any]:
         """The runs beside the subject and the cell that the page's address names, and the visitor's datasets."""
@@ -257,7 +236,7 @@ def build_finetune(
         beside_first = [*(run.name for run in others), *comparable(context, first, names_now)]
         stands = "waits in the queue" if context.trainer.status(first).state == "queued" else "has started"
         more = f"; {len(others)} more in the queue" if others else ""
-        told = f'<p class="note"><b>{escape(first.name)}</b> {stands}{more}. See Result.</p>'
+        told = note_html(f"<b>{escape(first.name)}</b> {stands}{more}. See Result.")
         update = {beside: _runs_update(list(dict.fromkeys(beside_first))[: MAX_SHOWN - 1]), compare.message: told}
         return update | subject.become(first.name, context.trained_names(key))
 
@@ -267,18 +246,9 @@ def build_finetune(
             raise UserError("Nothing is training, so there is nothing to stop.")
         context.trainer.stop(run)
 
-    view: list[Any] = [live, beside, form.start_button, form.queue_button, form.stop_button, form.name]
-    view += [
-        compare_button,
-        see_mistakes,
-        try_it,
-        explore_it,
-        take_it,
-        domains,
-        form.going_on,
-        form.go_on_button,
-        form.more_epochs,
-    ]
+    buttons = [compare_button, see_mistakes, try_it, explore_it, take_it]
+    buttons += [form.start_button, form.queue_button, form.stop_button, form.go_on_button]
+    view: list[Any] = [*buttons, live, beside, form.name, domains, form.going_on, form.more_epochs]
     view += [difference, followed, mistakes.judged, figures, names, run_list.table]
     # In the queue, although it is quick: outside of it a changed state tells nobody that it has changed.
     asked = [beside, subject.run, visitor]
@@ -297,8 +267,8 @@ def build_finetune(
         ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
         ([compare_button.click], on_compare, [], []),
         ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
-        ([compare.report.select], on_row, [compare.shown], [compare.message]),
-        ([compare.queue_all.click], on_all, [compare.shown, compare.recipe], [compare.message]),
+        ([compare.fold.report.select], on_row, [compare.fold.shown], [compare.message]),
+        ([compare.queue_all.click], on_all, [compare.fold.shown, compare.recipe], [compare.message]),
     ):
         started = gr.on(
             triggers, handler, [*asked, *inputs], [*started_here, *outputs], show_progress_on=form.message, **PRIVATE
@@ -310,17 +280,18 @@ def build_finetune(
     run_list.changed.change(**redraw)
     teach.changed.change(**redraw)
     see_mistakes.click(None, None, None, js=SCROLL.format("mistakes-of"), **QUIET)
-    take_it.click(lambda: gr.update(open=True), None, take, **QUIET).then(None, js=SCROLL.format("take"), **QUIET)
-    opened_compare = form.compare_button.click(lambda: gr.update(open=True), None, compare.section, **QUIET)
-    opened_compare.then(None, js=SCROLL.format("compare-models"), **QUIET)
-    opened_check = form.check_button.click(lambda: gr.update(open=True), None, check, **QUIET)
-    opened_check.then(None, js=SCROLL.format("check-data"), **QUIET)
-    opened_teach = form.data.teach.click(lambda: gr.update(open=True), None, teach.section, **QUIET)
-    opened_teach.then(None, js=SCROLL.format("teach"), **QUIET)
+    for button, section in (
+        (take_it, take),
+        (form.compare_button, compare.section),
+        (form.check_button, check),
+        (form.data.teach, teach.section),
+    ):
+        shown = button.click(lambda section=section: {section: gr.update(open=True)}, None, section, **QUIET)
+        shown.then(None, js=SCROLL.format(section.elem_id), **QUIET)
     teach.dataset.change(lambda key: gr.update(choices=context.datasets.choices(key)), visitor, form.dataset, **QUIET)
     names.change(lambda key: gr.update(choices=start_choices(context, key)), visitor, form.start, **QUIET)
     form.pulled.change(lambda name, known: [*dict.fromkeys([name, *known])], [form.pulled, names], names, **QUIET)
-    wire_fields(context, looks.first, visitor, form, taken_back)
+    wire_fields(shared, looks.first, form, taken_back)
     build_api(context)
     build_data_api(context)
     build_export_api(context)

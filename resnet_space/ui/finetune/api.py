@@ -1,7 +1,8 @@
 """What programs can ask of the fine-tune tab: `gradio_client`, plain HTTP, MCP."""
 
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -16,12 +17,15 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.serve.works import W, Works
 from resnet_space.ui.finetune.form import Request, create_run, start_training
 from resnet_space.ui.finetune.more_data import DATASET, bring_archive, download
 from resnet_space.ui.finetune.proposals import form_values, proposal_for
+from resnet_space.ui.finetune.share import publish
 from resnet_space.ui.finetune.slices import LIMITS, also_hosting
-from resnet_space.ui.finetune.take import exported_file
 from resnet_space.ui.pull import split_revision
+
+POLL_SECONDS = 0.5
 
 
 def training_status(context: AppContext, name: str) -> dict[str, Any]:
@@ -45,6 +49,20 @@ def described_import(name: str, report: ImportReport, key: str) -> dict[str, Any
 def own_key(context: AppContext, key: str) -> str:
     """The key that a program sent, or where it needs one, a new one."""
     return key or (visitors.new_key() if context.public else "")
+
+
+def followed(works: Works[W], name: str, changes: Callable[[W], object], *, once: bool = False) -> Iterator[W]:
+    """Work each time that `changes` gives something else, until it has ended; or `once`, as it is. Raises UserError."""
+    before: object = None
+    while True:
+        found = works.open(name)
+        ends, now = once or found.state != "running", changes(found)
+        if ends or now != before:
+            yield found
+        if ends:
+            return
+        before = now
+        time.sleep(POLL_SECONDS)
 
 
 def build_api(context: AppContext) -> None:
@@ -163,13 +181,7 @@ def build_api(context: AppContext) -> None:
             The commit's address, or the Space's.
         """
         token = token_of(context, key, signed_in, x_hf_token)
-        if page:
-            context.require_pushable(run, repo_id, key, token, licence)
-            made = exported_file(context, run, "page")
-            publish = partial(context.push_page, run, made.path)
-        else:
-            publish = partial(context.push, run)
-        return publish(repo_id, key, token=token, private=private, licence=licence)
+        return publish(context, run, repo_id, key, token, private=private, licence=licence, page=page)
 
     @costly
     def pull_endpoint(

@@ -12,11 +12,11 @@ from resnet_space.runs import Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import STRATEGIES, plan
 from resnet_space.ui.finetune.status import duration, is_underway, start_of
+from resnet_space.ui.html import cautions_html, note_html, row_html, table_html
 from resnet_space.ui.reports import accuracy_words, correct_words, interval_words
 from resnet_space.ui.subject import counterpart
 
 Row = tuple[Run, Status, Sequence[Metric]]
-SCROLLS = '<div class="runs" tabindex="0" role="region" aria-label="Runs">'  # also by the keyboard
 
 
 def _result(number: str, words: str, beside: str = "") -> str:
@@ -121,19 +121,10 @@ def runs_html(runs: Sequence[Row]) -> str:
             str(run.config.training.total_epochs),
             duration(metrics[-1].get("seconds") or test["seconds"]) if test else "",
         ]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append(row_html(cells))
     heads = ("run", "test", "validation", "start", "data", "epochs", "time")  # a phone shows the first of them
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    return (
-        f"{_mixed_html([run for run, *_ in runs])}"
-        f"{SCROLLS}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _mixed_html(runs: Sequence[Run]) -> str:
-    if not mixed_data(runs):
-        return ""
-    return '<p class="caution">These runs have different datasets or classes: do not compare their accuracies.</p>'
+    mixed = ["These runs have different datasets or classes: do not compare their accuracies."]
+    return cautions_html(*(mixed if mixed_data([run for run, *_ in runs]) else [])) + table_html("Runs", heads, rows)
 
 
 def _strategy_html(run: Run) -> str:
@@ -151,16 +142,14 @@ def difference_html(runs: Sequence[Run], labels: Mapping[str, str] | None = None
     first, second = (
         {**_settings(run.config.model), **_settings(run.config.training), "start": start_of(run)} for run in runs
     )
-    rows = "".join(
-        f"<tr><td>{escape(_label(name, labels or {}))}</td><td>{escape(_value(first.get(name)))}</td>"
-        f"<td>{escape(_value(second.get(name)))}</td></tr>"
+    rows = [
+        row_html(map(escape, (_label(name, labels or {}), _value(first.get(name)), _value(second.get(name)))))
         for name in dict.fromkeys([*first, *second])
         if first.get(name) != second.get(name)
-    )
-    heads = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
+    ]
     if not rows:
-        return '<p class="note">The settings of these two runs are the same.</p>'
-    return f"{SCROLLS}<table><thead><tr><th>setting</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        return note_html("The settings of these two runs are the same.")
+    return table_html("Runs", ["setting", *(escape(run.name) for run in runs)], rows)
 
 
 def _settings(config: Any) -> dict[str, Any]:

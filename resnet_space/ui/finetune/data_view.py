@@ -9,6 +9,7 @@ from resnet_space.common.text import percent
 from resnet_space.config import RunConfig, TrainConfig
 from resnet_space.data.images import to_model_size
 from resnet_space.data.summary import DatasetSummary, Sample
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ def data_html(summary: DatasetSummary, config: RunConfig | None) -> str:
 
 def _fold(title: str, html: str) -> str:
     return f"<details><summary>{title}</summary>{html}</details>"
-
-
-def cautions_html(sentences: Sequence[str]) -> str:
-    return "".join(f'<p class="caution">{escape(sentence)}</p>' for sentence in sentences)
 
 
 def _counts_html(summary: DatasetSummary) -> str:
@@ -81,11 +78,7 @@ def _bars_html(summary: DatasetSummary) -> str:
         for i in shown
     )
     rest = len(order) - len(shown)
-    more = (
-        f'<p class="note">The largest and the smallest classes; the {rest} in between are not shown.</p>'
-        if rest
-        else ""
-    )
+    more = note_html(f"The largest and the smallest classes; the {rest} in between are not shown.") if rest else ""
     return f'<div class="bars">{rows}</div>{more}'
 
 
@@ -117,7 +110,7 @@ def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
         f'<figure><img src="{_data_url(picture)}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
         for picture, label in pictures
     )
-    titled = f'<p class="note">{escape(title)}:</p>' if title else ""
+    titled = note_html(f"{escape(title)}:") if title else ""
     return f'{titled}<div class="tiles">{tiles}</div>'
 
 

@@ -11,27 +11,23 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.events import PRIVATE, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.html import note_html, place_report
+from resnet_space.ui.subject import Shared
 
-NOTE = (
-    '<p class="note">Each point is a test image: the input of the head, on the two principal components of both '
-    "datasets. MMD² is measured in all dimensions; near 0, the domains have the same features.</p>"
+NOTE = note_html(
+    "Each point is a test image: the input of the head, on the two principal components of both datasets. MMD² is "
+    "measured in all dimensions; near 0, the domains have the same features."
 )
-GONE = '<p class="note">The weights before the training are not on this machine.</p>'
+GONE = note_html("The weights before the training are not on this machine.")
 
 
-def build_domains(context: AppContext, subject: Subject) -> gr.Accordion:
+def build_domains(shared: Shared) -> gr.Accordion:
     """Place the panel, which is about a subject that has a target, and wire its events."""
+    context, subject = shared.context, shared.subject
     label = "Source and target: a map of the features"
     with gr.Accordion(label, open=False, elem_id="domains", elem_classes="left-out") as panel:
         draw = gr.Button("Draw the map", size="sm")
-        maps = gr.HTML(
-            {"html": NOTE},
-            html_template='<div class="body"></div>',
-            js_on_load="resnetSpace.report(element, props, watch)",
-            elem_id="domain-maps",
-            apply_default_css=False,
-        )
+        maps = place_report("domain-maps", {"html": NOTE})
         exports = place_exports([subject.run], lambda name: domains_of(context, name), visible=False)
 
     @costly

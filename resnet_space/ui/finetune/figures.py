@@ -12,32 +12,17 @@ from resnet_space.runs import Metric, Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation, per_class, reliability
 from resnet_space.ui.exports import Export, place_exports, stem
-from resnet_space.ui.finetune.live import rows_of
+from resnet_space.ui.finetune.live import CURVES, rows_of
 from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.finetune.run_list import COLUMNS as RUN_COLUMNS
 from resnet_space.ui.finetune.run_list import run_rows
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from resnet_space.plots.export import Size
 
-Histories = dict[str, list[Metric]]
-
-# By their ids: the label, the event that has the numbers, and their names there.
-CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
-    "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
-    "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
-    "rates": (
-        "Learning rates",
-        "step",
-        ("step", "rates"),
-        lambda shown: plots.rates_chart(next(iter(shown.values()))),
-    ),
-    "speed": ("Speed", "step", ("step", "images_per_second"), plots.speed_chart),
-    "memory": ("Memory", "step", ("step", "memory"), plots.memory_chart),
-}
 TESTED = {"confusion": "Confusion matrix", "classes": "Scores by class", "calibration": "Calibration"}
 RUNS = "runs"
 
@@ -49,11 +34,11 @@ def figure_choices(metrics: Sequence[Metric], *, tested: bool) -> list[tuple[str
     return [*curves, *([(label, name) for name, label in TESTED.items()] if tested else []), ("All runs", RUNS)]
 
 
-def build_figures(context: AppContext, visitor: gr.BrowserState, subject: Subject, beside: gr.Dropdown) -> gr.Radio:
+def build_figures(shared: Shared, beside: gr.Dropdown) -> gr.Radio:
     """Place the panel and wire its events. Returns the choice of what to take, for the page to say what there is."""
     with gr.Accordion("Figures and tables for slides and papers", open=False, elem_id="figures"):
         which = gr.Radio(figure_choices([], tested=False), value=RUNS, label="Export")
-        place_exports([which, subject.run, beside, visitor], partial(figure_of, context))
+        place_exports([which, shared.subject.run, beside, shared.visitor], partial(figure_of, shared.context))
     return which
 
 

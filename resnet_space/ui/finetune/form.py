@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import OBJECTIVES, ModelConfig, RunConfig, TrainConfig
@@ -14,7 +14,6 @@ from resnet_space.data.target import check_target
 from resnet_space.models.registry import entry_of
 from resnet_space.runs import OWNER, STATE, Run, discard, in_a_sentence
 from resnet_space.runs.queue import Status
-from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import STRATEGIES, Phase, from_random_weights, from_scratch, plan
 from resnet_space.ui.finetune.status import RANDOM, is_underway
@@ -188,8 +187,7 @@ def start_training(
             raise
         return run
 
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     if start is None:
         return context.trainer.start_new(create_own)
     run = create_own()
@@ -263,7 +261,9 @@ def go_on(context: AppContext, name: str | None, key: str | None, epochs: object
         _check_limits(context, config)
         kind = "fine-tune" if config.training.start else "scratch"
         return start_training(context, lambda: run.again(context.new_path(kind), config), key)
-    more = int(epochs) if offer.takes_epochs and _is_finite(epochs) else 0
+    more = 0
+    if offer.takes_epochs and isinstance(epochs, int | float) and math.isfinite(epochs):
+        more = int(epochs)
     if status.state == "finished" and more < 1:
         raise UserError("It has trained all its epochs: enter how many more to train, at least 1.")
     added = (more,) if more else ()
@@ -273,10 +273,6 @@ def go_on(context: AppContext, name: str | None, key: str | None, epochs: object
     context.trainer.start(run, resume=status.state != "new", more_epochs=more)
     context.count_training(run)
     return run
-
-
-def _is_finite(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def training_images(context: AppContext, config: RunConfig) -> int:

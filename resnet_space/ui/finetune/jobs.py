@@ -11,14 +11,14 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.html import cautions_html, place_html
+from resnet_space.ui.subject import Shared
 
 WHAT = (
     "The training runs on a GPU that you rent from Hugging Face by the minute, and you follow it here. The run comes "
@@ -42,17 +42,18 @@ def cost_html(flavour: Flavour, seconds: float, minutes: float) -> str:
     )
 
 
-def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subject: Subject) -> Any:
+def build_jobs(shared: Shared, form: Fields) -> Any:
     """Place the panel, which nobody sees where no jobs are set up, and wire its events. Returns the event that started
     a job, for what is to follow it.
     """
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
     with gr.Accordion("On a rented GPU: Hugging Face Jobs", open=False, visible=jobs_space() is not None) as panel:
         who = gr.Markdown(WHAT)
         machine = gr.Dropdown([], label="Machine")
         with gr.Row():
             minutes = gr.Number(MINUTES, label="Time limit", info="minutes", precision=0, min_width=110)
             target = gr.Textbox(label="Repository", placeholder="user/name", info="a new one", min_width=130)
-        cost = gr.HTML("", elem_classes="told", apply_default_css=False)
+        cost = place_html(elem_classes="told")
         start = gr.Button("Start the job", size="sm", variant="primary")
 
     def flavour_named(name: str | None, token: str | None) -> Flavour | None:
@@ -86,7 +87,7 @@ def build_jobs(context: AppContext, visitor: gr.BrowserState, form: Fields, subj
             seconds = estimated_seconds(config, training_images(context, config), flavour)
             return cost_html(flavour, seconds, limit)
         except UserError as error:
-            return f'<p class="caution">{escape(str(error))}</p>'
+            return cautions_html(error)
 
     @costly
     def on_start(

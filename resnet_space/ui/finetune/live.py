@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html import escape
@@ -35,6 +35,16 @@ MAX_SHOWN = 6  # runs in one page's plots: as many as there are colours
 MAX_MESSAGES = 64  # different sets of shown runs that are kept where no page shows them
 
 Row = tuple[Run, Status, list[Metric]]
+Histories = dict[str, list[Metric]]
+
+# By their ids: the label, the event that has the numbers, and their names there.
+CURVES: dict[str, tuple[str, str, tuple[str, ...], Callable[[Histories], plots.Chart]]] = {
+    "loss": ("Loss", "step", ("step", "loss"), plots.loss_chart),
+    "accuracy": ("Accuracy", "epoch", ("epoch", "train_accuracy", "validation_accuracy"), plots.accuracy_chart),
+    "rates": ("Learning rates", "step", ("step", "rates"), lambda of: plots.rates_chart(next(iter(of.values()), []))),
+    "speed": ("Speed", "step", ("step", "images_per_second"), plots.speed_chart),
+    "memory": ("Memory", "step", ("step", "memory"), plots.memory_chart),
+}
 
 
 class Snapshot:
@@ -85,11 +95,6 @@ class Snapshot:
 def rows_of(context: AppContext, names: Sequence[str]) -> list[Row]:
     """As `Snapshot.rows`, of a snapshot of its own."""
     return Snapshot(context).rows(names)
-
-
-def structure(context: AppContext, rows: Sequence[Row]) -> str:
-    """As `Snapshot.structure`, of a snapshot of its own."""
-    return Snapshot(context).structure(rows)
 
 
 def followed_row(rows: Sequence[Row]) -> Row | None:
@@ -184,24 +189,15 @@ class LiveFeed:
         row = followed_row(rows)
         waiting = len(self.context.trainer.queue() if self._snapshot is None else self._snapshot.queue)
         log = last_log_lines(row[0]) if row and row[1].state == "failed" else []
+        # What came with the app was not trained here.
+        told = row and (row[0].name not in NOT_MADE_HERE or is_underway(row[1]))
         return {
             "key": key,
-            "status": status_html(*row, waiting=waiting, log=log) if row and self._is_told(row) else EMPTY,
+            "status": status_html(*row, waiting=waiting, log=log) if row and told else EMPTY,
             "result": result_html(rows),
             "table": runs_html(rows),
-            "figures": {
-                "loss": plots.loss_chart(histories),
-                "accuracy": plots.accuracy_chart(histories),
-                "rates": plots.rates_chart(rows[0][2] if rows else []),
-                "speed": plots.speed_chart(histories),
-                "memory": plots.memory_chart(histories),
-            },
+            "figures": {name: draw(histories) for name, (*_, draw) in CURVES.items()},
         }
-
-    @staticmethod
-    def _is_told(row: Row) -> bool:
-        """What came with the app was not trained here."""
-        return row[0].name not in NOT_MADE_HERE or is_underway(row[1])
 
     async def _stream(self, request: Request) -> StreamingResponse:
         asked = request.query_params.get("runs", "").split(",")

@@ -16,14 +16,16 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.archives import Decision, ImportReport, import_archive, import_folder
 from resnet_space.data.hub import HubDataset, describe_dataset, fetch_dataset, search_datasets
 from resnet_space.data.sources import DATASET_OWNER, data_folder, dataset_folders
-from resnet_space.serve import temporary, visitors
+from resnet_space.serve import temporary
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
+from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.reports import left_out_html
+from resnet_space.ui.subject import Shared
 
 T = TypeVar("T")
 
@@ -60,11 +62,10 @@ def report_html(name: str, report: ImportReport) -> str:
     """What came of an archive: how many images of which classes, what was left out and why."""
     total = sum(count for counts in report.counts.values() for count in counts.values())
     words = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
-    warnings = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in report.warnings)
     left_out = left_out_html(report.skipped, report.skipped_count)
     return (
         f'<div class="report"><p><b>{escape(name)}</b> is ready: {total:,} images in {len(report.classes)} classes '
-        f"({words}).</p>{warnings}{decisions_html(report.decisions)}{left_out}</div>"
+        f"({words}).</p>{cautions_html(*report.warnings)}{decisions_html(report.decisions)}{left_out}</div>"
     )
 
 
@@ -127,8 +128,7 @@ def hub_html(dataset: HubDataset) -> str:
 
 def bring(context: AppContext, title: str, key: str | None, bringing: Callable[[Path], T]) -> tuple[str, T]:
     """Make a visitor's dataset under a free name like the one that is wanted. Raises UserError."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     name = free_dataset_name(title, secret=context.public)
     report = bringing(context.datasets.folder / name)
     if key:
@@ -174,8 +174,9 @@ class Data:
     teach: gr.Button
 
 
-def build_data(context: AppContext, visitor: gr.BrowserState) -> Data:
+def build_data(shared: Shared) -> Data:
     """Place the two cards and what is behind them, and wire its events."""
+    context, visitor = shared.context, shared.visitor
     added = gr.State(None)
     with gr.Row(elem_id="cards", equal_height=True):
         built_in = gr.Button("Try 2,000 built-in photos", elem_id="built-in", min_width=130)
@@ -188,13 +189,13 @@ def build_data(context: AppContext, visitor: gr.BrowserState) -> Data:
             min_width=160,
         )
     with gr.Row(elem_id="ways"):
-        gr.HTML('<p class="note">Zip or tar, one folder per class.</p>', apply_default_css=False, min_width=10)
+        place_note("Zip or tar, one folder per class.", min_width=10)
         teach = gr.Button("No archive? Teach by showing", size="sm", elem_classes="link", min_width=10)
-    report = gr.HTML("", elem_classes="told", apply_default_css=False)
+    report = place_html(elem_classes="told")
     otherwise = gr.Dropdown([], label="Read it differently", info="as another dataset", visible=False)
-    view = gr.HTML("", elem_id="data-view", apply_default_css=False)
+    view = place_html(elem_id="data-view")
     with gr.Accordion("Other data: on this machine, from the Hugging Face Hub", open=False, elem_id="other-data"):
-        gr.HTML(f'<p class="note">{LAYOUT}</p>', apply_default_css=False)
+        place_note(LAYOUT)
         dataset = gr.Dropdown(
             context.datasets.choices(), value=DATASET, label="Dataset", info="cifar10-mini is built in"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from resnet_space.config import ModelConfig
 from resnet_space.models.registry import HEAD
 from resnet_space.training.strategies import STRATEGIES, Phase, backbone_parts
+from resnet_space.ui.html import note_html
 
 
 def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str:
@@ -39,11 +40,8 @@ def plan_html(strategy: str, phases: Sequence[Phase], model: ModelConfig) -> str
         first = last + 1
     entry = STRATEGIES[strategy]
     stepped = any(not phase.solved for phase in phases)
-    return (
-        f'<p class="note"><b>{entry.label}</b>: {entry.summary} ({entry.source}).'
-        f"{' The rates are peaks.' if stepped else ''}</p>"
-        f'<div class="plan" style="--columns: {columns}">{"".join(heads)}{"".join(cells)}</div>'
-    )
+    note = f"<b>{entry.label}</b>: {entry.summary} ({entry.source}).{' The rates are peaks.' if stepped else ''}"
+    return f'{note_html(note)}<div class="plan" style="--columns: {columns}">{"".join([*heads, *cells])}</div>'
 
 
 def _rate(phase: Phase, part: str) -> tuple[float, float] | None:

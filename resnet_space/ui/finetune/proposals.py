@@ -10,6 +10,7 @@ from resnet_space.serve.proposals import proposed
 from resnet_space.training.proposal import CHOICES, Proposal
 from resnet_space.ui.finetune.form import MODEL_SETTINGS, training_fields
 from resnet_space.ui.finetune.status import RANDOM
+from resnet_space.ui.html import note_html
 
 MOST_EPOCHS = 1_000  # whose time is told
 OWN_BUSINESS = ("seed", "validation_fraction", "grouped_split")  # settings that no proposal is about
@@ -23,17 +24,11 @@ def proposal_for(
     *,
     epochs: object = None,
 ) -> Proposal:
-    """A training for a dataset that a visitor may use.
+    """A training for a dataset that a visitor may use. Raises UserError for what does not go together.
 
     Args:
-        context: what all share.
-        dataset: by its reference.
-        key: of the visitor.
         chosen: what they have settled already: values of the form's fields, of which those of `CHOICES` count.
         epochs: how many they want, where that is a number that may be.
-
-    Raises:
-        UserError: for what is not there, or does not go together.
     """
     settled = {name: value for name, value in (chosen or {}).items() if name in CHOICES and value not in (None, "")}
     if settled.get("start") == RANDOM:
@@ -78,4 +73,4 @@ def estimate_html(proposal: Proposal, values: Mapping[str, Any]) -> str:
     twice = (
         " The target's batches about double the time of the steps." if objective and objective.has_second_stream else ""
     )
-    return f'<p class="note">{proposal.time[0].upper()}{proposal.time[1:]}.{twice}</p>'
+    return note_html(f"{proposal.time[0].upper()}{proposal.time[1:]}.{twice}")

@@ -30,9 +30,9 @@ from resnet_space.training.evaluation import (
 )
 from resnet_space.ui.events import EACH, LATEST, QUIET
 from resnet_space.ui.finetune.data_view import tile, tiles_html
-from resnet_space.ui.finetune.fields import heading
 from resnet_space.ui.finetune.status import test_evaluations_words
-from resnet_space.ui.finetune.stress import build_stress
+from resnet_space.ui.finetune.stress import Stress
+from resnet_space.ui.html import cautions_html, note_html, place_heading, place_html
 from resnet_space.ui.reports import scores_words
 
 MOST_IMAGES = 24  # behind a cell, on the page
@@ -40,7 +40,7 @@ MOST_CLASSES = 60  # in the confusion matrix: of more, those with the most error
 COLUMNS = ["class", "images", "precision %", "recall %", "F1 %"]
 HIGHEST_LOSSES = "highest-losses"
 CHART = '<div class="chart"></div>'
-CLICKABLE = "resnetSpace.clickable(element, props, trigger, watch)"
+CLICKABLE = "clickable(element, props, trigger, watch)"
 NOTHING = "Mistakes appear here when the run has been tested."
 GONE = "The test images are not on this machine, so only the numbers are shown."
 
@@ -100,7 +100,7 @@ def pictures_html(run: Run, evaluation: Evaluation, positions: Sequence[int], ti
         rows = [int(evaluation.rows[i]) for i in positions]
         images = read_images(data.files[test["split"]], rows, data.columns.image, tile) if test and rows else []
     except (UserError, KeyError, IndexError, OSError):
-        return f'<p class="note">{GONE}</p>'
+        return note_html(GONE)
     names = evaluation.classes
     tiles = []
     for i, image in zip(positions, images, strict=True):
@@ -125,22 +125,18 @@ def build_results(context: AppContext) -> Mistakes:
     """Place the section and wire its events."""
     judged, link = gr.State(None), gr.Textbox("", visible="hidden")
     with gr.Column(elem_id="mistakes-of"):
-        heading("Mistakes")
-        scores = gr.HTML("<p>&nbsp;</p>", apply_default_css=False)  # until it is known what there is
+        place_heading("Mistakes")
+        scores = place_html("<p>&nbsp;</p>")  # until it is known what there is
         with gr.Column(visible=False) as panel:
             cell = gr.Dropdown([], label="Pictures", info="or click a cell of the matrix", allow_custom_value=False)
-            tiles = gr.HTML("", elem_id="tiles", apply_default_css=False)
+            tiles = place_html(elem_id="tiles")
             with gr.Row():
                 with gr.Column(scale=8, min_width=330):
-                    confusion = gr.HTML(
-                        None, html_template=CHART, js_on_load=CLICKABLE, elem_id="confusion", apply_default_css=False
-                    )
+                    confusion = place_html(None, CLICKABLE, html_template=CHART, elem_id="confusion")
                 with gr.Column(scale=5, min_width=250):
-                    calibration = gr.HTML(
-                        None, html_template=CHART, js_on_load=CLICKABLE, elem_id="calibration", apply_default_css=False
-                    )
+                    calibration = place_html(None, CLICKABLE, html_template=CHART, elem_id="calibration")
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
-            stress = build_stress(context, judged)
+            stress = Stress(context, judged)
 
     def evaluated(name: str) -> tuple[Run, Evaluation]:
         run = context.library.open(name)
@@ -160,18 +156,14 @@ def build_results(context: AppContext) -> Mistakes:
             title += f" (the {MOST_IMAGES} with the highest confidence)"
         return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
-    def cell_choices(evaluation: Evaluation, *cells: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """(label, id) of what can be looked at: the highest losses, and (true, predicted, count) of cells."""
-        named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
-        return [("Highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
-
     def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> dict[Any, Any]:
         """What shows a cell, or without one the highest losses."""
         cells, value = most_confused(evaluation), HIGHEST_LOSSES
         if chosen is not None:
             cells = [*cells, (*chosen, len(images_behind(evaluation, *chosen)))]
             value = f"{chosen[0]},{chosen[1]}"
-        choices = cell_choices(evaluation, *cells)
+        named = [(cell_title(evaluation, *cell), f"{cell[0]},{cell[1]}") for cell in cells]
+        choices = [("Highest losses", HIGHEST_LOSSES), *dict.fromkeys(named)]
         shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 
@@ -184,9 +176,9 @@ def build_results(context: AppContext) -> Mistakes:
         try:
             evaluation = load_evaluation(run) if run else None
         except UserError as error:
-            return nothing(f'<p class="caution">{escape(str(error))}</p>')
+            return nothing(cautions_html(error))
         if run is None or evaluation is None or test is None:
-            return nothing(f'<p class="note">{NOTHING}</p>')
+            return nothing(note_html(NOTHING))
         return (
             at_cell(run, evaluation, linked_cell(evaluation, str(linked or "")))
             | {

@@ -12,7 +12,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.storage import retention_words
 from resnet_space.ui.events import EACH, QUIET
 from resnet_space.ui.finetune.status import start_of
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.html import place_note
+from resnet_space.ui.subject import Shared
 
 COLUMNS: dict[str, Literal["str", "number"]] = {
     "run": "str",
@@ -64,13 +65,12 @@ def run_rows(context: AppContext, key: str | None) -> list[list[Any]]:
     return rows
 
 
-def build_run_list(
-    context: AppContext, visitor: gr.BrowserState, subject: Subject, beside: gr.Dropdown, names: gr.State
-) -> RunList:
+def build_run_list(shared: Shared, beside: gr.Dropdown) -> RunList:
     """Place the table, in which a click makes a run the subject, and what can be done with that one; wire their events.
 
     `beside` has the names of the runs that are compared with the subject.
     """
+    context, subject, visitor, names = shared.context, shared.subject, shared.visitor, shared.names
     changed = gr.State(0)
     with gr.Accordion("All runs", open=False, elem_id="all-runs"):
         table = gr.Dataframe(
@@ -84,7 +84,7 @@ def build_run_list(
             elem_id="run-list",
         )
         kept = retention_words(context.limits)
-        gr.HTML(f'<p class="note">{kept}</p>', visible=bool(kept), apply_default_css=False)
+        place_note(kept, visible=bool(kept))
         with gr.Row(visible=not context.readonly):
             new_name = gr.Textbox(label="Rename the shown run", placeholder="new name", info="press Enter")
             delete = gr.Button("Delete the shown run", size="sm", variant="stop", min_width=110)

@@ -1,21 +1,26 @@
 """Push the subject to the Hub: where to, who may see it, and what came of it."""
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hub_client import HubError
+from resnet_space.common.hub_client import HubError, Progress
+from resnet_space.hub.jobs import jobs_space
 from resnet_space.hub.licence import CHOICES, licence_of
-from resnet_space.hub.push import suggested_repo_id
+from resnet_space.hub.push import push_request, push_run, suggested_repo_id
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
 from resnet_space.ui.finetune.take import exported_file, reporting
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.html import place_html
+from resnet_space.ui.subject import Shared
 
 FOR_ALL, FOR_OWNER = "public", "private"
 MODEL, PAGE = "model", "page"
@@ -31,8 +36,41 @@ def choices_of(run: Run | None) -> list[Any]:
     return [(f"{licence_of(run)} (its own)" if run else "its own", ""), *CHOICES]
 
 
-def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject) -> gr.Accordion:
+def publish(
+    context: AppContext,
+    name: str,
+    repo_id: str,
+    key: str | None,
+    token: str | None,
+    *,
+    private: bool,
+    licence: str,
+    page: bool,
+    exporting: Callable[[str], None] | None = None,
+    uploading: Progress | None = None,
+) -> str:
+    """Push a visitor's run, or as a page that runs it, which becomes a static Space.
+
+    Returns:
+        The commit's URL, or the Space's.
+
+    Raises:
+        HubError, UserError: with one sentence.
+    """
+    run = context.own_run(name, key)
+    if not page:
+        space = os.environ.get("SPACE_ID") or jobs_space()
+        return push_run(run, repo_id, token=token, private=private, licence=licence, progress=uploading, space=space)
+    from resnet_space.hub.page.space import push_page  # which takes torch
+
+    push_request(run, repo_id, token, licence=licence)  # refuses before the minute that the page takes
+    made = exported_file(context, name, PAGE, exporting)
+    return push_page(run, made.path, repo_id, token=token, private=private, licence=licence)
+
+
+def build_share(shared: Shared) -> None:
     """Place the panel, which is about the subject, and wire its events."""
+    context, visitor, subject = shared.context, shared.visitor, shared.subject
     with gr.Accordion("Publish on the Hugging Face Hub", open=False, visible=not context.readonly) as panel:
         who = gr.Markdown(WHAT)
         kind = gr.Radio(
@@ -44,16 +82,12 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
             visibility = gr.Radio(visible_to, value=FOR_OWNER, label="A new repository is", min_width=150)
             licence = gr.Dropdown(choices_of(None), value="", label="Licence", min_width=150)
         button = gr.Button("Push", variant="primary", size="sm")
-        report = gr.HTML("", elem_classes="told", apply_default_css=False)
-
-    def name_of(key: str | None, signed_in: gr.OAuthToken | None) -> str | None:
-        try:
-            return context.user_name(token_of(context, key, signed_in))
-        except HubError:  # the push itself says what is wrong
-            return None
+        report = place_html(elem_classes="told")
 
     def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
-        user = name_of(key, signed_in)
+        user = None
+        with suppress(HubError):  # the push itself says what is wrong
+            user = context.user_name(token_of(context, key, signed_in))
         account = f"You are signed in as **{user}**." if user else how_to_sign_in(context)
         try:
             run = context.own_run(name or "", key)
@@ -78,28 +112,25 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         signed_in: gr.OAuthToken | None,
         progress: gr.Progress = PROGRESS,
     ) -> str:
-        token, private = token_of(context, key, signed_in), seen_by == FOR_OWNER
-        target_id = (repo_id or "").strip()
-        if chosen == PAGE:
-            # Before the minute that the page takes.
-            context.require_pushable(name or "", target_id, key, token, licence)
-            made = exported_file(context, name or "", PAGE, reporting(progress))
-            space = context.push_page(
-                name or "", made.path, target_id, key, token=token, private=private, licence=licence
-            )
-            return _published(name, space, "runs as a page")
-        progress(0.0, desc="Writing the card")
-        url = context.push(
+        is_page = chosen == PAGE
+        if not is_page:
+            progress(0.0, desc="Writing the card")
+        url = publish(
+            context,
             name or "",
-            target_id,
+            (repo_id or "").strip(),
             key,
-            token=token,
-            private=private,
+            token_of(context, key, signed_in),
+            private=seen_by == FOR_OWNER,
             licence=licence,
-            progress=reporter(progress, "Uploading {mb}"),
+            page=is_page,
+            exporting=reporting(progress) if is_page else None,
+            uploading=reporter(progress, "Uploading {mb}"),
         )
         page = url.partition("/commit/")[0]
-        return _published(name, page, "is on the Hub", f", {_link(url, 'this commit')}")
+        words = "runs as a page" if is_page else "is on the Hub"
+        more = "" if is_page else f", {_link(url, 'this commit')}"
+        return f'<div class="report"><p><b>{escape(name or "")}</b> {words}: {_link(page, page)}{more}.</p></div>'
 
     panel.expand(on_open, [subject.run, visitor], [who, target, licence, button], **QUIET)
     # Opened again, it is about the new one.
@@ -113,13 +144,7 @@ def build_share(context: AppContext, visitor: gr.BrowserState, subject: Subject)
         concurrency_limit=2,
         **PRIVATE,
     )
-    found: gr.Accordion = panel
-    return found
 
 
 def _link(url: str, words: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener">{escape(words)}</a>'
-
-
-def _published(name: str | None, page: str, words: str, more: str = "") -> str:
-    return f'<div class="report"><p><b>{escape(name or "")}</b> {words}: {_link(page, page)}{more}.</p></div>'

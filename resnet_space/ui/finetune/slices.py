@@ -23,6 +23,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.zero.host import SliceProgress, train_in_slices
 from resnet_space.serve.zero.quota import expected_steps_per_second, needed_seconds, quota_words, steps_per_second
 from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.html import note_html
 
 P = ParamSpec("P")
 
@@ -74,7 +75,7 @@ def quota_html(context: AppContext, config: RunConfig, images: int, token: str |
     steps = config.training.total_epochs * images / config.training.batch_size
     pace = next(filter(None, map(_gpu_pace(context, config), context.library.runs())), None)
     seconds = needed_seconds(steps, pace or expected_steps_per_second(config))
-    return f'<p class="note">{quota_words(seconds, context.free_gpu_seconds(token))}</p>'
+    return note_html(quota_words(seconds, context.free_gpu_seconds(token)))
 
 
 def _gpu_pace(context: AppContext, config: RunConfig) -> Callable[[Run], float | None]:

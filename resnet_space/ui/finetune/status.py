@@ -10,7 +10,8 @@ from resnet_space.models.registry import CBAM_PARTS, HEAD
 from resnet_space.runs import Doing, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training.strategies import backbone_parts
-from resnet_space.ui.progress import progress_html
+from resnet_space.training.work import Work
+from resnet_space.ui.html import progress_html
 from resnet_space.ui.reports import correct_words, interval_words
 
 RANDOM = "random initialisation"  # an id: of no start, in the form and of programs
@@ -106,14 +107,10 @@ def _solved_steps(start: Metric) -> int:
 def status_html(
     run: Run, status: Status, metrics: Sequence[Metric], *, waiting: int = 0, log: Sequence[str] = ()
 ) -> str:
-    """One line of words, one of numbers, and the progress bar.
+    """One line of words, one of numbers, and the progress bar of a run.
 
-    Args:
-        run: the run that it is about.
-        status: how it stands.
-        metrics: what it wrote.
-        waiting: how many runs are in the queue. Whose they are is nobody else's business.
-        log: the last lines of what a failed one's trainer said.
+    `waiting`: how many runs are in the queue; whose they are is nobody else's business. `log`: the last lines of what a
+    failed one's trainer said.
     """
     start = last_metric(metrics, "start")
     steps = [m for m in metrics if m["event"] == "step"]
@@ -183,6 +180,28 @@ def status_html(
     more = f"<details><summary>The last lines of its log</summary>{lines}</details>" if log else ""
     share = 1.0 if test else done / total  # the path to a solved head may be shorter than it could have been
     return progress_html(words, numbers, share=share, state=state, more=more)
+
+
+def work_html(
+    work: Work, doing: str, done: str, about: str, *, label: str, ended: str = "Finished", more: str = ""
+) -> str:
+    """How work that a process of its own does stands, in a line, with a bar while it runs.
+
+    Args:
+        work: a comparison, a study, or a check.
+        doing: what is under way, as HTML; `done`: how much is done, "" where that is not told.
+        about: what follows the word for its end, as HTML; `ended` is that word where all is done.
+        label: of the bar.
+        more: HTML below.
+    """
+    if work.state == "running":
+        left = "" if work.seconds_left is None else f"about {duration(work.seconds_left)} left"
+        numbers = " · ".join(filter(None, (done, left)))
+        return progress_html(doing, numbers, share=work.doing.share, label=label, more=more)
+    word = {"finished": ended, "stopped": "Stopped", "failed": "Failed"}[work.state]
+    words = f"<b>{word}</b>{about}.{f' {escape(work.reason)}' if work.reason else ''}"
+    numbers = " · ".join(filter(None, (done, duration(work.seconds))))
+    return progress_html(words, numbers, state="failed" if work.state == "failed" else "ended", more=more)
 
 
 def _tested_words(subject: str, test: Metric) -> str:

@@ -1,9 +1,7 @@
 """Does it stand corrupted images? A stress test of the run whose mistakes are shown, on a button."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,8 +15,7 @@ from resnet_space.serve.handlers import costly
 from resnet_space.training.robustness import COLUMNS, Robustness, load_robustness, table_rows
 from resnet_space.ui.events import PRIVATE, QUIET
 from resnet_space.ui.exports import Export, place_exports, stem
-from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import finding_html, place_note, place_report, progress_html
 from resnet_space.ui.stops import Stops
 
 ABOUT = (
@@ -35,74 +32,55 @@ for row in found.rows:
 """
 
 
-@dataclass(frozen=True)
 class Stress:
-    """`shown` gives what its components show of a run, to be part of the answer to its choice."""
+    """The fold, placed and wired; `judged` has the name of the run that is shown."""
 
-    context: AppContext
-    report: gr.HTML
-    start: gr.Button
-    exports: gr.HTML
+    def __init__(self, context: AppContext, judged: gr.State) -> None:
+        self.context = context
+        stops = Stops()
+        with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
+            place_note(ABOUT)
+            with gr.Row():
+                self.start = gr.Button(
+                    "Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False
+                )
+                stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
+            self.report = place_report("stress-report")
+            self.exports = place_exports([judged], partial(export_of, context), visible=False).buttons
+
+        @costly
+        def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+            context.require_writable()
+            run = context.library.open(name or "")
+            with stops.asked(request, alone="A stress test is already under way.") as stopped:
+                for found, words in _steps(context, run):
+                    yield {self.report: report_of(found, words)}
+                    if stopped.is_set():
+                        yield {self.report: report_of(found, progress_html("<b>Stopped.</b> Nothing was stored."))}
+                        break
+            again = {self.start: gr.update(visible=True, interactive=True)}
+            yield {stop: gr.update(visible=False)} | (again if stopped.is_set() else self.shown(run))
+
+        def running(on: bool) -> dict[Any, Any]:
+            return {self.start: gr.update(interactive=not on), stop: gr.update(visible=on)}
+
+        pressed = self.start.click(lambda: running(True), None, [self.start, stop], **QUIET)
+        done = pressed.then(on_start, judged, [stop, *self.outputs], **PRIVATE)
+        done.failure(lambda: running(False), None, [self.start, stop], **QUIET)
+        stop.click(stops.stop, None, None, queue=False, **QUIET)
 
     @property
     def outputs(self) -> list[Any]:
         return [self.report, self.start, self.exports]
 
     def shown(self, run: Run) -> dict[Any, Any]:
+        """What it shows of a run, to be part of the answer to its choice."""
         found = load_robustness(run)
         return {
             self.report: report_of(found),
             self.start: gr.update(visible=found is None and not self.context.readonly, interactive=True),
             self.exports: gr.update(visible=found is not None),
         }
-
-
-def build_stress(context: AppContext, judged: gr.State) -> Stress:
-    """Place the fold and wire its events; `judged` has the name of the run that is shown."""
-    stops = Stops()
-    with gr.Accordion("Corrupted images: a stress test", open=False, elem_id="stress"):
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
-        with gr.Row():
-            start = gr.Button("Run the stress test", min_width=220, scale=0, elem_id="stress-start", visible=False)
-            stop = gr.Button("Stop", variant="stop", min_width=110, scale=0, visible=False, elem_id="stress-stop")
-        report = gr.HTML(
-            None,
-            html_template='<div class="body"></div>',
-            js_on_load="resnetSpace.report(element, props, watch)",
-            head=SCRIPTS,
-            elem_id="stress-report",
-            apply_default_css=False,
-        )
-        exports = place_exports([judged], partial(export_of, context), visible=False).buttons
-    stress = Stress(context, report, start, exports)
-
-    @costly
-    def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        context.require_writable()
-        run = context.library.open(name or "")
-        with stops.asked(str(request.session_hash), alone="A stress test is already under way.") as stopped:
-            for found, words in _steps(context, run):
-                yield {report: report_of(found, words)}
-                if stopped.is_set():
-                    yield {report: report_of(found, progress_html("<b>Stopped.</b> Nothing was stored."))}
-                    break
-        yield {stop: gr.update(visible=False), **({} if stopped.is_set() else stress.shown(run))} | (
-            {start: gr.update(visible=True, interactive=True)} if stopped.is_set() else {}
-        )
-
-    pressed = start.click(
-        lambda: {start: gr.update(interactive=False), stop: gr.update(visible=True)}, None, [start, stop], **QUIET
-    )
-    done = pressed.then(on_start, judged, [report, stop, start, exports], **PRIVATE)
-    done.failure(
-        lambda: {start: gr.update(interactive=True), stop: gr.update(visible=False)}, None, [start, stop], **QUIET
-    )
-
-    def on_stop(request: gr.Request) -> None:
-        stops.stop(str(request.session_hash))
-
-    stop.click(on_stop, None, None, queue=False, **QUIET)
-    return stress
 
 
 def _steps(context: AppContext, run: Run) -> Iterator[tuple[Robustness | None, str]]:
@@ -121,7 +99,7 @@ def report_of(found: Robustness | None, line: str = "") -> dict[str, Any]:
     """The sentence and the heat map, for the page's script; `line`: HTML above them."""
     if found is None or not found.corruptions:
         return {"html": line, "figures": {}}
-    words = f'<p class="finding">{escape(found.words)}</p>' if found.is_complete else ""
+    words = finding_html(found.words if found.is_complete else "")
     return {
         "html": line + words + '<div class="chart" data-chart="stress" style="min-height: 402px"></div>',
         "figures": {"stress": chart_of(found)},

@@ -14,7 +14,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import own_folder
 from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
-from resnet_space.ui.subject import Subject
+from resnet_space.ui.subject import Shared
 
 LABELS = {  # of the formats
     "page": "Web page that runs the model",
@@ -34,8 +34,9 @@ OPEN = " Unpack the zip and open its index.html: the page works without a server
 RUNTIME_BYTES = 5_000_000  # of a page, beside its model
 
 
-def build_take(context: AppContext, subject: Subject) -> gr.Accordion:
+def build_take(shared: Shared) -> gr.Accordion:
     """Place the panel, which is about the subject, and wire its events."""
+    context, subject = shared.context, shared.subject
     with gr.Accordion("Take it with you: web page, ONNX, safetensors", open=False, elem_id="take") as panel:
         kind = gr.Radio([(LABELS[name], name) for name in LABELS], value="page", label="Format")
         button = gr.Button("Export", size="sm")

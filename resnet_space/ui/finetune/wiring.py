@@ -14,8 +14,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
-from resnet_space.ui.events import LATEST, QUIET
-from resnet_space.ui.finetune.data_view import cautions_html, data_html
+from resnet_space.ui.events import LATEST, QUIET, Listen
+from resnet_space.ui.finetune.data_view import data_html
 from resnet_space.ui.finetune.entries import wire_proposal
 from resnet_space.ui.finetune.fields import NO_TARGET, Fields, hint_html, start_choices
 from resnet_space.ui.finetune.form import cbam_choices, requested_config, requested_plan, suggest
@@ -31,7 +31,8 @@ from resnet_space.ui.finetune.proposals import (
 )
 from resnet_space.ui.finetune.slices import quota_html
 from resnet_space.ui.finetune.status import RANDOM
-from resnet_space.ui.opening import Listen
+from resnet_space.ui.html import cautions_html, note_html
+from resnet_space.ui.subject import Shared
 
 TIMED_SECONDS = 5.0  # between two looks whether this machine was timed
 PROGRESS_SECONDS = 1.0  # between two words on a range test
@@ -69,14 +70,9 @@ def wire_cbam(context: AppContext, opened: Listen, form: Fields) -> None:
     gr.on(triggers, offered, [form.start, form.architecture, form.cbam], form.cbam, **LATEST)
 
 
-def wire_fields(
-    context: AppContext,
-    opened: Listen,
-    visitor: gr.BrowserState,
-    form: Fields,
-    taken_back: Dependency,
-) -> None:
+def wire_fields(shared: Shared, opened: Listen, form: Fields, taken_back: Dependency) -> None:
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
+    context, visitor = shared.context, shared.visitor
 
     def look_at_plan(key: str | None, signed_in: gr.OAuthToken | None, *values: Any) -> dict[Any, Any]:
         """What is recommended for the data; the plan, and what to mind, of the form as it stands, or why not."""
@@ -100,13 +96,13 @@ def wire_fields(
             own = proposal_for(context, request.dataset, key, form_now, epochs=form_now["epochs"])
             update[form.estimate] = estimate_html(own, form_now)
         except UserError as error:
-            refused = cautions_html([str(error)])
+            refused = cautions_html(error)
             return update | {form.plan: refused, form.caution: gr.update(value=refused, visible=True)}
         sentences = cautions(summary, config.model, config.training)
         quota = quota_html(context, config, sum(summary.counts["train"]), token_of(context, key, signed_in))
         return update | {
             form.plan: plan_html(config.training.strategy, phases, config.model) + quota,
-            form.caution: gr.update(value=cautions_html(sentences), visible=bool(sentences)),
+            form.caution: gr.update(value=cautions_html(*sentences), visible=bool(sentences)),
         }
 
     def look_at_data(key: str | None, *values: Any) -> str:
@@ -146,13 +142,13 @@ def wire_fields(
         # Whose it is is nobody else's business.
         beside = ", beside a training that slows it down" if context.trainer.active() else ""
         shown_at, points, suggestion = 0.0, list[Any](), None
-        yield {form.message: f'<p class="note">Decoding images for a range test{beside}.</p>'}
+        yield {form.message: note_html(f"Decoding images for a range test{beside}.")}
         for latest in suggest(context, form.request(key, values)):
             points, suggestion = latest or (points, suggestion)
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 shown_at = time.monotonic()
                 words = f"Range test{beside}: step {len(points)} of at most {STEPS}."
-                yield {form.message: f'<p class="note">{words}</p>' if points else gr.skip()}
+                yield {form.message: note_html(words) if points else gr.skip()}
         chart = plots.figure(plots.range_chart(points, suggestion.tested if suggestion else None))
         update = {form.suggestion: gr.update(value=chart, visible=True), form.message: ""}
         if suggestion:

@@ -7,12 +7,11 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.works import Works
 from resnet_space.training.work import Work
 from resnet_space.ui.events import QUIET
-from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import DRAW, place_html, place_report, progress_html
+from resnet_space.ui.subject import Shared
 
 W = TypeVar("W", bound=Work)
 
@@ -20,11 +19,7 @@ W = TypeVar("W", bound=Work)
 class WorkFold(Generic[W]):
     """The parts of a fold that every kind of work has. Place them with the methods, then `wire` their events.
 
-    Args:
-        context: what all share.
-        works: of this kind.
-        visitor: the key that a browser is known by.
-        name: the first word of its elements' ids.
+    `name` is the first word of its elements' ids.
 
     Attributes:
         start, stop: the buttons.
@@ -39,8 +34,8 @@ class WorkFold(Generic[W]):
     progress: gr.HTML
     report: gr.HTML
 
-    def __init__(self, context: AppContext, works: Works[W], visitor: gr.BrowserState, name: str) -> None:
-        self.context, self.works, self.visitor, self.name = context, works, visitor, name
+    def __init__(self, shared: Shared, works: Works[W], name: str) -> None:
+        self.context, self.visitor, self.works, self.name = shared.context, shared.visitor, works, name
         self.shown = gr.Textbox("", visible="hidden")
         self.known = gr.State(None)
 
@@ -51,17 +46,10 @@ class WorkFold(Generic[W]):
         )
 
     def place_progress(self) -> None:
-        self.progress = gr.HTML("", elem_id=f"{self.name}-progress", apply_default_css=False)
+        self.progress = place_html(elem_id=f"{self.name}-progress")
 
-    def place_report(self, script: str = "resnetSpace.report(element, props, watch)") -> None:
-        self.report = gr.HTML(
-            None,
-            html_template='<div class="body"></div>',
-            js_on_load=script,
-            head=SCRIPTS,
-            elem_id=f"{self.name}-report",
-            apply_default_css=False,
-        )
+    def place_report(self, script: str = DRAW) -> None:
+        self.report = place_report(f"{self.name}-report", script=script)
 
     def wire(
         self,

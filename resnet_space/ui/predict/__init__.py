@@ -1,6 +1,6 @@
 """The predict tab: a picture and a run -> the answer, the evidence for each class, and whether that is faithful.
 
-Files: `wanted` (which picture and which runs), `choice` (which run answers), `looks` (its prediction), `answer`,
+Files: `wanted` (which picture and which runs), `looks` (which run answers, and its prediction), `answer`,
 `maps`, `gates`, `heads`, `evidence` (each to HTML), `figure` (to take away), `examples`, `labelled` (test pictures),
 `mistakes` (kept as a dataset), `batch`, `grid` and `many` (many pictures). `ui/static/predict.js` is what the page does
 itself.
@@ -16,29 +16,27 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.common.errors import UserError
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
-from resnet_space.ui.choices import run_dropdown
 from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET
 from resnet_space.ui.exports import Export, place_exports
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import EMPTY, answers_html
 from resnet_space.ui.predict.endpoint import build_endpoint
 from resnet_space.ui.predict.evidence import Judged, StoppedTestError, evidence_value
 from resnet_space.ui.predict.examples import examples, examples_html
 from resnet_space.ui.predict.figure import View, export_of
 from resnet_space.ui.predict.gates import channel_html, gates_html
-from resnet_space.ui.predict.heads import build_heads
+from resnet_space.ui.predict.heads import HeadsPart
 from resnet_space.ui.predict.labelled import labelled_html
-from resnet_space.ui.predict.looks import Look, looks
+from resnet_space.ui.predict.looks import Look, looked_at, looks
 from resnet_space.ui.predict.many import build_many
 from resnet_space.ui.predict.maps import class_maps_html
 from resnet_space.ui.predict.mistakes import Mistakes, build_mistakes
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.pull import build_pull, wire_pull
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
-from resnet_space.ui.subject import Subject, linked_run
+from resnet_space.ui.subject import Shared, linked_run, run_dropdown
 
 __all__ = ["PredictTab", "build_predict"]
 
@@ -46,8 +44,7 @@ OPACITY = """
 <label class="opacity">Opacity of the heatmaps
 <input type="range" min="0" max="100" value="60" step="5" aria-label="Opacity of the heatmaps, in per cent"></label>
 """
-MAPS = "resnetSpace.predict.maps(element, trigger, watch)"
-PLAIN: dict[str, Any] = {"head": SCRIPTS, "apply_default_css": False}
+PICK, MAPS = "predict.examples(element, trigger)", "predict.maps(element, trigger, watch)"
 NO_EVIDENCE: dict[str, Any] = {"html": "", "figures": {}}
 
 
@@ -62,19 +59,9 @@ class PredictTab:
     mistakes: Mistakes
 
 
-def build_predict(
-    context: AppContext, subject: Subject, tab: gr.Tab, visitor: gr.BrowserState, names: gr.State, settled: Dependency
-) -> PredictTab:
-    """Place the tab's components and wire its events.
-
-    Args:
-        context: what all share.
-        subject: the run that answers where the visitor chose it.
-        tab: the tab itself.
-        visitor: the key that a browser is known by.
-        names: the runs that can predict.
-        settled: the event after which the subject is that of the page's address.
-    """
+def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
+    """Place the tab's components and wire its events."""
+    context, subject, names = shared.context, shared.subject, shared.names
     trained = context.trained_names()
     tests = Stops()
     # What the page's script writes: which picture and runs an answer is wanted for, and which heatmaps are shown.
@@ -92,46 +79,30 @@ def build_predict(
                     elem_id="picture",
                     buttons=["fullscreen"],
                 )
-                tested = gr.HTML(
-                    "",
-                    js_on_load="resnetSpace.predict.examples(element, trigger)",
-                    elem_id="tested",
-                    visible=False,
-                    **PLAIN,
-                )
-                shipped = gr.HTML(
-                    examples_html(),
-                    js_on_load="resnetSpace.predict.examples(element, trigger)",
-                    elem_id="examples",
-                    **PLAIN,
-                )
+                tested = place_html("", PICK, elem_id="tested", visible=False)
+                shipped = place_html(examples_html(), PICK, elem_id="examples")
                 other = run_dropdown(with_nothing(trained), "", label="Compare with")
-                pulled = build_pull(context, visitor)
+                pulled = build_pull(shared)
             with gr.Column(scale=2, min_width=320, elem_id="predict-answer"):
-                answer = gr.HTML(
-                    EMPTY, js_on_load="resnetSpace.predict.answer(element, trigger, watch)", elem_id="answer", **PLAIN
-                )
-                why = gr.HTML("", js_on_load=MAPS, elem_id="why", **PLAIN)
-                evidence = gr.HTML(
+                answer = place_html(EMPTY, "predict.answer(element, trigger, watch)", elem_id="answer")
+                why = place_html("", MAPS, elem_id="why")
+                evidence = place_html(
                     NO_EVIDENCE,
+                    "predict.evidence(element, props, watch)",
                     html_template='<div class="body" aria-live="polite"></div>',
-                    js_on_load="resnetSpace.predict.evidence(element, props, watch)",
                     elem_id="evidence",
-                    **PLAIN,
                 )
                 stop = gr.Button("Stop the test", variant="stop", size="sm", visible=False, elem_id="stop-test")
                 with gr.Column(visible=False) as below:
-                    gr.HTML(OPACITY, js_on_load="resnetSpace.predict.opacity(element)", elem_id="opacity", **PLAIN)
+                    place_html(OPACITY, "predict.opacity(element)", elem_id="opacity")
                 exports = place_exports([wanted, picture, view], lambda *shown: on_export(*shown), visible=False)
                 with gr.Column(visible=False) as correcting:
-                    mistakes = build_mistakes(context, visitor, wanted, picture, answered)
-                gates = gr.HTML("", js_on_load=MAPS, elem_id="gates", **PLAIN)
-                channel = gr.HTML(
-                    "", js_on_load="resnetSpace.predict.channel(element, trigger, watch)", elem_id="channel", **PLAIN
-                )
-                heads = build_heads(context, wanted, picture, PLAIN)
+                    mistakes = build_mistakes(shared, wanted, picture, answered)
+                gates = place_html("", MAPS, elem_id="gates")
+                channel = place_html("", "predict.channel(element, trigger, watch)", elem_id="channel")
+                heads = HeadsPart(context, wanted, picture)
         with gr.Tab("Many pictures", id="many") as many_tab:
-            build_many(context, subject.chosen)
+            build_many(shared)
     build_endpoint(context, picture)
     offered, of = gr.Image(type="filepath", format="png", visible=False), gr.Textbox(visible=False)
 
@@ -144,7 +115,7 @@ def build_predict(
         text: str, payload: dict[str, Any] | None, attended: str, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """The answer first, its maps when they are drawn."""
-        tests.stop(str(request.session_hash))  # of the picture before
+        tests.stop(request)  # of the picture before
         asked = Wanted.parse(text).found(context)
         nothing = {answer: EMPTY, evidence: NO_EVIDENCE} | dict.fromkeys((why, gates, channel), "") | once(False)
         nothing |= heads.updates((), "")
@@ -178,8 +149,7 @@ def build_predict(
         return found.shown(context, None).image, asked.pick
 
     def on_export(text: str, payload: dict[str, Any] | None, seen: str) -> Export:
-        asked = Wanted.parse(text).found(context)
-        _, shown, predicted = looks(context, asked, payload)
+        asked, _, shown, predicted = looked_at(context, text, payload)
         return export_of(predicted, shown, asked, View.parse(seen))
 
     def on_instead(known: list[str], event: gr.EventData) -> dict[Any, Any]:
@@ -187,7 +157,7 @@ def build_predict(
 
     def asked_one(text: str, payload: dict[str, Any] | None, side: object) -> Look:
         """The run that a click was about."""
-        _, _, predicted = looks(context, Wanted.parse(text).found(context), payload)
+        *_, predicted = looked_at(context, text, payload)
         return predicted[1] if side == 1 and len(predicted) == 2 else predicted[0]
 
     @costly
@@ -199,7 +169,7 @@ def build_predict(
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[dict[Any, Any]]:
         looked, judged = asked_one(text, payload, event.side), Judged.of(event)
-        with tests.asked(str(request.session_hash)) as stopped:
+        with tests.asked(request) as stopped:
 
             def on_share(share: float) -> None:
                 if stopped.is_set():
@@ -211,9 +181,6 @@ def build_predict(
             with context.slots.taken("tests of maps"), suppress(StoppedTestError):
                 value = evidence_value(looked, judged, on_share)
             yield {evidence: value | {"of": text}, stop: gr.update(visible=False)}
-
-    def on_stop(request: gr.Request) -> None:
-        tests.stop(str(request.session_hash))
 
     @costly
     def on_channel(text: str, payload: dict[str, Any] | None, event: gr.EventData) -> str:
@@ -273,19 +240,19 @@ def build_predict(
     tested_by = [why.submit, gates.submit, heads.html.submit]
     asked = gr.on(tested_by, on_evidence, [wanted, picture], [evidence, stop], **one_by_one)
     asked.failure(lambda: gr.update(visible=False), None, stop, js="() => resnetSpace.predict.rest()", **QUIET)
-    stop.click(on_stop, None, None, **QUIET)
+    stop.click(tests.stop, None, None, **QUIET)
     gates.select(on_channel, [wanted, picture], channel, show_progress="minimal", **one_by_one)
     for shown_tab, mode in ((one_tab, ""), (many_tab, "many")):
         shown_tab.select(None, js=f"() => resnetSpace.show('predict', {{view: '{mode}'}})", **QUIET)
     # An answer is there before anything is clicked, once the tab is looked at.
     with_example = partial(want, how="looked")
     with_example(tab.select)
-    want(settled.then, "arrived")
-    opened = want(settled.then(open_link, None, other, **QUIET).then, "late")
+    want(shared.settled.then, "arrived")
+    opened = want(shared.settled.then(open_link, None, other, **QUIET).then, "late")
     opened.then(on_subject, subject.run, tested, **QUIET)
     subject.run.change(on_subject, subject.run, tested, **LATEST)
     names.change(lambda known: gr.update(choices=with_nothing(known)), names, other, **QUIET)
-    wire_pull(pulled, names, subject)
+    wire_pull(pulled, shared)
     return PredictTab(with_example, opened, mistakes)
 
 

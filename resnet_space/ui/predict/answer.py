@@ -6,8 +6,8 @@ Each class is a button: it chooses the heatmap that stands beside that of the fi
 from collections.abc import Sequence
 from html import escape
 
-from resnet_space.ui.predict.choice import SMALL, Choice
-from resnet_space.ui.predict.looks import Look
+from resnet_space.ui.html import cautions_html, note_html
+from resnet_space.ui.predict.looks import SMALL, Choice, Look
 from resnet_space.ui.predict.wanted import Wanted
 
 EMPTY = '<div class="empty">Choose an example or add your own picture. The prediction appears here.</div>'
@@ -38,7 +38,7 @@ def answers_html(looks: Sequence[Look], choice: Choice, wanted: Wanted, label: s
 def _who(choice: Choice) -> str:
     """Why this run answers, and the way to another."""
     fitting = f"pictures of up to {SMALL} pixels" if choice.is_small else "photographs"
-    why = "" if choice.is_visitors else f'<p class="note">Answers {fitting} unless you choose a run.</p>'
+    why = "" if choice.is_visitors else note_html(f"Answers {fitting} unless you choose a run.")
     if not choice.instead:
         return why
     name = escape(choice.instead)
@@ -88,7 +88,7 @@ def truth_html(label: str, predicted: str, classes: Sequence[str]) -> str:
 
 def warnings_html(look: Look) -> str:
     """What a reader has to mind, if there is anything."""
-    return "".join(f'<p class="caution">{escape(warning)}</p>' for warning in look.prediction.warnings)
+    return cautions_html(*look.prediction.warnings)
 
 
 def _how(look: Look) -> str:

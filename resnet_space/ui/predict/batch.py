@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL.Image import Image
 
 from resnet_space.data.archives import File, is_archive, read_files
 from resnet_space.data.archives.members import DEFAULT_LIMITS, Budget
@@ -18,8 +19,6 @@ from resnet_space.data.images import ImageError, Picture, to_model_size
 from resnet_space.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from resnet_space.inference import Classifier
 
 TOP = 5
@@ -100,7 +99,7 @@ def classified(
     *,
     most: int,
     stopped: Callable[[], bool] = lambda: False,
-    thumbnail: "Callable[[Image, bool], str]" = lambda image, is_wrong: "",
+    thumbnail: Callable[[Image, bool], str] = lambda image, is_wrong: "",
 ) -> Iterator[Row]:
     """A row for every picture among the files, in their order; one batch of pictures is in memory at a time.
 
@@ -122,7 +121,7 @@ def classified(
     short_side = 2 * stored_size
     budget = Budget(DEFAULT_LIMITS)
 
-    def pictures() -> "Iterator[Image]":
+    def pictures() -> Iterator[Image]:
         taken = 0
         for file in files:
             if stopped():

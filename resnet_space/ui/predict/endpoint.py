@@ -7,12 +7,12 @@ import gradio as gr
 
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import read_picture
 from resnet_space.ui.predict.answer import warnings_html
-from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.gates import gates_html
 from resnet_space.ui.predict.heads import Attended, heads_html
-from resnet_space.ui.predict.looks import Look, look
+from resnet_space.ui.predict.looks import Look, choose_run, look
 
 
 def build_endpoint(context: AppContext, picture: gr.Image) -> None:
@@ -50,5 +50,5 @@ def build_endpoint(context: AppContext, picture: gr.Image) -> None:
 
 def program_html(look: Look) -> str:
     """The warnings, the gates, the heads of the last layer, the preprocessing."""
-    note = f'<p class="note">Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.</p>'
+    note = note_html(f"Preprocessing of {escape(look.name)}: {escape(look.classifier.preprocessing)}.")
     return f"{warnings_html(look)}{gates_html([look])}{heads_html([look], Attended())}{note}"

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.ui.predict.gates import gate_words
@@ -12,9 +15,6 @@ from resnet_space.ui.predict.heads import Attended, judged_maps
 from resnet_space.ui.predict.looks import Look
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from resnet_space.explain.faithfulness import Evidence
 
 GATES, HEADS = "gates", "heads"  # the methods' names for the spatial gates, and for attention heads and rollout
@@ -63,7 +63,7 @@ class Judged:
         attended = Attended.parse(getattr(event, "attended", None))
         return cls(str(method), tuple(dict.fromkeys(classes)), int(side == 1), attended)
 
-    def maps(self, look: Look) -> "dict[str, tuple[int, NDArray[np.float32]]]":
+    def maps(self, look: Look) -> dict[str, tuple[int, NDArray[np.float32]]]:
         """Label -> (class, map). Raises UserError for a class that is not among the top."""
         if not set(self.classes) <= set(look.prediction.indices):
             raise UserError("Only the five most probable classes have heatmaps: choose one of them.")
@@ -76,7 +76,7 @@ class Judged:
         return {f"{label}, for {names[index]}": (index, values) for label, values in named.items()}
 
 
-def _gate_maps(look: Look, _: Attended) -> "dict[str, NDArray[np.float32]]":
+def _gate_maps(look: Look, _: Attended) -> dict[str, NDArray[np.float32]]:
     gates = look.prediction.attention.spatial
     if not gates:
         raise UserError(f"{look.name} has no CBAM, so it has no gates to test.")

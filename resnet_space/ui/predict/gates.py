@@ -5,15 +5,13 @@ The spatial gates of all runs that are shown share one scale: they are shares.
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.ui.predict.heads import no_heads
 from resnet_space.ui.predict.looks import Look
-from resnet_space.ui.predict.maps import by_magnitude, map_card, scale_html, where
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from resnet_space.ui.predict.maps import ask_html, by_magnitude, map_card, scale_html, side_html, where
 
 WIDTH, HEIGHT = 320, 90  # of the drawn bars
 NAMED_CHANNELS = 3  # the most turned up and down
@@ -46,13 +44,11 @@ def gates_html(looks: Sequence[Look]) -> str:
 
 def _gates(look: Look, side: int, low: float, high: float) -> str:
     attention = look.prediction.attention
-    section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}</p>'
     if not attention.spatial:
         why = "" if attention.heads or look.classifier.config.entry.maps else f" {escape(no_heads(look))}"
-        return (
-            f"{section}<p>{escape(look.name)} has no CBAM, so it has no gates.{why} To see gates, choose a run with "
-            '"cbam" in its name, or train a network with CBAM.</p></section>'
-        )
+        none = f"{escape(look.name)} has no CBAM, so it has no gates.{why}"
+        see = 'To see gates, choose a run with "cbam" in its name, or train a network with CBAM.'
+        return side_html(look, side, look.name, f"<p>{none} {see}</p>")
     cards = [
         f'<figure><div class="view" role="img" aria-label="The input of {escape(look.name)}"></div>'
         "<figcaption><b>input</b><br>resized and cropped</figcaption></figure>"
@@ -64,12 +60,8 @@ def _gates(look: Look, side: int, low: float, high: float) -> str:
         alt = f"Spatial gate {gate_words(module)}, {values.min():.2f} to {values.max():.2f}: {where(values)}"
         card = map_card(values, low, high, words, alt, f"{look.name}-{module}-spatial-gate")
         cards.append(card.removesuffix("</figure>") + _channels(gates, 1 / attention.gain[module], module, side))
-    ask = (
-        f'<button type="button" class="ask" data-evidence="gates" data-side="{side}" '
-        f'data-class="{look.prediction.indices[0]}">Test whether these gates show the evidence for '
-        f"{escape(look.prediction.classes[0])}</button>"
-    )
-    return f'{section}<div class="maps gates">{"".join(cards)}</div>{ask}</section>'
+    shown = f'<div class="maps gates">{"".join(cards)}</div>{ask_html(look, side, "gates")}'
+    return side_html(look, side, look.name, shown)
 
 
 def gate_words(module: str) -> str:
@@ -77,7 +69,7 @@ def gate_words(module: str) -> str:
     return f"after stage {module[4:]}" if module.startswith("cbam") else f"inside {module.removesuffix('.cbam')}"
 
 
-def _channels(gates: "NDArray[np.float32]", neutral: float, module: str, side: int) -> str:
+def _channels(gates: NDArray[np.float32], neutral: float, module: str, side: int) -> str:
     """The channel gates as bars, and the most and the least weighted channels as buttons."""
     order = gates.argsort()
     up = [i for i in order[::-1] if gates[i] > neutral + AS_GOOD_AS_NEUTRAL]

@@ -2,25 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+from PIL.Image import Image
+
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import jpeg_url
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.batch import Row
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SHOWN = 120  # thumbnails on the page
 SIDE = 96  # pixels of one
 LONGEST_NAME = 20  # letters
 
 
-def thumbnails() -> "Callable[[Image, bool], str]":
+def thumbnails() -> Callable[[Image, bool], str]:
     """What keeps the thumbnails of one job: of as many mistakes, and of as many others, as the grid may show."""
     kept = {True: 0, False: 0}
 
-    def thumbnail(image: "Image", is_wrong: bool) -> str:
+    def thumbnail(image: Image, is_wrong: bool) -> str:
         if kept[is_wrong] == SHOWN:
             return ""
         kept[is_wrong] += 1
@@ -53,7 +52,7 @@ def grid_html(rows: Sequence[Row]) -> str:
     count = f"{len(shown):,} of {len(rows):,} pictures" if len(shown) < len(rows) else f"{len(rows):,} pictures"
     mistakes = ", mistakes first" if any(row.right is False for row in shown) else ""
     cards = "".join(map(_card, shown))
-    return f'<p class="note">{count}{mistakes}</p><ul class="grid">{cards}</ul>'
+    return f'{note_html(count + mistakes)}<ul class="grid">{cards}</ul>'
 
 
 def short_name(file: str) -> str:

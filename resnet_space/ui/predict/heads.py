@@ -9,22 +9,23 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.ui.events import LATEST, QUIET
-from resnet_space.ui.exports import Export, Exports, place_exports, stem
+from resnet_space.ui.exports import Export, place_exports, stem
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.figure import picture_path
-from resnet_space.ui.predict.looks import Look, looks
-from resnet_space.ui.predict.maps import map_card, scale_html, where
+from resnet_space.ui.predict.looks import Look, looked_at
+from resnet_space.ui.predict.maps import ask_html, map_card, scale_html, side_html, where
 from resnet_space.ui.predict.wanted import Shown, Wanted, told_by_page
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from resnet_space.explain.attention import HeadMaps
     from resnet_space.plots.export import Size
@@ -96,13 +97,13 @@ def _grid(look: Look) -> tuple[int, int]:
     return rows, columns
 
 
-def named_maps(maps: "HeadMaps") -> "dict[str, NDArray[np.float32]]":
+def named_maps(maps: "HeadMaps") -> dict[str, NDArray[np.float32]]:
     """Title -> map [h, w]."""
     heads = {f"Head {i}": values for i, values in enumerate(maps.heads, 1)}
     return {"Rollout": maps.rollout, "Mean of the heads": maps.mean, **heads}
 
 
-def judged_maps(look: Look, attended: Attended) -> "dict[str, NDArray[np.float32]]":
+def judged_maps(look: Look, attended: Attended) -> dict[str, NDArray[np.float32]]:
     """The maps to test for their faithfulness, by their titles. Raises UserError for a run without heads."""
     if not look.prediction.attention.heads:
         raise UserError(f"{look.name} has no attention heads to test.")
@@ -134,9 +135,8 @@ def heads_html(predicted: Sequence[Look], attended: Attended) -> str:
 
 
 def _side(look: Look, side: int, attended: Attended) -> str:
-    section = f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}'
     if not look.prediction.attention.heads:
-        return f"{section}</p><p>{escape(no_heads(look))}</p></section>"
+        return side_html(look, side, look.name, f"<p>{escape(no_heads(look))}</p>")
     nearest, maps = attended.at(look), attended.maps(look)
     cards = [_picture(look, nearest)]
     for title, values in named_maps(maps).items():
@@ -145,13 +145,8 @@ def _side(look: Look, side: int, attended: Attended) -> str:
         alt = f"{title}, layer {nearest.layer}, query {nearest.words}: {where(values)}"
         name = f"{look.name}-layer-{nearest.layer}-{title}"
         cards.append(map_card(values, float(values.min()), float(values.max()), words, alt, name))
-    answer = look.prediction
-    ask = (
-        f'<button type="button" class="ask" data-evidence="heads" data-side="{side}" data-class="{answer.indices[0]}">'
-        f"Test whether these maps show the evidence for {escape(answer.classes[0])}</button>"
-    )
-    of = f", layer {nearest.layer} ({escape(maps.block)})</p>"
-    return f'{section}{of}<div class="maps">{"".join(cards)}</div>{ask}</section>'
+    shown = f'<div class="maps">{"".join(cards)}</div>{ask_html(look, side, "heads")}'
+    return side_html(look, side, f"{look.name}, layer {nearest.layer} ({maps.block})", shown)
 
 
 def no_heads(look: Look) -> str:
@@ -203,50 +198,36 @@ def heads_export(predicted: Sequence[Look], shown: Shown, wanted: Wanted, attend
     return Export(name, (), caption, (COLUMNS, rows), python, figure)
 
 
-@dataclass(frozen=True)
 class HeadsPart:
-    """On the page.
+    """The maps and their buttons on the page, placed and wired; another layer or query is another forward pass.
+
+    `wanted`: the picture and the runs, as a `Wanted`; `picture`: the visitor's own.
 
     Attributes:
         html: of `heads_html`.
         attended: what the page's script writes: an `Attended`.
-        exports: the buttons, to be hidden where there are no heads.
     """
 
-    html: gr.HTML
-    attended: gr.Textbox
-    exports: Exports
+    def __init__(self, context: AppContext, wanted: gr.Textbox, picture: gr.Image) -> None:
+        self.attended = gr.Textbox(visible="hidden")
+        self.html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
+        inputs = [wanted, picture, self.attended]
+
+        def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
+            asked, _, shown, predicted = looked_at(context, text, payload)
+            return heads_export(predicted, shown, asked, Attended.parse(told))
+
+        self._exports = place_exports(inputs, export, visible=False).buttons
+
+        @costs(0.2)
+        def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
+            *_, predicted = looked_at(context, text, payload)
+            return self.updates(predicted, told)
+
+        self.html.input(None, None, self.attended, js="() => resnetSpace.predict.attended()", **QUIET)
+        self.attended.change(on_attended, inputs, [self.html, self._exports], **LATEST)
 
     def updates(self, predicted: Sequence[Look], told: object) -> dict[Any, Any]:
         """For these runs."""
         html = heads_html(predicted, Attended.parse(told))
-        return {self.html: html, self.exports.buttons: gr.update(visible=bool(html))}
-
-
-def build_heads(context: AppContext, wanted: gr.Textbox, picture: gr.Image, scripts: dict[str, Any]) -> HeadsPart:
-    """Place the maps and their buttons; another layer or query is another forward pass.
-
-    Args:
-        context: what all share.
-        wanted: the picture and the runs, see `wanted.Wanted`.
-        picture: the visitor's own.
-        scripts: of components that the page's script works on.
-    """
-    attended = gr.Textbox(visible="hidden")
-    html = gr.HTML("", js_on_load="resnetSpace.predict.heads(element, trigger, watch)", elem_id="heads", **scripts)
-
-    def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
-        asked = Wanted.parse(text).found(context)
-        _, shown, predicted = looks(context, asked, payload)
-        return heads_export(predicted, shown, asked, Attended.parse(told))
-
-    part = HeadsPart(html, attended, place_exports([wanted, picture, attended], export, visible=False))
-
-    @costs(0.2)
-    def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
-        _, _, predicted = looks(context, Wanted.parse(text).found(context), payload)
-        return part.updates(predicted, told)
-
-    html.input(None, None, attended, js="() => resnetSpace.predict.attended()", **QUIET)
-    attended.change(on_attended, [wanted, picture, attended], [html, part.exports.buttons], **LATEST)
-    return part
+        return {self.html: html, self._exports: gr.update(visible=bool(html))}

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import shortened
@@ -18,10 +18,8 @@ from resnet_space.runs import EVALUATION, Run, last_metric
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import Evaluation, load_evaluation
 from resnet_space.ui.finetune.data_view import tile
+from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import jpeg_url
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MOST = 5  # of each kind
 
@@ -49,7 +47,7 @@ class HeldOut:
             raise UserError(f"Row {row} is not a test image of {self.run}: choose one of those on the page.")
         return int(found[0])
 
-    def images(self, positions: Sequence[int]) -> "list[Image | None]":
+    def images(self, positions: Sequence[int]) -> list[Image | None]:
         rows = [int(self.evaluation.rows[i]) for i in positions]
         return read_images(self.data.files[self.split], rows, self.data.columns.image)
 
@@ -73,7 +71,7 @@ def _here(context: AppContext, ref: DatasetRef) -> set[str]:
     return {reference for _, reference in context.datasets.choices()} if ref.is_on_hub else {str(ref)}
 
 
-def test_picture(context: AppContext, name: str, named: str) -> "tuple[Image, str]":
+def test_picture(context: AppContext, name: str, named: str) -> tuple[Image, str]:
     """A test picture of a run by its "split:row", and its label. Raises UserError."""
     found = test_pictures(context, name)
     split, _, row = named.partition(":")
@@ -142,13 +140,11 @@ def _html(context: AppContext, path: Path, _changed: int) -> str:
     buttons = "".join(
         _button(found, i, tile(image)) for i, image in zip(positions, images, strict=True) if image is not None
     )
-    return (
-        f'<p class="note">Test images of {escape(found.run)}; ✗ marks those it gets wrong</p>'
-        f'<div class="examples labelled">{buttons}</div>'
-    )
+    note = note_html(f"Test images of {escape(found.run)}; ✗ marks those it gets wrong")
+    return f'{note}<div class="examples labelled">{buttons}</div>'
 
 
-def _button(found: HeldOut, position: int, image: "Image") -> str:
+def _button(found: HeldOut, position: int, image: Image) -> str:
     evaluation = found.evaluation
     label, said = (evaluation.classes[of[position]] for of in (evaluation.labels, evaluation.predicted))
     words = f"labelled {label}, " + ("classified correctly" if label == said else f"predicted {said}")

@@ -1,20 +1,64 @@
-"""The predictions of one or two runs for a picture: each model is loaded once and makes one forward pass."""
+"""Which run answers a picture, and the predictions of one or two runs for it.
+
+The visitor's choice answers, or the run that fits the picture's size. Each model is loaded once and makes one forward
+pass.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from PIL.Image import Image
+
+from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.pictures import ENOUGH, jpeg_url
-from resnet_space.ui.predict.choice import Choice, choose_run
 from resnet_space.ui.predict.wanted import Shown, Wanted
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from resnet_space.explain.saliency import ClassMaps
     from resnet_space.inference import Classifier, Prediction
+
+
+SMALL = 64  # pixels: a short side of up to so many is that of a picture like CIFAR-10's, not of a photograph
+NOBODY = "There is no trained run here yet: train one in Fine-tune, or download one from the Hub."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which run answers.
+
+    Attributes:
+        name: the run.
+        is_visitors: whether the visitor chose it; otherwise the size of the picture did.
+        instead: the run that is one click away; None where there is none to offer.
+        is_small: whether the picture is as small as those of CIFAR-10.
+    """
+
+    name: str
+    is_visitors: bool
+    instead: str | None = None
+    is_small: bool = False
+
+
+def choose(short_side: int, chosen: str | None, default: str | None, photo: str | None) -> Choice:
+    """Which run answers a picture: the one that the visitor chose, that for small pictures, or that for photographs.
+
+    `short_side` is in pixels. Raises UserError where there is no run at all.
+    """
+    small = short_side <= SMALL
+    fitting = default or photo if small else photo or default
+    name = chosen or fitting
+    if not name:
+        raise UserError(NOBODY)
+    other = fitting if name != fitting else default
+    return Choice(name, bool(chosen), other if other != name else None, small)
+
+
+def choose_run(context: AppContext, short_side: int, chosen: str | None) -> Choice:
+    """`choose` among the runs of this app. Raises UserError."""
+    return choose(short_side, chosen, context.default_name(), context.photo_name())
 
 
 @dataclass(frozen=True)
@@ -30,11 +74,11 @@ class Look:
 
     name: str
     classifier: "Classifier"
-    picture: "Image"
+    picture: Image
     prediction: "Prediction"
 
     @cached_property
-    def view(self) -> "Image":
+    def view(self) -> Image:
         """The part of the picture that the model sees, with as many pixels as there are, at most `ENOUGH`."""
         config = self.classifier.config
         side = min(*self.picture.size, ENOUGH)
@@ -65,7 +109,7 @@ class Look:
         }
 
 
-def look(context: AppContext, picture: "Image", name: str, *, features: bool = True) -> Look:
+def look(context: AppContext, picture: Image, name: str, *, features: bool = True) -> Look:
     """Raises UserError where the run cannot be used."""
     classifier = context.classifier(name)
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
@@ -74,16 +118,18 @@ def look(context: AppContext, picture: "Image", name: str, *, features: bool = T
 def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -> tuple[Choice, Shown, list[Look]]:
     """A look at the picture by the run that answers it, and by another beside it if one is wanted.
 
-    Args:
-        context: what all share.
-        wanted: which picture and which runs.
-        payload: of the component with the visitor's own picture.
-
-    Raises:
-        UserError: for a picture or a run that cannot be used.
+    `payload`: of the component with the visitor's own picture. Raises UserError for what cannot be used.
     """
     with context.slots.taken("predictions"):
         shown = wanted.shown(context, payload)
         choice = choose_run(context, min(shown.image.size), wanted.run)
         names = dict.fromkeys(filter(None, (choice.name, wanted.other)))
         return choice, shown, [look(context, shown.image, name) for name in names]
+
+
+def looked_at(
+    context: AppContext, text: str, payload: dict[str, Any] | None
+) -> tuple[Wanted, Choice, Shown, list[Look]]:
+    """As `looks`, for what the page's script writes; with what that was."""
+    wanted = Wanted.parse(text).found(context)
+    return wanted, *looks(context, wanted, payload)

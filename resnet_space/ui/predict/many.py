@@ -12,7 +12,6 @@ import numpy as np
 from resnet_space import plots
 from resnet_space.common.errors import UserError
 from resnet_space.data.archives.report import SkippedFiles
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.training.evaluation import Evaluation, summary, wilson_interval
@@ -20,6 +19,7 @@ from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
 from resnet_space.ui.finetune.results import CHART, CLICKABLE, confusion_value
+from resnet_space.ui.html import cautions_html, place_html, place_note, progress_html
 from resnet_space.ui.predict.batch import (
     TOP,
     Reading,
@@ -31,12 +31,11 @@ from resnet_space.ui.predict.batch import (
     table_columns,
     table_rows,
 )
-from resnet_space.ui.predict.choice import choose_run
 from resnet_space.ui.predict.grid import SHOWN, grid_html, thumbnails
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.predict.looks import choose_run
 from resnet_space.ui.reports import counted, left_out_html
-from resnet_space.ui.scripts import SCRIPTS
 from resnet_space.ui.stops import Stops
+from resnet_space.ui.subject import Shared
 
 MOST, MOST_PUBLIC = 20_000, 2_000  # pictures at once: on one's own machine, and on one for all
 SHOW_SECONDS = 1.0  # between two updates of the page
@@ -66,14 +65,13 @@ def result_html(
     unusual = sum(row.unusual for row in rows)
     if unusual:
         are = "picture is" if unusual == 1 else "pictures are"
-        parts.append(
-            f'<p class="caution">{unusual:,} {are} unlike the training images. Do not rely on the predictions for '
-            f"{'it' if unusual == 1 else 'them'}.</p>"
-        )
+        it = "it" if unusual == 1 else "them"
+        words = f"{unusual:,} {are} unlike the training images. Do not rely on the predictions for {it}."
+        parts.append(cautions_html(words))
     if not calibrated:
         from resnet_space.inference import UNCALIBRATED
 
-        parts.append(f'<p class="caution">{UNCALIBRATED}</p>')
+        parts.append(cautions_html(UNCALIBRATED))
     parts.append(left_out_html(skipped.listed, skipped.count))
     return f'<div class="report">{"".join(parts)}</div>'
 
@@ -100,8 +98,9 @@ def occurring_confusion(evaluation: Evaluation | None) -> plots.Chart | None:
     return confusion_value(evaluation, occurring, title="Confusion matrix of these pictures")
 
 
-def build_many(context: AppContext, chosen: gr.Textbox) -> None:
-    """Place the panel and wire its events; `chosen` is the run that the visitor wants to answer, or empty."""
+def build_many(shared: Shared) -> None:
+    """Place the panel and wire its events."""
+    context = shared.context
     most = MOST_PUBLIC if context.public else MOST
     stops = Stops()
     with gr.Row(elem_id="many-pictures"):
@@ -112,22 +111,15 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
             folder = gr.Textbox(
                 label="Or a folder on this machine", placeholder="/home/me/pictures", visible=not context.public
             )
-            gr.HTML(f'<p class="note">{HOW}</p>', apply_default_css=False)
+            place_note(HOW)
             with gr.Row():
                 start = gr.Button("Classify all", variant="primary", min_width=120)
                 stop = gr.Button("Stop", variant="stop", min_width=120, interactive=False)
-            report = gr.HTML("", apply_default_css=False)
+            report = place_html()
             keep = gr.DownloadButton("Predictions as CSV", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320):
-            grid = gr.HTML(NOTHING, apply_default_css=False, elem_id="many-grid")
-            confusion = gr.HTML(
-                None,
-                html_template=CHART,
-                js_on_load=CLICKABLE,
-                head=SCRIPTS,
-                apply_default_css=False,
-                elem_id="many-confusion",
-            )
+            grid = place_html(NOTHING, elem_id="many-grid")
+            confusion = place_html(None, CLICKABLE, html_template=CHART, elem_id="many-confusion")
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
         uploads = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]
@@ -152,7 +144,7 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
             words = f"{counted(len(rows), 'picture')} classified by {escape(name)}"
             return progress_html(words, share=reading.done / max(reading.total, 1), label="pictures")
 
-        with stops.asked(str(request.session_hash), alone=ALONE) as stopped:
+        with stops.asked(request, alone=ALONE) as stopped:
             yield {report: progress(), keep: gr.update(visible=False), confusion: None} | running(True)
             try:
                 classifying = classified(
@@ -170,7 +162,9 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
             elif len(rows) == most and not ended:
                 ended = f"The limit is {most:,} pictures at once."
             evaluation = evaluation_of(rows, classifier.config.classes)
-            path = csv_file(f"{name}-predictions", table_columns(_width(rows)), table_rows(rows)) if rows else None
+            path = (
+                csv_file(f"{name}-predictions", table_columns(len(rows[0].classes)), table_rows(rows)) if rows else None
+            )
             yield {
                 report: result_html(rows, reading.skipped, ended, name, evaluation, calibrated=classifier.calibrated),
                 grid: grid_html(rows) or NOTHING,
@@ -185,16 +179,8 @@ def build_many(context: AppContext, chosen: gr.Textbox) -> None:
         off = {start: gr.update(interactive=False), keep: gr.update(visible=False)}
         return off | {report: progress_html(WAITING), confusion: None, grid: NOTHING}
 
-    def on_stop(request: gr.Request) -> None:
-        stops.stop(str(request.session_hash))
-
     waiting = start.click(on_start, None, [report, keep, confusion, start, grid], queue=False, **QUIET)
     views = [report, grid, keep, confusion, start, stop]
-    done = waiting.then(on_classify, [files, folder, chosen], views, concurrency_limit=1, **QUIET)
+    done = waiting.then(on_classify, [files, folder, shared.subject.chosen], views, concurrency_limit=1, **QUIET)
     done.failure(lambda: {report: ""} | running(False), None, [report, start, stop], **QUIET)
-    stop.click(on_stop, None, None, **QUIET)
-
-
-def _width(rows: Sequence[Row]) -> int:
-    """Classes a picture."""
-    return len(rows[0].classes)
+    stop.click(stops.stop, None, None, **QUIET)

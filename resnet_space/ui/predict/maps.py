@@ -6,16 +6,15 @@ one method share one scale.
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_space.common.text import file_name
 from resnet_space.ui.pictures import data_url, npy_url
 from resnet_space.ui.predict.answer import percent
 from resnet_space.ui.predict.looks import Look
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 TEST = "Test whether these heatmaps are faithful"
 
@@ -69,11 +68,9 @@ def _side(look: Look, side: int) -> str:
             for turn, (method, maps) in enumerate(look.class_maps.items())
         )
         rows.append(f'<div class="why" data-side="{side}" data-class="{index}"{_hidden(i > 1)}>{cards}</div>')
-    return (
-        f'<section data-side="{side}" style="--view: url({look.view_url})"><p class="of">{escape(look.name)}, '
-        f'{escape(look.source)}</p>{scales}<div class="maps pair">{"".join(rows)}</div>'
-        f'<button type="button" class="ask" data-evidence="class" data-side="{side}">{TEST}</button></section>'
-    )
+    ask = f'<button type="button" class="ask" data-evidence="class" data-side="{side}">{TEST}</button>'
+    shown = f'{scales}<div class="maps pair">{"".join(rows)}</div>{ask}'
+    return side_html(look, side, f"{look.name}, {look.source}", shown)
 
 
 def _hidden(is_hidden: bool) -> str:
@@ -97,7 +94,7 @@ def scale_html(label: str, low: float | str, high: float | str) -> str:
     )
 
 
-def map_card(values: "NDArray[np.float32]", low: float, high: float, words: str, alt: str, name: str) -> str:
+def map_card(values: NDArray[np.float32], low: float, high: float, words: str, alt: str, name: str) -> str:
     """A map over the picture, its caption, and its links: as a picture and as numbers."""
     from resnet_space.plots.pictures import map_png
 
@@ -112,9 +109,23 @@ def map_card(values: "NDArray[np.float32]", low: float, high: float, words: str,
     )
 
 
+def side_html(look: Look, side: int, title: str, content: str) -> str:
+    """A run's part of a fold, with the picture as its model sees it."""
+    style = f'style="--view: url({look.view_url})"'
+    return f'<section data-side="{side}" {style}><p class="of">{escape(title)}</p>{content}</section>'
+
+
+def ask_html(look: Look, side: int, evidence: str) -> str:
+    """The button that asks whether maps of no class, `evidence`, show where the answer comes from."""
+    index, name = look.prediction.indices[0], look.prediction.classes[0]
+    return (
+        f'<button type="button" class="ask" data-evidence="{evidence}" data-side="{side}" data-class="{index}">Test '
+        f"whether these {'gates' if evidence == 'gates' else 'maps'} show the evidence for {escape(name)}</button>"
+    )
+
+
 def where(values: "Any") -> str:
     """Where a map is brightest, for screen readers."""
-    import numpy as np
 
     if float(values.max()) <= float(values.min()):
         return "the same everywhere"

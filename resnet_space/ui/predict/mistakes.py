@@ -18,8 +18,10 @@ from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import copied
 from resnet_space.ui.events import PRIVATE
 from resnet_space.ui.finetune.more_data import free_dataset_name
+from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.wanted import Wanted
 from resnet_space.ui.reports import counted
+from resnet_space.ui.subject import Shared
 
 _writing = threading.Lock()  # one after the other: each reads what is there and writes it anew
 
@@ -47,16 +49,10 @@ def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> P
 
 
 def keep_mistake(
-    context: AppContext,
-    wanted: Wanted,
-    payload: dict[str, Any] | None,
-    run: str,
-    label: str | None,
-    key: str | None,
+    context: AppContext, wanted: Wanted, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
 ) -> tuple[Path, int]:
     """(the dataset's folder, how many pictures it has now). Raises UserError."""
-    context.require_writable()
-    key = visitors.require_key(key, public=context.public)
+    key = context.writer(key)
     shown = wanted.kept(context, payload)
     if not label:
         raise UserError("Choose the correct label first.")
@@ -72,16 +68,15 @@ def keep_mistake(
     return folder, count
 
 
-def build_mistakes(
-    context: AppContext, visitor: gr.BrowserState, wanted: gr.Textbox, picture: gr.Image, run: gr.Textbox
-) -> Mistakes:
+def build_mistakes(shared: Shared, wanted: gr.Textbox, picture: gr.Image, run: gr.Textbox) -> Mistakes:
     """Place the row and wire its events; `wanted` says which picture is shown, `run` is the one that answered."""
+    context, visitor = shared.context, shared.visitor
     dataset = gr.State(None)
     with gr.Column(visible=not context.readonly, elem_id="mistakes"):
         with gr.Row():
             label = gr.Dropdown([], label="Wrong? Correct the label", value=None, min_width=160, scale=2)
             keep = gr.Button("Save the correction", size="sm", min_width=150)
-        report = gr.HTML("", apply_default_css=False)
+        report = place_html()
         with gr.Row(visible=False) as actions:
             use = gr.Button("Train on the corrections", size="sm", min_width=180)
             export = gr.DownloadButton("Download as Parquet", size="sm", min_width=150)

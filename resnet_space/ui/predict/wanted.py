@@ -3,7 +3,9 @@
 import io
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import open_image
@@ -12,9 +14,6 @@ from resnet_space.serve.uploads import uploaded_file
 from resnet_space.ui.pictures import ENOUGH, NO_PICTURE, read_picture
 from resnet_space.ui.predict.examples import SMALL, examples
 from resnet_space.ui.predict.labelled import first_picture, test_picture
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FIRST = "first"
 SHOWN_FIRST = "cat"  # of the examples
@@ -40,7 +39,7 @@ class Shown:
         content: the file, as it came.
     """
 
-    image: "Image"
+    image: Image
     label: str = ""
     name: str = "picture"
     content: bytes = field(default=b"", repr=False)

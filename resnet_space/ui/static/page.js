@@ -2,6 +2,7 @@
 Object.assign(window.resnetSpace, (() => {
   "use strict";
 
+  const { put, show, state } = window.resnetSpace;
   const CONFIG = { responsive: true, displaylogo: false };
   const NARROW = 370; // pixels
   const MOST_ABOVE = 2; // names in the one line above a plot
@@ -17,12 +18,11 @@ Object.assign(window.resnetSpace, (() => {
   // Plotly's library is large, and a page that shows no chart is there sooner without it.
   let library = null;
 
-  const fetched = (src) => new Promise((onload, onerror) => {
-    document.head.append(Object.assign(document.createElement("script"), { src, onload, onerror }));
-  });
-  const plotly = () => (library ??= fetched("plotly.min.js"));
+  const plotly = () => (library ??= new Promise((onload, onerror) => {
+    document.head.append(Object.assign(document.createElement("script"), { src: "plotly.min.js", onload, onerror }));
+  }));
 
-  if (window.resnetSpace.state.tab !== "predict") plotly();
+  if (state.tab !== "predict") plotly();
 
   const seen = new ResizeObserver((entries) => {
     for (const { target } of entries) {
@@ -94,15 +94,6 @@ Object.assign(window.resnetSpace, (() => {
     render(chart);
   }
 
-  // What the reader has unfolded or selected stays so while the text is the same.
-  const texts = new WeakMap();
-
-  function put(place, html) {
-    if (texts.get(place) === html) return;
-    texts.set(place, html);
-    place.innerHTML = html;
-  }
-
   // One stream of events for the runs in the component's value: {"runs": [names]}, the first of which the page is about.
   // Each event has all that is shown,
   // so that nothing is lost by a broken connection; the browser connects again by itself.
@@ -132,7 +123,7 @@ Object.assign(window.resnetSpace, (() => {
       if (wanted === runs) return; // as long as the server has not said which there are, nothing is said of them
       runs = wanted;
       source?.close();
-      window.resnetSpace.show("finetune", { with: runs.split(",").slice(1).join(",") });
+      show("finetune", { with: runs.split(",").slice(1).join(",") });
       source = new EventSource(`live?runs=${encodeURIComponent(runs)}`);
       source.onmessage = receive;
     }
@@ -211,7 +202,6 @@ Object.assign(window.resnetSpace, (() => {
   }
 
   // The map of a check's pictures: the button that starts it, how far it is, and the map, which another script draws.
-  let drawing = null;
   function dataMap(element, props, trigger, watch) {
     const [drawn, told] = element.querySelectorAll(".drawn, .told");
     let shown = null;
@@ -241,7 +231,7 @@ Object.assign(window.resnetSpace, (() => {
       shown = map;
       drawn.replaceChildren();
       if (!map) return;
-      const [answer] = await Promise.all([fetch(`map/${map}/points.json.gz`), (drawing ??= fetched("map.js"))]);
+      const answer = await fetch(`map/${map}/points.json.gz`);
       if (!answer.ok || map !== shown) return;
       const points = await answer.json();
       window.resnetSpace.drawMap(drawn, `map/${map}`, points, (by) => (props.value = { ...props.value, by }));

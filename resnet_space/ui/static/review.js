@@ -3,6 +3,7 @@
 window.resnetSpace.review = (() => {
   "use strict";
 
+  const { escaped } = window.resnetSpace;
   const AHEAD = 3; // pictures that are fetched before they are looked at
   const MOST_KEPT = 60; // pictures in the page's memory
   const CHIPS = 10; // classes with a button and a digit each; more are in a list
@@ -27,7 +28,6 @@ window.resnetSpace.review = (() => {
   let element = null;
   let ask = null;
 
-  const escaped = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
   const item = () => state.items[at];
   const place = ({ split, index }) => `${split}:${index}`;
   const other = ({ of_split, of_index }) => `${of_split}:${of_index}`;

@@ -189,5 +189,16 @@ window.resnetSpace = (() => {
     },
   };
 
-  return { state, linked, open, opens, look, arrive, subject, show, form, picture };
+  // What all scripts draw with. What the reader has unfolded or selected stays so while the text is the same.
+  const texts = new WeakMap();
+
+  function put(place, html) {
+    if (texts.get(place) === html) return;
+    texts.set(place, html);
+    place.innerHTML = html;
+  }
+
+  const escaped = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
+
+  return { put, escaped, state, linked, open, opens, look, arrive, subject, show, form, picture };
 })();

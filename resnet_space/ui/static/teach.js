@@ -3,6 +3,7 @@
 window.resnetSpace.teach = (() => {
   "use strict";
 
+  const { escaped, put } = window.resnetSpace;
   const SHORT_SIDE = 512; // pixels, to which large files are made smaller before they are sent, as the server would
   const LARGE = 400_000; // bytes
   const AT_ONCE = 24; // files in one request
@@ -148,8 +149,6 @@ window.resnetSpace.teach = (() => {
 
   // What is drawn
 
-  const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
-
   function waiting(id) {
     return changes.reduce((sum, what) => sum + (what.do === "add" && what.class === id ? what.files.length : 0), 0);
   }
@@ -255,14 +254,6 @@ window.resnetSpace.teach = (() => {
     const more = fresh.querySelector(".more");
     if (more) old.querySelector(".thumbs").after(more);
     if (focused) old.querySelector(`figure[data-id="${focused}"] .pick`)?.focus();
-  }
-
-  const texts = new WeakMap();
-
-  function put(place, html) {
-    if (texts.get(place) === html) return;
-    texts.set(place, html);
-    place.innerHTML = html;
   }
 
   // What is clicked

@@ -3,6 +3,7 @@
 Object.assign(window.resnetSpace.teach, (() => {
   "use strict";
 
+  const { escaped } = window.resnetSpace;
   const { change, jpeg, told, state } = window.resnetSpace.teach;
 
   const EVERY = 250; // milliseconds between two frames of a recording
@@ -263,8 +264,6 @@ Object.assign(window.resnetSpace.teach, (() => {
     tried.sent = 0;
     tried.until = performance.now() + PATIENCE;
   }
-
-  const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
   function tell(error) {
     tried.problem = error.message;

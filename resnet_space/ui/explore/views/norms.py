@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, quartiles, stage_names
@@ -22,10 +23,9 @@ from resnet_space.ui.explore.snippets import Python
 from resnet_space.ui.explore.views.view import Table, Variants, View, blocks_of, fewer_points, rounded, units_of
 from resnet_space.ui.explore.wording import NORM, RESIDUAL, percent
 from resnet_space.ui.exports import stem, wire_download
+from resnet_space.ui.html import place_html
 
 if TYPE_CHECKING:
-    from gradio.components import Component
-
     from resnet_space.ui.explore.view_tab import ViewTab
 
 UNGATED = "before-gate"
@@ -87,12 +87,10 @@ class Norms(View):
             "last, measure", "last(measure(model, images))", f"found.norms.blocks, {ratio}.quantile(0.5, dim=1)"
         )
 
-    def extend(
-        self, tab: "ViewTab", context: AppContext, findings: gr.State, pictures: PicturesTab
-    ) -> "list[Component]":
+    def extend(self, tab: "ViewTab", context: AppContext, findings: gr.State, pictures: PicturesTab) -> list[Component]:
         """All values as CSV, and the image and block of a point that is clicked."""
         with tab.extra:
-            clicked = gr.HTML("", apply_default_css=False, elem_id="clicked")
+            clicked = place_html(elem_id="clicked")
             values_button = gr.Button("All values as CSV", size="sm")
 
         def values(handle: Handle[Findings] | None) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradio.components import Component
+
 from resnet_space.plots import Chart
 from resnet_space.plots.residuals.depth import Block, fewer_points_words, quartiles
 from resnet_space.ui.explore.measuring import Findings, OnDemand
@@ -13,7 +15,6 @@ from resnet_space.ui.explore.snippets import Python
 
 if TYPE_CHECKING:
     import gradio as gr
-    from gradio.components import Component
     from torch import Tensor
 
     from resnet_space.serve.context import AppContext
@@ -89,17 +90,11 @@ class View(ABC):
 
     def extend(
         self, tab: "ViewTab", context: "AppContext", findings: "gr.State", pictures: "PicturesTab"
-    ) -> "list[Component]":
+    ) -> list[Component]:
         """Place and wire what only this view has.
 
-        Args:
-            tab: the view's own.
-            context: what all share.
-            findings: the handle of what was measured.
-            pictures: the tab of one block's pictures.
-
-        Returns:
-            The components that a new measurement empties.
+        `findings` is the handle of what was measured, `pictures` the tab of one block's pictures. Returns the
+        components that a new measurement empties.
         """
         return []
 

@@ -6,7 +6,6 @@ import gradio as gr
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.checks import start_check
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.downloads import csv_file
@@ -16,6 +15,8 @@ from resnet_space.ui.finetune.check.review import place_review, wire_review
 from resnet_space.ui.finetune.check.shown import COLUMNS, progress_of, report_of, table_rows
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.work_fold import WorkFold
+from resnet_space.ui.html import place_note
+from resnet_space.ui.subject import Shared
 
 ABOUT = (
     "Looks for labels that may be wrong, copies of one picture, and odd pictures, in all splits. Each is judged "
@@ -23,18 +24,13 @@ ABOUT = (
 )
 
 
-def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> gr.Accordion:
-    """Place the fold and wire its events; what it shows is looked up when it is opened.
-
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        form: whose dataset it is about.
-    """
-    fold = WorkFold(context, context.checks, visitor, "check")
+def build_check(shared: Shared, form: Fields) -> gr.Accordion:
+    """Place the fold, about the form's dataset, and wire its events; it is looked up when it is opened."""
+    context, visitor = shared.context, shared.visitor
+    fold = WorkFold(shared, context.checks, "check")
     section: gr.Accordion
     with gr.Accordion("Check the data", open=False, elem_id="check-data") as section:
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        place_note(ABOUT)
         with gr.Row(visible=not context.readonly):
             fold.place_buttons("Check these pictures", min_width=250)
         fold.place_progress()
@@ -42,7 +38,7 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
         fold.place_report()
         file = gr.File(visible="hidden")
         keep = gr.Button("Findings as CSV", size="sm", scale=0, min_width=160, visible=False)
-        build_map(context, visitor, fold.shown, fold.report.change)
+        build_map(shared, fold.shown, fold.report.change)
 
     def draw(found: DataReport) -> dict[Any, Any]:
         there = bool(found.counts) and found.state != "running"
@@ -61,5 +57,5 @@ def build_check(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
     fold.wire(on_start, [form.dataset, visitor], progress_of, draw, [keep])
     fold.look_on_newest(section.expand)
     wire_download(keep, table, [fold.shown], file)
-    wire_review(review, context, visitor, form, fold.shown, fold.known)
+    wire_review(review, shared, form, fold.shown, fold.known)
     return section

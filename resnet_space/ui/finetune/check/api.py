@@ -1,6 +1,5 @@
 """What programs can ask of a check and a review: `gradio_client`, plain HTTP, MCP."""
 
-import time
 from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
@@ -12,11 +11,9 @@ from resnet_space.serve.checks import RECOMMENDED, start_check
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.reviews import start_before_after
-from resnet_space.ui.finetune.api import own_key
+from resnet_space.ui.finetune.api import followed, own_key
 from resnet_space.ui.finetune.check.review import make_version
 from resnet_space.ui.finetune.more_data import DATASET
-
-POLL_SECONDS = 0.5
 
 
 def build_check_api(context: AppContext) -> None:
@@ -45,16 +42,8 @@ def build_check_api(context: AppContext) -> None:
         """
         key = own_key(context, key)
         name = check or start_check(context, dataset, key, backbone=backbone, mapped=map)
-        phase = None
-        while True:
-            found = context.checks.open(name)
-            running = found.state == "running"
-            if found.doing.phase != phase or not running:
-                phase = found.doing.phase
-                yield {"check": name, "key": key} | found.to_json()
-            if not running or check:
-                return
-            time.sleep(POLL_SECONDS)
+        for found in followed(context.checks, name, lambda found: found.doing.phase, once=bool(check)):
+            yield {"check": name, "key": key} | found.to_json()
 
     @costly
     def clean_data(
@@ -90,8 +79,7 @@ def build_check_api(context: AppContext) -> None:
         answer = {"dataset": manifest.name, "words": manifest.words, "manifest": asdict(manifest), "key": key}
         if compare:
             comparison = start_before_after(context, manifest.name, key)
-            while (found := context.reviews.open(comparison)).state == "running":
-                time.sleep(POLL_SECONDS)
+            *_, found = followed(context.reviews, comparison, lambda found: found.state)
             answer["comparison"] = found.to_json()
         return answer
 

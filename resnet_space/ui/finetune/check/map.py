@@ -17,12 +17,12 @@ from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_map import NEAREST, POINTS, DataMap, Points
-from resnet_space.ui.events import EACH, LATEST, QUIET
+from resnet_space.ui.events import EACH, LATEST, QUIET, Listen
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.opening import Listen
-from resnet_space.ui.progress import progress_html
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.html import note_html, place_html, progress_html
+from resnet_space.ui.scripts import MAP
+from resnet_space.ui.subject import Shared
 
 FILES = re.compile(rf"{re.escape(POINTS)}|sheet-\d{{1,4}}\.jpg")
 COLUMNS = ("split", "row", "file", "label", "predicted", "finding", "x", "y")
@@ -34,22 +34,18 @@ CAVEAT = (
 )
 
 
-def build_map(context: AppContext, visitor: gr.BrowserState, check: gr.Textbox, found: Listen) -> None:
-    """Place the map below a check's findings, and wire its events.
+def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
+    """Place the map below the findings of a check, given by its name, and wire its events.
 
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        check: the name of the check on the page.
-        found: the event after which other findings are on the page.
+    `found` is the event after which other findings are on the page.
     """
-    view = gr.HTML(
+    context, visitor = shared.context, shared.visitor
+    view = place_html(
         None,
+        "dataMap(element, props, trigger, watch)",
         html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
-        js_on_load="resnetSpace.dataMap(element, props, trigger, watch)",
-        head=SCRIPTS,
+        head=MAP,
         elem_id="data-map",
-        apply_default_css=False,
     )
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)
     views = [view, exports.buttons]
@@ -88,13 +84,13 @@ def told(found: DataMap | None) -> str:
     """How a map stands, as HTML; below it, once it is drawn, what it says."""
     if found is None or found.state in ("stopped", "failed"):
         why = f" <b>{found.state.capitalize()}.</b> {escape(found.reason)}" if found and found.reason else ""
-        return f'<p class="note">{ABOUT}{why}</p>'
+        return note_html(ABOUT + why)
     if found.state == "running":
         left = found.seconds_left
         numbers = f"about {duration(left)} left" if left is not None else ""
         return progress_html("Drawing the map", numbers, share=found.doing.share, label="drawn")
     kept = f" Of a picture's {NEAREST} nearest by features, {found.kept:.1f} are among its {NEAREST} nearest here."
-    return f'<p class="note">{CAVEAT}{kept}</p>'
+    return note_html(CAVEAT + kept)
 
 
 def map_export(context: AppContext, check: str, key: str | None, shown: dict[str, Any] | None) -> Export:

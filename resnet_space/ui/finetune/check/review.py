@@ -19,13 +19,7 @@ from resnet_space.data.versions import apply_decisions
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
 from resnet_space.serve.inventory import SECRET_NAME
-from resnet_space.serve.reviews import (
-    SavedReview,
-    open_review,
-    require_unchanged,
-    save_review,
-    start_before_after,
-)
+from resnet_space.serve.reviews import SavedReview, open_review, require_unchanged, save_review, start_before_after
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.review import ReviewItem, review_queue
 from resnet_space.ui.events import EACH, QUIET
@@ -33,6 +27,9 @@ from resnet_space.ui.finetune.check.review_shown import examples, pictures_of, r
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.more_data import bring
 from resnet_space.ui.finetune.teach.requests import UNFIT, list_in
+from resnet_space.ui.html import place_html
+from resnet_space.ui.scripts import REVIEW
+from resnet_space.ui.subject import Shared
 
 COST = 1 / 16  # of a prediction's, for each request: a decision, and the next pictures
 MOST_AT_ONCE = 500  # decisions in a request
@@ -41,7 +38,6 @@ MOST_CLASSES = 8  # whose examples are in an answer
 MOST_CHOSEN = 2_000  # pictures that are brought from outside the check
 CHOSEN = "Chosen on the map."
 VERSION = re.compile(r"-v(\d+)$")
-SCRIPT = '<script src="review.js"></script>'
 
 
 @dataclass(frozen=True)
@@ -153,30 +149,25 @@ def make_version(
 
 def place_review(context: AppContext) -> gr.HTML:
     """The place of the queue, empty until a check has findings."""
-    return gr.HTML(
+    return place_html(
         None,
+        "review.mount(element, props, trigger, watch)",
         html_template='<div class="review"></div>',
-        js_on_load="resnetSpace.review.mount(element, props, trigger, watch)",
-        head=SCRIPT,
+        head=REVIEW,
         elem_id="review",
-        apply_default_css=False,
         visible=not context.readonly,
     )
 
 
-def wire_review(
-    review: gr.HTML, context: AppContext, visitor: gr.BrowserState, form: Fields, check: gr.Textbox, drawn: gr.State
-) -> None:
+def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox, drawn: gr.State) -> None:
     """Wire the queue's events.
 
     Args:
         review: its place.
-        context: what all share.
-        visitor: the key that a browser is known by.
         form: whose dataset is reviewed where there is no check; the new version is chosen in it.
-        check: the name of the check whose findings are reviewed.
-        drawn: changes when these are shown.
+        check: the name of the check whose findings are reviewed; `drawn` changes when these are shown.
     """
+    context, visitor = shared.context, shared.visitor
 
     def on_drawn(name: str | None, key: str | None) -> dict[str, Any] | None:
         """What the button says before anything is opened."""

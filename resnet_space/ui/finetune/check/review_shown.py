@@ -20,8 +20,8 @@ from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import ReviewItem
 from resnet_space.ui.finetune.data_view import TILE
 from resnet_space.ui.finetune.status import duration
+from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html
 from resnet_space.ui.pictures import jpeg_url
-from resnet_space.ui.progress import progress_html
 
 LARGE = 640  # pixels of the picture that is decided about
 EXAMPLES = 2  # pictures of a class
@@ -121,7 +121,7 @@ def result_of(context: AppContext, saved: SavedReview, key: str | None) -> dict[
     elif found.state == "finished":
         details = f"{found.learned[0]:,} and {found.learned[1]:,} pictures to learn from, features of {found.backbone}"
         note = f"A head on frozen features, {details}, {duration(found.seconds)}."
-        html = f'<p class="finding">{escape(found.words)}</p><p class="note">{escape(note)}</p>'
+        html = finding_html(found.words) + note_html(escape(note))
     else:
-        html = f'<p class="caution">{escape(found.reason or "It was stopped.")}</p>'
+        html = cautions_html(found.reason or "It was stopped.")
     return made | {"result": {"state": found.state, "html": html}}

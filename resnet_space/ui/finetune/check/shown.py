@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
-from resnet_space.data.checks.items import NearDuplicate, Where
+from resnet_space.data.checks.items import Where
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
@@ -14,11 +16,8 @@ from resnet_space.plots import Chart
 from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.finetune.data_view import tile, tiles_html
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import finding_html, note_html
 
 MOST = 16  # findings of a kind that are shown with their pictures
 PHASES = {
@@ -38,20 +37,11 @@ Place = tuple[str, int]  # split and row
 
 def progress_of(report: DataReport) -> str:
     """How it stands, in a line, with a bar while it runs."""
-    if report.state == "running":
-        now = report.doing
-        words = PHASES.get(now.phase, "Loading PyTorch")
-        words += f", {now.done:,} of {now.total:,}" if now.total > 1 else ""
-        left = report.seconds_left
-        numbers = f"about {duration(left)} left" if left is not None else ""
-        return progress_html(words, numbers, share=now.share, label="checked")
-    reason = f" {escape(report.reason)}" if report.reason else ""
-    ended = {"finished": "Checked", "stopped": "Stopped", "failed": "Failed"}[report.state]
-    count = sum((report.counts or {}).values())
-    pictures = f"{count:,} pictures by {report.backbone} · " if count else ""
-    state = "failed" if report.state == "failed" else "ended"
-    words = f"<b>{ended}</b>: {escape(report.dataset)}.{reason}"
-    return progress_html(words, f"{escape(pictures)}{duration(report.seconds)}", state=state)
+    now, count = report.doing, sum((report.counts or {}).values())
+    words = PHASES.get(now.phase, "Loading PyTorch")
+    words += f", {now.done:,} of {now.total:,}" if now.total > 1 else ""
+    done = escape(f"{count:,} pictures by {report.backbone}") if count and report.state != "running" else ""
+    return work_html(report, words, done, f": {escape(report.dataset)}", label="checked", ended="Checked")
 
 
 def report_of(report: DataReport) -> dict[str, Any]:
@@ -92,8 +82,8 @@ def report_html(report: DataReport) -> str:
         _classes(report),
     ]
     if report.curve:
-        sections.append(f'<p class="finding">{escape(report.verdict)}</p>{CURVE}<p class="note">{ABOUT_CURVE}</p>')
-    return f'<div class="data"><p class="finding">{escape(report.words)}</p>{"".join(sections)}</div>'
+        sections.append(finding_html(report.verdict) + CURVE + note_html(ABOUT_CURVE))
+    return f'<div class="data">{finding_html(report.words)}{"".join(sections)}</div>'
 
 
 CURVE = '<div class="chart" data-chart="curve" style="min-height: 380px"></div>'
@@ -106,10 +96,10 @@ COPIES = "A test picture that is a copy of a training picture makes the test acc
 ODD = "Blank, dark, bright, blurred, tiny, stretched, in another colour mode, or unlike all others of the class."
 
 
-def _section(title: str, count: int, tiles: "Sequence[tuple[Image | None, str]]", words: str) -> str:
+def _section(title: str, count: int, tiles: Sequence[tuple[Image | None, str]], words: str) -> str:
     there = [(image, caption) for image, caption in tiles if image is not None]
     shown = tiles_html("", there) if there else ("" if count else f"<p>{SOUND}</p>")
-    about = f'<p class="note">{words}</p>' if count else ""
+    about = note_html(words) if count else ""
     return f"<details{' open' if count else ''}><summary>{title}: {count:,}</summary>{about}{shown}</details>"
 
 
@@ -119,7 +109,7 @@ def _classes(report: DataReport) -> str:
     return f"<details{' open' if report.classes else ''}><summary>{title}</summary><ul>{rows}</ul></details>"
 
 
-def _pictures(report: DataReport) -> "dict[Place, Image]":
+def _pictures(report: DataReport) -> dict[Place, Image]:
     """The pictures that are shown, as far as they are on this machine."""
     wanted: list[Place] = []
     for shown in (report.label_issues[:MOST], report.near_duplicates[: MOST // 2], report.outliers[:MOST]):
@@ -144,13 +134,11 @@ def table_rows(report: DataReport) -> list[list[object]]:
         return [kind, one.split, one.index, one.file, one.label, score, words]
 
     rows = [row("label", one, one.score, one.words) for one in report.label_issues]
-    rows += [row("copy", one, one.score, f"{one.words} {_of(one)}") for one in report.near_duplicates]
+    for one in report.near_duplicates:
+        of = f"It is row {one.of_index} of {one.of_split} ({one.of_file})." if one.of_file else ""
+        rows.append(row("copy", one, one.score, f"{one.words} {of}"))
     rows += [row(one.problem, one, one.score, one.words) for one in report.outliers]
     return rows + [
         [one.kind, one.split, one.index if one.file else "", one.file, ", ".join(one.classes), one.score, one.words]
         for one in report.classes
     ]
-
-
-def _of(one: NearDuplicate) -> str:
-    return f"It is row {one.of_index} of {one.of_split} ({one.of_file})." if one.of_file else ""

@@ -1,6 +1,5 @@
 """What programs can ask of a comparison: `gradio_client`, plain HTTP, MCP."""
 
-import time
 from collections.abc import Generator
 from typing import Any
 
@@ -10,10 +9,8 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.fitting import MINUTES, start_comparison
 from resnet_space.serve.handlers import costly
 from resnet_space.training.comparison import MOST_IMAGES, to_json
-from resnet_space.ui.finetune.api import own_key
+from resnet_space.ui.finetune.api import followed, own_key
 from resnet_space.ui.finetune.more_data import DATASET
-
-POLL_SECONDS = 0.5
 
 
 def build_compare_api(context: AppContext) -> None:
@@ -46,15 +43,7 @@ def build_compare_api(context: AppContext) -> None:
         """
         key = own_key(context, key)
         name = comparison or start_comparison(context, dataset, key, names=networks or (), minutes=minutes, most=images)
-        rows = -1
-        while True:
-            found = context.comparisons.open(name)
-            running = found.state == "running"
-            if len(found.rows) > rows or not running:
-                rows = len(found.rows)
-                yield {"comparison": name, "key": key} | to_json(found)
-            if not running or comparison:
-                return
-            time.sleep(POLL_SECONDS)
+        for found in followed(context.comparisons, name, lambda found: len(found.rows), once=bool(comparison)):
+            yield {"comparison": name, "key": key} | to_json(found)
 
     api(compare_models, api_name="compare_models", concurrency_limit=2)

@@ -9,7 +9,7 @@ from resnet_space.training.comparison import COLUMNS, Comparison, by_reason, tab
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
 from resnet_space.ui.finetune.compare.shown import charts_of, method_words
-from resnet_space.ui.reports import share_words
+from resnet_space.ui.reports import markdown_table, share_words
 
 PYTHON = """from resnet_space.compare import compare_models
 
@@ -46,9 +46,8 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
     lines = [f"# Networks compared on {markdown_text(comparison.dataset)}", ""]
     lines += [markdown_text(comparison.choice.words), "", markdown_text(method_words(comparison)), ""]
     lines += [f"Started {made:%Y-%m-%d %H:%M} UTC; state: {comparison.state}; {comparison.seconds:,.0f} s.", ""]
-    lines += [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-    for i, row in enumerate(comparison.judged, 1):
-        cells = (
+    rows = [
+        (
             f"{i} {row.name}" + (" (seen before)" if row.seen else ""),
             share_words(row.correct, row.images),
             percent(row.neighbours_accuracy),
@@ -59,7 +58,9 @@ def markdown_of(context: AppContext, comparison: Comparison) -> str:
             f"{row.megabytes:,.1f}",
             row.licence,
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        for i, row in enumerate(comparison.judged, 1)
+    ]
+    lines += markdown_table(HEADS, rows)
     lines += ["", *(f"- {row.name}: {markdown_text(row.problem)}" for row in comparison.failed), ""]
     lines += ["## Left out", ""] if comparison.left_out else []
     lines += [f"- {reason}: {', '.join(names)}" for reason, names in by_reason(comparison.left_out).items()]

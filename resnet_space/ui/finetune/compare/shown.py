@@ -12,8 +12,8 @@ from resnet_space.training.choosing import Row, listed, pareto_front
 from resnet_space.training.comparison import Candidate, Comparison, by_reason
 from resnet_space.training.proposal import rough_duration
 from resnet_space.training.work import LeftOut
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import finding_html, note_html, row_html, table_html
 
 DOING = {
     "": "loading PyTorch",
@@ -38,7 +38,7 @@ def fit_html(fit: Fit) -> str:
     seen = [escape(candidate.name) for candidate in fit.networks if candidate.seen]
     if seen:
         words += f" {listed(seen)} learned these classes before: the accuracy may be of images that it knows."
-    return f'<p class="note">{words}</p>{left_out_html(fit.left_out)}'
+    return note_html(words) + left_out_html(fit.left_out)
 
 
 def _time_words(networks: Sequence[Candidate]) -> str:
@@ -61,27 +61,13 @@ def progress_of(comparison: Comparison) -> str:
     """How it stands, in a line, with a bar while it runs."""
     done, total = len(comparison.rows), len(comparison.networks)
     judged = f"{done} of {total} {'network' if total == 1 else 'networks'} judged"
-    if comparison.state == "running":
-        now = comparison.doing
-        what = DOING[now.phase]
-        words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
-        scale, unit = COUNTED.get(now.phase, (1, ""))
-        words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
-        left = comparison.seconds_left
-        numbers = f"{judged}{f' · about {duration(left)} left' if left is not None else ''}"
-        return progress_html(words, numbers, share=now.share, label="networks judged", more=_busy(comparison))
-    ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[comparison.state]
-    reason = f" {escape(comparison.reason)}" if comparison.reason else ""
-    numbers = f"{judged} · {duration(comparison.seconds)}"
-    words = f"<b>{ended}</b> on {escape(comparison.dataset)}.{reason}"
-    state = "failed" if comparison.state == "failed" else "ended"
-    return progress_html(words, numbers, state=state, more=_busy(comparison))
-
-
-def _busy(comparison: Comparison) -> str:
-    if not comparison.busy:
-        return ""
-    return '<p class="note">A training ran beside it at its start: images/s may be too low.</p>'
+    now = comparison.doing
+    what, (scale, unit) = DOING.get(now.phase, DOING[""]), COUNTED.get(now.phase, (1, ""))
+    words = f"<b>{escape(now.name)}</b>: {what}" if now.name else what[0].upper() + what[1:]
+    words += f", {now.done / scale:,.0f} of {now.total / scale:,.0f}{unit}" if now.total else ""
+    busy = note_html("A training ran beside it at its start: images/s may be too low.") if comparison.busy else ""
+    about = f" on {escape(comparison.dataset)}"
+    return work_html(comparison, words, judged, about, label="networks judged", more=busy)
 
 
 def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
@@ -91,16 +77,13 @@ def report_of(comparison: Comparison, *, writable: bool) -> dict[str, Any]:
     running = comparison.state == "running"
     found = comparison.choice.words or "No network could be judged."
     found += " Not all networks were judged." if len(comparison.rows) < len(comparison.networks) else ""
-    words = "" if running else f'<p class="finding">{escape(found)}</p>'
+    words = "" if running else finding_html(found)
     take = None if running else comparison.choice.take
-    rows = "".join(_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1))
-    rows += "".join(_problem_html(row) for row in comparison.failed)
-    head = "".join(f"<th>{text}</th>" for text in HEADS)
-    table = (
-        '<div class="runs" tabindex="0" role="region" aria-label="Compared networks">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-    note = f'<p class="note">{escape(method_words(comparison))}</p>' if comparison.judged else ""
+    rows = [_row_html(i, row, take, writable=writable) for i, row in enumerate(comparison.judged, 1)]
+    wide = f'<td colspan="{len(HEADS) - 1}">'
+    rows += [f"<tr><td><b>{escape(r.name)}</b></td>{wide}{escape(r.problem)}</td></tr>" for r in comparison.failed]
+    table = table_html("Compared networks", HEADS, rows)
+    note = note_html(escape(method_words(comparison))) if comparison.judged else ""
     note += left_out_html(comparison.left_out)
     figures = {} if len(comparison.judged) < 2 else dict(zip(("time", "size"), charts_of(comparison), strict=True))
     return {"html": words + table + note + (PLACES if figures else ""), "figures": figures}
@@ -114,10 +97,6 @@ def method_words(comparison: Comparison) -> str:
         f"cross-validation, with its 95{NO_BREAK}% interval (Wilson). k-NN: 10 nearest neighbours by cosine. "
         f"Speed on {comparison.machine}."
     )
-
-
-def _problem_html(row: Row) -> str:
-    return f'<tr><td><b>{escape(row.name)}</b></td><td colspan="{len(HEADS) - 1}">{escape(row.problem)}</td></tr>'
 
 
 def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str:
@@ -142,7 +121,7 @@ def _row_html(number: int, row: Row, take: str | None, *, writable: bool) -> str
         percent(row.calibration_error, space=NO_BREAK),
         f"{row.images_per_second:,.0f}",
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return row_html(cells)
 
 
 def charts_of(comparison: Comparison) -> tuple[Chart, Chart]:

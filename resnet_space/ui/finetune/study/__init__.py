@@ -6,16 +6,16 @@ from typing import Any
 import gradio as gr
 
 from resnet_space.common.errors import UserError
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.studies import MINUTES, plan_study, start_study
 from resnet_space.training.study import SEEDS, SIZES, STEPS, Study
 from resnet_space.ui.events import LATEST, QUIET
 from resnet_space.ui.exports import place_exports, wire_download
-from resnet_space.ui.finetune.data_view import cautions_html
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.study.shown import export_of, plan_html, progress_of, report_file, report_of
 from resnet_space.ui.finetune.work_fold import WorkFold
+from resnet_space.ui.html import cautions_html, place_html, place_note
+from resnet_space.ui.subject import Shared
 
 POLL_SECONDS = 2.0
 ABOUT = (
@@ -25,24 +25,19 @@ ABOUT = (
 )
 
 
-def build_study(context: AppContext, visitor: gr.BrowserState, form: Fields) -> None:
-    """Place the fold and wire its events; what it shows is looked up when it is opened.
-
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        form: whose dataset and start it is about.
-    """
-    fold = WorkFold(context, context.studies, visitor, "study")
+def build_study(shared: Shared, form: Fields) -> None:
+    """Place the fold, about the form's dataset and start, and wire its events; it is looked up when it is opened."""
+    context, visitor = shared.context, shared.visitor
+    fold = WorkFold(shared, context.studies, "study")
     with gr.Accordion("Does transfer help? Learning curves", open=False, elem_id="study") as section:
-        gr.HTML(f'<p class="note">{ABOUT}</p>', apply_default_css=False)
+        place_note(ABOUT)
         with gr.Column(visible=not context.readonly):
             with gr.Row():
                 sizes = gr.Textbox(", ".join(map(str, SIZES)), label="Images per class", scale=3, min_width=200)
                 seeds = gr.Number(SEEDS, label="Seeds", precision=0, minimum=1, scale=1, min_width=90)
                 steps = gr.Number(STEPS, label="Steps", info="per training", precision=0, minimum=1, min_width=100)
                 minutes = gr.Number(MINUTES, label="Minutes", info="for all together", minimum=1, min_width=110)
-            plan = gr.HTML("", elem_id="study-plan", apply_default_css=False)
+            plan = place_html(elem_id="study-plan")
             with gr.Row():
                 fold.place_buttons("Start the study", min_width=190)
                 resume = gr.Button("Continue", min_width=110, scale=0, visible=False, elem_id="study-continue")
@@ -69,11 +64,10 @@ def build_study(context: AppContext, visitor: gr.BrowserState, form: Fields) -> 
         try:
             return plan_html(planned(*values))
         except UserError as error:
-            return cautions_html([str(error)])
+            return cautions_html(error)
 
     @costly
     def on_start(*values: Any) -> str:
-        context.require_writable()
         return start_study(context, planned(*values), values[-1])
 
     @costly

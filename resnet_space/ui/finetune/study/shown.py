@@ -25,10 +25,10 @@ from resnet_space.training.study_words import (
 )
 from resnet_space.ui.downloads import text_file
 from resnet_space.ui.exports import Export, stem
-from resnet_space.ui.finetune.status import duration
-from resnet_space.ui.progress import progress_html
+from resnet_space.ui.finetune.status import work_html
+from resnet_space.ui.html import cautions_html, finding_html, note_html, row_html, table_html
+from resnet_space.ui.reports import markdown_table
 
-SCROLLS = '<div class="runs" tabindex="0" role="region" aria-label="{}">'
 HEADS = ("images per class", *ARMS.values(), "fine-tuned minus scratch")
 COSTS = ("training", "images per class", "epochs", "minutes", "accuracy")
 PYTHON = """from resnet_space.study import study_transfer
@@ -47,52 +47,40 @@ def plan_html(study: Study) -> str:
     if study.expected is not None:
         time = f"about {rough_duration(study.expected)} in all, more if other trainings run meanwhile"
     words = f"<b>{escape(study.start)}</b> on {sizes} images per class: {count} trainings, {time}."
-    return f'<p class="note">{words}</p>{_left_out_html(study)}'
+    return note_html(words) + _left_out_html(study)
 
 
 def _left_out_html(study: Study) -> str:
     words = " ".join(left_out_words(study))
-    return f'<p class="note">{escape(words)}</p>' if words else ""
+    return note_html(escape(words)) if words else ""
 
 
 def progress_of(study: Study) -> str:
     """How it stands, in a line, with a bar while it runs."""
     done = f"{len(study.points)} of {len(study.trainings)} trainings"
-    if study.state == "running":
-        now = study.doing
-        words = f"<b>{escape(now.name)}</b>: {now.phase}" if now.name else (now.phase or "loading PyTorch")
-        words += f", step {now.done:,} of {now.total:,}" if now.total > 1 else ""
-        left = study.seconds_left
-        numbers = f"{done}{f' · about {duration(left)} left' if left is not None else ''}"
-        return progress_html(words[0].upper() + words[1:], numbers, share=now.share, label="trained")
-    ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}[study.state]
-    reason = f" {escape(study.reason)}" if study.reason else ""
-    words = f"<b>{ended}</b>: {escape(study.start)} on {escape(study.dataset)}.{reason}"
-    state = "failed" if study.state == "failed" else "ended"
-    return progress_html(words, f"{done} · {duration(study.seconds)}", state=state)
+    now = study.doing
+    words = f"<b>{escape(now.name)}</b>: {now.phase}" if now.name else (now.phase or "loading PyTorch")
+    words += f", step {now.done:,} of {now.total:,}" if now.total > 1 else ""
+    about = f": {escape(study.start)} on {escape(study.dataset)}"
+    return work_html(study, words[0].upper() + words[1:], done, about, label="trained")
 
 
 def report_of(study: Study) -> dict[str, Any]:
     """The sentence, the curves and the tables, for the page's script."""
     if not study.done:
-        problem = next((point.problem for point in study.points), "")
-        return {"html": f'<p class="caution">{escape(problem)}</p>' if problem else "", "figures": {}}
-    words = words_of(study)
-    found = f'<p class="finding">{escape(words)}</p>' if words else ""
+        problems = [point.problem for point in study.points[:1] if point.problem]
+        return {"html": cautions_html(*problems), "figures": {}}
+    found = finding_html(words_of(study))
     curves = '<div class="chart" data-chart="curves" style="min-height: 380px"></div>'
-    tables = _table(
-        "Mean test accuracy by images per class, with its interval over the seeds", HEADS, curve_rows(study)
-    )
+    label = "Mean test accuracy by images per class, with its interval over the seeds"
+    tables = _table(label, HEADS, curve_rows(study))
     tables += _table("What one training costs, at the largest size", COSTS, cost_rows(study))
-    notes = f'<p class="note">{escape(TUTORIALS)}</p><p class="note">{escape(method_words(study))}</p>'
+    notes = note_html(escape(TUTORIALS)) + note_html(escape(method_words(study)))
     return {"html": found + curves + tables + notes + _left_out_html(study), "figures": {"curves": chart_of(study)}}
 
 
 def _table(label: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<h4>{label}</h4>{SCROLLS.format(label)}{table}</div>"
+    return f"<h4>{label}</h4>{table_html(label, heads, (row_html(map(escape, row)) for row in rows))}"
 
 
 def curve_rows(study: Study) -> list[list[str]]:
@@ -109,14 +97,8 @@ def curve_rows(study: Study) -> list[list[str]]:
 def cost_rows(study: Study) -> list[list[str]]:
     """A row for each way to train, at its largest size: `COSTS`."""
     return [
-        [
-            ARMS[arm],
-            f"{size:,}",
-            f"{epochs:,}" if epochs else "—",
-            f"{seconds / 60:.1f}",
-            percent(accuracy, 1, NO_BREAK),
-        ]
-        for arm, size, seconds, accuracy, epochs in costs_of(study)
+        [ARMS[arm], f"{size:,}", f"{epochs:,}" if epochs else "—", f"{secs / 60:.1f}", percent(accuracy, 1, NO_BREAK)]
+        for arm, size, secs, accuracy, epochs in costs_of(study)
     ]
 
 
@@ -150,12 +132,7 @@ def markdown_of(context: AppContext, study: Study) -> str:
     lines += [markdown_text(words_of(study)), "", markdown_text(method_words(study)), ""]
     lines += [f"Started {made:%Y-%m-%d %H:%M} UTC; state: {study.state}; {study.seconds:,.0f} s.", ""]
     for heads, rows in ((HEADS, curve_rows(study)), (COSTS, cost_rows(study))):
-        lines += [
-            f"| {' | '.join(heads)} |",
-            f"|{'---|' * len(heads)}",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-        ]
+        lines += [*markdown_table(heads, rows), ""]
     lines += [TUTORIALS, "", *(f"- {words}" for words in left_out_words(study))]
     for p in study.points:
         lines += [f"- {p.arm}, {p.per_class} per class, seed {p.seed}: {markdown_text(p.problem)}"] if p.problem else []
@@ -172,11 +149,8 @@ def _configurations(context: AppContext, study: Study) -> list[str]:
     ]
     for arm, label in ARMS.items():
         config = config_of(study, data, start, arm, study.sizes[-1], 0)
-        lines += [
-            f"### {label}",
-            "",
-            f"- architecture: `{config.model.architecture}`, {config.model.image_size} pixels",
-        ]
+        architecture = f"- architecture: `{config.model.architecture}`, {config.model.image_size} pixels"
+        lines += [f"### {label}", "", architecture]
         lines += [f"- {field.name}: `{getattr(config.training, field.name)}`" for field in fields(config.training)]
         lines.append("")
     return lines

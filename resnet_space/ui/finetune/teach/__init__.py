@@ -15,16 +15,15 @@ import gradio as gr
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import open_image
 from resnet_space.data.taught import read_pictures, thumbnail
-from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly, costs
 from resnet_space.serve.storage import retention_words
 from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
-from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.events import EACH, QUIET, Listen
 from resnet_space.ui.finetune.teach.requests import Asked, frame_of, read_changes
 from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, step_value, thumbnails
-from resnet_space.ui.opening import Listen
+from resnet_space.ui.html import place_html, place_note
 from resnet_space.ui.pictures import ENOUGH, data_url
-from resnet_space.ui.scripts import SCRIPTS
+from resnet_space.ui.subject import Shared
 
 LOOK_COST = 1 / 8  # of a prediction's: 4 a second for a minute on a public page, if nothing else is asked for
 PACE, PUBLIC_PACE = 250, 500  # milliseconds between two pictures of the camera that are looked at, at least
@@ -48,14 +47,9 @@ class Teach:
     section: gr.Accordion
 
 
-def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Listen) -> Teach:
-    """Place the section and wire its events.
-
-    Args:
-        context: what all share.
-        visitor: the key that a browser is known by.
-        opened: listens to the event after which it is known.
-    """
+def build_teach(shared: Shared, opened: Listen) -> Teach:
+    """Place the section and wire its events; `opened`: listens to the event after which the visitor is known."""
+    context, visitor = shared.context, shared.visitor
     teaching = Teaching(context)
     # By the browser too, so that a reload comes back to the same pictures.
     current = gr.BrowserState(None, storage_key="resnet_space.taught", secret="resnet_space")
@@ -80,23 +74,16 @@ def build_teach(context: AppContext, visitor: gr.BrowserState, opened: Listen) -
         visible=not context.readonly,
         elem_id="teach",
     ) as section:
-        gr.HTML(f'<p class="note">{ABOUT} {retention_words(context.limits)}</p>', apply_default_css=False)
+        place_note(f"{ABOUT} {retention_words(context.limits)}")
         with gr.Row(elem_id="teach-row"):
-            cards = gr.HTML(
-                empty,
-                html_template='<div class="teach"></div>',
-                js_on_load="resnetSpace.teach.cards(element, props, trigger, watch)",
-                head=SCRIPTS,
-                elem_id="teach-cards",
-                apply_default_css=False,
-            )
-            live = gr.HTML(
-                {},
-                html_template='<div class="try"></div>',
-                js_on_load="resnetSpace.teach.live(element, props, trigger, watch)",
-                head=SCRIPTS,
-                elem_id="teach-live",
-                apply_default_css=False,
+            cards, live = (
+                place_html(
+                    value,
+                    f"teach.{part}(element, props, trigger, watch)",
+                    html_template=f'<div class="{place}"></div>',
+                    elem_id=f"teach-{part}",
+                )
+                for part, place, value in (("cards", "teach", empty), ("live", "try", {}))
             )
         with gr.Row(visible=False) as next_steps:
             try_it = gr.Button("Open the model in Predict", size="sm", min_width=180)

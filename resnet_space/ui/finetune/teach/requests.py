@@ -56,7 +56,7 @@ class Asked:
         """Raises UserError for anything that no page sends."""
         asked = data if isinstance(data, dict) else {}
         number, name, changes = asked.get("number", 0), asked.get("set"), list_in(asked, "changes", dict, MOST_CHANGES)
-        if not _is_whole(number) or not (name is None or isinstance(name, str)):
+        if type(number) is not int or not (name is None or isinstance(name, str)):
             raise UserError(UNFIT)
         known, unfolded = list_in(asked, "known", str, MOST_KNOWN), list_in(asked, "unfolded", int, MOST_CHANGES)
         return cls(number, name, frozenset(known), frozenset(unfolded), tuple(changes))
@@ -138,7 +138,3 @@ def list_in(data: dict[str, Any], name: str, kind: type, most: int) -> list[Any]
     if not isinstance(values, list) or len(values) > most or not all(isinstance(value, kind) for value in values):
         raise UserError(UNFIT)
     return values
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
