@@ -7,10 +7,10 @@ version.
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +41,11 @@ class DataMap(Work):
             mean; None where that is not known yet.
     """
 
-    NOUN: ClassVar[str] = "map"
-    FILE: ClassVar[str] = "map.json"
-    FOLDER: ClassVar[str] = ".maps"
-    MODULE: ClassVar[str] = "resnet_space.check"
-    AT_ONCE: ClassVar[int] = 2
-    PARTS: ClassVar[Mapping[str, type]] = {}
+    NOUN = "map"
+    FILE = "map.json"
+    FOLDER = ".maps"
+    MODULE = "resnet_space.check"
+    AT_ONCE = 2
 
     check: str = ""
     pictures: int = 0

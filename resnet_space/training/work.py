@@ -1,17 +1,17 @@
 """Work that a process of its own does in a folder, such as a comparison; one file says how it stands."""
 
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.files import in_a_sentence, replaced_atomically
+from resnet_space.common.files import in_a_sentence
+from resnet_space.common.records import read_record, write_record
 
 LOCK, STOP, LOG = "lock", "stop", "log"  # files beside the work's own
 LEAST_SHARE = 0.03  # of the work, before which nothing is said of what is left
@@ -66,7 +66,6 @@ class Work:
     FOLDER: ClassVar[str]  # of all of its kind, below the folder of the runs; hidden, so that it is none of them
     MODULE: ClassVar[str]  # whose command does it, with `--folder`
     AT_ONCE: ClassVar[int]  # on a machine, including those that wait
-    PARTS: ClassVar[Mapping[str, type]]  # of the fields that have several records, their class
 
     dataset: str
     minutes: int | None = None
@@ -94,22 +93,17 @@ class Work:
         return self.seconds * (1 - share) / share if share > LEAST_SHARE else None
 
     def write(self, folder: Path) -> None:
-        with replaced_atomically(folder / self.FILE) as file:
-            file.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+        write_record(self, folder / self.FILE)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Raises UserError if there is none, or it is damaged."""
         with in_a_sentence(f"The {cls.NOUN} cannot be read"):
             try:
-                found = json.loads((folder / cls.FILE).read_text(encoding="utf-8"))
-                parts: dict[str, Any] = {
-                    name: tuple(kind(**one) for one in found.pop(name)) for name, kind in cls.PARTS.items()
-                }
-                return cls(**found | parts | {"doing": Doing(**found["doing"])})
+                return read_record(cls, folder / cls.FILE)
             except FileNotFoundError:
                 raise UserError(f"There is no such {cls.NOUN}, or it was deleted: start a new one.") from None
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except ValueError:
                 raise UserError(f"This {cls.NOUN} is damaged: start a new one.") from None
 
 
