@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batch
 from resnet_space.data.reference import DatasetRef
@@ -37,7 +36,7 @@ from resnet_space.training.host import failure
 from resnet_space.training.solver import PENALTIES
 from resnet_space.training.state import model_with
 from resnet_space.training.taught import each_fold, folds_of, held_out_logits, in_their_span
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
+from resnet_space.training.work import Doing, Underway
 
 TRIED = PENALTIES[::2]  # of which the images choose
 NEIGHBOURS = 10
@@ -73,82 +72,44 @@ class Judged:
     penalty: float
 
 
-def compare(
-    asked: Comparison,
-    fetch: Fetch,
-    store: FeatureStore,
-    *,
-    tell: Callable[[Comparison], None] = lambda _: None,
-    stop: Callable[[], str | None] = lambda: None,
-    folder: Path | None = None,
-) -> Comparison:
-    """Judge the networks of a comparison, one after the other; one that cannot be judged has a row that says why.
+class Comparing(Underway[Comparison]):
+    """Judges the networks of a comparison, one after the other; one that cannot be judged has a row that says why.
+
+    It raises UserError for a dataset that cannot be read.
 
     Args:
-        asked: which, and on what.
+        asked: which networks, and on what.
         fetch: gives their runs.
         store: of features.
-        tell: called with what there is so far, with every batch.
-        stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
         folder: for decoded images for which memory has no room.
-
-    Returns:
-        All that was found; `state` says whether it was stopped.
-
-    Raises:
-        UserError: for a dataset that cannot be read.
     """
-    return _Work(asked, fetch, store, tell, stop, folder).done()
 
-
-class _Work(Underway[Comparison]):
-    def __init__(
-        self,
-        asked: Comparison,
-        fetch: Fetch,
-        store: FeatureStore,
-        tell: Tell[Comparison],
-        stop: Stop,
-        folder: Path | None,
-    ) -> None:
-        super().__init__(asked, tell, stop)
+    def __init__(self, asked: Comparison, fetch: Fetch, store: FeatureStore, folder: Path | None = None) -> None:
+        super().__init__(asked)
         self.fetch, self.store, self.folder = fetch, store, folder
         self.ref = DatasetRef.parse(asked.dataset)
         self.images: tuple[int, ImageSet] | None = None  # of the size that was decoded last
         known = all(candidate.seconds is not None for candidate in asked.networks)
         self.weights = [(candidate.seconds or 1.0) if known else 1.0 for candidate in asked.networks]
 
-    def done(self) -> Comparison:
-        try:
-            self.told(Doing())
-            side = summarise(self.ref).side
-            for i, candidate in enumerate(self.now.networks):
-                try:
-                    row = self._row(i, candidate, side)
-                except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
-                    row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
-                self.now = replace(self.now, rows=(*self.now.rows, row))
-                self.told(Doing(candidate.name, share=self._share(i, 1.0)))
-        except Stopped as stopped:
-            return self.ended("stopped", str(stopped))
-        return self.ended("finished")
+    def work(self) -> None:
+        self.told(Doing())
+        side = summarise(self.ref).side
+        for i, candidate in enumerate(self.now.networks):
+            try:
+                row = self._row(i, candidate, side)
+            except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
+                row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
+            self.now = replace(self.now, rows=(*self.now.rows, row))
+            self.told(Doing(candidate.name, share=round(self._share(i, 1.0), 4)))
 
     def _share(self, network: int, own: float) -> float:
-        done = sum(self.weights[:network]) + own * self.weights[network]
-        return round(min(done / sum(self.weights), 1.0), 4)
-
-    def _teller(self, network: int, name: str, phase: Phase) -> Callable[[int, int], None]:
-        low, high = SHARES[phase]
-
-        def tell(done: int, total: int) -> None:
-            own = low + (high - low) * done / max(total, 1)
-            self.told(Doing(name, phase, done, total, self._share(network, own)))
-
-        return tell
+        return min((sum(self.weights[:network]) + own * self.weights[network]) / sum(self.weights), 1.0)
 
     def _row(self, i: int, candidate: Candidate, side: int) -> Row:
         def teller(phase: Phase) -> Callable[[int, int], None]:
-            return self._teller(i, candidate.name, phase)
+            low, high = (self._share(i, own) for own in SHARES[phase])
+            return self.teller(phase, low, high, candidate.name)
 
         run = self.fetch(candidate.name, teller("downloading"))
         teller("decoding")(0, 0)
@@ -158,11 +119,7 @@ class _Work(Underway[Comparison]):
         model = loaded(run, config)
         device = choose_device()
         extractor = Extractor(model.to(device), config, self.store)
-        steps = Steps(extractor.steps(len(data), data.pixels))
-        tell = teller("features")
-        for done in steps:
-            tell(done, len(data))
-        features = steps.result.features
+        features = extractor.of(data, teller("features")).features
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
         judged = judge(features, data.labels, len(data.classes), _copies(data), teller("solving"))
@@ -172,17 +129,12 @@ class _Work(Underway[Comparison]):
             config.architecture,
             _title(config),
             config.image_size,
-            judged.correct,
-            judged.images,
-            judged.right,
-            judged.neighbours_correct,
-            round(judged.calibration_error, 5),
-            round(speed, 2),
-            sum(parameter.numel() for parameter in model.parameters()),
-            None if counted is None else round(multiply_adds(config)),
-            judged.penalty,
-            candidate.licence,
-            candidate.seen,
+            images_per_second=round(speed, 2),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            multiply_adds=None if counted is None else round(multiply_adds(config)),
+            licence=candidate.licence,
+            seen=candidate.seen,
+            **vars(judged),
         )
 
     def _images(self, size: int, tell: Callable[[int, int], None]) -> ImageSet:
@@ -252,7 +204,7 @@ def judge(
     return Judged(
         int(correct.sum()),
         int((votes[judged] == labels[judged]).sum()),
-        calibration_error(confidence.numpy(), correct.numpy()),
+        round(calibration_error(confidence.numpy(), correct.numpy()), 5),
         int(judged.sum()),
         f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
         Counter(chosen).most_common(1)[0][0],

@@ -205,15 +205,10 @@ def config_of(study: Study, data: DatasetSummary, start: ModelConfig, arm: Arm, 
     strategy = FROZEN if arm == "frozen" else study.strategy or fine_tuning(data, start)
     settings = settings_for(data, model, strategy)
     settings.pop("image_size")
-    ref = data.ref
     training = TrainConfig(
         **settings
+        | data.ref.settings
         | {
-            "dataset": ref.name,
-            "dataset_config": ref.config,
-            "dataset_revision": ref.revision,
-            "dataset_label": ref.label,
-            "dataset_image": ref.image,
             "images_per_class": size,
             "subset_seed": seed,
             "seed": seed,

@@ -16,7 +16,7 @@ from resnet_space.data.reference import DatasetRef
 from resnet_space.data.splits import load_learnable, load_splits
 from resnet_space.runs import Run
 from resnet_space.training import comparing
-from resnet_space.training.comparing import NEIGHBOURS, compare, judge
+from resnet_space.training.comparing import NEIGHBOURS, Comparing, judge
 from resnet_space.training.comparison import Candidate, Comparison
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.taught import folds_of, held_out_logits
@@ -114,7 +114,7 @@ def made(tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatc
             return runs[name]
 
         asked = Comparison(GREYS, tuple(Candidate(name, "mit", seen=name == "two") for name in names))
-        return compare(asked, fetch, FeatureStore(tmp_path / "features"), **options)
+        return Comparing(asked, fetch, FeatureStore(tmp_path / "features")).done(**options)
 
     return compared
 
