@@ -27,7 +27,8 @@ from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
 from resnet_space.data.summary import image_settings, summarise
 from resnet_space.runs import Run
-from resnet_space.training.comparing import loaded, solved_out_of_fold
+from resnet_space.training.comparing import loaded
+from resnet_space.training.cross_validation import Examples, solved_out_of_fold
 from resnet_space.training.data_map import MOST, UNKNOWN, Mapped
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.device import choose_device
@@ -66,15 +67,16 @@ class Check(Underway[DataReport]):
         pairs = find_copies(pictures.thumbnails, pictures.features, self.teller("copies", PICTURES, COPIES))
         self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
         self.now = replace(self.now, outliers=outliers(pictures))
-        solved = pictures.features, pictures.labels, len(pictures.classes), groups_of(len(pictures.where), pairs)
-        logits, judged = solved_out_of_fold(*solved, self.teller("labels", COPIES, LABELS))
-        self.now = with_labels(self.now, pictures, logits, judged)
+        copies = groups_of(len(pictures.where), pairs)
+        examples = Examples(pictures.features, pictures.labels, len(pictures.classes), copies)
+        solved = solved_out_of_fold(examples, self.teller("labels", COPIES, LABELS))
+        self.now = with_labels(self.now, pictures, solved)
         shifted = between_splits(pictures, self.teller("splits", LABELS, SPLITS))
         self.now = replace(self.now, classes=(*self.now.classes, *shifted))
-        curve = learning_curve(*solved, self.teller("curve", SPLITS, 1.0), logits)
+        curve = learning_curve(examples, self.teller("curve", SPLITS, 1.0), solved)
         if curve is not None:
             self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
-        self._map(pictures, logits.argmax(1).where(judged, UNKNOWN).numpy())
+        self._map(pictures, solved.logits.argmax(1).where(solved.judged, UNKNOWN).numpy())
 
     def _map(self, pictures: Pictures, predicted: NDArray[np.int64]) -> None:
         """Draw a map, if that is asked for, and keep what another one is drawn from."""
