@@ -34,7 +34,7 @@ from resnet_space.check import check_data
 from resnet_space.data import import_archive
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
 from resnet_space.training import checking
-from resnet_space.training.comparing import solved_out_of_fold
+from resnet_space.training.cross_validation import Examples, solved_out_of_fold
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.enough import learning_curve
 
@@ -135,10 +135,10 @@ def label_results(name: str, source: Path, data: Path, runs: Path, backbone: str
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     solve = solved_out_of_fold
 
-    def noted(features: torch.Tensor, labels: torch.Tensor, *others: Any) -> Any:
-        logits, judged = solve(features, labels, *others)
-        seen.append((logits[judged], labels[judged]))
-        return logits, judged
+    def noted(examples: Examples, *others: Any) -> Any:
+        found = solve(examples, *others)
+        seen.append((found.logits[found.judged], examples.labels[found.judged]))
+        return found
 
     found: dict[str, Any] = {"planted": [], "in the first": [], "expected": [], "interval": [], "cleanlab": []}
     for share in (0.0, SHARE):
@@ -179,18 +179,18 @@ def copy_results(name: str, source: Path, data: Path, runs: Path) -> dict[str, A
 
 def curve_results(name: str, runs: Path, few: int) -> dict[str, Any]:
     """How often the accuracy with twice as many pictures lies in the interval that was predicted from `few`."""
-    seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+    seen: list[Examples] = []
 
-    def noted(features: torch.Tensor, labels: torch.Tensor, classes: int, *_: Any) -> None:
-        seen.append((features, labels, classes))
+    def noted(examples: Examples, *_: Any) -> None:
+        seen.append(examples)
 
     with patch.object(checking, "learning_curve", noted):
         check_data(name, runs=runs)
-    features, labels, classes = seen[-1]
+    features, labels, classes = seen[-1].features, seen[-1].labels, seen[-1].classes
     found: dict[str, Any] = {"pictures": few, "predicted": [], "interval": [], "measured": []}
     for seed in range(TRIALS):
         rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[: 2 * few]
-        curves = [learning_curve(features[own], labels[own], classes, [None] * len(own)) for own in (rows[:few], rows)]
+        curves = [learning_curve(Examples(features[own], labels[own], classes)) for own in (rows[:few], rows)]
         assert curves[0] is not None
         assert curves[1] is not None
         predicted = curves[0].predicted

@@ -31,7 +31,7 @@ from benchmarks.machine import save
 from resnet_space.config import RunConfig
 from resnet_space.data.restyled import ORIGINAL, RESTYLED
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, dataset_classes
-from resnet_space.data.target import target_test
+from resnet_space.data.target import Target
 from resnet_space.runs import Run, is_tested, last_metric
 from resnet_space.training.device import choose_device
 from resnet_space.training.loop import train
@@ -72,7 +72,7 @@ def judged(run: Run, target: str) -> Result:
     (own, _), (other, _) = (
         found
         for name in (ORIGINAL, target)
-        if (found := target_test(replace(run.config.training, target=name), model.stored_size, model.classes))
+        if (found := Target(replace(run.config.training, target=name), model.stored_size).test(model.classes))
     )
     return {"source": evaluate(network, own, model)[1], "target": evaluate(network, other, model)[1]}
 

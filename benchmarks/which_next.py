@@ -47,10 +47,11 @@ from resnet_space.data.summary import image_settings, summarise
 from resnet_space.runs import Run
 from resnet_space.training.calibration import fit_temperature
 from resnet_space.training.comparing import loaded
+from resnet_space.training.cross_validation import folds_of, held_out_logits, in_their_span
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.solver import solve
-from resnet_space.training.taught import PENALTIES, folds_of, held_out_logits, in_their_span
+from resnet_space.training.taught import PENALTIES
 
 BACKBONES = {
     "cifar10-mini": ("resnet20-cbam-imagenet32",),

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from resnet_space.common.errors import UserError
+from resnet_space.common.command import in_one_sentence
 from resnet_space.hub.card import write_card
 from resnet_space.runs import EVALUATION, METRICS, Metric, Run, last_metric, replaced_atomically
 from resnet_space.training.calibration import calibrate
@@ -43,6 +43,7 @@ def _write_metrics(run: Run, metrics: Sequence[Metric]) -> None:
         file.write_text("".join(json.dumps(metric, ensure_ascii=False) + "\n" for metric in metrics), encoding="utf-8")
 
 
+@in_one_sentence
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.calibrate",
@@ -51,12 +52,8 @@ def main() -> int:
     )
     parser.add_argument("run", metavar="RUN_DIR", help="folder of the run")
     arguments = parser.parse_args()
-    try:
-        for metric in refit(Run.open(arguments.run)):
-            print(" ".join(f"{name}={value}" for name, value in metric.items()))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    for metric in refit(Run.open(arguments.run)):
+        print(" ".join(f"{name}={value}" for name, value in metric.items()))
     return 0
 
 

@@ -3,7 +3,6 @@
 With `--decisions FILE --name NAME` it makes a new version, as `apply_decisions` does.
 """
 
-import argparse
 import csv
 import sys
 import time
@@ -16,6 +15,7 @@ from resnet_space.common.hardware import keep_threads_apart
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
+from resnet_space.common.command import in_one_sentence
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence
 from resnet_space.common.text import csv_cell
@@ -26,13 +26,12 @@ from resnet_space.data.summary import summarise
 from resnet_space.data.versions import apply_decisions
 from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, Run
 from resnet_space.training import work
-from resnet_space.training.checking import check
-from resnet_space.training.data_map import DataMap, draw
+from resnet_space.training.checking import Check
+from resnet_space.training.data_map import DataMap, Drawing
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.proposal import best_start
 from resnet_space.training.speeds import machine_words
-from resnet_space.training.work import Stop, Tell
 
 SHOWN = 10  # findings of each kind that the command prints
 
@@ -64,7 +63,7 @@ def check_data(
     root, ref = Path(runs), DatasetRef.parse(dataset)
     run = backbone_for(root, ref, backbone)
     asked = DataReport(dataset=str(ref), mapped=map, machine=machine_words(), created=round(time.time(), 1))
-    return check(asked, run, FeatureStore.beside(root), tell=tell)
+    return Check(asked, run, FeatureStore.beside(root)).done(tell)
 
 
 def backbone_for(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
@@ -81,17 +80,13 @@ def backbone_for(root: Path, ref: DatasetRef, name: str | Path | None) -> Run:
 def finish(folder: Path) -> int:
     """Do what the folder of a check, or of a map, asks for, and write there what is found. Returns the exit status."""
     root = folder.parent.parent
+    store = FeatureStore.beside(root)
     if folder.parent.name == DataMap.FOLDER:
         of_check = DataMap.read(folder)
-        places = FeatureStore.beside(root).folder
-        return work.finish(folder, of_check, lambda tell, stop: draw(of_check, folder, places, tell=tell, stop=stop))
+        return work.finish(folder, of_check, lambda: Drawing(of_check, folder, store.folder))
     asked = DataReport.read(folder)
-
-    def do(tell: Tell[DataReport], stop: Stop) -> DataReport:
-        run = backbone_for(root, DatasetRef.parse(asked.dataset), asked.backbone)
-        return check(asked, run, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
-
-    return work.finish(folder, asked, do)
+    ref = DatasetRef.parse(asked.dataset)
+    return work.finish(folder, asked, lambda: Check(asked, backbone_for(root, ref, asked.backbone), store, folder))
 
 
 def _write_map(path: Path, points: Sequence[MapPoint]) -> None:
@@ -102,39 +97,32 @@ def _write_map(path: Path, points: Sequence[MapPoint]) -> None:
         writer.writerows([csv_cell(cell) for cell in astuple(point)] for point in points)
 
 
+@in_one_sentence
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.check", description="Check the pictures of a dataset."
-    )
-    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a check')
+    parser = work.parser_of(DataReport, "Check the pictures of a dataset.")
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini"')
     parser.add_argument(
         "--backbone", metavar="RUN", help="folder or name of the run whose network computes the features"
     )
-    parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
     parser.add_argument(
         "--map", type=Path, metavar="CSV", help="write a map of the pictures, and their predicted classes"
     )
-    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a check that the app made")
     parser.add_argument("--decisions", type=Path, metavar="FILE", help="JSON list of decisions: make a new version")
     parser.add_argument("--name", default="", help="of the new version")
     parser.add_argument("--clean-test", action="store_true", help="carry out decisions about test pictures, too")
     arguments = parser.parse_args()
-    try:
-        if arguments.folder:
-            return finish(Path(arguments.dataset).absolute())
-        if arguments.decisions:
-            decisions = decisions_in(arguments.decisions)
-            manifest = apply_decisions(arguments.dataset, decisions, arguments.name, clean_test=arguments.clean_test)
-            print(f"{manifest.name}: {manifest.words}")
-            return 0
-        report = check_data(
-            arguments.dataset, backbone=arguments.backbone, runs=arguments.runs, map=arguments.map is not None
-        )
-        if arguments.map is not None:
-            _write_map(arguments.map, report.map)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if arguments.folder:
+        return finish(Path(arguments.dataset).absolute())
+    if arguments.decisions:
+        decisions = decisions_in(arguments.decisions)
+        manifest = apply_decisions(arguments.dataset, decisions, arguments.name, clean_test=arguments.clean_test)
+        print(f"{manifest.name}: {manifest.words}")
+        return 0
+    report = check_data(
+        arguments.dataset, backbone=arguments.backbone, runs=arguments.runs, map=arguments.map is not None
+    )
+    if arguments.map is not None:
+        _write_map(arguments.map, report.map)
     print(f"{report.words} Checked in {report.seconds:.0f} s with {report.backbone}.")
     for found in (report.label_issues, report.near_duplicates, report.outliers):
         for one in found[:SHOWN]:

@@ -3,7 +3,6 @@
 Networks are runs, by folder or by name below `--runs`, and pretrained weights by name, such as "resnet18.tv_in1k".
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,9 @@ from resnet_space.common.hardware import keep_threads_apart
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
+from resnet_space.common.command import in_one_sentence
 from resnet_space.common.errors import UserError
+from resnet_space.common.hub_client import Progress
 from resnet_space.common.text import percent
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
@@ -23,11 +24,10 @@ from resnet_space.hub.licence import licence_of
 from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
 from resnet_space.runs import Run
 from resnet_space.training import work
-from resnet_space.training.comparing import compare
+from resnet_space.training.comparing import Comparing
 from resnet_space.training.comparison import MOST_IMAGES, Candidate, Comparison, has_seen
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.speeds import machine_words
-from resnet_space.training.work import Stop, Tell
 
 
 def compare_models(
@@ -56,35 +56,30 @@ def compare_models(
     root = Path(runs)
     ref = DatasetRef.parse(dataset)
     classes = open_dataset(ref).columns.classes
-    found = {str(network): _run_of(network, root) for network in dict.fromkeys(networks)}
+    found = {str(network): run_of(network, root=root) for network in dict.fromkeys(networks)}
     candidates = [
         Candidate(name, licence_of(run), seen=has_seen(run.config.model, classes)) for name, run in found.items()
     ]
     asked = Comparison(str(ref), tuple(candidates), most=images, machine=machine_words(), created=round(time.time(), 1))
-    return compare(asked, lambda name, _: found[name], FeatureStore.beside(root), tell=tell)
+    return Comparing(asked, lambda name, _: found[name], FeatureStore.beside(root)).done(tell)
 
 
-def _run_of(network: str | Path, root: Path) -> Run:
-    name = str(network)
-    if not (root / name).is_dir() and is_pretrained(name):
-        return pull_pretrained(name, root)
-    return Run.open(network if Path(network).is_dir() else root / name)
+def run_of(name: str | Path, progress: Progress | None = None, *, root: Path) -> Run:
+    """A run by its name below `root` or its folder, or pretrained weights, downloaded if they are not there yet.
+
+    Raises UserError.
+    """
+    below = (root / name).is_dir()
+    if not below and is_pretrained(str(name)):
+        return pull_pretrained(str(name), root, progress=progress)
+    return Run.open(name if Path(name).is_dir() and not below else root / name)
 
 
 def finish(folder: Path) -> int:
     """Judge what a comparison's folder asks for, and write what is found there. Returns the process's exit status."""
-    root = folder.parent.parent
-    asked = Comparison.read(folder)
-
-    def fetch(name: str, progress: Callable[[int, int], None]) -> Run:
-        if is_pretrained(name):
-            return pull_pretrained(name, root, progress=progress)
-        return Run.open(root / name)
-
-    def do(tell: Tell[Comparison], stop: Stop) -> Comparison:
-        return compare(asked, fetch, FeatureStore.beside(root), tell=tell, stop=stop, folder=folder)
-
-    return work.finish(folder, asked, do)
+    root, asked = folder.parent.parent, Comparison.read(folder)
+    fetch, store = partial(run_of, root=root), FeatureStore.beside(root)
+    return work.finish(folder, asked, lambda: Comparing(asked, fetch, store, folder))
 
 
 def _print(shown: list[str], now: Comparison) -> None:
@@ -101,30 +96,22 @@ def _print(shown: list[str], now: Comparison) -> None:
         )
 
 
+@in_one_sentence
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.compare", description="Compare networks on the training images of a dataset."
-    )
-    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a comparison')
+    parser = work.parser_of(Comparison, "Compare networks on the training images of a dataset.")
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini"')
     parser.add_argument("networks", metavar="NETWORK", nargs="*", help="folder or name of a run, or pretrained weights")
-    parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
     parser.add_argument("--images", type=int, default=MOST_IMAGES, help="at most so many (default: %(default)s)")
-    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a comparison that the app made")
     arguments = parser.parse_args()
-    try:
-        if arguments.folder:
-            return finish(Path(arguments.dataset).absolute())
-        if not arguments.networks:
-            raise UserError("Name at least one network to judge.")
-        shown: list[str] = []
-        tell = partial(_print, shown)
-        done = compare_models(
-            arguments.dataset, arguments.networks, images=arguments.images, runs=arguments.runs, tell=tell
-        )
-        print(done.choice.words)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if arguments.folder:
+        return finish(Path(arguments.dataset).absolute())
+    if not arguments.networks:
+        raise UserError("Name at least one network to judge.")
+    tell = partial(_print, list[str]())
+    done = compare_models(
+        arguments.dataset, arguments.networks, images=arguments.images, runs=arguments.runs, tell=tell
+    )
+    print(done.choice.words)
     return 0
 
 

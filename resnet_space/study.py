@@ -3,11 +3,11 @@
 The same network from scratch, frozen with a solved head, and fine-tuned, at several numbers of images per class.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from resnet_space.common.hardware import keep_threads_apart
@@ -15,18 +15,19 @@ from resnet_space.common.hardware import keep_threads_apart
 if __name__ == "__main__":
     keep_threads_apart()  # which is read when torch is imported
 
+from resnet_space.common.command import in_one_sentence
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import percent
+from resnet_space.compare import run_of
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
-from resnet_space.hub.pretrained import is_pretrained, pull_pretrained
 from resnet_space.runs import Run
-from resnet_space.training import studying, work
+from resnet_space.training import work
 from resnet_space.training.speeds import SpeedFile, Speeds, machine_words
 from resnet_space.training.study import SEEDS, SIZES, STEPS, Study
 from resnet_space.training.study_words import left_out_words, words_of
+from resnet_space.training.studying import Studying
 from resnet_space.training.timing import measured
-from resnet_space.training.work import Stop, Tell
 
 
 def study_transfer(
@@ -80,7 +81,7 @@ def study_transfer(
             machine=machine_words(),
             created=round(time.time(), 1),
         )
-    status = work.finish(folder, asked, lambda told, stop: _done(asked, folder, root, _both(told, tell), stop))
+    status = work.finish(folder, asked, lambda: _studying(asked, folder, root), tell)
     done = Study.read(folder)
     if status:
         raise UserError(done.reason or "This study is already under way.")
@@ -90,24 +91,10 @@ def study_transfer(
 def finish(folder: Path) -> int:
     """Do what a study's folder asks for, and write what is found there. Returns the process's exit status."""
     asked = Study.read(folder)
-    root = folder.parent.parent
-    return work.finish(folder, asked, lambda tell, stop: _done(asked, folder, root, tell, stop))
+    return work.finish(folder, asked, lambda: _studying(asked, folder, folder.parent.parent))
 
 
-def _both(one: Tell[Study], other: Tell[Study]) -> Tell[Study]:
-    def tell(now: Study) -> None:
-        one(now)
-        other(now)
-
-    return tell
-
-
-def _done(asked: Study, folder: Path, root: Path, tell: Tell[Study], stop: Stop) -> Study:
-    def fetch(name: str) -> Run:
-        if is_pretrained(name) and not (root / name).is_dir():
-            return pull_pretrained(name, root)
-        return Run.open(root / name)
-
+def _studying(asked: Study, folder: Path, root: Path) -> Studying:
     def speeds(start: Run) -> Speeds:
         known = SpeedFile(root).known()
         network = start.config.model.architecture, start.config.model.image_size
@@ -118,7 +105,7 @@ def _done(asked: Study, folder: Path, root: Path, tell: Tell[Study], stop: Stop)
         except (OSError, RuntimeError):  # then nobody knows how long it takes
             return Speeds()
 
-    return studying.study_transfer(asked, fetch, folder, root, speeds=speeds, tell=tell, stop=stop)
+    return Studying(asked, partial(run_of, root=root), folder, root, speeds)
 
 
 def _print(shown: list[str], now: Study) -> None:
@@ -133,44 +120,36 @@ def _print(shown: list[str], now: Study) -> None:
         print(f"{point.arm}, {point.per_class} per class, seed {point.seed}: {found}", flush=True)
 
 
+@in_one_sentence
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m resnet_space.study", description="Study what transfer is worth, by images per class."
-    )
-    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini", or with --folder a study\'s folder')
+    parser = work.parser_of(Study, "Study what transfer is worth, by images per class.")
+    parser.add_argument("dataset", metavar="DATASET", help='such as "cifar10-mini"')
     parser.add_argument("start", metavar="START", nargs="?", help="name of a run, or pretrained weights")
     parser.add_argument("--out", type=Path, help="folder of the study (default: below the runs)")
-    parser.add_argument("--runs", type=Path, default=Path("checkpoints"), help="folder of runs (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="images per class (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="that all may take; larger sizes are left out (default: any)")
     parser.add_argument("--strategy", default="", help="of fine-tuning (default: what suits the network)")
-    parser.add_argument("--folder", action="store_true", help="DATASET is the folder of a study: go on with it")
     arguments = parser.parse_args()
-    try:
-        if arguments.folder:
-            return finish(Path(arguments.dataset).absolute())
-        if not arguments.start:
-            raise UserError("Name the network whose weights are to be transferred.")
-        name = f"{arguments.dataset.replace('/', '-')}-{arguments.start}"
-        shown: list[str] = []
-        done = study_transfer(
-            arguments.dataset,
-            arguments.start,
-            arguments.out or arguments.runs / Study.FOLDER / name,
-            sizes=arguments.sizes,
-            seeds=arguments.seeds,
-            steps=arguments.steps,
-            minutes=arguments.minutes,
-            strategy=arguments.strategy,
-            runs=arguments.runs,
-            tell=lambda now: _print(shown, now),
-        )
-        print(words_of(done))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if arguments.folder:
+        return finish(Path(arguments.dataset).absolute())
+    if not arguments.start:
+        raise UserError("Name the network whose weights are to be transferred.")
+    name = f"{arguments.dataset.replace('/', '-')}-{arguments.start}"
+    done = study_transfer(
+        arguments.dataset,
+        arguments.start,
+        arguments.out or arguments.runs / Study.FOLDER / name,
+        sizes=arguments.sizes,
+        seeds=arguments.seeds,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        strategy=arguments.strategy,
+        runs=arguments.runs,
+        tell=partial(_print, list[str]()),
+    )
+    print(words_of(done))
     return 0
 
 

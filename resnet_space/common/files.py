@@ -49,7 +49,7 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _as_os_error():
+        with as_os_error():
             yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())
@@ -60,7 +60,8 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _as_os_error() -> Iterator[None]:
+def as_os_error() -> Iterator[None]:
+    """Raise OSError where a library reports with another exception that a file cannot be written."""
     try:
         yield
     except (SafetensorError, RuntimeError) as error:

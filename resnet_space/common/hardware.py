@@ -79,10 +79,14 @@ def sleep_while_waiting() -> None:
 
 
 def training_environment() -> dict[str, str]:
-    """The environment for a process that trains: this one's, without what `sleep_while_waiting` has set in it."""
-    return {
-        name: value for name, value in os.environ.items() if not (_sleeps_by_choice and name == _WAIT_POLICY_VARIABLE)
-    }
+    """The environment for a process that trains: this one's, without what `sleep_while_waiting` has set in it; and this
+    package is found, wherever the process starts.
+    """
+    environment = dict(os.environ)
+    if _sleeps_by_choice:
+        environment.pop(_WAIT_POLICY_VARIABLE, None)
+    search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
+    return environment | {"PYTHONPATH": os.pathsep.join(filter(None, search))}
 
 
 def keep_threads_apart() -> None:

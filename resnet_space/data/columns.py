@@ -3,7 +3,7 @@
 import errno
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -263,8 +263,13 @@ def labels_of(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:
         if columns.label in schema.names:
             found.append(columns.match(read_column([file], columns.label), schema)[0])
         else:  # a test of a competition
-            found.append(np.full(pq.read_metadata(file).num_rows, -1, dtype=np.int64))
+            found.append(np.full(count_rows([file]), -1, dtype=np.int64))
     return np.concatenate(found)
+
+
+def count_rows(files: Iterable[Path]) -> int:
+    """Of all files. Raises pyarrow's exceptions."""
+    return sum(pq.read_metadata(file).num_rows for file in files)
 
 
 def read_column(files: Sequence[Path], name: str) -> "pa.ChunkedArray":

@@ -8,9 +8,9 @@ follow the paper's idea, not its library's code, so numbers are not comparable w
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from resnet_space.data.summary import SMALL_IMAGE
 SEVERITIES = 5
 SMALL, LARGE = 32, 224  # pixels, for which the two sets of severities were made
 
-Group = Literal["noise", "blur", "weather", "digital"]
 Apply = Callable[[Tensor, Any, float, torch.Generator], Tensor]
 
 
@@ -35,17 +34,28 @@ class Corruption:
     Attributes:
         id: by which it is asked for and stored.
         label: for display.
-        group: of the paper's four.
         small, large: what `apply` is given for each severity, for small images and for photographs.
         apply: (images float32 [N, 3, H, W] in 0..1, that value, the scale of lengths, generator) -> the same shape.
     """
 
     id: str
     label: str
-    group: Group
     small: Sequence[Any]
     large: Sequence[Any]
     apply: Apply
+
+
+CORRUPTIONS: dict[str, Corruption] = {}
+
+
+def _corruption(id: str, label: str, small: Sequence[Any], large: Sequence[Any]) -> Callable[[Apply], Apply]:
+    """Register the decorated function as what a corruption applies."""
+
+    def register(apply: Apply) -> Apply:
+        CORRUPTIONS[id] = Corruption(id, label, small, large, apply)
+        return apply
+
+    return register
 
 
 def corrupt(images: Tensor, corruption: str, severity: int, seed: int = 0) -> Tensor:
@@ -81,14 +91,17 @@ def corrupt(images: Tensor, corruption: str, severity: int, seed: int = 0) -> Te
 # Noise
 
 
+@_corruption("gaussian-noise", "Gaussian noise", (0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38))
 def _gaussian_noise(x: Tensor, std: float, _scale: float, generator: torch.Generator) -> Tensor:
     return x + std * torch.randn(x.shape, generator=generator)
 
 
+@_corruption("shot-noise", "Shot noise", (500, 250, 100, 75, 50), (60, 25, 12, 5, 3))
 def _shot_noise(x: Tensor, photons: float, _scale: float, generator: torch.Generator) -> Tensor:
     return torch.poisson(x * photons, generator=generator) / photons
 
 
+@_corruption("impulse-noise", "Impulse noise", (0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27))
 def _impulse_noise(x: Tensor, share: float, _scale: float, generator: torch.Generator) -> Tensor:
     """Salt and pepper in equal parts."""
     drawn = torch.rand(x.shape, generator=generator)
@@ -98,6 +111,12 @@ def _impulse_noise(x: Tensor, share: float, _scale: float, generator: torch.Gene
 # Blur
 
 
+@_corruption(
+    "defocus-blur",
+    "Defocus blur",
+    ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+)
 def _defocus_blur(x: Tensor, disc: tuple[float, float], scale: float, _generator: torch.Generator) -> Tensor:
     """Convolved with a disc of a radius, which a Gaussian smooths."""
     radius, smooth = (scale * length for length in disc)
@@ -116,6 +135,12 @@ def _convolved(x: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(padded.flatten(0, 1)[:, None], kernel[None, None]).view(x.shape)
 
 
+@_corruption(
+    "motion-blur",
+    "Motion blur",
+    ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+)
 def _motion_blur(x: Tensor, path: tuple[float, float], scale: float, generator: torch.Generator) -> Tensor:
     """A mean along a path in one direction, which each image draws; the weights fall as a Gaussian does."""
     angle = torch.empty(len(x)).uniform_(-math.pi / 4, math.pi / 4, generator=generator)
@@ -147,6 +172,12 @@ def _zoomed(x: Tensor, factor: float) -> Tensor:
     return _sampled(x, torch.full((len(x),), 1 / factor), torch.zeros(len(x), 2))
 
 
+@_corruption(
+    "zoom-blur",
+    "Zoom blur",
+    tuple((end, 0.01) for end in (1.06, 1.11, 1.16, 1.21, 1.26)),
+    ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+)
 def _zoom_blur(x: Tensor, zoom: tuple[float, float], _scale: float, _generator: torch.Generator) -> Tensor:
     """The mean of the image and of itself magnified, up to a factor."""
     factors = np.arange(1, zoom[0], zoom[1]).tolist()
@@ -156,19 +187,24 @@ def _zoom_blur(x: Tensor, zoom: tuple[float, float], _scale: float, _generator: 
 # Weather
 
 
-def _fog(x: Tensor, fog: tuple[float, float], _scale: float, generator: torch.Generator) -> Tensor:
-    """Fractal noise on top, with which the contrast falls: octaves of noise whose amplitudes decay."""
-    strength, decay = fog
-    n, _, height, width = x.shape
-    haze = torch.zeros(n, 1, height, width)
-    for octave in range(1, math.ceil(math.log2(max(height, width))) + 1):
-        coarse = torch.rand(n, 1, 2**octave + 1, 2**octave + 1, generator=generator) - 0.5
-        haze += F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True) / decay**octave
-    low, high = haze.amin((1, 2, 3), keepdim=True), haze.amax((1, 2, 3), keepdim=True)
-    most = x.amax((1, 2, 3), keepdim=True)
-    return (x + strength * (haze - low) / (high - low)) * most / (most + strength)
-
-
+@_corruption(
+    "snow",
+    "Snow",
+    (
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ),
+    (
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    ),
+)
 def _snow(x: Tensor, snow: tuple[float, ...], scale: float, generator: torch.Generator) -> Tensor:
     """Bright flakes that fall aslant, on a picture that is paler."""
     mean, std, zoom, threshold, reach, path, kept = snow
@@ -182,6 +218,26 @@ def _snow(x: Tensor, snow: tuple[float, ...], scale: float, generator: torch.Gen
     return pale + flakes + flakes.rot90(2, (2, 3))
 
 
+@_corruption(
+    "fog",
+    "Fog",
+    ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+)
+def _fog(x: Tensor, fog: tuple[float, float], _scale: float, generator: torch.Generator) -> Tensor:
+    """Fractal noise on top, with which the contrast falls: octaves of noise whose amplitudes decay."""
+    strength, decay = fog
+    n, _, height, width = x.shape
+    haze = torch.zeros(n, 1, height, width)
+    for octave in range(1, math.ceil(math.log2(max(height, width))) + 1):
+        coarse = torch.rand(n, 1, 2**octave + 1, 2**octave + 1, generator=generator) - 0.5
+        haze += F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True) / decay**octave
+    low, high = haze.amin((1, 2, 3), keepdim=True), haze.amax((1, 2, 3), keepdim=True)
+    most = x.amax((1, 2, 3), keepdim=True)
+    return (x + strength * (haze - low) / (high - low)) * most / (most + strength)
+
+
+@_corruption("brightness", "Brightness", (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
 def _brightness(x: Tensor, more: float, _scale: float, _generator: torch.Generator) -> Tensor:
     """More of HSV's value; hue and saturation stay, so that the three channels keep their proportions."""
     value = x.amax(1, keepdim=True)
@@ -192,6 +248,7 @@ def _brightness(x: Tensor, more: float, _scale: float, _generator: torch.Generat
 # Digital
 
 
+@_corruption("contrast", "Contrast", (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
 def _contrast(x: Tensor, share: float, _scale: float, _generator: torch.Generator) -> Tensor:
     means = x.mean((2, 3), keepdim=True)
     return (x - means) * share + means
@@ -204,6 +261,7 @@ def _each(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).float() / 255
 
 
+@_corruption("pixelate", "Pixelate", (0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25))
 def _pixelate(x: Tensor, share: float, _scale: float, _generator: torch.Generator) -> Tensor:
     size = x.shape[3], x.shape[2]
     few = max(int(size[0] * share), 1), max(int(size[1] * share), 1)
@@ -211,6 +269,7 @@ def _pixelate(x: Tensor, share: float, _scale: float, _generator: torch.Generato
     return _each(x, lambda image: image.resize(few, box).resize(size, nearest))
 
 
+@_corruption("jpeg", "JPEG", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7))
 def _jpeg(x: Tensor, quality: int, _scale: float, _generator: torch.Generator) -> Tensor:
     def compressed(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
@@ -218,83 +277,3 @@ def _jpeg(x: Tensor, quality: int, _scale: float, _generator: torch.Generator) -
         return Image.open(file).convert("RGB")
 
     return _each(x, compressed)
-
-
-_KINDS = (
-    Corruption(
-        "gaussian-noise",
-        "Gaussian noise",
-        "noise",
-        (0.04, 0.06, 0.08, 0.09, 0.10),
-        (0.08, 0.12, 0.18, 0.26, 0.38),
-        _gaussian_noise,
-    ),
-    Corruption("shot-noise", "Shot noise", "noise", (500, 250, 100, 75, 50), (60, 25, 12, 5, 3), _shot_noise),
-    Corruption(
-        "impulse-noise",
-        "Impulse noise",
-        "noise",
-        (0.01, 0.02, 0.03, 0.05, 0.07),
-        (0.03, 0.06, 0.09, 0.17, 0.27),
-        _impulse_noise,
-    ),
-    Corruption(
-        "defocus-blur",
-        "Defocus blur",
-        "blur",
-        ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-        _defocus_blur,
-    ),
-    Corruption(
-        "motion-blur",
-        "Motion blur",
-        "blur",
-        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-        _motion_blur,
-    ),
-    Corruption(
-        "zoom-blur",
-        "Zoom blur",
-        "blur",
-        tuple((end, 0.01) for end in (1.06, 1.11, 1.16, 1.21, 1.26)),
-        ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
-        _zoom_blur,
-    ),
-    Corruption(
-        "snow",
-        "Snow",
-        "weather",
-        (
-            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
-        ),
-        (
-            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-        ),
-        _snow,
-    ),
-    Corruption(
-        "fog",
-        "Fog",
-        "weather",
-        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
-        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-        _fog,
-    ),
-    Corruption(
-        "brightness", "Brightness", "weather", (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5), _brightness
-    ),
-    Corruption("contrast", "Contrast", "digital", (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05), _contrast),
-    Corruption("pixelate", "Pixelate", "digital", (0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25), _pixelate),
-    Corruption("jpeg", "JPEG", "digital", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7), _jpeg),
-)
-CORRUPTIONS: Mapping[str, Corruption] = {kind.id: kind for kind in _KINDS}

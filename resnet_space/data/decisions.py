@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence
+from resnet_space.common.records import read_record
 from resnet_space.common.text import quoted
 from resnet_space.data.reference import SPLITS
 
@@ -147,9 +148,8 @@ def summary_words(changes: Iterable[Reviewed]) -> str:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in a dataset's folder; None if it has none that can be read."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return Manifest(**found | {"changes": tuple(Reviewed(**one) for one in found["changes"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(Manifest, folder / MANIFEST)
+    except (OSError, ValueError):
         return None
 
 

@@ -6,11 +6,10 @@ a README that maps other file names to splits is not looked at. Of a README only
 files have none.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +32,7 @@ from resnet_space.common.hub_client import (
     search_repositories,
     translated_errors,
 )
+from resnet_space.common.records import read_record, write_record
 from resnet_space.common.tokens import masked
 from resnet_space.data.archives.report import Decision
 from resnet_space.data.columns import (
@@ -410,27 +410,16 @@ def known_dataset(ref: DatasetRef) -> HubDataset:
 
 def _recorded(ref: DatasetRef) -> HubDataset | None:
     try:
-        data = json.loads(_record(ref).read_text(encoding="utf-8"))
-        return HubDataset(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-            | {
-                "files": {split: tuple(files) for split, files in data["files"].items()},
-                "decisions": [Decision(**decision) for decision in data.get("decisions", ())],
-            }
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or written by another version
+        return read_record(HubDataset, _record(ref))
+    except (OSError, ValueError):  # absent, or written by another version
         return None
 
 
 def _remember(dataset: HubDataset) -> None:
     """Store the list of files: the cache alone does not show whether it is complete."""
-    content = json.dumps(asdict(dataset), indent=2, ensure_ascii=False)
     # Under its name, and as the default if it is what one gets without asking for a config.
     for config in (dataset.config, None) if dataset.is_default else (dataset.config,):
-        path = _record(replace(dataset.reference, config=config))
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
+        write_record(dataset, _record(replace(dataset.reference, config=config)))
 
 
 def _record(ref: DatasetRef) -> Path:

@@ -1,7 +1,7 @@
 """References to datasets, and the names of their splits."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlencode
 
 if TYPE_CHECKING:
@@ -60,6 +60,17 @@ class DatasetRef:
             training.dataset_label,
             training.dataset_image,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The inverse of `of`: the values of TrainConfig's fields."""
+        return {
+            "dataset": self.name,
+            "dataset_config": self.config,
+            "dataset_revision": self.revision,
+            "dataset_label": self.label,
+            "dataset_image": self.image,
+        }
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""

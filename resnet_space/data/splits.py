@@ -10,7 +10,7 @@ import tempfile
 import weakref
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.hardware import image_memory_bytes, use_any_core
 from resnet_space.config import TrainConfig
 from resnet_space.data.checks.copies import Thumbnails, first_copies
-from resnet_space.data.columns import Columns, columns_of_files, image_bytes, labels_of, misfits, readable
+from resnet_space.data.columns import Columns, columns_of_files, count_rows, image_bytes, labels_of, misfits, readable
 from resnet_space.data.held_out import class_quantiles, drawn_together, to_test_on, told_of_copies, told_of_tests
 from resnet_space.data.images import ImageError, open_image, to_model_size
 from resnet_space.data.mistakes import MISTAKES
@@ -147,86 +147,78 @@ def load_split(
     """
     columns = columns or columns_of_files(files)
     with readable(f"The {split} split"):
-        told = [] if warnings is None else warnings
-        return _load_split(files, size, columns, split, told, progress, folder, wanted, labelled, look)
+        schema = pq.read_schema(files[0])
+        needed = (columns.label, columns.image) if labelled else (columns.image,)
+        if any(name not in schema.names for name in needed):
+            raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
+        wanted = np.ones(count_rows(files), dtype=np.bool_) if wanted is None else wanted
+        count = int(wanted.sum())
+        rows_of = np.flatnonzero(wanted)
+        images = _room_for((count, size, size, 3), folder)
+        labels = np.full(count, -1, dtype=np.int64)
+        usable = np.zeros(count, dtype=np.bool_)
+        digests, contents = np.zeros((2, count), dtype=np.int64)
+        unknown: Counter[str] = Counter()
+        names = [name.encode() for name in columns.classes]
+
+        def decode(i: int, value: object, label: int) -> None:
+            encoded = image_bytes(value)
+            if encoded is None or (labelled and label < 0):  # kept outside the file, or without a class
+                return
+            try:
+                image = open_image(io.BytesIO(encoded))
+                images[i] = np.asarray(to_model_size(image, size))
+            except ImageError:
+                return
+            if look is not None:
+                look(int(rows_of[i]), image)
+            labels[i], usable[i] = label, True
+            digest = hashlib.blake2b(encoded, digest_size=8)
+            contents[i] = int.from_bytes(digest.digest(), "little", signed=True)
+            digest.update(names[label] if labelled else b"")
+            digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
+
+        done = 0
+        # Pillow releases the interpreter's lock while it decodes.
+        with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
+            for rows, own in _wanted_rows(files, needed, wanted):
+                numbers = np.full(len(rows), -1, dtype=np.int64)
+                if labelled:
+                    numbers, strange = columns.match(rows[columns.label], own)
+                    unknown += strange
+                values = rows[columns.image].to_pylist()
+                list(pool.map(decode, range(done, done + len(values)), values, numbers.tolist(), chunksize=64))
+                done += len(values)
+                if progress:
+                    progress(done, count)
+        if labelled and warnings is not None:
+            warnings += misfits(split, columns, schema, unknown)
+        found = torch.from_numpy(np.flatnonzero(usable))
+        if not len(found):
+            raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
+        on_disk = isinstance(images, np.memmap)
+        data = ImageSet(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            columns.classes,
+            torch.arange(count) if on_disk else None,
+            source=torch.from_numpy(rows_of),
+            digests=torch.from_numpy(digests),
+            contents=torch.from_numpy(contents),
+        )
+        return data if len(found) == count else data.subset(found)
 
 
-def _load_split(
-    files: Sequence[Path],
-    size: int,
-    columns: Columns,
-    split: str,
-    warnings: list[str],
-    progress: Callable[[int, int], None] | None,
-    folder: Path | None,
-    wanted: NDArray[np.bool_] | None,
-    labelled: bool,
-    look: Callable[[int, Image.Image], None] | None,
-) -> ImageSet:
-    schema = pq.read_schema(files[0])
-    needed = (columns.label, columns.image) if labelled else (columns.image,)
-    if any(name not in schema.names for name in needed):
-        raise UnlabelledError(f"The {split} split lacks the column {columns.label!r} or {columns.image!r}.")
-    all_rows = sum(pq.read_metadata(file).num_rows for file in files)
-    wanted = np.ones(all_rows, dtype=np.bool_) if wanted is None else wanted
-    count = int(wanted.sum())
-    rows_of = np.flatnonzero(wanted)
-    images = _room_for((count, size, size, 3), folder)
-    labels = np.full(count, -1, dtype=np.int64)
-    usable = np.zeros(count, dtype=np.bool_)
-    digests, contents = np.zeros((2, count), dtype=np.int64)
-    unknown: Counter[str] = Counter()
-    names = [name.encode() for name in columns.classes]
-
-    def decode(i: int, value: object, label: int) -> None:
-        encoded = image_bytes(value)
-        if encoded is None or (labelled and label < 0):  # kept outside the file, or without a class
-            return
-        try:
-            image = open_image(io.BytesIO(encoded))
-            images[i] = np.asarray(to_model_size(image, size))
-        except ImageError:
-            return
-        if look is not None:
-            look(int(rows_of[i]), image)
-        labels[i], usable[i] = label, True
-        digest = hashlib.blake2b(encoded, digest_size=8)
-        contents[i] = int.from_bytes(digest.digest(), "little", signed=True)
-        digest.update(names[label] if labelled else b"")
-        digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
-
-    done = read = 0
-    # Pillow releases the interpreter's lock while it decodes.
-    with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
-        for file in files:
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(1_000, columns=list(dict.fromkeys(needed))):
-                    rows = batch.filter(pa.array(wanted[read : read + len(batch)]))
-                    read += len(batch)
-                    numbers = np.full(len(rows), -1, dtype=np.int64)
-                    if labelled:
-                        numbers, strange = columns.match(rows[columns.label], parquet.schema_arrow)
-                        unknown += strange
-                    values = rows[columns.image].to_pylist()
-                    list(pool.map(decode, range(done, done + len(values)), values, numbers.tolist(), chunksize=64))
-                    done += len(values)
-                    if progress:
-                        progress(done, count)
-    warnings += misfits(split, columns, schema, unknown) if labelled else []
-    found = torch.from_numpy(np.flatnonzero(usable))
-    if not len(found):
-        raise UnlabelledError("No image in the dataset can be decoded, or none has a label.")
-    on_disk = isinstance(images, np.memmap)
-    data = ImageSet(
-        torch.from_numpy(images),
-        torch.from_numpy(labels),
-        columns.classes,
-        torch.arange(count) if on_disk else None,
-        source=torch.from_numpy(rows_of),
-        digests=torch.from_numpy(digests),
-        contents=torch.from_numpy(contents),
-    )
-    return data if len(found) == count else data.subset(found)
+def _wanted_rows(
+    files: Sequence[Path], columns: Iterable[str], wanted: NDArray[np.bool_]
+) -> Iterator[tuple[pa.RecordBatch, pa.Schema]]:
+    """Those of all files that are wanted, up to 1,000 at a time, and the file's schema."""
+    read = 0
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(1_000, columns=list(dict.fromkeys(columns))):
+                yield batch.filter(pa.array(wanted[read : read + len(batch)])), parquet.schema_arrow
+                read += len(batch)
 
 
 def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:
@@ -298,12 +290,8 @@ def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
 
     With the same seed, a smaller subset is part of every larger one.
     """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
-    return torch.cat(chosen).sort().values
+    places = class_quantiles(labels, seed) * labels.bincount()[labels]  # 0.5, 1.5, ... in each class
+    return (places < per_class).nonzero().flatten()
 
 
 @dataclass(frozen=True)
@@ -392,7 +380,7 @@ def load_splits(
                 warnings=warnings,
                 progress=progress,
                 folder=folder,
-                look=seen.of(split, sum(pq.read_metadata(file).num_rows for file in paths)),
+                look=seen.of(split, count_rows(paths)),
             )
         except UnlabelledError:  # as the tests of competitions are
             if split == "train":
@@ -457,7 +445,7 @@ def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) ->
     """
     dataset, seen = open_dataset(ref), Thumbnails(MOST_COMPARED)
     files = dataset.files["train"]
-    look = seen.of("train", sum(pq.read_metadata(file).num_rows for file in files))
+    look = seen.of("train", count_rows(files))
     data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
     return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
 

@@ -1,15 +1,13 @@
 """The target of a domain adaptation: the images of a second dataset, whose labels nothing reads but its test."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
-from resnet_space.data.columns import Columns, readable
+from resnet_space.data.columns import Columns, count_rows, labels_of, readable
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import Dataset, open_dataset
 from resnet_space.data.summary import TEST_SHARE
@@ -28,84 +26,90 @@ def check_target(training: TrainConfig) -> None:
             raise UserError(f"The target {target.words} is the dataset with the labels itself: choose another target.")
         dataset = open_dataset(target)
         with readable(f"The target {training.target!r}"):
-            _require(training, sum(pq.read_metadata(file).num_rows for file in dataset.files["train"]))
+            _require(training, count_rows(dataset.files["train"]))
 
 
-def target_images(training: TrainConfig, size: int, folder: Path | None = None) -> "ImageSet":
-    """The images to learn from, decoded to `size` pixels. All labels are -1, whatever the files say.
+class Target:
+    """The images of a training's target, each decoded once, when it is asked for.
 
-    They are those of the training split; if the dataset has no other, without about a fifth of them, which do not
-    depend on the labels.
+    If the dataset has one split only, about a fifth of it is tested on, drawn without a look at the labels. What is
+    asked for raises UserError for a dataset that cannot be read.
 
     Args:
         training: names the dataset.
         size: height and width in pixels, before the centre crop.
         folder: for images that memory has no room for.
-
-    Raises:
-        UserError: for a dataset that cannot be read or has fewer than two images.
     """
-    from resnet_space.data.splits import UnlabelledError, divide_unlabelled, load_split
 
-    dataset, split = _opened(training)
-    try:
-        if split == "train" and training.grouped_split:
-            data, _ = divide_unlabelled(DatasetRef.parse(training.target), size, folder)
-        else:
-            wanted = _drawn(training, dataset) if split == "train" else None
-            data = load_split(
-                dataset.files["train"], size, dataset.columns, folder=folder, wanted=wanted, labelled=False
-            )
-    except UnlabelledError:
-        _require(training, 0)
-        raise
-    _require(training, len(data))
-    return data
+    def __init__(self, training: TrainConfig, size: int, folder: Path | None = None) -> None:
+        self.training, self.size, self.folder = training, size, folder
 
+    @cached_property
+    def images(self) -> "ImageSet":
+        """Those to learn from, of the training split. All labels are -1, whatever the files say.
 
-def target_test(
-    training: TrainConfig, size: int, classes: tuple[str, ...], folder: Path | None = None
-) -> "tuple[ImageSet, str] | None":
-    """The images to test on, labelled in the source's classes, and their split; None if none has such a label.
+        Raises UserError for fewer than two.
+        """
+        from resnet_space.data.splits import UnlabelledError
 
-    Classes are matched by their names. Raises as `target_images`.
-    """
-    from resnet_space.data.splits import UnlabelledError, divide_unlabelled, load_split
+        try:
+            data = self._divided[0] if self._tested == "train" else self._decoded("train")
+        except UnlabelledError:
+            _require(self.training, 0)
+            raise
+        _require(self.training, len(data))
+        return data
 
-    dataset, split = _opened(training)
-    wanted = None
-    try:
-        if split == "train":
-            wanted = ~_drawn(training, dataset)
-            if training.grouped_split:
-                _, tests = divide_unlabelled(DatasetRef.parse(training.target), size, folder)
-                assert tests.source is not None
-                wanted[:] = False
-                wanted[tests.source.numpy()] = True
-        data = load_split(
-            dataset.files[split], size, _renamed(dataset.columns, classes), split=split, folder=folder, wanted=wanted
-        )
-    except UnlabelledError:
-        return None
-    return data, split
+    def test(self, classes: tuple[str, ...]) -> "tuple[ImageSet, str] | None":
+        """Those to test on, labelled in the source's classes, which are matched by their names, and their split; None
+        if none has such a label.
+        """
+        import torch
 
+        from resnet_space.data.splits import UnlabelledError
 
-def _opened(training: TrainConfig) -> tuple[Dataset, str]:
-    """The dataset, and the split to test on."""
-    dataset = open_dataset(DatasetRef.parse(training.target))
-    return dataset, next((split for split in ("test", "validation") if split in dataset.files), "train")
+        files, split = self._dataset.files, self._tested
+        try:
+            data = self._divided[1] if split == "train" else self._decoded(split)
+        except UnlabelledError:
+            return None
+        assert data.source is not None
+        with readable(f"The target {self.training.target!r}"):
+            labels = torch.from_numpy(labels_of(files[split], _renamed(self._dataset.columns, classes)))[data.source]
+        known = (labels >= 0).nonzero().flatten()
+        return (replace(data, labels=labels).subset(known), split) if len(known) else None
 
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return open_dataset(DatasetRef.parse(self.training.target))
 
-def _drawn(training: TrainConfig, dataset: Dataset) -> np.ndarray:
-    """Which rows of the training split are learned from if a fifth of them, drawn by the seed, is tested on."""
-    import torch
+    @property
+    def _tested(self) -> str:
+        """The split to test on."""
+        return next((split for split in ("test", "validation") if split in self._dataset.files), "train")
 
-    with readable(f"The target {training.target!r}"):
-        rows = sum(pq.read_metadata(file).num_rows for file in dataset.files["train"])
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(training.seed)).numpy()
-    wanted = np.ones(rows, dtype=np.bool_)
-    wanted[order[: round(rows * TEST_SHARE)]] = False
-    return wanted
+    @cached_property
+    def _divided(self) -> "tuple[ImageSet, ImageSet]":
+        """(the images to learn from, those to test on) of a dataset that has no others to test on."""
+        import torch
+
+        from resnet_space.data.splits import divide_unlabelled
+
+        training = self.training
+        if training.grouped_split:
+            return divide_unlabelled(DatasetRef.parse(training.target), self.size, self.folder)
+        data = self._decoded("train")
+        assert data.source is not None
+        rows = count_rows(self._dataset.files["train"])
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(training.seed))
+        tests = torch.isin(data.source, order[: round(rows * TEST_SHARE)])
+        return data.subset((~tests).nonzero().flatten()), data.subset(tests.nonzero().flatten())
+
+    def _decoded(self, split: str) -> "ImageSet":
+        from resnet_space.data.splits import load_split
+
+        files, columns = self._dataset.files[split], self._dataset.columns
+        return load_split(files, self.size, columns, split=split, folder=self.folder, labelled=False)
 
 
 def _renamed(columns: Columns, classes: tuple[str, ...]) -> Columns:

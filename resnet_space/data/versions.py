@@ -6,13 +6,12 @@ asked for. Memory holds a few pictures at a time.
 """
 
 import hashlib
-import json
 import shutil
 import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import in_a_sentence
+from resnet_space.common.records import write_record
 from resnet_space.data.archives.writing import image_schema
 from resnet_space.data.columns import image_bytes, labels_of, readable
 from resnet_space.data.decisions import MANIFEST, WEIGHT, Manifest, PictureDecision, Reviewed, Row
@@ -87,8 +87,7 @@ def apply_decisions(
                 test_cleaned=clean_test and any(one.changed and one.split == judged for one in written),
                 changes=tuple(written),
             )
-            text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
-            (temporary / MANIFEST).write_text(text, encoding="utf-8")
+            write_record(manifest, temporary / MANIFEST)
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.numpy import save_file
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import discard, in_a_sentence, replaced_atomically
+from resnet_space.common.records import read_record, write_record
 from resnet_space.config import RunConfig
 from resnet_space.runs.files import (
     CONFIG,
@@ -164,15 +165,12 @@ class Run(Weights, Turn):
     def source(self) -> Source | None:
         """The Hub commit that it was pulled from; None if it was created on this machine."""
         try:
-            found = json.loads((self.path / SOURCE).read_text(encoding="utf-8"))
-            source = Source(found["repo_id"], found["revision"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # none, or not written here
+            return read_record(Source, self.path / SOURCE)
+        except (OSError, ValueError):  # none, or not written here
             return None
-        return source if isinstance(source.repo_id, str) and isinstance(source.revision, str) else None
 
     def write_source(self, source: Source) -> None:
-        with replaced_atomically(self.path / SOURCE) as file:
-            file.write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
+        write_record(source, self.path / SOURCE)
 
     def model_written(self) -> tuple[float, ...]:
         """When the files of the model were last replaced (seconds since 1970); 0 for missing ones."""

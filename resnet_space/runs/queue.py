@@ -323,17 +323,13 @@ class Trainer:
     def _spawn(self, run: Run, resume: bool) -> None:
         (run.path / RESUME).mkdir(exist_ok=True)
         command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
-        package_folder = str(Path(__file__).parent.parent.parent)
-        environment = training_environment() | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
-        }
         with (run.path / LOG).open("wb") as log:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=training_environment(),
                 start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
             )
         try:  # it takes seconds until it holds the run's lock, and another app must not start one meanwhile

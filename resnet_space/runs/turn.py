@@ -1,15 +1,16 @@
 """Coordination of trainings through small files that any process can read: lock, queue ticket, stop request."""
 
-import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.files import in_a_sentence, is_locked, remove, replaced_atomically, unless_passing
+from resnet_space.common.files import in_a_sentence, is_locked, remove, unless_passing
+from resnet_space.common.records import read_record, write_record
 from resnet_space.runs.files import DOING, JOB, LOCK, QUEUED, RESUME, STOP, TRAINER, RunFolder
 
 
@@ -24,9 +25,9 @@ class Ticket:
         resume: whether it continues an interrupted training.
     """
 
-    number: int
-    time: float
-    resume: bool
+    number: int = 0
+    time: float = 0.0
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,14 @@ class Turn(RunFolder):
 
     def note_doing(self, doing: Doing) -> None:
         """Record the trainer's current activity, for display while it runs."""
-        with suppress(OSError), replaced_atomically(self.path / DOING) as file:  # else nobody knows
-            file.write_text(json.dumps(asdict(doing)), encoding="ascii")
+        with suppress(OSError):  # else nobody knows
+            write_record(doing, self.path / DOING)
 
     def doing(self) -> Doing:
         """The trainer's last recorded activity; empty if there is none."""
         try:
-            noted = json.loads((self.path / DOING).read_bytes())
-            left = noted["seconds_left"]
-            left = None if left is None else float(left)
-            return Doing(str(noted["phase"]), int(noted["done"]), int(noted["total"]), left)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return read_record(Doing, self.path / DOING)
+        except (OSError, ValueError):
             return Doing()
 
     @property
@@ -112,20 +110,15 @@ class Turn(RunFolder):
         Raises:
             UserError: if it cannot be read at the moment.
         """
-        found = None
-        with unless_passing(f"The queue state of {self.name} cannot be read"), suppress(ValueError, RecursionError):
-            found = json.loads((self.path / QUEUED).read_bytes())
-        if not isinstance(found, dict):
-            return None
-        number, since = found.get("number", 0), found.get("time", 0.0)
-        known = isinstance(number, int) and isinstance(since, int | float) and abs(since) < 1e15
-        return Ticket(number, float(since), bool(found.get("resume"))) if known else None
+        with unless_passing(f"The queue state of {self.name} cannot be read"), suppress(ValueError):
+            found = read_record(Ticket, self.path / QUEUED)
+            return found if math.isfinite(found.time) else None
+        return None
 
     def write_ticket(self, ticket: Ticket) -> None:
         if (self.path / QUEUED).is_dir():
             self.withdraw_ticket()
-        with replaced_atomically(self.path / QUEUED) as file:
-            file.write_text(json.dumps(asdict(ticket)), encoding="utf-8")
+        write_record(ticket, self.path / QUEUED)
 
     def withdraw_ticket(self) -> None:
         remove(self.path / QUEUED)

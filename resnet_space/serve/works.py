@@ -3,7 +3,6 @@
 Each is done by a process of its own, such as `python -m resnet_space.compare`, which outlives the app and the page.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -150,14 +149,12 @@ class Works(Generic[W]):
 
 def _process(path: Path, module: str) -> "subprocess.Popen[bytes]":
     """It outlives this one."""
-    package = str(Path(__file__).parents[2])
-    search = {"PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
     with (path / LOG).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, "--folder", str(path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=training_environment() | search,
+            env=training_environment(),
             start_new_session=True,  # the shell's Ctrl-C ends the app, not the work
         )

@@ -4,7 +4,6 @@ Both are linear probes on the same frozen features, as the strategy `linear-prob
 for those that were dropped, to learn from, and the same ones to choose the penalty by.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,47 +26,28 @@ from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.probe import Probe
 from resnet_space.training.review import BeforeAfter
 from resnet_space.training.solver import PENALTIES
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
+from resnet_space.training.work import Underway
 
 DECODED, FEATURES = 0.2, 0.6  # how much of the whole is done after each phase
 
 
-def judge_before_and_after(
-    asked: BeforeAfter,
-    run: Run,
-    store: FeatureStore,
-    *,
-    tell: Tell[BeforeAfter] = lambda _: None,
-    stop: Stop = lambda: None,
-    folder: Path | None = None,
-) -> BeforeAfter:
-    """Solve and judge both heads; see `checking.check` for the arguments.
+class Judging(Underway[BeforeAfter]):
+    """Solve and judge both heads; see `checking.Check` for the arguments.
 
-    Raises:
-        UserError: where `asked.dataset` is no version, or the dataset that it was made from is gone or was changed.
+    It raises UserError where `asked.dataset` is no version, or its source is gone or has changed.
     """
-    work = Underway(replace(asked, backbone=run.name), tell, stop)
 
-    def told(phase: str, low: float, high: float) -> Callable[[int, int], None]:
-        def tell_of(done: int, total: int) -> None:
-            share = round(low + (high - low) * min(done / max(total, 1), 1.0), 4)
-            share = max(share, work.now.doing.share)  # each split is decoded by itself
-            work.told(Doing("", phase, done, total, share))
+    def __init__(self, asked: BeforeAfter, run: Run, store: FeatureStore, folder: Path | None = None) -> None:
+        super().__init__(replace(asked, backbone=run.name))
+        self.run, self.store, self.folder = run, store, folder
 
-        return tell_of
-
-    try:
-        manifest = _manifest(asked.dataset)
+    def work(self) -> None:
+        manifest = _manifest(self.now.dataset)
         ref = DatasetRef.parse(manifest.source)
-        training = TrainConfig(
-            dataset=ref.name,
-            dataset_config=ref.config,
-            dataset_revision=ref.revision,
-            dataset_label=ref.label,
-            dataset_image=ref.image,
-        )
-        config, _ = image_settings(summarise(ref).side, run.config.model)
-        before = load_splits(training, config.stored_size, progress=told("decoding", 0, DECODED), folder=folder)
+        training = TrainConfig(**ref.settings)
+        config, _ = image_settings(summarise(ref).side, self.run.config.model)
+        decoding = self.teller("decoding", 0, DECODED)
+        before = load_splits(training, config.stored_size, progress=decoding, folder=self.folder)
         config = replace(config, classes=before.train.classes)
         train, validation, test = (
             _changed(data, split, manifest)
@@ -83,32 +63,31 @@ def judge_before_and_after(
         # Both are judged on the same pictures with the same labels, and have the same ones to choose the penalty by.
         after = replace(before, train=train, validation=validation, test=replace(test, labels=labels))
         before = replace(before, test=after.test)
-        model = loaded(run, config).to(choose_device())
+        model = loaded(self.run, config).to(choose_device())
         right: list[Tensor] = []
         for i, splits in enumerate((before, after)):
-            probe = Probe(model, config, splits, store)
-            compute = told("features", DECODED, FEATURES) if i == 0 else told("features", FEATURES, FEATURES)
+            probe = Probe(model, config, splits, self.store)
+            compute = self.teller("features", FEATURES if i else DECODED, FEATURES)
             for done in probe.compute():
                 compute(done, probe.images)
-            solving = told("solving", *(FEATURES + (1 - FEATURES) * (i + step) / 2 for step in (0, 1)))
+            low, high = (FEATURES + (1 - FEATURES) * (i + step) / 2 for step in (0, 1))
+            solving = self.teller("solving", low, high)
             steps = Steps(probe.solve(training.label_smoothing))
             for share, _ in steps:
                 solving(round(share * len(PENALTIES)), len(PENALTIES))
             features = probe.known[id(after.test)].features
             right.append(steps.result.logits(features).argmax(1) == after.test.labels)
-    except Stopped as stopped:
-        return work.ended("stopped", str(stopped))
-    first, second = right
-    return replace(
-        work.ended("finished"),
-        images=len(first),
-        before=int(first.sum()),
-        after=int(second.sum()),
-        gained=int((second & ~first).sum()),
-        lost=int((first & ~second).sum()),
-        learned=(len(before.train), len(after.train)),
-        test_cleaned=manifest.test_cleaned,
-    )
+        first, second = right
+        self.now = replace(
+            self.now,
+            images=len(first),
+            before=int(first.sum()),
+            after=int(second.sum()),
+            gained=int((second & ~first).sum()),
+            lost=int((first & ~second).sum()),
+            learned=(len(before.train), len(after.train)),
+            test_cleaned=manifest.test_cleaned,
+        )
 
 
 def _manifest(dataset: str) -> Manifest:

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resnet_space.common.steps import Steps
 from resnet_space.data.checks.copies import find_copies, thumbnail
 from resnet_space.data.checks.quality import Looks, looks_of
 from resnet_space.data.checks.tiles import tile, tile_side
+from resnet_space.data.columns import count_rows
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.splits import ImageSet, UnlabelledError, load_split
 from resnet_space.data.summary import image_settings, summarise
 from resnet_space.runs import Run
-from resnet_space.training.comparing import loaded, solved_out_of_fold
+from resnet_space.training.comparing import loaded
+from resnet_space.training.cross_validation import Examples, solved_out_of_fold
 from resnet_space.training.data_map import MOST, UNKNOWN, Mapped
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.device import choose_device
@@ -36,75 +37,46 @@ from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.findings import Pictures, between_splits, groups_of, near_duplicates, outliers, with_labels
 from resnet_space.training.plane import on_a_plane, principal_components
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
+from resnet_space.training.work import Underway
 
 # How much of the whole is done after each phase; and how much of it remains where a map is asked for, too.
 PICTURES, COPIES, LABELS, SPLITS, WITH_MAP = 0.6, 0.7, 0.8, 0.85, 0.6
 DECODING = 0.4  # of a picture's time
 
 
-def check(
-    asked: DataReport,
-    run: Run,
-    store: FeatureStore,
-    *,
-    tell: Callable[[DataReport], None] = lambda _: None,
-    stop: Callable[[], str | None] = lambda: None,
-    folder: Path | None = None,
-) -> DataReport:
-    """Check a dataset.
+class Check(Underway[DataReport]):
+    """Checks a dataset.
+
+    It raises UserError for one that cannot be read, or has fewer than two classes with two pictures each.
 
     Args:
         asked: names the dataset, and says whether a map is wanted.
         run: whose network computes the features.
         store: of features.
-        tell: called with what there is so far, with every batch.
-        stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
         folder: of the check: for decoded images for which memory has no room, and for what a map is drawn from.
-
-    Raises:
-        UserError: for a dataset that cannot be read, or has fewer than two classes with two pictures each.
     """
-    return _Check(asked, run, store, tell, stop, folder).done()
 
-
-class _Check(Underway[DataReport]):
-    def __init__(
-        self,
-        asked: DataReport,
-        run: Run,
-        store: FeatureStore,
-        tell: Tell[DataReport],
-        stop: Stop,
-        folder: Path | None,
-    ) -> None:
-        super().__init__(replace(asked, backbone=run.name), tell, stop)
+    def __init__(self, asked: DataReport, run: Run, store: FeatureStore, folder: Path | None = None) -> None:
+        super().__init__(replace(asked, backbone=run.name))
         self.run, self.store, self.folder = run, store, folder
         self.most_mapped = MOST if folder is not None or asked.mapped else 0
         self.tiles: dict[tuple[str, int], bytes] = {}  # of the pictures that may be on a map
 
-    def done(self) -> DataReport:
-        try:
-            pictures = self._pictures()
-            told = partial(self._phase, "copies", PICTURES, COPIES)
-            pairs = find_copies(pictures.thumbnails, pictures.features, told)
-            self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
-            self.now = replace(self.now, outliers=outliers(pictures))
-            groups = groups_of(len(pictures.where), pairs)
-            told = partial(self._phase, "labels", COPIES, LABELS)
-            count = len(pictures.classes)
-            logits, judged = solved_out_of_fold(pictures.features, pictures.labels, count, groups, told)
-            self.now = with_labels(self.now, pictures, logits, judged)
-            shifted = between_splits(pictures, partial(self._phase, "splits", LABELS, SPLITS))
-            self.now = replace(self.now, classes=(*self.now.classes, *shifted))
-            told = partial(self._phase, "curve", SPLITS, 1.0)
-            curve = learning_curve(pictures.features, pictures.labels, count, groups, told, logits)
-            if curve is not None:
-                self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
-            self._map(pictures, logits.argmax(1).where(judged, UNKNOWN).numpy())
-        except Stopped as stopped:
-            return self.ended("stopped", str(stopped))
-        return self.ended("finished")
+    def work(self) -> None:
+        pictures = self._pictures()
+        pairs = find_copies(pictures.thumbnails, pictures.features, self.teller("copies", PICTURES, COPIES))
+        self.now = replace(self.now, near_duplicates=near_duplicates(pictures, pairs))
+        self.now = replace(self.now, outliers=outliers(pictures))
+        copies = groups_of(len(pictures.where), pairs)
+        examples = Examples(pictures.features, pictures.labels, len(pictures.classes), copies)
+        solved = solved_out_of_fold(examples, self.teller("labels", COPIES, LABELS))
+        self.now = with_labels(self.now, pictures, solved)
+        shifted = between_splits(pictures, self.teller("splits", LABELS, SPLITS))
+        self.now = replace(self.now, classes=(*self.now.classes, *shifted))
+        curve = learning_curve(examples, self.teller("curve", SPLITS, 1.0), solved)
+        if curve is not None:
+            self.now = replace(self.now, curve=curve.points, predicted=(curve.predicted,))
+        self._map(pictures, solved.logits.argmax(1).where(solved.judged, UNKNOWN).numpy())
 
     def _map(self, pictures: Pictures, predicted: NDArray[np.int64]) -> None:
         """Draw a map, if that is asked for, and keep what another one is drawn from."""
@@ -122,14 +94,12 @@ class _Check(Underway[DataReport]):
         if self.folder is not None:
             mapped.write(self.folder)
         if self.now.mapped:
-            places = on_a_plane(mapped.components, self.store.folder, partial(self._phase, "plane", 1.0, 1 / WITH_MAP))
+            places = on_a_plane(mapped.components, self.store.folder, self.teller("plane", 1.0, 1 / WITH_MAP))
             self.now = replace(self.now, map=mapped.points(places))
 
-    def _phase(self, phase: str, low: float, high: float, done: int, total: int) -> None:
-        """Tell of a phase in which the share of the whole goes from `low` to `high`."""
-        share = low + (high - low) * min(done / max(total, 1), 1.0)
-        share = round(share * (WITH_MAP if self.now.mapped else 1.0), 4)
-        self.told(Doing("", phase, done, total, share))
+    def teller(self, phase: str, low: float = 0.0, high: float = 1.0, name: str = "") -> Callable[[int, int], None]:
+        without_map = WITH_MAP if self.now.mapped else 1.0
+        return super().teller(phase, low * without_map, high * without_map, name)
 
     def _pictures(self) -> Pictures:
         ref = DatasetRef.parse(self.now.dataset)
@@ -140,7 +110,7 @@ class _Check(Underway[DataReport]):
         where: list[tuple[str, int, str]] = []
         looks: list[Looks] = []
         thumbnails, features, labels, unreadable = [], [], [], {}
-        sizes = {split: sum(map(_rows_in, files)) for split, files in dataset.files.items()}
+        sizes = {split: count_rows(files) for split, files in dataset.files.items()}
         total, before = sum(sizes.values()), 0
         side = tile_side(min(total, MOST))
         drawn = np.random.default_rng(0).permutation(total) < self.most_mapped
@@ -148,18 +118,7 @@ class _Check(Underway[DataReport]):
             seen: dict[int, tuple[Looks, Tensor]] = {}
             begin, end = (PICTURES * rows / total for rows in (before, before + sizes[split]))
             middle = begin + DECODING * (end - begin)
-
-            def look(
-                row: int,
-                image: Image.Image,
-                seen: dict[int, tuple[Looks, Tensor]] = seen,
-                split: str = split,
-                before: int = before,
-            ) -> None:
-                seen[row] = looks_of(image), thumbnail(image)
-                if drawn[before + row]:
-                    self.tiles[split, row] = tile(image, side)
-
+            look = partial(self._look, seen, split, drawn[before:], side)
             before += sizes[split]
             try:
                 data = load_split(
@@ -167,17 +126,15 @@ class _Check(Underway[DataReport]):
                     config.stored_size,
                     dataset.columns,
                     split=split,
-                    progress=partial(self._phase, "decoding", begin, middle),
+                    progress=self.teller("decoding", begin, middle),
                     folder=self.folder,
                     look=look,
                 )
             except UnlabelledError:  # as the tests of competitions are
                 unreadable[split] = sizes[split]
                 continue
-            steps = Steps(Extractor(model, config, self.store).steps(len(data), data.pixels))
-            for done in steps:
-                self._phase("features", middle, end, done, len(data))
-            features.append(steps.result.features)
+            extracted = Extractor(model, config, self.store).of(data, self.teller("features", middle, end))
+            features.append(extracted.features)
             labels.append(data.labels)
             names = _file_names(files, dataset.columns.image)
             rows = _rows(data)
@@ -190,9 +147,18 @@ class _Check(Underway[DataReport]):
         found = torch.cat(labels)
         return Pictures(where, found, dataset.columns.classes, looks, torch.stack(thumbnails), torch.cat(features))
 
-
-def _rows_in(file: Path) -> int:
-    return int(pq.read_metadata(file).num_rows)
+    def _look(
+        self,
+        seen: dict[int, tuple[Looks, Tensor]],
+        split: str,
+        drawn: NDArray[np.bool_],
+        side: int,
+        row: int,
+        image: Image.Image,
+    ) -> None:
+        seen[row] = looks_of(image), thumbnail(image)
+        if drawn[row]:
+            self.tiles[split, row] = tile(image, side)
 
 
 def _rows(data: ImageSet) -> list[int]:
@@ -210,5 +176,5 @@ def _file_names(files: Sequence[Path], column: str) -> list[str]:
                 values = parquet.read(columns=[f"{column}.path"])[column].to_pylist()
             names += [str((value or {}).get("path") or "") for value in values]
         else:
-            names += [""] * _rows_in(file)
+            names += [""] * count_rows([file])
     return names

@@ -1,22 +1,20 @@
 """Judge networks on the same images of a dataset: each one's features once, a solved head, and nearest neighbours.
 
 Only images that a training may learn from are used; those that it is tested on are not looked at. Every image is held
-out once, in `FOLDS` parts with the same share of each class (Stone 1974); copies of an image are held out together. The
-strength of the head's penalty and the temperature are those that suit the other parts best, so no image has a say in
-how it is judged itself. The nearest neighbours (Cover & Hart 1967) vote by the cosine of their features.
+out once (see `cross_validation`). The nearest neighbours (Cover & Hart 1967) vote by the cosine of their features.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import evaluation_batch
 from resnet_space.data.reference import DatasetRef
@@ -25,21 +23,18 @@ from resnet_space.data.summary import image_settings, summarise
 from resnet_space.models import Backbone
 from resnet_space.runs import Run
 from resnet_space.runs.weights import without_head
-from resnet_space.training.calibration import fit_temperature
 from resnet_space.training.choosing import Row
 from resnet_space.training.comparison import FOLDS, Candidate, Comparison, Phase
+from resnet_space.training.cross_validation import Examples, solved_out_of_fold
 from resnet_space.training.device import choose_device
 from resnet_space.training.evaluation import calibration_error
 from resnet_space.training.extraction import Extractor
 from resnet_space.training.feature_store import FeatureStore
 from resnet_space.training.footprint import multiply_adds
 from resnet_space.training.host import failure
-from resnet_space.training.solver import PENALTIES
 from resnet_space.training.state import model_with
-from resnet_space.training.taught import each_fold, folds_of, held_out_logits, in_their_span
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
+from resnet_space.training.work import Doing, Underway
 
-TRIED = PENALTIES[::2]  # of which the images choose
 NEIGHBOURS = 10
 # What of a network's time each phase takes, roughly.
 SHARES: dict[Phase, tuple[float, float]] = {
@@ -73,82 +68,44 @@ class Judged:
     penalty: float
 
 
-def compare(
-    asked: Comparison,
-    fetch: Fetch,
-    store: FeatureStore,
-    *,
-    tell: Callable[[Comparison], None] = lambda _: None,
-    stop: Callable[[], str | None] = lambda: None,
-    folder: Path | None = None,
-) -> Comparison:
-    """Judge the networks of a comparison, one after the other; one that cannot be judged has a row that says why.
+class Comparing(Underway[Comparison]):
+    """Judges the networks of a comparison, one after the other; one that cannot be judged has a row that says why.
+
+    It raises UserError for a dataset that cannot be read.
 
     Args:
-        asked: which, and on what.
+        asked: which networks, and on what.
         fetch: gives their runs.
         store: of features.
-        tell: called with what there is so far, with every batch.
-        stop: gives the reason to end ("" for none to tell), or None to go on; asked as often.
         folder: for decoded images for which memory has no room.
-
-    Returns:
-        All that was found; `state` says whether it was stopped.
-
-    Raises:
-        UserError: for a dataset that cannot be read.
     """
-    return _Work(asked, fetch, store, tell, stop, folder).done()
 
-
-class _Work(Underway[Comparison]):
-    def __init__(
-        self,
-        asked: Comparison,
-        fetch: Fetch,
-        store: FeatureStore,
-        tell: Tell[Comparison],
-        stop: Stop,
-        folder: Path | None,
-    ) -> None:
-        super().__init__(asked, tell, stop)
+    def __init__(self, asked: Comparison, fetch: Fetch, store: FeatureStore, folder: Path | None = None) -> None:
+        super().__init__(asked)
         self.fetch, self.store, self.folder = fetch, store, folder
         self.ref = DatasetRef.parse(asked.dataset)
         self.images: tuple[int, ImageSet] | None = None  # of the size that was decoded last
         known = all(candidate.seconds is not None for candidate in asked.networks)
         self.weights = [(candidate.seconds or 1.0) if known else 1.0 for candidate in asked.networks]
 
-    def done(self) -> Comparison:
-        try:
-            self.told(Doing())
-            side = summarise(self.ref).side
-            for i, candidate in enumerate(self.now.networks):
-                try:
-                    row = self._row(i, candidate, side)
-                except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
-                    row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
-                self.now = replace(self.now, rows=(*self.now.rows, row))
-                self.told(Doing(candidate.name, share=self._share(i, 1.0)))
-        except Stopped as stopped:
-            return self.ended("stopped", str(stopped))
-        return self.ended("finished")
+    def work(self) -> None:
+        self.told(Doing())
+        side = summarise(self.ref).side
+        for i, candidate in enumerate(self.now.networks):
+            try:
+                row = self._row(i, candidate, side)
+            except (UserError, RuntimeError, MemoryError, OSError, ValueError) as error:
+                row = Row(candidate.name, licence=candidate.licence, problem=_words(error))
+            self.now = replace(self.now, rows=(*self.now.rows, row))
+            self.told(Doing(candidate.name, share=round(self._share(i, 1.0), 4)))
 
     def _share(self, network: int, own: float) -> float:
-        done = sum(self.weights[:network]) + own * self.weights[network]
-        return round(min(done / sum(self.weights), 1.0), 4)
-
-    def _teller(self, network: int, name: str, phase: Phase) -> Callable[[int, int], None]:
-        low, high = SHARES[phase]
-
-        def tell(done: int, total: int) -> None:
-            own = low + (high - low) * done / max(total, 1)
-            self.told(Doing(name, phase, done, total, self._share(network, own)))
-
-        return tell
+        return min((sum(self.weights[:network]) + own * self.weights[network]) / sum(self.weights), 1.0)
 
     def _row(self, i: int, candidate: Candidate, side: int) -> Row:
         def teller(phase: Phase) -> Callable[[int, int], None]:
-            return self._teller(i, candidate.name, phase)
+            low, high = (self._share(i, own) for own in SHARES[phase])
+            return self.teller(phase, low, high, candidate.name)
 
         run = self.fetch(candidate.name, teller("downloading"))
         teller("decoding")(0, 0)
@@ -158,31 +115,22 @@ class _Work(Underway[Comparison]):
         model = loaded(run, config)
         device = choose_device()
         extractor = Extractor(model.to(device), config, self.store)
-        steps = Steps(extractor.steps(len(data), data.pixels))
-        tell = teller("features")
-        for done in steps:
-            tell(done, len(data))
-        features = steps.result.features
+        features = extractor.of(data, teller("features")).features
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
-        judged = judge(features, data.labels, len(data.classes), _copies(data), teller("solving"))
+        judged = judge(Examples(features, data.labels, len(data.classes), _copies(data)), teller("solving"))
         counted = config.entry.multiply_adds
         return Row(
             candidate.name,
             config.architecture,
             _title(config),
             config.image_size,
-            judged.correct,
-            judged.images,
-            judged.right,
-            judged.neighbours_correct,
-            round(judged.calibration_error, 5),
-            round(speed, 2),
-            sum(parameter.numel() for parameter in model.parameters()),
-            None if counted is None else round(multiply_adds(config)),
-            judged.penalty,
-            candidate.licence,
-            candidate.seen,
+            images_per_second=round(speed, 2),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            multiply_adds=None if counted is None else round(multiply_adds(config)),
+            licence=candidate.licence,
+            seen=candidate.seen,
+            **vars(judged),
         )
 
     def _images(self, size: int, tell: Callable[[int, int], None]) -> ImageSet:
@@ -226,98 +174,32 @@ def _copies(data: ImageSet) -> list[int | None]:
     return [number if counts[number] > 1 else None for number in numbers]
 
 
-def judge(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    copies: Sequence[int | None],
-    tell: Callable[[int, int], None] = lambda *_: None,
-) -> Judged:
-    """Judge features by cross-validation.
-
-    Args:
-        features: float32 [n, D].
-        labels: int64 [n].
-        classes: C.
-        copies: of each image, what it shares with those that are held out with it; None for nothing.
-        tell: called with (heads done, all).
-
-    Raises:
-        UserError: for fewer than two classes with two images each.
-    """
-    own, judged, folds, chosen = _out_of_fold(features, labels, classes, copies, tell)
-    confidence, predicted = own[judged].softmax(1).max(1)
-    correct = predicted == labels[judged]
-    votes = neighbours(features, labels, classes, folds)
+def judge(examples: Examples, tell: Callable[[int, int], None] = lambda *_: None) -> Judged:
+    """Judge features by cross-validation, telling (heads done, all). Raises as `solved_out_of_fold`."""
+    found = solved_out_of_fold(examples, tell)
+    labels, judged = examples.labels[found.judged], found.judged
+    confidence, predicted = found.logits[judged].softmax(1).max(1)
+    correct = predicted == labels
+    votes = neighbours(examples)
     return Judged(
         int(correct.sum()),
-        int((votes[judged] == labels[judged]).sum()),
-        calibration_error(confidence.numpy(), correct.numpy()),
-        int(judged.sum()),
+        int((votes[judged] == labels).sum()),
+        round(calibration_error(confidence.numpy(), correct.numpy()), 5),
+        len(labels),
         f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
-        Counter(chosen).most_common(1)[0][0],
+        Counter(found.penalties).most_common(1)[0][0],
     )
 
 
-def solved_out_of_fold(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    copies: Sequence[int | None],
-    tell: Callable[[int, int], None] = lambda *_: None,
-) -> tuple[Tensor, Tensor]:
-    """Logits [n, C] of heads that have not seen the image, divided by their temperature, and bool [n]: which are known.
-
-    The arguments and errors are those of `judge`.
-    """
-    own, judged, *_ = _out_of_fold(features, labels, classes, copies, tell)
-    return own, judged
-
-
-def _out_of_fold(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    copies: Sequence[int | None],
-    tell: Callable[[int, int], None],
-) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    """(logits, whether they are known, the fold of each image, the penalty of each fold)."""
-    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
-    folds = torch.from_numpy(fold_of)
-    judged = folds >= 0
-    if len(labels[judged].unique()) < 2:
-        raise UserError("This needs at least two classes with two images each: add images.")
-    small, penalties = in_few_numbers(features)
-    logits = held_out_logits(small, labels, classes, fold_of, penalties, tell)
-    own = torch.empty(len(labels), classes)
-    chosen = []
-    for left_out in each_fold(fold_of):
-        others = judged & ~left_out
-        best = min(range(len(TRIED)), key=lambda i: float(F.cross_entropy(logits[i, others], labels[others])))
-        chosen.append(TRIED[best])
-        own[left_out] = logits[best, left_out] / fit_temperature(logits[best, others], labels[others])
-    return own, judged, folds, chosen
-
-
-def in_few_numbers(features: Tensor) -> tuple[Tensor, Sequence[float]]:
-    """Features by which the same heads are found in less time, and the penalties `TRIED` that mean the same there."""
-    width = features.shape[1]
-    if len(features) >= width:
-        return features, TRIED
-    small, _ = in_their_span(features)
-    return small, [penalty * small.shape[1] / width for penalty in TRIED]
-
-
-def neighbours(features: Tensor, labels: Tensor, classes: int, folds: Tensor, k: int = NEIGHBOURS) -> Tensor:
+def neighbours(examples: Examples, k: int = NEIGHBOURS) -> Tensor:
     """The class that most of the k nearest images of other folds have, int64 [n]; of several, the first.
 
-    Near is what has a small angle between its features [n, D] and an image's own.
+    Near is what has a small angle between its features and an image's own.
     """
-    directions = F.normalize(features, dim=1)
+    directions, labels = F.normalize(examples.features, dim=1), examples.labels
     predicted = torch.empty_like(labels)
-    for fold in folds.unique():
-        own = folds == fold
-        others = ~own
-        nearest = (directions[own] @ directions[others].T).topk(min(k, int(others.sum())), dim=1).indices
-        predicted[own] = F.one_hot(labels[others][nearest], classes).sum(1).argmax(1)
+    for fold in np.unique(examples.folds):
+        own = torch.from_numpy(examples.folds == fold)
+        nearest = (directions[own] @ directions[~own].T).topk(min(k, int((~own).sum())), dim=1).indices
+        predicted[own] = F.one_hot(labels[~own][nearest], examples.classes).sum(1).argmax(1)
     return predicted

@@ -7,7 +7,7 @@ comparing` finds the rows.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.summary import DatasetSummary, learned_images
@@ -62,7 +62,6 @@ class Comparison(Work):
     FOLDER = ".comparisons"
     MODULE = "resnet_space.compare"
     AT_ONCE = 1
-    PARTS: ClassVar = {"networks": Candidate, "left_out": LeftOut, "rows": Row}
 
     dataset: str
     networks: tuple[Candidate, ...]

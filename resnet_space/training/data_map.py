@@ -7,10 +7,10 @@ version.
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from resnet_space.common.files import replaced_atomically
 from resnet_space.data.checks.items import MapPoint
 from resnet_space.data.checks.tiles import ON_A_SHEET, ON_A_SIDE, largest, sheet
 from resnet_space.training.data_report import DataReport
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway, Work
+from resnet_space.training.work import Underway, Work
 
 MOST = 10_000  # pictures on a map; of more, so many drawn at random
 PICTURES, POINTS, SHEET = "pictures.npz", "points.json.gz", "sheet-{}.jpg"
@@ -41,12 +41,11 @@ class DataMap(Work):
             mean; None where that is not known yet.
     """
 
-    NOUN: ClassVar[str] = "map"
-    FILE: ClassVar[str] = "map.json"
-    FOLDER: ClassVar[str] = ".maps"
-    MODULE: ClassVar[str] = "resnet_space.check"
-    AT_ONCE: ClassVar[int] = 2
-    PARTS: ClassVar[Mapping[str, type]] = {}
+    NOUN = "map"
+    FILE = "map.json"
+    FOLDER = ".maps"
+    MODULE = "resnet_space.check"
+    AT_ONCE = 2
 
     check: str = ""
     pictures: int = 0
@@ -155,31 +154,28 @@ class Points:
         return cls(found["classes"], where, found["label"], found["predicted"], kinds, found["x"], y)
 
 
-def draw(asked: DataMap, folder: Path, features: Path, *, tell: Tell[DataMap], stop: Stop) -> DataMap:
-    """Draw a map into its folder, beside which the folder of the checks is. Raises UserError.
+class Drawing(Underway[DataMap]):
+    """Draws a map into its folder, beside which the folder of the checks is.
 
     Args:
         asked: names the check.
         folder: gets `POINTS` and the sheets of small pictures.
         features: the folder in which positions are kept.
-        tell, stop: as of `work.finish`.
     """
-    from resnet_space.training.plane import kept_neighbours, on_a_plane  # late: torch
 
-    work = Underway(asked, tell, stop)
+    def __init__(self, asked: DataMap, folder: Path, features: Path) -> None:
+        super().__init__(asked)
+        self.folder, self.features = folder, features
 
-    def told(done: int, total: int) -> None:
-        work.told(Doing("", "plane", done, total, round(done / total, 4)))
+    def work(self) -> None:
+        from resnet_space.training.plane import kept_neighbours, on_a_plane  # late: torch
 
-    checked = folder.parent.parent / DataReport.FOLDER / asked.check
-    mapped, report = Mapped.read(checked), DataReport.read(checked)
-    try:
-        places = on_a_plane(mapped.components, features, told)
-    except Stopped as stopped:
-        return work.ended("stopped", str(stopped))
-    kept = round(kept_neighbours(mapped.components, places, NEAREST), 2)
-    _write(folder, mapped, report, places)
-    return replace(work.ended("finished"), kept=kept, pictures=len(places))
+        checked = self.folder.parent.parent / DataReport.FOLDER / self.now.check
+        mapped, report = Mapped.read(checked), DataReport.read(checked)
+        places = on_a_plane(mapped.components, self.features, self.teller("plane"))
+        kept = round(kept_neighbours(mapped.components, places, NEAREST), 2)
+        _write(self.folder, mapped, report, places)
+        self.now = replace(self.now, kept=kept, pictures=len(places))
 
 
 def _write(folder: Path, mapped: Mapped, report: DataReport, places: NDArray[np.float32]) -> None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from resnet_space.common.text import percent
 from resnet_space.data.checks.items import ClassFinding, CurvePoint, LabelIssue, MapPoint, NearDuplicate, Outlier
 from resnet_space.training.work import Work
 
 LITTLE = 0.01  # of accuracy: below that, twice the pictures are hardly worth it
-LISTS = {"label_issues": LabelIssue, "near_duplicates": NearDuplicate, "outliers": Outlier, "classes": ClassFinding}
+LISTS = ("label_issues", "near_duplicates", "outliers", "classes")  # of findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,11 @@ class DataReport(Work):
         map: at most 10,000 pictures with their positions on it.
     """
 
-    NOUN: ClassVar[str] = "check"
-    FILE: ClassVar[str] = "check.json"
-    FOLDER: ClassVar[str] = ".checks"
-    MODULE: ClassVar[str] = "resnet_space.check"
-    AT_ONCE: ClassVar[int] = 1
-    PARTS: ClassVar[Mapping[str, type]] = LISTS | {"curve": CurvePoint, "predicted": CurvePoint, "map": MapPoint}
+    NOUN = "check"
+    FILE = "check.json"
+    FOLDER = ".checks"
+    MODULE = "resnet_space.check"
+    AT_ONCE = 1
 
     backbone: str = ""
     counts: Mapping[str, int] | None = None

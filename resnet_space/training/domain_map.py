@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.config import ModelConfig, TrainConfig
+from resnet_space.config import ModelConfig
 from resnet_space.data.batches import evaluation_batches
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.splits import ImageSet, stratified_indices
-from resnet_space.data.target import target_images, target_test
+from resnet_space.data.target import Target
 from resnet_space.models import Backbone
 from resnet_space.runs import START_WEIGHTS, WEIGHTS, Run
 from resnet_space.training.objectives.mmd import gaussian_mmd2
@@ -67,11 +67,13 @@ def domain_map(run: Run) -> DomainMap:
 def _computed(path: Path, _version: int) -> DomainMap:
     run = Run.open(path)
     model, training = run.config.model, run.config.training
-    ours = target_test(_named(training), model.stored_size, model.classes)
+    in_its_place = replace(training, target=str(DatasetRef.of(training)))
+    ours = Target(in_its_place, model.stored_size).test(model.classes)
     if ours is None:
         raise UserError(f"The dataset {training.dataset} has no labelled images to draw.")
-    theirs = target_test(training, model.stored_size, model.classes)
-    sets = [_some(ours[0]), _some(target_images(training, model.stored_size) if theirs is None else theirs[0])]
+    target = Target(training, model.stored_size)
+    theirs = target.test(model.classes)
+    sets = [_some(ours[0]), _some(target.images if theirs is None else theirs[0])]
     first: Backbone | None = None
     if training.start is None or (run.path / START_WEIGHTS).exists():
         first, _ = initial_model(run)
@@ -80,11 +82,6 @@ def _computed(path: Path, _version: int) -> DomainMap:
     )
     before = None if first is None else _plane(first, sets, model)
     return DomainMap(before, _plane(run.load_model(), sets, model), source_classes, target_classes)
-
-
-def _named(training: TrainConfig) -> TrainConfig:
-    """With the source in the target's place."""
-    return replace(training, target=str(DatasetRef.of(training)))
 
 
 def _some(data: ImageSet) -> ImageSet:

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.data.checks.items import CurvePoint
 from resnet_space.data.splits import stratified_indices
-from resnet_space.training.comparing import in_few_numbers, solved_out_of_fold
-from resnet_space.training.comparison import FOLDS
+from resnet_space.training.cross_validation import Examples, OutOfFold, each_fold, in_few_numbers, solved_out_of_fold
 from resnet_space.training.solver import solve
-from resnet_space.training.taught import each_fold, folds_of
 
 MOST_SIZES = 5  # each half of the next
 LEAST_OF_A_CLASS = 2  # pictures in the mean, with which a size is worth a look
@@ -40,33 +37,23 @@ class LearningCurve:
 
 
 def learning_curve(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    copies: Sequence[int | None],
-    tell: Callable[[int, int], None] = lambda *_: None,
-    logits: Tensor | None = None,
+    examples: Examples, tell: Callable[[int, int], None] = lambda *_: None, solved: OutOfFold | None = None
 ) -> LearningCurve | None:
     """Measure and predict accuracies. None if there are too few pictures for `LEAST_SIZES` sizes.
 
     Args:
-        features: float32 [n, D].
-        labels: int64 [n].
-        classes: C.
-        copies: of each picture, what it shares with those that are held out with it; None for nothing.
+        examples: the pictures.
         tell: called with (heads done, all).
-        logits: [n, C] of `solved_out_of_fold`, which are those of the largest size, if they are known.
+        solved: what heads on the largest size make of them, if that is known.
     """
-    fold_of, _ = folds_of(labels.tolist(), copies, FOLDS)
-    judged = torch.from_numpy(fold_of >= 0)
-    most = int(min((judged & ~left_out).sum() for left_out in each_fold(fold_of)))
-    sizes = [most >> halved for halved in range(MOST_SIZES) if most >> halved >= LEAST_OF_A_CLASS * classes][::-1]
+    most = int(min((examples.judged & ~left_out).sum() for left_out in each_fold(examples.folds)))
+    halves = (most >> halved for halved in range(MOST_SIZES))
+    sizes = [size for size in halves if size >= LEAST_OF_A_CLASS * examples.classes][::-1]
     if len(sizes) < LEAST_SIZES:
         return None
-    if logits is None:
-        logits, _ = solved_out_of_fold(features, labels, classes, copies)
-    fewer = _correct(features, labels, classes, fold_of, sizes[:-1], tell)
-    correct = np.vstack([fewer, (logits.argmax(1) == labels).numpy()])[:, judged.numpy()]
+    largest = (solved or solved_out_of_fold(examples)).logits.argmax(1) == examples.labels
+    fewer = _correct(examples, sizes[:-1], tell)
+    correct = np.vstack([fewer, largest.numpy()])[:, examples.judged.numpy()]
     counts = np.array(sizes, dtype=float)
     drawn = np.random.default_rng(0).integers(correct.shape[1], size=(DRAWS, correct.shape[1]))
     accuracies = np.stack([correct[:, rows].mean(1) for rows in drawn])
@@ -84,38 +71,25 @@ def learning_curve(
     )
 
 
-def _correct(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    fold_of: NDArray[np.int64],
-    sizes: Sequence[int],
-    tell: Callable[[int, int], None],
-) -> Booleans:
-    """Whether each picture is recognised by heads that learned from so many others: bool [sizes, n].
-
-    The penalty of a fold is the one that suits the other folds best, so no picture has a say in how it is judged.
-    """
-    small, penalties = in_few_numbers(features)
+def _correct(examples: Examples, sizes: Sequence[int], tell: Callable[[int, int], None]) -> Booleans:
+    """Whether each picture is recognised by heads that learned from so many others: bool [sizes, n]."""
+    labels = examples.labels
+    small, penalties = in_few_numbers(examples.features)
     penalties = penalties[:-1]  # fewer pictures need no weaker one, which takes longest
-    folds = list(each_fold(fold_of))
-    judged = torch.from_numpy(fold_of >= 0)
+    folds = list(each_fold(examples.folds))
     found = np.zeros((len(sizes), len(labels)), dtype=np.bool_)
     done, count = 0, len(sizes) * len(folds) * len(penalties)
     for at, size in enumerate(sizes):
-        logits = torch.zeros(len(penalties), len(labels), classes)
+        logits = torch.zeros(len(penalties), len(labels), examples.classes)
         for fold, left_out in enumerate(folds):
-            others = (judged & ~left_out).nonzero().flatten()
+            others = (examples.judged & ~left_out).nonzero().flatten()
             chosen = _nested(others, labels[others], size, seed=fold)
-            for i, head in enumerate(solve(small[chosen], labels[chosen], classes, penalties)):
+            for i, head in enumerate(solve(small[chosen], labels[chosen], examples.classes, penalties)):
                 logits[i, left_out] = head.logits(small[left_out])
                 done += 1
                 tell(done, count)
-        for left_out in folds:
-            own = judged & ~left_out
-            losses = [float(F.cross_entropy(of_penalty[own], labels[own])) for of_penalty in logits]
-            best = logits[int(np.argmin(losses)), left_out].argmax(1)
-            found[at, left_out.numpy()] = (best == labels[left_out]).numpy()
+        for left_out, _, best in examples.best_penalties(logits):
+            found[at, left_out.numpy()] = (logits[best, left_out].argmax(1) == labels[left_out]).numpy()
     return found
 
 

@@ -29,6 +29,7 @@ from resnet_space.common.hardware import use_any_core
 from resnet_space.common.steps import Steps
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import centre_crop, evaluation_batch, normalise
+from resnet_space.data.splits import ImageSet
 from resnet_space.explain.ood import recorded_means
 from resnet_space.models import Backbone
 from resnet_space.training.feature_store import FeatureStore
@@ -112,10 +113,17 @@ class Extractor:
 
     def __call__(self, pixels: Tensor, progress: Progress | None = None) -> Extracted:
         """Pictures uint8 [n, S, S, 3], S being `config.stored_size`, on any device."""
-        steps = Steps(self.steps(len(pixels), lambda rows: pixels[rows]))
+        return self._computed(len(pixels), lambda rows: pixels[rows], progress)
+
+    def of(self, data: ImageSet, progress: Progress | None = None) -> Extracted:
+        """Of the images of a set, a batch at a time."""
+        return self._computed(len(data), data.pixels, progress)
+
+    def _computed(self, count: int, pixels: Callable[[Tensor], Tensor], progress: Progress | None) -> Extracted:
+        steps = Steps(self.steps(count, pixels))
         for done in steps:
             if progress is not None:
-                progress(done, len(pixels))
+                progress(done, count)
         return steps.result
 
     def steps(self, count: int, pixels: Callable[[Tensor], Tensor]) -> Generator[int, None, Extracted]:

@@ -16,7 +16,7 @@ from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplica
 from resnet_space.data.checks.quality import DEVIATIONS, NORMAL, Looks, find_problems
 from resnet_space.data.reference import SPLITS
 from resnet_space.data.summary import MAX_IMBALANCE
-from resnet_space.training.comparing import solved_out_of_fold
+from resnet_space.training.cross_validation import Examples, OutOfFold, solved_out_of_fold
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.label_issues import find_label_noise
 
@@ -108,10 +108,10 @@ def _nearest(some: Tensor, others: Tensor) -> Tensor:
     return (1 - (some @ others.T).topk(NEIGHBOURS + 1, dim=1).values[:, 1:]).mean(1)
 
 
-def with_labels(now: DataReport, pictures: Pictures, logits: Tensor, judged: Tensor) -> DataReport:
-    rows = judged.nonzero().flatten()
-    labels = pictures.labels[rows]
-    noise = find_label_noise(logits[rows], labels)
+def with_labels(now: DataReport, pictures: Pictures, found: OutOfFold) -> DataReport:
+    rows = found.judged.nonzero().flatten()
+    logits, labels = found.logits[rows], pictures.labels[rows]
+    noise = find_label_noise(logits, labels)
     order = np.argsort(-noise.wrong, kind="stable")
     issues = tuple(
         LabelIssue(
@@ -128,7 +128,7 @@ def with_labels(now: DataReport, pictures: Pictures, logits: Tensor, judged: Ten
         expected=round(noise.share * count, 1),
         interval=(round(low * count, 1), round(high * count, 1)),
         label_issues=issues,
-        classes=_between_classes(pictures, logits[rows], rows),
+        classes=_between_classes(pictures, logits, rows),
     )
 
 
@@ -184,8 +184,9 @@ def between_splits(pictures: Pictures, tell: Callable[[int, int], None] = lambda
             continue
         both = torch.tensor(rows["train"] + own)
         other = (torch.arange(len(both)) >= len(rows["train"])).long()
-        logits, judged = solved_out_of_fold(pictures.features[both], other, 2, [None] * len(both), tell)
-        apart = _ordered(logits[judged, 1] - logits[judged, 0], other[judged])
+        found_out = solved_out_of_fold(Examples(pictures.features[both], other, 2), tell)
+        logits = found_out.logits[found_out.judged]
+        apart = _ordered(logits[:, 1] - logits[:, 0], other[found_out.judged])
         if apart < SHIFTED:
             continue
         told = f"a head tells {percent(apart)} of the pairs apart, where {percent(0.5)} is chance"

@@ -62,15 +62,11 @@ def find_label_noise(logits: Tensor, labels: Tensor) -> LabelNoise:
 
     def best(share: float) -> tuple[float, float]:
         """(log temperature, loss) for a share of wrong labels."""
-        found = minimize_scalar(
-            loss, bounds=(COLDEST, HOTTEST), args=(share,), method="bounded", options={"xatol": 1e-3}
-        )
-        return float(found.x), float(found.fun)
+        return _minimum(lambda log_temperature: loss(log_temperature, share), COLDEST, HOTTEST, 1e-3)
 
-    found = minimize_scalar(
-        lambda share: best(share)[1], bounds=(0.0, MOST_WRONG), method="bounded", options={"xatol": 1e-4}
-    )
-    share, least = (float(found.x), float(found.fun)) if found.fun < best(0.0)[1] else (0.0, best(0.0)[1])
+    share, least = _minimum(lambda share: best(share)[1], 0.0, MOST_WRONG, 1e-4)
+    if least >= best(0.0)[1]:
+        share, least = 0.0, best(0.0)[1]
 
     def above(other: float) -> float:
         return best(other)[1] - least - DROP

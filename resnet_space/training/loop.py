@@ -15,12 +15,11 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 
 from resnet_space.data.splits import ImageSet, Splits
-from resnet_space.data.target import check_target, target_test
+from resnet_space.data.target import check_target
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.residuals.history import growth_entry, probe_images
 from resnet_space.runs import (
     EVALUATION,
-    RESUME,
     Metric,
     Run,
     count_test_evaluations,
@@ -108,7 +107,7 @@ def train(
     if second_set is not None:
         require_pairs(splits.train.labels, distributed.own_images(second_set).labels)
         second_set = second_set.to(device)
-    tested_on = _target_test(run) if config.target else None
+    tested_on = training.objective.target.test(model_config.classes) if config.target else None
     own_test = None if tested_on is None else distributed.own_images(tested_on[0]).to(device)
     evaluated = count_test_evaluations(run.metrics())  # before what was written after the last epoch is forgotten
     if resume:
@@ -174,12 +173,6 @@ def train(
         return
     only_solved = all(phase.solved for phase in training.plan)
     yield from _judge(training, splits, tested_on, probe if only_solved else None, doing, evaluated)
-
-
-def _target_test(run: Run) -> tuple[ImageSet, str] | None:
-    """The target's labelled images, and their split."""
-    model = run.config.model
-    return target_test(run.config.training, model.stored_size, model.classes, run.path / RESUME)
 
 
 def _judge(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.common.files import replaced_atomically
-from resnet_space.training.taught import in_their_span
+from resnet_space.training.cross_validation import in_their_span
 
 COMPONENTS = 50
 PERPLEXITY = 30

@@ -9,7 +9,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -173,8 +172,6 @@ def points_apart(
         UserError: one sentence on why there are no more: no memory, no time, no data.
     """
     steps = steps or STEPS
-    package_folder = str(Path(__file__).parents[2])
-    search = {"PYTHONPATH": os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+", errors="replace") as errors:
         json.dump(config.to_json(), asked)
         asked.seek(0)
@@ -184,7 +181,7 @@ def points_apart(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=training_environment() | search,
+            env=training_environment(),
         )
         lines: SimpleQueue[str | None] = SimpleQueue()
         assert process.stdout is not None

@@ -3,9 +3,9 @@
 `training.before_after` finds the latter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from resnet_space.common.text import percent
 from resnet_space.data.checks.items import LabelIssue, NearDuplicate, Outlier
@@ -88,12 +88,11 @@ class BeforeAfter(Work):
         test_cleaned: whether the test pictures have the version's labels.
     """
 
-    NOUN: ClassVar[str] = "comparison of two versions"
-    FILE: ClassVar[str] = "before-after.json"
-    FOLDER: ClassVar[str] = ".reviews"
-    MODULE: ClassVar[str] = "resnet_space.review"
-    AT_ONCE: ClassVar[int] = 1
-    PARTS: ClassVar[Mapping[str, type]] = {}
+    NOUN = "comparison of two versions"
+    FILE = "before-after.json"
+    FOLDER = ".reviews"
+    MODULE = "resnet_space.review"
+    AT_ONCE = 1
 
     source: str = ""
     backbone: str = ""

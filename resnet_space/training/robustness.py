@@ -4,12 +4,12 @@ It is stored beside the run with a digest of the weights, so that it is computed
 """
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 
+from resnet_space.common.records import read_record, write_record
 from resnet_space.common.text import NO_BREAK, percent
-from resnet_space.runs import ROBUSTNESS, WEIGHTS, Run, replaced_atomically
+from resnet_space.runs import ROBUSTNESS, WEIGHTS, Run
 
 CLEAN = ""  # the corruption of images as they are
 
@@ -124,18 +124,15 @@ def table_rows(found: Robustness) -> list[list[object]]:
 
 
 def store(found: Robustness, run: Run) -> None:
-    with replaced_atomically(run.path / ROBUSTNESS) as file:
-        file.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    write_record(found, run.path / ROBUSTNESS)
 
 
 def load_robustness(run: Run) -> Robustness | None:
     """What is stored of the run's present weights; None if that is nothing, or cannot be read."""
     try:
-        found = json.loads((run.path / ROBUSTNESS).read_text(encoding="utf-8"))
-        rows = tuple(Stressed(**row) for row in found.pop("rows"))
-        stored = Robustness(**found, rows=rows)
+        stored = read_record(Robustness, run.path / ROBUSTNESS)
         return stored if stored.is_complete and stored.weights == digest(run) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError):
         return None
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.batches import centre_crop
+from resnet_space.data.columns import count_rows
 from resnet_space.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import open_dataset
@@ -79,7 +79,7 @@ def _test_images(run: Run) -> ImageSet:
         raise UserError(f"The test images of {run.name} are not on this machine.")
     most = MOST_IMAGES if model.image_size <= SMALL_IMAGE else MOST_PHOTOGRAPHS
     rows = evaluation.rows[np.linspace(0, len(evaluation) - 1, min(most, len(evaluation))).astype(int)]
-    wanted = np.zeros(sum(pq.read_metadata(file).num_rows for file in files), dtype=np.bool_)
+    wanted = np.zeros(count_rows(files), dtype=np.bool_)
     if rows.max() >= len(wanted):
         raise UserError(f"The dataset {run.config.training.dataset!r} has changed since {run.name} was tested.")
     wanted[rows] = True

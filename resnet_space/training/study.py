@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import ClassVar, Literal
+from typing import Literal
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
@@ -107,7 +107,6 @@ class Study(Work):
     FOLDER = ".studies"
     MODULE = "resnet_space.study"
     AT_ONCE = 4
-    PARTS: ClassVar = {"left_out": LeftOut, "points": Point}
 
     start: str = ""
     strategy: str = ""
@@ -120,9 +119,6 @@ class Study(Work):
     classes: int = 0
     expected: float | None = None
     points: tuple[Point, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple(self.sizes))  # a list in JSON
 
     @property
     def results(self) -> int:
@@ -209,15 +205,10 @@ def config_of(study: Study, data: DatasetSummary, start: ModelConfig, arm: Arm, 
     strategy = FROZEN if arm == "frozen" else study.strategy or fine_tuning(data, start)
     settings = settings_for(data, model, strategy)
     settings.pop("image_size")
-    ref = data.ref
     training = TrainConfig(
         **settings
+        | data.ref.settings
         | {
-            "dataset": ref.name,
-            "dataset_config": ref.config,
-            "dataset_revision": ref.revision,
-            "dataset_label": ref.label,
-            "dataset_image": ref.image,
             "images_per_class": size,
             "subset_seed": seed,
             "seed": seed,

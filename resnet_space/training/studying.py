@@ -23,7 +23,7 @@ from resnet_space.training.host import failure
 from resnet_space.training.loop import train
 from resnet_space.training.speeds import Speeds
 from resnet_space.training.study import Arm, Point, Study, config_of, planned, run_name
-from resnet_space.training.work import Doing, Stop, Stopped, Tell, Underway
+from resnet_space.training.work import Doing, Underway
 
 LOOK_SECONDS = 1.0  # between two looks at whether somebody trains
 WAIT_SECONDS = 0.5
@@ -33,17 +33,10 @@ KEPT = (CONFIG, METRICS)  # of a run that is done
 Fetch = Callable[[str], Run]
 
 
-def study_transfer(
-    study: Study,
-    fetch: Fetch,
-    folder: Path,
-    root: Path,
-    *,
-    speeds: Callable[[Run], Speeds] = lambda _: Speeds(),
-    tell: Tell[Study] = lambda _: None,
-    stop: Stop = lambda: None,
-) -> Study:
-    """Do a study, or what is left of it.
+class Studying(Underway[Study]):
+    """Does a study, or what is left of it.
+
+    It raises UserError for a dataset or a start that cannot be used.
 
     Args:
         study: what was asked, and found so far.
@@ -51,45 +44,21 @@ def study_transfer(
         folder: of the study; the trainings' runs are in its `runs`.
         root: the folder of the runs, in which other trainings go first.
         speeds: of this machine with the run's network; asked if nobody has told yet how long all takes.
-        tell: called with what there is so far, with every step.
-        stop: gives the reason to end, or None; asked as often.
-
-    Returns:
-        All that was found; `state` says whether it was stopped.
-
-    Raises:
-        UserError: for a dataset or a start that cannot be used.
     """
-    return _Studying(study, fetch, folder, root, speeds, tell, stop).done()
 
-
-class _Studying(Underway[Study]):
-    def __init__(
-        self,
-        study: Study,
-        fetch: Fetch,
-        folder: Path,
-        root: Path,
-        speeds: Callable[[Run], Speeds],
-        tell: Tell[Study],
-        stop: Stop,
-    ) -> None:
-        super().__init__(study, tell, stop)
+    def __init__(self, study: Study, fetch: Fetch, folder: Path, root: Path, speeds: Callable[[Run], Speeds]) -> None:
+        super().__init__(study)
         self.fetch, self.folder, self.speeds = fetch, folder, speeds
         self.trainer = Trainer(Library(root), spawns=False)
         self.looked = 0.0
 
-    def done(self) -> Study:
+    def work(self) -> None:
         turn = FileLock(self.folder.parent / TURN, thread_local=False)
+        self._wait_for(turn)
         try:
-            self._wait_for(turn)
-            try:
-                self._all()
-            finally:
-                turn.release()
-        except Stopped as stopped:
-            return self.ended("stopped", str(stopped), Doing(share=self.now.doing.share))
-        return self.ended("finished", doing=Doing(share=self.now.doing.share))
+            self._all()
+        finally:
+            turn.release()
 
     def _wait_for(self, turn: FileLock) -> None:
         waiting = False
@@ -149,6 +118,7 @@ class _Studying(Underway[Study]):
         """Train a run to its test, or as far as nobody else wants to train; its "test" metric."""
         while True:
             self._give_way(run)
+            tell = self.teller("training", self._share(0.0), self._share(1.0), run.name)
             with closing(train(run, resume=(run.path / STATE).exists())) as metrics:
                 total = done = 0
                 for metric in metrics:
@@ -157,8 +127,7 @@ class _Studying(Underway[Study]):
                     began = {} if total else last_metric(run.metrics(), "start") or {}  # not told again on resuming
                     total = total or began.get("epochs", 0) * began.get("steps_per_epoch", 0)
                     done = max(done, int(metric.get("step", 0)))
-                    own = min(done / total, 1.0) if total else 0.0
-                    self.told(Doing(run.name, "training", done, total, max(self._share(own), self.now.doing.share)))
+                    tell(done, total)
                     if self._others_train():
                         break
                 else:

@@ -1,9 +1,9 @@
 """Train and evaluate a head on features of a frozen network from pictures that a visitor shows.
 
 The head is solved (see `solver`) on all pictures. Its accuracy cannot be measured on the pictures that it was trained
-on, of which there may be ten per class and which it always recognises. So every picture is held out once: up to
-`LEAVE_ONE_OUT` of them one at a time, more in `FOLDS` parts (Stone 1974). What heads that have not seen a picture make
-of it gives the accuracy, the strength of the penalty and the temperature (see `calibration`).
+on, of which there may be ten per class and which it always recognises. So every picture is held out once (see
+`cross_validation`). What heads that have not seen a picture make of it gives the accuracy, the strength of the penalty
+and the temperature (see `calibration`).
 
 Whether a picture is unlike all that were shown is told by the cosine distance of its features to the nearest of them
 (Sun et al. 2022, arXiv:2204.06507, with k = 1); the limit is one within which 95 % of the pictures lie, each from those
@@ -15,7 +15,7 @@ Where a class has no other pictures than those of one recording, its beginning a
 likely to say too much: `Lesson.alike` names such classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,14 +26,12 @@ from torch import Tensor
 
 from resnet_space.explain.ood import FeatureStatistics, conformal_limit, fit_feature_statistics
 from resnet_space.training.calibration import fit_temperature
+from resnet_space.training.cross_validation import folds_of, held_out_logits, in_their_span
 from resnet_space.training.evaluation import Evaluation, evaluation_of
 from resnet_space.training.extraction import Extracted
 from resnet_space.training.solver import SolvedHead, solve
 
 PENALTIES = (10.0, 1.0, 0.1, 0.01)  # of which the pictures that are left out choose
-LEAVE_ONE_OUT = 30  # pictures, or recordings, up to which each is left out alone
-FOLDS = 10
-BLOCKS = 4  # parts of a recording that is all that a class has
 STATISTICS_LEAST, STATISTICS_MOST = 100, 300  # pictures that feature statistics are fitted to
 STATISTICS_FOLDS = 5
 NEAR = 0.3  # a distance that is never unlike: of one recording alone the limit would be next to nothing
@@ -126,80 +124,6 @@ def learn(known: Extracted, labels: Sequence[int], recordings: Sequence[int | No
         _statistics(known.means.numpy(), folds),
         float((head.logits(known.features).argmax(1) == truth).float().mean()),
     )
-
-
-def folds_of(
-    labels: Sequence[int], recordings: Sequence[int | None], most: int = FOLDS
-) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """In which of `most` folds every picture is left out, int64 [n], -1 for the only one of a class, which never is;
-    and the classes that have but one recording. Of up to `LEAVE_ONE_OUT` pictures each has a fold of its own.
-    """
-    units: dict[int, dict[object, list[int]]] = {}  # of each class, what is left out together
-    for row, (label, recording) in enumerate(zip(labels, recordings, strict=True)):
-        units.setdefault(label, {}).setdefault(("alone", row) if recording is None else recording, []).append(row)
-    alike = []
-    parted: list[list[list[int]]] = []
-    for label, own in units.items():
-        parts = list(own.values())
-        if len(parts) == 1 and len(parts[0]) > 1:
-            alike.append(label)
-            parts = [part.tolist() for part in np.array_split(parts[0], min(BLOCKS, len(parts[0])))]
-        parted.append(parts)
-    together = [
-        rows for parts in parted if len(parts) > 1 for rows in parts
-    ]  # class by class, so that each is spread evenly
-    count = len(together) if len(together) <= LEAVE_ONE_OUT else most
-    folds = np.full(len(labels), -1)
-    for i, rows in enumerate(together):
-        folds[rows] = i % count
-    return folds, tuple(sorted(alike))
-
-
-def each_fold(folds: NDArray[np.int64]) -> Iterator[Tensor]:
-    """Masks [n] of the held-out pictures."""
-    for fold in range(folds.max() + 1):
-        yield torch.from_numpy(folds == fold)
-
-
-def held_out_logits(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    folds: NDArray[np.int64],
-    penalties: Sequence[float],
-    tell: Callable[[int, int], None] = lambda *_: None,
-) -> Tensor:
-    """[penalties, n, C]: of heads that have not learned from the picture; NaN for pictures that are never held out.
-
-    Args:
-        features: float32 [n, D].
-        labels: int64 [n].
-        classes: C.
-        folds: of each picture, see `folds_of`.
-        penalties: of the heads, as `solve` takes them.
-        tell: called with (heads done, all).
-    """
-    logits = torch.full((len(penalties), len(labels), classes), torch.nan)
-    count = (int(folds.max()) + 1) * len(penalties)
-    done = 0
-    for left_out in each_fold(folds):
-        for i, head in enumerate(solve(features[~left_out], labels[~left_out], classes, penalties)):
-            logits[i, left_out] = head.logits(features[left_out])
-            done += 1
-            tell(done, count)
-    return logits
-
-
-def in_their_span(features: Tensor) -> tuple[Tensor, Tensor]:
-    """n pictures' features [n, D] as [n, r] with r < n, and what takes a head's weights [C, r] back to [C, D].
-
-    Every best head lies in the span of the differences from the mean, as the penalty would only grow beside it. So
-    nothing is lost, and it is found in a fraction of the time.
-    """
-    centred = features - features.mean(0)
-    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
-    back = directions[singular > 1e-5 * singular[0]] if singular[0] > 0 else directions[:1]
-    return centred @ back.T, back
 
 
 def _limit(directions: Tensor, folds: Tensor) -> float:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -39,11 +38,10 @@ def measured(runs: Sequence[Run]) -> Speeds:
         RuntimeError: if it failed or took too long.
     """
     command = [sys.executable, "-m", "resnet_space.training.timing", *(str(run.path) for run in runs)]
-    root = Path(__file__).parents[2]
     started = time.monotonic()
     environment, nothing = training_environment(), subprocess.DEVNULL  # what goes wrong in it is no news of the app's
     with subprocess.Popen(
-        command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, cwd=root, env=environment, text=True
+        command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment, text=True
     ) as process:
         assert process.stdout is not None
         try:

@@ -140,7 +140,7 @@ def test_the_plane_is_scikit_learns_first_two_components(tmp_path: Path, monkeyp
     model, sets = run.load_model(), []
     for name in ("source", "target"):
         training = TrainConfig("-", target=name)
-        tested = map_module.target_test(training, 8, CLASSES)
+        tested = map_module.Target(training, 8).test(CLASSES)
         assert tested is not None
         images = next(map_module.evaluation_batches(tested[0], run.config.model))[0]
         with torch.inference_mode():

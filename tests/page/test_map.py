@@ -14,7 +14,7 @@ from resnet_space.plots import palette
 from resnet_space.plots.data_map import SHAPES
 from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
-from resnet_space.training.data_map import DataMap, draw
+from resnet_space.training.data_map import DataMap, Drawing
 from resnet_space.training.work import Doing
 from resnet_space.ui.finetune.check.map import COLUMNS, MapFiles, map_export, told
 from resnet_space.ui.scripts import STATIC
@@ -28,7 +28,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> AppContext:
     write_check(root)
     folder = root / DataMap.FOLDER / "map-1"
     folder.mkdir(parents=True)
-    draw(DataMap(dataset="d", check=NAME), folder, root, tell=lambda _: None, stop=lambda: None).write(folder)
+    Drawing(DataMap(dataset="d", check=NAME), folder, root).done().write(folder)
     return AppContext(root)
 
 

@@ -15,11 +15,11 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.splits import load_learnable, load_splits
 from resnet_space.runs import Run
-from resnet_space.training import comparing
-from resnet_space.training.comparing import NEIGHBOURS, compare, judge
+from resnet_space.training import comparing, cross_validation
+from resnet_space.training.comparing import NEIGHBOURS, Comparing, judge
 from resnet_space.training.comparison import Candidate, Comparison
+from resnet_space.training.cross_validation import Examples, folds_of, held_out_logits
 from resnet_space.training.feature_store import FeatureStore
-from resnet_space.training.taught import folds_of, held_out_logits
 from tests.conftest import WriteSplit
 from tests.networks import alive
 from tests.trainings import GREYS, write_greys
@@ -38,14 +38,14 @@ def test_neighbours_vote_as_scikit_learn_has_them_vote() -> None:
     folds, _ = folds_of(labels.tolist(), [None] * 240, 5)
     reference = KNeighborsClassifier(NEIGHBOURS, metric="cosine")
     expected = cross_val_predict(reference, features.numpy(), labels.numpy(), cv=PredefinedSplit(folds))
-    found = comparing.neighbours(features, labels, 4, torch.from_numpy(folds))
+    found = comparing.neighbours(Examples(features, labels, 4))
     assert found.numpy().tolist() == expected.tolist()
     assert 0.4 < (expected == labels.numpy()).mean() < 0.95  # so that there is something to agree on
 
 
 def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clouds(300, 3, 8, 2.0)
-    monkeypatch.setattr(comparing, "TRIED", (0.1,))  # a penalty for features of unit mean square
+    monkeypatch.setattr(cross_validation, "TRIED", (0.1,))  # a penalty for features of unit mean square
     folds, _ = folds_of(labels.tolist(), [None] * 300, 5)
     predicted = np.empty(300, dtype=np.int64)
     for train, test in PredefinedSplit(folds).split():
@@ -55,7 +55,7 @@ def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(m
         model.fit(((features[train] - mean) / scale).numpy(), labels[train].numpy())
         predicted[test] = model.predict(((features[test] - mean) / scale).numpy())
     right = predicted == labels.numpy()
-    judged = judge(features, labels, 3, [None] * 300)
+    judged = judge(Examples(features, labels, 3))
     assert (judged.correct, judged.images) == (right.sum(), 300)
     assert judged.right == f"{int(''.join(str(int(one)) for one in right), 2):x}"
     assert 0.4 < right.mean() < 0.95
@@ -64,17 +64,17 @@ def test_a_head_is_as_accurate_as_scikit_learns_on_images_that_it_has_not_seen(m
 def test_heads_on_fewer_images_than_features_are_those_that_all_features_give() -> None:
     features, labels = clouds(60, 3, 100, 3.0)
     folds, _ = folds_of(labels.tolist(), [None] * 60, 5)
-    small, penalties = comparing.in_few_numbers(features)
+    small, penalties = cross_validation.in_few_numbers(features)
     assert small.shape[1] < features.shape[1]
     found = held_out_logits(small, labels, 3, folds, penalties)
-    expected = held_out_logits(features, labels, 3, folds, comparing.TRIED)
+    expected = held_out_logits(features, labels, 3, folds, cross_validation.TRIED)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
 
 
 def test_labels_that_mean_nothing_are_judged_as_chance() -> None:
     features, labels = clouds(600, 2, 40, 1.0)
     shuffled = labels[torch.randperm(600, generator=torch.Generator().manual_seed(1))]
-    judged = judge(features, shuffled, 2, [None] * 600)
+    judged = judge(Examples(features, shuffled, 2))
     assert abs(judged.correct / 600 - 0.5) < 0.09  # four standard errors
     assert judged.calibration_error < 0.1  # whose temperature no image has set for itself
 
@@ -84,14 +84,14 @@ def test_copies_of_an_image_do_not_give_one_another_away() -> None:
     features = torch.randn(100, 200, generator=generator).repeat_interleave(2, 0)  # nothing to learn but the copies
     labels = (torch.arange(100) % 2).repeat_interleave(2)
     copies: list[int | None] = [i // 2 for i in range(200)]
-    apart, together = judge(features, labels, 2, [None] * 200), judge(features, labels, 2, copies)
+    apart, together = judge(Examples(features, labels, 2)), judge(Examples(features, labels, 2, copies))
     assert apart.correct > 130
     assert abs(together.correct - 100) < 30
 
 
 def test_too_few_images_are_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match="at least two classes with two images each"):
-        judge(torch.randn(3, 2), torch.tensor([0, 0, 1]), 2, [None] * 3)
+        judge(Examples(torch.randn(3, 2), torch.tensor([0, 0, 1]), 2))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def made(tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatc
             return runs[name]
 
         asked = Comparison(GREYS, tuple(Candidate(name, "mit", seen=name == "two") for name in names))
-        return compare(asked, fetch, FeatureStore(tmp_path / "features"), **options)
+        return Comparing(asked, fetch, FeatureStore(tmp_path / "features")).done(**options)
 
     return compared
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.checks.tiles import ON_A_SHEET, ON_A_SIDE, tile
-from resnet_space.training.data_map import KINDS, PICTURES, POINTS, UNKNOWN, DataMap, Points, draw
+from resnet_space.training.data_map import KINDS, PICTURES, POINTS, UNKNOWN, DataMap, Drawing, Points
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.plane import kept_neighbours, on_a_plane, principal_components
 from resnet_space.training.work import Stopped
@@ -38,7 +38,7 @@ def checked(tmp_path: Path) -> Path:
 def drawn(root: Path, kept: Path) -> Path:
     folder = root / DataMap.FOLDER / "map"
     folder.mkdir(parents=True)
-    found = draw(DataMap(dataset="d", check=NAME), folder, kept, tell=lambda _: None, stop=lambda: None)
+    found = Drawing(DataMap(dataset="d", check=NAME), folder, kept).done()
     assert (found.state, found.pictures, found.seconds_left) == ("finished", GROUPS * EACH, None)
     found.write(folder)
     return folder
@@ -136,14 +136,14 @@ def test_a_map_stops_and_says_what_it_lacks(checked: Path) -> None:
     folder = checked / DataMap.FOLDER / "map"
     folder.mkdir(parents=True)
     told: list[DataMap] = []
-    found = draw(asked, folder, checked / "none", tell=told.append, stop=lambda: "" if len(told) > 3 else None)
+    found = Drawing(asked, folder, checked / "none").done(told.append, lambda: "" if len(told) > 3 else None)
     assert (found.state, found.reason, len(told)) == ("stopped", "", 4)
     assert told[-1].doing.phase == "plane"
     with pytest.raises(UserError, match="This check has kept no pictures for a map"):
-        draw(replace(asked, check="gone"), folder, checked, tell=told.append, stop=lambda: None)
+        Drawing(replace(asked, check="gone"), folder, checked).done()
     (checked / DataReport.FOLDER / NAME / PICTURES).write_bytes(b"damaged")
     with pytest.raises(UserError, match="This check has kept no pictures for a map"):
-        draw(asked, folder, checked, tell=told.append, stop=lambda: None)
+        Drawing(asked, folder, checked).done()
 
 
 def test_a_tile_is_the_whole_picture_and_is_never_enlarged() -> None:

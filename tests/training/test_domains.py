@@ -16,7 +16,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.restyled import RESTYLED
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE, open_dataset
-from resnet_space.data.target import target_images, target_test
+from resnet_space.data.target import Target
 from resnet_space.runs import STATE, WEIGHTS, Metric, Run, last_metric
 from resnet_space.training.loop import TrainingError, train
 from resnet_space.training.objectives import objective_of
@@ -265,7 +265,7 @@ def test_without_a_test_split_the_targets_images_are_divided_whatever_the_labels
     def divided(labels: list[int]) -> tuple[list[Any], int]:
         write(write_split, data / "lone", "train", [5 * i for i in range(40)], labels)
         training = replace(TRAINING, target="lone", grouped_split=grouped)
-        learned, tested = target_images(training, 8), target_test(training, 8, CLASSES)
+        learned, tested = Target(training, 8).images, Target(training, 8).test(CLASSES)
         assert tested is not None
         assert tested[1] == "train"
         assert grouped or len(learned) == 32
@@ -283,12 +283,12 @@ def test_the_targets_labels_are_matched_by_name_and_others_are_not_tested(data: 
     write(write_split, data / "other", "train", [10, 20, 30], [0, 1, 2], "Bright", "grey", "dark")
     write(write_split, data / "other", "test", [10, 20, 30], [0, 1, 2], "Bright", "grey", "dark")
     training = replace(TRAINING, target="other")
-    found = target_test(training, 8, CLASSES)
+    found = Target(training, 8).test(CLASSES)
     assert found is not None
     assert found[0].labels.tolist() == [1, 0]
-    assert len(target_images(training, 8)) == 3
+    assert len(Target(training, 8).images) == 3
     write(write_split, data / "other", "test", [10, 20], [0, 1], "cat", "dog")
-    assert target_test(training, 8, CLASSES) is None
+    assert Target(training, 8).test(CLASSES) is None
 
 
 def test_the_pace_of_two_streams_is_not_the_machines_speed(data: Path, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_adabn_learns_as_the_source_alone_and_then_has_the_targets_statistics(da
         if "running_" not in name and "num_batches" not in name:
             assert torch.equal(old[name], new[name])
     # The first layer's, by hand: what it sees of the target's images, with the variance of n - 1.
-    data_set = target_images(run.config.training, 8)
+    data_set = Target(run.config.training, 8).images
     model = run.load_model()
     pixels = data_set.images.float().permute(0, 3, 1, 2) / 255
     images = (pixels - torch.tensor(MODEL.mean)[:, None, None]) / torch.tensor(MODEL.std)[:, None, None]
@@ -398,8 +398,8 @@ def test_the_bundled_dataset_is_restyled_when_it_is_first_opened(data: Path) -> 
     stamp = made.files["train"][0].stat().st_mtime_ns
     assert open_dataset(DatasetRef(name)).files["train"][0].stat().st_mtime_ns == stamp
     training = replace(TRAINING, dataset="cifar10-mini", target=name)
-    found = target_test(training, 32, original.columns.classes)
-    plain = target_test(replace(training, target="cifar10-mini"), 32, original.columns.classes)
+    found = Target(training, 32).test(original.columns.classes)
+    plain = Target(replace(training, target="cifar10-mini"), 32).test(original.columns.classes)
     assert found is not None
     assert plain is not None
     assert torch.equal(found[0].labels, plain[0].labels)

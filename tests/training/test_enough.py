@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from resnet_space.training import enough
-from resnet_space.training.comparing import solved_out_of_fold
+from resnet_space.training.cross_validation import Examples, solved_out_of_fold
 from resnet_space.training.enough import learning_curve
 
 
@@ -30,9 +30,9 @@ def test_twice_as_many_pictures_do_as_well_as_was_predicted() -> None:
     inside = 0
     for seed in range(4):
         features, labels = drawn(200, seed)
-        curve = learning_curve(features[:100], labels[:100], 3, [None] * 100)
+        curve = learning_curve(Examples(features[:100], labels[:100], 3))
         assert curve is not None
-        twice = learning_curve(features, labels, 3, [None] * 200)
+        twice = learning_curve(Examples(features, labels, 3))
         assert twice is not None
         assert curve.predicted.pictures == twice.points[-1].pictures
         inside += curve.predicted.low <= twice.points[-1].accuracy <= curve.predicted.high
@@ -42,14 +42,14 @@ def test_twice_as_many_pictures_do_as_well_as_was_predicted() -> None:
 def test_accuracy_grows_and_the_sizes_double() -> None:
     features, labels = drawn(300)
     told: list[tuple[int, int]] = []
-    curve = learning_curve(features, labels, 3, [None] * 300, lambda done, total: told.append((done, total)))
+    curve = learning_curve(Examples(features, labels, 3), lambda done, total: told.append((done, total)))
     assert curve is not None
     assert [point.pictures for point in curve.points] == [15, 30, 60, 120, 240]
     assert curve.points[-1].accuracy > curve.points[0].accuracy
     assert all(point.low <= point.accuracy <= point.high for point in (*curve.points, curve.predicted))
     assert told[-1] == (told[-1][1], told[-1][1])
-    logits, _ = solved_out_of_fold(features, labels, 3, [None] * 300)
-    known = learning_curve(features, labels, 3, [None] * 300, logits=logits)
+    solved = solved_out_of_fold(Examples(features, labels, 3))
+    known = learning_curve(Examples(features, labels, 3), solved=solved)
     assert known is not None
     assert known.points == curve.points
 
@@ -64,4 +64,4 @@ def test_a_smaller_subset_is_part_of_a_larger_one_and_has_every_class() -> None:
 
 def test_too_few_pictures_have_no_curve() -> None:
     features, labels = drawn(20)
-    assert learning_curve(features, labels, 3, [None] * 20) is None
+    assert learning_curve(Examples(features, labels, 3)) is None

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from resnet_space.training.cross_validation import BLOCKS, LEAVE_ONE_OUT, MOST_FOLDS, folds_of
 from resnet_space.training.extraction import Extracted
 from resnet_space.training.solver import solve
-from resnet_space.training.taught import BLOCKS, FOLDS, LEAVE_ONE_OUT, STATISTICS_LEAST, folds_of, learn
+from resnet_space.training.taught import STATISTICS_LEAST, learn
 
 CLASSES = ("cup", "pen", "book")
 WIDTH = 40
@@ -116,7 +117,7 @@ def test_the_only_picture_of_a_class_is_learned_from_and_not_judged() -> None:
     assert int(torch.tensor(lesson.look(known.features[10:]).probabilities).argmax()) == 2
 
 
-@pytest.mark.parametrize(("count", "folds"), [(LEAVE_ONE_OUT, LEAVE_ONE_OUT), (LEAVE_ONE_OUT + 2, FOLDS)])
+@pytest.mark.parametrize(("count", "folds"), [(LEAVE_ONE_OUT, LEAVE_ONE_OUT), (LEAVE_ONE_OUT + 2, MOST_FOLDS)])
 def test_few_pictures_are_left_out_one_by_one_and_more_in_equal_parts(count: int, folds: int) -> None:
     labels = [i // (count // 2) for i in range(count)]
     found, _ = folds_of(labels, alone(labels))

@@ -1,12 +1,12 @@
 """The report of an import: images found, files skipped, warnings. Stored beside the dataset."""
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from resnet_space.common.records import read_record, write_record
 from resnet_space.data.words import MAX_NAMED
 
 REPORT = "report.json"
@@ -108,21 +108,12 @@ def path_of(name: str) -> list[str]:
 
 
 def write_report(report: ImportReport, folder: Path) -> None:
-    (folder / REPORT).write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")
+    write_record(report, folder / REPORT)
 
 
 def read_report(folder: Path) -> ImportReport | None:
     """The report of a dataset's import; None if there is no readable one."""
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return ImportReport(
-            tuple(report["classes"]),
-            report["counts"],
-            tuple(Skipped(**skipped) for skipped in report["skipped"]),
-            report["skipped_count"],
-            tuple(report["warnings"]),
-            [Decision(**decision) for decision in report.get("decisions", ())],
-            report.get("choices", {}),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return read_record(ImportReport, folder / REPORT)
+    except (OSError, ValueError):
         return None

@@ -47,9 +47,8 @@ class AdaBN(CrossEntropy):
         import torch
 
         from resnet_space.data.batches import centre_crop, evaluation_batch, normalise
-        from resnet_space.data.target import target_images
 
-        data = target_images(self.config.training, self.config.model.stored_size, self.folder)
+        data = self.target.images
         model = run.load_model().to(device)
         for layer in batch_norms(model):
             layer.reset_running_stats()  # type: ignore[operator]

@@ -1,6 +1,7 @@
 """What an objective is, and how it registers itself."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:  # a configuration is checked without torch, which takes secon
     from torch import Tensor, nn
 
     from resnet_space.data.splits import ImageSet
+    from resnet_space.data.target import Target
     from resnet_space.models import Backbone
     from resnet_space.runs import Run
     from resnet_space.training.features import CutModel
@@ -83,6 +85,13 @@ class Objective:
     @classmethod
     def check(cls, config: RunConfig) -> None:
         """Refuse a training for which this objective makes no sense. Raises UserError."""
+
+    @cached_property
+    def target(self) -> "Target":
+        """The images of `TrainConfig.target`."""
+        from resnet_space.data.target import Target
+
+        return Target(self.config.training, self.config.model.stored_size, self.folder)
 
     def attach(self, model: "Backbone") -> None:
         """Make the `module` for a model, on its device, if there is one. Whatever is random depends on the seed."""

@@ -5,7 +5,6 @@ together, in training as with the running statistics later.
 """
 
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from resnet_space.common.errors import UserError
@@ -57,14 +56,8 @@ class DomainObjective(CrossEntropy):
                 "the features before it: choose another strategy than linear-probe, or more epochs."
             )
 
-    @cached_property
-    def _target(self) -> "ImageSet":
-        from resnet_space.data.target import target_images
-
-        return target_images(self.config.training, self.config.model.stored_size, self.folder)
-
     def second_set(self) -> "ImageSet":
-        return self._target
+        return self.target.images
 
     def domain_loss(self, source: "Tensor", target: "Tensor", weight: float) -> tuple["Tensor", dict[str, "Tensor"]]:
         """The loss, weighted by λ, and the `measures`, of head inputs float32 [n, D] and [m, D]."""
