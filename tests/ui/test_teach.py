@@ -53,6 +53,15 @@ def test_the_pages_scripts_may_arrive_in_any_order(browser: Browser) -> None:
         page.goto("http://page.test/index.html")
         assert page.evaluate("[resnetSpace.teach.cards, resnetSpace.teach.live].every(Boolean)")
     assert failures == []
+    # Predict asks for nothing while another tab is open: a run whose training has just begun has no weights.
+    asked = """() => {
+      const { picture, state } = resnetSpace;
+      Object.assign(state, { tab: "predict", arrived: true, pick: { example: "cat" } });
+      const before = picture.want(null, "a-run", "");
+      state.tab = "finetune";
+      return [picture.want(null, "started", "") === before, JSON.parse(picture.looked(null, "started", "")).run];
+    }"""
+    assert page.evaluate(asked) == [True, "started"]
     page.close()
 
 
