@@ -13,7 +13,8 @@ STATIC = Path(__file__).parent / "static"
 # Its build with the charts that the page has (npm's plotly.js-cartesian-dist-min, in the version of the Python package,
 # which brings all charts): a third of the size, which the browser has to fetch and to compile before the first chart.
 PLOTLY = STATIC / "plotly-cartesian.min.js"
-SERVED = ("page.js", "predict.js", "teach.js", "teach_live.js")
+SERVED = ("page.js", "predict.js", "teach.js")
+CONTINUED = {"teach.js": "teach_live.js"}  # one script: Gradio's page runs several in the order in which they arrive
 LATER = ("map.js", "review.js")  # fetched when the fold is opened in which a component needs them
 # Of components that need them: Gradio waits for these before it runs what a component has to run. Plotly's library is
 # not among them: page.js fetches it with the first chart.
@@ -25,7 +26,8 @@ HEAD = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>"
 
 async def _script(request: Request) -> Response:
     name = next(name for name in (*SERVED, *LATER) if request.url.path.endswith(f"/{name}"))
-    return Response((STATIC / name).read_bytes(), media_type="text/javascript")
+    files = [STATIC / part for part in (name, CONTINUED.get(name)) if part]
+    return Response(b"\n".join(file.read_bytes() for file in files), media_type="text/javascript")
 
 
 async def _plotly(_: Request) -> Response:

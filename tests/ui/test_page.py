@@ -37,6 +37,7 @@ from resnet_space.ui.predict.answer import percent
 from tests.hub_stub import HubStub, isolate_client, without_waiting
 from tests.networks import alive
 from tests.own_networks import SIZE, Own, OwnEntry
+from tests.ui.browser import launch_with
 from tests.ui.conftest import REPOSITORY, SHOWN_MS
 from tests.ui.quality import serious_faults
 from tests.ui.test_browser import keep
@@ -104,8 +105,8 @@ def ten_pictures() -> list[bytes]:
 
 
 def jpegs() -> list[bytes]:
-    """Photographs as they come, and the kinds of JPEG: each subsampling, progressive, grey, every orientation, a large one
-    that its decoder reduces, and one that is reduced afterwards, too.
+    """Photographs, and the kinds of JPEG: each subsampling, progressive, grey, every orientation, a large one that its
+    decoder reduces, and one that is reduced afterwards, too.
     """
     photographs = sorted((REPOSITORY / "resnet_space" / "datasets" / "photographs").glob("*.jpg"))
     picture = Image.open(photographs[0]).convert("RGB")
@@ -217,6 +218,45 @@ def test_the_page_gives_the_apps_answers_without_a_network_or_a_request_whatever
     page.context.close()
 
 
+def test_the_page_takes_pictures_from_the_camera_by_paste_and_by_drop(
+    run: Run, packed: Path, browser: Browser, tmp_path: Path
+) -> None:
+    picture = Image.open(REPOSITORY / "resnet_space" / "datasets" / "examples" / "frog.jpg").resize((320, 320))
+    film = tmp_path / "film.mjpeg"
+    film.write_bytes(as_file(picture, "JPEG", quality=95))
+    flags = ("--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}")
+    own = Classifier(run).predict(picture)
+    filming = launch_with(browser.browser_type, *flags, "--use-fake-ui-for-media-stream")
+    page, asked = opened(filming, packed, tmp_path)
+    page.evaluate("page.ready")
+    camera = page.get_by_role("button", name="Use the camera")
+    camera.click()
+    expect(page.locator("#video")).to_be_visible()
+    page.get_by_role("button", name="Close the camera").click()
+    expect(page.locator("#video")).to_be_hidden()
+    camera.click()
+    page.get_by_role("button", name="Take the picture").click()
+    expect(page.locator("#said")).to_have_text(own.classes[0])
+    expect(camera).to_be_visible()
+    assert page.evaluate("page.answer().top_probabilities.data[0]") == pytest.approx(own.probabilities[0], abs=0.05)
+    transfer = """([kind, content, key]) => {
+      const data = new DataTransfer(), bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+      data.items.add(new File([bytes], "a.png"));
+      document.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, { [key]: data }));
+    }"""
+    for kind, key, content in zip(("paste", "drop"), ("clipboardData", "dataTransfer"), ten_pictures(), strict=False):
+        said = Classifier(run).predict(open_image(io.BytesIO(content))).classes[0]
+        page.evaluate(transfer, [kind, base64.b64encode(content).decode(), key])
+        expect(page.locator("#said")).to_have_text(said)
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('not allowed')); }")
+    camera.click()
+    expect(page.locator("#caution")).to_have_text(
+        "The camera cannot be used: allow it for this page, or choose a picture."
+    )
+    assert asked == []
+    filming.close()
+
+
 class Corner(Own):
     """It looks at the upper left quarter of a picture only."""
 
@@ -247,9 +287,11 @@ def test_an_occlusion_map_shows_what_the_network_looks_at(corner: str, browser: 
     button = page.get_by_role("button", name="Make an occlusion map: about ")
     button.evaluate("button => { button.click(); button.click(); }")  # and stopped
     expect(page.locator("#heat")).to_be_hidden()
-    button.click()
+    button.focus()
+    page.keyboard.press("Enter")
     shown = page.get_by_label("Show the occlusion map of the chosen class")
     expect(shown).to_be_checked()
+    expect(shown).to_be_focused()
     expect(page.locator("#heat")).to_be_visible()
 
     classifier, cells = Classifier(run), 8
@@ -321,9 +363,7 @@ def test_a_page_with_smaller_weights_gives_the_answers_of_the_onnx_file_with_sma
 def test_the_runtime_starts_where_files_have_no_origin(tmp_path: Path) -> None:
     """As in Firefox, for a page that is opened from a folder."""
     script = tmp_path / "runtime.mjs"
-    script.write_text(
-        f"globalThis.location = {{ origin: 'null' }};{_runtime()}console.log(typeof ort.InferenceSession);"
-    )
+    script.write_text(f"globalThis.location = {{ origin: 'null' }};{_runtime()}console.log(typeof ort.Tensor);")
     node, _ = compute_driver_executable()
     ran = subprocess.run([node, script], capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("function\n", "")

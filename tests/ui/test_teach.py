@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from resnet_space.data.taught import open_set
 from resnet_space.runs import PHOTO_BACKBONE
+from resnet_space.ui.scripts import HEAD, ROUTES, SERVED
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch_with
 from tests.ui.conftest import SHIPPED, App, visit
@@ -35,6 +39,30 @@ def filming(browser: Browser) -> Iterator[Browser]:
     running = launch_with(browser.browser_type, *FAKE_CAMERA)
     yield running
     running.close()
+
+
+def test_the_pages_scripts_may_arrive_in_any_order(browser: Browser) -> None:
+    client = TestClient(Starlette(routes=ROUTES))
+    files = {f"/{name}": client.get(f"/{name}").text for name in (*SERVED, "plotly.min.js")}
+    page = browser.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.route("**", lambda route: route.fulfill(body=files[urlsplit(route.request.url).path]))
+    for names in (SERVED, SERVED[::-1]):
+        files["/index.html"] = HEAD + "".join(f"<script src='{name}'></script>" for name in names)
+        page.goto("http://page.test/index.html")
+        assert page.evaluate("[resnetSpace.teach.cards, resnetSpace.teach.live].every(Boolean)")
+    assert failures == []
+    # Predict asks for nothing while another tab is open: a run whose training has just begun has no weights.
+    asked = """() => {
+      const { picture, state } = resnetSpace;
+      Object.assign(state, { tab: "predict", arrived: true, pick: { example: "cat" } });
+      const before = picture.want(null, "a-run", "");
+      state.tab = "finetune";
+      return [picture.want(null, "started", "") === before, JSON.parse(picture.looked(null, "started", "")).run];
+    }"""
+    assert page.evaluate(asked) == [True, "started"]
+    page.close()
 
 
 def pictures(kind: str, count: int, seed: int = 0) -> list[FilePayload]:

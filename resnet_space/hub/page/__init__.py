@@ -69,8 +69,8 @@ def readme(run: Run, licence: str = "") -> str:
         f"license: {licence}\nshort_description: An image classifier that runs in your browser\n"
         f"tags:\n  - {TAG}\n  - image-classification\n---\n\n# {run.name}\n\n"
         "Open `index.html`: it runs the model in the browser and connects to nothing. Any web server can host this "
-        f"folder.\n\nMade with resnet_space. The page has ONNX Runtime Web {RUNTIME_VERSION} and libjpeg-turbo in it: see "
-        f"{' and '.join(licence.name for licence in LICENCES)}.\n"
+        f"folder.\n\nMade with resnet_space. The page has ONNX Runtime Web {RUNTIME_VERSION} and libjpeg-turbo in it: "
+        f"see {' and '.join(licence.name for licence in LICENCES)}.\n"
     )
 
 
@@ -153,7 +153,7 @@ def _about(run: Run) -> dict[str, str]:
         "Network": config.entry.title,
         "Accuracy": f"{percent(test['accuracy'])} of the test images of {run.config.training.dataset}" if test else "",
         "Preparation": f"{preprocessing_words(config)}.",
-        "Made with": f"resnet_space; runs with ONNX Runtime Web {RUNTIME_VERSION} (MIT licence), reads JPEG with libjpeg-turbo "
-        "(BSD-style licences).",
+        "Made with": f"resnet_space; runs with ONNX Runtime Web {RUNTIME_VERSION} (MIT licence), reads JPEG with "
+        "libjpeg-turbo (BSD licence).",
     }
     return {name: value for name, value in facts.items() if value}

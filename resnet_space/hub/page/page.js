@@ -5,7 +5,7 @@ const told = JSON.parse(at("told").textContent);
 const SURE = 0.5; // a class with less is not given as the answer
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 let session, answer, stream;
-let pace; // milliseconds of an answer to a picture that need not be resized
+let pace = Infinity; // milliseconds of an answer to a picture that need not be resized
 let hiding = false;
 
 function bytesOf(text) {
@@ -119,9 +119,11 @@ async function occlude() {
     return !hiding || of !== answer;
   });
   if (of !== answer) return; // of another picture
+  const focused = document.activeElement === at("hide");
   hiding = false;
   if (maps) answer.maps = maps;
   offer();
+  if (maps && focused) at("show").focus();
   heat(chosen());
 }
 
@@ -132,17 +134,16 @@ const chosen = () => [...at("classes").children].findIndex((button) => button.ge
 
 // A class's map over the picture, divided by its own maximum.
 function heat(of) {
-  const visible = Boolean(answer?.maps) && at("show").checked;
+  const { data, dims: [, , high, wide] } = answer.maps ?? { data: [], dims: [1, 0, 0, 0] };
+  const values = data.slice(of * high * wide, (of + 1) * high * wide);
+  const peak = Math.max(0, ...values), points = (100 * peak).toFixed(1);
+  const visible = at("show").checked && (answer.seen ? points !== "0.0" : values.length > 0);
   at("heat").hidden = !visible;
   at("heat").classList.remove("hiding");
   at("picture").classList.toggle("under", visible);
-  if (!answer?.maps) return;
-  const [, , high, wide] = answer.maps.dims;
-  const values = answer.maps.data.slice(of * high * wide, (of + 1) * high * wide);
-  const peak = Math.max(...values);
-  const points = (100 * peak).toFixed(1);
   at("occluded").textContent = `Show the occlusion map of the chosen class: ${points === "0.0" ? "hiding no area lowers its probability."
     : `hiding a bright area lowers its probability, by ${points} percentage points at most.`}`;
+  if (!visible) return;
   const small = new OffscreenCanvas(wide, high);
   const pixels = new ImageData(wide, high);
   values.forEach((value, i) => {
@@ -184,7 +185,9 @@ async function take(picture) {
   say("Looking at the picture");
   await ready;
   await painted();
-  show(await answersTo(picture));
+  const start = performance.now(), outputs = await answersTo(picture);
+  pace = Math.min(pace, performance.now() - start);
+  show(outputs);
 }
 
 async function read(file) {

@@ -157,8 +157,11 @@ window.resnetSpace = (() => {
   };
 
   const picture = {
-    // What an answer is wanted for. A picture's component says several times that it has changed.
-    want(shown, run, other) {
+    // A picture's component says several times that it has changed. While another tab is open, nothing is wanted: the run
+    // may be one whose training has just begun.
+    want: (...now) => (state.tab === "predict" ? picture.wanted(...now) : state.prediction ?? ""),
+    // What an answer is wanted for.
+    wanted(shown, run, other) {
       const { pick } = state;
       const isEarly = linked.with && !other; // the run to compare with is still to come
       if (isEarly || (!pick && !shown && state.prediction === null)) return state.prediction ?? "";
@@ -166,12 +169,12 @@ window.resnetSpace = (() => {
     },
     own(...now) {
       state.pick = null;
-      return picture.want(...now);
+      return picture.wanted(...now);
     },
     first(shown, ...runs) {
       // Before anything was chosen: a test picture of the run that is looked at, or an example.
       if (!shown) state.pick ??= runs[0] ? { picture: "first", of: runs[0] } : { example: "cat" };
-      return picture.want(shown, ...runs);
+      return picture.wanted(shown, ...runs);
     },
     // The tab is looked at. Until the page knows its visitor's run, that is left to what follows then.
     looked: (...now) => (state.arrived ? picture.first(...now) : state.prediction ?? ""),
