@@ -16,6 +16,7 @@ from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
 from resnet_space.explain.sanity import sanity_checks
 from resnet_space.hub.licence import base_model, licence_of, notice_of
+from resnet_space.hub.portable import is_in_timm
 from resnet_space.runs import (
     CARD,
     FEATURE_STATISTICS,
@@ -130,7 +131,7 @@ def card_text(
         optimizer=_optimizer_words(training),
         augmentation=_augmentation_words(training),
         repo_id=repo_id,
-        in_timm=_in_timm(run),
+        in_timm=is_in_timm(run.config.model),
         needs=needs,
         space=space,
         address=f"https://huggingface.co/spaces/{space}",
@@ -138,10 +139,6 @@ def card_text(
 
 
 # Front matter
-
-
-def _in_timm(run: Run) -> bool:
-    return run.config.model.entry.in_timm(run.config.model.options, run.config.model.image_size) is not None
 
 
 def _front_matter(run: Run, test: Metric | None, repo_id: str | None, licence: str) -> str:
@@ -170,7 +167,7 @@ def _front_matter(run: Run, test: Metric | None, repo_id: str | None, licence: s
             for name, kind, words in scores
             if name in test
         ]
-    base, in_timm = base_model(run), _in_timm(run)
+    base, in_timm = base_model(run), is_in_timm(run.config.model)
     tags = ["resnet_space", run.config.model.entry.family]
     tags += (["cbam"] if run.config.model.added_parts else []) + (["timm", "transformers"] if in_timm else [])
     data = ModelCardData(

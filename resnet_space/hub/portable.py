@@ -73,12 +73,16 @@ def crop_share(size: int, stored: int) -> float:
     return next(share for share in shares if share and math.floor(size / share) == stored)
 
 
+def is_in_timm(model: ModelConfig) -> bool:
+    return bool(timm_entries(model, ""))
+
+
 def model_file(model: ModelConfig) -> str:
     """The content of `model.py`; empty for a network that timm has, or whose source cannot be taken out of its module.
 
     Of names from outside, such as those of classes, it has none: it reads them from `config.json`.
     """
-    if model.entry.in_timm(model.options, model.image_size) is not None:
+    if is_in_timm(model):
         return ""
     import jinja2
 

@@ -27,7 +27,6 @@ def pull_pretrained(
     root: Path,
     *,
     revision: str | None = None,
-    token: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """The run `root/name`, created from the Hub's weights; an existing one is returned without a request.
@@ -36,7 +35,6 @@ def pull_pretrained(
         name: of one of `PRETRAINED`.
         root: the folder of the runs.
         revision: branch, tag or commit of the repository.
-        token: of the user; the repositories are public.
         progress: called with (bytes received, total bytes); an exception from it ends the download and leaves no run.
 
     Raises:
@@ -60,11 +58,9 @@ def pull_pretrained(
             weights, version = _from_torchvision(chosen, config.model, beside, progress)
         else:
             with translated_errors(request):
-                there = repository_at(request, token)
+                there = repository_at(request, None)
                 version, size = there.commit, there.sizes[WEIGHTS]
-                (weights,) = download_files(
-                    "model", chosen.repo_id, version, [WEIGHTS], total=size, token=token, progress=progress
-                )
+                (weights,) = download_files("model", chosen.repo_id, version, [WEIGHTS], total=size, progress=progress)
             weights = weights if chosen.head else with_empty_head(weights, config.model, beside)
         (beside / NOTICE).write_text(_notice(chosen), encoding="utf-8")
         files = {WEIGHTS: weights, NOTICE: beside / NOTICE}

@@ -1,8 +1,8 @@
 """A smaller ONNX file, whose large weights have 12 bits, and how much its answers differ.
 
-The common 8 bits do not keep probabilities to within 0.01, in none of the ways of rounding that
-`benchmarks/small_weights.py` compares. Four bits more make errors of a sixteenth, for any network, and without pictures
-to find out what it can bear. Each output channel has its own scale. Small weights, as of the first layers, matter most:
+Rounded to the common 8 bits, in any of the ways that `benchmarks/small_weights.py` compares, a shipped network changes
+some probability by more than 0.01. Four bits more make errors of a sixteenth, for any network, and without pictures to
+find out what it can bear. Each output channel has its own scale. Small weights, as of the first layers, matter most:
 they get float16, and the smallest, which take no room, stay as they are.
 
 The file has whole numbers, as int8 and half a byte, from which a runtime computes the weights once, when it loads the

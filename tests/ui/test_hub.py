@@ -284,9 +284,10 @@ def test_the_readmes_ten_lines_go_from_a_zip_of_pictures_to_a_published_model(
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.chdir(tmp_path):
         exec(compile(code, "README.md", "exec"), {})
-    accuracy, _, _ = said.getvalue().partition(" ")
+    accuracy, _, rest = said.getvalue().splitlines()[-1].partition(" ")
     assert float(accuracy) > 0.8
-    assert "'label': 'blue'" in said.getvalue()
+    assert "'label': 'blue'" in rest
+    assert f"/ann/pets/commit/{people.model('ann/pets').refs['main']}" in rest
     assert {"config.json", "model.safetensors", "README.md"} <= people.files("ann/pets").keys()
 
 
