@@ -70,26 +70,26 @@ LEARNING = RunConfig(
     ),
 )
 # 3 epochs of 5 steps at 8 pixels: for what does not depend on how well it learns.
-SHORT = RunConfig(replace(LEARNING.model, image_size=8), replace(LEARNING.training, epochs=3, batch_size=96))
+SHORT = RunConfig(
+    replace(LEARNING.model, image_size=8), replace(LEARNING.training, dataset="few", epochs=3, batch_size=24)
+)
 # Many quick steps: for what has to happen before the end.
-LONG = RunConfig(SHORT.model.with_options(cbam=None), replace(SHORT.training, epochs=12, batch_size=96, crop_padding=0))
+LONG = RunConfig(SHORT.model.with_options(cbam=None), replace(SHORT.training, epochs=12, crop_padding=0))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Iterator[Path]:
-    """`slice`: all images of three of cifar10-mini's classes, 600 to train, 300 to test. All training is on the CPU."""
+    """`slice`: all images of three of cifar10-mini's classes, 600 to train, 300 to test; `few`: a quarter of them, 150
+    and 75. All training is on the CPU.
+    """
     folder = tmp_path_factory.mktemp("data")
     labels = list(CLASSES.values())
     for split in ("train", "test"):
         (file,) = BUNDLED.rglob(f"cifar10-mini/**/{split}-*.parquet")
         rows = [row for row in pq.read_table(file).to_pylist() if row["label"] in labels]
-        write_split(
-            folder / "slice",
-            split,
-            [row["img"]["bytes"] for row in rows],
-            [labels.index(row["label"]) for row in rows],
-            tuple(CLASSES),
-        )
+        for name, taken in (("slice", rows), ("few", rows[::4])):
+            images = [row["img"]["bytes"] for row in taken]
+            write_split(folder / name, split, images, [labels.index(row["label"]) for row in taken], tuple(CLASSES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(DATA_FOLDER_VARIABLE, str(folder))
         patch.setattr(train_module, "choose_device", lambda: torch.device("cpu"))
@@ -260,7 +260,7 @@ def test_an_epoch_that_is_not_the_best_leaves_the_weights_alone(tmp_path: Path) 
     metrics_after = list(train(run, resume=True))
     assert [metric["best"] for metric in metrics_after if metric["event"] == "epoch"] == [False, False]
     assert digest(run.path / WEIGHTS) == first
-    _, accuracy = evaluate(run.load_model(), load_splits(SHORT.training, 16).test, SHORT.model)
+    _, accuracy = evaluate(run.load_model(), load_splits(SHORT.training, SHORT.model.stored_size).test, SHORT.model)
     assert the_test(metrics_after)["accuracy"] == pytest.approx(accuracy, abs=1e-5)
 
 
@@ -308,9 +308,9 @@ def test_the_test_images_have_no_say_in_the_training(
     data_folder: Path, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With wrong labels on them everything is the same but the last number, "plateau" and patience included."""
-    (train_file,) = (data_folder / "slice").glob("train-*")
-    (test_file,) = (data_folder / "slice").glob("test-*")
-    poisoned = tmp_path / "data" / "slice"
+    (train_file,) = (data_folder / "few").glob("train-*")
+    (test_file,) = (data_folder / "few").glob("test-*")
+    poisoned = tmp_path / "data" / "few"
     rows = pq.read_table(test_file).to_pylist()
     wrong = [(row["label"] + 1) % 3 for row in rows]
     write_split(poisoned, "test", [row["img"]["bytes"] for row in rows], wrong, tuple(CLASSES))
@@ -421,7 +421,7 @@ def test_images_on_disk_train_to_the_same_weights_as_in_memory(
     short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
-    assert load_splits(SHORT.training, 16).train.rows is not None
+    assert load_splits(SHORT.training, SHORT.model.stored_size).train.rows is not None
     run = Run.create(tmp_path / "run", SHORT)
     list(train(run))
     assert digest(run.path / WEIGHTS) == short.weights[-1]
@@ -431,7 +431,7 @@ def test_images_that_are_too_many_to_be_copied_train_to_the_same_weights(
     short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splits_module, "COPIED_BYTES", 0)
-    splits = load_splits(SHORT.training, 16)
+    splits = load_splits(SHORT.training, SHORT.model.stored_size)
     assert splits.train.images.data_ptr() == splits.validation.images.data_ptr()
     run = Run.create(tmp_path / "run", SHORT)
     list(train(run))
@@ -629,7 +629,7 @@ def test_a_run_from_another_machine_cannot_go_on(short: Trained, tmp_path: Path)
 
 def test_classes_that_are_not_the_data_sets_are_refused(tmp_path: Path) -> None:
     config = replace(SHORT, model=replace(SHORT.model, classes=("a", "b", "c")))
-    with pytest.raises(UserError, match=r"^The classes of run differ from those of the dataset slice\.$"):
+    with pytest.raises(UserError, match=r"^The classes of run differ from those of the dataset few\.$"):
         next(train(Run.create(tmp_path / "run", config)))
 
 
@@ -963,10 +963,10 @@ def test_the_test_leaves_what_is_needed_to_look_at_its_errors(short: Trained) ->
     (test,) = short.events("test")
     evaluation = load_evaluation(short.run)
     assert evaluation is not None
-    assert len(evaluation) == test["images"] == 300
+    assert len(evaluation) == test["images"] == 75
     assert evaluation.correct.mean() == pytest.approx(test["accuracy"], abs=1e-5)
     assert evaluation.losses.mean() == pytest.approx(test["loss"], abs=1e-4)
-    assert evaluation.rows.tolist() == list(range(300))
+    assert evaluation.rows.tolist() == list(range(75))
     assert {"top5_accuracy", "ece", "macro_f1"} <= test.keys()
 
 

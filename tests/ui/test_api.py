@@ -178,7 +178,12 @@ def test_a_version_is_made_from_decisions(client: Client, app: App) -> None:
 
 def test_a_training_from_random_initialisation_is_stopped(client: Client, app: App) -> None:
     started = client.predict(
-        start="random initialisation", architecture="resnet32", cbam="none", epochs=500, api_name="/start_training"
+        dataset=TINY,
+        start="random initialisation",
+        architecture="resnet32",
+        cbam="none",
+        epochs=500,
+        api_name="/start_training",
     )
     while client.predict(started["run"], api_name="/training_status")["state"] == "starting":
         time.sleep(0.2)
