@@ -13,7 +13,7 @@ import numpy as np
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Update
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
@@ -228,7 +228,7 @@ class PicturesTab:
         @costly
         def on_thumbnail(
             handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
-        ) -> dict[Any, Any]:
+        ) -> Update:
             index = getattr(event, "index", None)
             return {self.image: index} | self.draw(findings_of(handle), block, index, channel)
 
@@ -248,7 +248,7 @@ class PicturesTab:
     def outputs(self) -> list[Any]:
         return [*self.chosen, self.thumbnails, self.shown, self.address]
 
-    def choices(self, findings: Findings, block: object, image: object) -> dict[Any, Any]:
+    def choices(self, findings: Findings, block: object, image: object) -> Update:
         """For what was just measured: what was chosen, where there is such a block and image, else the first."""
         blocks, last = findings.measured.norms.blocks, findings.measured.images - 1
         index = image if isinstance(image, int | float) and 0 <= image <= last else 0
@@ -257,7 +257,7 @@ class PicturesTab:
             self.image: gr.update(value=int(index), maximum=last, info=f"0 to {last:,}"),
         }
 
-    def draw(self, findings: Findings, block: object, image: object, channel: object) -> dict[Any, Any]:
+    def draw(self, findings: Findings, block: object, image: object, channel: object) -> Update:
         """The maps, the thumbnails and the address. Raises UserError."""
         view = BlockView.of(self.context, findings, block, image, channel)
         channel = "" if view.pictures.channel is None else view.pictures.channel

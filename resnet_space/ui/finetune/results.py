@@ -28,7 +28,7 @@ from resnet_space.training.evaluation import (
     per_class,
     reliability,
 )
-from resnet_space.ui.events import EACH, LATEST, QUIET
+from resnet_space.ui.events import EACH, LATEST, QUIET, Update
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import test_evaluations_words
 from resnet_space.ui.finetune.stress import Stress
@@ -156,7 +156,7 @@ def build_results(context: AppContext) -> Mistakes:
             title += f" (the {MOST_IMAGES} with the highest confidence)"
         return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
-    def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> dict[Any, Any]:
+    def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> Update:
         """What shows a cell, or without one the highest losses."""
         cells, value = most_confused(evaluation), HIGHEST_LOSSES
         if chosen is not None:
@@ -167,8 +167,8 @@ def build_results(context: AppContext) -> Mistakes:
         shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 
-    def on_judged(name: str, linked: str) -> dict[Any, Any]:
-        def nothing(html: str) -> dict[Any, Any]:
+    def on_judged(name: str, linked: str) -> Update:
+        def nothing(html: str) -> Update:
             return {scores: html, panel: gr.update(visible=False)}
 
         run = context.library.open(name) if name else None
@@ -191,7 +191,7 @@ def build_results(context: AppContext) -> Mistakes:
             | stress.shown(run)
         )
 
-    def on_choice(name: str, value: str | None) -> dict[Any, Any]:
+    def on_choice(name: str, value: str | None) -> Update:
         run, evaluation = evaluated(name)
         chosen = None if value in (None, HIGHEST_LOSSES) else chosen_cell(evaluation, value)
         return {tiles: pictures(run, evaluation, chosen), link: cell_link(evaluation, *chosen) if chosen else ""}
