@@ -40,13 +40,9 @@ def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
     `found` is the event after which other findings are on the page.
     """
     context, visitor = shared.context, shared.visitor
-    view = place_html(
-        None,
-        "dataMap(element, props, trigger, watch)",
-        html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
-        head=MAP,
-        elem_id="data-map",
-    )
+    template = '<div class="data-map"><div class="drawn"></div><div class="told"></div></div>'
+    script = "dataMap(element, props, trigger, watch)"
+    view = place_html(None, script, html_template=template, head=MAP, elem_id="data-map")
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)
     views = [view, exports.buttons]
 
