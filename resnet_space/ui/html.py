@@ -9,6 +9,7 @@ import gradio as gr
 from resnet_space.ui.scripts import SCRIPTS
 
 LIVE_LINE = '<div class="live">${value}</div>'  # its words come by the stream of what trains
+ARGUMENTS = "(element, props, trigger, watch)"
 DRAW = "report(element, props, watch)"
 
 
@@ -17,12 +18,13 @@ def place_html(value: Any = "", script: str = "", *, inside: str = "", **options
 
     Args:
         value: what it shows.
-        script: a function of the page's scripts that is called once the component is there. It names the scripts, as
-            Gradio waits for those that a component names.
+        script: a function of the page's scripts that is called once the component is there, with `ARGUMENTS` if it has
+            none. The component names the scripts, as Gradio waits for those that one names.
         inside: the class of an empty element that the script fills; without one, the value is shown as it is.
         options: as of `gr.HTML`.
     """
-    given: dict[str, Any] = {"js_on_load": f"resnetSpace.{script}", "head": SCRIPTS} if script else {}
+    call = f"resnetSpace.{script}{'' if '(' in script else ARGUMENTS}"
+    given: dict[str, Any] = {"js_on_load": call, "head": SCRIPTS} if script else {}
     given |= {"html_template": f'<div class="{inside}"></div>'} if inside else {}
     return gr.HTML(value, apply_default_css=False, **(given | options))
 

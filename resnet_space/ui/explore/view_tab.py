@@ -27,7 +27,7 @@ def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
     """
     kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
     template = f'<div class="chart" {kept}></div>'
-    return place_html(None, "points(element, props, trigger, watch)", html_template=template, elem_id=elem_id)
+    return place_html(None, "points", html_template=template, elem_id=elem_id)
 
 
 def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> Update:

@@ -82,9 +82,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
                 try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
                 explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
                 take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
-            live = place_html(
-                {"runs": None}, "live(element, props, trigger, watch)", html_template=LIVE, elem_id="live"
-            )
+            live = place_html({"runs": None}, "live", html_template=LIVE, elem_id="live")
             beside = gr.Dropdown(
                 [],
                 value=[],

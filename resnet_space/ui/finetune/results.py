@@ -39,7 +39,6 @@ MOST_IMAGES = 24  # behind a cell, on the page
 MOST_CLASSES = 60  # in the confusion matrix: of more, those with the most errors
 COLUMNS = ["class", "images", "precision %", "recall %", "F1 %"]
 HIGHEST_LOSSES = "highest-losses"
-CLICKABLE = "clickable(element, props, trigger, watch)"
 NOTHING = "Mistakes appear here when the run has been tested."
 GONE = "The test images are not on this machine, so only the numbers are shown."
 
@@ -131,9 +130,9 @@ def build_results(context: AppContext) -> Mistakes:
             tiles = place_html(elem_id="tiles")
             with gr.Row():
                 with gr.Column(scale=8, min_width=330):
-                    confusion = place_html(None, CLICKABLE, inside="chart", elem_id="confusion")
+                    confusion = place_html(None, "clickable", inside="chart", elem_id="confusion")
                 with gr.Column(scale=5, min_width=250):
-                    calibration = place_html(None, CLICKABLE, inside="chart", elem_id="calibration")
+                    calibration = place_html(None, "clickable", inside="chart", elem_id="calibration")
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
             stress = Stress(context, judged)
 

@@ -18,7 +18,7 @@ from resnet_space.training.evaluation import Evaluation, summary, wilson_interva
 from resnet_space.ui.downloads import csv_file
 from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
-from resnet_space.ui.finetune.results import CLICKABLE, confusion_value
+from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.html import cautions_html, place_html, place_note, progress_html
 from resnet_space.ui.predict.batch import (
     TOP,
@@ -119,7 +119,7 @@ def build_many(shared: Shared) -> None:
             keep = gr.DownloadButton("Predictions as CSV", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320):
             grid = place_html(NOTHING, elem_id="many-grid")
-            confusion = place_html(None, CLICKABLE, inside="chart", elem_id="many-confusion")
+            confusion = place_html(None, "clickable", inside="chart", elem_id="many-confusion")
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
         uploads = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]

@@ -41,8 +41,7 @@ def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
     """
     context, visitor = shared.context, shared.visitor
     template = '<div class="data-map"><div class="drawn"></div><div class="told"></div></div>'
-    script = "dataMap(element, props, trigger, watch)"
-    view = place_html(None, script, html_template=template, head=MAP, elem_id="data-map")
+    view = place_html(None, "dataMap", html_template=template, head=MAP, elem_id="data-map")
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)
     views = [view, exports.buttons]
 

@@ -146,8 +146,8 @@ def make_version(
 
 def place_review(context: AppContext) -> gr.HTML:
     """The place of the queue, empty until a check has findings."""
-    script = "review.mount(element, props, trigger, watch)"
-    return place_html(None, script, inside="review", head=REVIEW, elem_id="review", visible=not context.readonly)
+    visible = not context.readonly
+    return place_html(None, "review.mount", inside="review", head=REVIEW, elem_id="review", visible=visible)
 
 
 def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox, drawn: gr.State) -> None:

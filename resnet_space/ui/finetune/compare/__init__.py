@@ -75,7 +75,7 @@ class Compare:
                 with gr.Row():
                     fold.place_buttons("Compare", min_width=140)
             fold.place_progress()
-            fold.place_report("networks(element, props, trigger, watch)")
+            fold.place_report("networks")
             with gr.Column(visible=False) as ended:
                 with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
                     self.recipe = gr.Dropdown(

@@ -27,7 +27,6 @@ from resnet_space.ui.subject import Shared
 
 LOOK_COST = 1 / 8  # of a prediction's: 4 a second for a minute on a public page, if nothing else is asked for
 PACE, PUBLIC_PACE = 250, 500  # milliseconds between two pictures of the camera that are looked at, at least
-DRAWN = "element, props, trigger, watch"
 ABOUT = (
     "Name your classes and add about ten pictures of each: drop files on a class, or hold its camera button. After "
     "every change the model is retrained within seconds, and you can try it at once."
@@ -77,8 +76,8 @@ def build_teach(shared: Shared, opened: Listen) -> Teach:
     ) as section:
         place_note(f"{ABOUT} {retention_words(context.limits)}")
         with gr.Row(elem_id="teach-row"):
-            cards = place_html(empty, f"teach.cards({DRAWN})", inside="teach", elem_id="teach-cards")
-            live = place_html({}, f"teach.live({DRAWN})", inside="try", elem_id="teach-live")
+            cards = place_html(empty, "teach.cards", inside="teach", elem_id="teach-cards")
+            live = place_html({}, "teach.live", inside="try", elem_id="teach-live")
         with gr.Row(visible=False) as next_steps:
             try_it = gr.Button("Open the model in Predict", size="sm", min_width=180)
             use = gr.Button("Fine-tune on these pictures", size="sm", min_width=180)
