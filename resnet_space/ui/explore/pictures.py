@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
@@ -26,8 +28,6 @@ from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-    from PIL.Image import Image
 
     from resnet_space.plots.export import Size
     from resnet_space.residuals import BlockPictures
@@ -48,7 +48,7 @@ class BlockView:
 
     findings: Findings
     index: int
-    image: "Image"
+    image: Image.Image
     pictures: "BlockPictures"
 
     @classmethod
@@ -57,7 +57,6 @@ class BlockView:
     ) -> "BlockView":
         """Raises UserError for an unknown block, image or channel."""
         import torch
-        from PIL import Image
 
         from resnet_space.data.batches import centre_crop, normalise
         from resnet_space.residuals import block_pictures
@@ -85,7 +84,7 @@ class BlockView:
         return unescape(self.findings.names[self.index])
 
     @property
-    def maps(self) -> "list[tuple[str, NDArray[np.float32]]]":
+    def maps(self) -> list[tuple[str, NDArray[np.float32]]]:
         """(title, map) of those in one scale. At an identity shortcut, x is shortcut(x)."""
         p, shortcut = self.pictures, "x" if self.findings.measured.norms.identity[self.block] else "shortcut(x)"
         return [(shortcut, p.shortcut), ("F(x)", p.residual), (f"{shortcut} + F(x)", p.sum)]
@@ -182,8 +181,6 @@ def _card(png: bytes, title: str, below: str, alt: str) -> str:
 
 def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str:
     """The measured images as buttons, the first of very many, the chosen one marked; all in one picture."""
-    from PIL import Image
-
     data = image_set(findings.images, config_of(context, findings.network), public=context.public)
     count = min(findings.measured.images, MOST_THUMBNAILS)
     rows = -(-count // COLUMNS)
