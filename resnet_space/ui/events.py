@@ -12,6 +12,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 Listen = Callable[..., Dependency]
+Update = dict[Any, Any]  # what a handler returns: new values or properties by component
+Payload = dict[str, Any] | None  # of a component with a file, as it came
+SignedIn = gr.OAuthToken | None
 
 # No endpoint for programs. Not preprocessed: Gradio refuses a choice that appeared after the page was built; the
 # handlers ask the library what there is.
@@ -23,7 +26,7 @@ LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 EACH: dict[str, Any] = PRIVATE | {"trigger_mode": "multiple"}
 
 
-def cumulative(updates: Iterable[dict[Any, Any] | None], nothing: Any) -> Iterator[dict[Any, Any]]:
+def cumulative(updates: Iterable[Update | None], nothing: Any) -> Iterator[Update]:
     """What a generator yields, each time with all that it yielded before.
 
     Gradio sends what has changed since the last yield. In the browser an update that is followed at once by one without
@@ -34,7 +37,7 @@ def cumulative(updates: Iterable[dict[Any, Any] | None], nothing: Any) -> Iterat
         updates: of components; None: what was yielded is outdated, and not to be sent once more.
         nothing: an output that stays as it is where there are no updates: without any, Gradio would empty all outputs.
     """
-    so_far: dict[Any, Any] = {}
+    so_far: Update = {}
     for update in updates:
         if update is None:
             so_far = {}

@@ -15,7 +15,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.common.text import file_name
 from resnet_space.plots import Chart
 from resnet_space.ui.downloads import csv_file, own_folder
-from resnet_space.ui.events import PRIVATE
+from resnet_space.ui.events import PRIVATE, Update
 from resnet_space.ui.html import place_html
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def place_exports(inputs: Sequence[Component], export: Callable[..., Export], *,
         visible: whether there is something to export from the start.
     """
 
-    def on_press(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+    def on_press(event: gr.EventData, *values: Any) -> Update:
         what, size = event._data["what"], event._data["size"]
         found = export(*values)
         if what == "python":

@@ -8,22 +8,25 @@ import gradio as gr
 
 from resnet_space.ui.scripts import SCRIPTS
 
-BODY = '<div class="body"></div>'
 LIVE_LINE = '<div class="live">${value}</div>'  # its words come by the stream of what trains
+ARGUMENTS = "(element, props, trigger, watch)"
 DRAW = "report(element, props, watch)"
 
 
-def place_html(value: Any = "", script: str = "", **options: Any) -> gr.HTML:
+def place_html(value: Any = "", script: str = "", *, inside: str = "", **options: Any) -> gr.HTML:
     """HTML without Gradio's own styles.
 
     Args:
         value: what it shows.
-        script: a function of the page's scripts that is called once the component is there. It names the scripts, as
-            Gradio waits for those that a component names.
+        script: a function of the page's scripts that is called once the component is there, with `ARGUMENTS` if it has
+            none. The component names the scripts, as Gradio waits for those that one names.
+        inside: the class of an empty element that the script fills; without one, the value is shown as it is.
         options: as of `gr.HTML`.
     """
-    scripted = {"js_on_load": f"resnetSpace.{script}", "head": SCRIPTS} if script else {}
-    return gr.HTML(value, apply_default_css=False, **(scripted | options))
+    call = f"resnetSpace.{script}{'' if '(' in script else ARGUMENTS}"
+    given: dict[str, Any] = {"js_on_load": call, "head": SCRIPTS} if script else {}
+    given |= {"html_template": f'<div class="{inside}"></div>'} if inside else {}
+    return gr.HTML(value, apply_default_css=False, **(given | options))
 
 
 def place_note(words: str, **options: Any) -> gr.HTML:
@@ -36,7 +39,7 @@ def place_heading(words: str) -> gr.HTML:
 
 def place_report(elem_id: str, value: Any = None, script: str = DRAW) -> gr.HTML:
     """Text with charts in it: its value is {"html": ..., "figures": {name: chart}}, drawn by the page's script."""
-    return place_html(value, script, html_template=BODY, elem_id=elem_id)
+    return place_html(value, script, inside="body", elem_id=elem_id)
 
 
 def note_html(words: str) -> str:

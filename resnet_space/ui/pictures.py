@@ -2,7 +2,6 @@
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,14 @@ from PIL.Image import Image
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import ImageError, open_image
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.ui.events import Payload
 
 ENOUGH = 512  # pixels of the short side of a picture that is shown, and looked at by a model of usual size
 
 NO_PICTURE = "There is no image yet: upload one, take one, paste one, or choose an example."
 
 
-def read_picture(payload: dict[str, Any] | None) -> Image:
+def read_picture(payload: Payload) -> Image:
     """The picture in an image component's payload, which is taken as it came (`preprocess=False`).
 
     Gradio's own preprocessing opens the file first and has no sentence for one that is not an image.

@@ -10,7 +10,7 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.hub.pull import RemoteModel, describe_model, search_models
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, SignedIn, Update, reporter
 from resnet_space.ui.html import cautions_html, place_html
 from resnet_space.ui.subject import Shared
 
@@ -49,7 +49,7 @@ def build_pull(shared: Shared) -> gr.State:
         except HubError:  # without a network the panel still takes a name, and says then why it cannot be had
             return gr.skip()
 
-    def on_wanted(text: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
+    def on_wanted(text: str | None, key: str | None, signed_in: SignedIn) -> Update:
         """Describe the model where it is one; else search for the words."""
         text = (text or "").strip()
         if not text:
@@ -69,9 +69,7 @@ def build_pull(shared: Shared) -> gr.State:
         return {model: gr.update(choices=models, value=models[0]), report: ""}
 
     @costly
-    def on_pull(
-        text: str | None, key: str | None, signed_in: gr.OAuthToken | None, progress: gr.Progress = PROGRESS
-    ) -> dict[Any, Any]:
+    def on_pull(text: str | None, key: str | None, signed_in: SignedIn, progress: gr.Progress = PROGRESS) -> Update:
         repo_id, revision = split_revision(text or "")
         if not repo_id:
             raise UserError("Choose a model first, or type its name: user/name.")
@@ -89,7 +87,7 @@ def wire_pull(pulled: gr.State, shared: Shared) -> None:
     """Let what was pulled be what the page is about."""
     names, subject = shared.names, shared.subject
 
-    def on_pulled(name: str, known: list[str]) -> dict[Any, Any]:
+    def on_pulled(name: str, known: list[str]) -> Update:
         return {names: [*dict.fromkeys([name, *known])]} | subject.become(name, known)
 
     pulled.change(on_pulled, [pulled, names], [names, *subject.outputs], **QUIET)

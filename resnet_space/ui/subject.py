@@ -11,7 +11,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training.strategies import from_scratch
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Update
 
 # The address, for all tabs, is kept by the page's script.
 SHOW = "(run) => window.resnetSpace.subject(run)"
@@ -35,7 +35,7 @@ class Subject:
         """What `become` changes."""
         return [self.run, self.chosen]
 
-    def become(self, name: str, known: Sequence[str]) -> dict[Any, Any]:
+    def become(self, name: str, known: Sequence[str]) -> Update:
         """The update by which a run becomes the subject, among those that are known."""
         return {self.run: gr.update(choices=[*dict.fromkeys([name, *known])], value=name), self.chosen: name}
 
@@ -89,7 +89,7 @@ def wire_subject(
     ships.
     """
 
-    def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
+    def on_open(key: str | None, request: gr.Request) -> Update:
         linked = linked_run(context, request.query_params.get("run"))
         made = context.finetuned_names(key)
         runs = [run for run in context.runs(key) if run.has_weights]

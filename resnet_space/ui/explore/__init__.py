@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from resnet_space.serve.handlers import costly, costs
-from resnet_space.ui.events import LATEST, QUIET, cumulative
+from resnet_space.ui.events import LATEST, QUIET, Update, cumulative
 from resnet_space.ui.explore.address import Link, link_of
 from resnet_space.ui.explore.api import build_api
 from resnet_space.ui.explore.compare import CompareTab
@@ -76,11 +76,11 @@ def build_explore(shared: Shared, tab: gr.Tab) -> ExploreTab:
     chosen = wire_controls(shared, controls)
 
     @costs(0.2)  # nothing of it takes long, and most of it finds that all is there
-    def on_change(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def on_change(request: gr.Request, *values: Any) -> Iterator[Update]:
         yield from cumulative(page.measured(request, page.asked(values)), stop)
 
     @costly
-    def on_measure(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def on_measure(request: gr.Request, *values: Any) -> Iterator[Update]:
         yield from cumulative(page.measured(request, page.asked(values), pressed=True), stop)
 
     def measured(listen: Callable[..., Dependency], opened: str = "") -> Dependency:
@@ -118,12 +118,12 @@ def _wire_on_demand(page: Page, wanted: OnDemand[Any], button: gr.Button) -> Non
     """A button that measures more, of the network and images on the page."""
 
     @costly
-    def on_press(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+    def on_press(request: gr.Request, *values: Any) -> Iterator[Update]:
         handle: Handle[Findings] | None = values[1]
         findings = findings_of(handle)
         assert handle is not None
 
-        def updates() -> Iterator[dict[Any, Any]]:
+        def updates() -> Iterator[Update]:
             with page.stops.asked(request) as stop:
                 yield from page.more(page.asked(values), findings, wanted, stop)
             yield {page.stop: gr.update(visible=False)}
@@ -145,7 +145,7 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
     """Choose what the address names when the page opens, and measure it in the same event."""
     controls, compared, subject = page.controls, page.compared, page.shared.subject
 
-    def update_of(link: Link, run: str | None, runs: list[str], key: str | None) -> dict[Any, Any]:
+    def update_of(link: Link, run: str | None, runs: list[str], key: str | None) -> Update:
         update = subject.become(run, runs) if run and link.subject else {}
         update |= {controls.network: str((link.network or Network("")).beside(run))}
         update |= {views: gr.Tabs(selected=link.view) if link.view else gr.skip()} | _images_update(page, link, key)
@@ -157,8 +157,8 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
         return update | {page.pictures.block: block, page.pictures.image: image, page.pictures.channel: channel}
 
     @costs(0.2)
-    def on_open(request: gr.Request, runs: list[str], *values: Any) -> Iterator[dict[Any, Any]]:
-        def updates() -> Iterator[dict[Any, Any] | None]:
+    def on_open(request: gr.Request, runs: list[str], *values: Any) -> Iterator[Update]:
+        def updates() -> Iterator[Update | None]:
             link = link_of(page.context, dict(request.query_params))
             if link is None:
                 return
@@ -188,9 +188,9 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
     opened.then(None, None, page.view, js="() => resnetSpace.explore.ready()", **QUIET)
 
 
-def _images_update(page: Page, link: Link, key: str | None) -> dict[Any, Any]:
+def _images_update(page: Page, link: Link, key: str | None) -> Update:
     known = [value for _, value in page.context.datasets.choices(key)]
-    update: dict[Any, Any] = {page.controls.count: link.count}
+    update: Update = {page.controls.count: link.count}
     if link.data in known:
         update[page.controls.dataset] = link.data
     if link.split:
@@ -204,10 +204,10 @@ def _wire_cards(page: Page, cards: list[Card], views: gr.Tabs, measured: Any) ->
     answered = gr.State(False)
 
     @costs(0.2)
-    def on_open(view: str, done: bool) -> Iterator[dict[Any, Any]]:
+    def on_open(view: str, done: bool) -> Iterator[Update]:
         """One card after the other: the first costs nothing."""
 
-        def answers() -> Iterator[dict[Any, Any]]:
+        def answers() -> Iterator[Update]:
             for card in cards if view and not done else ():
                 yield {card.shown: card_value(page.context, card.question), answered: True}
 
@@ -217,11 +217,11 @@ def _wire_cards(page: Page, cards: list[Card], views: gr.Tabs, measured: Any) ->
         for listen in (page.shared.settled.then, page.view.change):
             listen(on_open, [page.view, answered], [*places, answered], js=INPUTS, **QUIET, **LIMITS)
 
-    def opening(card: Card) -> Callable[..., dict[Any, Any]]:
+    def opening(card: Card) -> Callable[..., Update]:
         question = card.question
         name, *others = question.networks
 
-        def on_more(runs: list[str]) -> dict[Any, Any]:
+        def on_more(runs: list[str]) -> Update:
             update = page.shared.subject.become(name, runs) | {page.controls.network: str(Network(""))}
             update |= {views: gr.Tabs(selected=question.view), page.controls.count: question.images.count}
             update |= {page.controls.dataset: question.images.dataset, page.controls.split: question.images.split}

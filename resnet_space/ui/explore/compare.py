@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.explore.comparing import CHARTS, MOST_NETWORKS, Comparison
 from resnet_space.ui.explore.memory import value_of
 from resnet_space.ui.explore.networks import UNTRAINED, Network, other_choices
@@ -64,7 +64,7 @@ class CompareTab:
     def outputs(self) -> list[Any]:
         return [self.comparison, self.words, *self.charts, self.address]
 
-    def update(self, comparison: Comparison) -> dict[Any, Any]:
+    def update(self, comparison: Comparison) -> Update:
         """What is shown of the networks that were measured so far."""
         return {self.words: comparison.words, **charts_update(self.charts, comparison.charts)}
 

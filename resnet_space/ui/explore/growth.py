@@ -11,7 +11,7 @@ from resnet_space.plots import Chart
 from resnet_space.plots.residuals.growth import growth_chart
 from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.explore.networks import Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.explore.views.view import Table
@@ -121,12 +121,12 @@ def build_growth(context: AppContext, network: gr.Dropdown, subject: gr.Dropdown
         clock = gr.Timer(LOOK_SECONDS, active=False)
         drawn = gr.State(None)  # (network, epochs, whether it trains) of what is on the page
 
-    def on_look(chosen: str | None, run_name: str | None, before: tuple[Any, ...] | None) -> dict[Any, Any]:
+    def on_look(chosen: str | None, run_name: str | None, before: tuple[Any, ...] | None) -> Update:
         """Draw what is not drawn yet; while the run trains, look again."""
         asked = _network(chosen, run_name)
         run, growth = growth_of(context, asked)
         now = (str(asked), len(growth.epochs) if growth else -1, bool(run and run.is_training))
-        update: dict[Any, Any] = {clock: gr.Timer(active=now[2])}
+        update: Update = {clock: gr.Timer(active=now[2])}
         if now != before:
             told, made = growth_view(context, asked)
             update |= {words: told, chart: made or {}, drawn: now}

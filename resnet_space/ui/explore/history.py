@@ -4,7 +4,6 @@ It is folded away at the end of the tab, and nothing of it is made before it is 
 """
 
 from html import escape
-from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
@@ -15,7 +14,7 @@ from resnet_space.models.ideas import BLOCKS, GUIDE, PUBLISHED, Idea, idea_of
 from resnet_space.models.registry import Entry, entries
 from resnet_space.plots.blocks import block_svg
 from resnet_space.plots.history import Milestone, error_chart, parameters_chart
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Update
 from resnet_space.ui.explore.networks import RANDOM, Network
 from resnet_space.ui.explore.view_tab import place_chart
 from resnet_space.ui.exports import Export, place_exports
@@ -135,16 +134,16 @@ def build_history(network: gr.Dropdown, settled: Dependency) -> None:
         explore = gr.Button("Explore its residual blocks, with random weights", size="sm")
         place_html(guide_html(), elem_id="guide")
 
-    def on_open(name: str) -> dict[Any, Any]:
+    def on_open(name: str) -> Update:
         networks = milestones()
         made = (error_chart(networks), parameters_chart(networks))
         return {**dict(zip(charts, made, strict=True)), shown: network_html(name)}
 
-    def on_point(event: gr.EventData) -> dict[Any, Any]:
+    def on_point(event: gr.EventData) -> Update:
         name = str(next(iter(getattr(event, "point", None) or ()), ""))
         return {chosen: name, shown: network_html(name)}
 
-    def on_link(request: gr.Request) -> dict[Any, Any]:
+    def on_link(request: gr.Request) -> Update:
         asked = dict(request.query_params)
         name = asked.get("about", "")
         is_there = asked.get("tab") == "explore" and name in {value for _, value in titles}

@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Update
 from resnet_space.ui.explore.images import image_set
 from resnet_space.ui.explore.measuring import Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
@@ -26,8 +28,6 @@ from resnet_space.ui.pictures import data_url
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-    from PIL.Image import Image
 
     from resnet_space.plots.export import Size
     from resnet_space.residuals import BlockPictures
@@ -48,7 +48,7 @@ class BlockView:
 
     findings: Findings
     index: int
-    image: "Image"
+    image: Image.Image
     pictures: "BlockPictures"
 
     @classmethod
@@ -57,7 +57,6 @@ class BlockView:
     ) -> "BlockView":
         """Raises UserError for an unknown block, image or channel."""
         import torch
-        from PIL import Image
 
         from resnet_space.data.batches import centre_crop, normalise
         from resnet_space.residuals import block_pictures
@@ -85,7 +84,7 @@ class BlockView:
         return unescape(self.findings.names[self.index])
 
     @property
-    def maps(self) -> "list[tuple[str, NDArray[np.float32]]]":
+    def maps(self) -> list[tuple[str, NDArray[np.float32]]]:
         """(title, map) of those in one scale. At an identity shortcut, x is shortcut(x)."""
         p, shortcut = self.pictures, "x" if self.findings.measured.norms.identity[self.block] else "shortcut(x)"
         return [(shortcut, p.shortcut), ("F(x)", p.residual), (f"{shortcut} + F(x)", p.sum)]
@@ -182,8 +181,6 @@ def _card(png: bytes, title: str, below: str, alt: str) -> str:
 
 def thumbnails_html(context: AppContext, findings: Findings, chosen: int) -> str:
     """The measured images as buttons, the first of very many, the chosen one marked; all in one picture."""
-    from PIL import Image
-
     data = image_set(findings.images, config_of(context, findings.network), public=context.public)
     count = min(findings.measured.images, MOST_THUMBNAILS)
     rows = -(-count // COLUMNS)
@@ -228,7 +225,7 @@ class PicturesTab:
         @costly
         def on_thumbnail(
             handle: Handle[Findings] | None, block: str, image: object, channel: str, event: gr.EventData
-        ) -> dict[Any, Any]:
+        ) -> Update:
             index = getattr(event, "index", None)
             return {self.image: index} | self.draw(findings_of(handle), block, index, channel)
 
@@ -248,7 +245,7 @@ class PicturesTab:
     def outputs(self) -> list[Any]:
         return [*self.chosen, self.thumbnails, self.shown, self.address]
 
-    def choices(self, findings: Findings, block: object, image: object) -> dict[Any, Any]:
+    def choices(self, findings: Findings, block: object, image: object) -> Update:
         """For what was just measured: what was chosen, where there is such a block and image, else the first."""
         blocks, last = findings.measured.norms.blocks, findings.measured.images - 1
         index = image if isinstance(image, int | float) and 0 <= image <= last else 0
@@ -257,7 +254,7 @@ class PicturesTab:
             self.image: gr.update(value=int(index), maximum=last, info=f"0 to {last:,}"),
         }
 
-    def draw(self, findings: Findings, block: object, image: object, channel: object) -> dict[Any, Any]:
+    def draw(self, findings: Findings, block: object, image: object, channel: object) -> Update:
         """The maps, the thumbnails and the address. Raises UserError."""
         view = BlockView.of(self.context, findings, block, image, channel)
         channel = "" if view.pictures.channel is None else view.pictures.channel

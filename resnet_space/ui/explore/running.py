@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
+from resnet_space.ui.events import Update
 from resnet_space.ui.explore.address import COMPARE, shared
 from resnet_space.ui.explore.compare import CompareTab
 from resnet_space.ui.explore.comparing import Comparison, compare
@@ -140,7 +141,7 @@ class Page:
 
     # Measuring
 
-    def measured(self, request: gr.Request, asked: Asked, *, pressed: bool = False) -> Iterator[dict[Any, Any] | None]:
+    def measured(self, request: gr.Request, asked: Asked, *, pressed: bool = False) -> Iterator[Update | None]:
         """Measure what the open view needs and does not have yet; updates of the page, None where they are outdated.
 
         Args:
@@ -177,10 +178,10 @@ class Page:
             yield {self.status: status_html(f"<b>Not measured.</b> {escape(str(error))}", stale=True)} | self._idle
 
     @property
-    def _idle(self) -> dict[Any, Any]:
+    def _idle(self) -> Update:
         return {self.stop: gr.update(visible=False)}
 
-    def _too_long(self, network: Network, images: Images) -> dict[Any, Any]:
+    def _too_long(self, network: Network, images: Images) -> Update:
         size = config_of(self.context, network).image_size
         words = (
             f"<b>Not measured yet:</b> {escape(network.label)} on {images.count or len(images.files):,} images of "
@@ -188,11 +189,11 @@ class Page:
         )
         return {self.status: status_html(words, stale=True)} | self._idle
 
-    def _network(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
+    def _network(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[Update]:
         """Few updates: each costs the server some time for every component of the tab."""
         findings, began, count = asked.findings, time.monotonic(), images.count or len(images.files)
         there = findings is not None and findings.are_of(asked.network, images)
-        update: dict[Any, Any] = {}
+        update: Update = {}
         if not there or pressed:
             if not pressed and not is_quick(self.context, asked.network, count):
                 yield self._too_long(asked.network, images)
@@ -230,9 +231,9 @@ class Page:
         took = "" if seconds < 0.05 else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
         return status_html(words + all_there, took)
 
-    def _measured(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+    def _measured(self, asked: Asked, findings: Findings) -> Update:
         """What has changed for all views."""
-        update: dict[Any, Any] = {
+        update: Update = {
             self.findings: MEMORY.count(Handle(findings)),
             self.address: shared(findings.network, asked.subject, findings.images),
         }
@@ -241,7 +242,7 @@ class Page:
                 update[tab.variant] = gr.update(visible=tab.view.variants.apply(findings))
         return update | dict.fromkeys(self.emptied, "") | self.pictures.choices(findings, *asked.picture[:2])
 
-    def _view(self, asked: Asked, findings: Findings) -> dict[Any, Any]:
+    def _view(self, asked: Asked, findings: Findings) -> Update:
         """The open view. The others are drawn when they are opened."""
         for tab, variant in zip(self.tabs, asked.variants, strict=True):
             if tab.view.key == asked.view:
@@ -264,7 +265,7 @@ class Page:
             and is_quick(self.context, findings.network, images, wanted.passes(blocks))
         ]
 
-    def more(self, asked: Asked, findings: Findings, wanted: OnDemand[Any], stop: Stop) -> Iterator[dict[Any, Any]]:
+    def more(self, asked: Asked, findings: Findings, wanted: OnDemand[Any], stop: Stop) -> Iterator[Update]:
         """Measure more of what is on the page, and draw it in the open view."""
         yield {self.stop: gr.update(visible=True)}
         for progress, result, draws in measure_on_demand(self.context, findings, wanted, stop):
@@ -273,7 +274,7 @@ class Page:
             findings.on_demand[wanted.id] = result
             yield {self.status: progress.html} | (self._view(asked, findings) if draws else {})
 
-    def _compared(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[dict[Any, Any]]:
+    def _compared(self, asked: Asked, images: Images, stop: Stop, *, pressed: bool) -> Iterator[Update]:
         networks = list(dict.fromkeys([asked.network, *asked.others]))
         before, began = asked.comparison, time.monotonic()
         if before and not pressed and before.is_of(networks, images):

@@ -7,7 +7,7 @@ from gradio.components import Component
 
 from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.explore.measuring import UNLABELLED, Findings, findings_of
 from resnet_space.ui.explore.memory import Handle
 from resnet_space.ui.explore.views.view import View
@@ -27,10 +27,10 @@ def place_chart(elem_id: str, reserved: int = 0) -> gr.HTML:
     """
     kept = f'style="min-height: {reserved}px"' if reserved else "hidden"
     template = f'<div class="chart" {kept}></div>'
-    return place_html(None, "points(element, props, trigger, watch)", html_template=template, elem_id=elem_id)
+    return place_html(None, "points", html_template=template, elem_id=elem_id)
 
 
-def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> dict[Any, Any]:
+def charts_update(places: list[gr.HTML], charts: list[Chart | None]) -> Update:
     return {place: chart or {} for place, chart in zip(places, charts, strict=True)}
 
 
@@ -72,7 +72,7 @@ class ViewTab:
             self.exports = place_exports(inputs, lambda handle, chosen: export_of(view, findings_of(handle), chosen))
         if isinstance(variant, gr.Radio):
 
-            def on_variant(handle: Handle[Findings] | None, chosen: str) -> dict[Any, Any]:
+            def on_variant(handle: Handle[Findings] | None, chosen: str) -> Update:
                 return self.update(findings_of(handle), chosen)
 
             variant.input(on_variant, inputs, self.outputs, **QUIET)
@@ -82,7 +82,7 @@ class ViewTab:
         """What an update changes."""
         return [self.words, *self.charts, self.table]
 
-    def update(self, findings: Findings, variant: object) -> dict[Any, Any]:
+    def update(self, findings: Findings, variant: object) -> Update:
         """What is shown of the findings; `variant` is the choice's value."""
         chosen = self.view.variant_of(findings, variant)
         charts, words = self.view.draw(findings, chosen), self.view.words(findings, chosen)

@@ -13,7 +13,7 @@ from resnet_space.runs import Run, is_tested
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
-from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, Looks, reporter
+from resnet_space.ui.events import LATEST, PRIVATE, PROGRESS, QUIET, Looks, SignedIn, Update, reporter
 from resnet_space.ui.finetune.api import build_api, build_data_api
 from resnet_space.ui.finetune.check import build_check
 from resnet_space.ui.finetune.check.api import build_check_api
@@ -82,9 +82,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
                 try_it = gr.Button("Try it in Predict", size="sm", visible=False, min_width=130)
                 explore_it = gr.Button("Explore its residuals", size="sm", visible=False, min_width=150)
                 take_it = gr.Button("Take it with you", size="sm", visible=False, min_width=120)
-            live = place_html(
-                {"runs": None}, "live(element, props, trigger, watch)", html_template=LIVE, elem_id="live"
-            )
+            live = place_html({"runs": None}, "live", html_template=LIVE, elem_id="live")
             beside = gr.Dropdown(
                 [],
                 value=[],
@@ -105,7 +103,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
             figures = build_figures(shared, beside)
             run_list = build_run_list(shared, beside)
 
-    def open_page(about: str | None, key: str, known: list[str], request: gr.Request) -> dict[Any, Any]:
+    def open_page(about: str | None, key: str, known: list[str], request: gr.Request) -> Update:
         """The runs beside the subject and the cell that the page's address names, and the visitor's datasets."""
         asked = dict(request.query_params)
         linked = [*asked.get("run", "").split(",")[1:], *asked.get("with", "").split(",")]
@@ -129,12 +127,10 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
         run = context.library.open(about or "")
         return _runs_update(list(dict.fromkeys([*comparable(context, run, names_now), *partners(about, key)])))
 
-    def refresh(names_before: list[str], about: str | None, key: str, known: list[str]) -> dict[Any, Any]:
+    def refresh(names_before: list[str], about: str | None, key: str, known: list[str]) -> Update:
         return drawn(names_before, about, key, known, was=names_before)
 
-    def drawn(
-        named: Sequence[str], about: str | None, key: str, known: list[str], was: list[str] | None
-    ) -> dict[Any, Any]:
+    def drawn(named: Sequence[str], about: str | None, key: str, known: list[str], was: list[str] | None) -> Update:
         """The buttons and choices as the runs' folders have it now. What is drawn comes by the live stream.
 
         `named` are the runs beside the subject, of which the page shows `was`.
@@ -216,7 +212,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
         return {beside: _runs_update([*names_now, run.name])}
 
     @costly
-    def on_go_on(names_now: list[str], about: str, key: str, epochs: object, signed_in: gr.OAuthToken | None) -> Any:
+    def on_go_on(names_now: list[str], about: str, key: str, epochs: object, signed_in: SignedIn) -> Any:
         run = go_on(context, about, key, epochs, token_of(context, key, signed_in))
         return subject.become(run.name, context.trained_names(key)) | {beside: _runs_update(names_now)}
 
@@ -231,7 +227,7 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
         update = started_from_comparison(runs, names_now, key)
         return update | {compare.message: f"<p>{escape(why_no_more)}</p>" if why_no_more else update[compare.message]}
 
-    def started_from_comparison(runs: Sequence[Run], names_now: list[str], key: str) -> dict[Any, Any]:
+    def started_from_comparison(runs: Sequence[Run], names_now: list[str], key: str) -> Update:
         first, *others = runs
         beside_first = [*(run.name for run in others), *comparable(context, first, names_now)]
         stands = "waits in the queue" if context.trainer.status(first).state == "queued" else "has started"

@@ -1,19 +1,23 @@
 """A dataset as one looks at it before a training: its classes, a few images, and how the model will see them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from html import escape
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
 
 from resnet_space.common.text import percent
 from resnet_space.config import RunConfig, TrainConfig
+from resnet_space.data.decisions import Row
 from resnet_space.data.images import to_model_size
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.rows import read_images
+from resnet_space.data.sources import open_dataset
 from resnet_space.data.summary import DatasetSummary, Sample
 from resnet_space.ui.html import note_html
 from resnet_space.ui.pictures import data_url
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FIRST = 6  # samples in sight
 MOST_CLASSES = 30  # with a bar each
@@ -84,9 +88,7 @@ def _bars_html(summary: DatasetSummary) -> str:
 
 def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
     """The samples as one batch of the training would have them."""
-    import numpy as np
     import torch
-    from PIL import Image
 
     from resnet_space.data.batches import Part, augmented
 
@@ -104,7 +106,23 @@ def _augmented_html(samples: Sequence[Sample], config: RunConfig) -> str:
     return tiles_html(title, [(picture, sample.label) for picture, sample in zip(pictures, samples, strict=True)])
 
 
-def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
+def images_at(
+    ref: DatasetRef, rows: Iterable[Row], made: Callable[[Image.Image], Image.Image]
+) -> dict[Row, Image.Image]:
+    """Pictures of a dataset by their split and row, each as it is `made`; without those that cannot be decoded, or are
+    not there. Raises UserError, OSError.
+    """
+    dataset, wanted = open_dataset(ref), set(rows)
+    found: dict[Row, Image.Image] = {}
+    for split, files in dataset.files.items():
+        own = sorted(row for where, row in wanted if where == split)
+        with suppress(IndexError):
+            images = read_images(files, own, dataset.columns.image, made) if own else []
+            found |= {(split, row): image for row, image in zip(own, images, strict=True) if image is not None}
+    return found
+
+
+def tiles_html(title: str, pictures: Sequence[tuple[Image.Image, str]]) -> str:
     """Small pictures in a grid, each with a caption."""
     tiles = "".join(
         f'<figure><img src="{_data_url(picture)}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
@@ -114,13 +132,13 @@ def tiles_html(title: str, pictures: "Sequence[tuple[Image, str]]") -> str:
     return f'{titled}<div class="tiles">{tiles}</div>'
 
 
-def _data_url(picture: "Image") -> str:
+def _data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     tile(picture).convert("RGB").save(buffer, "PNG")
     return data_url(buffer.getvalue(), "image/png")
 
 
-def tile(picture: "Image") -> "Image":
+def tile(picture: Image.Image) -> Image.Image:
     """At most a tile; without a copy of a large one."""
     from resnet_space.data.checks.tiles import contained
 

@@ -1,7 +1,5 @@
 """Source and target of a run's training, on a map of its features before and after."""
 
-from typing import Any
-
 import gradio as gr
 
 from resnet_space import plots
@@ -9,7 +7,7 @@ from resnet_space.common.text import plotly_text
 from resnet_space.data.restyled import RESTYLED
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
-from resnet_space.ui.events import PRIVATE, QUIET
+from resnet_space.ui.events import PRIVATE, QUIET, Update
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.html import note_html, place_report
 from resnet_space.ui.subject import Shared
@@ -31,7 +29,7 @@ def build_domains(shared: Shared) -> gr.Accordion:
         exports = place_exports([subject.run], lambda name: domains_of(context, name), visible=False)
 
     @costly
-    def on_draw(name: str) -> dict[Any, Any]:
+    def on_draw(name: str) -> Update:
         found = domains_of(context, name)
         charts = {f"map{i}": chart for i, chart in enumerate(found.charts)}
         places = "".join(f'<div class="chart" data-chart="{place}"></div>' for place in charts)
@@ -41,7 +39,7 @@ def build_domains(shared: Shared) -> gr.Accordion:
             exports.buttons: gr.update(visible=True),
         }
 
-    def on_subject() -> dict[Any, Any]:
+    def on_subject() -> Update:
         return {maps: {"html": NOTE}, exports.buttons: gr.update(visible=False)}
 
     views = [maps, exports.buttons]

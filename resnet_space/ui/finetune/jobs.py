@@ -13,7 +13,7 @@ from resnet_space.common.hub_client import HubError
 from resnet_space.hub.jobs import MAX_MINUTES, MIN_MINUTES, Flavour, estimated_seconds, jobs_space
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, SignedIn, Update
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.form import create_run, requested_config, start_training, training_images
 from resnet_space.ui.finetune.status import duration
@@ -62,7 +62,7 @@ def build_jobs(shared: Shared, form: Fields) -> Any:
     def new_repository(user: str) -> str:
         return f"{user}/{context.library.free_name('fine-tune', secret=True)}"
 
-    def on_open(key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
+    def on_open(key: str | None, signed_in: SignedIn) -> Update:
         token = token_of(context, key, signed_in)
         try:
             user = context.user_name(token)
@@ -76,9 +76,7 @@ def build_jobs(shared: Shared, form: Fields) -> Any:
             target: new_repository(user) if user else gr.skip(),
         }
 
-    def on_look(
-        name: str | None, limit: float | None, key: str | None, signed_in: gr.OAuthToken | None, *values: Any
-    ) -> str:
+    def on_look(name: str | None, limit: float | None, key: str | None, signed_in: SignedIn, *values: Any) -> str:
         try:
             flavour = flavour_named(name, token_of(context, key, signed_in))
             if flavour is None or not limit:
@@ -95,10 +93,10 @@ def build_jobs(shared: Shared, form: Fields) -> Any:
         limit: float | None,
         repo_id: str | None,
         key: str | None,
-        signed_in: gr.OAuthToken | None,
+        signed_in: SignedIn,
         *values: Any,
         progress: gr.Progress = PROGRESS,
-    ) -> dict[Any, Any]:
+    ) -> Update:
         if not isinstance(limit, int | float) or not MIN_MINUTES <= limit <= MAX_MINUTES:
             raise UserError(f"The time limit must be from {MIN_MINUTES} to {MAX_MINUTES} minutes.")
         left = math.inf if signed_in is None else (signed_in.expires_at - time.time()) / 60 - MIN_MINUTES

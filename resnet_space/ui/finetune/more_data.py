@@ -22,7 +22,7 @@ from resnet_space.serve.datasets import HUB_DATASETS
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.inventory import IN_USE
 from resnet_space.serve.uploads import uploaded_file
-from resnet_space.ui.events import PRIVATE, PROGRESS, reporter
+from resnet_space.ui.events import PRIVATE, PROGRESS, Payload, Update, reporter
 from resnet_space.ui.html import cautions_html, place_html, place_note
 from resnet_space.ui.reports import left_out_html
 from resnet_space.ui.subject import Shared
@@ -220,7 +220,7 @@ def build_data(shared: Shared) -> Data:
                     )
         source = gr.State("")  # by which of the ways it was brought
 
-    def shown(kind: str, brought: tuple[str, ImportReport]) -> dict[Any, Any]:
+    def shown(kind: str, brought: tuple[str, ImportReport]) -> Update:
         name, result = brought
         choices = other_choices(result)
         return {
@@ -232,11 +232,8 @@ def build_data(shared: Shared) -> Data:
 
     @costly
     def on_upload(
-        payload: dict[str, Any] | None,
-        key: str | None,
-        progress: gr.Progress = PROGRESS,
-        options: Mapping[str, Any] = NO_OPTIONS,
-    ) -> dict[Any, Any]:
+        payload: Payload, key: str | None, progress: gr.Progress = PROGRESS, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> Update:
         context.require_writable()
         if not payload or not payload.get("path"):
             return {report: "", otherwise: gr.update(visible=False), source: ""}
@@ -248,7 +245,7 @@ def build_data(shared: Shared) -> Data:
     @costly
     def on_folder(
         text: str, key: str | None, progress: gr.Progress = PROGRESS, options: Mapping[str, Any] = NO_OPTIONS
-    ) -> dict[Any, Any]:
+    ) -> Update:
         context.require_writable()
         path = machine_folder(context, text)
         if path is None:
@@ -260,13 +257,8 @@ def build_data(shared: Shared) -> Data:
 
     @costly
     def on_otherwise(
-        value: str | None,
-        kind: str,
-        key: str | None,
-        payload: dict[str, Any] | None,
-        *text: str,
-        progress: gr.Progress = PROGRESS,
-    ) -> dict[Any, Any]:
+        value: str | None, kind: str, key: str | None, payload: Payload, *text: str, progress: gr.Progress = PROGRESS
+    ) -> Update:
         options = chosen_otherwise(value)
         if kind == FOLDER and text:
             return on_folder(text[0], key, progress, options)
@@ -279,7 +271,7 @@ def build_data(shared: Shared) -> Data:
             raise UserError(f"The Hub has no dataset for {text!r}: try other words.")
         return gr.update(choices=ids, value=ids[0])
 
-    def on_chosen(repo_id: str | None, chosen: str | None = None) -> dict[Any, Any]:
+    def on_chosen(repo_id: str | None, chosen: str | None = None) -> Update:
         if not repo_id:
             return dict.fromkeys(columns, gr.update(visible=False))
         dataset = described(repo_id.strip(), chosen)
@@ -296,7 +288,7 @@ def build_data(shared: Shared) -> Data:
     @costly
     def on_load(
         repo_id: str | None, chosen: str | None, label: str | None, image: str | None, progress: gr.Progress = PROGRESS
-    ) -> dict[Any, Any]:
+    ) -> Update:
         context.require_writable()
         if not repo_id:
             raise UserError("Choose a dataset first, or type its id: owner/name.")

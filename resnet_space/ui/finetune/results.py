@@ -28,7 +28,7 @@ from resnet_space.training.evaluation import (
     per_class,
     reliability,
 )
-from resnet_space.ui.events import EACH, LATEST, QUIET
+from resnet_space.ui.events import EACH, LATEST, QUIET, Update
 from resnet_space.ui.finetune.data_view import tile, tiles_html
 from resnet_space.ui.finetune.status import test_evaluations_words
 from resnet_space.ui.finetune.stress import Stress
@@ -39,8 +39,6 @@ MOST_IMAGES = 24  # behind a cell, on the page
 MOST_CLASSES = 60  # in the confusion matrix: of more, those with the most errors
 COLUMNS = ["class", "images", "precision %", "recall %", "F1 %"]
 HIGHEST_LOSSES = "highest-losses"
-CHART = '<div class="chart"></div>'
-CLICKABLE = "clickable(element, props, trigger, watch)"
 NOTHING = "Mistakes appear here when the run has been tested."
 GONE = "The test images are not on this machine, so only the numbers are shown."
 
@@ -132,9 +130,9 @@ def build_results(context: AppContext) -> Mistakes:
             tiles = place_html(elem_id="tiles")
             with gr.Row():
                 with gr.Column(scale=8, min_width=330):
-                    confusion = place_html(None, CLICKABLE, html_template=CHART, elem_id="confusion")
+                    confusion = place_html(None, "clickable", inside="chart", elem_id="confusion")
                 with gr.Column(scale=5, min_width=250):
-                    calibration = place_html(None, CLICKABLE, html_template=CHART, elem_id="calibration")
+                    calibration = place_html(None, "clickable", inside="chart", elem_id="calibration")
             table = gr.Dataframe(headers=COLUMNS, interactive=False, label="By class", max_height=300)
             stress = Stress(context, judged)
 
@@ -156,7 +154,7 @@ def build_results(context: AppContext) -> Mistakes:
             title += f" (the {MOST_IMAGES} with the highest confidence)"
         return pictures_html(run, evaluation, positions[:MOST_IMAGES].tolist(), title)
 
-    def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> dict[Any, Any]:
+    def at_cell(run: Run, evaluation: Evaluation, chosen: tuple[int, int] | None) -> Update:
         """What shows a cell, or without one the highest losses."""
         cells, value = most_confused(evaluation), HIGHEST_LOSSES
         if chosen is not None:
@@ -167,8 +165,8 @@ def build_results(context: AppContext) -> Mistakes:
         shown = {cell: gr.update(choices=choices, value=value), tiles: pictures(run, evaluation, chosen)}
         return shown | {link: cell_link(evaluation, *chosen) if chosen else ""}
 
-    def on_judged(name: str, linked: str) -> dict[Any, Any]:
-        def nothing(html: str) -> dict[Any, Any]:
+    def on_judged(name: str, linked: str) -> Update:
+        def nothing(html: str) -> Update:
             return {scores: html, panel: gr.update(visible=False)}
 
         run = context.library.open(name) if name else None
@@ -191,7 +189,7 @@ def build_results(context: AppContext) -> Mistakes:
             | stress.shown(run)
         )
 
-    def on_choice(name: str, value: str | None) -> dict[Any, Any]:
+    def on_choice(name: str, value: str | None) -> Update:
         run, evaluation = evaluated(name)
         chosen = None if value in (None, HIGHEST_LOSSES) else chosen_cell(evaluation, value)
         return {tiles: pictures(run, evaluation, chosen), link: cell_link(evaluation, *chosen) if chosen else ""}

@@ -10,7 +10,7 @@ from gradio.events import Dependency
 from resnet_space.runs import last_metric
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.storage import retention_words
-from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.events import EACH, QUIET, Update
 from resnet_space.ui.finetune.status import start_of
 from resnet_space.ui.html import place_note
 from resnet_space.ui.subject import Shared
@@ -92,16 +92,16 @@ def build_run_list(shared: Shared, beside: gr.Dropdown) -> RunList:
             sure = gr.Button("Delete it permanently", size="sm", variant="stop")
             keep = gr.Button("Keep it", size="sm")
 
-    def on_select(event: gr.SelectData, known: list[str]) -> dict[Any, Any]:
+    def on_select(event: gr.SelectData, known: list[str]) -> Update:
         name = context.library.open(event.row_value[0]).name
         return subject.become(name, known) | {confirming: gr.update(visible=False)}
 
-    def on_rename(name: str, new: str, key: str, known: list[str], count: int) -> dict[Any, Any]:
+    def on_rename(name: str, new: str, key: str, known: list[str], count: int) -> Update:
         run = context.rename_run(name, key, (new or "").strip())
         others = [n for n in known if n != name]
         return subject.become(run.name, others) | {names: [run.name, *others], new_name: "", changed: count + 1}
 
-    def on_delete(name: str, beside_names: list[str], key: str, count: int) -> dict[Any, Any]:
+    def on_delete(name: str, beside_names: list[str], key: str, count: int) -> Update:
         context.delete_run(name, key)
         left = context.trained_names(key)
         others = [n for n in beside_names if n != name]

@@ -17,7 +17,7 @@ from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import how_to_sign_in, token_of
-from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, reporter
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, SignedIn, Update, reporter
 from resnet_space.ui.finetune.take import exported_file, reporting
 from resnet_space.ui.html import place_html
 from resnet_space.ui.subject import Shared
@@ -84,7 +84,7 @@ def build_share(shared: Shared) -> None:
         button = gr.Button("Push", variant="primary", size="sm")
         report = place_html(elem_classes="told")
 
-    def on_open(name: str | None, key: str | None, signed_in: gr.OAuthToken | None) -> dict[Any, Any]:
+    def on_open(name: str | None, key: str | None, signed_in: SignedIn) -> Update:
         user = None
         with suppress(HubError):  # the push itself says what is wrong
             user = context.user_name(token_of(context, key, signed_in))
@@ -109,7 +109,7 @@ def build_share(shared: Shared) -> None:
         licence: str,
         chosen: str,
         key: str | None,
-        signed_in: gr.OAuthToken | None,
+        signed_in: SignedIn,
         progress: gr.Progress = PROGRESS,
     ) -> str:
         is_page = chosen == PAGE

@@ -13,7 +13,7 @@ from resnet_space.runs import Run
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.robustness import COLUMNS, Robustness, load_robustness, table_rows
-from resnet_space.ui.events import PRIVATE, QUIET
+from resnet_space.ui.events import PRIVATE, QUIET, Update
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.html import finding_html, place_note, place_report, progress_html
 from resnet_space.ui.stops import Stops
@@ -49,7 +49,7 @@ class Stress:
             self.exports = place_exports([judged], partial(export_of, context), visible=False).buttons
 
         @costly
-        def on_start(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        def on_start(name: str, request: gr.Request) -> Iterator[Update]:
             context.require_writable()
             run = context.library.open(name or "")
             with stops.asked(request, alone="A stress test is already under way.") as stopped:
@@ -61,7 +61,7 @@ class Stress:
             again = {self.start: gr.update(visible=True, interactive=True)}
             yield {stop: gr.update(visible=False)} | (again if stopped.is_set() else self.shown(run))
 
-        def running(on: bool) -> dict[Any, Any]:
+        def running(on: bool) -> Update:
             return {self.start: gr.update(interactive=not on), stop: gr.update(visible=on)}
 
         pressed = self.start.click(lambda: running(True), None, [self.start, stop], **QUIET)
@@ -73,7 +73,7 @@ class Stress:
     def outputs(self) -> list[Any]:
         return [self.report, self.start, self.exports]
 
-    def shown(self, run: Run) -> dict[Any, Any]:
+    def shown(self, run: Run) -> Update:
         """What it shows of a run, to be part of the answer to its choice."""
         found = load_robustness(run)
         return {

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -13,7 +12,7 @@ from resnet_space.runs import WEIGHTS
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import own_folder
-from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.events import PRIVATE, PROGRESS, QUIET, Update
 from resnet_space.ui.subject import Shared
 
 LABELS = {  # of the formats
@@ -46,7 +45,7 @@ def build_take(shared: Shared) -> gr.Accordion:
             command = gr.Code(label="Command that repeats the training", language="shell", interactive=False)
 
     @costly
-    def on_export(name: str, chosen: str, progress: gr.Progress = PROGRESS) -> dict[Any, Any]:
+    def on_export(name: str, chosen: str, progress: gr.Progress = PROGRESS) -> Update:
         done = exported_file(context, name, chosen, reporting(progress))
         run = context.library.open(name)
         # Where the app's own folders are is nobody else's business.

@@ -14,7 +14,7 @@ from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.identity import token_of
 from resnet_space.training.proposal import CHOICES, STRATEGY_SETTINGS
-from resnet_space.ui.events import LATEST, QUIET, Listen
+from resnet_space.ui.events import LATEST, QUIET, Listen, SignedIn, Update
 from resnet_space.ui.finetune.data_view import data_html
 from resnet_space.ui.finetune.entries import wire_proposal
 from resnet_space.ui.finetune.fields import NO_TARGET, Fields, hint_html, start_choices
@@ -42,7 +42,7 @@ AUGMENTED_BY = ("image_size", "crop", "crop_padding", "min_crop_area", "flip", "
 SEEN_BY = (*AUGMENTED_BY, "validation_fraction", "grouped_split")
 
 
-def offered_by(context: AppContext, form: Fields, start: str) -> dict[Any, Any]:
+def offered_by(context: AppContext, form: Fields, start: str) -> Update:
     """Of `form.offered`, what is shown for a start: architecture and shortcuts are for random initialisation only."""
     try:
         takes_cbam = start == RANDOM or context.start_model(start).options.get("cbam", "") is None
@@ -74,10 +74,10 @@ def wire_fields(shared: Shared, opened: Listen, form: Fields, taken_back: Depend
     """What the components set in one another, and the plan, the data and the suggestion that they lead to."""
     context, visitor = shared.context, shared.visitor
 
-    def look_at_plan(key: str | None, signed_in: gr.OAuthToken | None, *values: Any) -> dict[Any, Any]:
+    def look_at_plan(key: str | None, signed_in: SignedIn, *values: Any) -> Update:
         """What is recommended for the data; the plan, and what to mind, of the form as it stands, or why not."""
         request = form.request(key, values)
-        update: dict[Any, Any] = {
+        update: Update = {
             form.recommended: "",
             form.recommend_button: gr.update(visible=False),
             form.estimate: "",
@@ -136,7 +136,7 @@ def wire_fields(shared: Shared, opened: Listen, form: Fields, taken_back: Depend
         return whole_form(proposal_for(context, dataset, key))
 
     @costly
-    def on_suggest(key: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+    def on_suggest(key: str | None, *values: Any) -> Iterator[Update]:
         from resnet_space.training.range_test import STEPS
 
         # Whose it is is nobody else's business.

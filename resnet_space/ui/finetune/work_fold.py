@@ -9,7 +9,7 @@ from gradio.events import Dependency
 
 from resnet_space.serve.works import Works
 from resnet_space.training.work import Work
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.html import DRAW, place_html, place_report, progress_html
 from resnet_space.ui.subject import Shared
 
@@ -56,7 +56,7 @@ class WorkFold(Generic[W]):
         on_start: Callable[..., str],
         asked: Sequence[Component],
         progress_of: Callable[[W], str],
-        draw: Callable[[W], dict[Any, Any]],
+        draw: Callable[[W], Update],
         ended: Sequence[Component] = (),
         *,
         seconds: float = 1.0,
@@ -76,13 +76,13 @@ class WorkFold(Generic[W]):
         timer = gr.Timer(seconds, active=False)
         self._views = [self.progress, self.report, self.start, self.stop, timer, self.known, *ended]
 
-        def look(name: str | None, drawn: object) -> dict[Any, Any]:
+        def look(name: str | None, drawn: object) -> Update:
             if not name:
                 return {timer: gr.Timer(active=False), self.progress: "", self.start: gr.update(interactive=True)}
             found = self.works.open(name)
             running = found.state == "running"
             now = [name, found.results, found.state]
-            update: dict[Any, Any] = {self.progress: progress_of(found)}
+            update: Update = {self.progress: progress_of(found)}
             if now != drawn:
                 update |= draw(found) | {
                     self.start: gr.update(visible=not running, interactive=True),
@@ -92,11 +92,11 @@ class WorkFold(Generic[W]):
                 }
             return update
 
-        def on_press() -> dict[Any, Any]:
+        def on_press() -> Update:
             off = {self.start: gr.update(interactive=False), self.progress: progress_html("Starting.")}
             return off | {self.report: None} | dict.fromkeys(ended, gr.update(visible=False))
 
-        def on_stop(name: str, key: str | None) -> dict[Any, Any]:
+        def on_stop(name: str, key: str | None) -> Update:
             self.context.require_writable()
             self.works.stop(name, key)
             return {self.stop: gr.update(interactive=False)}

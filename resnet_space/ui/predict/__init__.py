@@ -18,7 +18,7 @@ from gradio.events import Dependency
 from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.refusals import warn
-from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET
+from resnet_space.ui.events import EACH, LATEST, PRIVATE, PROGRESS, QUIET, Payload, Update
 from resnet_space.ui.exports import Export, place_exports
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import EMPTY, answers_html
@@ -106,14 +106,12 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
     build_endpoint(context, picture)
     offered, of = gr.Image(type="filepath", format="png", visible=False), gr.Textbox(visible=False)
 
-    def once(is_there: bool) -> dict[Any, Any]:
+    def once(is_there: bool) -> Update:
         """What only an answer has."""
         return {part: gr.update(visible=is_there) for part in (below, exports.buttons, correcting)}
 
     @costly
-    def on_wanted(
-        text: str, payload: dict[str, Any] | None, attended: str, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+    def on_wanted(text: str, payload: Payload, attended: str, request: gr.Request) -> Iterator[Update]:
         """The answer first, its maps when they are drawn."""
         tests.stop(request)  # of the picture before
         asked = Wanted.parse(text).found(context)
@@ -148,26 +146,22 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
             return str(examples()[found.example]), asked.pick
         return found.shown(context, None).image, asked.pick
 
-    def on_export(text: str, payload: dict[str, Any] | None, seen: str) -> Export:
+    def on_export(text: str, payload: Payload, seen: str) -> Export:
         asked, _, shown, predicted = looked_at(context, text, payload)
         return export_of(predicted, shown, asked, View.parse(seen))
 
-    def on_instead(known: list[str], event: gr.EventData) -> dict[Any, Any]:
+    def on_instead(known: list[str], event: gr.EventData) -> Update:
         return subject.become(str(event.choose), known)
 
-    def asked_one(text: str, payload: dict[str, Any] | None, side: object) -> Look:
+    def asked_one(text: str, payload: Payload, side: object) -> Look:
         """The run that a click was about."""
         *_, predicted = looked_at(context, text, payload)
         return predicted[1] if side == 1 and len(predicted) == 2 else predicted[0]
 
     @costly
     def on_evidence(
-        text: str,
-        payload: dict[str, Any] | None,
-        event: gr.EventData,
-        request: gr.Request,
-        progress: gr.Progress = PROGRESS,
-    ) -> Iterator[dict[Any, Any]]:
+        text: str, payload: Payload, event: gr.EventData, request: gr.Request, progress: gr.Progress = PROGRESS
+    ) -> Iterator[Update]:
         looked, judged = asked_one(text, payload, event.side), Judged.of(event)
         with tests.asked(request) as stopped:
 
@@ -183,7 +177,7 @@ def build_predict(shared: Shared, tab: gr.Tab) -> PredictTab:
             yield {evidence: value | {"of": text}, stop: gr.update(visible=False)}
 
     @costly
-    def on_channel(text: str, payload: dict[str, Any] | None, event: gr.EventData) -> str:
+    def on_channel(text: str, payload: Payload, event: gr.EventData) -> str:
         looked = asked_one(text, payload, event.side)
         gates = looked.prediction.attention.channel
         number, module = event.channel, str(event.module)

@@ -6,7 +6,7 @@ The layer and the query are the page's, for all runs that are shown; a run with 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import gradio as gr
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resnet_space.common.errors import UserError
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costs
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Payload, Update
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.answer import percent
@@ -213,21 +213,21 @@ class HeadsPart:
         self.html = place_html("", "predict.heads(element, trigger, watch)", elem_id="heads")
         inputs = [wanted, picture, self.attended]
 
-        def export(text: str, payload: dict[str, Any] | None, told: str) -> Export:
+        def export(text: str, payload: Payload, told: str) -> Export:
             asked, _, shown, predicted = looked_at(context, text, payload)
             return heads_export(predicted, shown, asked, Attended.parse(told))
 
         self._exports = place_exports(inputs, export, visible=False).buttons
 
         @costs(0.2)
-        def on_attended(text: str, payload: dict[str, Any] | None, told: str) -> dict[Any, Any]:
+        def on_attended(text: str, payload: Payload, told: str) -> Update:
             *_, predicted = looked_at(context, text, payload)
             return self.updates(predicted, told)
 
         self.html.input(None, None, self.attended, js="() => resnetSpace.predict.attended()", **QUIET)
         self.attended.change(on_attended, inputs, [self.html, self._exports], **LATEST)
 
-    def updates(self, predicted: Sequence[Look], told: object) -> dict[Any, Any]:
+    def updates(self, predicted: Sequence[Look], told: object) -> Update:
         """For these runs."""
         html = heads_html(predicted, Attended.parse(told))
         return {self.html: html, self._exports: gr.update(visible=bool(html))}

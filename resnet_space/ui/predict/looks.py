@@ -6,13 +6,14 @@ pass.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL.Image import Image
 
 from resnet_space.common.errors import UserError
 from resnet_space.data.images import to_model_size
 from resnet_space.serve.context import AppContext
+from resnet_space.ui.events import Payload
 from resnet_space.ui.pictures import ENOUGH, jpeg_url
 from resnet_space.ui.predict.wanted import Shown, Wanted
 
@@ -115,7 +116,7 @@ def look(context: AppContext, picture: Image, name: str, *, features: bool = Tru
     return Look(name, classifier, picture, classifier.predict(picture, features=features))
 
 
-def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -> tuple[Choice, Shown, list[Look]]:
+def looks(context: AppContext, wanted: Wanted, payload: Payload) -> tuple[Choice, Shown, list[Look]]:
     """A look at the picture by the run that answers it, and by another beside it if one is wanted.
 
     `payload`: of the component with the visitor's own picture. Raises UserError for what cannot be used.
@@ -127,9 +128,7 @@ def looks(context: AppContext, wanted: Wanted, payload: dict[str, Any] | None) -
         return choice, shown, [look(context, shown.image, name) for name in names]
 
 
-def looked_at(
-    context: AppContext, text: str, payload: dict[str, Any] | None
-) -> tuple[Wanted, Choice, Shown, list[Look]]:
+def looked_at(context: AppContext, text: str, payload: Payload) -> tuple[Wanted, Choice, Shown, list[Look]]:
     """As `looks`, for what the page's script writes; with what that was."""
     wanted = Wanted.parse(text).found(context)
     return wanted, *looks(context, wanted, payload)

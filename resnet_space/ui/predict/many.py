@@ -16,9 +16,9 @@ from resnet_space.serve.handlers import costly
 from resnet_space.serve.uploads import uploaded_file
 from resnet_space.training.evaluation import Evaluation, summary, wilson_interval
 from resnet_space.ui.downloads import csv_file
-from resnet_space.ui.events import QUIET
+from resnet_space.ui.events import QUIET, Update
 from resnet_space.ui.finetune.more_data import ARCHIVES, machine_folder
-from resnet_space.ui.finetune.results import CHART, CLICKABLE, confusion_value
+from resnet_space.ui.finetune.results import confusion_value
 from resnet_space.ui.html import cautions_html, place_html, place_note, progress_html
 from resnet_space.ui.predict.batch import (
     TOP,
@@ -119,7 +119,7 @@ def build_many(shared: Shared) -> None:
             keep = gr.DownloadButton("Predictions as CSV", size="sm", visible=False)
         with gr.Column(scale=2, min_width=320):
             grid = place_html(NOTHING, elem_id="many-grid")
-            confusion = place_html(None, CLICKABLE, html_template=CHART, elem_id="many-confusion")
+            confusion = place_html(None, "clickable", inside="chart", elem_id="many-confusion")
 
     def sources(payload: list[dict[str, Any]] | None, text: str | None) -> list[tuple[Path, str]]:
         uploads = [(uploaded_file(file), str(file.get("orig_name") or "")) for file in payload or [] if file]
@@ -132,7 +132,7 @@ def build_many(shared: Shared) -> None:
     @costly
     def on_classify(
         payload: list[dict[str, Any]] | None, text: str | None, named: str | None, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+    ) -> Iterator[Update]:
         short_side, pictures = first_short_side(read_all(sources(payload, text)))
         name = choose_run(context, short_side, named).name
         classifier = context.classifier(name)
@@ -172,10 +172,10 @@ def build_many(shared: Shared) -> None:
                 confusion: occurring_confusion(evaluation),
             } | running(False)
 
-    def running(on: bool) -> dict[Any, Any]:
+    def running(on: bool) -> Update:
         return {start: gr.update(interactive=not on), stop: gr.update(interactive=on)}
 
-    def on_start() -> dict[Any, Any]:
+    def on_start() -> Update:
         off = {start: gr.update(interactive=False), keep: gr.update(visible=False)}
         return off | {report: progress_html(WAITING), confusion: None, grid: NOTHING}
 

@@ -4,7 +4,6 @@ import threading
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -16,7 +15,7 @@ from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.ui.downloads import copied
-from resnet_space.ui.events import PRIVATE
+from resnet_space.ui.events import PRIVATE, Payload, Update
 from resnet_space.ui.finetune.more_data import free_dataset_name
 from resnet_space.ui.html import place_html
 from resnet_space.ui.predict.wanted import Wanted
@@ -49,7 +48,7 @@ def own_set(context: AppContext, key: str | None, classes: tuple[str, ...]) -> P
 
 
 def keep_mistake(
-    context: AppContext, wanted: Wanted, payload: dict[str, Any] | None, run: str, label: str | None, key: str | None
+    context: AppContext, wanted: Wanted, payload: Payload, run: str, label: str | None, key: str | None
 ) -> tuple[Path, int]:
     """(the dataset's folder, how many pictures it has now). Raises UserError."""
     key = context.writer(key)
@@ -82,9 +81,7 @@ def build_mistakes(shared: Shared, wanted: gr.Textbox, picture: gr.Image, run: g
             export = gr.DownloadButton("Download as Parquet", size="sm", min_width=150)
 
     @costly
-    def on_keep(
-        text: str, payload: dict[str, Any] | None, name: str, correct: str | None, key: str | None
-    ) -> dict[Any, Any]:
+    def on_keep(text: str, payload: Payload, name: str, correct: str | None, key: str | None) -> Update:
         folder, count = keep_mistake(context, Wanted.parse(text).found(context), payload, name, correct, key)
         words = (
             f'<p class="note" role="status">Saved with the label <b>{escape(str(correct))}</b> in the dataset '

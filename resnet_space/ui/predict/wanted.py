@@ -11,6 +11,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.images import open_image
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.uploads import uploaded_file
+from resnet_space.ui.events import Payload
 from resnet_space.ui.pictures import ENOUGH, NO_PICTURE, read_picture
 from resnet_space.ui.predict.examples import SMALL, examples
 from resnet_space.ui.predict.labelled import first_picture, test_picture
@@ -88,7 +89,7 @@ class Wanted:
         """Whether it is a picture of the visitor's own."""
         return not (self.example or self.picture)
 
-    def shown(self, context: AppContext, payload: dict[str, Any] | None) -> Shown:
+    def shown(self, context: AppContext, payload: Payload) -> Shown:
         """The picture; `payload` is that of the page's component. Raises UserError."""
         if self.picture:
             image, label = test_picture(context, self.of, self.picture)
@@ -103,7 +104,7 @@ class Wanted:
             return Shown(open_image(path, short_side=ENOUGH), label, path.name, path.read_bytes())
         return Shown(read_picture(payload))
 
-    def kept(self, context: AppContext, payload: dict[str, Any] | None) -> Shown:
+    def kept(self, context: AppContext, payload: Payload) -> Shown:
         """The same with its file's content, by which it can be kept. Raises UserError."""
         if not self.is_own:
             return self.shown(context, payload)

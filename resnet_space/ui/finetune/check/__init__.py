@@ -1,7 +1,5 @@
 """Is the data sound? A check of the dataset in the form: start it, watch it, look at what it found, take it away."""
 
-from typing import Any
-
 import gradio as gr
 
 from resnet_space.common.errors import UserError
@@ -9,6 +7,7 @@ from resnet_space.serve.checks import start_check
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_report import DataReport
 from resnet_space.ui.downloads import csv_file
+from resnet_space.ui.events import Update
 from resnet_space.ui.exports import stem, wire_download
 from resnet_space.ui.finetune.check.map import build_map
 from resnet_space.ui.finetune.check.review import place_review, wire_review
@@ -40,7 +39,7 @@ def build_check(shared: Shared, form: Fields) -> gr.Accordion:
         keep = gr.Button("Findings as CSV", size="sm", scale=0, min_width=160, visible=False)
         build_map(shared, fold.shown, fold.report.change)
 
-    def draw(found: DataReport) -> dict[Any, Any]:
+    def draw(found: DataReport) -> Update:
         there = bool(found.counts) and found.state != "running"
         return {fold.report: report_of(found), keep: gr.update(visible=there)}
 

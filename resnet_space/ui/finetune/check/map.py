@@ -17,7 +17,7 @@ from resnet_space.serve.checks import map_of, start_map
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.handlers import costly
 from resnet_space.training.data_map import NEAREST, POINTS, DataMap, Points
-from resnet_space.ui.events import EACH, LATEST, QUIET, Listen
+from resnet_space.ui.events import EACH, LATEST, QUIET, Listen, Update
 from resnet_space.ui.exports import Export, place_exports, stem
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import note_html, place_html, progress_html
@@ -40,17 +40,12 @@ def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
     `found` is the event after which other findings are on the page.
     """
     context, visitor = shared.context, shared.visitor
-    view = place_html(
-        None,
-        "dataMap(element, props, trigger, watch)",
-        html_template='<div class="data-map"><div class="drawn"></div><div class="told"></div></div>',
-        head=MAP,
-        elem_id="data-map",
-    )
+    template = '<div class="data-map"><div class="drawn"></div><div class="told"></div></div>'
+    view = place_html(None, "dataMap", html_template=template, head=MAP, elem_id="data-map")
     exports = place_exports([check, visitor, view], lambda *asked: map_export(context, *asked), visible=False)
     views = [view, exports.buttons]
 
-    def look(name: str, key: str | None) -> dict[Any, Any]:
+    def look(name: str, key: str | None) -> Update:
         report = context.checks.open(name) if name else None
         if report is None or not report.counts or report.state == "running":
             return {view: None, exports.buttons: gr.update(visible=False)}
@@ -64,11 +59,11 @@ def build_map(shared: Shared, check: gr.Textbox, found: Listen) -> None:
         return {view: value, exports.buttons: gr.update(visible="map" in value)}
 
     @costly
-    def on_start(name: str, key: str | None) -> dict[Any, Any]:
+    def on_start(name: str, key: str | None) -> Update:
         start_map(context, name, key)
         return look(name, key)
 
-    def on_select(event: gr.EventData, name: str, key: str | None) -> dict[Any, Any]:
+    def on_select(event: gr.EventData, name: str, key: str | None) -> Update:
         found = map_of(context, name, key)
         if event._data["what"] == "stop" and found is not None:
             context.maps.stop(found[0], key)

@@ -22,7 +22,7 @@ from resnet_space.serve.inventory import SECRET_NAME
 from resnet_space.serve.reviews import SavedReview, open_review, require_unchanged, save_review, start_before_after
 from resnet_space.training.data_report import DataReport
 from resnet_space.training.review import ReviewItem, review_queue
-from resnet_space.ui.events import EACH, QUIET
+from resnet_space.ui.events import EACH, QUIET, Update
 from resnet_space.ui.finetune.check.review_shown import examples, pictures_of, result_of, summary_of, whole
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.more_data import bring
@@ -149,14 +149,8 @@ def make_version(
 
 def place_review(context: AppContext) -> gr.HTML:
     """The place of the queue, empty until a check has findings."""
-    return place_html(
-        None,
-        "review.mount(element, props, trigger, watch)",
-        html_template='<div class="review"></div>',
-        head=REVIEW,
-        elem_id="review",
-        visible=not context.readonly,
-    )
+    visible = not context.readonly
+    return place_html(None, "review.mount", inside="review", head=REVIEW, elem_id="review", visible=visible)
 
 
 def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox, drawn: gr.State) -> None:
@@ -184,7 +178,7 @@ def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox
     @costs(COST)
     def on_ask(
         name: str | None, chosen: str, key: str | None, profile: gr.OAuthProfile | None, event: gr.EventData
-    ) -> dict[Any, Any]:
+    ) -> Update:
         asked = Asked.of(event._data)
         context.require_writable()
         report = context.checks.open(name) if name else None
@@ -200,7 +194,7 @@ def wire_review(review: gr.HTML, shared: Shared, form: Fields, check: gr.Textbox
         value: dict[str, Any] = {"number": asked.number, "decided": len(saved.decisions)}
         if asked.opens:
             value |= whole(ref, items, saved, version_name(str(ref)))
-        update: dict[Any, Any] = {}
+        update: Update = {}
         if asked.make:
             made = make_version(
                 context,

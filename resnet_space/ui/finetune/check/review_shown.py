@@ -12,13 +12,12 @@ from resnet_space.common.errors import UserError
 from resnet_space.data.columns import labels_of
 from resnet_space.data.decisions import Row, summary_words
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.rows import read_images
 from resnet_space.data.sources import open_dataset
 from resnet_space.data.versions import judged_split, outcome
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.reviews import SavedReview
 from resnet_space.training.review import ReviewItem
-from resnet_space.ui.finetune.data_view import TILE
+from resnet_space.ui.finetune.data_view import TILE, images_at
 from resnet_space.ui.finetune.status import duration
 from resnet_space.ui.html import cautions_html, finding_html, note_html, progress_html
 from resnet_space.ui.pictures import jpeg_url
@@ -68,17 +67,10 @@ def pictures_of(ref: DatasetRef, rows: Iterable[Row], side: int = LARGE) -> dict
     """
     from resnet_space.data.checks.tiles import contained
 
-    dataset, wanted = open_dataset(ref), list(dict.fromkeys(rows))
-    found = {f"{split}:{row}": "" for split, row in wanted}
-    for split, files in dataset.files.items():
-        own = [row for where, row in wanted if where == split]
-        try:
-            images = read_images(files, own, dataset.columns.image, partial(contained, side=side)) if own else []
-        except IndexError:
-            continue
-        for row, image in zip(own, images, strict=True):
-            found[f"{split}:{row}"] = "" if image is None else jpeg_url(image.convert("RGB"))
-    return found
+    wanted = list(rows)
+    found = images_at(ref, wanted, partial(contained, side=side))
+    urls = {f"{split}:{row}": jpeg_url(image.convert("RGB")) for (split, row), image in found.items()}
+    return {f"{split}:{row}": urls.get(f"{split}:{row}", "") for split, row in wanted}
 
 
 def examples(ref: DatasetRef, names: Sequence[str], suspect: Collection[Row]) -> dict[str, list[str]]:

@@ -9,13 +9,12 @@ from PIL.Image import Image
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import NO_BREAK, percent
 from resnet_space.data.checks.items import Where
+from resnet_space.data.decisions import Row
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.rows import read_images
-from resnet_space.data.sources import open_dataset
 from resnet_space.plots import Chart
 from resnet_space.plots.learning import learning_chart
 from resnet_space.training.data_report import DataReport
-from resnet_space.ui.finetune.data_view import tile, tiles_html
+from resnet_space.ui.finetune.data_view import images_at, tile, tiles_html
 from resnet_space.ui.finetune.status import work_html
 from resnet_space.ui.html import finding_html, note_html
 
@@ -31,8 +30,6 @@ PHASES = {
 }
 COLUMNS = ("finding", "split", "row", "file", "label", "score", "what")
 SOUND = "Nothing to look at."
-
-Place = tuple[str, int]  # split and row
 
 
 def progress_of(report: DataReport) -> str:
@@ -109,22 +106,15 @@ def _classes(report: DataReport) -> str:
     return f"<details{' open' if report.classes else ''}><summary>{title}</summary><ul>{rows}</ul></details>"
 
 
-def _pictures(report: DataReport) -> dict[Place, Image]:
+def _pictures(report: DataReport) -> dict[Row, Image]:
     """The pictures that are shown, as far as they are on this machine."""
-    wanted: list[Place] = []
-    for shown in (report.label_issues[:MOST], report.near_duplicates[: MOST // 2], report.outliers[:MOST]):
-        wanted += [(one.split, one.index) for one in shown]
-    wanted += [(one.of_split, one.of_index) for one in report.near_duplicates[: MOST // 2]]
-    found: dict[Place, Image] = {}
+    copies = report.near_duplicates[: MOST // 2]
+    shown = (*report.label_issues[:MOST], *copies, *report.outliers[:MOST])
+    wanted = [*((one.split, one.index) for one in shown), *((one.of_split, one.of_index) for one in copies)]
     try:
-        data = open_dataset(DatasetRef.parse(report.dataset))
-        for split, files in data.files.items():
-            rows = sorted({row for where, row in wanted if where == split})
-            images = read_images(files, rows, data.columns.image, tile) if rows else []
-            found |= {(split, row): image for row, image in zip(rows, images, strict=True) if image is not None}
-    except (UserError, IndexError, OSError):  # the dataset was changed, or deleted
+        return images_at(DatasetRef.parse(report.dataset), wanted, tile)
+    except (UserError, OSError):  # the dataset was changed, or deleted
         return {}
-    return found
 
 
 def table_rows(report: DataReport) -> list[list[object]]:

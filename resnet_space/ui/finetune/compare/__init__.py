@@ -13,7 +13,7 @@ from resnet_space.serve.fitting import LEAST_MINUTES, MINUTES, MOST_MINUTES, MOS
 from resnet_space.serve.handlers import costly
 from resnet_space.training.comparison import Comparison
 from resnet_space.training.strategies import STRATEGIES
-from resnet_space.ui.events import LATEST, QUIET, Listen
+from resnet_space.ui.events import LATEST, QUIET, Listen, Update
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.compare.report import export_of, report_file
 from resnet_space.ui.finetune.compare.shown import fit_html, progress_of, report_of
@@ -75,7 +75,7 @@ class Compare:
                 with gr.Row():
                     fold.place_buttons("Compare", min_width=140)
             fold.place_progress()
-            fold.place_report("networks(element, props, trigger, watch)")
+            fold.place_report("networks")
             with gr.Column(visible=False) as ended:
                 with gr.Row(visible=not context.readonly, elem_id="compare-queue"):
                     self.recipe = gr.Dropdown(
@@ -93,7 +93,7 @@ class Compare:
                     keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
                 wire_download(keep, partial(report_file, context), [fold.shown], exports.file)
 
-        def draw(comparison: Comparison) -> dict[Any, Any]:
+        def draw(comparison: Comparison) -> Update:
             there = comparison.state != "running" and bool(comparison.judged)
             return {fold.report: report_of(comparison, writable=not context.readonly), ended: gr.update(visible=there)}
 
@@ -108,7 +108,7 @@ class Compare:
         def on_start(dataset: str, chosen: Sequence[str], asked: object, key: str | None) -> str:
             return start_comparison(context, dataset, key, names=chosen or (), minutes=asked)
 
-        def on_open(key: str | None, request: gr.Request) -> dict[Any, Any]:
+        def on_open(key: str | None, request: gr.Request) -> Update:
             """The comparison in the page's address, or else the visitor's newest one."""
             linked = request.query_params.get("compare", "")
             try:

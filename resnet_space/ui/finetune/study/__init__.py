@@ -9,7 +9,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.serve.handlers import costly
 from resnet_space.serve.studies import MINUTES, plan_study, start_study
 from resnet_space.training.study import SEEDS, SIZES, STEPS, Study
-from resnet_space.ui.events import LATEST, QUIET
+from resnet_space.ui.events import LATEST, QUIET, Update
 from resnet_space.ui.exports import place_exports, wire_download
 from resnet_space.ui.finetune.fields import Fields
 from resnet_space.ui.finetune.study.shown import export_of, plan_html, progress_of, report_file, report_of
@@ -48,7 +48,7 @@ def build_study(shared: Shared, form: Fields) -> None:
             keep = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160)
             wire_download(keep, partial(report_file, context), [fold.shown], exports.file)
 
-    def draw(study: Study) -> dict[Any, Any]:
+    def draw(study: Study) -> Update:
         return {
             fold.report: report_of(study),
             found: gr.update(visible=bool(study.done)),

@@ -18,7 +18,7 @@ from resnet_space.data.taught import read_pictures, thumbnail
 from resnet_space.serve.handlers import costly, costs
 from resnet_space.serve.storage import retention_words
 from resnet_space.serve.taught import FIRST_CLASSES, Step, Teaching
-from resnet_space.ui.events import EACH, QUIET, Listen
+from resnet_space.ui.events import EACH, QUIET, Listen, Update
 from resnet_space.ui.finetune.teach.requests import Asked, frame_of, read_changes
 from resnet_space.ui.finetune.teach.shown import classes_of, left_out_words, step_value, thumbnails
 from resnet_space.ui.html import place_html, place_note
@@ -76,15 +76,8 @@ def build_teach(shared: Shared, opened: Listen) -> Teach:
     ) as section:
         place_note(f"{ABOUT} {retention_words(context.limits)}")
         with gr.Row(elem_id="teach-row"):
-            cards, live = (
-                place_html(
-                    value,
-                    f"teach.{part}(element, props, trigger, watch)",
-                    html_template=f'<div class="{place}"></div>',
-                    elem_id=f"teach-{part}",
-                )
-                for part, place, value in (("cards", "teach", empty), ("live", "try", {}))
-            )
+            cards = place_html(empty, "teach.cards", inside="teach", elem_id="teach-cards")
+            live = place_html({}, "teach.live", inside="try", elem_id="teach-live")
         with gr.Row(visible=False) as next_steps:
             try_it = gr.Button("Open the model in Predict", size="sm", min_width=180)
             use = gr.Button("Fine-tune on these pictures", size="sm", min_width=180)
@@ -94,29 +87,29 @@ def build_teach(shared: Shared, opened: Listen) -> Teach:
         shown = {"classes": classes_of(step.taught, asked), "thumbs": thumbnails(step.taught, asked)}
         return {**empty, **step_value(step, asked), **shown, "sets": teaching.names(key), "message": message}
 
-    def told(step: Step, asked: Asked, key: str | None, message: str | None = "") -> dict[Any, Any]:
+    def told(step: Step, asked: Asked, key: str | None, message: str | None = "") -> Update:
         """Of a step; without the pictures where there is no message, as these were told before."""
         value = step_value(step, asked) if message is None else whole(step, asked, key, message)
-        outputs: dict[Any, Any] = {cards: value, current: step.taught.name}
+        outputs: Update = {cards: value, current: step.taught.name}
         if step.phase == "done":
             outputs |= {dataset: step.taught.name, next_steps: gr.update(visible=bool(step.taught.run))}
         if step.phase == "done" and step.lesson is not None:
             outputs |= {run: step.taught.run, changed: step.taught.version}
         return outputs
 
-    def begun(asked: Asked, key: str | None) -> dict[Any, Any]:
+    def begun(asked: Asked, key: str | None) -> Update:
         """Where there is no set."""
         value = {**empty, "number": asked.number, "sets": teaching.names(key)}
         return {cards: value, current: None, next_steps: gr.update(visible=False)}
 
-    def steps(of: Iterator[Step], asked: Asked, key: str | None, message: str = "") -> Iterator[dict[Any, Any]]:
+    def steps(of: Iterator[Step], asked: Asked, key: str | None, message: str = "") -> Iterator[Update]:
         """The first with all that is shown, the others with what changes."""
         first: str | None = message
         for step in of:
             yield told(step, asked, key, first)
             first = None
 
-    def on_open(key: str | None, name: str | None) -> dict[Any, Any]:
+    def on_open(key: str | None, name: str | None) -> Update:
         """A page that was loaded anew comes back to its set; what is not taught, its script then asks for."""
         asked = Asked.of({"set": name})
         if asked.name not in teaching.names(key):
@@ -125,7 +118,7 @@ def build_teach(shared: Shared, opened: Listen) -> Teach:
         return told(teaching.known(str(asked.name), key), asked, key) | {section: gr.update(open=True)}
 
     @costly
-    def on_change(key: str | None, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+    def on_change(key: str | None, event: gr.EventData) -> Iterator[Update]:
         asked = Asked.of(event._data)
         context.require_writable()
         kinds = [change.get("do") for change in asked.changes]
