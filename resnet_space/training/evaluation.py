@@ -94,7 +94,6 @@ def evaluate_test(
     model: "nn.Module",
     data: "ImageSet",
     config: ModelConfig,
-    dtype: "torch.dtype | None" = None,
     logits: "torch.Tensor | None" = None,
 ) -> tuple[Evaluation, dict[str, float]]:
     """Evaluate a model, which is left in eval mode, on all images of a set.
@@ -103,7 +102,6 @@ def evaluate_test(
         model: gives logits [n, C] for images [n, 3, H, W].
         data: the images; only their rows in the files are stored, or where those are not known their positions.
         config: the model's, for its preprocessing, classes and temperature: the probabilities are calibrated.
-        dtype: of autocast, None for plain float32.
         logits: the model's for all images [N, C], where they are known already.
 
     Returns:
@@ -122,8 +120,7 @@ def evaluate_test(
             yield logits, data.labels.to(logits.device)
             return
         for images, truth in evaluation_batches(data, config, device=device):
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                yield model(images), truth
+            yield model(images), truth
 
     with torch.inference_mode():
         for own, truth in batches():
@@ -239,13 +236,13 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
     return max((centre - half) / (n + z**2), 0.0), min((centre + half) / (n + z**2), 1.0)
 
 
-def paired_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald interval
-    for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald
+    interval for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
 
     Only the second is right for `gained` of them, only the first for `lost`.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(0.975)
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
     return max(up - down - half, -1.0), min(up - down + half, 1.0)
@@ -312,9 +309,9 @@ def reliability(evaluation: Evaluation, bins: int = BINS) -> list[tuple[float, f
     return _binned(evaluation.confidence, evaluation.correct, bins)
 
 
-def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_], bins: int = BINS) -> float:
+def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> float:
     """The expected calibration error, 0..1, of N predictions [N]: see `summary`."""
-    gaps = [abs(accuracy - sure) * count for sure, accuracy, count in _binned(confidence, correct, bins)]
+    gaps = [abs(accuracy - sure) * count for sure, accuracy, count in _binned(confidence, correct, BINS)]
     return sum(gaps) / len(confidence)
 
 
