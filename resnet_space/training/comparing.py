@@ -97,7 +97,9 @@ class Comparing(Underway[Comparison]):
         features = extractor.of(data, teller("features")).features
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
-        judged = judge(Examples(features, data.labels, len(data.classes), _copies(data)), teller("solving"))
+        assert data.copies is not None
+        examples = Examples(features, data.labels, len(data.classes), data.copies.tolist())
+        judged = judge(examples, teller("solving"))
         counted = config.entry.multiply_adds
         return replace(
             judged,
@@ -143,14 +145,6 @@ def loaded(run: Run, config: ModelConfig) -> Backbone:
     if not isinstance(model.get_classifier(), torch.nn.Linear):
         raise UserError(f"The head of {run.name} is not a linear layer, so it cannot be solved.")
     return model.eval().requires_grad_(False)
-
-
-def _copies(data: ImageSet) -> list[int | None]:
-    """Of each image, a number that it shares with its near-duplicates; None where it has none."""
-    assert data.copies is not None
-    numbers = data.copies.tolist()
-    counts = Counter(numbers)
-    return [number if counts[number] > 1 else None for number in numbers]
 
 
 def judge(examples: Examples, tell: Callable[[int, int], None] = lambda *_: None) -> Row:
