@@ -66,6 +66,7 @@ CONVERTED = "refs/convert/parquet"  # the branch to which the Hub converts other
 
 _ADDRESS = re.compile(r"(https?://)?([a-z0-9.-]+\.)?(huggingface\.co|hf\.co)/", re.I)
 
+_TAIL = 64 * 1024  # bytes; holds the footer of most parquet files
 _MOST_TRIED = 12  # configurations, each with two requests
 _MOST_LABEL_BYTES = 64_000_000  # of a column that is searched before a download
 _MOST_LABEL_ROWS = 10_000_000
@@ -358,9 +359,13 @@ def _columns(
 def _read_schema(repo_id: str, revision: str, file: str, size: int, token: str | None) -> pa.Schema:
     """A parquet file's schema, from the last bytes of the file alone."""
     url = hf_hub_url(repo_id, file, repo_type="dataset", revision=revision, endpoint=endpoint())
+    tail = read_range(url, max(size - _TAIL, 0), size, token) if size else b""
+    footer = int.from_bytes(tail[-8:-4], "little") + 12  # with its length and the magic words at both ends
+    if len(tail) < footer <= size:
+        tail = read_range(url, size - footer, size, token)
     try:
         with readable(file):
-            return pq.read_schema(RemoteFile(url, size, token))
+            return pq.read_schema(pa.BufferReader(tail))
     except UserError:
         raise _UnusableFilesError(f"The file {file} of {repo_id} is not a parquet file: choose another one.") from None
 
