@@ -4,7 +4,6 @@ Stored for every image are its label, the most probable classes and its loss: en
 52 bytes per image, whatever the number of classes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import NormalDist, fmean
@@ -114,16 +113,9 @@ def evaluate_test(
     model.eval()
     device = next(model.parameters()).device
     parts, uncalibrated = [], []
-
-    def batches() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-        if logits is not None:
-            yield logits, data.labels.to(logits.device)
-            return
-        for images, truth in evaluation_batches(data, config, device=device):
-            yield model(images), truth
-
     with torch.inference_mode():
-        for own, truth in batches():
+        batches = ((model(images), truth) for images, truth in evaluation_batches(data, config, device=device))
+        for own, truth in batches if logits is None else [(logits, data.labels.to(logits.device))]:
             uncalibrated.append(own.float().softmax(1).amax(1))
             scaled = own.float() / config.temperature
             # They stay on the device until the end, so that not every batch waits for them.
