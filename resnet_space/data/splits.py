@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from resnet_space.data.members import SplitMembers
 from resnet_space.data.mistakes import MISTAKES
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.room import DECODING, room_for
-from resnet_space.data.sources import dataset_folder, open_dataset
+from resnet_space.data.sources import Dataset, dataset_folder, open_dataset
 from resnet_space.data.summary import TEST_SHARE
 from resnet_space.data.taught import is_taught
 
@@ -319,17 +320,7 @@ def load_learnable(
         chosen, _ = stratified_indices(torch.from_numpy(labels[usable]), most, seed)
         wanted = np.zeros(len(labels), dtype=np.bool_)
         wanted[usable[chosen.numpy()]] = True
-    seen = Thumbnails(MOST_COMPARED)
-    data = load_split(
-        files["train"],
-        size,
-        columns,
-        progress=progress,
-        folder=folder,
-        wanted=wanted,
-        look=seen.of("train", len(labels) if wanted is None else most, rows=len(labels)),
-    )
-    data = _with_copies({"train": data}, seen)["train"]
+    data = _train_with_copies(dataset, size, wanted, progress=progress, folder=folder)
     if not tested:
         data, _ = _without_test(data, grows=_grows(ref.name))
     if len(data) > most:
@@ -343,16 +334,24 @@ def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) ->
 
     Arguments and errors are those of `load_splits`.
     """
-    dataset, seen = open_dataset(ref), Thumbnails(MOST_COMPARED)
-    files = dataset.files["train"]
-    look = seen.of("train", count_rows(files))
-    data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
-    return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
+    data = _train_with_copies(open_dataset(ref), size, folder=folder, labelled=False)
+    return _without_test(data, grows=_grows(ref.name))
 
 
 def _grows(dataset: str) -> bool:
     """Whether it is one to which pictures are added one by one, at the end."""
     return "/" not in dataset and (dataset.startswith(MISTAKES) or is_taught(dataset_folder(dataset)))
+
+
+def _train_with_copies(
+    dataset: Dataset, size: int, wanted: NDArray[np.bool_] | None = None, **options: Any
+) -> ImageSet:
+    """The images of the training split by `load_split`, near-duplicates numbered."""
+    files, seen = dataset.files["train"], Thumbnails(MOST_COMPARED)
+    rows = count_rows(files)
+    look = seen.of("train", rows if wanted is None else int(wanted.sum()), rows=rows)
+    data = load_split(files, size, dataset.columns, wanted=wanted, look=look, **options)
+    return _with_copies({"train": data}, seen)["train"]
 
 
 def _with_copies(sets: Mapping[str, ImageSet], seen: Thumbnails) -> dict[str, ImageSet]:
