@@ -15,7 +15,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -222,6 +223,17 @@ def timed(folder: Path, data: Path, runs: Path) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def made_folder(backbones: Iterable[str]) -> Iterator[Path]:
+    """A folder for datasets, "data", and one of runs with these shipped ones, "runs"."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "runs").mkdir()
+        for name in backbones:
+            (Path(folder) / "runs" / name).symlink_to(ROOT / "checkpoints" / name)
+        os.environ[DATA_FOLDER_VARIABLE] = str(Path(folder) / "data")
+        yield Path(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("hymenoptera", type=Path, help="zip of ants and bees")
@@ -229,14 +241,9 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        data, runs = Path(folder) / "data", Path(folder) / "runs"
-        runs.mkdir()
-        for names in BACKBONES.values():
-            for name in names:
-                (runs / name).symlink_to(ROOT / "checkpoints" / name)
-        os.environ[DATA_FOLDER_VARIABLE] = str(data)
-        sources = {"cifar10-mini": BUNDLED / "cifar10-mini", "hymenoptera": Path(folder) / "hymenoptera"}
+    with made_folder(name for names in BACKBONES.values() for name in names) as folder:
+        data, runs = folder / "data", folder / "runs"
+        sources = {"cifar10-mini": BUNDLED / "cifar10-mini", "hymenoptera": folder / "hymenoptera"}
         import_archive(arguments.hymenoptera, sources["hymenoptera"])
         if arguments.pictures:
             results["timed"] = timed(arguments.pictures, data, runs)

@@ -8,9 +8,7 @@ seed, and the mean difference over the seeds.
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,13 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 from scipy import stats
 
-from benchmarks.data_checks import SEEDS, SHARE, flipped
+from benchmarks.data_checks import SEEDS, SHARE, flipped, made_folder
 from benchmarks.machine import save
 from resnet_space.check import check_data
 from resnet_space.data import apply_decisions, import_archive
 from resnet_space.data.columns import labels_of
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE, open_dataset
+from resnet_space.data.sources import BUNDLED, open_dataset
 from resnet_space.review import before_and_after
 from resnet_space.training.review import review_queue
 
@@ -82,12 +80,8 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        data, runs = Path(folder) / "data", Path(folder) / "runs"
-        runs.mkdir()
-        for name in BACKBONES.values():
-            (runs / name).symlink_to(ROOT / "checkpoints" / name)
-        os.environ[DATA_FOLDER_VARIABLE] = str(data)
+    with made_folder(BACKBONES.values()) as folder:
+        data, runs = folder / "data", folder / "runs"
         import_archive(arguments.hymenoptera, data / "hymenoptera")
         sources = {"hymenoptera": data / "hymenoptera", "cifar10-mini": BUNDLED / "cifar10-mini"}
         for name, source in sources.items():

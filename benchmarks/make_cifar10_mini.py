@@ -13,8 +13,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from resnet_space.data.held_out import stratified_indices
 from resnet_space.data.sources import BUNDLED
-from resnet_space.data.splits import stratified_indices
 
 COUNTS = {"train": 2_000, "test": 1_000}
 SEED = 0

@@ -5,7 +5,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Classifier:
         outputs_kept = {name: outputs[0] for name, outputs in seen.items()}
         outputs_kept |= {stage: outputs_kept[module] for stage, module in self._stages().items() if features}
         (prediction,) = self._predictions(logits, means[0], top, attention)
-        return Prediction(**vars(prediction) | {"features": outputs_kept, "note": image.info.get("note", "")})
+        return replace(prediction, features=outputs_kept, note=image.info.get("note", ""))
 
     def predict_many(self, images: Iterable[Image.Image], *, top: int = 5, batch: int = 32) -> Iterator[Prediction]:
         """Classify RGB images, in order, without maps; at most `batch` of them are in memory at once."""

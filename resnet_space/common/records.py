@@ -27,7 +27,8 @@ def read_record(kind: type[T], path: Path) -> T:
         OSError: if the file is missing or cannot be read.
         ValueError: for anything that is no such record.
     """
-    found: T = _adapter(kind).validate_json(path.read_bytes())  # type: ignore[arg-type]  # a class can be hashed
+    content = path.read_bytes()
+    found: T = _adapter(kind).validate_json(content)  # type: ignore[arg-type]  # a class can be hashed
     return found
 
 

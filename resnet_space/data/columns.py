@@ -245,14 +245,11 @@ def _values(column: "pa.ChunkedArray") -> tuple[str | int, ...]:
     return tuple(sorted(int(value) for value in found))
 
 
-def columns_of_files(
-    files: Sequence[Path], what: str = "The dataset", *, label: str | None = None, image: str | None = None
-) -> Columns:
+def columns_of_files(files: Sequence[Path], *, label: str | None = None, image: str | None = None) -> Columns:
     """The columns of the parquet files of the training split (at least one file). Raises UserError."""
-    with readable(what):
-        return classification_columns(
-            pq.read_schema(files[0]), what, label=label, image=image, read=lambda name: read_column(files, name)
-        )
+    with readable("The dataset"):
+        schema = pq.read_schema(files[0])
+        return classification_columns(schema, label=label, image=image, read=lambda name: read_column(files, name))
 
 
 def labels_of(files: Sequence[Path], columns: Columns) -> NDArray[np.int64]:

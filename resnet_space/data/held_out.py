@@ -81,8 +81,27 @@ def class_quantiles(labels: Tensor, seed: int) -> Tensor:
     return quantile
 
 
+def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Split positions 0..N-1 into `count` and N - count, each class in its share (to within one), shuffled by `seed`.
+
+    Returns:
+        The positions that were taken and the rest, both sorted.
+    """
+    ranked = class_quantiles(labels, seed).argsort(stable=True)
+    return ranked[:count].sort().values, ranked[count:].sort().values
+
+
+def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Positions of `per_class` images of each class, or of all where it has fewer, sorted.
+
+    With the same seed, a smaller subset is part of every larger one.
+    """
+    places = class_quantiles(labels, seed) * labels.bincount()[labels]  # 0.5, 1.5, ... in each class
+    return (places < per_class).nonzero().flatten()
+
+
 def drawn_together(labels: Tensor, copies: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """As `splits.stratified_indices`, but near-duplicates are drawn together, so it may be a few fewer than `count`.
+    """As `stratified_indices`, but near-duplicates are drawn together, so it may be a few fewer than `count`.
 
     Args:
         labels: int64 [N].

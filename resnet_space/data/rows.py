@@ -31,29 +31,24 @@ def read_images(
         UserError: for files that cannot be read.
     """
     with readable("The dataset's images"):
-        return _read(files, rows, column or next(iter(image_columns(pq.read_schema(files[0]))), "image"), seen)
-
-
-def _read(
-    files: Sequence[Path], rows: Sequence[int], column: str, seen: Callable[[Image.Image], Image.Image]
-) -> list[Image.Image | None]:
-    groups = [(file, i, pq.read_metadata(file).row_group(i).num_rows) for file in files for i in _row_groups(file)]
-    ends = np.cumsum([count for *_, count in groups])
-    found: dict[int, Image.Image | None] = {}
-    for index in sorted(set(np.searchsorted(ends, rows, side="right").tolist())):
-        file, group, count = groups[index]
-        first = int(ends[index]) - count
-        with pq.ParquetFile(file) as parquet:
-            values = parquet.read_row_group(group, columns=[column])[column]
-            for row in rows:
-                if first <= row < first + count:
-                    image = _decoded(values[row - first].as_py())
-                    found[row] = None if image is None else seen(image)
-    return [found[row] for row in rows]
-
-
-def _row_groups(file: Path) -> range:
-    return range(pq.read_metadata(file).num_row_groups)
+        column = column or next(iter(image_columns(pq.read_schema(files[0]))), "image")
+        groups = [
+            (file, i, about.row_group(i).num_rows)
+            for file, about in ((file, pq.read_metadata(file)) for file in files)
+            for i in range(about.num_row_groups)
+        ]
+        ends = np.cumsum([count for *_, count in groups])
+        found: dict[int, Image.Image | None] = {}
+        for index in sorted(set(np.searchsorted(ends, rows, side="right").tolist())):
+            file, group, count = groups[index]
+            first = int(ends[index]) - count
+            with pq.ParquetFile(file) as parquet:
+                values = parquet.read_row_group(group, columns=[column])[column]
+                for row in rows:
+                    if first <= row < first + count:
+                        image = _decoded(values[row - first].as_py())
+                        found[row] = None if image is None else seen(image)
+        return [found[row] for row in rows]
 
 
 def _decoded(value: object) -> Image.Image | None:

@@ -100,8 +100,6 @@ def open_dataset(ref: DatasetRef, classes: Sequence[str] = ()) -> Dataset:
     return found
 
 
-def dataset_classes(
-    name: str, config: str | None = None, revision: str | None = None, label: str | None = None
-) -> tuple[str, ...]:
+def dataset_classes(name: str) -> tuple[str, ...]:
     """The class names of a dataset, without reading its images."""
-    return open_dataset(DatasetRef(name, config, revision, label)).columns.classes
+    return open_dataset(DatasetRef(name)).columns.classes

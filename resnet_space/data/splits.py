@@ -1,20 +1,14 @@
 """Decode a dataset's files to training, validation and test images."""
 
-import errno
 import hashlib
 import io
-import math
 import os
-import shutil
-import tempfile
-import weakref
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,24 +19,31 @@ from PIL import Image
 from torch import Tensor
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.hardware import image_memory_bytes, use_any_core
+from resnet_space.common.hardware import use_any_core
 from resnet_space.config import TrainConfig
 from resnet_space.data.checks.copies import Thumbnails, first_copies
 from resnet_space.data.columns import Columns, columns_of_files, count_rows, image_bytes, labels_of, misfits, readable
-from resnet_space.data.held_out import class_quantiles, drawn_together, to_test_on, told_of_copies, told_of_tests
+from resnet_space.data.held_out import (
+    drawn_together,
+    stratified_indices,
+    subset_indices,
+    to_test_on,
+    told_of_copies,
+    told_of_tests,
+)
 from resnet_space.data.images import ImageError, open_image, to_model_size
+from resnet_space.data.members import SplitMembers
 from resnet_space.data.mistakes import MISTAKES
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.sources import dataset_folder, open_dataset
+from resnet_space.data.room import DECODING, room_for
+from resnet_space.data.sources import Dataset, dataset_folder, open_dataset
 from resnet_space.data.summary import TEST_SHARE
 from resnet_space.data.taught import is_taught
 
 MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2015 hold out as many of CIFAR-10
 
 COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
-DECODING = ".images-"  # prefix of temporary files with decoded images, which end with their process
 MOST_COMPARED = 20_000  # images whose near-duplicates are looked for; of more, those whose files are the same
-MEMORY_SHARE = 0.25  # of all memory, for a split's pixels, unless RESNET_SPACE_IMAGE_MEMORY_MB is set
 
 
 class UnlabelledError(UserError):
@@ -154,7 +155,7 @@ def load_split(
         wanted = np.ones(count_rows(files), dtype=np.bool_) if wanted is None else wanted
         count = int(wanted.sum())
         rows_of = np.flatnonzero(wanted)
-        images = _room_for((count, size, size, 3), folder)
+        images = room_for((count, size, size, 3), folder)
         labels = np.full(count, -1, dtype=np.int64)
         usable = np.zeros(count, dtype=np.bool_)
         digests, contents = np.zeros((2, count), dtype=np.int64)
@@ -221,115 +222,6 @@ def _wanted_rows(
                 read += len(batch)
 
 
-def decoded_bytes(counts: Iterable[int], size: int, *, handed_on: bool = False) -> int:
-    """Bytes on disk of the decoded images of splits with `counts` images of `size` pixels each.
-
-    `handed_on` to other processes they are written once more, also those that memory has room for.
-    """
-    sizes = [count * size * size * 3 for count in counts]
-    return sum(taken for taken in sizes if taken > _memory()) + handed_on * sum(sizes)
-
-
-def _memory() -> int:
-    try:
-        return image_memory_bytes(MEMORY_SHARE)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def _room_for(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:
-    """An array in memory, or backed by a file if it is too large."""
-    size = math.prod(shape)
-    if size <= _memory():
-        return np.empty(shape, dtype=np.uint8)
-    # It has a name, so that measurements of the folder include it.
-    with tempfile.NamedTemporaryFile(prefix=DECODING, suffix=".tmp", dir=folder, delete=False) as file:
-        try:
-            _claim_room(file, size)
-            images = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
-        except OSError as error:
-            os.unlink(file.name)
-            raise UserError(
-                f"The dataset's {shape[0]:,} images take {size / 1e9:,.1f} GB at {shape[1]} x {shape[2]} pixels and "
-                f"do not fit on the disk ({error.strerror or error}): choose a smaller image size or a smaller "
-                "dataset."
-            ) from None
-    weakref.finalize(images, Path(file.name).unlink, missing_ok=True)
-    return images
-
-
-def _claim_room(file: IO[bytes], size: int) -> None:
-    """Have the disk keep so many bytes for the file: a process that writes to mapped memory is killed where it is full.
-
-    Raises:
-        OSError: where it has less.
-    """
-    free = shutil.disk_usage(file.name).free
-    if size > free * 0.9:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:,.1f} GB free")
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except (AttributeError, OSError) as error:
-        if getattr(error, "errno", errno.EOPNOTSUPP) not in (errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        os.truncate(file.fileno(), size)  # of a system that cannot promise it
-
-
-def stratified_indices(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split positions 0..N-1 into `count` and N - count, each class in its share (to within one), shuffled by `seed`.
-
-    Returns:
-        The positions that were taken and the rest, both sorted.
-    """
-    ranked = class_quantiles(labels, seed).argsort(stable=True)
-    return ranked[:count].sort().values, ranked[count:].sort().values
-
-
-def subset_indices(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Positions of `per_class` images of each class, or of all where it has fewer, sorted.
-
-    With the same seed, a smaller subset is part of every larger one.
-    """
-    places = class_quantiles(labels, seed) * labels.bincount()[labels]  # 0.5, 1.5, ... in each class
-    return (places < per_class).nonzero().flatten()
-
-
-@dataclass(frozen=True)
-class SplitMembers:
-    """The pictures of each set of a training, by digest (int64, in the set's order), their splits, and the notes."""
-
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
-    validation_name: str
-    test_name: str
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, splits: Splits) -> "SplitMembers | None":
-        """None if the digests are unknown."""
-        train, validation, test = (data.digests for data in (splits.train, splits.validation, splits.test))
-        if train is None or validation is None or test is None:
-            return None
-        digests = train.numpy(), validation.numpy(), test.numpy()
-        return cls(*digests, splits.validation_name, splits.test_name, splits.notes)
-
-    def save(self, file: Path) -> None:
-        with file.open("wb") as opened:
-            np.savez(opened, **vars(self))
-
-    @classmethod
-    def load(cls, file: Path) -> "SplitMembers | None":
-        """None if the file is missing or damaged."""
-        try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-                train, validation, test = (arrays[name].astype(np.int64) for name in ("train", "validation", "test"))
-                notes = tuple(map(str, arrays["notes"])) if "notes" in arrays else ()
-                return cls(train, validation, test, str(arrays["validation_name"]), str(arrays["test_name"]), notes)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-
-
 def load_splits(
     training: TrainConfig,
     size: int,
@@ -386,7 +278,16 @@ def load_splits(
             if split == "train":
                 raise
     if members is not None:
-        divided = _divided_as_before(sets, members, training.dataset)
+        (train, validation, test), told = members.positions_in(sets, training.dataset)
+        divided = Splits(
+            sets["train"].subset(train),
+            sets[members.validation_name].subset(validation),
+            sets[members.test_name].subset(test),
+            members.test_name,
+            members.validation_name,
+            told,
+            members.notes,
+        )
     else:
         sets = _with_copies(sets, seen) if training.grouped_split else sets
         divided = _divided(sets, training, grows=training.grouped_split and _grows(training.dataset))
@@ -419,17 +320,7 @@ def load_learnable(
         chosen, _ = stratified_indices(torch.from_numpy(labels[usable]), most, seed)
         wanted = np.zeros(len(labels), dtype=np.bool_)
         wanted[usable[chosen.numpy()]] = True
-    seen = Thumbnails(MOST_COMPARED)
-    data = load_split(
-        files["train"],
-        size,
-        columns,
-        progress=progress,
-        folder=folder,
-        wanted=wanted,
-        look=seen.of("train", len(labels) if wanted is None else most, rows=len(labels)),
-    )
-    data = _with_copies({"train": data}, seen)["train"]
+    data = _train_with_copies(dataset, size, wanted, progress=progress, folder=folder)
     if not tested:
         data, _ = _without_test(data, grows=_grows(ref.name))
     if len(data) > most:
@@ -443,16 +334,24 @@ def divide_unlabelled(ref: DatasetRef, size: int, folder: Path | None = None) ->
 
     Arguments and errors are those of `load_splits`.
     """
-    dataset, seen = open_dataset(ref), Thumbnails(MOST_COMPARED)
-    files = dataset.files["train"]
-    look = seen.of("train", count_rows(files))
-    data = load_split(files, size, dataset.columns, folder=folder, labelled=False, look=look)
-    return _without_test(_with_copies({"train": data}, seen)["train"], grows=_grows(ref.name))
+    data = _train_with_copies(open_dataset(ref), size, folder=folder, labelled=False)
+    return _without_test(data, grows=_grows(ref.name))
 
 
 def _grows(dataset: str) -> bool:
     """Whether it is one to which pictures are added one by one, at the end."""
     return "/" not in dataset and (dataset.startswith(MISTAKES) or is_taught(dataset_folder(dataset)))
+
+
+def _train_with_copies(
+    dataset: Dataset, size: int, wanted: NDArray[np.bool_] | None = None, **options: Any
+) -> ImageSet:
+    """The images of the training split by `load_split`, near-duplicates numbered."""
+    files, seen = dataset.files["train"], Thumbnails(MOST_COMPARED)
+    rows = count_rows(files)
+    look = seen.of("train", rows if wanted is None else int(wanted.sum()), rows=rows)
+    data = load_split(files, size, dataset.columns, wanted=wanted, look=look, **options)
+    return _with_copies({"train": data}, seen)["train"]
 
 
 def _with_copies(sets: Mapping[str, ImageSet], seen: Thumbnails) -> dict[str, ImageSet]:
@@ -518,48 +417,3 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig, *, grows: bool
         different = "different " if training.grouped_split else ""
         raise UserError(f"The dataset {training.dataset!r} has too few {different}images for training and testing.")
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train", notes=tuple(notes))
-
-
-def _divided_as_before(sets: Mapping[str, ImageSet], members: SplitMembers, dataset: str) -> Splits:
-    """The same sets of the same pictures as before, even if the dataset has changed since."""
-    rows: dict[tuple[str, int], list[int]] = {}  # where each picture is; copies in their order
-    for split, data in sets.items():
-        assert data.digests is not None
-        for row, digest in enumerate(data.digests.tolist()):
-            rows.setdefault((split, digest), []).append(row)
-    for found in rows.values():
-        found.reverse()
-    lost = 0
-
-    def taken(split: str, digests: NDArray[np.int64]) -> Tensor:
-        nonlocal lost
-        found = [rows[split, digest].pop() if rows.get((split, digest)) else -1 for digest in digests.tolist()]
-        lost += found.count(-1)
-        return torch.tensor(found, dtype=torch.int64)
-
-    train = taken("train", members.train)
-    validation = taken(members.validation_name, members.validation)
-    test = taken(members.test_name, members.test)
-    if lost:
-        raise UserError(
-            f"The dataset {dataset!r} has changed since the training started: {lost:,} of its images "
-            "are missing or have another class; restore them to resume, or start a new run."
-        )
-    used = {"train", members.validation_name, members.test_name}
-    added = sum(len(left) for (split, _), left in rows.items() if split in used)
-    warnings: tuple[str, ...] = ()
-    if added:
-        were = "image was" if added == 1 else "images were"
-        warnings = (
-            f"{added:,} {were} added to the dataset after the training started and "
-            f"{'is' if added == 1 else 'are'} not used.",
-        )
-    return Splits(
-        sets["train"].subset(train),
-        sets[members.validation_name].subset(validation),
-        sets[members.test_name].subset(test),
-        members.test_name,
-        members.validation_name,
-        warnings,
-        members.notes,
-    )

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import centre_crop, normalise
-from resnet_space.data.splits import ImageSet, stratified_indices
+from resnet_space.data.held_out import stratified_indices
+from resnet_space.data.splits import ImageSet
 from resnet_space.models.additions import NoResidualBlocksError
 from resnet_space.residuals.norms import residual_norms
 from resnet_space.runs import Metric

@@ -2,10 +2,8 @@
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,43 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from resnet_space.common.background import keep_doing, tell_once
 from resnet_space.common.errors import UserError
-from resnet_space.common.hardware import nvidia_gpus, training_environment
-from resnet_space.common.tokens import masked
-from resnet_space.runs import (
-    LOG,
-    QUEUED,
-    RESUME,
-    TRAINER,
-    Doing,
-    Library,
-    Metric,
-    Run,
-    Ticket,
-    discard,
-    in_a_sentence,
-)
+from resnet_space.runs import QUEUED, TRAINER, Doing, Library, Metric, Run, Ticket, discard, in_a_sentence
+from resnet_space.runs.process import first_exit_code, last_log_lines, send_signal, start_process, trainer_process
 
 State = Literal["new", "queued", "starting", "training", "stopping", "finished", "stopped", "failed"]
 
 LAPSE_SECONDS = 1_800.0  # after which a queued run is dropped because the page that would host it was closed
-LOG_LINES = 20  # of a failed training, for the page
 TURN_SECONDS = 10.0  # to wait for another app that uses the same folder
 
 # After Stop was pressed. A trainer stops at its next step, so one that does not was halted or hangs.
 WAKE_SECONDS = 30.0  # until it is sent SIGCONT and SIGTERM
 KILL_SECONDS = 300.0  # until it is killed; a long validation on a slow machine may take minutes
-MODULE = "resnet_space.train"
-
-# Fewer images per GPU are not worth another GPU; Goyal et al. 2017 (arXiv:1706.02677) use 32 on each, too.
-IMAGES_OF_A_GPU = 32
-
-# torchrun's output when one of its processes fails: the first line, and the exit code of the first failure.
-_TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
-_TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
 
 class BusyError(UserError):
@@ -209,7 +183,7 @@ class Trainer:
                 try:
                     run.request_stop()
                 except OSError:  # a full disk, for instance: a signal needs no file
-                    if not _signal(run, signal.SIGTERM):
+                    if not send_signal(run, signal.SIGTERM):
                         raise
 
     def active(self, runs: Sequence[Run] | None = None) -> str | None:
@@ -229,7 +203,7 @@ class Trainer:
         child = self._children.get(run.name)
         exit_code = child.poll() if child else None
         if exit_code:
-            exit_code = _first_exit_code(run) or exit_code
+            exit_code = first_exit_code(run) or exit_code
         stopping = run.stop_requested()
         metrics = self.library.metrics(run)
         note = self.library.unreadable(run)
@@ -321,24 +295,7 @@ class Trainer:
             return
 
     def _spawn(self, run: Run, resume: bool) -> None:
-        (run.path / RESUME).mkdir(exist_ok=True)
-        command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
-        with (run.path / LOG).open("wb") as log:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=training_environment(),
-                start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
-            )
-        try:  # it takes seconds until it holds the run's lock, and another app must not start one meanwhile
-            run.note_trainer(child.pid)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        self._children[run.name] = child
+        self._children[run.name] = start_process(run, resume=resume)
 
     def _is_alive(self, run: Run) -> bool:
         child = self._children.get(run.name)
@@ -352,10 +309,10 @@ class Trainer:
                 continue
             stopping = self._stopping.setdefault(run.path, _Stopping(time.monotonic()))
             waited = time.monotonic() - stopping.since
-            if waited > KILL_SECONDS and _signal(run, signal.SIGKILL):
+            if waited > KILL_SECONDS and send_signal(run, signal.SIGKILL):
                 self._note_end(run)
             elif waited > WAKE_SECONDS and not stopping.woken:
-                stopping.woken = _signal(run, signal.SIGTERM)
+                stopping.woken = send_signal(run, signal.SIGTERM)
 
     def _note_end(self, run: Run) -> None:
         """Record the end in the metrics in place of the killed trainer."""
@@ -396,69 +353,3 @@ def _has_stopped(run: Run, metrics: Sequence[Metric]) -> bool:
         return float(last.get("time", 0)) + 0.1 >= (run.path / TRAINER).stat().st_mtime
     except OSError:  # it has let the run go; the next one is noted as soon as it starts
         return True
-
-
-def trainer_process(run: Run) -> psutil.Process | None:
-    """The process that trains a run, whoever started it; None if there is none or it is uncertain."""
-    try:
-        process = psutil.Process(int((run.path / TRAINER).read_text(encoding="ascii")))
-        words, folder = process.cmdline(), process.cwd()
-    except (OSError, ValueError, OverflowError, psutil.Error):
-        return None
-    # A number may be another process's by now.
-    if MODULE not in words:
-        return None
-    paths = (os.path.join(folder, word) for word in words if Path(word).name == run.name)
-    return process if any(os.path.realpath(path) == os.path.realpath(run.path) for path in paths) else None
-
-
-def _signal(run: Run, number: signal.Signals) -> bool:
-    """Send a signal to a run's trainer and its child processes, and wake them. Returns whether there was one."""
-    process = trainer_process(run)
-    if process is None:
-        return False
-    with suppress(psutil.Error):
-        for one in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                one.send_signal(number)
-                one.send_signal(signal.SIGCONT)
-    return True
-
-
-def training_command(run: Run, *, resume: bool = False, processes: int = 1) -> list[str]:
-    """The command that trains a run in this many processes."""
-    module = ["-m", MODULE, str(run.path), *(["--resume"] if resume else [])]
-    if processes == 1:
-        return [sys.executable, *module]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *torchrun, *module]
-
-
-def gpus_for(batch_size: int) -> int:
-    """The number of this machine's CUDA GPUs to use for batches of this size; 1 if there is none."""
-    most = batch_size // IMAGES_OF_A_GPU
-    if most < 2 or (sys.platform == "linux" and nvidia_gpus() < 2):
-        return 1
-    import torch
-
-    return max(min(torch.cuda.device_count(), most), 1)
-
-
-def last_log_lines(run: Run, most: int = LOG_LINES) -> list[str]:
-    """The last lines of a run's log, without tokens and torchrun's own output."""
-    lines = _log_lines(run)
-    end = next((i for i, line in enumerate(lines) if _TORCHRUN_FAILED.match(line)), len(lines))
-    return [masked(line) for line in lines[:end][-most:]]
-
-
-def _log_lines(run: Run) -> list[str]:
-    try:
-        return (run.path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return []
-
-
-def _first_exit_code(run: Run) -> int | None:
-    """The exit code of the first of several processes that failed, according to torchrun."""
-    found = [match for line in _log_lines(run) if (match := _TORCHRUN_EXIT.match(line))]
-    return int(found[-1].group(1)) if found else None

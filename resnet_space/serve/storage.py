@@ -146,7 +146,7 @@ class Storage:
         """
         if self.context.limits.gigabytes is None:
             return  # the trainer asks the disk itself
-        from resnet_space.data.splits import decoded_bytes
+        from resnet_space.data.room import decoded_bytes
 
         training = config.training
         ref = DatasetRef.of(training)

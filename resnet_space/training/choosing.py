@@ -32,7 +32,7 @@ class Row:
         problem: why it could not be judged, in one sentence; then the numbers are 0.
     """
 
-    name: str
+    name: str = ""
     architecture: str = ""
     title: str = ""
     image_size: int = 0

@@ -6,7 +6,7 @@ out once (see `cross_validation`). The nearest neighbours (Cover & Hart 1967) vo
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,27 +45,6 @@ SHARES: dict[Phase, tuple[float, float]] = {
 }
 
 Fetch = Callable[[str, Callable[[int, int], None]], Run]  # a network's run by its name, downloaded where it is missing
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How n images were classified by what has not learned from them.
-
-    Attributes:
-        correct: by the head; the number of images.
-        neighbours_correct: by the nearest neighbours.
-        calibration_error: of the head.
-        images: how many have an image of their class to learn from.
-        right: as of a `Row`.
-        penalty: which was chosen most often.
-    """
-
-    correct: int
-    neighbours_correct: int
-    calibration_error: float
-    images: int
-    right: str
-    penalty: float
 
 
 class Comparing(Underway[Comparison]):
@@ -118,19 +97,21 @@ class Comparing(Underway[Comparison]):
         features = extractor.of(data, teller("features")).features
         few = torch.arange(min(len(data), evaluation_batch(config)))
         speed = extractor.images_per_second(data.pixels(few))
-        judged = judge(Examples(features, data.labels, len(data.classes), _copies(data)), teller("solving"))
+        assert data.copies is not None
+        examples = Examples(features, data.labels, len(data.classes), data.copies.tolist())
+        judged = judge(examples, teller("solving"))
         counted = config.entry.multiply_adds
-        return Row(
-            candidate.name,
-            config.architecture,
-            _title(config),
-            config.image_size,
+        return replace(
+            judged,
+            name=candidate.name,
+            architecture=config.architecture,
+            title=_title(config),
+            image_size=config.image_size,
             images_per_second=round(speed, 2),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             multiply_adds=None if counted is None else round(multiply_adds(config)),
             licence=candidate.licence,
             seen=candidate.seen,
-            **vars(judged),
         )
 
     def _images(self, size: int, tell: Callable[[int, int], None]) -> ImageSet:
@@ -166,33 +147,28 @@ def loaded(run: Run, config: ModelConfig) -> Backbone:
     return model.eval().requires_grad_(False)
 
 
-def _copies(data: ImageSet) -> list[int | None]:
-    """Of each image, a number that it shares with its near-duplicates; None where it has none."""
-    assert data.copies is not None
-    numbers = data.copies.tolist()
-    counts = Counter(numbers)
-    return [number if counts[number] > 1 else None for number in numbers]
+def judge(examples: Examples, tell: Callable[[int, int], None] = lambda *_: None) -> Row:
+    """What is found of features by cross-validation; `tell` is called with (heads done, all).
 
-
-def judge(examples: Examples, tell: Callable[[int, int], None] = lambda *_: None) -> Judged:
-    """Judge features by cross-validation, telling (heads done, all). Raises as `solved_out_of_fold`."""
+    Raises as `solved_out_of_fold`.
+    """
     found = solved_out_of_fold(examples, tell)
     labels, judged = examples.labels[found.judged], found.judged
     confidence, predicted = found.logits[judged].softmax(1).max(1)
     correct = predicted == labels
     votes = neighbours(examples)
-    return Judged(
-        int(correct.sum()),
-        int((votes[judged] == labels).sum()),
-        round(calibration_error(confidence.numpy(), correct.numpy()), 5),
-        len(labels),
-        f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
-        Counter(found.penalties).most_common(1)[0][0],
+    return Row(
+        correct=int(correct.sum()),
+        images=len(labels),
+        right=f"{int(''.join('1' if right else '0' for right in correct.tolist()), 2):x}",
+        neighbours_correct=int((votes[judged] == labels).sum()),
+        calibration_error=round(calibration_error(confidence.numpy(), correct.numpy()), 5),
+        penalty=Counter(found.penalties).most_common(1)[0][0],
     )
 
 
-def neighbours(examples: Examples, k: int = NEIGHBOURS) -> Tensor:
-    """The class that most of the k nearest images of other folds have, int64 [n]; of several, the first.
+def neighbours(examples: Examples) -> Tensor:
+    """The class that most of the `NEIGHBOURS` nearest images of other folds have, int64 [n]; of several, the first.
 
     Near is what has a small angle between its features and an image's own.
     """
@@ -200,6 +176,6 @@ def neighbours(examples: Examples, k: int = NEIGHBOURS) -> Tensor:
     predicted = torch.empty_like(labels)
     for fold in np.unique(examples.folds):
         own = torch.from_numpy(examples.folds == fold)
-        nearest = (directions[own] @ directions[~own].T).topk(min(k, int((~own).sum())), dim=1).indices
+        nearest = (directions[own] @ directions[~own].T).topk(min(NEIGHBOURS, int((~own).sum())), dim=1).indices
         predicted[own] = F.one_hot(labels[~own][nearest], examples.classes).sum(1).argmax(1)
     return predicted

@@ -35,13 +35,13 @@ class Examples:
         features: float32 [n, D].
         labels: int64 [n].
         classes: C.
-        copies: of each image, what it shares with those that are held out with it, or None; () where none shares any.
+        copies: of each image, what it shares with those that are held out with it; () where each is held out alone.
     """
 
     features: Tensor
     labels: Tensor
     classes: int
-    copies: Sequence[int | None] = ()
+    copies: Sequence[int] = ()
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:

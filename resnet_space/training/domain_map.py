@@ -10,8 +10,9 @@ from torch import Tensor
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import evaluation_batches
+from resnet_space.data.held_out import stratified_indices
 from resnet_space.data.reference import DatasetRef
-from resnet_space.data.splits import ImageSet, stratified_indices
+from resnet_space.data.splits import ImageSet
 from resnet_space.data.target import Target
 from resnet_space.models import Backbone
 from resnet_space.runs import START_WEIGHTS, WEIGHTS, Run

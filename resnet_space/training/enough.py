@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_space.data.checks.items import CurvePoint
-from resnet_space.data.splits import stratified_indices
+from resnet_space.data.held_out import stratified_indices
 from resnet_space.training.cross_validation import Examples, OutOfFold, each_fold, in_few_numbers, solved_out_of_fold
 from resnet_space.training.solver import solve
 

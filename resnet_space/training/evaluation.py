@@ -4,7 +4,6 @@ Stored for every image are its label, the most probable classes and its loss: en
 52 bytes per image, whatever the number of classes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import NormalDist, fmean
@@ -94,7 +93,6 @@ def evaluate_test(
     model: "nn.Module",
     data: "ImageSet",
     config: ModelConfig,
-    dtype: "torch.dtype | None" = None,
     logits: "torch.Tensor | None" = None,
 ) -> tuple[Evaluation, dict[str, float]]:
     """Evaluate a model, which is left in eval mode, on all images of a set.
@@ -103,7 +101,6 @@ def evaluate_test(
         model: gives logits [n, C] for images [n, 3, H, W].
         data: the images; only their rows in the files are stored, or where those are not known their positions.
         config: the model's, for its preprocessing, classes and temperature: the probabilities are calibrated.
-        dtype: of autocast, None for plain float32.
         logits: the model's for all images [N, C], where they are known already.
 
     Returns:
@@ -116,17 +113,9 @@ def evaluate_test(
     model.eval()
     device = next(model.parameters()).device
     parts, uncalibrated = [], []
-
-    def batches() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-        if logits is not None:
-            yield logits, data.labels.to(logits.device)
-            return
-        for images, truth in evaluation_batches(data, config, device=device):
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                yield model(images), truth
-
     with torch.inference_mode():
-        for own, truth in batches():
+        batches = ((model(images), truth) for images, truth in evaluation_batches(data, config, device=device))
+        for own, truth in batches if logits is None else [(logits, data.labels.to(logits.device))]:
             uncalibrated.append(own.float().softmax(1).amax(1))
             scaled = own.float() / config.temperature
             # They stay on the device until the end, so that not every batch waits for them.
@@ -239,13 +228,13 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
     return max((centre - half) / (n + z**2), 0.0), min((centre + half) / (n + z**2), 1.0)
 
 
-def paired_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald interval
-    for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval for the difference of two accuracies on the same `n` images: the adjusted Wald
+    interval for paired data of Bonett & Price (2012, doi:10.3102/1076998611411915).
 
     Only the second is right for `gained` of them, only the first for `lost`.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(0.975)
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
     return max(up - down - half, -1.0), min(up - down + half, 1.0)
@@ -312,9 +301,9 @@ def reliability(evaluation: Evaluation, bins: int = BINS) -> list[tuple[float, f
     return _binned(evaluation.confidence, evaluation.correct, bins)
 
 
-def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_], bins: int = BINS) -> float:
+def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> float:
     """The expected calibration error, 0..1, of N predictions [N]: see `summary`."""
-    gaps = [abs(accuracy - sure) * count for sure, accuracy, count in _binned(confidence, correct, bins)]
+    gaps = [abs(accuracy - sure) * count for sure, accuracy, count in _binned(confidence, correct, BINS)]
     return sum(gaps) / len(confidence)
 
 

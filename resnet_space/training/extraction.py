@@ -111,19 +111,17 @@ class Extractor:
                 digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.digest()
 
-    def __call__(self, pixels: Tensor, progress: Progress | None = None) -> Extracted:
+    def __call__(self, pixels: Tensor) -> Extracted:
         """Pictures uint8 [n, S, S, 3], S being `config.stored_size`, on any device."""
-        return self._computed(len(pixels), lambda rows: pixels[rows], progress)
+        steps = Steps(self.steps(len(pixels), lambda rows: pixels[rows]))
+        list(steps)
+        return steps.result
 
-    def of(self, data: ImageSet, progress: Progress | None = None) -> Extracted:
-        """Of the images of a set, a batch at a time."""
-        return self._computed(len(data), data.pixels, progress)
-
-    def _computed(self, count: int, pixels: Callable[[Tensor], Tensor], progress: Progress | None) -> Extracted:
-        steps = Steps(self.steps(count, pixels))
+    def of(self, data: ImageSet, progress: Progress) -> Extracted:
+        """Of the images of a set."""
+        steps = Steps(self.steps(len(data), data.pixels))
         for done in steps:
-            if progress is not None:
-                progress(done, count)
+            progress(done, len(data))
         return steps.result
 
     def steps(self, count: int, pixels: Callable[[Tensor], Tensor]) -> Generator[int, None, Extracted]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from resnet_space.common.text import percent
 from resnet_space.data.checks.copies import Pair
 from resnet_space.data.checks.items import ClassFinding, LabelIssue, NearDuplicate, Outlier, Where
-from resnet_space.data.checks.quality import DEVIATIONS, NORMAL, Looks, find_problems
+from resnet_space.data.checks.quality import DEVIATIONS, Looks, deviations, find_problems
 from resnet_space.data.reference import SPLITS
 from resnet_space.data.summary import MAX_IMBALANCE
 from resnet_space.training.cross_validation import Examples, OutOfFold, solved_out_of_fold
@@ -57,20 +57,15 @@ def near_duplicates(pictures: Pictures, pairs: Sequence[Pair]) -> tuple[NearDupl
     return tuple(sorted(found, key=lambda one: (not one.contradicts, not one.across, -one.score)))
 
 
-def groups_of(count: int, pairs: Sequence[Pair]) -> list[int | None]:
-    """Of each picture, a number that it shares with its copies; None if it has none."""
-    parent = list(range(count))
+def groups_of(count: int, pairs: Sequence[Pair]) -> list[int]:
+    """Of each picture, a number that it shares with its copies."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for pair in pairs:
-        parent[root(pair.first)] = root(pair.second)
-    sizes = Counter(root(i) for i in range(count))
-    return [root(i) if sizes[root(i)] > 1 else None for i in range(count)]
+    ends = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    _, groups = connected_components(coo_array((np.ones(len(pairs)), ends), shape=(count, count)), directed=False)
+    numbers: list[int] = groups.tolist()
+    return numbers
 
 
 def outliers(pictures: Pictures) -> tuple[Outlier, ...]:
@@ -95,10 +90,7 @@ def _unlike(features: Tensor, labels: Tensor) -> list[tuple[int, float]]:
         if len(rows) <= 2 * NEIGHBOURS:
             continue
         near = torch.cat([_nearest(directions[some], directions[rows]) for some in rows.split(1_000)])
-        off = near.clamp_min(1e-6).log().numpy()
-        off = off - np.median(off)
-        spread = NORMAL * float(np.median(np.abs(off)))
-        scores = off / (DEVIATIONS * spread) if spread > 0 else np.zeros_like(off)
+        scores = deviations(near.clamp_min(1e-6).log().numpy()) / DEVIATIONS
         found += [(int(rows[i]), round(float(scores[i]), 3)) for i in np.flatnonzero(scores > 1)]
     return found
 

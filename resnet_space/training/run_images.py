@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from resnet_space.common.errors import UserError
-from resnet_space.data.splits import SplitMembers, Splits, load_splits
+from resnet_space.data.members import SplitMembers
+from resnet_space.data.splits import Splits, load_splits
 from resnet_space.runs import MEMBERS, RESUME, STATE, Run, replaced_atomically
 
 

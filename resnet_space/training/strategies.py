@@ -5,7 +5,7 @@ To add a strategy, write a function that returns its phases and decorate it with
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from resnet_space import config
@@ -46,11 +46,11 @@ class Strategy:
 
     Attributes:
         id: what `TrainConfig.strategy` says.
-        label: display name.
         summary: what trains when, in a clause.
         source: its origin.
         phases: gives the phases for (training, model, whether CBAM has random weights in a trained network); those
             without epochs are left out.
+        label: display name.
         start: whether it is meant for trained weights ("needed"), for random ones ("none") or for both ("optional").
         settings: the values of TrainConfig's fields that it is meant to be used with.
         own_fields: the fields of TrainConfig that only it reads, each with a hint.
@@ -58,13 +58,13 @@ class Strategy:
     """
 
     id: str
-    label: str
     summary: str
     source: str
     phases: Phases
-    start: Literal["needed", "optional", "none"]
-    settings: Mapping[str, Any]
-    own_fields: Mapping[str, str]
+    label: str
+    start: Literal["needed", "optional", "none"] = "needed"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    own_fields: Mapping[str, str] = field(default_factory=dict)
     suits: str = ""
 
 
@@ -72,24 +72,17 @@ STRATEGIES: dict[str, Strategy] = config.STRATEGIES
 
 
 def register_strategy(
-    id: str,
-    summary: str,
-    source: str,
-    *,
-    label: str | None = None,
-    start: Literal["needed", "optional", "none"] = "needed",
-    settings: Mapping[str, Any] | None = None,
-    own_fields: Mapping[str, str] | None = None,
-    suits: str = "",
+    id: str, summary: str, source: str, *, label: str = "", **more: Any
 ) -> Callable[[Phases], Phases]:
-    """Register the decorated function as the phases of a new `Strategy`. Raises ValueError if the id is taken."""
+    """Register the decorated function as the phases of a new `Strategy`, which may have `more` of its fields.
+
+    Raises ValueError if the id is taken.
+    """
 
     def register(phases: Phases) -> Phases:
         if id in STRATEGIES:
             raise ValueError(f"A strategy {id!r} already exists.")
-        STRATEGIES[id] = Strategy(
-            id, label or id, summary, source, phases, start, settings or {}, own_fields or {}, suits
-        )
+        STRATEGIES[id] = Strategy(id, summary, source, phases, label or id, **more)
         return phases
 
     return register

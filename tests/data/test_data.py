@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, TrainConfig
-from resnet_space.data import splits as splits_module
+from resnet_space.data import room as room_module
 from resnet_space.data.batches import (
     _generator,
     centre_crop,
@@ -31,6 +31,7 @@ from resnet_space.data.batches import (
     steps_per_epoch,
     training_batches,
 )
+from resnet_space.data.held_out import stratified_indices
 from resnet_space.data.sources import (
     BUNDLED,
     DATA_FOLDER_VARIABLE,
@@ -38,7 +39,7 @@ from resnet_space.data.sources import (
     dataset_folder,
     split_files,
 )
-from resnet_space.data.splits import ImageSet, Splits, load_split, load_splits, stratified_indices
+from resnet_space.data.splits import ImageSet, Splits, load_split, load_splits
 from tests.conftest import WriteSplit
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -318,7 +319,7 @@ def test_a_data_set_none_of_whose_images_can_be_decoded_is_refused(data_folder: 
 
 
 def test_what_memory_has_no_room_for_is_read_from_disk_the_same(monkeypatch: pytest.MonkeyPatch, mini: Splits) -> None:
-    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(room_module, "MEMORY_SHARE", 0.0)
     on_disk = load_splits(TRAINING, 32)
     for name in ("train", "validation", "test"):
         found, expected = getattr(on_disk, name), getattr(mini, name)
@@ -331,13 +332,13 @@ def test_what_memory_has_no_room_for_is_read_from_disk_the_same(monkeypatch: pyt
 def test_images_on_disk_lie_where_they_are_counted_and_go_with_what_reads_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
-    (tmp_path / f"{splits_module.DECODING}of-a-killed-process.tmp").touch()
+    monkeypatch.setattr(room_module, "MEMORY_SHARE", 0.0)
+    (tmp_path / f"{room_module.DECODING}of-a-killed-process.tmp").touch()
     data = load_splits(TRAINING, 32, folder=tmp_path)
     sizes = sorted(file.stat().st_size for file in tmp_path.iterdir())
     assert sizes == [1_000 * 32 * 32 * 3, 2_000 * 32 * 32 * 3]
-    assert splits_module.decoded_bytes((1_000, 2_000), 32) == sum(sizes)
-    assert splits_module.decoded_bytes((1_000, 2_000), 32, handed_on=True) == 2 * sum(sizes)
+    assert room_module.decoded_bytes((1_000, 2_000), 32) == sum(sizes)
+    assert room_module.decoded_bytes((1_000, 2_000), 32, handed_on=True) == 2 * sum(sizes)
     del data
     assert list(tmp_path.iterdir()) == []
 
@@ -349,7 +350,7 @@ def test_a_disk_without_room_for_decoded_images_is_told_and_nothing_is_left(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(room_module, "MEMORY_SHARE", 0.0)
     if where == "before":
         usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)

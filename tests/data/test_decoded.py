@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from resnet_space.config import TrainConfig
-from resnet_space.data import splits as splits_module
+from resnet_space.data import room as room_module
 from resnet_space.data.decoded import load_decoded, save_decoded
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import load_splits
@@ -19,7 +19,7 @@ def test_splits_come_back_as_they_were(
     memory_share: float, tmp_path: Path, write_split: WriteSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(splits_module, "MEMORY_SHARE", memory_share)
+    monkeypatch.setattr(room_module, "MEMORY_SHARE", memory_share)
     for split, count in (("train", 40), ("test", 10)):
         labels = [i % 2 for i in range(count)]
         write_split(tmp_path / "greys", split, [png(5 * i) for i in range(count)], labels, CLASSES)

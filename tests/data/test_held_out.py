@@ -15,11 +15,11 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import TrainConfig
 from resnet_space.data import splits as splits_module
 from resnet_space.data.checks.copies import first_copies, thumbnail
-from resnet_space.data.held_out import drawn_together, to_test_on
+from resnet_space.data.held_out import drawn_together, stratified_indices, to_test_on
 from resnet_space.data.mistakes import add_mistake
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.data.splits import ImageSet, Splits, load_learnable, load_splits, stratified_indices
+from resnet_space.data.splits import ImageSet, Splits, load_learnable, load_splits
 from resnet_space.data.taught import NewPicture, TaughtSet, write_set
 from tests.conftest import WriteSplit
 

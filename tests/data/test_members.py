@@ -8,8 +8,9 @@ import torch
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.members import SplitMembers
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.data.splits import SplitMembers, Splits
+from resnet_space.data.splits import Splits
 from resnet_space.runs import MEMBERS, STATE, Metric, Run, last_metric
 from resnet_space.runs.queue import Status
 from resnet_space.training import loop as train_module

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from resnet_space.data.held_out import stratified_indices
 from resnet_space.data.rows import read_images
-from resnet_space.data.splits import load_split, stratified_indices
+from resnet_space.data.splits import load_split
 from tests.conftest import WriteSplit
 from tests.trainings import png
 

@@ -30,8 +30,10 @@ from resnet_space.hub.card import write_card
 from resnet_space.hub.jobs import Job
 from resnet_space.hub.push import push_run
 from resnet_space.runs import CONFIG, LOCK, METRICS, OWNER, QUEUED, TRAINER, WEIGHTS, Library, Metric, Run
+from resnet_space.runs import process as process_module
 from resnet_space.runs import queue as queue_module
-from resnet_space.runs.queue import Trainer, trainer_process
+from resnet_space.runs.process import trainer_process
+from resnet_space.runs.queue import Trainer
 from resnet_space.serve import visitors
 from resnet_space.serve.context import AppContext
 from resnet_space.serve.datasets import HUB_DATASETS
@@ -118,8 +120,8 @@ def world(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (tmp_path / "runs").mkdir()
     shutil.copytree(trained.path, tmp_path / "runs" / "trained")
     # A trainer that does nothing, but looks like one: what is meant here is how it is started.
-    sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(60)", queue_module.MODULE]
-    monkeypatch.setattr(queue_module, "training_command", lambda run, **_: [*sleeper, str(run.path)])
+    sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(60)", process_module.MODULE]
+    monkeypatch.setattr(process_module, "training_command", lambda run, **_: [*sleeper, str(run.path)])
     context = AppContext(tmp_path / "runs")
     yield World(tmp_path, context, trained)
     for child in context.trainer._children.values():
@@ -310,8 +312,8 @@ def test_a_trainer_that_is_killed_or_halted_anywhere_goes_on_to_the_same_weights
     kind: str, at: int, world: World, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.create(world.root / "runs" / "run", CONFIGURED)
-    faulty = [sys.executable, "-m", "tests.faults", kind, str(at), "1", str(run.path), queue_module.MODULE]
-    monkeypatch.setattr(queue_module, "training_command", lambda run, **_: [*faulty, str(run.path)])
+    faulty = [sys.executable, "-m", "tests.faults", kind, str(at), "1", str(run.path), process_module.MODULE]
+    monkeypatch.setattr(process_module, "training_command", lambda run, **_: [*faulty, str(run.path)])
     monkeypatch.setattr(queue_module, "WAKE_SECONDS", 0.0)
     trainer = world.context.trainer
     trainer.start(run)
@@ -665,8 +667,8 @@ def test_a_halted_trainer_that_another_app_has_started_does_not_hold_the_queue_a
     root = world.root / "runs"
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     if ignores:
-        command = [sys.executable, "-S", "-c", stubborn, queue_module.MODULE]
-        monkeypatch.setattr(queue_module, "training_command", lambda run, **_: [*command, str(run.path)])
+        command = [sys.executable, "-S", "-c", stubborn, process_module.MODULE]
+        monkeypatch.setattr(process_module, "training_command", lambda run, **_: [*command, str(run.path)])
     other = Trainer(Library(root))
     run, waiting = (Run.create(root / name, CONFIGURED) for name in ("run", "waiting"))
     other.start(run)
@@ -695,7 +697,7 @@ def test_a_halted_trainer_that_another_app_has_started_does_not_hold_the_queue_a
 
 def test_no_process_but_the_runs_trainer_is_ever_signalled(world: World) -> None:
     run = world.context.library.open("trained")
-    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", queue_module.MODULE, "/elsewhere/trained"]
+    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", process_module.MODULE, "/elsewhere/trained"]
     with subprocess.Popen(words) as stranger:
         try:
             for number in (os.getpid(), stranger.pid, 10**30, -1, "x"):

@@ -15,7 +15,8 @@ from PIL import Image
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.runs import CONFIG, LOG, QUEUED, RESUME, TRAINER, Library, Metric, Run
-from resnet_space.runs.queue import LAPSE_SECONDS, BusyError, Status, Trainer, last_log_lines, status_of
+from resnet_space.runs.process import last_log_lines
+from resnet_space.runs.queue import LAPSE_SECONDS, BusyError, Status, Trainer, status_of
 from tests.conftest import WriteSplit
 
 # 9 steps of 4 images of 8 pixels an epoch.

@@ -19,9 +19,9 @@ from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.batches import mixed, training_batches
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.data.splits import ImageSet
-from resnet_space.runs import DECODED, LOG, Library, Run
-from resnet_space.runs import queue as process
-from resnet_space.runs.queue import Status, Trainer, gpus_for, last_log_lines, training_command
+from resnet_space.runs import DECODED, LOG, Library, Run, process
+from resnet_space.runs.process import gpus_for, last_log_lines, training_command
+from resnet_space.runs.queue import Status, Trainer
 from resnet_space.training import distributed
 from resnet_space.training.loop import train
 from tests.conftest import WriteSplit

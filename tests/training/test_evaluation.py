@@ -197,28 +197,6 @@ def test_a_real_network_is_judged_in_eval_mode_and_left_in_it() -> None:
     assert numbers["loss"] == pytest.approx(-truth.log().mean().item(), rel=1e-4)
 
 
-def test_autocast_changes_the_precision_of_the_model_alone() -> None:
-    class Linear(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(SIZE * SIZE * 3, 7)
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.fc(images.flatten(1) / 255)
-            self.dtype = logits.dtype
-            return logits
-
-    torch.manual_seed(0)
-    model, data = Linear(), planted_images(40)
-    exact, _ = evaluate_test(model, data, plain_config(SEVEN))
-    assert model.dtype == torch.float32
-    rounded, _ = evaluate_test(model, data, plain_config(SEVEN), torch.bfloat16)
-    assert model.dtype == torch.bfloat16
-    assert rounded.probabilities.dtype == rounded.losses.dtype == np.float32
-    np.testing.assert_allclose(rounded.losses, exact.losses, atol=0.05)
-    assert not np.array_equal(rounded.losses, exact.losses)
-
-
 def test_equal_logits_give_one_prediction_everywhere() -> None:
     """Ties are common in bfloat16: the numbers must count the prediction that the page shows."""
     data = planted_images(60)

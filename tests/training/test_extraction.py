@@ -8,6 +8,7 @@ from torch import Tensor
 
 from resnet_space.config import ModelConfig
 from resnet_space.data.batches import centre_crop, normalise
+from resnet_space.data.splits import ImageSet
 from resnet_space.explain.ood import recorded_means
 from resnet_space.models import Backbone
 from resnet_space.runs import PHOTO_BACKBONE, Run
@@ -60,7 +61,8 @@ def test_features_and_means_are_those_of_a_plain_forward_pass_by_every_route(
     model, pixels = network(config), pictures(9, config)
     expected = by_hand(model, config, pixels)
     told: list[tuple[int, int]] = []
-    found = Extractor(model, config, FeatureStore(tmp_path))(pixels, lambda *done: told.append(done))
+    data = ImageSet(pixels, torch.zeros(9, dtype=torch.int64), config.classes)
+    found = Extractor(model, config, FeatureStore(tmp_path)).of(data, lambda *done: told.append(done))
     for ours, theirs in ((found.features, expected.features), (found.means, expected.means)):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
     assert told[0] == (0, 9)

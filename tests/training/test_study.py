@@ -13,9 +13,10 @@ from scipy.stats import t as student
 from resnet_space import study as command
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data.held_out import subset_indices
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
-from resnet_space.data.splits import Splits, load_splits, subset_indices
+from resnet_space.data.splits import Splits, load_splits
 from resnet_space.data.summary import DatasetSummary, summarise
 from resnet_space.runs import Run
 from resnet_space.study import study_transfer

@@ -22,6 +22,7 @@ from torch import nn
 
 from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.data import room as room_module
 from resnet_space.data import splits as splits_module
 from resnet_space.data.batches import normalise
 from resnet_space.data.sources import BUNDLED, DATA_FOLDER_VARIABLE
@@ -420,7 +421,7 @@ def test_patience_ends_a_training_whose_last_phase_gets_no_better(tmp_path: Path
 def test_images_on_disk_train_to_the_same_weights_as_in_memory(
     short: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(splits_module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(room_module, "MEMORY_SHARE", 0.0)
     assert load_splits(SHORT.training, SHORT.model.stored_size).train.rows is not None
     run = Run.create(tmp_path / "run", SHORT)
     list(train(run))

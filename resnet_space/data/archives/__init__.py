@@ -240,12 +240,13 @@ class File:
     total: int
 
 
-def read_files(source: Path, *, limits: ImportLimits = DEFAULT_LIMITS) -> Iterator[File]:
+def read_files(source: Path) -> Iterator[File]:
     """Iterate the files of an archive, or of a folder on this machine; only one is in memory at a time.
 
     Raises:
         UserError: for a file that is not an archive, is damaged, or exceeds a limit.
     """
+    limits = DEFAULT_LIMITS
     members = folder_members(source, limits) if source.is_dir() else _archive_members(source, limits, [])
     with closing(members):
         yield from _read(members, limits)

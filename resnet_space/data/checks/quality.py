@@ -6,6 +6,7 @@ multiples of the median absolute deviation (Iglewicz & Hoaglin 1993), which a fe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def find_problems(looks: Sequence[Looks]) -> list[tuple[int, Problem, float]]:
     share = float(with_colours.mean())
     smaller = np.median(sides) / sides
     longer = np.exp(np.abs(shapes - np.median(shapes)))
-    unsharp = -_deviations(sharp)
+    unsharp = -deviations(sharp)
     found: list[tuple[int, Problem, float]] = []
     for i, one in enumerate(looks):
         scores: dict[Problem, float] = {
@@ -92,7 +93,7 @@ def find_problems(looks: Sequence[Looks]) -> list[tuple[int, Problem, float]]:
     return sorted(found, key=lambda finding: -finding[2])
 
 
-def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def deviations(values: NDArray[Any]) -> NDArray[Any]:
     """How many standard deviations each value is above the median; 0 where more than half are the same."""
     off = values - np.median(values)
     spread = NORMAL * np.median(np.abs(off))

@@ -24,7 +24,8 @@ from resnet_space import plots
 from resnet_space.common.background import tell_once
 from resnet_space.common.errors import UserError
 from resnet_space.runs import NAME_PATTERN, Metric, Run, is_tested
-from resnet_space.runs.queue import Status, last_log_lines
+from resnet_space.runs.process import last_log_lines
+from resnet_space.runs.queue import Status
 from resnet_space.serve.context import NOT_MADE_HERE, AppContext
 from resnet_space.ui.finetune.comparison import mixed_data, result_html, runs_html
 from resnet_space.ui.finetune.status import EMPTY, is_underway, status_html
