@@ -3,6 +3,8 @@
 PYTHONS = python3.12 python3.11 python3 python
 ARGS =
 SPACE =
+# Compiled modules are kept, whatever the shell says: an app, each training and each test process import some hundred.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help app test types pytest format space audit clean
 
