@@ -92,7 +92,7 @@ def test_what_the_form_proposes_is_within_a_public_apps_limit(architecture: str,
     plain = ModelConfig(architecture, ("a", "b"))
     model, settings = image_settings(side, plain)
     training = replace(TRAINING, batch_size=settings["batch_size"])
-    too_large = architecture in ("tf_efficientnet_b5", "tf_efficientnet_b6", "tf_efficientnet_b7")
+    too_large = architecture == "tf_efficientnet_b7"  # of B6, two steps take 5.5 GB
     with pytest.raises(UserError, match="this app allows only 6") if too_large else nullcontext():
         PUBLIC.check(training, 1, model)
 
