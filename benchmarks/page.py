@@ -1,6 +1,6 @@
 """The page without a server beside Python: `python benchmarks/page.py [RUN_DIR ...] [--rounds N] [--save]`.
 
-Exports each run as a page, with weights of 32 and of 8 bits, and opens it from its folder. Prints the megabytes of the
+Exports each run as a page, with weights of 32 and of 12 bits, and opens it from its folder. Prints the megabytes of the
 page, the seconds until it is ready, and the milliseconds from a photograph of 1,200 x 900 pixels, a PNG, to its answer:
 in the page, by `Classifier.predict`, and by the ONNX file in onnxruntime. They take turns, each on one thread; medians.
 """

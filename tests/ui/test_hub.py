@@ -261,7 +261,6 @@ def test_none_of_this_has_written_a_token(anns: App, space: App, people: HubStub
     assert not any(token.encode() in read(content) for content in pushed for token in (ANN, BOB))
 
 
-@pytest.mark.long
 def test_the_readmes_ten_lines_go_from_a_zip_of_pictures_to_a_published_model(
     anns: App, people: HubStub, tmp_path: Path
 ) -> None:
