@@ -1,8 +1,9 @@
 """The page without a server in any browser: `python benchmarks/page_browsers.py [COMMAND ...]`.
 
 Prints an address, which COMMAND is started with, and waits for a browser to open it: that exports the two shipped runs
-as pages, with weights of 32 and of 12 bits, shows them in a frame, and gives each the photographs, as JPEG and as PNG. The answers beside those of `Classifier.predict`, with 12 bits of the ONNX file in onnxruntime: how many top-5
-differ, the largest difference of a probability; the seconds until the page is ready, the median of an answer.
+as pages, with weights of 32 and of 12 bits, shows them in a frame, and gives each the photographs, as JPEG and as PNG.
+The answers beside those of `Classifier.predict`, with 12 bits of the ONNX file in onnxruntime: how many top-5 differ,
+the largest difference of a probability; the seconds until the page is ready, the median of an answer.
 
     python benchmarks/page_browsers.py firefox --headless --no-remote --profile /tmp/new
     xvfb-run -a python benchmarks/page_browsers.py /usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser
