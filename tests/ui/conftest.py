@@ -199,13 +199,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def pick(field: Locator, option: str, *, exact: bool = False) -> None:
-    """Choose from a list. It closes where an answer to an earlier event draws it anew: then it is opened again."""
+    """Choose from a list. An answer to an earlier event may draw it anew: then it closes, or another option comes to be
+    where the click goes, and it is opened again.
+    """
     deadline = time.monotonic() + SHOWN_MS / 1_000
     while True:
         field.click()
         try:
             field.page.get_by_role("option", name=option, exact=exact).click(timeout=LIST_MS)
-            return
+            shown = field.input_value()
+            if not shown or option.lower() in shown.lower():  # a list of which several can be chosen shows none
+                return
         except TimeoutError:
-            assert time.monotonic() < deadline, f"{option} cannot be chosen"
             field.blur()
+        assert time.monotonic() < deadline, f"{option} cannot be chosen"
