@@ -113,16 +113,13 @@ def made(path: Path, model: ModelConfig) -> Run:
     network = alive(model.build(), model.image_size)
     head: Any = network.get_classifier()
     nn.init.normal_(head.weight, std=0.2)  # logits of some ±10, as after a training
-    run.save_weights(network.state_dict())
-    trained = Run(path, RunConfig(ModelConfig(**vars(model) | {"temperature": 1.7}), run.config.training))
-    trained.write_config()
-    return trained
+    return trained(run, network)
 
 
 def lite0_with_cbam(path: Path) -> Run:
     """Its trained weights: with random ones, rounding alone changes its logits by a thousandth."""
     shipped = Run.open(SHIPPED / PHOTO_BACKBONE)
-    model = ModelConfig(**vars(shipped.config.model) | {"options": {"cbam": "stage"}, "temperature": 1.7})
+    model = ModelConfig(**vars(shipped.config.model) | {"options": {"cbam": "stage"}})
     run = Run.create(path, RunConfig(model, TrainConfig(dataset="insects")))
     network: Any = model.build()
     network.load_state_dict(shipped.load_model().state_dict(), strict=False)
@@ -130,8 +127,16 @@ def lite0_with_cbam(path: Path) -> Run:
     for gates in network.attention().values():
         for parameter in gates.parameters():
             nn.init.normal_(parameter, std=0.05)
+    return trained(run, network)
+
+
+def trained(run: Run, network: nn.Module) -> Run:
+    """With these weights, and a temperature, which new weights have none of."""
     run.save_weights(network.state_dict())
-    return run
+    model = ModelConfig(**vars(run.config.model) | {"temperature": 1.7})
+    calibrated = Run(run.path, RunConfig(model, run.config.training))
+    calibrated.write_config()
+    return calibrated
 
 
 def pushed(stub: HubStub, run: Run, pictures: Path) -> Pushed:
