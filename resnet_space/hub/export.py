@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_space.common.command import in_one_sentence
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import quoted
 from resnet_space.hub.licence import licence_of
@@ -258,6 +259,7 @@ def _differences(
     return differences
 
 
+@in_one_sentence
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resnet_space.hub.export", description="Export a run and check the result."
@@ -271,13 +273,8 @@ def main() -> int:
         help="ONNX or a zip with a web page that runs the model in the browser, each also with 12-bit weights (-int8)",
     )
     arguments = parser.parse_args()
-    try:
-        run = Run.open(arguments.run)
-        done = write(run, arguments.file, arguments.format, lambda stage: print(stage, flush=True))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(done.words)
+    run = Run.open(arguments.run)
+    print(write(run, arguments.file, arguments.format, lambda stage: print(stage, flush=True)).words)
     return 0
 
 

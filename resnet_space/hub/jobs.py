@@ -7,10 +7,9 @@ to the run's folder, as a trainer would, and fetches the weights when they are r
 run like any other.
 """
 
-import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
@@ -23,10 +22,11 @@ from resnet_space.common.hub_client import (
     sent_token,
     translated_errors,
 )
+from resnet_space.common.records import read_record, write_record
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.data.restyled import RESTYLED
 from resnet_space.data.sources import BUNDLED
-from resnet_space.runs import CONFIG, JOB, NOTICE, START_WEIGHTS, Run, replaced_atomically
+from resnet_space.runs import CONFIG, JOB, NOTICE, START_WEIGHTS, Run
 
 SPACE_VARIABLE = "RESNET_SPACE_JOBS_SPACE"  # "user/name" of a Space with this app, whose image the jobs use
 APP_IN_IMAGE = "/home/user/app"  # the repository's folder in a Space's image
@@ -75,8 +75,8 @@ class Job:
 def job_of(run: Run) -> Job | None:
     """The job that trains a run or trained it, if there is one."""
     try:
-        return Job(**json.loads((run.path / JOB).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return read_record(Job, run.path / JOB)
+    except (OSError, ValueError):
         return None
 
 
@@ -188,8 +188,7 @@ def start_job(run: Run, repo_id: str, flavour: str, minutes: int, *, token: str 
             api.create_commit(repo_id, undone, commit_message=f"{run.name} could not be started")
             raise
     job = Job(info.id, info.owner.name, repo_id, flavour)
-    with replaced_atomically(run.path / JOB) as file:
-        file.write_text(json.dumps(asdict(job), indent=2) + "\n", encoding="utf-8")
+    write_record(job, run.path / JOB)
     return job
 
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from resnet_space.common.errors import UserError
 from resnet_space.common.text import percent
 from resnet_space.data.images import open_image
+from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import Run
 from resnet_space.training.run_images import splits_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-BUNDLED = Path(__file__).parents[1] / "datasets"  # its pictures stand in for those of the run
 TESTED, BATCH = 1_000, 32  # images
 MOST = 0.01  # by which a probability may change
 LARGE, TINY = 1 / 60, 1 / 1_000  # of all values: larger weights get 12 bits, smaller ones keep 32, others get 16

@@ -8,12 +8,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resnet_space.common.errors import UserError
-from resnet_space.common.files import in_a_sentence, replaced_atomically
+from resnet_space.common.files import in_a_sentence
+from resnet_space.common.records import read_record, write_record
 from resnet_space.data.decisions import read_manifest
 from resnet_space.data.reference import DatasetRef
 from resnet_space.data.sources import dataset_folder, open_dataset
@@ -48,8 +49,8 @@ def open_review(context: AppContext, ref: DatasetRef, key: str | None) -> SavedR
     """A visitor's decisions about a dataset; none where its files have changed since. Raises UserError."""
     files = _files(ref)
     try:
-        found = SavedReview(**json.loads((_folder(context, ref, key) / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = read_record(SavedReview, _folder(context, ref, key) / FILE)
+    except (OSError, ValueError):
         return SavedReview(files)
     return found if found.files == files else SavedReview(files)
 
@@ -68,8 +69,7 @@ def save_review(
             raise UserError(f"There are {MOST_DECISIONS:,} decisions: make the new version first.")
         if key and not folder.exists():
             context.claim(folder / OWNER, key)
-        with replaced_atomically(folder / FILE) as file:
-            file.write_text(json.dumps(asdict(review), ensure_ascii=False), encoding="utf-8")
+        write_record(review, folder / FILE)
     return review
 
 

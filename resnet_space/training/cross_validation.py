@@ -119,9 +119,8 @@ def folds_of(
             alike.append(label)
             parts = [part.tolist() for part in np.array_split(parts[0], min(BLOCKS, len(parts[0])))]
         parted.append(parts)
-    together = [
-        rows for parts in parted if len(parts) > 1 for rows in parts
-    ]  # class by class, so that each is spread evenly
+    # Class by class, so that each is spread evenly.
+    together = [rows for parts in parted if len(parts) > 1 for rows in parts]
     count = len(together) if len(together) <= LEAVE_ONE_OUT else most
     folds = np.full(len(labels), -1)
     for i, rows in enumerate(together):

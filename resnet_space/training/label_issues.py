@@ -65,8 +65,9 @@ def find_label_noise(logits: Tensor, labels: Tensor) -> LabelNoise:
         return _minimum(lambda log_temperature: loss(log_temperature, share), COLDEST, HOTTEST, 1e-3)
 
     share, least = _minimum(lambda share: best(share)[1], 0.0, MOST_WRONG, 1e-4)
-    if least >= best(0.0)[1]:
-        share, least = 0.0, best(0.0)[1]
+    _, none_wrong = best(0.0)
+    if least >= none_wrong:
+        share, least = 0.0, none_wrong
 
     def above(other: float) -> float:
         return best(other)[1] - least - DROP
