@@ -349,11 +349,16 @@ def test_findings_are_reviewed_by_keyboard_and_by_thumb_and_become_a_new_version
         page.keyboard.press("d")
         page.get_by_role("button", name="Finish").click()
         expect(summary).to_contain_text("1 relabelled, 2 dropped, 1 kept; 1 test picture seen, not changed.")
-        page.get_by_label("Clean the test pictures, too").check()
+        name, clean = page.get_by_label("Name", exact=True), page.get_by_label("Clean the test pictures, too")
+        name.fill("my duk")  # in a field, its letters are no keys
+        name.press("ArrowLeft")
+        clean.evaluate("box => box.click()")  # the summary is drawn anew around the field
         expect(summary).to_contain_text("1 relabelled, 3 dropped, 1 kept.")
-        page.get_by_label("Clean the test pictures, too").uncheck()
-        page.get_by_label("Name", exact=True).fill("my duck")  # in a field, its letters are no keys
+        page.keyboard.type("c")
+        expect(name).to_have_value("my duck")
+        clean.uncheck()
         expect(summary).to_contain_text("1 test picture seen, not changed.")
+        expect(name).to_have_value("my duck")
         keep(page, "review-4-summary")
         page.get_by_role("button", name="Make the new version").click()
         expect(said).to_have_text("my-duck is ready, and chosen in the form.")

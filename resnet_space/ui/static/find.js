@@ -25,3 +25,19 @@ function findComponent(root, id) {
   const found = at(known);
   return found?.id === id ? found : (at(componentsBelow(root).get(id)) ?? null);
 }
+
+// In the place of its search for a component's events, which asks each event for its targets, component by component.
+let componentEvents = new WeakMap(); // of a list of events: how many it had, and id -> names
+
+function attachedEvents(all, id) {
+  let known = componentEvents.get(all);
+  if (known?.count !== all.length) {
+    known = { count: all.length, names: new Map() };
+    for (const { targets } of all) {
+      const first = new Map([...targets].reverse()); // of several on the same component
+      for (const [component, name] of first) if (name) known.names.set(component, [...(known.names.get(component) ?? []), name]);
+    }
+    componentEvents.set(all, known);
+  }
+  return known.names.get(id) ?? [];
+}

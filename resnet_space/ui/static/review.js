@@ -19,6 +19,7 @@ window.resnetSpace.review = (() => {
   let at = 0; // the position in the queue
   let history = []; // ids, as they were decided
   let clean = false; // whether test pictures are to be changed, too
+  let typed = ""; // the name of the new version, once a person has written one
   let said = "";
   let problem = "";
   let number = 0; // of the last request
@@ -42,7 +43,7 @@ window.resnetSpace.review = (() => {
     }
     if (value.number !== number && value.number !== 0) return; // an answer to what was asked for before
     if (value.open && value.dataset !== of) {
-      [of, history, clean] = [value.dataset, [], false];
+      [of, history, clean, typed] = [value.dataset, [], false, ""];
       state.pictures.clear();
       state.examples = {};
     }
@@ -221,9 +222,7 @@ window.resnetSpace.review = (() => {
       focus();
     },
     make: () => {
-      const name = element.querySelector(".name").value.trim();
-      state.name = name || state.name;
-      send({ make: state.name });
+      send({ make: typed.trim() || state.name });
       tell("Writing the new version.");
       draw();
     },
@@ -324,7 +323,7 @@ window.resnetSpace.review = (() => {
     const { words = "", note = "", tested: ofTest = false, changed = 0 } = state.summary ?? {};
     const undecided = left ? `<p class="note">${left.toLocaleString("en")} of ${state.items.length.toLocaleString("en")} are not decided: they stay as they are.</p>` : "";
     const test = ofTest ? `<label class="clean"><input type="checkbox" ${clean ? "checked" : ""}> Clean the test pictures, too. Results are then no longer comparable with earlier ones, or with those of others.</label>` : "";
-    const make = changed ? `<div class="make"><label>Name <input class="name" type="text" maxlength="60" value="${escaped(state.name)}"></label>${button("make", "Make the new version", "", state.made ? "" : 'class="suggested"')}</div>` : "";
+    const make = changed ? `<div class="make"><label>Name <input class="name" type="text" maxlength="60" value="${escaped(typed || state.name)}"></label>${button("make", "Make the new version", "", state.made ? "" : 'class="suggested"')}</div>` : "";
     const made = state.made ? `<p><b>${escaped(state.made)}</b> is ready. The old dataset is still there.</p>` : "";
     const running = state.result?.state === "running";
     const train = state.made ? `<div class="make">${running ? button("stop", "Stop") : button("train", "Train before and after", "", state.result ? "" : 'class="suggested"')}</div>` : "";
@@ -352,13 +351,17 @@ window.resnetSpace.review = (() => {
     if (texts.get(body) !== html) {
       const focused = element.contains(document.activeElement) ? document.activeElement : null;
       const field = [".name", ".choose select"].find((selector) => focused?.matches(selector));
+      const [from, to] = [focused?.selectionStart, focused?.selectionEnd]; // the caret stays, too
       const again = field ?? (focused?.dataset.do ? `[data-do="${focused.dataset.do}"]` : "section");
       texts.set(body, html);
       body.innerHTML = html;
       const found = element.querySelector(again) ?? element.querySelector("section");
       if (focused) found?.focus({ preventScroll: true });
       const same = body.dataset.of === `${view} ${at}`; // what is typed or chosen is about this picture
-      if (field && same && found?.matches(field)) found.value = focused.value;
+      if (field && same && found?.matches(field)) {
+        found.value = focused.value;
+        if (field === ".name") found.setSelectionRange(from, to);
+      }
       body.dataset.of = `${view} ${at}`;
     }
     const words = problem || said;
@@ -371,6 +374,10 @@ window.resnetSpace.review = (() => {
       clean = target.checked;
       send({ end: true });
     }
+  }
+
+  function input({ target }) {
+    if (target.matches(".name")) typed = target.value;
   }
 
   // Pictures that were chosen elsewhere on the page: [{split, index}], or {dataset, pictures: [...]}.
@@ -389,6 +396,7 @@ window.resnetSpace.review = (() => {
     ask = (data) => trigger("submit", data);
     element.addEventListener("click", click);
     element.addEventListener("change", changed);
+    element.addEventListener("input", input);
     element.addEventListener("keydown", key);
     watch("value", () => receive(props.value));
     receive(props.value);
