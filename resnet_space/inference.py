@@ -23,6 +23,7 @@ from resnet_space.explain.saliency import ClassMaps, mapped_stages, maps_from_fe
 from resnet_space.models.hooks import recorded
 from resnet_space.runs import Run
 from resnet_space.training.device import autocast_dtype
+from resnet_space.training.evaluation import most_probable
 
 UNCALIBRATED = "The probabilities are not calibrated, and this run cannot detect out-of-distribution pictures."
 UNUSUAL = (
@@ -189,7 +190,7 @@ class Classifier:
         """From logits [N, C] and channel means [N, D]. Raises UserError if the weights came without a classifier."""
         if not any(parameter.any() for parameter in self.model.get_classifier().parameters()):
             raise UserError("These weights have no classifier: fine-tune them on your images, then predict.")
-        best = (logits / self.config.temperature).softmax(1).topk(min(top, len(self.config.classes)))
+        probabilities, indices = most_probable(logits / self.config.temperature, top)
         ood_score = (
             self.feature_statistics.ood_score(means.numpy()).tolist()
             if self.feature_statistics
@@ -197,16 +198,16 @@ class Classifier:
         )
         return [
             Prediction(
-                [self.config.classes[i] for i in indices],
-                probabilities,
+                [self.config.classes[i] for i in top_indices],
+                top_probabilities,
                 attention,
-                indices,
+                top_indices,
                 one,
                 strange,
                 calibrated=self.calibrated,
             )
-            for indices, probabilities, one, strange in zip(
-                best.indices.tolist(), best.values.tolist(), logits, ood_score, strict=True
+            for top_indices, top_probabilities, one, strange in zip(
+                indices.tolist(), probabilities.tolist(), logits, ood_score, strict=True
             )
         ]
 

@@ -12,12 +12,12 @@ from resnet_space.data.images import LARGE
 from resnet_space.explain.ood import FeatureStatistics, recorded_means
 from resnet_space.explain.saliency import mapped_stages
 from resnet_space.models import Backbone, ChannelAttention
+from resnet_space.training.evaluation import most_probable
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
 OPSET = 20  # what the exporter takes by itself; onnxruntime reads the file from its version 1.18 on
-TOP = 5
 FIXED_POINT, HALF = 2.0**22, 2.0**11  # Pillow's weights of pixels are multiples of 1 / the former
 CLASS_NAMES = "class_names"
 
@@ -56,8 +56,8 @@ class WholeNetwork(nn.Module):
         with recorded_means(self.model) as means:
             features = self.model.forward_features(self.prepared(seen))
             logits = self.model.forward_head(features)
-        probabilities = (logits / self.config.temperature).softmax(1)
-        top_probabilities, top_indices = probabilities.topk(min(TOP, len(self.config.classes)))
+        calibrated = logits / self.config.temperature
+        probabilities, (top_probabilities, top_indices) = calibrated.softmax(1), most_probable(calibrated)
         found = [logits, probabilities, top_probabilities, top_indices]
         if self.has_statistics:
             found.append(self._ood_score(means[0]))

@@ -141,8 +141,17 @@ def _judged(logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tens
     """What an evaluation stores of calibrated logits [n, C]: labels, top, probabilities, losses."""
     import torch.nn.functional as F
 
-    best = logits.softmax(1).topk(min(TOP, logits.shape[1]))
-    return labels.int(), best.indices.int(), best.values, F.cross_entropy(logits, labels, reduction="none")
+    probabilities, top = most_probable(logits)
+    return labels.int(), top.int(), probabilities, F.cross_entropy(logits, labels, reduction="none")
+
+
+def most_probable(logits: "torch.Tensor", top: int = TOP) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Of calibrated logits [N, C]: probabilities and class indices [N, min(top, C)], the most probable first.
+
+    In the order of the logits: those of an untrained network may be so far apart that all probabilities but one are 0.
+    """
+    indices = logits.topk(min(top, logits.shape[1])).indices
+    return logits.softmax(1).gather(1, indices), indices
 
 
 def summary(evaluation: Evaluation) -> dict[str, float]:

@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from resnet_space.explain.attention import attention_maps
 from resnet_space.explain.saliency import class_maps
@@ -64,6 +65,11 @@ def test_equal_values_share_their_rank_and_a_map_without_contrast_correlates_wit
     a, b = np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0, 0], [1, 2]])  # the ranks of b are 1.5, 1.5, 3 and 4
     assert _rank_correlation(a, b) == pytest.approx(4.5 / (5 * 4.5) ** 0.5)
     assert _rank_correlation(a, np.zeros((2, 2))) == 0
+
+
+def test_the_correlation_is_that_of_scipy() -> None:
+    a, b = np.random.default_rng(0).integers(0, 9, (2, 4, 7, 7)).astype(np.float32)  # many are equal
+    assert _rank_correlation(a, a + b) == pytest.approx(spearmanr(a, a + b, axis=None).statistic)
 
 
 def test_the_words_say_what_the_number_means() -> None:

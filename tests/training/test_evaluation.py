@@ -31,6 +31,7 @@ from resnet_space.training.evaluation import (
     images_behind,
     load_evaluation,
     most_confused,
+    most_probable,
     per_class,
     reliability,
     save,
@@ -149,6 +150,14 @@ def test_of_every_image_the_best_classes_and_the_loss_are_kept() -> None:
     ]
     assert sum(model.batches) == 1_203  # one pass
     assert max(model.batches) <= 500
+
+
+def test_the_most_probable_are_in_order_also_where_their_probabilities_are_too_small_to_differ() -> None:
+    logits = torch.tensor([[-900.0, 0.0, -1_600.0, -800.0, 1_000.0, -700.0, -850.0]])
+    probabilities, indices = most_probable(logits)
+    assert indices.tolist() == [[4, 1, 5, 3, 6]]
+    assert probabilities.tolist() == [[1, 0, 0, 0, 0]]
+    assert most_probable(logits[:, :3])[1].tolist() == [[1, 0, 2]]
 
 
 def test_the_summary_agrees_with_references_that_see_all_probabilities() -> None:
