@@ -22,6 +22,8 @@ if is_zero_gpu():
     import spaces  # noqa: F401  # before anything else that might touch CUDA
 
 from resnet_space.common.background import in_background
+from resnet_space.common.forking import start_fork_server
+from resnet_space.runs.process import IMPORTED
 from resnet_space.serve.connections import allowed_of_one, limit_connections
 from resnet_space.serve.guard import protection
 from resnet_space.serve.launch import addresses, allow_many_connections, bring_shipped, parsed_options, prepare, refuse
@@ -34,6 +36,15 @@ from resnet_space.ui.finetune.check.map import MapFiles
 from resnet_space.ui.finetune.live import LiveFeed
 from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
+
+
+def warm_up(context: AppContext) -> bool:
+    """The first visitor shall not wait for imports, nor the first training."""
+    done = context.warm_up()
+    if context.trainer.spawns and not context.readonly:
+        start_fork_server(IMPORTED)
+        in_background("Measuring this machine's speed", partial(measure_speeds, context), 30.0)
+    return done
 
 
 def main() -> None:
@@ -71,9 +82,7 @@ def main() -> None:
     context.storage.keep_tidy()
     if not options.readonly:
         context.start_background_work()
-    in_background("Warming up", context.warm_up, 30.0)  # after the page is up, before it is used
-    if context.trainer.spawns and not options.readonly:
-        in_background("Measuring this machine's speed", partial(measure_speeds, context), 30.0)
+    in_background("Warming up", partial(warm_up, context), 30.0)  # after the page is up, before it is used
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
     print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)

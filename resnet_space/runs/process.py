@@ -3,18 +3,20 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from resnet_space.common.hardware import nvidia_gpus, training_environment
+from resnet_space.common.forking import Child, start_detached
+from resnet_space.common.hardware import nvidia_gpus
 from resnet_space.common.tokens import masked
 from resnet_space.runs import LOG, RESUME, TRAINER, Run
 
 MODULE = "resnet_space.train"
+# What a training imports, for the process that trainings are forked from.
+IMPORTED = ("torch._dynamo", "resnet_space.training.host", "resnet_space.hub.card", "resnet_space.plots.figures")
 LOG_LINES = 20  # of a failed training, for the page
 
 # Fewer images per GPU are not worth another GPU; Goyal et al. 2017 (arXiv:1706.02677) use 32 on each, too.
@@ -25,19 +27,12 @@ _TORCHRUN_FAILED = re.compile(r"^[EW]\d{4} .*/torch/distributed/elastic/")
 _TORCHRUN_EXIT = re.compile(r"^ *exitcode *: (-?\d+) \(pid: \d+\)$")
 
 
-def start_process(run: Run, *, resume: bool) -> "subprocess.Popen[bytes]":
+def start_process(run: Run, *, resume: bool) -> Child:
     """Start a trainer, which outlives this process. Raises OSError; then there is none."""
     (run.path / RESUME).mkdir(exist_ok=True)
     command = training_command(run, resume=resume, processes=gpus_for(run.config.training.batch_size))
     with (run.path / LOG).open("wb") as log:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=training_environment(),
-            start_new_session=True,  # the shell's Ctrl-C ends the app, not the training
-        )
+        child = start_detached(command, log)
     try:  # it takes seconds until it holds the run's lock, and another app must not start one meanwhile
         run.note_trainer(child.pid)
     except BaseException:

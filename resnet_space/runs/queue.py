@@ -14,6 +14,7 @@ from typing import Literal
 
 from resnet_space.common.background import keep_doing, tell_once
 from resnet_space.common.errors import UserError
+from resnet_space.common.forking import Child
 from resnet_space.runs import QUEUED, TRAINER, Doing, Library, Metric, Run, Ticket, discard, in_a_sentence
 from resnet_space.runs.process import first_exit_code, last_log_lines, send_signal, start_process, trainer_process
 
@@ -108,7 +109,7 @@ class Trainer:
         self.library = library
         self.longest_queue = longest_queue
         self.spawns = spawns
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Child] = {}
         self._lock = threading.Lock()
         self._stopping: dict[Path, _Stopping] = {}
 

@@ -4,7 +4,6 @@ Each is done by a process of its own, such as `python -m resnet_space.compare`, 
 """
 
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Generic, TypeVar
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.files import discard, in_a_sentence, is_locked
-from resnet_space.common.hardware import training_environment
+from resnet_space.common.forking import Child, start_detached
 from resnet_space.data.reference import DatasetRef
 from resnet_space.runs.files import NAME_PATTERN
 from resnet_space.runs.library import free_name
@@ -43,7 +42,7 @@ class Works(Generic[W]):
         self.kind = kind
         self.folder = root / kind.FOLDER
         self.public = public
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Child] = {}
         self._lock = threading.Lock()
 
     def start(self, asked: W, claim: Callable[[Path], None]) -> str:
@@ -147,14 +146,7 @@ class Works(Generic[W]):
         return False
 
 
-def _process(path: Path, module: str) -> "subprocess.Popen[bytes]":
+def _process(path: Path, module: str) -> Child:
     """It outlives this one."""
     with (path / LOG).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, "--folder", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=training_environment(),
-            start_new_session=True,  # the shell's Ctrl-C ends the app, not the work
-        )
+        return start_detached([sys.executable, "-m", module, "--folder", str(path)], log)

@@ -4,15 +4,17 @@ It prints "ready" when a trainer would begin to decode, and at the end the `Spee
 """
 
 import json
-import subprocess
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from resnet_space.common.hardware import keep_threads_apart, training_environment
+from resnet_space.common.forking import start_detached, wait_for_fork_server
+from resnet_space.common.hardware import keep_threads_apart
 from resnet_space.data.summary import SMALL_IMAGE
 
 if __name__ == "__main__":
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 READY = "ready"
 MOST_SECONDS = 300.0  # that a measurement may take
+LOOK_SECONDS = 0.01
+FORK_SERVER_SECONDS = 60.0  # until it has imported what trainers are forked with
 TIMED_STEPS = 8
 SOLVED_IMAGES, SOLVED_CLASSES = 2_000, 10
 
@@ -38,22 +42,28 @@ def measured(runs: Sequence[Run]) -> Speeds:
         RuntimeError: if it failed or took too long.
     """
     command = [sys.executable, "-m", "resnet_space.training.timing", *(str(run.path) for run in runs)]
-    started = time.monotonic()
-    environment, nothing = training_environment(), subprocess.DEVNULL  # what goes wrong in it is no news of the app's
-    with subprocess.Popen(
-        command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment, text=True
-    ) as process:
-        assert process.stdout is not None
+    launch = None
+    wait_for_fork_server(FORK_SERVER_SECONDS)
+    with tempfile.TemporaryFile() as log:
+        started = time.monotonic()
+        child = start_detached(command, log)
         try:
-            if process.stdout.readline().strip() != READY:
-                raise RuntimeError("the timing process did not start")
-            launch = time.monotonic() - started
-            said, _ = process.communicate(timeout=MOST_SECONDS)
-            return replace(Speeds.from_json(json.loads(said)), launch=round(launch, 2))
-        except (ValueError, subprocess.TimeoutExpired) as error:
-            raise RuntimeError("the timing process reported nothing") from error
+            while child.poll() is None and time.monotonic() - started < MOST_SECONDS:
+                if launch is None and READY in _said(log):
+                    launch = round(time.monotonic() - started, 2)
+                time.sleep(LOOK_SECONDS)
         finally:
-            process.kill()
+            child.kill()
+            child.wait()
+        try:
+            return replace(Speeds.from_json(json.loads(_said(log)[-1])), launch=launch)
+        except (ValueError, IndexError) as error:
+            raise RuntimeError("the timing process reported nothing") from error
+
+
+def _said(log: IO[bytes]) -> list[str]:
+    """Its lines; the place in the file is the process's, and stays."""
+    return os.pread(log.fileno(), 100_000, 0).decode(errors="replace").splitlines()
 
 
 def time_here(runs: Sequence[Run]) -> Speeds:
