@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +125,7 @@ class Client:
 
 
 @contextmanager
-def running_app() -> Iterator[tuple[str, psutil.Process]]:
+def running_app() -> Generator[tuple[str, psutil.Process]]:
     """The app's address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

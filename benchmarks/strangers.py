@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def end(app: psutil.Process) -> None:
 
 
 @contextmanager
-def public_app(app: Path, folder: Path, files: int | None) -> Iterator[tuple[int, psutil.Process]]:
+def public_app(app: Path, folder: Path, files: int | None) -> Generator[tuple[int, psutil.Process]]:
     """The app's port and process, up and answering."""
     for name in (BACKBONE, SHOWPIECE):
         shutil.copytree(app.parent / "checkpoints" / name, folder / "checkpoints" / name)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +116,7 @@ class HubRequest:
 
 
 @contextmanager
-def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Iterator[None]:
+def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Generator[None]:
     """Turn any exception of the client into a `kind` with one sentence. A `kind` raised inside passes unchanged."""
     try:
         yield

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -205,7 +205,7 @@ class Picture:
 
 
 @contextmanager
-def _one_error() -> Iterator[None]:
+def _one_error() -> Generator[None]:
     """Turn any exception that Pillow's decoders raise on hostile bytes into an ImageError."""
     try:
         with warnings.catch_warnings():
@@ -239,7 +239,7 @@ class _Lane:
         self._turn, self._change = threading.Lock(), threading.Condition()
 
     @contextmanager
-    def room(self, pixels: int) -> Iterator[None]:
+    def room(self, pixels: int) -> Generator[None]:
         """Wait until this many pixels may be decoded in addition to the current ones."""
         with self._turn, self._change:
             self._change.wait_for(lambda: self._decoding + pixels <= self.most)

@@ -2,7 +2,7 @@
 their rollout (Abnar & Zuidema 2020, arXiv:2005.00928).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -41,7 +41,7 @@ class AttentionMaps:
 
 
 @contextmanager
-def recorded_attention(model: nn.Module) -> Iterator[AttentionMaps]:
+def recorded_attention(model: nn.Module) -> Generator[AttentionMaps]:
     """Fill an AttentionMaps from the forward passes inside the `with`; readable once it has ended."""
     modules = cbams(model)
     weights = model.attention_weights() if isinstance(model, Backbone) else {}

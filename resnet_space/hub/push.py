@@ -7,7 +7,7 @@ arrived are not sent again, and if the repository is already up to date, no comm
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,7 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
 
 
 @contextmanager
-def push_errors(request: HubRequest) -> Iterator[None]:
+def push_errors(request: HubRequest) -> Generator[None]:
     """As `translated_errors`, with errors specific to a push."""
     with translated_errors(request):
         try:
