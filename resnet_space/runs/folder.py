@@ -39,12 +39,8 @@ class Source:
     revision: str
 
 
-@dataclass(frozen=True)
 class Run(Weights, Turn):
     """A run's folder. Use `open` or `create`."""
-
-    path: Path
-    config: RunConfig
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
