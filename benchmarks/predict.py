@@ -88,9 +88,9 @@ class ByHand:
         axes[0].imshow(small)
         for place, gate in zip(axes[1:], gates, strict=True):
             place.imshow(small)
-            drawn = place.imshow(gate[0, 0].numpy(), vmin=0, vmax=1, alpha=0.6, extent=(0, 32, 32, 0))
+            place.imshow(gate[0, 0].numpy(), vmin=0, vmax=1, alpha=0.6, extent=(0, 32, 32, 0))
             place.axis("off")
-        figure.colorbar(drawn, ax=axes)
+        figure.colorbar(axes[-1].images[-1], ax=axes)
         file = io.BytesIO()
         figure.savefig(file, format="png")
         return file.getvalue()

@@ -188,7 +188,7 @@ def answers(port: int) -> bool:
 async def attacked(name: str, port: int, seconds: float) -> Any:
     """What an attack in a process of its own was answered; it is ended where it does not end."""
     if name == QUIET:
-        return {}
+        return dict[str, int]()
     command = [sys.executable, str(ROOT / "benchmarks" / "attacks.py"), name, str(port), str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

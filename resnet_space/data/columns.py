@@ -79,6 +79,7 @@ class Columns:
         """
         raw = column.to_pylist()
         names: Mapping[Any, str]
+        position: Mapping[Any, int]
         if self.values is None:
             names = dict(enumerate(class_names(features_of(schema).get(self.label, {})) or self.classes))
             position = matched(names, self.classes)
