@@ -35,7 +35,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
+from huggingface_hub.utils import build_hf_headers  # pyrefly: ignore[implicit-reexport]  # documented, but not in its __all__
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.tokens import masked

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -111,7 +111,7 @@ class Picture:
 
     def __init__(self, source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> None:
         with _one_error(), ExitStack() as stack:
-            if isinstance(source, str | os.PathLike):
+            if isinstance(source, (str, os.PathLike)):
                 source = stack.enter_context(open(source, "rb"))
             self._file = source
             self._header = _identified(source)
@@ -281,7 +281,7 @@ def _identified(file: IO[bytes]) -> ImageFile | TiffBands:
         formats = (*FORMATS, "HEIF")
     try:
         image = Image.open(file, formats=formats)
-        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
         if tags.get(SAMPLES, 1) > 1 and image.mode in GREY:  # Pillow passes over the others
             with suppress(ValueError):
                 return TiffBands(file)
@@ -339,7 +339,7 @@ def _load(image: ImageFile) -> object:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(ORIENTATION)
         image._size = image._tile_size
-        image.load_end = lambda: None  # type: ignore[method-assign]
+        image.load_end = lambda: None  # pyrefly: ignore[method-assign]
         image.load()
         return orientation
     image.load()
@@ -350,7 +350,7 @@ def _load(image: ImageFile) -> object:
 
 
 def _turned(image: Image.Image, orientation: Any) -> Image.Image:
-    if isinstance(orientation, list | tuple | bytes) and orientation:
+    if isinstance(orientation, (list, tuple, bytes)) and orientation:
         orientation = orientation[0]
     try:
         turn = TURNS.get(int(orientation))

@@ -53,7 +53,7 @@ async def _expect_of_what_is_there(self: LocatorAssertions, expression: str, opt
     return await _expect(self, expression, options, title)
 
 
-LocatorAssertions._call_expect = _expect_of_what_is_there  # type: ignore[assignment, method-assign]
+LocatorAssertions._call_expect = _expect_of_what_is_there  # pyrefly: ignore[method-assign, bad-assignment]
 
 
 class App:

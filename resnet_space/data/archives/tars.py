@@ -53,7 +53,7 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
                     info = archive.next()
                 if info is None:
                     break
-                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+                archive.members.clear()  # pyrefly: ignore[missing-attribute]  # tarfile would keep them all
                 archive.pax_headers = {}
                 count += 1
                 if count > limits.members:
