@@ -209,7 +209,7 @@ async def broken_uploads(target: Target) -> None:
                 target.answers["broken off"] += 1
             finally:
                 writer.close()
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             target.answers[type(error).__name__] += 1
 
     await repeatedly(target, one, UPLOADS)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -50,7 +50,7 @@ def measure_for(seconds: float) -> None:
 
 
 @contextmanager
-def training(way: str) -> Iterator[Run]:
+def training(way: str) -> Generator[Run]:
     """A run that is being trained, past its first steps."""
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(ModelConfig("resnet20", dataset_classes(DATASET)), TrainConfig(dataset=DATASET, epochs=90))

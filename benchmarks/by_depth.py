@@ -57,7 +57,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for i, curve in enumerate(panel.curves):
         depth = np.linspace(1, longest, len(curve.values))
         style = {"color": palette.category(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1}
-        axes.plot(depth, curve.values, label=curve.label, **style)  # type: ignore[arg-type]
+        axes.plot(depth, curve.values, label=curve.label, **style)
         if curve.low is not None and curve.high is not None:
             axes.fill_between(depth, curve.low, curve.high, color=palette.category(i), alpha=0.15, linewidth=0)
     for end in panel.ends:

@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,7 @@ def timed(folder: Path, data: Path, runs: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def made_folder(backbones: Iterable[str]) -> Iterator[Path]:
+def made_folder(backbones: Iterable[str]) -> Generator[Path]:
     """A folder for datasets, "data", and one of runs with these shipped ones, "runs"."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "runs").mkdir()

@@ -57,7 +57,7 @@ def time_to_accuracy(config: RunConfig, loop_epochs: int, loop_batch_size: int, 
     loop.end()
 
     reached: float | None = None
-    begun = seconds = best = 0.0
+    begun = seconds = best = test_accuracy = 0.0
     epochs = 0
     with tempfile.TemporaryDirectory() as folder:
         for metric in train(Run.create(Path(folder) / "run", config)):

@@ -36,7 +36,7 @@ def trained(path: Path, name: str, epochs: int, seed: int) -> Run:
     except UserError:
         model = ModelConfig(name, dataset_classes(DATASET), entry_of(name).small_images, image_size=32)
         training = recipe("scratch", DATASET, epochs=epochs, seed=seed, **RECIPE)
-        run, more = Run.create(path, RunConfig(model, training)), []
+        run, more = Run.create(path, RunConfig(model, training)), list[str]()
     if test_of(run) is None:
         command = [sys.executable, "-m", "resnet_space.train", str(path), *more]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

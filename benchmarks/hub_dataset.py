@@ -70,7 +70,7 @@ def download(revision: str) -> Download:
     dataset = describe_dataset(DATASET, revision=revision)
     reports: list[tuple[int, int]] = []
     started = time.perf_counter()
-    fetch_dataset(dataset, progress=lambda *where: reports.append(where))
+    fetch_dataset(dataset, progress=lambda done, total: reports.append((done, total)))
     seconds = time.perf_counter() - started
     return Download(dataset.bytes, round(seconds, 2), round(dataset.bytes / 1e6 / seconds, 1), len(reports))
 
@@ -80,7 +80,7 @@ def decode(revision: str, size: int) -> Decoding:
     reports: list[tuple[int, int]] = []
     training = recipe(STRATEGY, DATASET, dataset_revision=revision)
     started = time.perf_counter()
-    splits = load_splits(training, size, progress=lambda *where: reports.append(where))
+    splits = load_splits(training, size, progress=lambda done, total: reports.append((done, total)))
     seconds = time.perf_counter() - started
     images = sum(len(split) for split in (splits.train, splits.validation, splits.test))
     return Decoding(images, round(seconds, 2), round(images / seconds), len(reports))

@@ -76,7 +76,7 @@ def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def scores(classifier: Classifier, images: Tensor) -> dict[str, NDArray[np.float64]]:
     """By name, the higher the stranger: [N] each, of images uint8 [N, H, W, 3]."""
     assert classifier.feature_statistics is not None
-    logits, means = [], []
+    logits, means = list[Tensor](), list[Tensor]()
     with torch.inference_mode():
         for batch in images.split(500):
             with recorded_means(classifier.model) as found:

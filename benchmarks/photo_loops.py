@@ -66,7 +66,7 @@ def tutorial(data: Path, file: Path, deadline: float) -> None:
             optimizer = torch.optim.Adam(learned, lr=1e-3 if frozen else 1e-4, weight_decay=1e-4)
         model.train()
         for images, labels in train:
-            optimizer.zero_grad()
+            optimizer.zero_grad()  # pyrefly: ignore[unbound-name]  # the first epoch makes it
             nn.functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
         model.eval()
@@ -81,9 +81,9 @@ def tutorial(data: Path, file: Path, deadline: float) -> None:
 
 def fastai(data: Path, file: Path, deadline: float) -> None:
     """`vision_learner(...).fine_tune(...)` with its defaults: one epoch with a frozen body, then all of it."""
-    from fastai.vision import all as vision  # type: ignore[import-not-found,unused-ignore]
+    from fastai.vision import all as vision
 
-    class Tell(vision.Callback):  # type: ignore[misc,unused-ignore]
+    class Tell(vision.Callback):
         order = 60  # after the recorder
 
         def after_epoch(self) -> None:

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,9 +88,9 @@ class ByHand:
         axes[0].imshow(small)
         for place, gate in zip(axes[1:], gates, strict=True):
             place.imshow(small)
-            drawn = place.imshow(gate[0, 0].numpy(), vmin=0, vmax=1, alpha=0.6, extent=(0, 32, 32, 0))
+            place.imshow(gate[0, 0].numpy(), vmin=0, vmax=1, alpha=0.6, extent=(0, 32, 32, 0))
             place.axis("off")
-        figure.colorbar(drawn, ax=axes)
+        figure.colorbar(axes[-1].images[-1], ax=axes)
         file = io.BytesIO()
         figure.savefig(file, format="png")
         return file.getvalue()
@@ -125,7 +125,7 @@ class Client:
 
 
 @contextmanager
-def running_app() -> Iterator[tuple[str, psutil.Process]]:
+def running_app() -> Generator[tuple[str, psutil.Process]]:
     """The app's address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

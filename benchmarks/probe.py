@@ -58,7 +58,7 @@ def plain(start: Run, model_config: ModelConfig, data: ImageSet, epochs: int, ba
         (Image.fromarray(image), label) for image, label in zip(data.images.numpy(), data.labels.tolist(), strict=True)
     ]
     loader: DataLoader[tuple[torch.Tensor, torch.Tensor]] = DataLoader(
-        items,  # type: ignore[arg-type]
+        items,  # pyrefly: ignore[bad-argument-type]
         batch_size=batch_size,
         shuffle=True,
         drop_last=True,
@@ -115,7 +115,7 @@ def main() -> None:
     settings = {"start": start.name, "epochs": arguments.epochs, "batch_size": arguments.batch_size}
     cached, augmented = (
         RunConfig(model, recipe("linear-probe", DATASET, **settings | changed))
-        for changed in ({}, {"crop_padding": 4, "flip": True, "epochs": STEADY_EPOCHS})
+        for changed in (dict[str, int](), {"crop_padding": 4, "flip": True, "epochs": STEADY_EPOCHS})
     )
     data = load_splits(cached.training, model.stored_size).train
     rounds = []

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +109,7 @@ class Stopwatch:
 
 
 @contextmanager
-def watching(stopwatch: Stopwatch) -> Iterator[None]:
+def watching(stopwatch: Stopwatch) -> Generator[None]:
     with ExitStack() as stack:
         for owner, name, part in FUNCTIONS:
             stack.enter_context(patch.object(owner, name, stopwatch.timed(getattr(owner, name), part)))

@@ -129,7 +129,7 @@ def decoding(folder: Path) -> tuple[float, float]:
 
 
 def by_images(counts: Sequence[int], rounds: int) -> dict[str, Curve]:
-    seconds, megabytes, steps = [], [], []
+    seconds, megabytes, steps = list[float](), list[float](), list[Callable[[], float]]()
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             os.environ[DATA_FOLDER_VARIABLE] = folder

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def end(app: psutil.Process) -> None:
 
 
 @contextmanager
-def public_app(app: Path, folder: Path, files: int | None) -> Iterator[tuple[int, psutil.Process]]:
+def public_app(app: Path, folder: Path, files: int | None) -> Generator[tuple[int, psutil.Process]]:
     """The app's port and process, up and answering."""
     for name in (BACKBONE, SHOWPIECE):
         shutil.copytree(app.parent / "checkpoints" / name, folder / "checkpoints" / name)
@@ -188,7 +188,7 @@ def answers(port: int) -> bool:
 async def attacked(name: str, port: int, seconds: float) -> Any:
     """What an attack in a process of its own was answered; it is ended where it does not end."""
     if name == QUIET:
-        return {}
+        return dict[str, int]()
     command = [sys.executable, str(ROOT / "benchmarks" / "attacks.py"), name, str(port), str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

@@ -184,7 +184,7 @@ def unlike(teaching: Teaching, name: str, files: dict[str, dict[str, list[bytes]
 
 def memory(teaching: Teaching, count: int) -> list[dict[str, float]]:
     """Of made-up pictures, half of them each class's."""
-    random, process, name, points = np.random.default_rng(0), psutil.Process(), None, []
+    random, process, name, points = np.random.default_rng(0), psutil.Process(), None, list[dict[str, float]]()
     for done in range(20, count + 1, 20):
         coarse = random.integers(0, 256, (20, 12, 16, 3), dtype=np.uint8)
         made = [encoded(Image.fromarray(one).resize((480, 360), Image.Resampling.BICUBIC)) for one in coarse]

@@ -91,7 +91,7 @@ def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], flo
     dtype = autocast_dtype(training, device)
     batch = data.subset(torch.arange(training.batch_size)).to(device)
     images, labels = normalise(batch.images, config.model), batch.labels
-    model = config.model.build().to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = config.model.build().to(device, memory_format=torch.channels_last).train()  # pyrefly: ignore[no-matching-overload]
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=training.backbone_lr,
@@ -108,7 +108,7 @@ def bare_step(config: RunConfig, data: ImageSet, steps: int) -> Callable[[], flo
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        loss.item()  # waits for a GPU
+        loss.item()  # pyrefly: ignore[unbound-name]  # waits for a GPU
         return steps * training.batch_size / (time.perf_counter() - started)
 
     return several
@@ -211,7 +211,7 @@ def measure(
     steps = training.epochs * steps_per_epoch(len(data), training.batch_size)
     bare = bare_step(config, data, steps)
     measured: list[Round] = []
-    start_seconds, rates = [], []
+    start_seconds, rates = list[float](), list[float]()
     dtype = autocast_dtype(training, choose_device()) or torch.float32
     for number in range(rounds + 1):
         in_plain_0 = plain_0.epoch()

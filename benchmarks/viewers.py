@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,7 +124,7 @@ async def writing(run: Run, seconds: float, written: dict[int, float]) -> None:
 
 
 @contextmanager
-def an_app(folder: Path) -> Iterator[psutil.Process]:
+def an_app(folder: Path) -> Generator[psutil.Process]:
     """`python app.py` on the folder, up and answering."""
     command = [sys.executable, "app.py", f"--port={PORT}", f"--checkpoints={folder}", f"--data={folder / 'data'}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as app:

@@ -248,7 +248,8 @@ def trial(sets: dict[str, tuple[Tensor, Tensor]], start: int, seed: int) -> dict
 def interval(values: Numbers) -> tuple[float, float, float]:
     """(low, mean, high)"""
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return tuple(round(100 * float(values.mean() + side), 2) for side in (-half, 0, half))  # type: ignore[return-value]
+    low, mean, high = (round(100 * float(values.mean() + side), 2) for side in (-half, 0, half))
+    return low, mean, high
 
 
 def main() -> None:

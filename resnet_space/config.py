@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
@@ -50,14 +50,14 @@ def _require_whole(name: str, value: object, low: int, high: int) -> None:
 def _require_number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
     """NaN and infinity are refused too; `above` excludes `low` itself."""
     ok = isinstance(value, int | float) and not isinstance(value, bool)
-    ok = ok and (low < value if above else low <= value) and value <= high  # type: ignore[operator]
+    ok = ok and (low < value if above else low <= value) and value <= high
     span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
     _require(ok, f"{name} must be {span}, not {value!r}.")
 
 
 def _require_three(name: str, value: object) -> None:
     ok = isinstance(value, tuple) and len(value) == 3
-    ok = ok and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)  # type: ignore[attr-defined]
+    ok = ok and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
     _require(ok, f"{name} must be three numbers, one each for red, green and blue, not {value!r}.")
 
 
@@ -120,8 +120,7 @@ class ModelConfig:
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            model: Any = self.entry.network(len(self.classes), self.options)
-        return model  # type: ignore[no-any-return]
+            return cast("Backbone", self.entry.network(len(self.classes), self.options))
 
     def with_options(self, **changed: Any) -> "ModelConfig":
         """A copy with some options changed. Raises UserError for options that the architecture lacks."""

@@ -169,7 +169,7 @@ class Classifier:
         with self.lock:
             own = copy.deepcopy(self.model)  # so that others need not wait for some hundred forward passes
         settings = {"temperature": self.config.temperature, "dtype": self._dtype, "progress": progress}
-        return evidence(own, self.prepare([image]), class_index, maps, **settings)  # type: ignore[arg-type]
+        return evidence(own, self.prepare([image]), class_index, maps, **settings)
 
     @property
     def preprocessing(self) -> str:

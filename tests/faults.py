@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Seen:
 
 
 @contextmanager
-def fault(kind: str, *, below: Path, at: int = 1, lasts: int = 1) -> Iterator[Seen]:
+def fault(kind: str, *, below: Path, at: int = 1, lasts: int = 1) -> Generator[Seen]:
     """Have the operations `at` to `at + lasts - 1` on files below a folder fail; processes are below every folder.
 
     Args:
@@ -133,7 +133,7 @@ def fault(kind: str, *, below: Path, at: int = 1, lasts: int = 1) -> Iterator[Se
 
 
 @contextmanager
-def clock(seconds: float) -> Iterator[None]:
+def clock(seconds: float) -> Generator[None]:
     """The wall clock, set forward or back."""
     real = time.time
     with patch.object(time, "time", lambda: real() + seconds):

@@ -92,7 +92,7 @@ def archives() -> list[bytes]:
         made += [file.getvalue(), file.getvalue().replace("dög".encode(), b"\x83\\\x83t")]
     for ending in ("", ":gz", ":bz2", ":xz"):
         file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode=f"w{ending}") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode=f"w{ending}") as tar:  # pyrefly: ignore[no-matching-overload]
             for name, data in files.items():
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
@@ -115,7 +115,7 @@ def mutated(whole: bytes, generator: random.Random) -> bytes:
         elif way == 2:
             size = generator.choice((1, 2, 4, 8))
             number = generator.choice((0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 8_000, 40_000))
-            data[at : at + size] = (number % 256**size).to_bytes(size, generator.choice(("big", "little")))  # type: ignore[arg-type]
+            data[at : at + size] = (number % 256**size).to_bytes(size, generator.choice(("big", "little")))
         elif way == 3:
             del data[at : at + generator.choice((1, 4, 50))]
         elif way == 4:

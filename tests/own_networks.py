@@ -2,7 +2,7 @@
 three layers without its residual additions, and a convolutional network of two residual blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -147,7 +147,7 @@ OWN = (
 
 
 @contextmanager
-def registered() -> Iterator[None]:
+def registered() -> Generator[None]:
     """Both are known inside the `with`: other tests go over all that is known."""
     for entry in OWN:
         register(entry)

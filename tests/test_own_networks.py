@@ -18,11 +18,12 @@ from resnet_space.hub import pull_run, push_run
 from resnet_space.hub.export import write_onnx
 from resnet_space.inference import Classifier
 from resnet_space.models import list_models
+from resnet_space.models.registry import HEAD
 from resnet_space.residuals import NoResidualBlocksError, early_readings, last, lesioned, measure, single_drops, swaps
 from resnet_space.runs import STATE, WEIGHTS, Run
 from resnet_space.serve.context import AppContext
 from resnet_space.training import state as training_module
-from resnet_space.training.strategies import HEAD, plan, recipe
+from resnet_space.training.strategies import plan, recipe
 from resnet_space.ui.explore.networks import Network, load_network, network_choices
 from tests import own_networks
 from tests.hub_stub import HubStub, isolate_client, without_waiting

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from resnet_space.common.faults import is_passing, words_of
 
 
 @contextmanager
-def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
+def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Generator[None]:
     """Convert system errors in the block to a UserError, or to another `kind` of it: "`what`: the disk is full"."""
     try:
         yield
@@ -29,7 +29,7 @@ def in_a_sentence(what: str, kind: type[UserError] = UserError) -> Iterator[None
 
 
 @contextmanager
-def unless_passing(what: str) -> Iterator[None]:
+def unless_passing(what: str) -> Generator[None]:
     """Ignore system errors in the block unless they may pass by themselves: see `in_a_sentence`."""
     try:
         yield
@@ -40,7 +40,7 @@ def unless_passing(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_atomically(path: Path) -> Iterator[Path]:
+def replaced_atomically(path: Path) -> Generator[Path]:
     """Give a path to write to; on success it takes the place of `path` at once, on failure nothing changes.
 
     Raises:
@@ -60,7 +60,7 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def as_os_error() -> Iterator[None]:
+def as_os_error() -> Generator[None]:
     """Raise OSError where a library reports with another exception that a file cannot be written."""
     try:
         yield

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
+from huggingface_hub.utils import build_hf_headers  # pyrefly: ignore[implicit-reexport]  # documented, but not in its __all__
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.tokens import masked
@@ -116,7 +116,7 @@ class HubRequest:
 
 
 @contextmanager
-def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Iterator[None]:
+def translated_errors(request: HubRequest, kind: type[Exception] = HubError) -> Generator[None]:
     """Turn any exception of the client into a `kind` with one sentence. A `kind` raised inside passes unchanged."""
     try:
         yield

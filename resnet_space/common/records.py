@@ -28,7 +28,7 @@ def read_record(kind: type[T], path: Path) -> T:
         ValueError: for anything that is no such record.
     """
     content = path.read_bytes()
-    found: T = _adapter(kind).validate_json(content)  # type: ignore[arg-type]  # a class can be hashed
+    found: T = _adapter(kind).validate_json(content)
     return found
 
 

@@ -28,7 +28,7 @@ class TiffBands:
         ValueError: for any other file.
     """
 
-    format = None  # none that others read
+    format: None = None  # none that others read
 
     def __init__(self, file: IO[bytes]) -> None:
         file.seek(0)

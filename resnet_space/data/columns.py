@@ -3,7 +3,7 @@
 import errno
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ ReadColumn = Callable[[str], "pa.ChunkedArray"]
 
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
+def readable(what: str) -> Generator[None]:
     """Turn any exception from reading a damaged parquet file into a UserError; `what` begins the sentence."""
     try:
         yield
@@ -79,6 +79,7 @@ class Columns:
         """
         raw = column.to_pylist()
         names: Mapping[Any, str]
+        position: Mapping[Any, int]
         if self.values is None:
             names = dict(enumerate(class_names(features_of(schema).get(self.label, {})) or self.classes))
             position = matched(names, self.classes)

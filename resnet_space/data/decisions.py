@@ -74,7 +74,7 @@ class PictureDecision:
             raise UserError("To keep one of two copies, say which other picture it is: of_split and of_index.")
         kept, gone = sorted(pair, key=lambda one: (-SPLITS.index(one[0]), one[1]))
         turned = {"split": gone[0], "index": gone[1], "of_split": kept[0], "of_index": kept[1]}
-        return self if gone == self.picture else replace(self, **turned, file="")  # type: ignore[arg-type]
+        return self if gone == self.picture else replace(self, **turned, file="")
 
 
 _NAMES = tuple(field.name for field in fields(PictureDecision))

@@ -114,7 +114,7 @@ def drawn_together(labels: Tensor, copies: Tensor, count: int, seed: int) -> tup
     leaders = torch.full((len(sizes),), len(labels)).scatter_reduce(0, group, torch.arange(len(labels)), "amin")
     order = class_quantiles(labels[leaders.sort().values], seed).argsort(stable=True)
     order = group[leaders.sort().values][order]
-    chosen, left = [], count
+    chosen, left = list[int](), count
     for one in order.tolist():
         if int(sizes[one]) <= left:
             chosen.append(one)

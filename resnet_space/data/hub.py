@@ -330,7 +330,7 @@ def _columns(
     def read(name: str) -> pa.ChunkedArray:
         if len(files) > _MOST_LABEL_FILES:
             raise UserError(f"is spread over {len(files):,} files, too many to search for its values")
-        chunks, total, rows = [], 0, 0
+        chunks, total, rows = list[pa.Array](), 0, 0
         for file in files:
             url = hf_hub_url(asked.name, file, repo_type="dataset", revision=revision, endpoint=endpoint())
             with pq.ParquetFile(RemoteFile(url, sizes[file], token)) as parquet:

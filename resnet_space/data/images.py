@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -111,7 +111,7 @@ class Picture:
 
     def __init__(self, source: str | os.PathLike[str] | IO[bytes], *, short_side: int | None = None) -> None:
         with _one_error(), ExitStack() as stack:
-            if isinstance(source, str | os.PathLike):
+            if isinstance(source, (str, os.PathLike)):
                 source = stack.enter_context(open(source, "rb"))
             self._file = source
             self._header = _identified(source)
@@ -205,7 +205,7 @@ class Picture:
 
 
 @contextmanager
-def _one_error() -> Iterator[None]:
+def _one_error() -> Generator[None]:
     """Turn any exception that Pillow's decoders raise on hostile bytes into an ImageError."""
     try:
         with warnings.catch_warnings():
@@ -239,7 +239,7 @@ class _Lane:
         self._turn, self._change = threading.Lock(), threading.Condition()
 
     @contextmanager
-    def room(self, pixels: int) -> Iterator[None]:
+    def room(self, pixels: int) -> Generator[None]:
         """Wait until this many pixels may be decoded in addition to the current ones."""
         with self._turn, self._change:
             self._change.wait_for(lambda: self._decoding + pixels <= self.most)
@@ -281,7 +281,7 @@ def _identified(file: IO[bytes]) -> ImageFile | TiffBands:
         formats = (*FORMATS, "HEIF")
     try:
         image = Image.open(file, formats=formats)
-        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
         if tags.get(SAMPLES, 1) > 1 and image.mode in GREY:  # Pillow passes over the others
             with suppress(ValueError):
                 return TiffBands(file)
@@ -339,7 +339,7 @@ def _load(image: ImageFile) -> object:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(ORIENTATION)
         image._size = image._tile_size
-        image.load_end = lambda: None  # type: ignore[method-assign]
+        image.load_end = lambda: None  # pyrefly: ignore[method-assign]
         image.load()
         return orientation
     image.load()
@@ -350,7 +350,7 @@ def _load(image: ImageFile) -> object:
 
 
 def _turned(image: Image.Image, orientation: Any) -> Image.Image:
-    if isinstance(orientation, list | tuple | bytes) and orientation:
+    if isinstance(orientation, (list, tuple, bytes)) and orientation:
         orientation = orientation[0]
     try:
         turn = TURNS.get(int(orientation))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import get_session, hf_raise_for_status
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
+from huggingface_hub.utils import build_hf_headers  # pyrefly: ignore[implicit-reexport]  # documented, but not in its __all__
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import TIMEOUT, endpoint, sent_token

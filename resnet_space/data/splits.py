@@ -362,7 +362,7 @@ def _with_copies(sets: Mapping[str, ImageSet], seen: Thumbnails) -> dict[str, Im
     rows = torch.arange(len(contents))
     same = torch.full_like(rows, len(rows)).scatter_reduce(0, group, rows, "amin")[group]
     near, first = rows.clone(), 0
-    at, pictures = [], []
+    at, pictures = list[Tensor](), list[Tensor]()
     for split, data in sets.items():
         if split in seen.found and data.source is not None:
             at.append(rows[first : first + len(data)])
@@ -416,4 +416,5 @@ def _divided(sets: Mapping[str, ImageSet], training: TrainConfig, *, grows: bool
     if not len(train) or not len(test):
         different = "different " if training.grouped_split else ""
         raise UserError(f"The dataset {training.dataset!r} has too few {different}images for training and testing.")
+    # pyrefly: ignore[unbound-name]  # without training images it has ended above
     return Splits(train, validation, test, test_name, "validation" if own_validation else "train", notes=tuple(notes))

@@ -138,7 +138,7 @@ def image_settings(side: int, model: ModelConfig) -> tuple[ModelConfig, dict[str
     its features are poor. A network for photographs sees every image at its own size.
     """
     if model.input_size <= SMALL_IMAGE:
-        small = {"crop": "padded", "batch_size": 64}
+        small: dict[str, object] = {"crop": "padded", "batch_size": 64}
         return sized(model, SMALL_IMAGE if 40 < side <= SMALL_IMAGE else 32), small
     batch = LARGE_BATCH
     while batch > 2 and batch * model.entry.activations > MOST_ACTIVATIONS:

@@ -2,7 +2,7 @@
 their rollout (Abnar & Zuidema 2020, arXiv:2005.00928).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resnet_space.common.errors import UserError
 from resnet_space.models.cbam import cbams
 from resnet_space.models.contract import Backbone
-from resnet_space.models.hooks import eval_mode, recorded, unfused
+from resnet_space.models.hooks import Measure, eval_mode, recorded, unfused
 
 Patch = tuple[int, int]  # row and column, from 0
 
@@ -41,11 +41,11 @@ class AttentionMaps:
 
 
 @contextmanager
-def recorded_attention(model: nn.Module) -> Iterator[AttentionMaps]:
+def recorded_attention(model: nn.Module) -> Generator[AttentionMaps]:
     """Fill an AttentionMaps from the forward passes inside the `with`; readable once it has ended."""
     modules = cbams(model)
     weights = model.attention_weights() if isinstance(model, Backbone) else {}
-    measures = {}
+    measures: dict[str, Measure[Tensor]] = {}
     for name in modules:
         measures[f"{name}.channel.gate"] = lambda _inputs, gate: gate.float().cpu()
         measures[f"{name}.spatial.gate"] = lambda _inputs, gate: gate[:, 0].float().cpu()

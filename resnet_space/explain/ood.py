@@ -10,7 +10,7 @@ arXiv:2010.03759) detects photographs of other things, but neither noise nor bla
 not separate them from photographs, but its early stages do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,7 @@ def conformal_limit(values: Floats) -> float:
 
 
 @contextmanager
-def recorded_means(model: "Backbone") -> "Iterator[list[Tensor]]":
+def recorded_means(model: "Backbone") -> "Generator[list[Tensor]]":
     """Fill a list with the channel means float32 [N, D] of each forward pass inside the `with`; readable at its end."""
     import torch
 

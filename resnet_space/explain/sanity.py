@@ -86,7 +86,8 @@ def sanity_check(model: "Backbone", images: "Tensor", method: str = "grad-cam", 
         classes = model(images).argmax(1).tolist()
     own = _maps(model, images, classes, method)
     random = copy.deepcopy(model)
-    parts, correlations, norms = [], [], []
+    parts, correlations = list[str](), list[float]()
+    norms: list[_BatchNorm] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, modules in _parts(random):

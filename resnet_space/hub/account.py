@@ -1,7 +1,7 @@
 """What the Hub says of the account that a token belongs to."""
 
 from huggingface_hub import get_session, get_token, hf_raise_for_status
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in its __all__
+from huggingface_hub.utils import build_hf_headers  # pyrefly: ignore[implicit-reexport]  # documented, but not in its __all__
 
 from resnet_space.common.hub_client import (
     TIMEOUT,

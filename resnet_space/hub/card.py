@@ -1,6 +1,6 @@
 """The model card of a run: its `README.md` and the figures in it, generated from its configuration and metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +101,12 @@ def card_text(
     training, test, start = run.config.training, last_metric(metrics, "test"), last_metric(metrics, "start")
     epochs = [metric for metric in metrics if metric["event"] == "epoch"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "markdown": markdown_text,
         "percent": lambda share: f"{100 * share:.2f} %",
         "points": lambda share: f"{100 * share:.1f}",
     }
+    environment.filters |= filters
     return environment.get_template(TEMPLATE).render(
         front_matter=_front_matter(run, test, repo_id, licence or licence_of(run)),
         name=run.name,

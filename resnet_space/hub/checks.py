@@ -112,7 +112,7 @@ def _timm_config(data: dict[str, Any]) -> RunConfig:
     if names is None and isinstance(count, int) and 2 <= count <= MAX_CLASSES:
         # As timm infers it.
         names = imagenet_classes() if count == 1_000 else [f"class {i}" for i in range(count)]
-    if not isinstance(names, list | tuple) or (count is not None and count != len(names)):
+    if not isinstance(names, (list, tuple)) or (count is not None and count != len(names)):
         raise _WrongError(f"its {CONFIG} does not list its 2 to {MAX_CLASSES:,} classes")
     size, crop = pretrained.get("input_size", [3, 224, 224]), pretrained.get("crop_pct", 0.875)
     square = isinstance(size, list) and len(size) == 3 and size[0] == 3 and size[1] == size[2]
@@ -166,7 +166,7 @@ def _that_matter(arguments: object) -> object:
 
 def _three(values: object) -> tuple[float, float, float]:
     """As ModelConfig takes it, which refuses what is not three numbers."""
-    return tuple(values) if isinstance(values, list) else values  # type: ignore[return-value]
+    return tuple(values) if isinstance(values, list) else values  # pyrefly: ignore[bad-return]
 
 
 # metrics.jsonl

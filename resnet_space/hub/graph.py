@@ -85,7 +85,7 @@ class WholeNetwork(nn.Module):
 
     def prepared(self, seen: Tensor) -> Tensor:
         """float32, as `Classifier.prepare`."""
-        return (seen - self.means) * self.scales  # type: ignore[operator]
+        return (seen - self.means) * self.scales
 
     def _shares(self, length: Tensor, pixels: int, short: Tensor, long: Tensor) -> Tensor:
         """Along one axis, float64 [S, pixels]: the share of each pixel of the picture in those that the model sees.
@@ -192,7 +192,7 @@ def _traceable(model: Backbone) -> Backbone:
     """The same model, from now on for tracing only."""
     for module in model.modules():
         if isinstance(module, ChannelAttention):
-            module.forward = MethodType(_traceable_channel_attention, module)  # type: ignore[method-assign]
+            module.forward = MethodType(_traceable_channel_attention, module)  # pyrefly: ignore[method-assign]
         if hasattr(module, "fused_attn"):  # timm's: the exporter of torch 2.11 fails on the fused one with a mask
             setattr(module, "fused_attn", False)  # noqa: B010
     return model

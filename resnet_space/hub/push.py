@@ -7,10 +7,9 @@ arrived are not sent again, and if the repository is already up to date, no comm
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -205,11 +204,9 @@ def _size(content: _Content) -> int:
 
 
 def _additions(files: dict[str, _Content], progress: Progress | None, total: int) -> list[CommitOperationAdd]:
-    # mypy takes the client's BinaryIO literally; any buffered reader will do.
-    additions: list[Any] = []
+    additions = []
     for path, content in files.items():
-        given: Any = content
-        additions.append(CommitOperationAdd(path, given))  # which reads a file to its end, to hash it
+        additions.append(CommitOperationAdd(path, content))  # which reads a file to its end, to hash it
         if isinstance(content, _Read) and progress is not None:
             content.told = lambda position: progress(min(position, total), total)
     return additions
@@ -258,7 +255,7 @@ def _require_ours(head: ModelInfo, repo_id: str, token: str | None) -> None:
 
 
 @contextmanager
-def push_errors(request: HubRequest) -> Iterator[None]:
+def push_errors(request: HubRequest) -> Generator[None]:
     """As `translated_errors`, with errors specific to a push."""
     with translated_errors(request):
         try:

@@ -73,7 +73,7 @@ def quantize(file: Path, path: Path) -> None:
     total = sum(np.prod(weight.dims) for weight in model.graph.initializer)
     halves = np.stack(np.divmod(np.arange(HALF**2), HALF), axis=1) / HALF
     constants = [numpy_helper.from_array(halves.astype(np.float32), HALVES)]
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for weight in model.graph.initializer:
         name, node = weight.name, users.get(weight.name)
         values: NDArray[np.float32] = numpy_helper.to_array(weight)

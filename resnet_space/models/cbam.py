@@ -98,7 +98,7 @@ class CBAM(nn.Module):
         self.channel = ChannelAttention(channels, reduction=reduction, min_hidden=min_hidden, gain=gain)
         self.spatial = SpatialAttention(kernel_size=kernel_size, padding=padding, gain=gain)
         if identity_init:
-            nn.init.zeros_(self.channel.mlp[2].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.channel.mlp[2].weight)  # pyrefly: ignore[bad-argument-type]
             nn.init.zeros_(self.spatial.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:

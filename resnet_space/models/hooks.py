@@ -1,6 +1,6 @@
 """Record the outputs of named modules during a forward pass, reduced or cloned inside the hook."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ Measure = Callable[[tuple[Tensor, ...], Tensor], Measured]
 
 
 @contextmanager
-def hooked(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Iterator[None]:
+def hooked(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Generator[None]:
     """Forward hooks by the names of their modules, inside the `with` only, also after an exception.
 
     They run in their order, and before a module's own: they see what it gives before the CBAM of `stage_cbams`.
@@ -28,7 +28,7 @@ def hooked(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Iterator[None
 
 
 @contextmanager
-def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Iterator[dict[str, list[Measured]]]:
+def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Generator[dict[str, list[Measured]]]:
     """Measure the named modules at each of their forward passes inside the `with`.
 
     Args:
@@ -49,7 +49,7 @@ def recorded(model: nn.Module, measures: Mapping[str, Measure[Measured]]) -> Ite
 
 
 @contextmanager
-def unfused(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
+def unfused(model: nn.Module, weights: Iterable[str]) -> Generator[None]:
     """Let timm's attentions, the parents of these modules, compute their weights inside the `with`; its fused one keeps
     none.
     """
@@ -65,7 +65,7 @@ def unfused(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Generator[None]:
     """Put a model into eval mode temporarily, so that measuring it does not change its BatchNorm statistics."""
     was_training = {module: module.training for module in model.modules()}
     model.eval()

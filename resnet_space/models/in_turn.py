@@ -56,7 +56,7 @@ class InTurn(Backbone):
     def _stage_of(self) -> dict[str, str]:
         """The stage of every module; one without weights belongs to the last before it that has some."""
         own = {module: stage for stage, modules in self.blocks.items() for module in modules} | {self.head_module: HEAD}
-        found, stage = {}, STEM
+        found, stage = dict[str, str](), STEM
         for name in (*self.feature_modules, *self.neck_modules, self.head_module):
             stage = own.get(name, stage)
             found[name] = stage
@@ -106,7 +106,7 @@ class LeNet5(InTurn):
         self.output = nn.Linear(84, num_classes)
 
 
-class AlexNet(InTurn, models.AlexNet):  # type: ignore[misc]  # torchvision has no types
+class AlexNet(InTurn, models.AlexNet):
     """torchvision's, which is AlexNet (Krizhevsky et al. 2012) as Krizhevsky 2014 (arXiv:1404.5997) has it.
 
     Args:
@@ -137,7 +137,7 @@ class AlexNet(InTurn, models.AlexNet):  # type: ignore[misc]  # torchvision has 
         return with_cut_kernel(weights, "features.0.weight", first.kernel_size[0])
 
 
-class GoogLeNet(InTurn, models.GoogLeNet):  # type: ignore[misc]
+class GoogLeNet(InTurn, models.GoogLeNet):
     """torchvision's, after Szegedy et al. 2014 (arXiv:1409.4842), without the auxiliary heads of the training."""
 
     feature_modules = (

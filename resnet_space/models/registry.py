@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -305,5 +305,4 @@ def create_model(name: str, num_classes: int = 1000, **options: Any) -> "Backbon
         UserError: for an unknown name or an invalid value, with the allowed ones.
     """
     entry = entry_of(name)
-    model: Any = entry.network(num_classes, checked_options(entry, options, initial=True))
-    return model  # type: ignore[no-any-return]
+    return cast("Backbone", entry.network(num_classes, checked_options(entry, options, initial=True)))

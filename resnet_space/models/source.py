@@ -17,7 +17,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.models.registry import STAGE_CBAM, Entry, Options
 
 _CALLED = {"__init__", "forward", "__call__"}  # by Python or PyTorch
-_FOR_CHECKERS = re.compile(r"  # (?:type: ignore|noqa).*")
+_FOR_CHECKERS = re.compile(r"  # (?:pyrefly: ignore|noqa).*")
 Imports = Iterable[tuple[str, str]]
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 

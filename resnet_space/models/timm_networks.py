@@ -104,7 +104,7 @@ def _layer_by_layer(model: Any) -> "Sequence[Segment]":
     from resnet_space.models.contract import Segment
 
     stage_of = {name.rpartition(".")[0]: part.stage for part in model.parts() for name in part.parameters}
-    found, stage = [], STEM
+    found, stage = list[Segment](), STEM
     for name, module in model.features.named_children():
         stage = stage_of.get(f"features.{name}", stage)
         found.append(Segment(stage, module, (module,)))
@@ -136,7 +136,7 @@ class _Timm:
             elif stage == 0:
                 key = (STEM, STEM)
             else:
-                first = first_block.setdefault(stage, block)
+                first = first_block.setdefault(stage, block)  # pyrefly: ignore[no-matching-overload]
                 key = (f"stage{stage}.{block - first}", f"stage{stage}")
             found.setdefault(key, []).append(name)
         return [Part(part, stage, tuple(names)) for (part, stage), names in found.items()]
@@ -184,7 +184,7 @@ class _Timm:
     def no_weight_decay(self) -> set[str]:
         from resnet_space.models.contract import Backbone
 
-        own: set[str] = set(super().no_weight_decay())  # type: ignore[misc]  # timm's, where it has one
+        own: set[str] = set(super().no_weight_decay())  # pyrefly: ignore[missing-attribute]  # timm's, where it has one
         model: Any = self
         return own | Backbone.no_weight_decay(model)
 

@@ -48,7 +48,7 @@ def block_svg(steps: Sequence[Step], title: str) -> str:
 def description(steps: Sequence[Step]) -> str:
     """ "3x3, ReLU, then 3x3, then plus x"."""
     names = {ADD: "plus the block's input", JOIN: "concatenated with the input"}
-    told = []
+    told: list[str] = []
     for step in steps:
         if isinstance(step, str):
             told += [] if step == SPLIT else [names.get(step, step)]

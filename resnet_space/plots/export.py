@@ -190,6 +190,7 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
         sizes, colors = (np.broadcast_to(marker[part], len(x)) for part in ("size", "color"))
         for symbol in dict.fromkeys(symbols):
             of, is_open = symbols == symbol, symbol.endswith("-open")
+            colour: dict[str, Any] = {"facecolors": "none", "edgecolors": colors[of]} if is_open else {"c": colors[of]}
             axes.scatter(
                 np.asarray(x)[of],
                 np.asarray(y)[of],
@@ -198,7 +199,7 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], size: Size) -> None:
                 marker=MARKERS[symbol.removesuffix("-open")],
                 label=label,
                 rasterized=len(x) > MOST_VECTORS,
-                **({"facecolors": "none", "edgecolors": colors[of]} if is_open else {"c": colors[of]}),
+                **colour,
                 linewidths=size.line if is_open else 0,
             )
         if "text" in mode:

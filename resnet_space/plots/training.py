@@ -87,7 +87,8 @@ def rates_chart(metrics: Sequence[Metric]) -> Chart:
     """The learning rate of every part of one run by iteration; a gap where a part is frozen. All lines differ."""
     steps = [m for m in metrics if m["event"] == "step" and "rates" in m]  # older runs have none
     phases = (last_metric(metrics, "start") or {}).get("phases", [])
-    whole = sorted((phase["rates"] for phase in phases), key=len, reverse=True)  # all parts, from the stem to the head
+    # First the phases in which all parts train, from the stem to the head.
+    whole = sorted((phase["rates"] for phase in phases), key=lambda rates: -len(rates))
     parts = dict.fromkeys(part for rates in (*whole, *(m["rates"] for m in steps)) for part in rates)
     # Every n-th, not a mean: the curves of the parts share their iterations, and a frozen part has no rate.
     few = steps[:: math.ceil(len(steps) / MAX_RATES) or 1]

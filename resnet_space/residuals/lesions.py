@@ -1,6 +1,6 @@
 """What a network can do without: its accuracy with blocks dropped or swapped (Veit et al. 2016, arXiv:1605.06431)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -236,7 +236,7 @@ def _silenced(addition: Addition) -> tuple[str, Hook]:
 
 
 @contextmanager
-def _swapped(model: nn.Module, a: str, b: str) -> Iterator[None]:
+def _swapped(model: nn.Module, a: str, b: str) -> Generator[None]:
     parent, one, other = model.get_submodule(a.rpartition(".")[0]), a.rpartition(".")[2], b.rpartition(".")[2]
 
     def swap() -> None:

@@ -15,6 +15,7 @@ checkpoints/<run>/
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_space.config import RunConfig
@@ -70,6 +71,7 @@ def present_name(file: str) -> str:
     return next((name for name, former in FORMER_NAMES.items() if former == file), file)
 
 
+@dataclass(frozen=True)
 class RunFolder:
     """Shared by all parts of `Run`."""
 

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,12 +39,8 @@ class Source:
     revision: str
 
 
-@dataclass(frozen=True)
 class Run(Weights, Turn):
     """A run's folder. Use `open` or `create`."""
-
-    path: Path
-    config: RunConfig
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
@@ -96,7 +92,7 @@ class Run(Weights, Turn):
                 shutil.copyfile(start.path / NOTICE, file)
 
     @contextmanager
-    def made_whole(self) -> Iterator[None]:
+    def made_whole(self) -> Generator[None]:
         """Create the folder with its content, or leave nothing. Raises UserError."""
         with in_a_sentence(f"{self.name} cannot be created"):
             try:
@@ -142,7 +138,7 @@ class Run(Weights, Turn):
         return changed
 
     @contextmanager
-    def unchanged_if_refused(self) -> Iterator[None]:
+    def unchanged_if_refused(self) -> Generator[None]:
         """Restore the configuration if the block fails, even on a full disk."""
         before = self.path / f".{CONFIG}.before.{os.getpid()}.tmp"
         try:

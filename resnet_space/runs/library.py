@@ -74,7 +74,7 @@ class Library:
                 continue
             except UserError as error:
                 if not error.passing:
-                    found[path] = written, None
+                    found[path] = written, None  # pyrefly: ignore[unbound-name]  # only the opening raises it
                     tell_once(f"Skipped: {error}")
                 elif known:
                     found[path] = known
@@ -115,7 +115,7 @@ class Library:
         `runs`: all existing runs, if already known.
         """
         here = {run.name for run in (self.runs() if runs is None else runs)}
-        found = []
+        found: list[str] = []
         for name in names:
             for _ in self._renamed:  # at most so many times, should names have been swapped
                 if name in here or name not in self._renamed:

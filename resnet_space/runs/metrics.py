@@ -79,7 +79,7 @@ def read_lines(file: IO[bytes], first: int = 1) -> Lines:
     complete = content[: content.rfind(b"\n") + 1]
     file.seek(start + len(complete))
     lines = complete.split(b"\n")[:-1]
-    metrics, wrong = [], []
+    metrics, wrong = list[Metric](), list[str]()
     for number, line in enumerate(lines, first):
         try:
             metrics += [metric_of(line)] if line.strip() else []

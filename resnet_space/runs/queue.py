@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -224,7 +224,7 @@ class Trainer:
         return replace(status, note=note, doing=run.doing() if status.is_active else Doing())
 
     @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
+    def _alone(self, what: str) -> Generator[None]:
         """In this block, no other thread and no other app with this folder starts, queues or takes a run.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class Turn(RunFolder):
     """The part of a run about its training; its lock, ticket and stop request are files."""
 
     @contextmanager
-    def training_lock(self) -> Iterator[None]:
+    def training_lock(self) -> Generator[None]:
         """Lock held by the process that trains this run. The system frees it however that process ends.
 
         Raises:

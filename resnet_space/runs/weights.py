@@ -1,6 +1,6 @@
 """The safetensors files of a run: its weights, and arrays measured with them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,7 +75,7 @@ class Weights(RunFolder):
         return {name: value.numpy() for name, value in self.load_weights().items()}
 
     @contextmanager
-    def _readable(self, file: str) -> Iterator[None]:
+    def _readable(self, file: str) -> Generator[None]:
         try:
             yield
         except FileNotFoundError:

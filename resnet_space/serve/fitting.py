@@ -41,7 +41,7 @@ def fit(
     Raises:
         UserError: for a network that there is not or that has no weights, or for too many or too few minutes.
     """
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UserError("The networks must be a list of names.")
     if len(names) > MOST_NETWORKS:
         raise UserError(f"A comparison has at most {MOST_NETWORKS} networks, not {len(names)}: choose fewer.")

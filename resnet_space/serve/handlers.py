@@ -8,7 +8,7 @@ import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -150,7 +150,7 @@ class FairQueue(Queue):
         return None
 
     @asynccontextmanager
-    async def place(self, block_fn: BlockFunction, address: str) -> AsyncIterator[None]:
+    async def place(self, block_fn: BlockFunction, address: str) -> AsyncGenerator[None]:
         """A slot for a call that bypasses the queue: wait as if it were queued. Raises gr.Error."""
         reason = self.blocks.reason_against(block_fn, address)
         if reason is not None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from resnet_space.common.errors import UserError
 from resnet_space.common.hub_client import NO_SAVED_TOKEN
@@ -227,7 +228,7 @@ def _why_no_link(printed: str) -> str:
     return "gradio's tunnel server could not be reached"
 
 
-def refuse(error: OSError) -> None:
+def refuse(error: OSError) -> NoReturn:
     """End the program with one sentence if the app cannot listen on the address."""
     sys.exit(
         f"The app cannot listen on this address: {str(error).splitlines()[0].rstrip('.')}; choose another "

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 REMEMBERED = 10_000  # addresses; a new one more forgets the one that was silent longest
@@ -39,7 +39,7 @@ class RateLimit:
 
 
 @contextmanager
-def held(counter: Counter[str], address: str, amount: int = 1) -> Iterator[None]:
+def held(counter: Counter[str], address: str, amount: int = 1) -> Generator[None]:
     """Add an amount to an address's count within the block; addresses without any are forgotten."""
     counter[address] += amount
     try:

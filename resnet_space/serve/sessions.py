@@ -49,7 +49,7 @@ class Sessions(StateHolder):
     """Gradio's sessions, with a share for each address; the guard has determined the current request's address."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._address: OrderedDict[str, str] = OrderedDict()  # of each session, the longest unused first
 
     def __getitem__(self, session_id: str) -> SessionState:

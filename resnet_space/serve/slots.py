@@ -6,7 +6,7 @@ last check before memory is allocated.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -60,7 +60,7 @@ class Slots:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, kind: Kind) -> Iterator[None]:
+    def taken(self, kind: Kind) -> Generator[None]:
         """Hold a slot of a kind; if all are taken, wait for one, unless too many already wait.
 
         Do not take another slot of the same kind within it: two callers could deadlock.

@@ -101,7 +101,7 @@ class Storage:
             for whose, most in ((address, max(share * ADDRESS_SHARE, self._largest_upload())), (None, share)):
                 too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
-                    self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))  # type: ignore[misc]
+                    self._make_room(too_much, lambda thing, whose=whose: _is_temporary(thing, whose))
                     too_much = self._temporary_bytes(whose) + needed - most
                 if too_much > 0:
                     raise UserError(

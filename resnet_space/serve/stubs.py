@@ -1,13 +1,13 @@
 """Import gradio without its type stubs, a third of the time that its import takes."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
-def without_stubs() -> Iterator[None]:
+def without_stubs() -> Generator[None]:
     """In this block, gradio writes no stub file beside its components, as it else does whenever it is imported.
 
     It parses the source of each component twice for that and compiles three templates. It leaves a component out whose

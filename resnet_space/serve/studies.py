@@ -62,4 +62,4 @@ def sizes_of(text: object) -> tuple[int, ...]:
 
 def whole(value: object) -> int:
     """Of a number field, which gives 3.0 for 3; anything else goes on as it is, to be refused by name."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value  # type: ignore[return-value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # pyrefly: ignore[bad-return]

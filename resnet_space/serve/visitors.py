@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -37,7 +37,7 @@ _trying = threading.Lock()
 
 
 @contextmanager
-def asked_by(address: str) -> Iterator[None]:
+def asked_by(address: str) -> Generator[None]:
     """Calls in this block are made for this address."""
     token = _address.set(address)
     try:

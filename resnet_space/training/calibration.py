@@ -110,7 +110,7 @@ class Passed(NamedTuple):
 
 def passed(model: Backbone, data: ImageSet, config: "ModelConfig") -> Passed:
     """Compute the outputs in one pass over all images."""
-    logits, labels = [], []
+    logits, labels = list[Tensor](), list[Tensor]()
     device = next(model.parameters()).device
     with torch.inference_mode(), recorded_means(model) as means:
         for images, truth in evaluation_batches(data, config, min(100, evaluation_batch(config)), device):

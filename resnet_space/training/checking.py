@@ -109,7 +109,7 @@ class Check(Underway[DataReport]):
         model = loaded(self.run, config).to(choose_device())
         where: list[tuple[str, int, str]] = []
         looks: list[Looks] = []
-        thumbnails, features, labels, unreadable = [], [], [], {}
+        thumbnails, features, labels, unreadable = list[Tensor](), list[Tensor](), list[Tensor](), dict[str, int]()
         sizes = {split: count_rows(files) for split, files in dataset.files.items()}
         total, before = sum(sizes.values()), 0
         side = tile_side(min(total, MOST))

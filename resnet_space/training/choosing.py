@@ -154,7 +154,7 @@ def p_value(one: Row, other: Row) -> float:
 
 def listed(names: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

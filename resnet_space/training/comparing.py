@@ -128,7 +128,7 @@ def _title(config: ModelConfig) -> str:
     """The architecture's, with the options that are not as usual: "ResNet-20, CBAM after every stage"."""
     chosen = ((option, config.options.get(name, option.default)) for name, option in config.entry.options.items())
     told = (option.choices.get(value, "") for option, value in chosen if value != option.default)
-    return ", ".join(filter(None, [config.entry.title, *told]))
+    return ", ".join(filter(None, (config.entry.title, *told)))
 
 
 def _words(error: Exception) -> str:

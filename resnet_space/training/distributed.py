@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ _store: Any = None  # the launcher's, a TCPStore
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined() -> Generator[None]:
     """In this block, the process belongs to the group of processes launched together, if any, until they `leave`.
 
     Raises:
@@ -65,7 +65,7 @@ def joined() -> Iterator[None]:
     backend = {"backend": "cpu:gloo,cuda:nccl"} if on_gpus else {}
     group = InitProcessGroupKwargs(timeout=LONGEST_WAIT, **backend)
     _accelerator = Accelerator(cpu=not on_gpus, mixed_precision="no", kwargs_handlers=[group])
-    _store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    _store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     try:
         yield
     finally:
@@ -200,7 +200,7 @@ def with_shared_statistics(model: Backbone, device: torch.device) -> Backbone:
     from timm.layers.norm_act import convert_sync_batchnorm  # torch's would lose the activation in timm's own
 
     before = dict(model.named_modules())
-    converted: Backbone = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    converted: Backbone = convert_sync_batchnorm(model)
     for name, module in converted.named_modules():  # a CBAM may follow a norm layer
         module._forward_hooks = before[name]._forward_hooks
     return converted

@@ -112,7 +112,7 @@ def evaluate_test(
 
     model.eval()
     device = next(model.parameters()).device
-    parts, uncalibrated = [], []
+    parts, uncalibrated = list[tuple[torch.Tensor, ...]](), list[torch.Tensor]()
     with torch.inference_mode():
         batches = ((model(images), truth) for images, truth in evaluation_batches(data, config, device=device))
         for own, truth in batches if logits is None else [(logits, data.labels.to(logits.device))]:

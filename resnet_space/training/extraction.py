@@ -32,7 +32,7 @@ from resnet_space.data.batches import centre_crop, evaluation_batch, normalise
 from resnet_space.data.splits import ImageSet
 from resnet_space.explain.ood import recorded_means
 from resnet_space.models import Backbone
-from resnet_space.training.feature_store import FeatureStore
+from resnet_space.training.feature_store import FeatureStore, Floats
 
 AGREEMENT = 1e-4  # of the largest number, that another route's may differ by
 WORTH_A_CHOICE = 4_000_000  # pixels of all new pictures: fewer are done before another route is made ready
@@ -132,7 +132,7 @@ class Extractor:
         """
         size = evaluation_batch(self.config)
         digests = [digest for rows in torch.arange(count).split(size) for digest in _digests(pixels(rows))]
-        known = {} if self.store is None else self.store.get(self.key, digests)
+        known: dict[bytes, Floats] = {} if self.store is None else self.store.get(self.key, digests)
         new = list({digest: i for i, digest in enumerate(digests) if digest not in known}.values())  # copies once
         for first in range(0, len(new), size):
             yield count - len(new) + first
@@ -196,7 +196,7 @@ class Extractor:
         return other if fastest == "onnxruntime" else eager
 
     def _eager(self) -> _Route:
-        both = _Both(self.model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        both = _Both(self.model.to(memory_format=torch.channels_last))  # pyrefly: ignore[no-matching-overload]
         device = next(self.model.parameters()).device
 
         @torch.inference_mode()

@@ -84,7 +84,7 @@ def outliers(pictures: Pictures) -> tuple[Outlier, ...]:
 def _unlike(features: Tensor, labels: Tensor) -> list[tuple[int, float]]:
     """(position, score) of the pictures that are far from all of their class: beyond `DEVIATIONS` of the class."""
     directions = F.normalize(features, dim=1)
-    found = []
+    found: list[tuple[int, float]] = []
     for label in labels.unique():
         rows = (labels == label).nonzero().flatten()
         if len(rows) <= 2 * NEIGHBOURS:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
@@ -26,7 +26,7 @@ WriteCard = Callable[[Run], None]  # `hub.card.write_card`, which is above this 
 
 
 @contextmanager
-def hosting(run: Run, write_card: WriteCard) -> Iterator[Metric]:
+def hosting(run: Run, write_card: WriteCard) -> Generator[Metric]:
     """Host a training: hold the run's lock; at the end write its card and how it ended.
 
     Gives the "end" metric, "finished", for the host to note in it where it ends otherwise. An error within the `with`
@@ -60,7 +60,7 @@ def _try_to(write_card: WriteCard, run: Run) -> None:
 
 
 @contextmanager
-def _hosting_worker() -> Iterator[Metric]:
+def _hosting_worker() -> Generator[Metric]:
     """What the hosts of all processes but the first do instead: tell it how they failed."""
     end: Metric = {"status": "finished"}
     try:

@@ -134,8 +134,8 @@ def train(
 
     probe: Probe | None = None
     while not training.is_over:
+        epoch, solved = training.progress.epoch, training.plan[training.phase].solved
         try:
-            epoch, solved = training.progress.epoch, training.plan[training.phase].solved
             if solved:
                 probe = Probe(training.model, model_config, splits, FeatureStore.beside(run.path.parent))
                 extra = yield from _solve(training, probe, doing)
@@ -143,7 +143,7 @@ def train(
                 grown_in = 1 if grown else 0  # no block has changed since the start
             else:
                 doing.tell("training")
-                extra = {}
+                extra = Metric()
                 yield from _steps(training, train_set, second_set, dtype)
                 validation_loss, accuracy = training.validate(validation_set, dtype)
             _require_finite(validation_loss, epoch)
@@ -193,7 +193,7 @@ def _judge(
     if known is not None:
         model = training.model.eval()
     else:
-        model = run.load_model().to(training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = run.load_model().to(training.device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     doing.tell("testing")
     validation = known.passed(splits.validation) if known else passed(model, splits.validation, config)
     if not is_tested(before):

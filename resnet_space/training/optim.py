@@ -99,7 +99,7 @@ def create_schedule(optimizer: torch.optim.Optimizer, training: TrainConfig, ste
             cycle_momentum=True,
         )
     if training.schedule == "plateau":
-        return lr_scheduler.ReduceLROnPlateau(optimizer, **_PLATEAU)  # type: ignore[arg-type]
+        return lr_scheduler.ReduceLROnPlateau(optimizer, **_PLATEAU)
     if training.schedule == "constant":
         return lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     return lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps, training.warmup))

@@ -90,7 +90,7 @@ def range_test(
     device = choose_device()
     dtype = autocast_dtype(config.training, device)
     model, new_cbam = model_with(config, weights)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     phase = plan(config.training, config.model, new_cbam=new_cbam)[-1]
     freeze_all_but(model, phase.rates)
     set_training_mode(model)

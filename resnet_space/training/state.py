@@ -4,6 +4,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +162,7 @@ class Training:
         self.device = device
         model, new_cbam = initial_model(run)
         model = distributed.with_shared_statistics(model, device)
-        self.model: Backbone = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: Backbone = model.to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
         self.objective.check(run.config)
         self.objective.folder = run.path / RESUME
         self.objective.attach(self.model)
@@ -229,12 +230,12 @@ class Training:
 
     def take_head(self, head: SolvedHead, images: int) -> None:
         """Make a solved head the model's, and the epoch that of these training images."""
-        classifier = self.model.get_classifier()
-        averaged = None if self.average is None else self.evaluated_model.get_classifier()
+        classifier: Any = self.model.get_classifier()
+        averaged: Any = None if self.average is None else self.evaluated_model.get_classifier()
         with torch.no_grad():
             for layer in filter(None, (classifier, averaged)):
-                layer.weight.copy_(distributed.of_first(head.weight.to(self.device)))  # type: ignore[operator]
-                layer.bias.copy_(distributed.of_first(head.bias.to(self.device)))  # type: ignore[operator]
+                layer.weight.copy_(distributed.of_first(head.weight.to(self.device)))
+                layer.bias.copy_(distributed.of_first(head.bias.to(self.device)))
         self.progress.step = self.epoch_steps
         self.progress.loss_sum, self.progress.images = head.loss * images, images
         self.progress.correct = round(head.accuracy * images)

@@ -102,7 +102,7 @@ def own_field_hint(field: str) -> str:
 def recipe(strategy: str, dataset: str, **settings: Any) -> TrainConfig:
     """A strategy's default settings, with overrides. Raises UserError for invalid values."""
     own = STRATEGIES[strategy].settings if strategy in STRATEGIES else {}
-    return TrainConfig(**{"dataset": dataset, "strategy": strategy} | dict(own) | settings)
+    return TrainConfig(dataset=dataset, strategy=strategy, **{**own, **settings})
 
 
 def strategy_values(strategy: str) -> dict[str, Any]:

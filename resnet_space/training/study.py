@@ -264,7 +264,7 @@ def planned(study: Study, data: DatasetSummary, start: ModelConfig, speeds: Spee
         raise UserError(f"The smallest class has {most:,} images to train on, too few for a study: add images.")
     study = replace(study, sizes=tuple(asked), classes=len(data.classes))
     costs = {size: expected_seconds(study, data, start, speeds, size) for size in asked}
-    spent, kept = 0.0, []
+    spent, kept = 0.0, list[int]()
     for size, cost in costs.items():
         if cost is not None and study.budget is not None and spent + cost > 60 * study.budget:
             left_out.append(LeftOut(f"{size:,}", f"it would take about {rough_duration(cost)} more"))

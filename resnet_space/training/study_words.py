@@ -44,7 +44,7 @@ def words_of(study: Study) -> str:
     else:
         said.append(f"Scratch catches up at {caught:,} images per class.")
     said += _worth(study, sizes)
-    if all(study.ahead("fine-tuned", "scratch", size).interval for size in sizes):  # type: ignore[union-attr]
+    if all(study.ahead("fine-tuned", "scratch", size).interval for size in sizes):  # pyrefly: ignore[missing-attribute]
         said.append(_passes(study, sizes))
     else:
         said.append("Sizes with a single seed have no interval yet: chance alone may move them by some points.")

@@ -124,7 +124,7 @@ class Studying(Underway[Study]):
                 for metric in metrics:
                     if metric["event"] == "test":
                         return metric
-                    began = {} if total else last_metric(run.metrics(), "start") or {}  # not told again on resuming
+                    began: Metric = {} if total else last_metric(run.metrics(), "start") or {}  # not told on resuming
                     total = total or began.get("epochs", 0) * began.get("steps_per_epoch", 0)
                     done = max(done, int(metric.get("step", 0)))
                     tell(done, total)

@@ -80,7 +80,7 @@ def time_here(runs: Sequence[Run]) -> Speeds:
     speeds = Speeds(device.type)
     for i, run in enumerate(runs):
         config = run.config.model
-        model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = run.load_model().to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
         if i == 0:
             print(READY, flush=True)
         size = config.stored_size
@@ -105,7 +105,7 @@ def _steps_per_second(run: Run, device: "torch.device") -> float:
     from resnet_space.training.strategies import recipe
 
     config, training = run.config.model, recipe("full", "-")
-    model = run.load_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = run.load_model().to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     model.requires_grad_(True)
     set_training_mode(model)
     average = moving_average(model, 0.98)

@@ -206,7 +206,7 @@ def finish(folder: Path, asked: W, make: Callable[[], Underway[W]], also: Tell[W
             try:
                 done = make().done(tell, stop)
             except Exception as error:
-                done = replace(type(asked).read(folder), state="failed", reason=str(failure(error)["reason"]))
+                done = replace(asked.read(folder), state="failed", reason=str(failure(error)["reason"]))
             done.write(folder)
     except Timeout:
         print(f"This {asked.NOUN} is already under way.", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def copied(source: Path, name: str) -> str:
 
 
 @contextmanager
-def own_folder(size: int = 0) -> Iterator[Path]:
+def own_folder(size: int = 0) -> Generator[Path]:
     """A new one, for files of about so many bytes that nobody else's have to be told from. It goes where they fail.
 
     Raises:

@@ -54,7 +54,11 @@ PROGRESS = gr.Progress()  # the default of a handler's argument: by it Gradio se
 
 def reporter(progress: gr.Progress, description: str) -> Callable[[int, int], None]:
     """A callback (done, total) that moves the component's progress bar; `{mb}` in the words is the total in MB."""
-    return lambda done, total: progress(done / max(total, 1), desc=description.format(mb=f"{total / 1e6:,.1f} MB"))
+
+    def report(done: int, total: int) -> None:
+        progress(done / max(total, 1), desc=description.format(mb=f"{total / 1e6:,.1f} MB"))
+
+    return report
 
 
 class Looks:

@@ -1,7 +1,7 @@
 """Who works for which page, and who asked to stop: a visitor's page is known by its session."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import gradio as gr
@@ -23,7 +23,7 @@ class Stops:
         self._lock = threading.Lock()
 
     @contextmanager
-    def asked(self, request: gr.Request, *, instead: bool = False, alone: str = "") -> Iterator[Stop]:
+    def asked(self, request: gr.Request, *, instead: bool = False, alone: str = "") -> Generator[Stop]:
         """An event that is set when the page's Stop is pressed meanwhile.
 
         Args:

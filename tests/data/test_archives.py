@@ -68,7 +68,7 @@ def zipped(contents: Contents) -> bytes:
 
 def tarred(contents: Contents, ending: str = "", extra: Iterable[tarfile.TarInfo] = ()) -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=f"w{ending}") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=file, mode=f"w{ending}") as archive:  # pyrefly: ignore[no-matching-overload]
         for name, data in dict(contents).items() if isinstance(contents, Mapping) else contents:
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -336,7 +336,7 @@ def test_system_files_are_ignored_silently(workplace: Workplace) -> None:
 @pytest.mark.parametrize("name", ["Кот", "猫", "chat à poil long", "कुत्ता", "🐈", "it's 100% <b>\"cat"])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_class_names_may_be_in_any_script(workplace: Workplace, name: str, form: str) -> None:
-    other = unicodedata.normalize(form, name)  # type: ignore[arg-type]
+    other = unicodedata.normalize(form, name)
     for archive in (
         zipped(pictures(f"{other}/1.png", "dog/2.png")),
         tarred(pictures(f"{other}/1.png", "dog/2.png")),

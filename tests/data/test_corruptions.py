@@ -108,5 +108,5 @@ def test_what_there_is_not_is_refused_in_a_sentence(small: Tensor) -> None:
         corrupt(small, "rain", 1)
     for severity in (-1, 6, 1.5):
         with pytest.raises(UserError, match="The severity must be a whole number from 0 to 5"):
-            corrupt(small, "fog", severity)  # type: ignore[arg-type]
+            corrupt(small, "fog", severity)
     assert len(corrupt(small[:0], "jpeg", 3)) == 0

@@ -582,7 +582,7 @@ def test_a_training_sees_random_parts_of_photographs_and_an_evaluation_their_mid
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
 def test_mixed_batches_carry_their_shares_and_depend_on_their_key_alone(settings: dict[str, float]) -> None:
-    training = TrainConfig(dataset="any", **settings)  # type: ignore[arg-type]
+    training = TrainConfig(dataset="any", **settings)
     # Every image has its label's value everywhere, so that its mean tells its shares.
     labels = torch.arange(10)
     images = labels.float()[:, None, None, None].expand(-1, 3, 8, 8)

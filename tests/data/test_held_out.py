@@ -168,7 +168,7 @@ def test_a_taught_set_keeps_who_is_tested_on_and_a_copy_goes_with_its_original(d
 
 def divided(folder: Path, write_split: WriteSplit, encoded: Sequence[bytes], **settings: object) -> Splits:
     write_split(folder / "photos", "train", encoded, [i % 2 for i in range(len(encoded))], CLASSES)
-    return load_splits(TrainConfig("photos", **settings), 16)  # type: ignore[arg-type]
+    return load_splits(TrainConfig("photos", **settings), 16)
 
 
 def test_near_duplicates_are_never_in_two_parts(data_folder: Path, write_split: WriteSplit) -> None:

@@ -27,7 +27,7 @@ def files(tmp_path: Path, write_split: WriteSplit) -> list[Path]:
 
 
 def greys(images: Sequence[Image.Image | None]) -> list[int | None]:
-    return [None if image is None else image.getpixel((0, 0))[0] // 10 for image in images]  # type: ignore[index]
+    return [None if image is None else image.getpixel((0, 0))[0] // 10 for image in images]
 
 
 @pytest.mark.parametrize("rows", [[0], [14], [3, 4], [9, 10], [12, 0, 7, 7, 3], list(range(15)), []])

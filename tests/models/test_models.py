@@ -175,7 +175,7 @@ def test_a_basic_block_is_relu_of_residual_plus_shortcut(stride: int, shortcut: 
     else:
         convolution, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
-        straight = normalised(F.conv2d(x, convolution.weight, stride=2), norm)  # type: ignore[arg-type]
+        straight = normalised(F.conv2d(x, convolution.weight, stride=2), norm)  # pyrefly: ignore[no-matching-overload]
     torch.testing.assert_close(block.residual(x), f, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(block.downsample(x), straight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(block(x), (f + straight).clamp(min=0), rtol=1e-4, atol=1e-5)
@@ -195,7 +195,7 @@ def test_a_bottleneck_is_relu_of_residual_plus_shortcut(in_channels: int, stride
     if in_channels != 32 or stride != 1:
         convolution, norm = block.downsample.children()
         assert isinstance(norm, nn.BatchNorm2d)
-        straight = normalised(F.conv2d(x, convolution.weight, stride=stride), norm)  # type: ignore[arg-type]
+        straight = normalised(F.conv2d(x, convolution.weight, stride=stride), norm)  # pyrefly: ignore[no-matching-overload]
     torch.testing.assert_close(block.residual(x), f, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(block(x), (f + straight).clamp(min=0), rtol=1e-4, atol=1e-5)
 

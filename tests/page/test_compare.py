@@ -109,7 +109,7 @@ def test_while_it_runs_no_network_is_recommended_yet() -> None:
     ],
 )
 def test_the_progress_is_told_in_words(changes: dict[str, object], words: str) -> None:
-    assert words in progress_of(replace(DONE, networks=(Candidate("n"), Candidate("m")), **changes))  # type: ignore[arg-type]
+    assert words in progress_of(replace(DONE, networks=(Candidate("n"), Candidate("m")), **changes))
 
 
 def test_the_charts_have_every_network_and_the_front_of_those_that_are_fair() -> None:

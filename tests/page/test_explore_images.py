@@ -9,7 +9,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import ModelConfig
 from resnet_space.data import splits
 from resnet_space.data.images import ImageError
-from resnet_space.data.sources import DATA_FOLDER_VARIABLE, DatasetRef, open_dataset
+from resnet_space.data.reference import DatasetRef
+from resnet_space.data.sources import DATA_FOLDER_VARIABLE, open_dataset
 from resnet_space.residuals import balanced
 from resnet_space.serve.context import AppContext
 from resnet_space.ui.explore import images as images_module

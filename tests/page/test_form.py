@@ -810,7 +810,7 @@ def test_what_came_with_the_app_or_is_gone_cannot_go_on(context: AppContext, sta
 @pytest.fixture
 def public(context: AppContext) -> AppContext:
     limited = AppContext(context.library.root, public=True, limits=Limits(epochs=5, images=60))
-    limited.trainer._spawn = lambda run, resume: None  # type: ignore[method-assign]
+    limited.trainer._spawn = lambda run, resume: None  # pyrefly: ignore[method-assign]
     limited.claim(limited.datasets.folder / "pets" / DATASET_OWNER, "my key")
     return limited
 

@@ -67,7 +67,7 @@ def test_the_parameters_are_drawn_for_all_and_names_are_no_markup() -> None:
 
 
 def test_the_history_is_that_of_the_registry_and_an_entry_without_a_place_is_not_in_it() -> None:
-    entry = register(Entry("somebody_elses", "family", lambda *_: None, "me", 2024, "", 5, 1000))  # type: ignore[arg-type]
+    entry = register(Entry("somebody_elses", "family", lambda *_: None, "me", 2024, "", 5, 1000))
     try:
         found = milestones()
     finally:

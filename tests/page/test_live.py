@@ -48,7 +48,7 @@ def test_a_page_gets_all_that_it_shows_at_once_and_then_only_what_is_new(
         told = [await anext(events), await anext(events)]
         run.append_metric(step(2))
         told.append(await anext(events))
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         return told
 
     retry, first, second = asyncio.run(watch())

@@ -96,7 +96,7 @@ def test_what_the_page_tells_is_read_whatever_it_is() -> None:
     for text in ("", None, "[1]", "{"):
         assert Wanted.parse(text).is_own
     with pytest.raises(UserError, match=r"There is no example named '\.\./x'"):
-        Wanted(example="../x").shown(None, None)  # type: ignore[arg-type]
+        Wanted(example="../x").shown(None, None)
 
 
 # The figure
@@ -110,8 +110,8 @@ def test_the_answer_is_a_figure_and_a_table(context: AppContext, size: str) -> N
     assert [view.ranks(look, i) for i, look in enumerate(sides)] == [[0, 3], [0, 1]]
     export = export_of(sides, shown, wanted, view)
     assert export.figure is not None
-    figure = export.figure(SIZES[size])  # type: ignore[index]
-    assert figure.get_figwidth() == SIZES[size].width  # type: ignore[index]
+    figure = export.figure(SIZES[size])
+    assert figure.get_figwidth() == SIZES[size].width
     columns, rows = export.table
     assert columns == ("run", "rank", "class", "probability %", "label")
     assert [row[:2] for row in rows] == [(name, i) for name in (KEPT, OTHER) for i in range(1, 6)]
@@ -156,7 +156,7 @@ def test_the_maps_of_two_classes_are_tested_by_one_method(context: AppContext) -
 
 def row(file: str, folder: str, said: str, share: float, **more: object) -> Row:
     known = Row(file, folder, (said, "x"), (share, 1 - share), (0, 1), 0.0, unusual=False, thumbnail="data:,")
-    return replace(known, **more)  # type: ignore[arg-type]
+    return replace(known, **more)
 
 
 def test_mistakes_stand_first_in_the_grid_and_every_answer_is_in_view() -> None:

@@ -201,7 +201,7 @@ def test_what_is_shown_is_what_the_model_sees_with_the_pixels_that_there_are(loo
 def test_each_top_class_has_a_map_of_each_method_and_both_files(look: Look) -> None:
     html = class_maps_html([look])
     rows = html.split('<div class="why"')[1:]
-    assert [int(re.search(r'data-class="(\d)"', row)[1]) for row in rows] == look.prediction.indices  # type: ignore[index]
+    assert [int(re.search(r'data-class="(\d)"', row)[1]) for row in rows] == look.prediction.indices
     assert [bool(re.match(r"[^>]* hidden>", row)) for row in rows] == [False, False, True, True, True]
     assert re.findall(r'<input type="radio" name="method" value="([^"]+)"', html) == list(METHODS)
     assert html.count("Test whether these heatmaps are faithful") == 1

@@ -11,7 +11,8 @@ from resnet_space.common.errors import UserError
 from resnet_space.runs import SHOWPIECE, last_metric
 from resnet_space.serve.context import AppContext
 from resnet_space.training.evaluation import confusion_matrix, load_evaluation
-from resnet_space.ui.finetune.figures import CURVES, RUNS, TESTED, figure_choices, figure_of
+from resnet_space.ui.finetune.figures import RUNS, TESTED, figure_choices, figure_of
+from resnet_space.ui.finetune.live import CURVES
 from resnet_space.ui.finetune.results import cell_link, chosen_cell, linked_cell, scores_html
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

@@ -59,9 +59,9 @@ class Page(HTMLParser):
         assert self.open == []
         self.text = re.sub(r"\s+", " ", "".join(self.pieces)).strip()
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.open.append(tag)
-        self.tags.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -343,7 +343,7 @@ def test_a_result_has_its_counts_and_interval_and_before_the_test_the_best_valid
     words = Page(comparison.result_html([(a_run(), Status("finished"), tested)])).text
     assert words == "70.0 % a-run on cifar10-mini 700 of 1,000 test images correct 95 % interval 67.1 to 72.8 %"
     for state, then in (("training", "follows after the last epoch"), ("stopped", "not tested")):
-        status: Any = Status(state)  # type: ignore[arg-type]
+        status: Any = Status(state)
         words = Page(comparison.result_html([(a_run(), status, [START, epoch(1, 0.61), epoch(2, 0.5)])])).text
         assert words.startswith("61.0 % a-run on cifar10-mini Best validation accuracy so far of 200 images")
         assert then in words

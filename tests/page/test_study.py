@@ -32,7 +32,7 @@ FOUND = Study(
     seconds=65.0,
     left_out=(LeftOut("1,000", "the smallest class has <200> images"),),
     points=tuple(
-        Point(arm, size, seed, round(1_000 * (value + 0.01 * seed)), 1_000, 90.0, 0 if arm == "frozen" else 300, 10)  # type: ignore[arg-type]
+        Point(arm, size, seed, round(1_000 * (value + 0.01 * seed)), 1_000, 90.0, 0 if arm == "frozen" else 300, 10)
         for arm, values in ACCURACIES.items()
         for size, value in zip((5, 200), values, strict=True)
         for seed in range(2)
@@ -74,7 +74,7 @@ def test_a_study_is_shown_by_its_sentence_its_curves_and_its_tables() -> None:
     ],
 )
 def test_its_progress_is_told_in_words(changes: dict[str, object], words: str) -> None:
-    assert words in progress_of(replace(FOUND, **changes))  # type: ignore[arg-type]
+    assert words in progress_of(replace(FOUND, **changes))
 
 
 def test_a_plan_says_how_long_it_takes_and_what_is_left_out() -> None:
@@ -123,7 +123,7 @@ def test_a_study_gives_its_figure_its_table_its_python_and_a_report(context: App
 
 def test_a_study_obeys_the_limits_of_the_app(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"start": BACKBONE, "sizes": "5, 10", "seeds": 3.0, "steps": 300.0, "minutes": 60.0}
-    study = plan_study(context, "cifar10-mini", None, **asked)  # type: ignore[arg-type]
+    study = plan_study(context, "cifar10-mini", None, **asked)
     assert (study.sizes, study.minutes, study.budget, study.most_epochs) == ((5, 10), 30, 30, 50)
     for changes, words in (
         ({"start": ""}, "Choose weights to start from"),
@@ -133,7 +133,7 @@ def test_a_study_obeys_the_limits_of_the_app(context: AppContext, monkeypatch: p
         ({"minutes": 0}, "The minutes must be above 0"),
     ):
         with pytest.raises(UserError, match=words):
-            plan_study(context, "cifar10-mini", None, **{**asked, **changes})  # type: ignore[arg-type]
+            plan_study(context, "cifar10-mini", None, **{**asked, **changes})
     with pytest.raises(UserError, match="read-only"):
         start_study(AppContext(context.library.root, readonly=True), study, None)
     with pytest.raises(UserError, match="finished, so it cannot be continued"):

@@ -31,7 +31,7 @@ def test_every_chart_is_drawn_as_a_figure_with_its_data_and_caption(name: str) -
     figure = exported_figure([norms, ratio], caption, size)
     scatter, boxes = figure.axes
     assert (scatter.get_xscale(), scatter.get_yscale()) == ("log", "log")
-    np.testing.assert_allclose(scatter.collections[0].get_offsets(), [[4, 1], [5, 10], [2, 2]])
+    np.testing.assert_allclose(np.asarray(scatter.collections[0].get_offsets()), [[4, 1], [5, 10], [2, 2]])
     medians = [line for line in boxes.lines if line.get_linewidth() == 1.6 * size.line]
     assert [line.get_ydata()[0] for line in medians] == [1.0, 0.75]
     (text,) = figure.subfigs[1].texts

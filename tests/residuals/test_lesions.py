@@ -165,7 +165,7 @@ def test_lesions_give_what_hand_modified_networks_give() -> None:
         changed = copy.deepcopy(model)
         for name in lesion.blocks if lesion.kind == "drop" else ():
             stage, number = name.split(".")
-            changed.get_submodule(stage)[int(number)] = Dropped(changed.get_submodule(name))  # type: ignore[operator]
+            changed.get_submodule(stage)[int(number)] = Dropped(changed.get_submodule(name))
         if lesion.kind == "swap":
             stage, a = lesion.blocks[0].split(".")
             blocks: Any = changed.get_submodule(stage)
@@ -195,7 +195,7 @@ def test_a_plain_network_loses_whole_blocks_where_they_keep_the_shape() -> None:
     lesions = single_drops(model)
     assert [lesion.blocks for lesion in lesions] == [("layer1.0",), ("layer1.1",), ("layer2.1",), ("layer2.2",)]
     changed = copy.deepcopy(model)
-    changed.layer2[1] = nn.Identity()  # type: ignore[assignment]
+    changed.layer2[1] = nn.Identity()
     found = last(lesioned(model, BATCHES, lesions))
     assert found.loss[2].item() == pytest.approx(judged(changed)[1], rel=1e-5)
 

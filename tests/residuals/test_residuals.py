@@ -236,7 +236,7 @@ def test_channels_last_gives_the_same_as_contiguous(model_too: bool) -> None:
     model, x = resnet(shortcut="projection"), images(3)
     expected = stacked(residual_norms(model, x))
     if model_too:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     x = x.to(memory_format=torch.channels_last)
     assert not x.is_contiguous()
     torch.testing.assert_close(stacked(residual_norms(model, x)), expected, rtol=1e-5, atol=0)

@@ -750,7 +750,7 @@ def test_one_look_serves_streams_of_different_runs_and_each_keeps_its_message(
         for names in sets:
             await feed.latest(names)
         for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
     asyncio.run(watch())
     assert called == {"looks": 1, "made": count}
@@ -767,8 +767,8 @@ def test_odd_names_in_the_address_of_a_stream_are_left_out(asked: str, context: 
     async def first() -> str:
         response = await feed._stream(request)
         parts = response.body_iterator
-        await anext(parts)  # type: ignore[call-overload]
-        return str(await anext(parts))  # type: ignore[call-overload]
+        await anext(parts)
+        return str(await anext(parts))
 
     told = json.loads(asyncio.run(first())[6:])
     assert [curve["name"] for curve in told["figures"]["loss"]["data"]] == ["sound"]

@@ -69,7 +69,7 @@ def judged(metrics: list[Metric], **known: Any) -> Status:
 )
 def test_the_state_follows_from_metrics_and_process(metrics: list[Metric], known: dict[str, Any], state: str) -> None:
     status = judged(metrics, **known)
-    assert status == Status(state)  # type: ignore[arg-type]
+    assert status == Status(state)
     assert status.is_active == (state in ("starting", "training", "stopping"))
 
 

@@ -187,7 +187,7 @@ def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(run: Run) -> No
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_weights_are_bit_identical_after_saving_and_loading(run: Run, memory_format: torch.memory_format) -> None:
-    model = random_model(run.config).to(memory_format=memory_format)  # type: ignore[call-overload]
+    model = random_model(run.config).to(memory_format=memory_format)  # pyrefly: ignore[no-matching-overload]
     run.save_weights(model.state_dict())
     loaded = Run.open(run.path).load_model()
     assert not loaded.training
@@ -645,7 +645,7 @@ def test_more_epochs_are_kept_in_the_configuration_file(run: Run) -> None:
     assert Run.open(run.path) == longer
     for wrong in (0, -1, 2.5, True, "3"):
         with pytest.raises(UserError, match="added epochs"):
-            run.with_more_epochs(wrong)  # type: ignore[arg-type]
+            run.with_more_epochs(wrong)
     assert Run.open(run.path) == longer
 
 

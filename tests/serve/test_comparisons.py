@@ -104,7 +104,7 @@ def test_named_networks_are_judged_whatever_they_take_and_unknown_ones_are_refus
         fit(context, mini(context), None, names=["new"])
     for minutes in (0, 1e9, float("nan"), "5", None):
         with pytest.raises(UserError, match=r"The minutes must be from 0\.5 to 600"):
-            fit(context, mini(context), None, minutes=minutes)  # type: ignore[arg-type]
+            fit(context, mini(context), None, minutes=minutes)
     with pytest.raises(UserError, match="at most 40 networks"):
         fit(context, mini(context), None, names=[str(i) for i in range(41)])
 
@@ -247,7 +247,7 @@ def test_a_read_only_or_a_limited_app_refuses(tmp_path: Path, context: AppContex
         start_comparison(limited, "cifar10-mini", None)
     for most in (0, 3.5, True, "all"):
         with pytest.raises(UserError, match="The number of images must be a whole number from 10 to 100,000"):
-            start_comparison(context, "cifar10-mini", None, most=most)  # type: ignore[arg-type]
+            start_comparison(context, "cifar10-mini", None, most=most)
     with pytest.raises(UserError, match="There is no dataset named 'gone'"):
         start_comparison(context, "gone", None)
 

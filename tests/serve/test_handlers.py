@@ -223,6 +223,6 @@ def test_what_takes_a_part_of_a_costly_call_may_be_called_more_often() -> None:
         app = Guarded(Limits(requests=4))
         app.queue()
         calls = [*[look] * 12, predict, predict, look]
-        return [app.reason_against(SimpleNamespace(fn=fn), "8.8.8.8") is not None for fn in calls]  # type: ignore[arg-type]
+        return [app.reason_against(SimpleNamespace(fn=fn), "8.8.8.8") is not None for fn in calls]
 
     assert asyncio.run(refusals()) == [False] * 13 + [True, True]

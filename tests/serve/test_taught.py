@@ -70,7 +70,7 @@ def teaching(folders: Path) -> Teaching:
 
 
 def made_teaching(folders: Path, **options: object) -> Teaching:
-    return Teaching(AppContext(folders / "checkpoints", **options))  # type: ignore[arg-type]
+    return Teaching(AppContext(folders / "checkpoints", **options))
 
 
 def shown(teaching: Teaching, key: str | None = None, *, count: int = 4, name: str | None = None) -> Step:

@@ -107,7 +107,7 @@ def test_each_picture_is_where_the_page_looks_for_it(checked: Path, kept: Path) 
     for at, row in enumerate(found["row"]):
         line, column = divmod(at % ON_A_SHEET, ON_A_SIDE)
         seen = sheets[at // ON_A_SHEET].getpixel((40 * column + 20, 40 * line + 20))
-        assert np.abs(np.subtract(seen, colour(row))).max() < 12  # it is a JPEG
+        assert np.abs(np.array(seen) - colour(row)).max() < 12  # it is a JPEG
     assert found["split"][found["row"].index(7)] == found["splits"].index("train")
     bits = {row: bits for row, bits in zip(found["row"], found["found"], strict=True) if bits}
     assert bits == {7: 0b101, 8: 0b010, 9: 0b010}

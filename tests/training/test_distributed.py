@@ -277,7 +277,7 @@ def test_how_the_first_process_ended_is_told_from_what_torchrun_says(
     (run.path / LOG).write_text(REPORT.format(exit_code=exit_code, last="no such module"), encoding="utf-8")
     with subprocess.Popen(["false"]) as child:
         child.wait()
-    trainer._children[run.name] = child  # type: ignore[assignment]
+    trainer._children[run.name] = child
     assert trainer.status(run) == Status("failed", reason)
     assert last_log_lines(run) == ["event=epoch epoch=1", "no such module"]
 

@@ -318,7 +318,7 @@ def test_adabn_learns_as_the_source_alone_and_then_has_the_targets_statistics(da
     pixels = data_set.images.float().permute(0, 3, 1, 2) / 255
     images = (pixels - torch.tensor(MODEL.mean)[:, None, None]) / torch.tensor(MODEL.std)[:, None, None]
     with torch.inference_mode():
-        seen = model.conv1(images)  # type: ignore[operator]
+        seen = model.conv1(images)
     assert torch.allclose(new["bn1.running_mean"], seen.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(new["bn1.running_var"], seen.var((0, 2, 3)), rtol=1e-4)
     assert not torch.allclose(old["bn1.running_mean"], new["bn1.running_mean"], atol=1e-3)

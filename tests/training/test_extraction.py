@@ -1,6 +1,8 @@
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,9 +49,9 @@ class Counting(FeatureStore):
 
     computed = 0
 
-    def put(self, extractor: bytes, features: dict[bytes, object]) -> None:  # type: ignore[override]
+    def put(self, extractor: bytes, features: Mapping[bytes, Any]) -> None:
         self.computed += len(features)
-        super().put(extractor, features)  # type: ignore[arg-type]
+        super().put(extractor, features)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)
@@ -85,7 +87,7 @@ def test_a_picture_that_is_known_is_not_computed_again_whatever_the_head(tmp_pat
     first = Extractor(model, config, store)(pictures(10, config))
     assert store.computed == 10
     with torch.no_grad():
-        model.get_classifier().weight.mul_(2)  # type: ignore[operator,union-attr]
+        model.get_classifier().weight.mul_(2)
     again = Extractor(model, config, store)(torch.cat([pictures(10, config).flip(0), pictures(3, config, seed=1)]))
     assert store.computed == 13
     assert again.features[:10].flip(0).equal(first.features)
@@ -101,7 +103,7 @@ def test_whatever_else_changes_the_features_are_computed_anew(change: str, tmp_p
         elif change == "statistics":
             model.get_buffer("bn1.running_mean")[0] += 1e-3
     options = {"size": {"image_size": 24}, "mean": {"mean": (0.5, 0.5, 0.5)}}.get(change, {})
-    changed = ModelConfig("resnet20", ("a", "b"), options={"cbam": "stage"}, **({"image_size": 16} | options))  # type: ignore[arg-type]
+    changed = ModelConfig("resnet20", ("a", "b"), options={"cbam": "stage"}, **({"image_size": 16} | options))
     assert Extractor(model, changed).key != before
     assert Extractor(network(config), config).key == before
 

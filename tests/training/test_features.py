@@ -8,12 +8,13 @@ from torch import Tensor
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.splits import ImageSet, Splits
 from resnet_space.models import create_model
+from resnet_space.models.registry import HEAD
 from resnet_space.runs import STATE, WEIGHTS, Run
 from resnet_space.training import features as features_module
 from resnet_space.training import state as training_module
 from resnet_space.training.features import CutModel, frozen_segments
 from resnet_space.training.optim import freeze_all_but, set_training_mode
-from resnet_space.training.strategies import HEAD, recipe
+from resnet_space.training.strategies import recipe
 from tests.networks import alive
 from tests.trainings import phases, train_to_the_end, without_times
 

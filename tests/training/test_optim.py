@@ -152,7 +152,7 @@ def trained_rates(training: TrainConfig, steps: int) -> list[dict[str, float]]:
         found.append(current_rates(optimizer))
         optimizer.step()
         if training.schedule != "plateau":
-            schedule.step()  # type: ignore[call-arg]
+            schedule.step()  # pyrefly: ignore[missing-argument]
     return [*found, current_rates(optimizer)]
 
 
@@ -183,7 +183,7 @@ def test_plateau_halves_the_rates_after_three_epochs_that_are_no_better() -> Non
     schedule = create_schedule(optimizer, training, 10)
     found = []
     for loss in (1.0, 0.9, 0.95, 0.95, 0.95, 0.8):
-        schedule.step(loss)  # type: ignore[arg-type]
+        schedule.step(loss)
         found.append(current_rates(optimizer)["head"])
     assert found == [0.4, 0.4, 0.4, 0.4, 0.2, 0.2]
 
@@ -193,7 +193,7 @@ def test_plateau_halves_the_rates_after_three_epochs_that_are_no_better() -> Non
 
 def test_the_moving_average_follows_the_formula_and_forgets_the_beginning_sooner() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    average = moving_average(model, 0.9)  # type: ignore[arg-type]
+    average = moving_average(model, 0.9)
     expected = None
     for update in range(30):
         model[0].weight.data.fill_(update)

@@ -19,6 +19,7 @@ from resnet_space.common.errors import UserError
 from resnet_space.config import STRATEGIES, ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import split_files
 from resnet_space.data.splits import ImageSet, load_split
+from resnet_space.models.registry import HEAD
 from resnet_space.runs import Run
 from resnet_space.training import range_test as range_module
 from resnet_space.training.optim import trained_at
@@ -35,7 +36,7 @@ from resnet_space.training.range_test import (
     suggested_rate,
     suggestion,
 )
-from resnet_space.training.strategies import CBAM_RATES, HEAD, plan, recipe
+from resnet_space.training.strategies import CBAM_RATES, plan, recipe
 
 CLASSES = {"airplane": 0, "automobile": 1, "frog": 6}  # names -> labels in CIFAR-10
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ async def _expect_of_what_is_there(self: LocatorAssertions, expression: str, opt
     return await _expect(self, expression, options, title)
 
 
-LocatorAssertions._call_expect = _expect_of_what_is_there  # type: ignore[assignment, method-assign]
+LocatorAssertions._call_expect = _expect_of_what_is_there  # pyrefly: ignore[method-assign, bad-assignment]
 
 
 class App:
@@ -167,7 +167,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def visit(browser: Browser, url: str) -> Iterator[Page]:
+def visit(browser: Browser, url: str) -> Generator[Page]:
     """A new visitor's page at the size of a laptop, on which no script fails and nothing is kept from loading."""
     context = watched(browser, 1440, 1000)
     page = context.new_page()

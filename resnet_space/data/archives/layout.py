@@ -61,7 +61,8 @@ def locate(folders: Sequence[tuple[str, ...]]) -> tuple[list[Placed], list[Decis
         )
         decisions.append(Decision("splits", f"These folders are the splits ({words})."))
     elif elsewhere and all(len(path) == 1 and _split(path[0]) == "train" for path, _ in in_splits):
-        at, in_splits = [None] * len(paths), []
+        at = [None] * len(paths)
+        in_splits.clear()
     below_splits = sum(i + 1 < len(path) for path, i in in_splits)
     above_splits = sum(0 < i == len(path) - 1 for path, i in in_splits)
 

@@ -140,7 +140,7 @@ def folder_members(source: Path, limits: ImportLimits) -> Members:
     for i, (path, problem) in enumerate(sorted(problems.items())):
         name = decode_name(os.fsencode(path.relative_to(root)))
         size = 0 if problem else path.stat().st_size
-        yield Member(name, problem, size, lambda path=path: _file_chunks(path), i + 1, len(problems))  # type: ignore[misc]
+        yield Member(name, problem, size, lambda path=path: _file_chunks(path), i + 1, len(problems))
 
 
 def _file_problem(path: Path, root: Path) -> str | None:

@@ -128,7 +128,7 @@ def labels_from_tables(
     lookup = _Lookup(found, placed)
     reads = []
     for table in sorted(tables, key=lambda table: (table.folders, table.name)):  # in any archive's order
-        columns = {} if "submission" in table.name.lower() else read_table(table)
+        columns: dict[str, list[str | None]] = {} if "submission" in table.name.lower() else read_table(table)
         files = {name: lookup.images(table, values) for name, values in columns.items()}
         files = {name: rows for name, rows in files.items() if _names_files(rows, len(found))}
         if files:

@@ -10,7 +10,7 @@ import gzip
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -53,7 +53,7 @@ def tar_members(path: Path, limits: ImportLimits) -> Members:
                     info = archive.next()
                 if info is None:
                     break
-                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+                archive.members.clear()  # pyrefly: ignore[missing-attribute]  # tarfile would keep them all
                 archive.pax_headers = {}
                 count += 1
                 if count > limits.members:
@@ -82,7 +82,7 @@ def _chunks(archive: tarfile.TarFile, guard: "_Guard", info: tarfile.TarInfo) ->
 
 
 @contextmanager
-def _damage(what: str) -> Iterator[None]:
+def _damage(what: str) -> Generator[None]:
     try:
         yield
     except UserError:

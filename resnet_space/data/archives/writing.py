@@ -153,7 +153,8 @@ def _runs(rows: Iterable[tuple[SpooledImage, int]], size: int) -> Iterator[list[
         taken += row[0].size
         if taken >= size:
             yield run
-            run, taken = [], 0
+            run = []
+            taken = 0
     if run:
         yield run
 

@@ -76,7 +76,7 @@ def zip_members(path: Path, limits: ImportLimits, decisions: list[Decision]) -> 
                     name.lstrip("/") if absolute else name,
                     _problem(info, limits),
                     info.file_size,
-                    lambda info=info: _chunks(archive, info),  # type: ignore[misc]
+                    lambda info=info: _chunks(archive, info),
                     i + 1,
                     len(infos),
                 )

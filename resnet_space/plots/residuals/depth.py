@@ -62,7 +62,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """(lower quartile, median, upper quartile) of the finite ones; not numbers where there are none."""
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
-        return tuple(finite * 3) if finite else (math.nan,) * 3  # type: ignore[return-value]
+        only = finite[0] if finite else math.nan
+        return only, only, only
     low, middle, high = quantiles(finite, n=4, method="inclusive")
     return low, middle, high
 

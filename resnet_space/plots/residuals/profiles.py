@@ -28,7 +28,7 @@ def responses_chart(
         ordered: sorted by magnitude, as in the lower half of He et al. 2015, figure 7.
         order: all labels, by which the colours go.
     """
-    traces, colours = [], _colours(layers, order)
+    traces, colours = list[Trace](), _colours(layers, order)
     for run, responses in layers.items():
         shown = sorted(responses, key=lambda layer: -layer[1]) if ordered else responses
         traces.append(
@@ -211,7 +211,7 @@ def compare_chart(
     first, *_ = (blocks for blocks, _ in runs.values())
     names = [block.name for block in first]
     alike = all([block.name for block in blocks] == names for blocks, _ in runs.values())
-    traces, colours = [], _colours(runs, order)
+    traces, colours = list[Trace](), _colours(runs, order)
     for run, (blocks, values) in runs.items():
         last = max(len(blocks) - 1, 1)
         xs = [float(n) if alike else n / last for n in range(len(blocks))]

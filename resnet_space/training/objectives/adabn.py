@@ -10,11 +10,12 @@ from resnet_space.training.objectives.cross_entropy import CrossEntropy
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
 
     from resnet_space.runs import Run
 
 
-def batch_norms(model: "nn.Module") -> "list[nn.Module]":
+def batch_norms(model: "nn.Module") -> "list[_BatchNorm]":
     """The layers with running statistics."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -51,8 +52,8 @@ class AdaBN(CrossEntropy):
         data = self.target.images
         model = run.load_model().to(device)
         for layer in batch_norms(model):
-            layer.reset_running_stats()  # type: ignore[operator]
-            layer.momentum = None  # type: ignore[assignment]  # the mean over all batches
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
             layer.train()
         parts = -(-len(data) // evaluation_batch(self.config.model))
         with torch.no_grad():

@@ -4,7 +4,7 @@ A discriminator learns to tell source from target by the features; the features 
 is reversed on its way to them.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_space.training.objectives.base import register_objective
 from resnet_space.training.objectives.domain import DomainObjective, require_pairs
@@ -41,12 +41,12 @@ class Adversarial(DomainObjective):
         import torch
         from torch import nn
 
-        weight = model.get_classifier().weight  # [C, D], of a convolution [C, D, 1, 1]
-        width = int(weight.shape[1])  # type: ignore[index]
+        weight: Any = model.get_classifier().weight  # [C, D], of a convolution [C, D, 1, 1]
+        width = int(weight.shape[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.training.seed)
             layers = (nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
-            self.module = nn.Sequential(*layers).to(weight.device)  # type: ignore[arg-type]
+            self.module = nn.Sequential(*layers).to(weight.device)
 
     def domain_loss(self, source: "Tensor", target: "Tensor", weight: float) -> tuple["Tensor", dict[str, "Tensor"]]:
         import torch

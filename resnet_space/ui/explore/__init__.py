@@ -177,7 +177,7 @@ def _wire_link(page: Page, views: gr.Tabs) -> None:
             )
             for measured in page.measured(request, chosen):
                 yield update | measured if measured is not None else None
-                update = {}
+                update = Update()
             if update:
                 yield update
 

@@ -64,9 +64,9 @@ def dataset_images(context: AppContext, key: str | None, dataset: object, split:
     if split not in counts:
         raise UserError(f"The split is {split!r}, but must be one of {', '.join(counts)}.")
     whole = not isinstance(count, bool) and isinstance(count, int | float) and int(count) == count
-    if not whole or not 1 <= count <= MAX_IMAGES:  # type: ignore[operator]
+    if not whole or not 1 <= count <= MAX_IMAGES:
         raise UserError(f"The number of images is {count}, but must be a whole number from 1 to {MAX_IMAGES:,}.")
-    return Images(str(DatasetRef.parse(str(dataset))), str(split), min(int(count), counts[str(split)]))  # type: ignore[call-overload]
+    return Images(str(DatasetRef.parse(str(dataset))), str(split), min(int(count), counts[str(split)]))
 
 
 def own_images(payloads: Sequence[dict[str, Any]] | None) -> Images:

@@ -77,7 +77,7 @@ def nbytes(value: object) -> int:
         return 50 + len(value)
     if isinstance(value, Mapping):
         return sum(nbytes(key) + nbytes(content) for key, content in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return sum(map(nbytes, value))
     if is_dataclass(value):
         return sum(nbytes(getattr(value, field.name)) for field in fields(value))

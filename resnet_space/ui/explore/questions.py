@@ -208,7 +208,7 @@ def place_questions(context: AppContext) -> list[Card]:
     with gr.Row(elem_id="questions", visible=bool(asked)):
         for question in asked:
             with gr.Column(min_width=260, elem_classes="question"):
-                waiting = {"html": question.html("Measuring ..."), "figures": {}}
+                waiting: dict[str, Any] = {"html": question.html("Measuring ..."), "figures": {}}
                 shown = place_report(f"question-{question.key}", waiting)
                 button = gr.Button("Show more", size="sm", elem_id=f"open-{question.key}")
                 with gr.Accordion("Download", open=False):

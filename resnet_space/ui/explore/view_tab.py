@@ -107,5 +107,5 @@ def export_of(view: View, findings: Findings, variant: object = "") -> Export:
         charts,
         f"{findings.words}. {view.caption(chosen)}",
         view.table(findings, chosen),
-        python and python.lines(findings.network, findings.images),
+        python.lines(findings.network, findings.images) if python else None,
     )

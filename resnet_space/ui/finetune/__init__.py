@@ -261,8 +261,8 @@ def build_finetune(shared: Shared, app: gr.Blocks, looks: Looks) -> FinetuneTab:
     started_here = [beside, *subject.outputs]
     for triggers, handler, inputs, outputs in (
         ([form.start_button.click, form.queue_button.click], on_start, [form.name, *form.components], [form.name]),
-        ([compare_button.click], on_compare, [], []),
-        ([form.go_on_button.click], on_go_on, [form.more_epochs], []),
+        ([compare_button.click], on_compare, (), ()),
+        ([form.go_on_button.click], on_go_on, [form.more_epochs], ()),
         ([compare.fold.report.select], on_row, [compare.fold.shown], [compare.message]),
         ([compare.queue_all.click], on_all, [compare.fold.shown, compare.recipe], [compare.message]),
     ):

@@ -110,7 +110,7 @@ def build_api(context: AppContext) -> None:
         """
         context.require_writable()
         key = own_key(context, key)
-        if not isinstance(more, dict | None):
+        if more is not None and not isinstance(more, dict):
             raise UserError('The other settings must be an object such as {"mixup": 0.2}.')
         chosen = {"start": start, "architecture": architecture, "cbam": cbam, "strategy": strategy}
         proposal = proposal_for(context, dataset, key, chosen)

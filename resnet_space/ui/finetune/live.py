@@ -158,7 +158,7 @@ class LiveFeed:
             tell_once(f"A page's runs could not be read: {type(error).__name__}: {error}")
             cause = f"The runs cannot be read now ({type(error).__name__})."
             sentence = str(error) if isinstance(error, UserError) else cause
-            refused = {"status": _subdued_html(sentence), "figures": {}}  # the charts stay
+            refused: dict[str, Any] = {"status": _subdued_html(sentence), "figures": {}}  # the charts stay
             message.text = json.dumps(message.content | refused)
             message.version, message.looked = None, time.monotonic()
 

@@ -309,7 +309,7 @@ def build_data(shared: Shared) -> Data:
     load.click(on_load, [found, *columns], [added, report], **waiting)
     sources: list[Any] = [otherwise, source, visitor, upload]
     if not context.public:
-        folder.submit(on_folder, [folder, visitor], views, **waiting)
+        folder.submit(on_folder, [folder, visitor], views, **waiting)  # pyrefly: ignore[unbound-name]
         sources.append(folder)
     otherwise.input(on_otherwise, sources, views, **waiting)
     return Data(dataset, added, built_in, view, teach)

@@ -73,7 +73,11 @@ def build_take(shared: Shared) -> gr.Accordion:
 def reporting(progress: gr.Progress) -> Callable[[str], None]:
     """Moves the bar as the stages of an export begin."""
     progress(0.0, desc="Starting a separate process")
-    return lambda stage: progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=STAGE_WORDS[stage])
+
+    def report(stage: str) -> None:
+        progress((STAGES.index(stage) + 1) / (len(STAGES) + 1), desc=STAGE_WORDS[stage])
+
+    return report
 
 
 def exported_file(context: AppContext, name: str, kind: str, tell: Callable[[str], None] | None = None) -> Export:

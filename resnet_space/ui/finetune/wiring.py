@@ -210,7 +210,7 @@ def wire_fields(shared: Shared, opened: Listen, form: Fields, taken_back: Depend
     looked_at.append(form.data.built_in)
     for handler, triggers, views, also in (
         (look_at_plan, components, looked_at, [timed.change]),
-        (look_at_data, seen_by, [form.data.view], []),
+        (look_at_data, seen_by, [form.data.view], ()),
     ):
         gr.on([component.change for component in triggers], handler, asked, views, **ahead)
         gr.on([opened, *also], handler, asked, views, **ahead)

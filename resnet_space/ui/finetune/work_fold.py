@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import gradio as gr
+from gradio.blocks import BlockContext
 from gradio.components import Component
 from gradio.events import Dependency
 
@@ -57,7 +58,7 @@ class WorkFold(Generic[W]):
         asked: Sequence[Component],
         progress_of: Callable[[W], str],
         draw: Callable[[W], Update],
-        ended: Sequence[Component] = (),
+        ended: Sequence[Component | BlockContext] = (),
         *,
         seconds: float = 1.0,
     ) -> Dependency:

@@ -99,7 +99,7 @@ def panel(run: str, method: str, evidences: "Mapping[str, Evidence]") -> dict[st
     """The measures as a chart and words for each map."""
     from resnet_space.explain.saliency import METHODS
 
-    parts, figures = [], {}
+    parts, figures = list[str](), dict[str, plots.Chart]()
     for i, (label, evidence) in enumerate(evidences.items()):
         numbers = "".join(f"<li>{escape(measure.words)}</li>" for measure in evidence.measures.values())
         parts.append(

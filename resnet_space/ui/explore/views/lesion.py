@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resnet_space.common.errors import UserError
 from resnet_space.plots import Chart
@@ -78,7 +78,7 @@ class Lesion(View):
         f"et al. 2016); random removal: {DRAWS} draws per count."
     )
     on_demand = (EACH, SEVERAL, PAIRS)
-    lines = Python(
+    lines: ClassVar[Python] = Python(
         "last, lesioned, single_drops",
         "last(lesioned(model, batches, single_drops(model)))",
         "found.base_accuracy, [lesion.blocks for lesion in found.lesions], found.accuracy",

@@ -59,7 +59,7 @@ def build_teach(shared: Shared, opened: Listen) -> Teach:
         "most_classes": teaching.most_classes,
         "most_pictures": teaching.most_pictures,
     }
-    empty = {
+    empty: dict[str, Any] = {
         "number": 0,
         "set": None,
         "sets": [],
