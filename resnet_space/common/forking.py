@@ -58,7 +58,7 @@ class Forked:
         """Its exit status, or minus the number of the signal that killed it; as of a kill if nobody knows any more."""
         with self._lock:
             if self._returncode is None:
-                if not select.select([self._status], [], [], timeout)[0]:
+                if not select.select([self._status], (), (), timeout)[0]:
                     raise subprocess.TimeoutExpired("a forked process", timeout or 0)
                 self._returncode = int(self._status.readline() or -signal.SIGKILL)
                 self._status.close()
@@ -95,7 +95,7 @@ class ForkServer:
     def is_ready(self, seconds: float = 0) -> bool:
         """Whether it has imported everything, or does within this time."""
         with self._lock:
-            if not self._imported and select.select([self._channel], [], [], seconds)[0]:
+            if not self._imported and select.select([self._channel], (), (), seconds)[0]:
                 self._imported = self._channel.recv(MOST_BYTES) == READY
             return self._imported
 
@@ -168,7 +168,7 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> list[str]:
     signal.set_wakeup_fd(wake)
     running: dict[int, int] = {}  # the pipes for their exit statuses
     while True:
-        ready, _, _ = select.select([channel, ended], [], [])
+        ready, _, _ = select.select([channel, ended], (), ())
         if ended in ready:
             os.read(ended, MOST_BYTES)
             for pid in list(running):
