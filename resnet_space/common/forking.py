@@ -162,7 +162,8 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> list[str]:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # or collections in the forked processes would copy what they share
-    channel.send(READY)
+    with suppress(BrokenPipeError):  # the app has ended already
+        channel.send(READY)
     ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
@@ -176,7 +177,9 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> list[str]:
                     _tell(running[pid], os.waitstatus_to_exitcode(found[1]))
                     os.close(running.pop(pid))
         if channel in ready:
-            asked, files, _, _ = socket.recv_fds(channel, MOST_BYTES, 2)
+            asked, files = b"", list[int]()
+            with suppress(ConnectionResetError):  # it had not read that this is ready
+                asked, files, _, _ = socket.recv_fds(channel, MOST_BYTES, 2)
             if not asked:
                 sys.exit()  # the app has ended
             log, status = files

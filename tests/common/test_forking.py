@@ -107,3 +107,16 @@ def test_beside_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(forking, "nvidia_gpus", lambda: 1)
     forking.start_fork_server(["decimal"])
     assert forking._server is None
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_server_ends_quietly_with_its_app(waits: bool) -> None:
+    code = f"""
+from resnet_space.common import forking
+forking.start_fork_server(["decimal"])
+forking.wait_for_fork_server({60 if waits else 0})
+print("It ends.")
+"""
+    # Until both have ended, as both may write there.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("It ends.\n", "")
