@@ -10,6 +10,7 @@ import ctypes
 import gc
 import importlib
 import json
+import math
 import os
 import runpy
 import select
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import RawIOBase
@@ -27,6 +29,7 @@ from resnet_space.common.hardware import keep_threads_apart, nvidia_gpus, traini
 
 MOST_BYTES = 65_536  # of a request
 READY = b"ready"
+LOOK_SECONDS = 0.01
 ROOM = 2_000  # bytes for the command that `ps` shows of a forked process
 
 
@@ -50,19 +53,20 @@ class Forked:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        with suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-        return None
-
-    def wait(self, timeout: float | None = None) -> int:
         """Its exit status, or minus the number of the signal that killed it; as of a kill if nobody knows any more."""
         with self._lock:
-            if self._returncode is None:
-                if not select.select([self._status], (), (), timeout)[0]:
-                    raise subprocess.TimeoutExpired("a forked process", timeout or 0)
+            if self._returncode is None and _is_told(self._status):
                 self._returncode = int(self._status.readline() or -signal.SIGKILL)
                 self._status.close()
             return self._returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() >= until:
+                raise subprocess.TimeoutExpired("a forked process", timeout or 0)
+            time.sleep(LOOK_SECONDS)
+        return status
 
     def kill(self) -> None:
         if self.poll() is None:
@@ -95,7 +99,7 @@ class ForkServer:
     def is_ready(self, seconds: float = 0) -> bool:
         """Whether it has imported everything, or does within this time."""
         with self._lock:
-            if not self._imported and select.select([self._channel], (), (), seconds)[0]:
+            if not self._imported and _is_told(self._channel, seconds):
                 self._imported = self._channel.recv(MOST_BYTES) == READY
             return self._imported
 
@@ -121,6 +125,13 @@ class ForkServer:
         """End it; what it forked goes on."""
         self._channel.close()
         self._process.wait()
+
+
+def _is_told(pipe: RawIOBase | socket.socket, seconds: float = 0) -> bool:
+    """Whether there is something to read, or its end, within this time. (`select` takes no file number above 1,023.)"""
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    return bool(waiting.poll(1_000 * seconds))
 
 
 _server: ForkServer | None = None
