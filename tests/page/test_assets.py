@@ -12,8 +12,11 @@ from resnet_space.ui.assets import (
     ASSETS,
     CLOCK,
     COPIES,
+    EVENTS,
     FIND,
+    RELOAD,
     SEARCH,
+    built_once,
     replaced_scripts,
     with_quick_search,
     with_slow_clock,
@@ -53,6 +56,29 @@ if (findComponent(other, 2) !== null) throw Error("one that is gone");
 console.log(compared, found);
 """
 
+# Events at random, of several components, of the same one twice, of none; and one more in the same list.
+EACH_EVENTS = """
+let seed = 1;
+const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
+const names = ["click", "change", "", "load"];
+const event = () => ({ targets: Array.from({ length: random(4) }, () => [random(40), names[random(4)]]) });
+const all = Array.from({ length: 100 }, event);
+let compared = 0, found = 0;
+function compare(events) {
+  for (let id = 0; id < 40; id++) {
+    const expected = theirs(events, { id });
+    if (JSON.stringify(attachedEvents(events, id)) !== JSON.stringify(expected)) throw Error(`Other events of ${id}`);
+    compared++;
+    found += expected.length;
+  }
+}
+compare(all);
+all.push({ targets: [[7, "select"]] });
+compare(all);
+compare([{ targets: [[8, "select"], [8, "input"]] }]);
+console.log(compared, found);
+"""
+
 
 def run_by_node(code: str) -> str:
     node, _ = compute_driver_executable()
@@ -86,7 +112,34 @@ def test_the_script_with_the_search_is_served_in_the_place_of_gradios() -> None:
     ours = FIND.read_text(encoding="utf-8").replace("findComponent", search["name"])
     assert len(COPIES.findall(original)) == 1
     changed = re.sub(r"&&!\(`loading_status`in \w+\)", "", changed)  # what is pending has no values to be copied
+    events = EVENTS.search(original)
+    assert events
+    assert "attachedEvents(t,e.id)" in changed
+    changed = changed.replace(f"let {events['found']}=attachedEvents(t,e.id)", events[0])
     assert changed.replace(f"\n{ours}", search[0]).replace(",forgetComponents()", "") == original
+
+
+def test_a_components_events_are_those_that_gradio_finds() -> None:
+    original, _ = served("core-*.js")
+    events = EVENTS.search(original)
+    assert events
+    code = (
+        f"{FIND.read_text(encoding='utf-8')};"
+        f"const theirs = ({events['all']}, {events['component']}) => {{ {events[0]}; return {events['found']}; }};"
+        f"{EACH_EVENTS}"
+    )
+    compared, found = map(int, run_by_node(code).split())
+    assert compared == 3 * 40
+    assert found > 100
+
+
+def test_the_page_is_built_anew_only_when_the_app_was_reloaded() -> None:
+    original, changed = served("Blocks-*.js")
+    (before,) = re.findall(r"\{(\w+\(\)),\w+\(\(\)=>\{\w+\.reload\(\w+\.components,", original)
+    (after,) = re.findall(r"\{(\w+\(\))&&\w+\(\(\)=>\{\w+\.reload\(\w+\.components,", changed)
+    assert before == after
+    assert changed.replace(f"{after}&&", f"{before},") == original.replace(f"{after}&&", f"{before},")
+    assert len(RELOAD.findall(original)) == 1
 
 
 def test_the_clock_of_what_is_pending_asks_for_no_frames() -> None:
@@ -104,4 +157,5 @@ def test_the_clock_of_what_is_pending_asks_for_no_frames() -> None:
 def test_a_script_that_gradio_builds_differently_is_left_alone() -> None:
     other = "function find(tree,id){return tree.index[id]}"
     assert with_quick_search(other) is None
+    assert built_once(other) is None
     assert with_slow_clock(other) is None

@@ -63,7 +63,7 @@ def test_only_the_promised_endpoints_are_public(client: Client) -> None:
 
 def test_the_page_gets_the_scripts_that_replace_gradios(app: App) -> None:
     routes = replaced_scripts()
-    assert len(routes) == 2
+    assert len(routes) == 3
     for route in routes:
         served = httpx.get(app.url + route.path).text
         assert served != (ASSETS / route.path.removeprefix("/assets/")).read_text(encoding="utf-8")
