@@ -187,8 +187,9 @@ def test_what_takes_the_machines_time_is_limited_by_the_minute_on_every_route(se
         assert served.call(one, "slow", "x") == ["x"]
         assert served.run(one, "slow", "x") == ["x"]
     often = f"Too many requests from your address (the limit is {A_MINUTE} per minute): try again in"
-    refused = [served.call(one, "slow", "x"), served.run(one, "slow", "x")]
-    assert any(str(answer).startswith(often) for answer in refused)  # meanwhile one may be allowed again
+    for ask in (served.call, served.run):  # on a slow machine, some are allowed again meanwhile
+        answers = (ask(one, "slow", "x") for _ in range(A_MINUTE))
+        assert str(next(answer for answer in answers if answer != ["x"])).startswith(often)
     assert served.call(served.new_address(), "slow", "x") == ["x"]
 
 
