@@ -38,15 +38,6 @@ from resnet_space.ui.scripts import HEAD, ROUTES
 from resnet_space.ui.style import CSS, theme
 
 
-def warm_up(context: AppContext) -> bool:
-    """The first visitor shall not wait for imports, nor the first training."""
-    done = context.warm_up()
-    if context.trainer.spawns and not context.readonly:
-        start_fork_server(IMPORTED)
-        in_background("Measuring this machine's speed", partial(measure_speeds, context), 30.0)
-    return done
-
-
 def main() -> None:
     options = parsed_options()
     prepare(options)
@@ -82,7 +73,10 @@ def main() -> None:
     context.storage.keep_tidy()
     if not options.readonly:
         context.start_background_work()
-    in_background("Warming up", partial(warm_up, context), 30.0)  # after the page is up, before it is used
+    in_background("Warming up", context.warm_up, 30.0)  # after the page is up, before it is used
+    if context.trainer.spawns and not options.readonly:
+        start_fork_server(IMPORTED)
+        in_background("Measuring this machine's speed", partial(measure_speeds, context), 30.0)
     if options.public and (weak := weak_owner_key()):
         print(weak, flush=True)
     print(*addresses(options, local, shared, printed.getvalue(), mcp=mcp), sep="\n", flush=True)

@@ -141,7 +141,8 @@ def start_fork_server(modules: Sequence[str]) -> None:
     """Have processes start at once from soon on, with these modules imported."""
     global _server
     if _server is None and sys.platform == "linux" and not nvidia_gpus():
-        _server = ForkServer(modules)
+        with suppress(OSError):  # no memory, say: then they start as usual
+            _server = ForkServer(modules)
 
 
 def wait_for_fork_server(seconds: float) -> None:
