@@ -13,6 +13,9 @@ import pytest
 
 from resnet_space.common import forking
 from resnet_space.common.forking import Forked, ForkServer, start_detached
+from resnet_space.config import ModelConfig, RunConfig, TrainConfig
+from resnet_space.runs import Run
+from resnet_space.runs.process import send_signal, start_process, trainer_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
 # A module that tells who it is, and ends as it is told to.
@@ -72,6 +75,19 @@ def test_it_is_found_by_its_command_and_killed_by_its_number(server: ForkServer,
     other.kill()
     assert other.wait(60) == -signal.SIGKILL
     other.kill()  # which is nothing to it
+
+
+def test_a_trainer_that_was_forked_is_known_as_its_runs(server: ForkServer, tmp_path: Path) -> None:
+    training = TrainConfig(dataset="not here")
+    run = Run.create(tmp_path / "a-run", RunConfig(ModelConfig("resnet20", ("cat", "dog")), training))
+    child = start_process(run, resume=False)
+    assert isinstance(child, Forked)
+    deadline = time.monotonic() + 60
+    while (found := trainer_process(run)) is None:
+        assert time.monotonic() < deadline
+    assert found.pid == child.pid
+    assert send_signal(run, signal.SIGKILL)
+    assert child.wait(60) == -signal.SIGKILL
 
 
 def test_an_error_in_it_is_in_its_log(server: ForkServer, tmp_path: Path) -> None:
