@@ -98,10 +98,10 @@ class ForkServer:
 
     def is_ready(self, seconds: float = 0) -> bool:
         """Whether it has imported everything, or does within this time."""
-        with self._lock:
-            if not self._imported and _is_told(self._channel, seconds):
-                self._imported = self._channel.recv(MOST_BYTES) == READY
-            return self._imported
+        if not self._imported and _is_told(self._channel, seconds):  # nobody else is to wait as long
+            with self._lock:
+                self._imported = self._imported or self._channel.recv(MOST_BYTES) == READY
+        return self._imported
 
     def fork(self, words: Sequence[str], log: IO[bytes], environment: Mapping[str, str]) -> Forked:
         """Run `python -m` these words. Raises OSError if the server is gone or has no room."""

@@ -190,6 +190,9 @@ def _rank_correlation(a: Any, b: Any) -> float:
 
 
 def _ranks(values: Any) -> Any:
-    """All of them less one half. Importing scipy.stats for them takes about as long as the rest of the check."""
+    """The mean rank of equal values, less one half, which changes no correlation.
+
+    By hand, as importing scipy.stats takes longer than ranking all maps of a check.
+    """
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - counts / 2)[which.ravel()]

@@ -55,6 +55,8 @@ def measured(runs: Sequence[Run]) -> Speeds:
         finally:
             child.kill()
             child.wait()
+        if launch is None:
+            raise RuntimeError("the timing process did not start")
         try:
             return replace(Speeds.from_json(json.loads(_said(log)[-1])), launch=launch)
         except (ValueError, IndexError) as error:

@@ -4,8 +4,8 @@ The searches for a component and for its events (`static/find.js`), the copies o
 building of the page, and the clock of what is pending.
 Before each update without a value, Gradio copies the component's value, a chart's data number by number, so that what a
 hidden component held is there again when it is shown. It does so at each progress message too, for each component that
-ever had one, where nothing is hidden. What it has just built from the page's description it builds once more, as if the
-app had been reloaded. And it never stops the clock of a part of the page that was removed meanwhile; it
+ever had one, where nothing is hidden. It builds the page a second time right after the first, as if the app had been
+reloaded. And it never stops the clock of a part of the page that was removed meanwhile; it
 then draws the page 60 times a second, for as long as it is open.
 """
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -117,6 +118,28 @@ def test_what_is_no_module_and_what_is_too_long_are_started_as_usual(server: For
     usual = start(tmp_path, "5", "long" * forking.ROOM)
     assert isinstance(usual, subprocess.Popen)
     assert usual.wait(60) == 5
+
+
+def test_as_long_as_the_server_imports_nobody_waits_for_it_who_does_not_want_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "told.py").write_text(MODULE)
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(2)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    server = ForkServer(["slow"])
+    monkeypatch.setattr(forking, "_server", server)
+    with ThreadPoolExecutor(1) as pool:
+        ready = pool.submit(server.is_ready, 60)
+        while not (ready.running() or ready.done()):
+            time.sleep(0.01)
+        usual = start(tmp_path, "6")
+        assert isinstance(usual, subprocess.Popen)
+        assert usual.wait(60) == 6
+        assert ready.result()
+    child = start(tmp_path, "6")
+    assert isinstance(child, Forked)
+    assert child.wait(60) == 6
+    server.close()
 
 
 def test_beside_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,10 @@ function attachedEvents(all, id) {
     known = { count: all.length, names: new Map() };
     for (const { targets } of all) {
       const first = new Map([...targets].reverse()); // of several on the same component
-      for (const [component, name] of first) if (name) known.names.set(component, [...(known.names.get(component) ?? []), name]);
+      for (const [component, name] of first) {
+        if (!known.names.has(component)) known.names.set(component, []);
+        if (name) known.names.get(component).push(name);
+      }
     }
     componentEvents.set(all, known);
   }
