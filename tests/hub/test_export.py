@@ -201,8 +201,8 @@ def test_it_gives_pytorchs_answers_for_any_number_of_pictures_of_any_size(export
         found = answers(path, some)
         assert found["logits"].shape == (count, len(CLASSES))
         np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=5e-5 * np.abs(expected).max())
-        # Logits of a thousand differ by as much as changes a probability by more: by half of that, at most.
-        atol = 1e-4 if np.abs(expected).max() < 1_000 else np.abs(found["logits"] - expected).max() / 2
+        # Logits of some hundred differ by what changes a probability by more: by half of that, at most.
+        atol = 1e-4 if np.abs(expected).max() < 100 else np.abs(found["logits"] - expected).max() / 2
         np.testing.assert_allclose(found["probabilities"], softmax(expected, 1), atol=atol)
         np.testing.assert_allclose(found["probabilities"], softmax(found["logits"], 1), atol=1e-6)
         assert found["top_names"].tolist() == [[CLASSES[i] for i in one] for one in found["top_indices"]]
