@@ -198,6 +198,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def drawn(place: Locator) -> Locator:
+    """A chart, which is drawn only when its place is in the window."""
+    place.scroll_into_view_if_needed()
+    return place.and_(place.page.locator(".js-plotly-plot"))
+
+
 def pick(field: Locator, option: str, *, exact: bool = False) -> None:
     """Choose from a list. An answer to an earlier event may draw it anew: then it closes, or another option comes to be
     where the click goes, and it is opened again.

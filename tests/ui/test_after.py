@@ -22,7 +22,7 @@ from resnet_space.training.evaluation import confusion_matrix, load_evaluation
 from resnet_space.training.robustness import load_robustness
 from resnet_space.training.study import Study
 from tests.mapped import write_check
-from tests.ui.conftest import SHOWN_MS, TINY, App, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, drawn, visit
 from tests.ui.quality import serious_faults
 from tests.ui.test_browser import (
     SETUP,
@@ -56,8 +56,8 @@ def run(app: App) -> Run:
     return app.run("fine-tune-1")
 
 
-def chart(page: Page, title: str) -> Locator:
-    return page.locator(".js-plotly-plot").filter(has_text=title)
+def live_chart(page: Page, name: str) -> Locator:
+    return drawn(page.locator(f"#live [data-chart={name}]"))
 
 
 def x_range(plot: Locator) -> list[float]:
@@ -84,8 +84,8 @@ def test_the_scores_and_the_images_behind_a_cell_are_those_of_the_test(page: Pag
     expect(page.locator(".scores")).to_contain_text("Showing: fine-tune-1")
     expect(page.locator(".scores")).to_contain_text("expected calibration error")
     matrix = confusion_matrix(evaluation)
-    drawn = page.locator("#confusion .js-plotly-plot")
-    shown = drawn.evaluate("chart => chart.data[0].customdata.map(row => row.map(cell => cell[0]))")
+    counts = "chart => chart.data[0].customdata.map(row => row.map(cell => cell[0]))"
+    shown = drawn(page.locator("#confusion .chart")).evaluate(counts)
     assert np.array_equal(shown, matrix)
 
     errors = matrix - np.diag(matrix.diagonal())
@@ -119,7 +119,7 @@ def test_a_run_is_stressed_and_a_study_says_what_its_start_is_worth(page: Page, 
     found = load_robustness(run)
     assert found is not None
     expect(report.locator(".finding")).to_have_text(found.words)
-    z = report.locator(".js-plotly-plot").evaluate("chart => chart.data[0].z")
+    z = drawn(report.locator(".chart")).evaluate("chart => chart.data[0].z")
     assert [len(row) for row in z] == [6] * 12
     assert z[0][5] == found.of("gaussian-noise")[5].accuracy
 
@@ -133,8 +133,8 @@ def test_a_run_is_stressed_and_a_study_says_what_its_start_is_worth(page: Page, 
     (folder,) = (app.checkpoints / Study.FOLDER).glob("*/study.json")
     study = Study.read(folder.parent)
     assert study.dataset == TINY
-    drawn = page.locator("#study-report .js-plotly-plot").evaluate("chart => chart.data.map(trace => trace.y[0])")
-    assert drawn[0] == study.points[0].accuracy
+    curve = drawn(page.locator("#study-report .chart").first)
+    assert curve.evaluate("chart => chart.data[0].y[0]") == study.points[0].accuracy
     keep(page, "14-study")
 
 
@@ -177,8 +177,8 @@ def test_checked_pictures_are_drawn_as_a_map_from_which_some_are_taken_to_review
 @pytest.mark.long
 def test_a_zoom_outlives_what_comes_after_it(page: Page, app: App) -> None:
     """The run is trained on, and its plots are drawn again and again meanwhile."""
-    plot = chart(page, "Loss by iteration")
-    plot.scroll_into_view_if_needed()
+    plot = live_chart(page, "loss")
+    expect(plot).to_contain_text("Loss by iteration")
     box = plot.locator(".nsewdrag").bounding_box()
     assert box is not None
     left, top = box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"]
@@ -212,12 +212,13 @@ def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_o
     choose_strategy(page, "linear-probe")
     other = learn(page, app, epochs=1)
     expect(page.locator(".runs tbody tr").filter(has_text="Batch size")).to_have_text(re.compile("32.*16"))
-    assert chart(page, "Accuracy:").evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
+    accuracy = live_chart(page, "accuracy")
+    assert accuracy.evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
     page.get_by_text("Learning rates, speed and memory").click()
-    rates = chart(page, "Learning rate of every part")
-    expect(rates).to_be_visible()
+    rates = live_chart(page, "rates")
+    expect(rates).to_contain_text("Learning rate of every part")
     assert rates.evaluate("chart => chart.data.map(trace => trace.name)") == ["head"]
-    expect(chart(page, "Memory of the trainer")).to_be_visible()
+    expect(live_chart(page, "memory")).to_contain_text("Memory of the trainer")
     keep(page, "14-two-runs")
     assert other.config.training.batch_size == 32
 

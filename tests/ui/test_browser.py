@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from resnet_space.runs import Run, last_metric
 from resnet_space.training.strategies import recipe
-from tests.ui.conftest import SHOWN_MS, TINY, App, go, pick, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, drawn, go, pick, visit
 from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
@@ -111,11 +111,6 @@ def expect_toast(page: Page, words: str) -> None:
     expect(page.get_by_test_id("toast-body").filter(has_text=words).first).to_be_visible(timeout=SHOWN_MS)
 
 
-def expect_points(page: Page, title: str, count: int) -> None:
-    plot = page.locator(".js-plotly-plot").filter(has_text=title)
-    expect(plot.locator(".scatterlayer .points path")).to_have_count(count, timeout=SHOWN_MS)
-
-
 def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, page: Page, browser: Browser) -> None:
     expect(page.get_by_text("Nothing is training.")).to_be_visible()
     # Before anything was trained, the run that ships is shown, and the setup can be started without a scroll.
@@ -186,7 +181,9 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
 
     open_tab(page, "Explore residuals")
     expect(page.get_by_text("Of the 7 blocks with an identity shortcut")).to_be_visible(timeout=SHOWN_MS)
-    expect_points(page, "per image and block", 64 * 9)
+    plot = drawn(page.locator("#norms-0 .chart"))
+    expect(plot).to_contain_text("per image and block")
+    expect(plot.locator(".scatterlayer .points path")).to_have_count(64 * 9, timeout=SHOWN_MS)
     with page.expect_download() as download:
         page.get_by_role("button", name="Table as CSV").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
@@ -452,8 +449,15 @@ def test_nothing_is_cut_off_moves_or_shuts_anybody_out_on_a_phone_or_in_the_dark
     for tab in ("Fine-tune", "Predict", "Explore residuals"):
         open_tab(page, tab)
         if tab == "Fine-tune":
-            expect(page.locator("#live .js-plotly-plot").first).to_be_visible(timeout=SHOWN_MS)
+            expect(page.locator("#live .table tr").first).to_be_visible(timeout=SHOWN_MS)
+            expect(page.locator("#result .number")).to_be_visible(timeout=SHOWN_MS)
             expect_unmoved(page)
+            expect(drawn(page.locator("#live .chart").first)).to_be_visible(timeout=SHOWN_MS)
+            expect_unmoved(page)
+            unseen = page.locator("#live .chart:not(.js-plotly-plot)")
+            expect(unseen).not_to_have_count(0)  # those in a closed fold
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            expect(unseen).to_have_count(0)
         if tab == "Predict":
             page.locator("#gates .maps figure").nth(3).wait_for(state="attached", timeout=SHOWN_MS)
         if tab == "Explore residuals":

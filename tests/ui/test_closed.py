@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, expect
 
 from tests.hub_stub import HubStub
-from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, go
+from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, drawn, go
 from tests.ui.quality import watched
 from tests.ui.test_browser import keep, subject, unfold
 
@@ -106,7 +106,7 @@ def test_a_person_signs_in_and_the_live_view_works(locked: App, browser: Browser
     page.get_by_label("username").fill("ann")
     page.get_by_label("password").fill(PASSWORD)
     page.get_by_role("button", name="Login").click()
-    expect(page.locator("#live .js-plotly-plot").first).to_be_visible()
+    expect(drawn(page.locator("#live .chart").first)).to_be_visible()
     context.close()
 
 
@@ -181,7 +181,7 @@ def test_the_page_offers_only_what_it_may(readonly: App, browser: Browser) -> No
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
     page.set_default_timeout(SHOWN_MS)
     page.goto(readonly.url)
-    expect(page.locator("#live .js-plotly-plot").first).to_be_visible()
+    expect(drawn(page.locator("#live .chart").first)).to_be_visible()
     expect(page.locator("#result")).to_contain_text("8,864 of 10,000 test images correct")
     expect(page.get_by_text("Read-only")).to_be_visible()
     unfold(page, "All runs")

@@ -16,7 +16,7 @@ from resnet_space.plots.history import error_chart
 from resnet_space.residuals import last, measure, probe, probe_batches
 from resnet_space.runs import Run
 from resnet_space.ui.explore.history import milestones
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, drawn, visit
 from tests.ui.test_browser import expect_toast, keep
 
 pytestmark = pytest.mark.ui
@@ -62,7 +62,7 @@ def kept(page: Page, button: str, place: str = "#explore-views") -> Path:
 
 
 def chart(page: Page, name: str) -> Locator:
-    return page.locator(f"#{name} .js-plotly-plot")
+    return drawn(page.locator(f"#{name} .chart"))
 
 
 def printed(code: str) -> str:
@@ -145,7 +145,7 @@ def test_a_learner_sees_every_view_measured_by_itself_clicks_and_takes_it_away(p
 def test_the_questions_are_answered_and_open_the_view_that_shows_more(page: Page) -> None:
     question = page.locator("#question-fine-tuning")
     expect(question).to_contain_text("Mostly the last stage:", timeout=SHOWN_MS)
-    expect(question.locator(".scatterlayer .trace")).to_have_count(2)
+    expect(drawn(question.locator(".chart")).locator(".scatterlayer .trace")).to_have_count(2)
     expect(page.locator("#question-blocks")).to_contain_text("without it, the accuracy falls", timeout=SHOWN_MS)
     expect(page.locator("#question-shortcuts")).to_have_count(0)  # its runs are not here
     keep(page, "52-explore-questions")

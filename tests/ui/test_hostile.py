@@ -20,7 +20,7 @@ from resnet_space.common.text import markdown_text
 from resnet_space.runs import Run
 from resnet_space.serve.handlers import UNFIT
 from tests.hub_stub import HubStub
-from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, visit
+from tests.ui.conftest import PATIENT, REPOSITORY, SHIPPED, SHOWN_MS, App, drawn, visit
 from tests.ui.test_browser import OTHER_DATA, TRAINED_MS, keep, open_tab, start, unfold
 
 pytestmark = pytest.mark.ui
@@ -85,7 +85,7 @@ def test_an_archive_of_hostile_names_is_learned_from_and_harms_no_page(page: Pag
     start(page, epochs=1)
     expect(page.locator(".status.finished")).to_contain_text("has finished", timeout=TRAINED_MS)
     unfold(page, "All runs")
-    expect(page.locator("#confusion .js-plotly-plot")).to_contain_text(IMAGE[:17])  # shortened
+    expect(drawn(page.locator("#confusion .chart"))).to_contain_text(IMAGE[:17])  # shortened
     assert page.locator("#confusion a").filter(has_text="click").count() == 0
     page.get_by_label("Pictures", exact=True).click()
     assert unharmed(page)
@@ -105,7 +105,7 @@ def test_the_prediction_and_its_errors_harm_no_page(page: Page, served: App) -> 
     expect(page.get_by_text(IMAGE).filter(visible=True).first).to_be_visible()
     assert unharmed(page)
     open_tab(page, "Explore residuals")
-    expect(page.locator("#norms-1")).to_contain_text("layer1.0")
+    expect(drawn(page.locator("#norms-1 .chart"))).to_contain_text("layer1.0")
     page.locator("#norms-0 .scatterlayer .points path").first.click(force=True)
     expect(page.locator("#clicked img")).to_have_count(4)
     assert unharmed(page)

@@ -23,7 +23,7 @@ from resnet_space.inference import Classifier
 from resnet_space.runs import PHOTO_BACKBONE, Run
 from tests.hub_stub import HubStub
 from tests.tested import with_test_pictures
-from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, go, pick, visit
+from tests.ui.conftest import REPOSITORY, SHIPPED, SHOWN_MS, App, drawn, go, pick, visit
 from tests.ui.test_browser import SLOW_NETWORK, dataset, expect_toast, keep
 
 pytestmark = pytest.mark.ui
@@ -115,8 +115,8 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
             with Image.open(download.value.path()) as figure:
                 assert figure.width / figure.height == pytest.approx(16 / 9, abs=0.01)
         else:
-            drawn = Path(download.value.path()).read_text(encoding="utf-8")
-            assert all(name in drawn for name in (*prediction.classes, "Label: cat."))  # text stays text
+            svg = Path(download.value.path()).read_text(encoding="utf-8")
+            assert all(name in svg for name in (*prediction.classes, "Label: cat."))  # text stays text
     with page.expect_download() as download:
         exports.get_by_role("button", name="Table as CSV").click()
     told = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
@@ -132,7 +132,7 @@ def test_a_link_leads_to_two_runs_looks_at_an_example_and_the_keyboard_is_enough
     sections = page.locator("#evidence .evidence")
     expect(sections).to_have_count(2)
     assert sections.locator("h4 b").all_inner_texts() == [prediction.classes[0], prediction.classes[3]]
-    expect(page.locator("#evidence .js-plotly-plot").first).to_contain_text("Deletion")
+    expect(drawn(page.locator("#evidence .chart").first)).to_contain_text("Deletion")
     keep(page, "50-predict")
 
     page.get_by_text("Ablation-CAM").locator("visible=true").first.click()
@@ -404,7 +404,7 @@ def test_many_pictures_are_classified_checked_by_their_folders_and_kept_as_csv(p
     expect(report).to_contain_text(f"4 pictures classified by {SHOWPIECE}")
     expect(report).to_contain_text("3 of 4 correct (75.0 %); 95 % interval 30.1 to 95.4 %")
     expect(report).to_contain_text("1 file was left out")
-    expect(page.locator("#many-confusion .js-plotly-plot")).to_contain_text("true class")
+    expect(drawn(page.locator("#many-confusion .chart"))).to_contain_text("true class")
     cards = page.locator("#many-grid li")
     expect(cards).to_have_count(4)
     expect(cards.first).to_contain_text("✗ labelled cat")  # the mistake is first

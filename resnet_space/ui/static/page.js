@@ -24,19 +24,31 @@ Object.assign(window.resnetSpace, (() => {
 
   if (state.tab !== "predict") plotly();
 
-  const seen = new ResizeObserver((entries) => {
+  const resized = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       if (!target.offsetWidth) continue;
       if (target.data) Plotly.Plots.resize(target);
       render(target);
     }
   });
+  // What is in the window, or nearly: a reader who scrolls is not to see how it is drawn.
+  const near = new WeakSet();
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      near[isIntersecting ? "add" : "delete"](target);
+      render(target);
+    }
+  }, { rootMargin: "300px" });
+
+  addEventListener("beforeprint", () => {
+    for (const chart of document.querySelectorAll(".chart")) if (figures.has(chart)) render(chart, chart.offsetWidth);
+  });
 
   // "uirevision" in the layout keeps the reader's zoom and hidden curves over a redraw.
-  function render(chart) {
+  function render(chart, wanted = near.has(chart)) {
     const { text, drawn, wasNarrow, wasEmpty } = figures.get(chart);
     const narrow = chart.offsetWidth < NARROW;
-    if ((text === drawn && narrow === wasNarrow) || !chart.offsetWidth) return;
+    if ((text === drawn && narrow === wasNarrow) || !wanted) return;
     if (!window.Plotly) {
       plotly().then(() => render(chart));
       return;
@@ -89,8 +101,9 @@ Object.assign(window.resnetSpace, (() => {
   }
 
   function draw(chart, figure) {
-    if (!figures.has(chart)) seen.observe(chart);
+    const isNew = !figures.has(chart);
     figures.set(chart, { ...figures.get(chart), text: JSON.stringify(figure) });
+    if (isNew) for (const observer of [resized, seen]) observer.observe(chart);
     render(chart);
   }
 
