@@ -1,4 +1,4 @@
-"""The shapes in a network, from a forward pass without memory or arithmetic (PyTorch's meta device)."""
+"""The shapes in a network, from a forward pass; of a large one without memory or arithmetic (PyTorch's meta device)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from resnet_space.models.contract import Backbone
 from resnet_space.models.hooks import recorded
-from resnet_space.models.registry import entry_of
+from resnet_space.models.registry import Entry, Options, entry_of
+
+# Of a network that is built and passed as quickly. For the meta device, PyTorch imports its compiler: that takes as
+# long as the rest of PyTorch, and 110 MB.
+MOST_PARAMETERS = 12_000_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Shape:
     reduction: int
 
 
-def shape_of(architecture: str, options: Mapping[str, Any], image_size: int) -> Shape:
+def shape_of(architecture: str, options: Options, image_size: int) -> Shape:
     """Cached, because a deep network takes some tenths of a second."""
     return _shape_of(architecture, tuple(sorted(options.items())), image_size)
 
@@ -36,26 +40,33 @@ def shape_of(architecture: str, options: Mapping[str, Any], image_size: int) -> 
 @lru_cache(maxsize=64)
 def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_size: int) -> Shape:
     entry = entry_of(architecture)
-    with torch.device("meta"):
-        model = entry.network(2, dict(options)).eval()
+    device = torch.device("cpu" if entry.parameters <= MOST_PARAMETERS else "meta")
+    with torch.random.fork_rng(devices=[]):  # its random weights are no part of anybody's random numbers
+        return passed_shape(entry, dict(options), image_size, device)
+
+
+def passed_shape(entry: Entry, options: Options, image_size: int, device: torch.device) -> Shape:
+    """From a forward pass on this device."""
+    with device:
+        model = entry.network(2, options).eval()
     assert isinstance(model, Backbone)
     parts = model.parts()
     stage_of = {name.rpartition(".")[0]: part.stage for part in parts for name in part.parameters}
     layers = [
         name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear) and name in stage_of
     ]
-    made_for = entry.input_size(dict(options))
-    reduction = made_for // model.to_map(_passed(model, made_for)).shape[-1]
+    made_for = entry.input_size(options)
+    reduction = made_for // model.to_map(_passed(model, made_for, device)).shape[-1]
     counts = dict.fromkeys(layers, lambda _inputs, output: output.numel() if output.ndim > 2 else 0)
     channels = dict.fromkeys(model.observed(), lambda _inputs, output: model.to_map(output).shape[1])
     with recorded(model, counts) as counted, recorded(model, channels) as seen:
-        _passed(model, image_size)
+        _passed(model, image_size, device)
     numbers = dict.fromkeys((part.stage for part in parts), 0)
     for name, found in counted.items():
         numbers[stage_of[name]] += sum(found)
     return Shape(numbers, tuple(found[-1] for found in seen.values()), reduction)
 
 
-def _passed(model: Backbone, size: int) -> Tensor:
+def _passed(model: Backbone, size: int, device: torch.device) -> Tensor:
     with torch.inference_mode():
-        return model.forward_features(torch.empty(1, 3, size, size, device="meta"))
+        return model.forward_features(torch.zeros(1, 3, size, size, device=device))
