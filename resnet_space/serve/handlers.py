@@ -202,17 +202,11 @@ class Guarded(gr.Blocks):
         self._often = RateLimit(limits.requests)
         super().__init__(**options)
 
-    def queue(self, *args: Any, **options: Any) -> "Guarded":
-        super().queue(*args, **options)
-        made = self._queue
-        self._queue = FairQueue(
-            made.live_updates,
-            made.max_thread_count,
-            made.update_intervals,
-            None,  # `reason_against` has the limits
-            self,
-            made.default_concurrency_limit,
-        )
+    def queue(self, *, default_concurrency_limit: int = 1) -> "Guarded":
+        """Of the options of `gr.Blocks` the one that is used here: `reason_against` has the limits of its own. And no
+        server is built, which Gradio does each time and uses the one that `launch` builds.
+        """
+        self._queue = FairQueue(True, self.max_threads, 1, None, self, default_concurrency_limit)
         return self
 
     @property
