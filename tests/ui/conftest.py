@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -141,6 +142,17 @@ class App:
             ["pgrep", "-f", f"resnet_space.train {self.checkpoints / name}"], capture_output=True, text=True
         )
         return [int(pid) for pid in listed.stdout.split()]
+
+    @contextmanager
+    def holding(self, name: str) -> Generator[None]:
+        """The training of a run holds still: it does not end meanwhile, nor take the processor from what is tested."""
+        pids = self.trainer_pids(name)
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")

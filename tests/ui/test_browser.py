@@ -127,31 +127,31 @@ def test_a_newcomer_fine_tunes_reloads_compares_predicts_and_explores(app: App, 
     expect(page.get_by_text("On a rented GPU")).to_be_hidden()  # none is set up
     keep(page, "1-before")
 
-    start(page, epochs=2)  # it still trains when a second visitor looks, also on a quick machine
+    start(page, epochs=2)
     expect(page.locator(".status.training")).to_contain_text("fine-tune-1 is training", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_hidden()
     expect(subject(page)).to_have_value("fine-tune-1")
     expect(page.locator(".status.training")).to_contain_text("of 2", timeout=SHOWN_MS)
     expect(result).to_contain_text("Best validation accuracy so far of 200 images")
     keep(page, "2-training")
-    before = progress(page)
+    with app.holding("fine-tune-1"):
+        before = progress(page)
+        page.reload()
+        expect(page.get_by_text("Mistakes appear here when the run has been tested.")).to_be_visible()
+        expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
+        assert progress(page) >= before
+        unfold(page, SETUP)
+        expect(page.get_by_label("Epochs", exact=True)).to_have_value("2")  # as it was set before
 
-    page.reload()
-    expect(page.get_by_text("Mistakes appear here when the run has been tested.")).to_be_visible()
-    expect(page.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
-    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
-    assert progress(page) >= before
-    unfold(page, SETUP)
-    expect(page.get_by_label("Epochs", exact=True)).to_have_value("2")  # as it was set before
-
-    second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
-    second.goto(app.url)
-    expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
-    unfold(second, SETUP)
-    expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("2")  # which another visitor had set
-    second.locator("#live .chart").first.scroll_into_view_if_needed()
-    expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
-    second.close()
+        second = browser.new_page(viewport={"width": 390, "height": 844})  # a phone: the form is above the plots
+        second.goto(app.url)
+        expect(second.locator(".status")).to_contain_text("fine-tune-1", timeout=SHOWN_MS)
+        unfold(second, SETUP)
+        expect(second.get_by_label("Epochs", exact=True)).not_to_have_value("2")  # which another visitor had set
+        second.locator("#live .chart").first.scroll_into_view_if_needed()
+        expect(second.locator(".status.going")).to_be_in_viewport()  # it stays in sight
+        second.close()
 
     expect(page.locator(".status.finished")).to_contain_text("fine-tune-1 has finished", timeout=TRAINED_MS)
     expect_unmoved(page)  # since the reload, while it trained
