@@ -118,6 +118,8 @@ def write(run: Run, path: Path, kind: str = "onnx", tell: Tell = lambda _stage: 
     Raises:
         UserError: as `write_onnx` and `page_files`, or if the run has no weights; then nothing is written.
     """
+    if not run.has_weights:  # before anything heavy is imported
+        raise UserError(f"{run.name} has no {WEIGHTS} yet: train it for at least one epoch first.")
     if kind == "safetensors":
         return _write_folder(run, path)
     with replaced_atomically(path) as file, tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -153,8 +155,6 @@ def ending_of(kind: object) -> str:
 
 def _write_folder(run: Run, path: Path) -> Export:
     """What a push uploads, as a zip. Unpacked, it is a run again, and loads elsewhere as a pushed one does."""
-    if not run.has_weights:
-        raise UserError(f"{run.name} has no {WEIGHTS} yet: train it for at least one epoch first.")
     figures = [f"{FIGURES}/{file.name}" for file in sorted((run.path / FIGURES).glob("*.png"))]
     with replaced_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{run.name}/{CONFIG}", portable_config(run.config, licence_of(run)))

@@ -37,11 +37,17 @@ EXAMPLES = sorted((ROOT / "resnet_space" / "datasets" / "examples").glob("*.jpg"
 PICTURES = [*EXAMPLES, *sorted((ROOT / "resnet_space" / "datasets" / "photographs").glob("*.jpg"))]
 CLASSES = ("ant", "bee", "Käfer", "dog", "eel")
 SMALL = ModelConfig("resnet20", CLASSES, image_size=16)
+BLOCKS = "padded shortcuts and CBAM in every block"
 MODELS = {
     "CBAM after every stage": ModelConfig("resnet20", CLASSES, options={"cbam": "stage"}),
-    "CBAM in every block": ModelConfig("resnet20", CLASSES, options={"cbam": "block"}),
-    "padded shortcuts": ModelConfig(
-        "resnet20", CLASSES, image_size=33, resize=41, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4)
+    BLOCKS: ModelConfig(
+        "resnet20",
+        CLASSES,
+        options={"cbam": "block", "shortcut": "pad"},
+        image_size=33,
+        resize=41,
+        mean=(0.1, 0.5, 0.9),
+        std=(0.2, 0.3, 0.4),
     ),
     "CIFAR stem": ModelConfig("resnet18", CLASSES, options={"stem": "cifar"}),
     "ImageNet stem": ModelConfig("resnet18", CLASSES, image_size=64),
@@ -53,6 +59,7 @@ class Exported(NamedTuple):
     run: Run
     path: Path
     difference: float
+    program: ONNXProgram
 
 
 def saved_run(folder: Path, config: ModelConfig) -> Run:
@@ -66,12 +73,20 @@ def saved_run(folder: Path, config: ModelConfig) -> Run:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     """The export of one of `MODELS`, made when it is first asked for."""
     made: dict[str, Exported] = {}
+    really_traced = graph.traced
+    programs: list[ONNXProgram] = []
+
+    def traced(network: graph.WholeNetwork, classes: tuple[str, ...]) -> ONNXProgram:
+        programs.append(really_traced(network, classes))
+        return programs[-1]
 
     def export(name: str) -> Exported:
         if name not in made:
             run = saved_run(tmp_path_factory.mktemp("runs") / "a-run", MODELS[name])
             file = tmp_path_factory.mktemp("files") / "model.onnx"
-            made[name] = Exported(run, file, write_onnx(run, file))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(graph, "traced", traced)
+                made[name] = Exported(run, file, write_onnx(run, file), programs[-1])
         return made[name]
 
     return export
@@ -82,15 +97,12 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return saved_run(tmp_path_factory.mktemp("runs") / "a-run", SMALL)
 
 
-@pytest.fixture(scope="module")
-def small_program(small_run: Run) -> ONNXProgram:
-    """The small run's, before it is written and checked: tracing takes most of the time."""
-    return graph.traced(graph.WholeNetwork(small_run.load_model(), SMALL, None), SMALL.classes)
-
-
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch, small_program: ONNXProgram) -> None:
-    monkeypatch.setattr(graph, "traced", lambda _network, _classes: small_program)
+def traced(monkeypatch: pytest.MonkeyPatch, exported: Callable[[str], Exported]) -> Run:
+    """A run whose network needs not be traced again, which takes most of the time."""
+    run, *_, program = exported(BLOCKS)
+    monkeypatch.setattr(graph, "traced", lambda _network, _classes: program)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +184,7 @@ SLOW = ("CBAM after every stage", "CIFAR stem", "ImageNet stem", "bottlenecks")
 EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in MODELS]
 
 
-@pytest.mark.parametrize("name", ["padded shortcuts", "CBAM in every block"])
+@pytest.mark.parametrize("name", ["CBAM after every stage", BLOCKS])
 @pytest.mark.parametrize("size", [(61, 47), (33, 33), (41, 41), (20, 31), (90, 330), (300, 201)])
 def test_pictures_are_prepared_as_torchvision_does(name: str, size: tuple[int, int]) -> None:
     config = MODELS[name]
@@ -194,7 +206,7 @@ def test_panoramas_are_prepared_as_the_app_does(small_run: Run, size: tuple[int,
 
 @pytest.mark.parametrize("name", EACH)
 def test_it_gives_pytorchs_answers_for_any_number_of_pictures_of_any_size(exported, name: str) -> None:
-    run, path, _ = exported(name)
+    run, path, *_ = exported(name)
     for count, height, width in ((1, 50, 71), (3, 33, 33), (7, 128, 90)):
         some = pictures(count, height, width)
         expected = pytorchs(run, some)
@@ -214,7 +226,7 @@ def test_it_gives_pytorchs_answers_for_any_number_of_pictures_of_any_size(export
 
 @pytest.mark.parametrize("name", EACH)
 def test_it_is_one_valid_file(exported, name: str) -> None:
-    run, path, _ = exported(name)
+    run, path, *_ = exported(name)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
@@ -263,11 +275,11 @@ def test_a_process_with_onnxruntime_only_gives_the_apps_answers(tmp_path: Path, 
 
 
 def test_the_reported_difference_is_a_small_share_of_the_largest_value(exported) -> None:
-    assert 0 < exported("CBAM in every block").difference < 1e-5
+    assert 0 < exported(BLOCKS).difference < 1e-5
 
 
-def test_the_metadata_are_those_of_the_configuration(exported) -> None:
-    assert metadata(exported("padded shortcuts").path) == {
+def test_the_metadata_are_those_of_the_configuration(exported, showpiece: Path) -> None:
+    assert metadata(exported(BLOCKS).path) == {
         "classes": list(CLASSES),
         "resize": 41,
         "image_size": 33,
@@ -275,13 +287,13 @@ def test_the_metadata_are_those_of_the_configuration(exported) -> None:
         "std": [0.2, 0.3, 0.4],
         "temperature": 1.0,
     }
-    told = metadata(exported("CBAM in every block").path)
+    told = metadata(showpiece)
     assert told["resize"] == told["image_size"] == 32  # where no size before the crop is configured
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported, name: str) -> None:
-    run, path, _ = exported(name)
+    run, path, *_ = exported(name)
     content = path.read_bytes()
     for folder in (str(run.path.parent), str(Path(torch.__file__).parent), str(Path(__file__).parent), "resnet_space"):
         assert folder.encode() not in content
@@ -433,7 +445,6 @@ def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.nda
     )
 
 
-@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(
     ("change", "by"),
     [
@@ -444,23 +455,22 @@ def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.nda
     ids=["a larger scale", "a single NaN", "another order"],
 )
 def test_a_file_with_other_answers_is_not_kept(
-    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, by: str
+    traced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, by: str
 ) -> None:
     plant(monkeypatch, change)
     files = tmp_path / "files"
     sentence = rf"^The ONNX file of a-run was not kept: its logits differ from PyTorch's by {by} of the largest value"
     with pytest.raises(UserError, match=sentence):
-        write(small_run, files / "model.onnx")
+        write(traced, files / "model.onnx")
     assert list(files.iterdir()) == []
 
 
-@pytest.mark.usefixtures("traced")
 def test_a_difference_within_the_tolerance_is_kept_and_reported(
-    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    traced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch, lambda values: values * np.float32(1 + 5e-5))
     (tmp_path / "model.onnx").write_text("an earlier file")
-    done = write(small_run, tmp_path / "model.onnx")
+    done = write(traced, tmp_path / "model.onnx")
     assert done.path == tmp_path / "model.onnx"
     assert done.words == (
         "On random pictures, the answers of the exported model differ from PyTorch's by at most 5e-05 of their largest "
@@ -486,16 +496,15 @@ def test_the_folder_is_a_run_again_when_it_is_unpacked(small_run: Run, tmp_path:
 # In a process of its own
 
 
-@pytest.mark.usefixtures("traced")
 @pytest.mark.long
 def test_another_process_writes_the_same_file_without_a_warning(
-    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    traced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = write(small_run, tmp_path / "here.onnx")
+    here = write(traced, tmp_path / "here.onnx")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.chdir(tmp_path)
     told: list[str] = []
-    there = export(small_run, Path("there.onnx"), tell=told.append)
+    there = export(traced, Path("there.onnx"), tell=told.append)
     assert told == ["load", "translate", "check"]
     assert there == Export(Path("there.onnx"), here.words)
     assert (tmp_path / "there.onnx").read_bytes() == here.path.read_bytes()

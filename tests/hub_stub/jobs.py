@@ -4,24 +4,28 @@ Instead of the image's Python its own is used, and the client in it talks to the
 """
 
 import asyncio
+import atexit
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
+from resnet_space.common.forking import Child, ForkServer
+from resnet_space.common.hardware import nvidia_gpus
 from tests.hub_stub.store import Store, refusal
 
 REPOSITORY = Path(__file__).parent.parent.parent
+START_SECONDS = 120
 HARDWARE = [
     ("cpu-basic", "CPU Basic", None, "", 167),
     ("t4-small", "Nvidia T4 - small", "T4", "16 GB", 6_667),
@@ -38,7 +42,7 @@ class StubJob:
     owner: str
     asked: dict[str, Any]
     folder: Path
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Child | None = None
     cancelled: bool = False
     log: Path = field(init=False)
 
@@ -115,14 +119,9 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
             "PYTHONUNBUFFERED": "1",
             "SYSTEM": "spaces",  # as the images of Spaces have it
         }
+        environment = plain | own | asked["environment"] | asked.get("secrets", {})
         with job.log.open("wb") as log:
-            job.process = subprocess.Popen(
-                command,
-                cwd=REPOSITORY,
-                env=plain | own | asked["environment"] | asked.get("secrets", {}),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            job.process = await asyncio.to_thread(_start, command, log, environment)
         return job.described()
 
     @app.get("/api/jobs/{owner}/{job_id}")
@@ -134,7 +133,7 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
         job = found(request, owner, job_id)
         job.cancelled = True
         assert job.process is not None
-        job.process.send_signal(signal.SIGKILL)
+        job.process.kill()
         job.process.wait()
         return {}
 
@@ -143,6 +142,23 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
         return StreamingResponse(_log_events(found(request, owner, job_id)), media_type="text/event-stream")
 
     return jobs
+
+
+@cache
+def _fork_server() -> ForkServer | None:
+    """One from which jobs start at once, where there can be one."""
+    if sys.platform != "linux" or nvidia_gpus():
+        return None
+    server = ForkServer(("torch._dynamo", "resnet_space.training.host", "resnet_space.plots.figures"))
+    atexit.register(server.close)
+    return server
+
+
+def _start(command: list[str], log: IO[bytes], environment: dict[str, str]) -> Child:
+    server = _fork_server()
+    if server is not None and command[:2] == [sys.executable, "-m"] and server.is_ready(START_SECONDS):
+        return server.fork(command[2:], log, environment)
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
 def end_job(job: StubJob) -> None:

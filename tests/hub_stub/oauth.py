@@ -4,6 +4,7 @@ Whoever is sent here agrees at once, and is the user of `Store.signs_in`.
 """
 
 import time
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,9 +19,15 @@ CLIENT = {"OAUTH_CLIENT_ID": "the-space", "OAUTH_CLIENT_SECRET": "the-spaces-sec
 SCOPES = "openid profile contribute-repos read-repos jobs read-billing"
 
 
+@cache
+def signing_key() -> RSAKey:
+    """One for all tests: it takes as long to make as the rest of the stub."""
+    return RSAKey.generate_key(2048, parameters={"kid": "stub"})
+
+
 def add_oauth(app: FastAPI, store: Store, port: int) -> None:
     issuer = f"http://127.0.0.1:{port}"
-    key = RSAKey.generate_key(2048, parameters={"kid": "stub"})
+    key = signing_key()
     nonces: dict[str, str] = {}
 
     @app.get("/.well-known/openid-configuration")

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_space.common import forking
+from resnet_space.common.forking import start_fork_server, wait_for_fork_server
 from resnet_space.config import ModelConfig, RunConfig, TrainConfig
 from resnet_space.data.sources import DATA_FOLDER_VARIABLE
 from resnet_space.runs import CONFIG, LOG, QUEUED, RESUME, TRAINER, Library, Metric, Run
-from resnet_space.runs.process import last_log_lines
+from resnet_space.runs.process import IMPORTED, last_log_lines
 from resnet_space.runs.queue import LAPSE_SECONDS, BusyError, Status, Trainer, status_of
 from tests.conftest import WriteSplit
 
@@ -299,7 +301,7 @@ def test_a_new_run_that_cannot_be_created_starts_nothing(library: Library, train
     assert trainer.active() is None
 
 
-# With real processes; each takes some seconds to start
+# With real processes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -319,7 +321,12 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSpli
         patch.setenv(DATA_FOLDER_VARIABLE, str(folder))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(forking, "_server", None)
+        start_fork_server(IMPORTED)  # where there is one, trainings are forked, as those of an app
+        wait_for_fork_server(PATIENCE)
         yield
+        if forking._server is not None:
+            forking._server.close()
 
 
 def wait_for_epochs(trainer: Trainer, run: Run, epochs: int) -> None:
@@ -395,7 +402,7 @@ def test_a_killed_trainer_is_reported_as_failed_with_the_signal_and_the_next_sta
     wait_for_epochs(trainer, run, 2)
     child = trainer._children["a-run"]
     assert os.getpgid(child.pid) != os.getpgid(0)  # a Ctrl-C in the app's shell does not reach it
-    child.send_signal(signal.SIGKILL)
+    child.kill()
     wait_for_end(trainer, run)
     status = trainer.status(run)
     assert status.state == "failed"
