@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Several workers test at once, and PyTorch's threads spin while they wait for one another. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -53,6 +54,22 @@ LONGEST = (
     "serve/test_handlers",
     "training/test_probe",
 )
+
+
+# They share an app, so they are for one process.
+ONE_APP = tuple(f"tests/ui/test_{name}.py" for name in ("browser", "api", "explore", "after", "mcp"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return ONE_APP[0] if file in ONE_APP else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

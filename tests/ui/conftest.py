@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, exp
 
 from resnet_space.data.sources import BUNDLED
 from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
+from resnet_space.training.speeds import SPEEDS as SPEEDS_FILE
 from resnet_space.training.speeds import SpeedFile, Speeds
 from tests.hub_stub import HubStub
 from tests.ui.browser import launch
@@ -72,6 +73,7 @@ class App:
         self.hub = hub  # the app's Hugging Face Hub
         self.checkpoints = folder / "checkpoints"
         self._log = folder / "app.log"
+        self._runs = runs
         for name in runs:
             ignored = shutil.ignore_patterns(RESUME)
             shutil.copytree(REPOSITORY / "checkpoints" / name, self.checkpoints / name, ignore=ignored)
@@ -127,11 +129,26 @@ class App:
         """End it and what it trains. A traceback in its log is an error, but after requests that no page would send."""
         self._process.terminate()
         self._process.wait(30)
+        self._stop_trainings()
+        said = self._log.read_text()
+        assert after_nonsense or "Traceback" not in said, said
+
+    def reset(self) -> None:
+        """As if it had just been started: what was trained, measured or brought since is gone."""
+        self._stop_trainings()
+        wait_for(lambda: not self.trainer_pids(""))
+        kept = (*self._runs, TINY, SPEEDS_FILE)
+        for folder in (self.checkpoints, self.checkpoints.parent / "data"):
+            for path in folder.iterdir():
+                if path.name not in kept:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        said = self._log.read_text()
+        assert "Traceback" not in said, said
+
+    def _stop_trainings(self) -> None:
         for run in self.checkpoints.glob("[!.]*"):
             (run / RESUME).mkdir(exist_ok=True)
             (run / STOP).touch()
-        said = self._log.read_text()
-        assert after_nonsense or "Traceback" not in said, said
 
     def run(self, name: str) -> Run:
         return Run.open(self.checkpoints / name)
@@ -161,13 +178,20 @@ def hub() -> Iterator[HubStub]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with HubStub() as hub:
+        running = App(tmp_path_factory.mktemp("app"), hub)
+        running.start()
+        yield running
+        running.close()
+
+
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
-    """As on one's own machine; ended with what it trains when the module's tests are done."""
-    running = App(tmp_path_factory.mktemp("app"), hub)
-    running.start()
-    yield running
-    running.close()
+def app(shared_app: App) -> Iterator[App]:
+    """As on one's own machine; one for the modules of `ONE_APP`, each of which finds it as if just started."""
+    yield shared_app
+    shared_app.reset()
 
 
 @pytest.fixture(scope="module")
