@@ -56,8 +56,8 @@ LONGEST = (
 )
 
 
-# They share an app, so they are for one process.
-ONE_APP = tuple(f"tests/ui/test_{name}.py" for name in ("browser", "api", "explore", "after", "mcp"))
+# Modules of tests/ui that share an app, so that they are for one process.
+OF_ONE_APP = (("browser", "api", "explore", "after", "mcp"), ("photographs", "teach"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,8 +66,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return ONE_APP[0] if file in ONE_APP else file
+            file = str(super()._split_scope(nodeid))
+            name = file.removeprefix("tests/ui/test_").removesuffix(".py")
+            return next((" ".join(names) for names in OF_ONE_APP if name in names), file)
 
     return Scheduling(config, log)
 

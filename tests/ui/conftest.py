@@ -20,7 +20,7 @@ from playwright._impl.assertions import LocatorAssertions
 from playwright.sync_api import Browser, Error, Locator, Page, TimeoutError, expect, sync_playwright
 
 from resnet_space.data.sources import BUNDLED
-from resnet_space.runs import BACKBONE, RESUME, SHOWPIECE, STOP, Run
+from resnet_space.runs import BACKBONE, PHOTO_BACKBONE, RESUME, SHOWPIECE, STOP, Run
 from resnet_space.training.speeds import SPEEDS as SPEEDS_FILE
 from resnet_space.training.speeds import SpeedFile, Speeds
 from tests.hub_stub import HubStub
@@ -178,20 +178,38 @@ def hub() -> Iterator[HubStub]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+# Apps as on one's own machine, for the modules of `tests.conftest.OF_ONE_APP`: each finds them as if just started.
+
+
+def _shared(folder: Path, *, runs: Sequence[str]) -> Iterator[App]:
     with HubStub() as hub:
-        running = App(tmp_path_factory.mktemp("app"), hub)
+        running = App(folder, hub, runs=runs)
         running.start()
         yield running
         running.close()
 
 
+@pytest.fixture(scope="session")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    yield from _shared(tmp_path_factory.mktemp("app"), runs=SHIPPED)
+
+
+@pytest.fixture(scope="session")
+def shared_photo_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    yield from _shared(tmp_path_factory.mktemp("photographs"), runs=(*SHIPPED, PHOTO_BACKBONE))
+
+
 @pytest.fixture(scope="module")
 def app(shared_app: App) -> Iterator[App]:
-    """As on one's own machine; one for the modules of `ONE_APP`, each of which finds it as if just started."""
     yield shared_app
     shared_app.reset()
+
+
+@pytest.fixture(scope="module")
+def photo_app(shared_photo_app: App) -> Iterator[App]:
+    """With the network for photographs, too."""
+    yield shared_photo_app
+    shared_photo_app.reset()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from resnet_space.runs import PHOTO_BACKBONE
 from resnet_space.training.strategies import recipe
-from tests.hub_stub import HubStub
 from tests.ui.conftest import SHIPPED, SHOWN_MS, TINY, App, pick, visit
 from tests.ui.test_browser import SETUP, TRAINED_MS, choose_data, choose_strategy, dataset, keep, unfold, upload
 
@@ -24,15 +23,6 @@ pytestmark = pytest.mark.ui
 
 BACKBONE, _ = SHIPPED
 SHAPES = {"discs": (200, 60, 40), "squares": (40, 90, 200)}  # a class and its colour
-
-
-@pytest.fixture(scope="module")
-def photo_app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
-    """With the network for photographs, too."""
-    running = App(tmp_path_factory.mktemp("photographs"), hub, runs=(*SHIPPED, PHOTO_BACKBONE))
-    running.start()
-    yield running
-    running.close()
 
 
 @pytest.fixture

@@ -14,23 +14,14 @@ from starlette.testclient import TestClient
 from resnet_space.data.taught import open_set
 from resnet_space.runs import PHOTO_BACKBONE
 from resnet_space.ui.scripts import HEAD, ROUTES, SERVED
-from tests.hub_stub import HubStub
 from tests.ui.browser import launch_with
-from tests.ui.conftest import SHIPPED, App, visit
+from tests.ui.conftest import App, visit
 from tests.ui.test_browser import dataset, expect_toast, keep, open_tab
 
 pytestmark = pytest.mark.ui
 
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 TAUGHT_MS = 120_000  # the first lesson loads PyTorch
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[App]:
-    running = App(tmp_path_factory.mktemp("teach"), hub, runs=(*SHIPPED, PHOTO_BACKBONE))
-    running.start()
-    yield running
-    running.close()
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +107,8 @@ def drop(page: Page, target: Locator, source: Locator) -> None:
     source.drag_to(target)
 
 
-def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: App, browser: Browser) -> None:
-    with visit(browser, app.url) as page:
+def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(photo_app: App, browser: Browser) -> None:
+    with visit(browser, photo_app.url) as page:
         expect(page.locator(".teach .card")).to_have_count(0)  # closed at first
         open_section(page)
         keep(page, "teach-1-empty")
@@ -164,7 +155,7 @@ def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: Ap
         keep(page, "teach-6-again")
 
         name = page.locator("select.set").input_value()
-        run = app.run(open_set(app.checkpoints.parent / "data" / name).run)
+        run = photo_app.run(open_set(photo_app.checkpoints.parent / "data" / name).run)
         assert run.config.model.classes == ("stripes", "checks")
         assert run.config.training.start == PHOTO_BACKBONE
         page.get_by_role("button", name="Open the model in Predict").click()
@@ -175,8 +166,8 @@ def test_classes_are_taught_tried_changed_and_there_again_after_a_reload(app: Ap
 
 
 @pytest.mark.long
-def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: App, filming: Browser) -> None:
-    with visit(filming, app.url) as page:
+def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(photo_app: App, filming: Browser) -> None:
+    with visit(filming, photo_app.url) as page:
         open_section(page)
         name_class(page, "Class 1", "disc")
         card(page, "disc").get_by_role("button", name="Camera").click()
@@ -204,8 +195,8 @@ def test_a_camera_records_while_its_button_is_held_and_is_recognised_live(app: A
 
 
 @pytest.mark.long
-def test_a_browser_without_a_camera_says_so_in_a_sentence(app: App, browser: Browser) -> None:
-    with visit(browser, app.url) as page:
+def test_a_browser_without_a_camera_says_so_in_a_sentence(photo_app: App, browser: Browser) -> None:
+    with visit(browser, photo_app.url) as page:
         open_section(page)
         card(page, "Class 1").get_by_role("button", name="Camera").click()
         expect(card(page, "Class 1").get_by_role("alert")).to_contain_text("add pictures")
@@ -214,8 +205,8 @@ def test_a_browser_without_a_camera_says_so_in_a_sentence(app: App, browser: Bro
         assert page.locator("video:visible").count() == 0
 
 
-def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(app: App, browser: Browser) -> None:
-    with visit(browser, app.url) as page:
+def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(photo_app: App, browser: Browser) -> None:
+    with visit(browser, photo_app.url) as page:
         open_section(page)
         field = card(page, "Class 1").get_by_label("Name of the class")
         field.fill("Class 2")
@@ -227,8 +218,8 @@ def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(app: App, brows
 
 
 @pytest.mark.long
-def test_it_fits_a_phone(app: App, browser: Browser) -> None:
-    with visit(browser, app.url) as page:
+def test_it_fits_a_phone(photo_app: App, browser: Browser) -> None:
+    with visit(browser, photo_app.url) as page:
         page.set_viewport_size({"width": 390, "height": 844})
         open_section(page)
         add(page, "Class 1", pictures("stripes", 30))
@@ -243,12 +234,12 @@ def test_it_fits_a_phone(app: App, browser: Browser) -> None:
         assert second["y"] >= first["y"] + first["height"]  # one below the other
 
 
-def test_a_set_is_deleted_after_a_second_click_with_its_model(app: App, browser: Browser) -> None:
-    with visit(browser, app.url) as page:
+def test_a_set_is_deleted_after_a_second_click_with_its_model(photo_app: App, browser: Browser) -> None:
+    with visit(browser, photo_app.url) as page:
         open_section(page)
         add(page, "Class 1", pictures("stripes", 2))
         expect_count(page, "Class 1", 2)
-        folder = app.checkpoints.parent / "data" / page.locator("select.set").input_value()
+        folder = photo_app.checkpoints.parent / "data" / page.locator("select.set").input_value()
         assert folder.is_dir()
         page.get_by_role("button", name="Delete", exact=True).click()
         assert folder.is_dir()
