@@ -154,7 +154,7 @@ def test_a_visitor_cannot_touch_anothers_training_by_the_page(public: App, visit
 
 def test_a_visitor_cannot_touch_anothers_training_by_raw_requests(public: App) -> None:
     client = Client(public.url, **PATIENT)
-    started = client.predict(dataset=TINY, epochs=200, api_name="/start_training")
+    started = client.predict(epochs=200, api_name="/start_training")
     name, key = started["run"], started["key"]
     assert len(key) > 20
 
