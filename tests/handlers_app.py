@@ -47,7 +47,8 @@ def build() -> Guarded:
 
         def state() -> dict[str, Any]:
             sessions = list(app.app.state_holder.session_data)
-            return {"running": running, "jobs": len(list(app._queue.jobs())), "sessions": sessions}
+            jobs, look = len(list(app._queue.jobs())), app._queue.sleep_when_free
+            return {"running": running, "jobs": jobs, "sessions": sessions, "look": look}
 
         def set_gate(opened: bool) -> None:
             (gate.set if opened else gate.clear)()

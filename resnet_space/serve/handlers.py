@@ -6,6 +6,7 @@ marked with `costly` if it uses much compute. Without limits, on one's own machi
 
 import asyncio
 import random
+import time
 import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -35,6 +36,9 @@ COSTLY_OF_ONE = 2  # of these per address, no two of a kind: it can predict whil
 COSTLY_CALLS_OF_ONE = 6  # waiting or running per address
 CALLS_OF_ONE = 60  # of any kind per address: opening the page makes some twenty
 CALLS = 1_000  # of all addresses
+LOOK_SECONDS = 0.01  # between two looks for calls that wait (Gradio's are 0.001), and for progress to be told
+IDLE_LOOK_SECONDS, IDLE_PROGRESS_SECONDS = 0.05, 0.2  # the same of an app that nobody uses
+CALM_SECONDS = 5.0  # after a call, until an app is one
 
 UNFIT = "The values of this request do not match the endpoint: see the app's API page."
 UNFORESEEN = "Something went wrong in the app (see its log): try again, or tell whoever runs it."
@@ -104,10 +108,30 @@ class FairQueue(Queue):
     blocks: "Guarded"
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._calm_at = 0.0  # by the monotonic clock
         super().__init__(*args, **options)
-        self.sleep_when_free = 0.01  # of Gradio it is 0.001: a look at all that waits costs more here
         self._beside: list[Job] = []  # calls by `/run`, which pass the queue by
         self._running_beside: list[Job] = []
+
+    # Gradio sets these once. If an app that nobody uses looked as often, it would take some percent of a core.
+
+    @property
+    def sleep_when_free(self) -> float:
+        """Seconds until the next look for calls that wait."""
+        return LOOK_SECONDS if time.monotonic() < self._calm_at else IDLE_LOOK_SECONDS
+
+    @sleep_when_free.setter
+    def sleep_when_free(self, _gradios: float) -> None:
+        pass
+
+    @property
+    def progress_update_sleep_when_free(self) -> float:
+        """Seconds until the next look for progress to be told."""
+        return LOOK_SECONDS if time.monotonic() < self._calm_at else IDLE_PROGRESS_SECONDS
+
+    @progress_update_sleep_when_free.setter
+    def progress_update_sleep_when_free(self, _gradios: float) -> None:
+        pass
 
     def jobs(self) -> Iterator[Job]:
         """All waiting and running calls."""
@@ -119,6 +143,7 @@ class FairQueue(Queue):
     async def push(
         self, body: PredictBodyInternal, request: Any, username: str | None
     ) -> tuple[bool, Any, Literal["success", "error", "queue_full", "validator_error"]]:
+        self._calm_at = time.monotonic() + CALM_SECONDS
         block_fn = get_fn(self.blocks, None, body)
         reason = self.blocks.reason_against(block_fn, address_of_request(request))
         if reason is None:
@@ -161,7 +186,7 @@ class FairQueue(Queue):
         self._beside.append(job)
         try:
             while not self._has_room(queue, job, list(self._running())):
-                await asyncio.sleep(self.sleep_when_free)
+                await asyncio.sleep(LOOK_SECONDS)
             self._running_beside.append(job)
             queue.current_concurrency += 1
             try:

@@ -215,6 +215,12 @@ def test_many_values_and_many_files_are_refused_before_they_are_looked_at(served
     assert "at most 30,000 values and 2,000 files" in answer.json()["detail"]
 
 
+def test_an_app_that_nobody_uses_looks_for_calls_less_often(served: Served) -> None:
+    served.call(served.new_address(), "quick", "hello")
+    assert served.state()["look"] == handlers.LOOK_SECONDS
+    served.until(lambda state: state["look"] == handlers.IDLE_LOOK_SECONDS)
+
+
 def test_a_refusal_of_a_handler_stays_as_it_is() -> None:
     error = gr.Error("as it is")
     assert visitors_error(error) is error
