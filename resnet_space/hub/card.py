@@ -1,6 +1,7 @@
 """The model card of a run: its `README.md` and the figures in it, generated from its configuration and metrics."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from resnet_space.training.robustness import load_robustness
 from resnet_space.training.strategies import STRATEGIES
 
 if TYPE_CHECKING:
+    import jinja2
     from matplotlib.figure import Figure
 
 CURVES = f"{FIGURES}/learning_curves.png"
@@ -75,6 +77,20 @@ def card_files(run: Run, *, repo_id: str | None = None, **about: str | None) -> 
     return files | {CARD: text.encode()}
 
 
+@cache
+def _template() -> "jinja2.Template":
+    import jinja2  # late: the trainer imports this module, and writes a card once
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
+    filters: dict[str, Callable[..., str]] = {
+        "markdown": markdown_text,
+        "percent": lambda share: f"{100 * share:.2f} %",
+        "points": lambda share: f"{100 * share:.1f}",
+    }
+    environment.filters |= filters
+    return environment.get_template(TEMPLATE)
+
+
 def card_text(
     run: Run,
     metrics: list[Metric],
@@ -96,18 +112,9 @@ def card_text(
         needs: the packages that the repository's `model.py` imports, if it has one.
         pictures: the names of the figures that there are.
     """
-    import jinja2  # late: the trainer imports this module, and writes a card once
-
     training, test, start = run.config.training, last_metric(metrics, "test"), last_metric(metrics, "start")
     epochs = [metric for metric in metrics if metric["event"] == "epoch"]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
-    filters: dict[str, Callable[..., str]] = {
-        "markdown": markdown_text,
-        "percent": lambda share: f"{100 * share:.2f} %",
-        "points": lambda share: f"{100 * share:.1f}",
-    }
-    environment.filters |= filters
-    return environment.get_template(TEMPLATE).render(
+    return _template().render(
         front_matter=_front_matter(run, test, repo_id, licence or licence_of(run)),
         name=run.name,
         model=run.config.model,
