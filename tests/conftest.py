@@ -62,6 +62,8 @@ OF_ONE_APP = (("browser", "api", "explore", "after", "mcp"), ("photographs", "te
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getvalue("dist") != "loadfile":
+        return None  # as asked for
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):

@@ -12,8 +12,8 @@ from resnet_space.models.contract import Backbone
 from resnet_space.models.hooks import recorded
 from resnet_space.models.registry import Entry, Options, entry_of
 
-# Of a network that is built and passed as quickly. For the meta device, PyTorch imports its compiler: that takes as
-# long as the rest of PyTorch, and 110 MB.
+# Of a network that is built and passed in a moment, with images no larger than it was made for. For the meta device,
+# PyTorch imports its compiler, which takes seconds and some 100 MB.
 MOST_PARAMETERS = 12_000_000
 
 
@@ -40,7 +40,8 @@ def shape_of(architecture: str, options: Options, image_size: int) -> Shape:
 @lru_cache(maxsize=64)
 def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_size: int) -> Shape:
     entry = entry_of(architecture)
-    device = torch.device("cpu" if entry.parameters <= MOST_PARAMETERS else "meta")
+    is_quick = entry.parameters <= MOST_PARAMETERS and image_size <= entry.input_size(dict(options))
+    device = torch.device("cpu" if is_quick else "meta")
     with torch.random.fork_rng(devices=[]):  # its random weights are no part of anybody's random numbers
         return passed_shape(entry, dict(options), image_size, device)
 

@@ -98,6 +98,18 @@ def _job(event: Event) -> Job:
     return Job.of(event.fn, event.request)
 
 
+def _seconds_to_look(idle: float) -> Any:
+    """An attribute of the queue that Gradio sets once: if an app that nobody uses looked as often as others, it would
+    take some percent of a core.
+    """
+
+    def seconds(queue: "FairQueue") -> float:
+        is_used = time.monotonic() < queue._calm_at or any(queue.active_jobs)
+        return LOOK_SECONDS if is_used else idle
+
+    return property(seconds, lambda _queue, _gradios: None)
+
+
 class FairQueue(Queue):
     """Gradio's queue, made fair between addresses.
 
@@ -113,25 +125,8 @@ class FairQueue(Queue):
         self._beside: list[Job] = []  # calls by `/run`, which pass the queue by
         self._running_beside: list[Job] = []
 
-    # Gradio sets these once. If an app that nobody uses looked as often, it would take some percent of a core.
-
-    @property
-    def sleep_when_free(self) -> float:
-        """Seconds until the next look for calls that wait."""
-        return LOOK_SECONDS if time.monotonic() < self._calm_at else IDLE_LOOK_SECONDS
-
-    @sleep_when_free.setter
-    def sleep_when_free(self, _gradios: float) -> None:
-        pass
-
-    @property
-    def progress_update_sleep_when_free(self) -> float:
-        """Seconds until the next look for progress to be told."""
-        return LOOK_SECONDS if time.monotonic() < self._calm_at else IDLE_PROGRESS_SECONDS
-
-    @progress_update_sleep_when_free.setter
-    def progress_update_sleep_when_free(self, _gradios: float) -> None:
-        pass
+    sleep_when_free = _seconds_to_look(IDLE_LOOK_SECONDS)  # for calls that wait
+    progress_update_sleep_when_free = _seconds_to_look(IDLE_PROGRESS_SECONDS)  # for progress to be told
 
     def jobs(self) -> Iterator[Job]:
         """All waiting and running calls."""

@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from resnet_space.config import ModelConfig
-from resnet_space.models.registry import entry_of
-from resnet_space.models.shapes import MOST_PARAMETERS, passed_shape, shape_of
+from resnet_space.models import shapes
+from resnet_space.models.registry import Entry, Options, entry_of
+from resnet_space.models.shapes import MOST_PARAMETERS, Shape, passed_shape, shape_of
 from resnet_space.runs import SHOWPIECE
 
 
 @pytest.mark.parametrize(
     ("name", "options", "size"),
-    [("resnet20", {"cbam": "stage"}, 32), ("resnet18", {"stem": "cifar"}, 40), ("tf_efficientnet_lite0", {}, 64)],
+    [("resnet20", {"cbam": "stage"}, 32), ("resnet18", {"stem": "cifar"}, 32), ("tf_efficientnet_lite0", {}, 64)],
 )
 def test_a_shape_is_the_same_with_and_without_arithmetic(name: str, options: dict[str, str], size: int) -> None:
     entry, config = entry_of(name), ModelConfig(name, ("a", "b"), options=options, image_size=size)
@@ -27,6 +28,24 @@ def test_the_shape_of_a_resnet_is_that_of_its_paper() -> None:
     assert shape.reduction == 4
     assert shape.channels == (16, 16, 32, 64)  # the first convolution's, too
     assert [shape.numbers[f"layer{i}"] for i in (1, 2, 3)] == [6 * 16 * 32**2, 6 * 32 * 16**2, 6 * 64 * 8**2]
+
+
+@pytest.mark.parametrize(("name", "size", "device"), [("vit_tiny_patch4_32", 32, "cpu"), ("resnet50", 224, "meta")])
+def test_only_what_is_quick_is_computed(name: str, size: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformer's attention at 1,024 pixels would take minutes, and gigabytes."""
+    asked: list[str] = []
+
+    def passed(_entry: Entry, _options: Options, _size: int, on: torch.device) -> Shape:
+        asked.append(on.type)
+        return Shape({}, (), 1)
+
+    monkeypatch.setattr(shapes, "passed_shape", passed)
+    shapes._shape_of.cache_clear()
+    options = ModelConfig(name, ("a", "b"), image_size=32).options
+    for pixels in (size, 1_024):
+        shape_of(name, options, pixels)
+    shapes._shape_of.cache_clear()
+    assert asked == [device, "meta"]
 
 
 def test_it_takes_no_random_numbers_from_anybody() -> None:

@@ -133,7 +133,7 @@ def test_a_run_is_stressed_and_a_study_says_what_its_start_is_worth(page: Page, 
     (folder,) = (app.checkpoints / Study.FOLDER).glob("*/study.json")
     study = Study.read(folder.parent)
     assert study.dataset == TINY
-    curve = drawn(page.locator("#study-report .chart").first)
+    curve = drawn(page.locator("#study-report .chart"))
     assert curve.evaluate("chart => chart.data[0].y[0]") == study.points[0].accuracy
     keep(page, "14-study")
 
@@ -213,6 +213,7 @@ def test_two_runs_are_laid_over_one_another_with_what_differs_and_the_rates_of_o
     other = learn(page, app, epochs=1)
     expect(page.locator(".runs tbody tr").filter(has_text="Batch size")).to_have_text(re.compile("32.*16"))
     accuracy = live_chart(page, "accuracy")
+    expect(accuracy).to_contain_text("Accuracy:")
     assert accuracy.evaluate("chart => chart.data.length") == 6  # two runs: validation, training, test
     page.get_by_text("Learning rates, speed and memory").click()
     rates = live_chart(page, "rates")

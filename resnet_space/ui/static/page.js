@@ -50,7 +50,7 @@ Object.assign(window.resnetSpace, (() => {
     const narrow = chart.offsetWidth < NARROW;
     if ((text === drawn && narrow === wasNarrow) || !wanted) return;
     if (!window.Plotly) {
-      plotly().then(() => render(chart));
+      plotly().then(() => render(chart, wanted));
       return;
     }
     const { data, layout, frames } = JSON.parse(text);
