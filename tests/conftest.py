@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import ssl
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnet_space.serve.stubs import without_stubs
+
+# No test speaks TLS, and each HTTP client that is made reads the certificates of all authorities, for 0.04 s.
+vars(ssl)["SSLContext"].load_verify_locations = lambda *_where, **_at: None
 
 # What takes longest begins first: then no process has a long file to itself at the end. Files of tests/ui, which mostly
 # wait for an app and its browser, take turns with files that compute.

@@ -71,34 +71,37 @@ class SanityCheck:
         return f"{words} After only the head is randomised: {head:.2f}."
 
 
-def sanity_check(model: "Backbone", images: "Tensor", method: str = "grad-cam", *, seed: int = 0) -> SanityCheck:
-    """Check the maps of the predicted classes at the last stage. The model is not changed.
+def sanity_check(
+    model: "Backbone", images: "Tensor", methods: Sequence[str] = ("grad-cam",), *, seed: int = 0
+) -> list[SanityCheck]:
+    """Check the maps of the predicted classes at the last stage, by each method. The model is not changed.
 
     Args:
         model: in eval mode.
         images: float [N, 3, H, W], already normalised.
-        method: of `saliency.METHODS`, `GATES` for a model with CBAM, or `ROLLOUT` for one with attention heads.
-        seed: of the random weights.
+        methods: of `saliency.METHODS`, `GATES` for a model with CBAM, or `ROLLOUT` for one with attention heads.
+        seed: of the random weights, which are the same for all methods.
     """
     import torch
 
     with torch.inference_mode():
         classes = model(images).argmax(1).tolist()
-    own = _maps(model, images, classes, method)
+    own = {method: _maps(model, images, classes, method) for method in methods}
     random = copy.deepcopy(model)
-    parts, correlations = list[str](), list[float]()
+    parts = list[str]()
+    correlations: dict[str, list[float]] = {method: [] for method in methods}
     norms: list[_BatchNorm] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, modules in _parts(random):
             norms += _make_random(modules)
             _settle(random, norms, images)
-            likeness = [
-                _rank_correlation(*pair) for pair in zip(own, _maps(random, images, classes, method), strict=True)
-            ]
             parts.append(name)
-            correlations.append(round(sum(likeness) / len(likeness), 4))
-    return SanityCheck(method, tuple(parts), tuple(correlations), len(images))
+            for method, maps in own.items():
+                changed = _maps(random, images, classes, method)
+                likeness = [_rank_correlation(*pair) for pair in zip(maps, changed, strict=True)]
+                correlations[method].append(round(sum(likeness) / len(likeness), 4))
+    return [SanityCheck(method, tuple(parts), tuple(found), len(images)) for method, found in correlations.items()]
 
 
 def sanity_metric(check: SanityCheck) -> Metric:

@@ -16,7 +16,7 @@ from resnet_space.runs import LOG, RESUME, TRAINER, Run
 
 MODULE = "resnet_space.train"
 # What a training imports, for the process that trainings are forked from.
-IMPORTED = ("torch._dynamo", "resnet_space.training.host", "resnet_space.hub.card", "resnet_space.plots.figures")
+IMPORTED = ("resnet_space.training.host", "resnet_space.hub.card", "resnet_space.plots.figures")
 LOG_LINES = 20  # of a failed training, for the page
 
 # Fewer images per GPU are not worth another GPU; Goyal et al. 2017 (arXiv:1706.02677) use 32 on each, too.

@@ -131,6 +131,5 @@ def sanity_metrics(
     ((images, _),) = evaluation_batches(data.subset(chosen), config, count)
     model = copy.deepcopy(model).cpu()
     methods = ["grad-cam", *([GATES] if model.attention() else []), *([ROLLOUT] if model.attention_weights() else [])]
-    for method in methods:
-        if method not in checked:
-            yield sanity_metric(sanity_check(model, images, method))
+    if missing := [method for method in methods if method not in checked]:
+        yield from map(sanity_metric, sanity_check(model, images, missing))

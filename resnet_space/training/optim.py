@@ -1,7 +1,8 @@
 """Implements a phase: freezing, the optimizer's groups, the schedule, the moving average."""
 
+import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,24 @@ from resnet_space.models import Backbone
 from resnet_space.training.strategies import Phase, rate_at
 
 Schedule = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
+Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 Groups = dict[tuple[str, bool], list[nn.Parameter]]  # (part, with weight decay)
 
 BESIDE = "discriminator"  # the name of the rate of what an objective trains beside the model
 
 _PLATEAU = {"factor": 0.5, "patience": 2}
+
+
+def _eager(kind: type[Optimizer]) -> type[Optimizer]:
+    """This optimizer of PyTorch without its calls of PyTorch's compiler. They only keep it away, yet import it, which
+    takes half as long as PyTorch itself, and 0.1 GB.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), plain | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
+
+
+SGD, AdamW = _eager(torch.optim.SGD), _eager(torch.optim.AdamW)
 
 
 def trained_at(model: Backbone, parts: Iterable[str]) -> dict[str, str]:
@@ -79,8 +93,8 @@ def create_optimizer(
         own = {"params": list(beside.parameters()), "lr": training.head_lr, "weight_decay": 0.0}
         groups.append({"name": BESIDE} | own)
     if training.optimizer != "sgd":
-        return torch.optim.AdamW(groups, fused=True)
-    return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum, nesterov=training.momentum > 0, fused=True)
+        return AdamW(groups, fused=True)
+    return SGD(groups, lr=0.0, momentum=training.momentum, nesterov=training.momentum > 0, fused=True)
 
 
 def create_schedule(optimizer: torch.optim.Optimizer, training: TrainConfig, steps: int) -> Schedule:

@@ -103,7 +103,7 @@ def _steps_per_second(run: Run, device: "torch.device") -> float:
 
     from resnet_space.data.batches import augmented, normalise
     from resnet_space.training.device import autocast_dtype
-    from resnet_space.training.optim import moving_average, set_training_mode
+    from resnet_space.training.optim import SGD, moving_average, set_training_mode
     from resnet_space.training.strategies import recipe
 
     config, training = run.config.model, recipe("full", "-")
@@ -111,7 +111,7 @@ def _steps_per_second(run: Run, device: "torch.device") -> float:
     model.requires_grad_(True)
     set_training_mode(model)
     average = moving_average(model, 0.98)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=training.momentum)
+    optimizer = SGD(model.parameters(), lr=1e-6, momentum=training.momentum)
     dtype, size = autocast_dtype(training, device), config.stored_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (training.batch_size, size, size, 3), dtype=torch.uint8, device=device)

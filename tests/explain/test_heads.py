@@ -196,10 +196,9 @@ def test_ablation_cam_takes_each_channel_from_all_tokens(model: VisionTransforme
 def test_a_transformers_class_maps_are_checked_against_random_weights(images: Tensor) -> None:
     torch.manual_seed(0)
     network: Backbone = create_model("vit_tiny_patch4_32", 4).eval()
-    check = sanity_check(network, images)
+    check, of_rollout = sanity_check(network, images, ["grad-cam", ROLLOUT])
     assert check.parts == ("head", "stage4", "stage3", "stage2", "stage1", "stem")
     assert check.correlations[0] != 0  # maps with contrast are compared
-    of_rollout = sanity_check(network, images, ROLLOUT)
     assert of_rollout.correlations[0] == 1  # attention precedes the head
     assert of_rollout.correlations[-1] < 1
     assert of_rollout.words.startswith("Attention rollout to the class token: after all weights are randomised")

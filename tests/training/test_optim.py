@@ -1,3 +1,5 @@
+import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ from torch import Tensor, nn
 from resnet_space.config import STRATEGIES, ModelConfig, TrainConfig
 from resnet_space.models import ResNet, create_model
 from resnet_space.training.optim import (
+    SGD,
+    AdamW,
     create_optimizer,
     create_schedule,
     current_rates,
@@ -214,3 +218,49 @@ def test_a_models_moving_average_is_a_model_of_its_own() -> None:
     average.update_parameters(model)
     assert average.module.state_dict().keys() == model.state_dict().keys()
     assert average.module.conv1.weight is not model.conv1.weight
+
+
+# PyTorch's own optimizers, without its compiler
+
+
+SETTINGS: dict[type[torch.optim.Optimizer], dict[str, Any]] = {
+    SGD: {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    AdamW: {"lr": 0.1, "weight_decay": 0.01},
+}
+
+
+def stepped(kind: type[torch.optim.Optimizer], settings: dict[str, Any], state: Any = None) -> tuple[Tensor, Any]:
+    """A weight after three steps, and the optimizer's state; from the state of another, if there is one."""
+    weight = nn.Parameter(torch.linspace(-1, 1, 7))
+    optimizer = kind([weight], **settings)
+    if state is not None:
+        optimizer.load_state_dict(state)
+    for _ in range(3):
+        optimizer.zero_grad()
+        weight.pow(3).sum().backward()
+        optimizer.step()
+    return weight.detach(), optimizer.state_dict()
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_an_optimizer_steps_to_the_bit_as_pytorchs(kind: type[torch.optim.Optimizer]) -> None:
+    original, settings = kind.__mro__[1], SETTINGS[kind]
+    weight, state = stepped(kind, settings)
+    expected, expected_state = stepped(original, settings)
+    assert torch.equal(weight, expected)
+    torch.testing.assert_close(state, expected_state, rtol=0, atol=0)
+    assert torch.equal(stepped(kind, settings, expected_state)[0], stepped(original, settings, state)[0])
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_an_optimizer_does_not_import_pytorchs_compiler(
+    kind: type[torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):  # as if not called so far
+        method = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        monkeypatch.delattr(method, "__dynamo_disable", raising=False)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # which makes its import an error
+    _, state = stepped(kind, SETTINGS[kind])
+    stepped(kind, SETTINGS[kind], state)
+    with pytest.raises(ImportError):
+        stepped(kind.__mro__[1], SETTINGS[kind])
