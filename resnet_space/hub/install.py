@@ -187,7 +187,7 @@ def model_shapes(model: ModelConfig) -> "dict[str, Tensor]":
     import torch
 
     with torch.device("meta"):
-        return model.build().state_dict()
+        return model.build_unfilled().state_dict()
 
 
 def _copy_weights(what: str, file: Path, run: Run) -> None:
@@ -210,7 +210,7 @@ def _copy_weights(what: str, file: Path, run: Run) -> None:
         raise HubError(f"The {WEIGHTS} of {name} is damaged ({error}): choose another model, or try again.") from None
     counters = {
         name: value
-        for name, value in run.config.model.build().state_dict().items()
+        for name, value in run.config.model.build_unfilled().state_dict().items()
         if name.endswith(".num_batches_tracked")
     }
     run.save_weights(counters | weights)

@@ -107,7 +107,7 @@ def forward_flops(model: ModelConfig) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        network = model.build().eval()
+        network = model.build_unfilled().eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.empty(1, 3, model.image_size, model.image_size))
     return float(counter.get_total_flops())

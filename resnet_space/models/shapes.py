@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from resnet_space.models.contract import Backbone
 from resnet_space.models.hooks import recorded
 from resnet_space.models.registry import Entry, Options, entry_of
+from resnet_space.models.unfilled import Unfilled
 
 # Of a network that is built and passed in a moment, with images no larger than it was made for. For the meta device,
 # PyTorch imports its compiler, which takes seconds and some 100 MB.
@@ -48,7 +49,7 @@ def _shape_of(architecture: str, options: tuple[tuple[str, Any], ...], image_siz
 
 def passed_shape(entry: Entry, options: Options, image_size: int, device: torch.device) -> Shape:
     """From a forward pass on this device."""
-    with device:
+    with device, Unfilled():
         model = entry.network(2, options).eval()
     assert isinstance(model, Backbone)
     parts = model.parts()

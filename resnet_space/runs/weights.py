@@ -86,7 +86,7 @@ class Weights(RunFolder):
 
     def load_model(self) -> "Backbone":
         """The trained model in eval mode on the CPU. Raises UserError unless the weights fit exactly."""
-        model = self.config.model.build()
+        model = self.config.model.build_unfilled()
         weights = self.load_weights()
         expected = model.state_dict()
         problems = [f"{name} is missing" for name in expected if name not in weights]

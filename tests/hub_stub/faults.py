@@ -38,7 +38,7 @@ class Fault:
 class Faulty:
     """Notes each request, and spoils those that a fault is meant for."""
 
-    app: ASGIApp
+    routes: Callable[[], ASGIApp]  # made for the first request: that takes longer than a test of something else
     requests: list[Asked] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Faulty:
                     await _break_upload(receive, send, fault.drop_after)
                 if fault.drop_after is not None:
                     send = _dropping(send, fault.drop_after)
-        await self.app(scope, receive, send)
+        await self.routes()(scope, receive, send)
 
 
 async def _break_upload(receive: Receive, send: Send, after: int) -> None:

@@ -72,9 +72,8 @@ class StubJob:
         }
 
 
-def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
-    """Add the routes. Returns the jobs, by their ids."""
-    jobs: dict[str, StubJob] = {}
+def add_jobs(app: FastAPI, store: Store, port: int, jobs: dict[str, StubJob]) -> None:
+    """Add the routes, and each new job to `jobs`, by its id."""
 
     def found(request: Request, owner: str, job_id: str) -> StubJob:
         require(request, owner)
@@ -140,8 +139,6 @@ def add_jobs(app: FastAPI, store: Store, port: int) -> dict[str, StubJob]:
     @app.get("/api/jobs/{owner}/{job_id}/logs")
     def logs(request: Request, owner: str, job_id: str) -> StreamingResponse:
         return StreamingResponse(_log_events(found(request, owner, job_id)), media_type="text/event-stream")
-
-    return jobs
 
 
 @cache

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
 from tests.hub_stub.faults import Asked, Fault, Faulty
-from tests.hub_stub.jobs import add_jobs, end_job
+from tests.hub_stub.jobs import StubJob, add_jobs, end_job
 from tests.hub_stub.oauth import add_oauth
 from tests.hub_stub.reads import add_reads
 from tests.hub_stub.spaces import add_spaces
@@ -50,15 +51,19 @@ class HubStub(Store):
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.jobs: dict[str, StubJob] = {}
+        self._faulty = Faulty(cache(self._routes))
+        self._server = uvicorn.Server(uvicorn.Config(self._faulty, log_level="critical", lifespan="off", ws="none"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    def _routes(self) -> FastAPI:
         app = FastAPI()
         add_spaces(app, self, self.port)
         add_writes(app, self, self.port)
-        self.jobs = add_jobs(app, self, self.port)
+        add_jobs(app, self, self.port, self.jobs)
         add_oauth(app, self, self.port)
         add_reads(app, self, self.port)
-        self._faulty = Faulty(app)
-        self._server = uvicorn.Server(uvicorn.Config(self._faulty, log_level="critical", lifespan="off", ws="none"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        return app
 
     def __enter__(self) -> "HubStub":
         self._thread.start()

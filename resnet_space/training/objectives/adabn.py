@@ -36,7 +36,7 @@ class AdaBN(CrossEntropy):
         import torch
 
         with torch.device("meta"):
-            model = config.model.build()
+            model = config.model.build_unfilled()
         if not batch_norms(model):
             raise UserError(
                 f"AdaBN replaces the statistics of batch normalisation, which {config.model.architecture} lacks: "
