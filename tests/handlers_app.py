@@ -7,15 +7,18 @@ import sys
 import threading
 from typing import Any
 
-import gradio as gr
-from starlette.middleware import Middleware
+from resnet_space.serve.stubs import without_stubs
 
-from resnet_space.common.errors import UserError
-from resnet_space.serve.guard import Guard, protection
-from resnet_space.serve.handlers import Guarded, costly
-from resnet_space.serve.launch import parsed_options
-from resnet_space.serve.limits import Limits
-from resnet_space.serve.visitors import asking
+with without_stubs():
+    import gradio as gr
+    from starlette.middleware import Middleware
+
+    from resnet_space.common.errors import UserError
+    from resnet_space.serve.guard import Guard, protection
+    from resnet_space.serve.handlers import Guarded, costly
+    from resnet_space.serve.launch import parsed_options
+    from resnet_space.serve.limits import Limits
+    from resnet_space.serve.visitors import asking
 
 A_MINUTE = 30
 LIMITS = Limits(requests=A_MINUTE, streams=8)

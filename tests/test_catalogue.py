@@ -24,6 +24,7 @@ from resnet_space.inference import Classifier
 from resnet_space.models import Backbone, create_model
 from resnet_space.models.additions import NoResidualBlocksError
 from resnet_space.models.registry import HEAD, Entry, Pretrained, entries
+from resnet_space.models.unfilled import Unfilled
 from resnet_space.runs import Run
 from resnet_space.training.features import CutModel, frozen_segments
 from resnet_space.training.optim import freeze_all_but, parameter_groups, set_training_mode, trained_at
@@ -184,7 +185,7 @@ def test_lenet_is_the_papers_layers_one_after_the_other() -> None:
 @pytest.mark.parametrize("name", [name for name, entry in entries().items() if entry.least > 8])
 def test_an_entry_names_the_smallest_images_that_its_network_computes(name: str) -> None:
     entry = entries()[name]
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = create_model(name, 2).eval()
 
     def passes(size: int) -> bool:
@@ -214,7 +215,7 @@ def test_the_weights_that_it_names_are_of_its_shapes(known: Pretrained) -> None:
     """As timm or torchvision builds the network for these weights; what is on the Hub cannot be seen from here."""
     model = pretrained_model(known.name)
     head = f"{model.entry.head}."
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         ours = model.build().state_dict()
         if known.repo_id.startswith("timm/"):
             theirs = timm.create_model(known.name, pretrained=False).state_dict()

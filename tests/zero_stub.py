@@ -28,6 +28,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
+from resnet_space.serve.stubs import without_stubs
+
 REPOSITORY = Path(__file__).parents[1]
 SPACE = (sys.executable, "-m", "tests.zero_stub")
 HEADER = "X-IP-Token"
@@ -137,7 +139,8 @@ class ZeroGPUStub:
 
 def simulate_gpu() -> None:
     """Let the package's workers start without CUDA."""
-    import spaces  # first of all, as on a Space
+    with without_stubs():
+        import spaces  # first of all, as on a Space
     import spaces.zero.torch
 
     spaces.zero.torch.init = lambda _uuid: None

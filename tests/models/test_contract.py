@@ -16,6 +16,7 @@ from resnet_space.models import Backbone, create_model, list_models, register
 from resnet_space.models.contract import run_all
 from resnet_space.models.hooks import hooked
 from resnet_space.models.registry import HEAD, STEM, entries
+from resnet_space.models.unfilled import Unfilled
 from resnet_space.training.features import CutModel
 from resnet_space.training.optim import freeze_all_but, parameter_groups, set_training_mode
 from resnet_space.training.strategies import Phase
@@ -103,7 +104,7 @@ def test_every_parameter_is_in_one_part_and_the_parts_are_those_of_the_entry(
 @pytest.mark.parametrize("name", NETWORKS + OWN)
 def test_the_entry_has_the_networks_size_and_its_multiply_adds_are_those_that_pytorch_counts(name: str) -> None:
     entry = entries()[name]
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = create_model(name, 1000).eval()
     assert isinstance(model, Backbone)
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -16,6 +16,7 @@ from resnet_space.models import (
     list_models,
 )
 from resnet_space.models.resnet import PadShortcut
+from resnet_space.models.unfilled import Unfilled
 
 IMAGENET_FAMILY = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 CIFAR_FAMILY = ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
@@ -83,7 +84,7 @@ def test_the_cifar_family_has_the_papers_depth_and_parameters(name: str, n: int,
 
 @pytest.mark.parametrize("name", IMAGENET_FAMILY)
 def test_the_depth_of_the_imagenet_family_is_in_its_name(name: str) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = create_model(name, num_classes=10, stem="cifar", shortcut="pad")
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert len(layers) == int(name.removeprefix("resnet"))
@@ -344,7 +345,7 @@ def test_this_packages_networks_come_first() -> None:
 
 
 def test_unless_told_otherwise_only_the_cifar_family_has_the_small_stem_and_padded_shortcuts() -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         for name in CIFAR_FAMILY + IMAGENET_FAMILY:
             model = create_model(name, 10)
             small = name in CIFAR_FAMILY
@@ -392,7 +393,7 @@ def test_a_plain_network_has_the_same_weights_and_no_shortcuts() -> None:
 @pytest.mark.parametrize("shortcut", ["pad", "projection", "none"])
 def test_a_configuration_describes_its_model(cbam: Any, shortcut: Any) -> None:
     config = ModelConfig("resnet18", ("a", "b", "c"), options={"shortcut": shortcut, "cbam": cbam})
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         described = config.build()
         expected = create_model("resnet18", 3, stem="imagenet", cbam=cbam, shortcut=shortcut)
     assert {name: value.shape for name, value in described.state_dict().items()} == {

@@ -12,6 +12,7 @@ from torch import Tensor
 from resnet_space.config import ModelConfig, RunConfig
 from resnet_space.models import Backbone, create_model
 from resnet_space.models.registry import entries
+from resnet_space.models.unfilled import Unfilled
 from resnet_space.runs import Run
 from resnet_space.training.state import initial_model
 from resnet_space.training.strategies import plan, recipe
@@ -52,7 +53,7 @@ def test_a_vits_patches_and_positions_are_resampled_as_timm_does() -> None:
 
 
 def test_vgg_loses_its_hidden_layers_and_its_last_stage_is_what_follows_the_first_ten_convolutions() -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         large, small = create_model("vgg16", 3), create_model("vgg16", 3, hidden=False)
     after = small.fit_weights({key: value for key, value in large.state_dict().items() if not key.startswith("head")})
     assert set(after) == {key for key in small.state_dict() if not key.startswith("head")}
@@ -77,7 +78,7 @@ def test_it_then_is_for_32_pixels_and_leaves_more_than_one_position_of_them(name
     config = ModelConfig(name, CLASSES, SUITED[name].small_images)
     assert config.input_size == 32
     assert ModelConfig(name, CLASSES).input_size == SUITED[name].pixels
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         last = config.build().forward_features(torch.empty(2, 3, 32, 32))
         # VGG's five poolings leave one position, as its authors' of 224 pixels leave 7 x 7.
         assert last.shape[1 if last.ndim == 3 else -1] > 1 or name == "vgg16"

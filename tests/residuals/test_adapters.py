@@ -12,6 +12,7 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from resnet_space.models import BasicBlock, ResNet, create_model
+from resnet_space.models.unfilled import Unfilled
 from resnet_space.residuals import (
     Gradients,
     Lesion,
@@ -141,7 +142,7 @@ def test_the_parts_of_a_foreign_network_are_those_of_its_blocks_computed_by_hand
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_a_network_without_additions_is_refused_in_a_sentence(name: str) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = getattr(tv, name)()
     with pytest.raises(NoResidualBlocksError, match=r"^This (AlexNet|VGG) has no residual blocks .*\.$"):
         next(measure(model, [torch.zeros(1, 3, 64, 64)]))

@@ -1,6 +1,7 @@
 import inspect
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from dataclasses import replace
@@ -233,12 +234,20 @@ def test_ones_own_machine_answers_by_its_own_names_and_those_that_are_named(monk
 
 def test_the_page_is_built_before_what_takes_long_to_import() -> None:
     heavy = ["torch", "torchvision", "timm", "accelerate", "matplotlib", "scipy", "onnx"]
-    code = f"import sys, resnet_space.ui, resnet_space.serve.launch; print([m for m in {heavy} if m in sys.modules])"
+    code = f"""
+import sys
+from resnet_space.serve.stubs import without_stubs
+with without_stubs():
+    import resnet_space.ui, resnet_space.serve.launch
+print([m for m in {heavy} if m in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "[]\n"
 
 
-def test_gradio_is_imported_without_writing_the_stubs_of_its_components(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradio_is_imported_without_writing_the_stubs_of_its_components_and_reads_certificates_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*_: object) -> str:
         raise AssertionError("It writes one.")
 
@@ -247,5 +256,7 @@ def test_gradio_is_imported_without_writing_the_stubs_of_its_components(monkeypa
         component_meta.create_or_modify_pyi(gradio.Textbox, "Textbox", [])
     with without_stubs():
         component_meta.create_or_modify_pyi(gradio.Textbox, "Textbox", [])
+        assert ssl.create_default_context() is ssl.create_default_context()
         assert inspect.getfile(Options) == str(REPOSITORY / "resnet_space/serve/launch.py")
+    assert ssl.create_default_context() is not ssl.create_default_context()
     assert inspect.getfile(gradio.Textbox) == str(Path(gradio.__file__).parent / "components/textbox.py")
