@@ -50,8 +50,9 @@ clean:
 
 .venv/app-ready: requirements.txt | .venv/bin/pip
 .venv/test-ready: requirements-test.txt requirements.txt | .venv/bin/pip
+# Python compiles what is imported when it is first imported; to compile all takes pip as long as all else that it does.
 .venv/app-ready .venv/test-ready:
-	.venv/bin/python -m pip install --disable-pip-version-check -r $<
+	.venv/bin/python -m pip install --disable-pip-version-check --no-compile -r $<
 	@touch $@
 
 # pip is the last thing that venv installs: where it is, the environment is whole. A name on the PATH says little (it may

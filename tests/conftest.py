@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from _pytest.unraisableexception import gc_collect_iterations_key
 
 from resnet_space.serve.stubs import without_stubs
 
@@ -92,6 +93,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
     items.sort(key=turn)  # which leaves all else in its order
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[gc_collect_iterations_key] = 2  # at the end of each worker; of the usual five each takes a second
 
 
 def pytest_collection_finish() -> None:
