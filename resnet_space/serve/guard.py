@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_space.serve.answers import with_headers, without_api_info
 from resnet_space.serve.handlers import UNFIT
+from resnet_space.serve.kept_pages import KEPT, KeptPages
 from resnet_space.serve.launch import HOSTS
 from resnet_space.serve.limits import Limits
 from resnet_space.serve.rates import RateLimit, held
@@ -161,7 +162,7 @@ class Guard:
         self.bodies: Counter[str] = Counter()  # bytes of what is being read, by address
         self._secret = secrets.token_hex(16).encode()
         # Gradio sends half a megabyte of it as it is. Streams and downloads are better left alone.
-        self._page = GZipMiddleware(app, compresslevel=6)
+        self._page = KeptPages(GZipMiddleware(app, compresslevel=6))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -201,7 +202,7 @@ class Guard:
         path, limit = scope["path"], self._body_limit(scope["path"])
         if STREAMS.fullmatch(path):
             await self._stream(scope, receive if limit is None else _limited(receive, limit), send, address)
-        elif path == "/" and is_signed_in(scope):
+        elif KEPT.fullmatch(path) and is_signed_in(scope):
             await self._page(scope, receive, send)
         elif path == "/":
             await self.app(scope, receive, without_api_info(send))
