@@ -117,7 +117,8 @@ def test_its_attention_trains_with_the_head_alone_and_tells_where_it_looks(
     assert ("sanity", "gates") in events
     prediction = Classifier(run).predict(Image.new("RGB", (SIZE, SIZE), (180, 180, 180)), features=True)
     assert set(prediction.attention.spatial) == gates
-    assert write_onnx(run, tmp_path / "model.onnx") < 1e-3
+    if place == "stage":  # of which the other is a part
+        assert write_onnx(run, tmp_path / "model.onnx") < 1e-3
 
 
 def test_cached_features_and_interruptions_change_no_bit(

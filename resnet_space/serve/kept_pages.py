@@ -42,8 +42,8 @@ class KeptPages:
                 self._keep(key, answer)
         else:
             self._kept.move_to_end(key)
-        for message in answer:
-            await send({**message, "headers": [*message["headers"]]} if "headers" in message else message)
+        for message in answer:  # which other middleware changes in its place
+            await send(message | {name: [*message[name]] for name in ("headers",) if name in message})
 
     def _keep(self, key: Any, answer: list[Message]) -> None:
         self._bytes += _size(answer) - _size(self._kept.pop(key, []))  # somebody may have asked at the same time

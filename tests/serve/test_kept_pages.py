@@ -31,9 +31,11 @@ def asked(
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
+        messages.append(message.copy())
+        # As middleware does that adds headers, or compresses.
         if "headers" in message:
             message["headers"].append((b"by", b"whoever sends it on"))
-        messages.append(message)
+        message["body"] = b"something else"
 
     async def ask() -> None:
         await kept({**scope, "app": SimpleNamespace(auth=auth)}, None, send)  # pyrefly: ignore[bad-argument-type]

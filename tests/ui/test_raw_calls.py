@@ -20,6 +20,8 @@ import pytest
 
 from resnet_space.data.sources import DATASET_OWNER
 from resnet_space.runs import OWNER, SHOWPIECE
+from resnet_space.serve.visitors import claim
+from resnet_space.ui.finetune.more_data import DATASET
 from tests.hub_stub import HubStub
 from tests.trainings import png
 from tests.ui.conftest import SHIPPED, TINY, App
@@ -84,10 +86,11 @@ def sensible(config: dict[str, Any], inputs: list[int], files: dict[str, Any]) -
     few = {"Dataset": TINY, "2nd": TINY, "Epochs": 1, "6th": 1, "How many": 4, "Count": 4}
     given = files | {"browserstate": KEY}
     known = {component["id"]: component for component in config["components"]}
-    return [
+    data = [
         given.get(known[i]["type"], few.get(known[i]["props"].get("label"), known[i]["props"].get("value")))
         for i in inputs
     ]
+    return [TINY if value == DATASET else value for value in data]
 
 
 def calls(config: dict[str, Any], files: dict[str, Any], *, whole: bool) -> Iterator[Call]:
@@ -192,6 +195,7 @@ def public(tmp_path_factory: pytest.TempPathFactory, hub: HubStub) -> Iterator[A
     environment = {"RESNET_SPACE_MAX_REQUESTS": "100000", "RESNET_SPACE_MAX_QUEUE": "10000"}
     running = App(tmp_path_factory.mktemp("public"), hub, ["--host=0.0.0.0"], **environment)
     shutil.copytree(running.checkpoints / SHOWPIECE, running.checkpoints / BUSY)
+    claim(running.checkpoints.parent / "data" / TINY / DATASET_OWNER, KEY)
     with running.run(BUSY).training_lock():
         running.start()
         yield running
