@@ -38,12 +38,13 @@ class KeptPages:
         answer = self._kept.get(key)
         if answer is None:
             answer = await _answer(self.app, scope, receive)
-            if answer[0]["status"] == 200 and not any(name == b"set-cookie" for name, _ in answer[0]["headers"]):
+            if _is_for_all(answer):
                 self._keep(key, answer)
         else:
             self._kept.move_to_end(key)
         for message in answer:  # which other middleware changes in its place
-            await send(message | {name: [*message[name]] for name in ("headers",) if name in message})
+            headers_too = {"headers": [*message["headers"]]} if "headers" in message else {}
+            await send({**message, **headers_too})
 
     def _keep(self, key: Any, answer: list[Message]) -> None:
         self._bytes += _size(answer) - _size(self._kept.pop(key, []))  # somebody may have asked at the same time
@@ -51,6 +52,12 @@ class KeptPages:
         while self._bytes > MOST_BYTES:
             _, gone = self._kept.popitem(last=False)
             self._bytes -= _size(gone)
+
+
+def _is_for_all(answer: list[Message]) -> bool:
+    """Whether it is whole, and no visitor's own."""
+    headers = answer[0]["headers"] if answer and answer[0]["status"] == 200 else [(b"set-cookie", b"")]
+    return not any(name == b"set-cookie" for name, _ in headers)
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
