@@ -44,6 +44,7 @@ MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2
 
 COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
 MOST_COMPARED = 20_000  # images whose near-duplicates are looked for; of more, those whose files are the same
+AT_ONCE = 16  # images that a thread decodes in a row: handing over a small one takes as long as decoding it
 
 
 class UnlabelledError(UserError):
@@ -179,6 +180,10 @@ def load_split(
             digest.update(names[label] if labelled else b"")
             digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
 
+        def decode_some(first: int, values: list[object], labels: list[int]) -> None:
+            for i, (value, label) in enumerate(zip(values, labels, strict=True), first):
+                decode(i, value, label)
+
         done = 0
         # Pillow releases the interpreter's lock while it decodes.
         with ThreadPoolExecutor(os.cpu_count(), initializer=use_any_core) as pool:
@@ -188,7 +193,9 @@ def load_split(
                     numbers, strange = columns.match(rows[columns.label], own)
                     unknown += strange
                 values = rows[columns.image].to_pylist()
-                list(pool.map(decode, range(done, done + len(values)), values, numbers.tolist(), chunksize=64))
+                parts = [slice(i, i + AT_ONCE) for i in range(0, len(values), AT_ONCE)]
+                some, their = ([each[part] for part in parts] for each in (values, numbers.tolist()))
+                list(pool.map(decode_some, [done + part.start for part in parts], some, their))
                 done += len(values)
                 if progress:
                     progress(done, count)

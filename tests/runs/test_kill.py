@@ -4,6 +4,7 @@ import os
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from resnet_space.runs.process import IMPORTED
 from tests.conftest import WriteSplit
 from tests.trainings import with_everything, without_times, write_greys
 
-CONFIG = with_everything(epochs=12)
+EVERYTHING = with_everything(epochs=12)
+# MixUp would have each process import torchvision, for seconds; interruptions with it are those of test_train.py.
+CONFIG = replace(EVERYTHING, training=replace(EVERYTHING.training, mixup=0.0))
 
 
 def trainer(run: Run, *options: str) -> Child:

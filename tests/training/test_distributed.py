@@ -24,6 +24,7 @@ from resnet_space.runs.process import gpus_for, last_log_lines, training_command
 from resnet_space.runs.queue import Status, Trainer
 from resnet_space.training import distributed
 from resnet_space.training.loop import train
+from tests import shared_step
 from tests.conftest import WriteSplit
 from tests.trainings import GREYS, write_greys
 
@@ -122,7 +123,9 @@ def test_in_double_precision_two_processes_come_to_the_weights_of_one(
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """What one process comes to."""
     file = tmp_path_factory.mktemp("alone") / "weights"
-    subprocess.run([sys.executable, "-m", "tests.shared_step", str(file)], cwd=ROOT, check=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shared_step.main(file)
     weights: dict[str, Tensor] = torch.load(file, weights_only=True)
     assert (weights["layer3.0.bn1.weight"] - 1).abs().max() > 1e-4  # it did train
     return weights

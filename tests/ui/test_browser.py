@@ -20,9 +20,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import save
 
-from resnet_space.runs import Run, last_metric
+from resnet_space.runs import SHOWPIECE, Run, last_metric
 from resnet_space.training.strategies import recipe
-from tests.ui.conftest import SHOWN_MS, TINY, App, drawn, go, pick, visit
+from tests.ui.conftest import SHOWN_MS, TINY, App, drawn, pick, visit
 from tests.ui.quality import expect_unmoved, serious_faults, watched
 
 pytestmark = pytest.mark.ui
@@ -34,6 +34,13 @@ TRAINED_MS = 240_000  # for a training of a few epochs on a busy machine
 @pytest.fixture
 def page(app: App, browser: Browser) -> Iterator[Page]:
     with visit(browser, app.url) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def showpiece_page(app: App, browser: Browser) -> Iterator[Page]:
+    """About this run, whatever other tests have trained."""
+    with visit(browser, f"{app.url}/?run={SHOWPIECE}") as visitor:
         yield visitor
 
 
@@ -370,8 +377,8 @@ def test_of_two_choices_in_a_row_the_last_one_counts(page: Page) -> None:
     expect(page.get_by_label("Head rate")).to_have_value(f"{recipe('discriminative', '-').head_lr:g}")
 
 
-def test_bad_input_gets_a_sentence_and_the_app_stays_alive(app: App, page: Page, tmp_path: Path) -> None:
-    go(page, f"{app.url}/?run=resnet20-cbam-cifar10")
+def test_bad_input_gets_a_sentence_and_the_app_stays_alive(showpiece_page: Page, tmp_path: Path) -> None:
+    page = showpiece_page
     start(page, epochs=0)
     expect_toast(page, "The number of epochs must be a whole number from 1 to 1,000, not 0.")
 
@@ -494,8 +501,8 @@ def test_a_teacher_takes_a_slide_and_a_table_out_of_each_tab(page: Page) -> None
         assert {len(row) for row in rows} == {len(heads)}
 
 
-def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(app: App, page: Page) -> None:
-    go(page, f"{app.url}/?run=resnet20-cbam-cifar10")  # whatever other tests have trained
+def test_the_keyboard_reaches_what_a_first_visit_needs_and_shows_where_it_is(showpiece_page: Page) -> None:
+    page = showpiece_page
     expect(page.locator("#result")).to_contain_text("88.6", timeout=SHOWN_MS)
     expect(page.get_by_role("button", name="Try it in Predict")).to_be_visible(timeout=SHOWN_MS)
     page.evaluate("document.activeElement.blur()")

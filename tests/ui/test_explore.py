@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,11 +25,24 @@ BACKBONE, SHOWPIECE = SHIPPED
 EXAMPLES = REPOSITORY / "resnet_space" / "datasets" / "examples"
 
 
-@pytest.fixture
-def page(app: App, browser: Browser) -> Iterator[Page]:
-    """Opened by an address that names the tab and a run, and measured by itself."""
+@contextlib.contextmanager
+def opened(app: App, browser: Browser) -> Generator[Page]:
+    """By an address that names the tab and a run, and measured by itself."""
     with visit(browser, f"{app.url}/?tab=explore&run={BACKBONE}") as visitor:
         expect_measured(visitor, f"{BACKBONE} on 64 test images from cifar10-mini")
+        yield visitor
+
+
+@pytest.fixture(scope="module")
+def page(app: App, browser: Browser) -> Iterator[Page]:
+    """Of a learner who goes from one test to the next."""
+    with opened(app, browser) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def fresh_page(app: App, browser: Browser) -> Iterator[Page]:
+    with opened(app, browser) as visitor:
         yield visitor
 
 
@@ -160,8 +173,9 @@ def test_the_questions_are_answered_and_open_the_view_that_shows_more(page: Page
 
 @pytest.mark.long
 def test_networks_are_compared_by_a_link_and_one_without_residual_blocks_gets_a_sentence(
-    page: Page, app: App, browser: Browser
+    fresh_page: Page, app: App, browser: Browser
 ) -> None:
+    page = fresh_page
     shared = f"{app.url}/?tab=explore&run={BACKBONE}&with={SHOWPIECE}"  # as it was written before views had addresses
     for address in (shared, f"{shared}&view=compare"):
         with visit(browser, address) as other:
@@ -230,6 +244,7 @@ def test_the_history_opens_by_a_link_tells_of_the_network_that_is_clicked_or_cho
 
 
 def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page) -> None:
+    choose(page, "Run", BACKBONE)
     page.get_by_label("Your own pictures").check()
     expect(page.locator("#explore-status .stale")).to_contain_text("No picture yet")
     files = [EXAMPLES / "cat.jpg", EXAMPLES / "horse.jpg"]
@@ -249,7 +264,8 @@ def test_ones_own_pictures_are_measured_and_what_needs_labels_says_so(page: Page
 
 
 @pytest.mark.long
-def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Page) -> None:
+def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(fresh_page: Page) -> None:
+    page = fresh_page
     choose(page, "Network", "timm mobilenetv2_100 (random weights)")
     expect_measured(page, "mobilenetv2_100 (random weights) on 64 test images")
     page.get_by_label("How many").fill("1000")
@@ -267,7 +283,8 @@ def test_a_long_measurement_is_asked_for_stopped_and_keeps_what_it_has(page: Pag
 
 
 @pytest.mark.long
-def test_measuring_something_else_meanwhile_ends_what_goes_on(page: Page) -> None:
+def test_measuring_something_else_meanwhile_ends_what_goes_on(fresh_page: Page) -> None:
+    page = fresh_page
     measure_for_long(page)
     expect(page.locator("#explore-status")).to_contain_text("of 2,000 images", timeout=SHOWN_MS)
     choose(page, "Run", SHOWPIECE)  # which is looked at instead

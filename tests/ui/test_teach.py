@@ -205,7 +205,9 @@ def test_a_browser_without_a_camera_says_so_in_a_sentence(photo_app: App, browse
         assert page.locator("video:visible").count() == 0
 
 
-def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(photo_app: App, browser: Browser) -> None:
+def test_what_cannot_be_is_told_and_a_set_is_deleted_after_a_second_click_with_its_model(
+    photo_app: App, browser: Browser
+) -> None:
     with visit(browser, photo_app.url) as page:
         open_section(page)
         field = card(page, "Class 1").get_by_label("Name of the class")
@@ -215,6 +217,13 @@ def test_what_cannot_be_is_told_and_the_page_shows_what_there_is(photo_app: App,
         expect(card(page, "Class 1")).to_be_visible()
         add(page, "Class 1", pictures("checks", 2))
         expect_count(page, "Class 1", 2)
+        folder = photo_app.checkpoints.parent / "data" / page.locator("select.set").input_value()
+        assert folder.is_dir()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        assert folder.is_dir()
+        page.get_by_role("button", name="Delete pictures and model?").click()
+        expect(card(page, "Class 1").locator(".count")).to_have_text("0 pictures")
+        assert not folder.exists()
 
 
 @pytest.mark.long
@@ -232,17 +241,3 @@ def test_it_fits_a_phone(photo_app: App, browser: Browser) -> None:
         assert first is not None
         assert second is not None
         assert second["y"] >= first["y"] + first["height"]  # one below the other
-
-
-def test_a_set_is_deleted_after_a_second_click_with_its_model(photo_app: App, browser: Browser) -> None:
-    with visit(browser, photo_app.url) as page:
-        open_section(page)
-        add(page, "Class 1", pictures("stripes", 2))
-        expect_count(page, "Class 1", 2)
-        folder = photo_app.checkpoints.parent / "data" / page.locator("select.set").input_value()
-        assert folder.is_dir()
-        page.get_by_role("button", name="Delete", exact=True).click()
-        assert folder.is_dir()
-        page.get_by_role("button", name="Delete pictures and model?").click()
-        expect(card(page, "Class 1").locator(".count")).to_have_text("0 pictures")
-        assert not folder.exists()

@@ -132,8 +132,9 @@ class LiveFeed:
         return message
 
     async def _newest(self, message: "_Message", names: tuple[str, ...]) -> str:
-        async with message.lock:  # of many pages one makes it, the others wait
-            if time.monotonic() - message.looked > REFRESH_SECONDS / 2:
+        asked = time.monotonic()
+        async with message.lock:  # of many pages one makes it, and the others wait, however long that takes
+            if asked - message.looked > REFRESH_SECONDS / 2:
                 await asyncio.get_running_loop().run_in_executor(self._maker, self._renew, message, names)
             return message.text
 
