@@ -1,7 +1,8 @@
 import asyncio
 import json
-import time
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,20 +81,24 @@ def test_while_nothing_happens_only_a_sign_of_life_is_sent(
 def test_a_message_is_made_once_however_many_pages_show_the_same_runs_and_however_long_it_takes(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.01)
     made(context, "a-run")
-    feed, looks = LiveFeed(context), []
+    feed, looks, clock, all_wait = LiveFeed(context), [], [0.0], threading.Event()
     renew = LiveFeed._renew
 
     def counted(self: LiveFeed, *rest: Any) -> None:
+        assert all_wait.wait(60)
         looks.append(rest)
         renew(self, *rest)
-        time.sleep(0.02)
+        clock.append(clock[-1] + live.REFRESH_SECONDS)
 
     monkeypatch.setattr(LiveFeed, "_renew", counted)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock[-1]))
 
     async def many() -> list[str]:
-        return await asyncio.gather(*(feed.latest(("a-run",)) for _ in range(200)))
+        asking = [asyncio.create_task(feed.latest(("a-run",))) for _ in range(200)]
+        await asyncio.sleep(0)  # each of them begins
+        all_wait.set()
+        return await asyncio.gather(*asking)
 
     texts = asyncio.run(many())
     assert len(looks) == 1
