@@ -44,7 +44,7 @@ MAX_VALIDATION_IMAGES = 5_000  # for a standard error of 0.7 points; He et al. 2
 
 COPIED_BYTES = 1_000_000_000  # of a set; larger sets would be in memory three times while they are divided
 MOST_COMPARED = 20_000  # images whose near-duplicates are looked for; of more, those whose files are the same
-AT_ONCE = 16  # images that a thread decodes in a row: handing over a small one takes as long as decoding it
+AT_ONCE = 16  # images that a thread decodes in a row: handing over small ones one by one takes a sixth of the time
 
 
 class UnlabelledError(UserError):

@@ -56,8 +56,9 @@ class KeptPages:
 
 def _is_for_all(answer: list[Message]) -> bool:
     """Whether it is whole, and no visitor's own."""
-    headers = answer[0]["headers"] if answer and answer[0]["status"] == 200 else [(b"set-cookie", b"")]
-    return not any(name == b"set-cookie" for name, _ in headers)
+    if not answer or answer[0]["status"] != 200:
+        return False
+    return all(name != b"set-cookie" for name, _ in answer[0]["headers"])
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
